@@ -1,0 +1,106 @@
+"""Random numbers as a function of (seed, stream, position): every draw of a run comes from here.
+
+Nothing uses PyTorch's global generator. A resumed run, a repeated evaluation and a run on another number of devices see
+the same numbers, because no number depends on how many were drawn before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator whose seed is a hash of `key`, so that neighbouring keys give unrelated numbers."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+class Rows(NamedTuple):
+    """Images `start` to `stop` of a batch of `total`."""
+
+    start: int
+    stop: int
+    total: int
+
+
+class Draw:
+    """The noise of one position of one stream.
+
+    Args:
+        seed: the run's seed.
+        stream: what the noise is for ("train", "data", …).
+        position: the step, or whatever else numbers the draws of the stream.
+        device: where the numbers are made.
+        rows: which images of the global batch are at hand, where these are not all of them. The noise is always that of
+            the global batch, so a batch that is cut into pieces sees the numbers that it would see whole.
+    """
+
+    def __init__(
+        self, seed: int, stream: str, *position: int, device: torch.device | str = "cpu", rows: Rows | None = None
+    ) -> None:
+        self._seed, self._stream, self._position = seed, stream, position
+        self._device = torch.device(device)
+        self._rows = rows
+        self._generator: torch.Generator | None = None
+
+    def part(self, rows: Rows) -> Draw:
+        """The same noise, for some images of the batch."""
+        return Draw(self._seed, self._stream, *self._position, device=self._device, rows=rows)
+
+    def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard normal numbers with shape `shape`, by convention `(K, B, *event)`."""
+        return self._take(torch.randn, shape, dtype)
+
+    def uniform(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Numbers uniform on [0, 1) with shape `shape`, by convention `(K, B, *event)`."""
+        return self._take(torch.rand, shape, dtype)
+
+    def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        if self._generator is None:
+            self._generator = generator(self._seed, self._stream, *self._position, device=self._device)
+        options = {"generator": self._generator, "device": self._device, "dtype": _drawable(dtype)}
+        if self._rows is None:
+            return make(tuple(shape), **options)
+        num_samples, _, *event = shape
+        start, stop, total = self._rows
+        return make((num_samples, total, *event), **options)[:, start:stop]
+
+
+class BlockDraw(Draw):
+    """Noise of evaluation, keyed by blocks of images: how the images are cut into batches changes rounding only.
+
+    Args:
+        seed: the evaluation's seed.
+        stream: what the noise is for.
+        start: number of the batch's first image within its split.
+        device: where the numbers are made.
+    """
+
+    BLOCK = 64
+
+    def __init__(self, seed: int, stream: str, start: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(seed, stream, start, device=device)
+        self._start = start
+        self._calls = 0
+
+    def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        num_samples, batch, *event = shape
+        first, last = self._start // self.BLOCK, (self._start + batch - 1) // self.BLOCK
+        blocks = []
+        for block in range(first, last + 1):
+            source = generator(self._seed, self._stream, block, self._calls, device=self._device)
+            size = (num_samples, self.BLOCK, *event)
+            blocks.append(make(size, generator=source, device=self._device, dtype=_drawable(dtype)))
+        self._calls += 1
+        skipped = self._start - first * self.BLOCK
+        return torch.cat(blocks, 1)[:, skipped : skipped + batch]
+
+
+def _drawable(dtype: torch.dtype) -> torch.dtype:
+    """Half precisions are too coarse for noise."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
