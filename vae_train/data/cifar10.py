@@ -1,0 +1,34 @@
+"""CIFAR-10: 60,000 colour images of 32x32 pixels in ten classes (Krizhevsky, 2009)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vae_train.data.base import ArrayImages, Arrays, Binarize, Dataset, open_torchvision, stored_split
+
+SPLIT_SEED = 123
+
+
+class CIFAR10(Dataset):
+    """CIFAR-10, split into 45,000 / 5,000 / 10,000 images by a stored seed.
+
+    Args:
+        root: folder that has `cifar-10-batches-py`; the files are downloaded to it where they are missing.
+        binarize: see `vae_train.data.digits.Digits`; each colour of a pixel is binarised by itself.
+    """
+
+    def __init__(self, root: str, binarize: Binarize) -> None:
+        super().__init__()
+        self.root, self.binarize = root, binarize
+        self.shape, self.classes = (3, 32, 32), 10
+        self.levels = 256 if binarize == "none" else 2
+        self.num_train = 45_000
+
+    def read(self) -> dict[str, ArrayImages | None]:
+        """See `Dataset.read`."""
+        train, test = self._open(train=True), self._open(train=False)
+        return stored_split(train, test, self.num_train, SPLIT_SEED, 256, self.binarize)
+
+    def _open(self, train: bool) -> Arrays:
+        part = open_torchvision("CIFAR10", self.root, "cifar-10-batches-py", train)
+        return Arrays(part.data.transpose(0, 3, 1, 2), np.asarray(part.targets))

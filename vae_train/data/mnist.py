@@ -1,0 +1,52 @@
+"""MNIST: 70,000 handwritten digits of 28x28 pixels (LeCun et al., 1998), in the protocols of the VAE literature."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from vae_train.data.base import ArrayImages, Arrays, Binarize, Dataset, images, open_torchvision, training_images
+
+BITS_SEED = 777
+
+# How many of the 60,000 training images are for training and how many, the last ones, for validation.
+SIZES = {"vamp": (50_000, 10_000), "iwae": (59_600, 400), "all": (60_000, 0), "everything": (70_000, 0)}
+
+
+class MNIST(Dataset):
+    """MNIST, cut as the papers cut it.
+
+    Args:
+        root: folder that has `MNIST/raw`; the files are downloaded to it where they are missing.
+        protocol: "vamp" trains on the first 50,000 images, validates on the next 10,000 and draws validation and test
+            bits once from NumPy's seed 777, validation first, which are the published bits (Tomczak & Welling, 2018);
+            "iwae" trains on 59,600 and validates on 400 (Burda et al., 2016); "all" trains on 60,000 without
+            validation; "everything" trains on all 70,000 and has no test split, as the Keras example does.
+        binarize: see `vae_train.data.digits.Digits`. The literature's "dynamic MNIST" is "dynamic".
+    """
+
+    def __init__(self, root: str, protocol: Literal["vamp", "iwae", "all", "everything"], binarize: Binarize) -> None:
+        super().__init__()
+        self.root, self.protocol, self.binarize = root, protocol, binarize
+        self.shape, self.classes = (1, 28, 28), 10
+        self.levels = 256 if binarize == "none" else 2
+        self.num_train, self.num_valid = SIZES[protocol]
+
+    def read(self) -> dict[str, ArrayImages | None]:
+        """See `Dataset.read`."""
+        train, test = self._open(train=True), self._open(train=False)
+        if self.protocol == "everything":
+            both = Arrays(np.concatenate([train.pixels, test.pixels]), np.concatenate([train.labels, test.labels]))
+            return {"train": training_images(both, 256, self.binarize), "valid": None, "test": None}
+        valid = train.take(slice(self.num_train, self.num_train + self.num_valid)) if self.num_valid else None
+        rng = np.random.RandomState(BITS_SEED)
+        return {
+            "train": training_images(train.take(slice(self.num_train)), 256, self.binarize),
+            "valid": images(valid, 256, self.binarize, rng),
+            "test": images(test, 256, self.binarize, rng),
+        }
+
+    def _open(self, train: bool) -> Arrays:
+        part = open_torchvision("MNIST", self.root, "MNIST/raw", train)
+        return Arrays(part.data.numpy()[:, None], part.targets.numpy())
