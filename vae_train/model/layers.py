@@ -1,0 +1,38 @@
+"""What several architectures are made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import nn
+
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh"]
+Norm = Literal["none", "group", "layer"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+def nonlinearity(name: Activation) -> nn.Module:
+    """The nonlinearity called `name`."""
+    return _ACTIVATIONS[name]()
+
+
+def norm2d(name: Norm, channels: int) -> nn.Module:
+    """Normalisation of `(N, channels, H, W)` that looks at one image at a time.
+
+    There is no BatchNorm: an image's bound would depend on the other images of its batch, in training in another way
+    than in evaluation, and many models could not be stacked with `vmap`.
+    """
+    if name == "none":
+        return nn.Identity()
+    groups = 1 if name == "layer" else math.gcd(channels, 8)
+    return nn.GroupNorm(groups, channels)

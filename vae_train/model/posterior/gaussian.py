@@ -1,0 +1,27 @@
+"""q(z | x) = N(z; mean(x), diag exp(log-variance(x)))      (Kingma & Welling, 2014, eq. 9)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vae_train.distributions import Normal, promote
+from vae_train.model.family import Family, Shape
+
+
+class Gaussian(Family):
+    """A normal distribution with diagonal covariance; the parameters are the mean and the log-variance.
+
+    Args:
+        event_shape: shape of z.
+        levels: None, since z is continuous.
+    """
+
+    def __init__(self, event_shape: Shape, levels: int | None) -> None:
+        super().__init__(event_shape, levels)
+        first, *rest = event_shape
+        self.parameter_shape = (2 * first, *rest)
+
+    def forward(self, parameters: Tensor) -> Normal:
+        """See `Family.forward`."""
+        mean, log_variance = promote(parameters).chunk(2, dim=-len(self.event_shape))
+        return Normal(mean, 0.5 * log_variance, len(self.event_shape))

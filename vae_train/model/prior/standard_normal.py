@@ -1,0 +1,29 @@
+"""p(z) = N(z; 0, I)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions import Distribution, Normal
+from vae_train.model.base import Prior, Shape
+
+
+class StandardNormal(Prior):
+    """The standard normal distribution; it has no parameters.
+
+    Args:
+        event_shape: shape of z.
+        data_shape: (C, H, W) of an image; not used.
+    """
+
+    def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
+        super().__init__(event_shape, data_shape)
+        self.zero: Tensor
+        self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
+
+    def forward(self, encode: Callable[[Tensor], Distribution]) -> Normal:
+        """See `Prior.forward`."""
+        return Normal(self.zero, self.zero, len(self.event_shape))

@@ -1,0 +1,88 @@
+"""What one inference pass leaves behind: the draws, and the distributions that score them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions import Distribution
+from vae_train.divergences import kl
+
+
+@dataclass
+class Latent:
+    """One stochastic layer."""
+
+    z: Tensor
+    """(K, B, *event) draws from `q`."""
+    q: Distribution
+    """The approximate posterior, batch (B,)."""
+    p: Distribution
+    """The prior, batch () or (B,)."""
+    _rate: Tensor | None = field(default=None, init=False, repr=False)
+
+    def log_ratio(self) -> Tensor:
+        """log p(z) - log q(z | x) at the draws, with shape `(K, B)`, in nats."""
+        return self.p.log_prob(self.z) - self.q.log_prob(self.z)
+
+    def rate(self) -> Tensor:
+        """KL(q || p) with shape `(B,)`, in nats: in closed form where there is one, else from the draws."""
+        if self._rate is None:
+            closed = kl(self.q, self.p)
+            self._rate = -self.log_ratio().mean(0) if closed is None else closed
+        return self._rate
+
+
+@dataclass
+class Trace:
+    """One pass of inference over a batch, with K draws per image.
+
+    Rates, distortions and evidence bounds are in nats per image and belong to beta = 1, whatever is optimised.
+    """
+
+    x: Tensor
+    """(B, C, H, W) the target."""
+    latents: tuple[Latent, ...]
+    """The stochastic layers; the design's hierarchies have several."""
+    px: Distribution
+    """The likelihood p(x | z), batch (K, B)."""
+    observed: Tensor | None = None
+    """(B, 1 or C, H, W) bool, the pixels that count."""
+    _log_likelihood: Tensor | None = field(default=None, init=False, repr=False)
+
+    def log_likelihood(self) -> Tensor:
+        """log p(x | z) of the observed pixels with shape `(K, B)`."""
+        if self._log_likelihood is None:  # computed once: the objective and the log both ask for it
+            self._log_likelihood = self.px.log_prob(self.x, self.observed)
+        return self._log_likelihood
+
+    def log_weight(self) -> Tensor:
+        """log p(x, z) - log q(z | x) with shape `(K, B)`, at the draws.
+
+        It never holds a closed-form KL: the mean of such weights would be no estimate of p(x).
+        """
+        return self.log_likelihood() + torch.stack([latent.log_ratio() for latent in self.latents]).sum(0)
+
+    def distortion(self) -> Tensor:
+        """-E_q[log p(x | z)] with shape `(B,)`, estimated from the K draws."""
+        return -self.log_likelihood().mean(0)
+
+    def rate(self) -> Tensor:
+        """KL(q || p) summed over the stochastic layers, with shape `(B,)`."""
+        return torch.stack([latent.rate() for latent in self.latents]).sum(0)
+
+    def elbo(self) -> Tensor:
+        """The evidence lower bound with shape `(B,)`: -(distortion + rate), at beta = 1."""
+        return -(self.distortion() + self.rate())
+
+    def bits_per_dim(self) -> Tensor | None:
+        """The ELBO in bits per dimension with shape `(B,)`, or None where the likelihood is no mass on discrete data.
+
+        (-elbo / D + log levels) / log 2 for dequantised likelihoods, an upper bound; without log levels for masses.
+        """
+        if self.px.log_bins is None:
+            return None
+        return (-self.elbo() / self.px.event_shape.numel() + self.px.log_bins) / math.log(2)
