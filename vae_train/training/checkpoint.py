@@ -1,0 +1,122 @@
+"""Checkpoints: one consistent state, written so that a crash at any moment leaves a good file.
+
+A file is written under a temporary name, flushed to the disk, read back and checked, and only then renamed; the one
+before it is kept. It holds plain data and tensors alone and is opened with `weights_only=True`, so that a foreign file
+cannot run code. PyTorch does not check the checksums of its own files, so a flipped bit is looked for here.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vae_train.errors import RunError
+
+FORMAT = 1
+
+
+class Checkpoints:
+    """The checkpoints of one run: `last`, to go on from, and `best`, by what the run monitors.
+
+    Args:
+        folder: where they lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: str) -> Path:
+        """Where the checkpoint `name` lies; without a validation split the best one is the last one."""
+        path = self.folder / f"{name}.pt"
+        return self.folder / "last.pt" if name == "best" and not path.exists() else path
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        """See `save`."""
+        save(self.folder / f"{name}.pt", state)
+
+    def load(self, name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+        """See `load`."""
+        return load(self.path(name), device)
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before `path` is kept."""
+    return path.with_name(path.stem + ".previous.pt")
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes `state` to `path`, atomically.
+
+    Raises:
+        RunError: the disk is full, read-only or lies; the file that was there before is still there.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        damage = _damage(temporary)
+        if damage:
+            raise OSError(f"reading it back failed: {damage}")
+        if path.exists():
+            os.replace(path, previous(path))
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        # torch.save reports a full disk as a RuntimeError of its zip writer.
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"could not write the checkpoint {path}: {error}; the one before it is untouched") from error
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads a checkpoint, or the one before it where this one is damaged.
+
+    Raises:
+        RunError: there is none, or none that can be read.
+    """
+    reasons = []
+    for candidate in (path, previous(path)):
+        if not candidate.exists():
+            reasons.append(f"{candidate} does not exist")
+            continue
+        damage = _damage(candidate)
+        if damage:
+            reasons.append(f"{candidate} is damaged ({damage})")
+            continue
+        try:
+            state = torch.load(candidate, map_location=device, weights_only=True)
+        except Exception as error:  # torch raises whatever its unpickler met
+            reasons.append(f"{candidate} is no checkpoint of vae_train ({str(error).splitlines()[0]})")
+            continue
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            reasons.append(f"{candidate} is no checkpoint of vae_train, or one of another version")
+            continue
+        return state
+    raise RunError("; ".join(reasons))
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with the bytes of a file, or None."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        return str(error) or type(error).__name__
+    return None if bad is None else f"wrong checksum of {bad}"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the renames in `folder` survive a loss of power, where the system can say so."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

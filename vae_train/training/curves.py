@@ -1,0 +1,55 @@
+"""Loss curves as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vae_train.training.loggers import Row
+
+PANELS = (("loss", "optimised loss (nats)"), ("elbo", "ELBO, beta = 1 (nats)"), ("distortion", "distortion (nats)"))
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """Draws loss, ELBO, distortion and rate of every split over steps.
+
+    Args:
+        rows: a run's metrics.
+        path: the PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3.4), layout="constrained")
+    axes = figure.subplots(1, 4)
+    panels = (*PANELS, ("rate", "rate (nats)"))
+    for axis, (name, title) in zip(axes, panels, strict=True):
+        for split, scope, style in (
+            ("train", "step", {"color": "C0", "alpha": 0.3, "linewidth": 0.8}),
+            ("train", "epoch", {"color": "C0", "label": "train, epoch mean"}),
+            ("valid", "epoch", {"color": "C1", "label": "valid"}),
+        ):
+            points = [
+                (row["step"], row[name])
+                for row in rows
+                if row["split"] == split and row["scope"] == scope and row.get(name) is not None
+            ]
+            if points:
+                marker = "o" if scope == "epoch" and len(points) < 12 else None
+                axis.plot(*zip(*points, strict=True), marker=marker, markersize=3, **style)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("step", fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.25)
+        _zoom(axis, [row[name] for row in rows if row.get(name) is not None])
+    axes[0].legend(fontsize=8)
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def _zoom(axis: object, values: list[float]) -> None:
+    """Leaves the first steps, which dwarf everything after them, above or below the picture."""
+    if len(values) < 20:
+        return
+    settled = sorted(values[len(values) // 20 :])
+    low, high = settled[0], settled[-1]
+    margin = 0.05 * (high - low) or 1.0
+    axis.set_ylim(low - margin, high + margin)  # type: ignore[attr-defined]

@@ -1,0 +1,195 @@
+"""Where figures and pictures of a run go: files always, TensorBoard unless it is switched off.
+
+A logger has four methods. To write to another place, add a class with these and a YAML under `conf/logger/`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from vae_train.errors import RunError
+from vae_train.ranges import PositiveInt
+from vae_train.training.pictures import write
+
+Row = dict[str, Any]
+
+
+class Logger(Protocol):
+    """Where a run writes to."""
+
+    def scalars(self, row: Row) -> None:
+        """A row of figures; it has "step", "epoch", "split" and "scope" ("step" or "epoch")."""
+        ...
+
+    def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
+        """A grid with shape `(C, height, width)` in [0, 1]; `kind` is "samples" or "reconstructions"."""
+        ...
+
+    def hyperparameters(self, values: Row, figures: Row) -> None:
+        """What the run was, and how it ended."""
+        ...
+
+    def close(self) -> None:
+        """Nothing follows."""
+        ...
+
+
+class Files:
+    """metrics.jsonl and picture files in the run's folder; metrics.csv when the run ends.
+
+    Args:
+        folder: the run's folder.
+        step: the step that the run goes on from; rows after it, of an earlier try, are cut.
+    """
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        self.folder, self.path = folder, folder / "metrics.jsonl"
+        kept = [row for row in read_metrics(self.path) if row["step"] <= step] if step else []
+        try:
+            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            self._file = self.path.open("a", buffering=1)
+        except OSError as error:
+            raise RunError(f"could not write {self.path}: {error.strerror}") from error
+
+    def scalars(self, row: Row) -> None:
+        """See `Logger.scalars`. A figure that is not finite is written as null, since JSON has no NaN."""
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        self._file.write(json.dumps(clean) + "\n")
+
+    def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
+        """See `Logger.picture`."""
+        folder = self.folder / kind
+        folder.mkdir(exist_ok=True)
+        write(str(folder / f"{name}.png"), picture)
+
+    def hyperparameters(self, values: Row, figures: Row) -> None:
+        """They stand in config.yaml."""
+
+    def close(self) -> None:
+        """Writes metrics.csv."""
+        self._file.close()
+        rows = read_metrics(self.path)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        with (self.folder / "metrics.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+class TensorBoard:
+    """Curves, pictures and hyper-parameters for TensorBoard.
+
+    Args:
+        folder: where the event file goes.
+        step: the step that the run goes on from; points after it are hidden.
+        flush_secs: seconds after which the page sees what was written.
+    """
+
+    def __init__(self, folder: Path, step: int, flush_secs: PositiveInt) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None, flush_secs=flush_secs)
+
+    def scalars(self, row: Row) -> None:
+        """See `Logger.scalars`: one curve per split and figure, over steps."""
+        group = row["split"] if row["scope"] == "step" else f"{row['split']}_epoch"
+        for name, value in row.items():
+            if isinstance(value, float):
+                self._writer.add_scalar(f"{group}/{name}", value, row["step"])
+
+    def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
+        """See `Logger.picture`."""
+        self._writer.add_image(kind, picture, step)
+
+    def hyperparameters(self, values: Row, figures: Row) -> None:
+        """See `Logger.hyperparameters`.
+
+        Without an experiment summary TensorBoard shows the union of all runs' columns; with one, those of a single run.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in values.items()}
+        _, start, end = hparams(plain, figures)
+        assert self._writer.file_writer is not None
+        self._writer.file_writer.add_summary(start)
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value)
+        self._writer.file_writer.add_summary(end)
+
+    def close(self) -> None:
+        """See `Logger.close`."""
+        self._writer.close()
+
+
+class Silent:
+    """Writes nowhere: for runs whose files are enough.
+
+    Args:
+        folder: not used.
+        step: not used.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        pass
+
+    def scalars(self, row: Row) -> None:
+        """See `Logger.scalars`."""
+
+    def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
+        """See `Logger.picture`."""
+
+    def hyperparameters(self, values: Row, figures: Row) -> None:
+        """See `Logger.hyperparameters`."""
+
+    def close(self) -> None:
+        """See `Logger.close`."""
+
+
+class Tee:
+    """Several loggers as one.
+
+    Args:
+        loggers: told everything, in this order.
+    """
+
+    def __init__(self, *loggers: Logger) -> None:
+        self.loggers = loggers
+
+    def scalars(self, row: Row) -> None:
+        """See `Logger.scalars`."""
+        for logger in self.loggers:
+            logger.scalars(row)
+
+    def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
+        """See `Logger.picture`."""
+        for logger in self.loggers:
+            logger.picture(kind, name, step, picture)
+
+    def hyperparameters(self, values: Row, figures: Row) -> None:
+        """See `Logger.hyperparameters`."""
+        for logger in self.loggers:
+            logger.hyperparameters(values, figures)
+
+    def close(self) -> None:
+        """See `Logger.close`."""
+        for logger in self.loggers:
+            logger.close()
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The rows of a metrics.jsonl; a last line that a crash cut short is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

@@ -1,0 +1,65 @@
+"""Picture grids of a model: reconstructions, samples, the manifold of two latents. Shape (3 or 1, height, width)."""
+
+from __future__ import annotations
+
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+
+from vae_train.data.base import Batch
+from vae_train.draws import BlockDraw, Draw
+from vae_train.model.base import LatentVariableModel, SingleLatent
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Images `(N, C, H, W)` in [0, 1] side by side, with shape `(3, height, width)`; small ones are enlarged."""
+    from torchvision.utils import make_grid
+
+    factor = max(1, 56 // max(images.shape[-2:]))
+    images = images.detach().float().cpu().clamp(0, 1)
+    images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    return make_grid(images, nrow=columns, padding=2, pad_value=0.5)
+
+
+@torch.no_grad()
+def reconstructions(model: LatentVariableModel, x: Tensor, seed: int) -> Tensor:
+    """Pairs of rows, originals above their reconstructions, which are means of p(x | z) for one z of q(z | x).
+
+    Args:
+        model: the model.
+        x: images with shape `(N, C, H, W)`.
+        seed: decides z.
+    """
+
+    draw = BlockDraw(seed, "pictures", 0, device=x.device)
+    mean = model(Batch(x), draw).px.mean[0]
+    columns = min(8, len(x))
+    rows = [row for pair in zip(x.split(columns), mean.split(columns), strict=True) for row in pair]
+    return grid(torch.cat(rows), columns)
+
+
+@torch.no_grad()
+def samples(model: LatentVariableModel, num: int, seed: int, device: torch.device, temperature: float = 1.0) -> Tensor:
+    """Means of p(x | z) for `num` draws of z from the prior, with shape `(num, C, H, W)`."""
+    return model.sample(num, Draw(seed, "samples", device=device), temperature).mean
+
+
+@torch.no_grad()
+def manifold(model: SingleLatent, side: int, device: torch.device, reach: float = 2.0) -> Tensor:
+    """Means of p(x | z) for `side`² values of a two-dimensional z between -`reach` and `reach`, as a grid."""
+    axis = torch.linspace(-reach, reach, side, device=device)
+    z = torch.stack(torch.meshgrid(axis, axis.flip(0), indexing="xy"), -1).reshape(-1, 2)
+    return grid(model.decode(z).mean, side)
+
+
+def is_planar(model: LatentVariableModel) -> TypeGuard[SingleLatent]:
+    """Whether the model has one latent with two dimensions, whose manifold can be drawn."""
+    return isinstance(model, SingleLatent) and tuple(model.latent_shape) == (2,)
+
+
+def write(path: str, picture: Tensor) -> None:
+    """Writes a grid `(C, height, width)` in [0, 1] as a PNG."""
+    from torchvision.utils import save_image
+
+    save_image(picture, path)

@@ -1,0 +1,295 @@
+"""The only training loop: when to update, log, evaluate, draw and save."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vae_train.data.base import Dataset, Images, batches, evaluation_batches
+from vae_train.draws import Draw
+from vae_train.errors import RunError, Stopped
+from vae_train.ranges import PositiveInt
+from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.learner import Learner
+from vae_train.training.loggers import Logger
+from vae_train.training.meter import Meter
+from vae_train.training.pictures import grid, is_planar, manifold, reconstructions, samples
+from vae_train.training.stopping import StopRequest
+
+log = logging.getLogger("vae_train")
+
+NUM_PICTURES = 64
+
+
+@dataclass
+class Progress:
+    """How far a run is, and what was best so far."""
+
+    step: int = 0
+    best: float = math.inf
+    """The lowest monitored value of all validations."""
+    best_elbo: float = -math.inf
+    """The validation ELBO that belongs to it."""
+    best_epoch: int = 0
+    waited: int = 0
+    """Validations since the best one."""
+    ended: bool = False
+    """Whether early stopping ended the run."""
+
+
+class Trainer:
+    """Trains a learner on a data set.
+
+    An epoch has N / B steps, rounded up where one ends within a batch: the stream of batches knows no epochs.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: B, images per optimiser step.
+        eval_every: epochs between two validations; the last epoch is always validated.
+        sample_every: epochs between two sets of pictures; there is always one at the end.
+        checkpoint_every: epochs between two checkpoints; there is always one at the end.
+        log_every: steps between two rows of the log.
+        patience: validations without improvement after which the run ends; None never ends it.
+        monitor: what is best: the validation "elbo" (beta = 1) or the optimised "loss".
+        eval_batch_size: images at a time in validation.
+    """
+
+    def __init__(
+        self,
+        epochs: PositiveInt,
+        batch_size: PositiveInt,
+        eval_every: PositiveInt,
+        sample_every: PositiveInt,
+        checkpoint_every: PositiveInt,
+        log_every: PositiveInt,
+        patience: PositiveInt | None,
+        monitor: Literal["elbo", "loss"],
+        eval_batch_size: PositiveInt,
+    ) -> None:
+        self.epochs, self.batch_size = epochs, batch_size
+        self.eval_every, self.sample_every, self.checkpoint_every = eval_every, sample_every, checkpoint_every
+        self.log_every, self.patience, self.monitor, self.eval_batch_size = (
+            log_every,
+            patience,
+            monitor,
+            eval_batch_size,
+        )
+
+    def fit(
+        self,
+        learner: Learner,
+        data: Dataset,
+        checkpoints: Checkpoints,
+        logger: Logger,
+        resumed: dict[str, Any] | None = None,
+    ) -> dict[str, float]:
+        """Trains until the last epoch, or until nothing improves.
+
+        Args:
+            learner: what takes the steps.
+            data: a loaded data set.
+            checkpoints: where the state is saved.
+            logger: where figures and pictures go.
+            resumed: a checkpoint to go on from.
+
+        Returns:
+            How the run ended: "best_elbo" and "best_epoch" by validation, and the last figures.
+
+        Raises:
+            RunError: a figure became NaN or infinite, or the disk refused.
+            Stopped: a signal came; the state is saved.
+        """
+        train, valid = data.split("train"), data.split("valid")
+        assert train is not None
+        progress, meter, clock = Progress(), Meter(), Clock()
+        if resumed is not None:
+            restore(resumed, learner, progress, meter)
+        figures: dict[str, float] = {}
+
+        def save(name: str) -> None:
+            checkpoints.save(name, snapshot(learner, progress, meter))
+
+        stream = batches(train, self.batch_size, seed=learner.seed, start=progress.step, device=learner.device)
+        with StopRequest() as stop:
+            for epoch in range(self._epoch_of(progress.step, train), self.epochs + 1):
+                with self._bar(epoch, progress.step, train) as bar:
+                    while progress.step < self._end_of(epoch, train):
+                        meter.add(learner.update(next(stream), progress.step))
+                        progress.step += 1
+                        clock.images += self.batch_size
+                        bar.update()
+                        if progress.step % self.log_every == 0:
+                            self._check(meter, progress.step, checkpoints)
+                            row = meter.window() | {"lr": learner.lr, "images_per_second": clock.lap()}
+                            logger.scalars(_head(progress.step, epoch, "train", "step") | row)
+                            bar.set_postfix_str(_postfix(row))
+                        if stop.signal is not None and progress.step < self._end_of(epoch, train):
+                            self._check(meter, progress.step, checkpoints)
+                            save("last")
+                            raise Stopped(stop.signal, epoch, progress.step)
+
+                    self._check(meter, progress.step, checkpoints)
+                    row = meter.epoch() | {"lr": learner.lr, "images_per_second": clock.epoch()}
+                    logger.scalars(_head(progress.step, epoch, "train", "epoch") | row)
+                    bar.set_postfix_str(_postfix(row))
+                log.debug("epoch %d, step %d, train: %s", epoch, progress.step, _postfix(row))
+                figures = {f"train_{name}": row[name] for name in ("loss", "elbo")}
+
+                last = epoch == self.epochs
+                if valid is not None and (last or epoch % self.eval_every == 0):
+                    row = self._validate(learner, valid, progress.step)
+                    logger.scalars(_head(progress.step, epoch, "valid", "epoch") | row)
+                    log.debug("epoch %d, step %d, valid: %s", epoch, progress.step, _postfix(row))
+                    figures |= {f"valid_{name}": row[name] for name in ("loss", "elbo")}
+                    if self._judge(row, epoch, progress, learner):
+                        save("best")
+                if last or progress.ended or epoch % self.sample_every == 0:
+                    self._draw(learner, valid or train, logger, epoch, progress.step, last or progress.ended)
+                if last or progress.ended or stop.signal is not None or epoch % self.checkpoint_every == 0:
+                    save("last")
+                if progress.ended:
+                    log.info("no improvement in %d validations: stopped after epoch %d", progress.waited, epoch)
+                    break
+                if stop.signal is not None and not last:
+                    raise Stopped(stop.signal, epoch, progress.step)
+                clock.restart()
+        if valid is not None:
+            figures |= {"best_elbo": progress.best_elbo, "best_epoch": float(progress.best_epoch)}
+        return figures
+
+    def steps_per_epoch(self, num_train: int) -> float:
+        """Optimiser steps in an epoch; may be fractional."""
+        return num_train / self.batch_size
+
+    def _end_of(self, epoch: int, train: Images) -> int:
+        """The number of steps at the end of an epoch (the first is 1)."""
+        return -(-epoch * len(train) // self.batch_size)
+
+    def _epoch_of(self, step: int, train: Images) -> int:
+        """The epoch that the next step belongs to."""
+        epoch = step * self.batch_size // len(train)
+        while self._end_of(epoch, train) <= step:
+            epoch += 1
+        return epoch
+
+    def _validate(self, learner: Learner, images: Images, step: int) -> dict[str, float]:
+        """Means of a split, weighted by images, since the last batch may be short."""
+        total: dict[str, Tensor] = {}
+        for start, batch in evaluation_batches(images, self.eval_batch_size):
+            for name, value in learner.evaluate(batch, start, step).items():
+                total[name] = total.get(name, 0.0) + value.double() * len(batch.x)
+        return {name: value.item() / len(images) for name, value in total.items()}
+
+    def _judge(self, row: dict[str, float], epoch: int, progress: Progress, learner: Learner) -> bool:
+        """Takes notice of a validation; says whether it is the best so far."""
+        value = -row["elbo"] if self.monitor == "elbo" else row["loss"]
+        learner.lr_schedule.observe(value)
+        if value < progress.best:
+            progress.best, progress.best_elbo, progress.best_epoch, progress.waited = value, row["elbo"], epoch, 0
+            return True
+        progress.waited += 1
+        progress.ended = self.patience is not None and progress.waited >= self.patience
+        return False
+
+    def _draw(self, learner: Learner, images: Images, logger: Logger, epoch: int, step: int, final: bool) -> None:
+        """Pictures of the same images and the same noise every time."""
+        model, name = learner.evaluated, "final" if final else f"epoch-{epoch:04d}"
+        draw = Draw(learner.seed, "pictures", device=learner.device)
+        x = images.fetch(torch.arange(min(NUM_PICTURES // 2, len(images))), draw).x
+        logger.picture("reconstructions", name, step, reconstructions(model, x, learner.seed))
+        logger.picture("samples", name, step, grid(samples(model, NUM_PICTURES, learner.seed, learner.device), 8))
+        if final and is_planar(model):
+            logger.picture("samples", "manifold", step, manifold(model, 20, learner.device))
+
+    def _check(self, meter: Meter, step: int, checkpoints: Checkpoints) -> None:
+        """Ends the run where a figure since the last check is NaN or infinite."""
+        bad = meter.first_bad()
+        if bad is None:
+            return
+        ago, names = bad
+        path = checkpoints.path("last")
+        good = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
+        raise RunError(
+            f"{', '.join(names)} became NaN or infinite at step {step - ago:,}; {good}. Try a lower lr=, "
+            "learner.clip_norm=1, a warm-up (lr_schedule.warmup=1) or precision=float32"
+        )
+
+    def _bar(self, epoch: int, step: int, train: Images) -> tqdm:
+        begin, end = self._end_of(epoch - 1, train), self._end_of(epoch, train)
+        return tqdm(
+            total=end - begin,
+            initial=step - begin,
+            desc=f"Epoch {epoch}/{self.epochs}",
+            bar_format="{desc} {percentage:3.0f}%|{bar:20}|{postfix}  [{elapsed}<{remaining}]",
+            leave=epoch == self.epochs,
+            disable=not sys.stderr.isatty(),
+        )
+
+
+class Clock:
+    """Images per second of training; validation, pictures and checkpoints do not count."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._epoch_images, self._epoch_seconds = 0, 0.0
+        self._start = time.perf_counter()
+
+    def lap(self) -> float:
+        """Images per second since the last lap."""
+        seconds = max(time.perf_counter() - self._start, 1e-9)
+        rate = self.images / seconds
+        self._epoch_images, self._epoch_seconds = self._epoch_images + self.images, self._epoch_seconds + seconds
+        self.restart()
+        return rate
+
+    def epoch(self) -> float:
+        """Images per second since the last epoch."""
+        self.lap()
+        rate = self._epoch_images / self._epoch_seconds
+        self._epoch_images, self._epoch_seconds = 0, 0.0
+        return rate
+
+    def restart(self) -> None:
+        """The time since the last lap was spent on something else."""
+        self.images, self._start = 0, time.perf_counter()
+
+
+def snapshot(learner: Learner, progress: Progress, meter: Meter) -> dict[str, Any]:
+    """The whole state of a run as plain data and tensors."""
+    return {
+        **learner.state_dict(),
+        "seed": learner.seed,
+        "progress": asdict(progress),
+        "meter": meter.state_dict(),
+        # Nothing of ours draws from the global generators; a library that a component uses may.
+        "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
+    }
+
+
+def restore(state: dict[str, Any], learner: Learner, progress: Progress, meter: Meter) -> None:
+    """The inverse of `snapshot`."""
+    learner.load_state_dict(state)
+    for name, value in state["progress"].items():
+        setattr(progress, name, value)
+    progress.ended = False
+    meter.load_state_dict(state["meter"])
+    torch.set_rng_state(state["random"]["cpu"].cpu())
+    if len(state["random"]["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["random"]["cuda"]])
+
+
+def _head(step: int, epoch: int, split: str, scope: str) -> dict[str, Any]:
+    return {"step": step, "epoch": epoch, "split": split, "scope": scope}
+
+
+def _postfix(row: dict[str, float]) -> str:
+    text = f" loss {row['loss']:.2f}  recon {row['distortion']:.2f}  kl {row['rate']:.2f}"
+    return text + f"  {row['images_per_second']:,.0f} img/s" if "images_per_second" in row else text
