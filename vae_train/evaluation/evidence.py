@@ -1,0 +1,62 @@
+"""How good a model is on a split: the ELBO and its two terms, with their uncertainty."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vae_train.draws import BlockDraw
+from vae_train.model.base import LatentVariableModel
+
+if TYPE_CHECKING:
+    from vae_train.data.base import Images
+
+Figure = dict[str, float | int]
+
+
+@torch.no_grad()
+def evidence(
+    model: LatentVariableModel,
+    images: Images,
+    *,
+    seed: int = 0,
+    num_samples: int = 1,
+    batch_size: int = 512,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Means over all images of a split, each with its standard error over the images.
+
+    Args:
+        model: the model, on `device`.
+        images: the split.
+        seed: decides z. The noise of an image is a function of (seed, its number): `batch_size` changes rounding only.
+        num_samples: draws of z per image that the distortion is averaged over.
+        batch_size: images at a time.
+        device: where the noise is made.
+
+    Returns:
+        "elbo", "rate", "distortion" (nats per image, beta = 1) and "bits_per_dim", each `{"value", "se"}`; None where
+        the model has no such figure. "images" and "num_samples" say what they were measured on.
+    """
+    columns: dict[str, list[Tensor]] = {"elbo": [], "distortion": [], "rate": [], "bits_per_dim": []}
+    for start in range(0, len(images), batch_size):
+        batch = images.fetch(torch.arange(start, min(start + batch_size, len(images))))
+        trace = model(batch, BlockDraw(seed, "evaluation", start, device=device), num_samples)
+        bits = trace.bits_per_dim()
+        values = {"elbo": trace.elbo(), "distortion": trace.distortion(), "rate": trace.rate(), "bits_per_dim": bits}
+        for name, value in values.items():
+            if value is not None:
+                columns[name].append(value.double().cpu())
+    figures: dict[str, Any] = {name: _summary(parts) for name, parts in columns.items()}
+    return figures | {"images": len(images), "num_samples": num_samples}
+
+
+def _summary(parts: list[Tensor]) -> Figure | None:
+    if not parts:
+        return None
+    values = torch.cat(parts)
+    spread = values.std().item() if len(values) > 1 else math.nan
+    return {"value": values.mean().item(), "se": spread / math.sqrt(len(values))}
