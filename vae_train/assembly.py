@@ -1,0 +1,212 @@
+"""A checked configuration -> the objects of a run, and the checks that need to look at more than one of them."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from vae_train.config import build, locate
+from vae_train.data.base import Dataset
+from vae_train.errors import Mistake, RunError, UsageError
+from vae_train.model.base import LatentVariableModel
+from vae_train.run import OUTPUTS, Run
+from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.learner import Learner
+from vae_train.training.trainer import Trainer
+
+
+def assemble(cfg: DictConfig, device: torch.device) -> tuple[Dataset, Learner, Trainer]:
+    """Builds everything that a training needs, on `device`."""
+    allow = allowed(cfg)
+    if cfg.get("threads"):
+        torch.set_num_threads(cfg.threads)
+    data: Dataset = build(cfg.data, allow).load(device)
+    trainer: Trainer = build(cfg.trainer, allow)
+    model = build_model(cfg, data, device)
+    train = data.split("train")
+    assert train is not None
+    model.initialize(train)
+    return data, build_learner(cfg, model, trainer, data.num_train), trainer
+
+
+def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer, num_train: int) -> Learner:
+    """The learner of a model, on the model's device."""
+    allow, steps = allowed(cfg), trainer.steps_per_epoch(num_train)
+    device = next(model.parameters()).device
+    learner: Learner = build(
+        cfg.learner,
+        allow,
+        model=model,
+        objective=build(cfg.objective, allow, steps_per_epoch=steps).to(device),
+        optimizer=build(cfg.optimizer, allow),
+        lr_schedule=build(cfg.lr_schedule, allow, steps_per_epoch=steps, epochs=trainer.epochs),
+        seed=cfg.seed,
+    )
+    return learner
+
+
+def build_model(cfg: DictConfig, data: Dataset, device: torch.device) -> LatentVariableModel:
+    """The model with its initial weights, which are a function of the seed and not of the device."""
+    torch.manual_seed(cfg.seed)
+    model: LatentVariableModel = build(cfg.model, allowed(cfg), data_shape=data.shape, levels=data.levels)
+    return model.to(device)
+
+
+def allowed(cfg: DictConfig) -> list[str]:
+    """Further packages whose classes may be built."""
+    return [cfg.allow] if cfg.get("allow") else []
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is CUDA, else Apple's GPU, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def open_model(run: Run, checkpoint: str, device: torch.device, allow: str | None = None) -> LatentVariableModel:
+    """A run's model with the weights of a checkpoint, ready to be evaluated; the moving average where there is one."""
+    cfg = run.config.copy()
+    cfg.allow = allow  # never from the run itself
+    data: Dataset = build(cfg.data, allowed(cfg))
+    model = build_model(cfg, data, device)
+    load_weights(model, Checkpoints(run.checkpoints).load(checkpoint, device), run)
+    return model.eval()
+
+
+def read_weights(model: LatentVariableModel, run: Run) -> None:
+    """Copies the weights of another run's best checkpoint into `model`."""
+    device = next(model.parameters()).device
+    load_weights(model, Checkpoints(run.checkpoints).load("best", device), run)
+
+
+def load_weights(model: LatentVariableModel, state: dict[str, Any], run: Run) -> None:
+    """Copies the evaluated weights of a checkpoint into `model`.
+
+    Raises:
+        UsageError: they belong to another architecture.
+    """
+    weights = state["model"]
+    if state["ema"] is not None:
+        prefix = "module."
+        weights = {k.removeprefix(prefix): v for k, v in state["ema"].items() if k.startswith(prefix)}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UsageError(f"the weights of {run.folder} do not fit this model: {detail}") from error
+
+
+def device_mistakes(name: str) -> list[Mistake]:
+    """A device that does not exist here."""
+    where = f"device={name}"
+    if name == "auto":
+        return []
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        return [Mistake(where, "no such device (auto, cpu, cuda, cuda:1, mps)")]
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if not torch.cuda.is_available():
+            return [Mistake(where, "there is no CUDA device here; use device=auto or device=cpu")]
+        if (device.index or 0) >= count:
+            return [Mistake(where, f"there are {count} CUDA devices here, cuda:0 to cuda:{count - 1}")]
+    elif device.type == "mps":
+        if not torch.backends.mps.is_available():
+            return [Mistake(where, "there is no mps device here; use device=auto or device=cpu")]
+    elif device.type != "cpu":
+        return [Mistake(where, "no such device (auto, cpu, cuda, cuda:1, mps)")]
+    return []
+
+
+def folder_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """A folder that exists already, or cannot be written."""
+    folder = Path(cfg.out) if cfg.out else OUTPUTS
+    where = f"out={cfg.out}" if cfg.out else str(OUTPUTS)
+    if cfg.out and folder.exists():
+        return [Mistake(where, "exists already: out= names a new folder")]
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        return [Mistake(where, f"{parent} cannot be written to; give another folder with out=")]
+    return []
+
+
+def data_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """Data that is not there, or is less than a batch."""
+    data: Dataset = build(cfg.data, allowed(cfg))
+    if cfg.trainer.batch_size > data.num_train:
+        where = f"batch_size={cfg.trainer.batch_size}"
+        return [Mistake(where, f"the data has {data.num_train:,} training images: use at most that")]
+    if cfg.get("plan"):
+        return []
+    try:
+        data.load()
+    except UsageError as error:
+        root = cfg.data.get("root")
+        return [Mistake(f"data.root={root}" if root else "data", str(error))]
+    return []
+
+
+def model_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """Parts that do not fit each other: found by building everything, without memory and without data."""
+    data: Dataset = build(cfg.data, allowed(cfg))
+    found = _likelihood_mistakes(cfg, data) + _latent_mistakes(cfg, data)
+    if found:
+        return found
+    try:
+        with torch.device("meta"):
+            model = build_model(cfg, data, torch.device("meta"))
+    except UsageError as error:
+        return error.mistakes
+    steps = data.num_train / cfg.trainer.batch_size
+    for place in ("objective", "lr_schedule", "optimizer"):
+        try:
+            built = build(cfg[place], allowed(cfg), steps_per_epoch=steps, epochs=cfg.epochs)
+            if place == "optimizer":
+                built([nn.Parameter(torch.zeros(1))])
+        except UsageError as error:
+            found += error.mistakes
+    if cfg.get("init_from"):
+        found += _init_mistakes(cfg, model)
+    return found
+
+
+def _likelihood_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:
+    """Asks the likelihood itself, so that the message names what the user can choose."""
+    node = cfg.model.get("likelihood")
+    if node is None:
+        return []
+    target = locate(node["_target_"], allowed(cfg))
+    refuse = getattr(target, "refusal", None)
+    knobs = {k: v for k, v in node.items() if not str(k).startswith("_")}
+    why = refuse(data.levels, **knobs) if refuse else None
+    return [Mistake(f"model/likelihood={target.__name__.lower()}", why)] if why else []
+
+
+def _latent_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:
+    size, pixels = cfg.latent_dim, math.prod(data.shape)
+    if size <= pixels:
+        return []
+    return [Mistake(f"latent_dim={size}", f"is more than the {pixels} values of an image: nothing would be compressed")]
+
+
+def _init_mistakes(cfg: DictConfig, model: LatentVariableModel) -> list[Mistake]:
+    where = f"init_from={cfg.init_from}"
+    try:
+        run = Run.open(cfg.init_from)
+        state = Checkpoints(run.checkpoints).load("best")
+        load_weights(model.to_empty(device="cpu"), state, run)
+    except (UsageError, RunError) as error:
+        return [Mistake(where, str(error))]
+    return []

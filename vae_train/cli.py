@@ -1,0 +1,240 @@
+"""`vae <command>`: one console script, one Hydra application per command.
+
+Nothing heavy is imported here: `vae --help` and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from vae_train.errors import RunError, Stopped, UsageError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+COMMANDS = {
+    "train": "train a model; leaves a run under outputs/",
+    "eval": "how good a trained model is: vae eval run=last",
+    "sample": "pictures from a trained model: vae sample run=last num=64",
+    "reproduce": "train a saved configuration again and compare: vae reproduce run=last",
+}
+
+USAGE = """vae trains, evaluates and samples variational autoencoders.
+
+  vae <command> [setting=value …] [flags]
+
+{commands}
+
+Examples
+  vae train                                       digits, mlp; no download
+  vae train data=mnist model=conv latent_dim=32 beta=4 optimizer=adamw lr=3e-4 epochs=20
+  vae train -m beta=1,2,4 latent_dim=8,16 sweep=first
+  vae train resume=last epochs=60
+  vae eval run=last
+
+Flags of every command
+  --help            all settings and their choices     --cfg job     the composed configuration
+  -m                one job per combination            --info        where the configuration comes from
+  --config-dir DIR  a further folder of YAML files     --debug       full tracebacks
+  -sc install=bash  completion: eval "$(vae -sc install=bash)"
+"""
+
+ASKING = ("--help", "-h", "--hydra-help", "--info", "-i", "--shell-completion", "-sc", "--version")
+"""Flags that only print; what Hydra answers to them needs no check."""
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(words: list[str]) -> int:
+    if words and words[0] in ("-sc", "--shell-completion"):
+        return _complete(words)
+    if not words or words[0] in ("--help", "-h", "help"):
+        print(USAGE.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))
+        return 0 if words else 2
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"vae_train {version('vae_train')}")
+        return 0
+    command, *rest = words
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(f"vae: no such command: {command}{hint} ({', '.join(COMMANDS)})", file=sys.stderr)
+        return 2
+    return _run(command, rest)
+
+
+def _run(command: str, words: list[str]) -> int:
+    """Runs a command; the only place that turns errors into messages and exit codes."""
+    debug = "--debug" in words or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    words = [word for word in words if word != "--debug"]
+    try:
+        return _hydra(command, words)
+    except UsageError as error:
+        _say_mistakes(command, error, debug)
+        return 2
+    except Stopped as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        return 128 + stopped.signal
+    except KeyboardInterrupt:
+        print(f"\nvae {command}: stopped before anything was saved", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
+        text = f"{kind}{error}".strip().splitlines() or [type(error).__name__]
+        where = "" if isinstance(error, RunError | OSError) else " (--debug shows where)"
+        print(f"vae {command}: {text[0]}{where}", file=sys.stderr)
+        return 1
+
+
+def _say_mistakes(command: str, error: UsageError, debug: bool) -> None:
+    count = len(error.mistakes)
+    print(f"vae {command}: {count} mistake{'s' if count > 1 else ''}, nothing was started", file=sys.stderr)
+    width = max((len(m.where) for m in error.mistakes), default=0)
+    for mistake in error.mistakes:
+        print(f"  {mistake.where:<{min(width, 40)}}  {mistake.why}".replace("\n", " "), file=sys.stderr)
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+
+
+def _hydra(command: str, words: list[str]) -> int:
+    """Checks what was typed, then hands it to Hydra."""
+    module = importlib.import_module(f"vae_train.commands.{command}")
+    if any(word.split("=")[0] in ASKING for word in words):
+        _application(command, module.run, words)
+        return 0
+    from hydra._internal.utils import get_args_parser
+
+    flags, unknown = get_args_parser().parse_known_args(words)
+    if unknown:
+        raise UsageError(f"no such flag: {' '.join(unknown)} (vae {command} --help lists them)")
+    from vae_train.overrides import checked
+
+    look = flags.cfg is None
+    jobs = checked(
+        command,
+        flags.overrides,
+        module.Settings,
+        module.check if look else lambda cfg, words: [],
+        sweep=flags.multirun,
+        config_dir=flags.config_dir,
+    )
+    if not look:
+        _application(command, module.run, words)
+        return 0
+    _log_to_console()
+    if flags.multirun:
+        return _sweep(command, module, words, jobs)
+    _application(command, module.run, words)
+    return 0
+
+
+def _sweep(command: str, module: ModuleType, words: list[str], jobs: list[list[str]]) -> int:
+    """Runs all jobs; one that fails leaves its log and does not stop the others."""
+    from datetime import datetime
+
+    from vae_train.sweep import table
+
+    named = [word.partition("=")[2] for job in jobs for word in job if word.startswith("sweep=")]
+    if named and (wrong := table.folder_mistake(named[0])):
+        raise UsageError(f"sweep={named[0]} {wrong}")
+    folder = table.create(named[0] if named else f"{datetime.now():%Y-%m-%d-%H-%M-%S}", jobs)
+    print(f"vae {command}: {len(jobs)} jobs in {folder}")
+    try:
+        _application(command, _Job(module.run, len(jobs)), [*words, f"hydra.sweep.dir={folder}"])
+    finally:
+        failed = table.finish(folder)
+    return 1 if failed else 0
+
+
+class _Job:
+    """A command's function as one job of a sweep.
+
+    Args:
+        function: the command's function.
+        count: how many jobs there are.
+    """
+
+    def __init__(self, function: Any, count: int) -> None:
+        self.function, self.count = function, count
+
+    def __call__(self, cfg: Any) -> float:
+        import math
+        import traceback
+        from pathlib import Path
+
+        from hydra.core.hydra_config import HydraConfig
+
+        from vae_train.sweep import table
+
+        hydra = HydraConfig.get()
+        print(f"[{hydra.job.num + 1}/{self.count}] {' '.join(hydra.overrides.task)}")
+        try:
+            return float(self.function(cfg))
+        except Exception as error:
+            folder = Path(hydra.sweep.dir) / str(hydra.job.num)
+            table.job_failed(folder, error, traceback.format_exc())
+            print(f"failed: {error}", file=sys.stderr)
+            return math.nan
+
+
+def _application(command: str, function: Any, words: list[str]) -> None:
+    """Runs Hydra's application of a command."""
+    import hydra
+
+    from vae_train.config import conf_dir
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to `_run`, which knows what to say
+    sys.argv = [f"vae {command}", *words]
+    decorate = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")
+    decorate(function)()
+
+
+def _log_to_console() -> None:
+    """Messages of a run go to standard output as they are."""
+    log = logging.getLogger("vae_train")
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers = [handler]
+
+
+def _complete(words: list[str]) -> int:
+    """Completion: the command's name here, everything behind it by Hydra.
+
+    Hydra's shell function asks for completions without the command, which stands in COMP_LINE.
+    """
+    line = os.environ.get("COMP_LINE", "")
+    typed = line.split()
+    asked = any(word.startswith("query=") for word in words)
+    if not asked:
+        _application("train", lambda cfg: None, words)
+        return 0
+    finished = len(typed) > 2 or (len(typed) == 2 and line.endswith(" "))
+    if not finished:
+        start = typed[1] if len(typed) > 1 else ""
+        print(" ".join(name for name in COMMANDS if name.startswith(start)))
+        return 0
+    if typed[1] in COMMANDS:
+        head, _, tail = line.partition(typed[0])
+        os.environ["COMP_LINE"] = head + typed[0] + tail.replace(f" {typed[1]}", "", 1)
+        os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+        _application(typed[1], lambda cfg: None, words)
+    return 0

@@ -1,0 +1,115 @@
+"""`vae sample`: pictures from the prior of a trained model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from vae_train.errors import Mistake, RunError, UsageError
+from vae_train.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt
+from vae_train.run import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger("vae_train")
+
+CHUNK = 256
+
+
+@dataclass
+class Settings:
+    """The top of conf/sample.yaml."""
+
+    run: str
+    checkpoint: str
+    num: PositiveInt
+    temperature: NonNegativeFloat
+    mean: bool
+    columns: PositiveInt
+    singles: bool
+    npz: bool
+    manifold: bool
+    seed: NonNegativeInt
+    out: str | None
+    device: str
+    allow: str | None
+
+
+def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
+    """A run or a device that is not there."""
+    from vae_train.assembly import device_mistakes
+
+    try:
+        run = Run.open(cfg.run)
+    except UsageError as error:
+        return [Mistake(f"run={cfg.run}", str(error))]
+    found = device_mistakes(cfg.device)
+    shape = list(run.config.model.get("latent_shape", []))
+    if cfg.manifold and shape != [2]:
+        found.append(Mistake("manifold=true", f"needs a model with two latents, and this one has {shape}"))
+    return found
+
+
+def run(cfg: DictConfig) -> None:
+    """Writes a grid and, on request, single pictures and an array."""
+    from vae_train.assembly import open_model, resolve_device
+    from vae_train.training.pictures import grid, manifold, write
+
+    opened, device = Run.open(cfg.run), resolve_device(cfg.device)
+    model = open_model(opened, cfg.checkpoint, device, cfg.allow)
+    folder = Path(cfg.out) if cfg.out else opened.folder / "samples"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if cfg.manifold:
+            path = folder / "manifold.png"
+            write(str(path), manifold(model, 20, device))  # type: ignore[arg-type]
+            log.info("%s", path)
+            return
+        pictures = _pictures(model, cfg, device)
+        name = f"seed{cfg.seed}-t{cfg.temperature:g}" + ("" if cfg.mean else "-pixels")
+        path = folder / f"{name}.png"
+        write(str(path), grid(pictures, cfg.columns))
+        log.info("%d samples: %s", cfg.num, path)
+        if cfg.singles:
+            _write_singles(pictures, folder / name)
+        if cfg.npz:
+            _write_array(pictures, folder / f"{name}.npz")
+    except OSError as error:
+        raise RunError(f"could not write to {folder}: {error.strerror or error}") from error
+
+
+def _pictures(model: object, cfg: DictConfig, device: object) -> Tensor:
+    """(num, C, H, W) in [0, 1]."""
+    import torch
+
+    from vae_train.draws import Draw
+
+    parts = []
+    with torch.no_grad():
+        for number, start in enumerate(range(0, cfg.num, CHUNK)):
+            draw = Draw(cfg.seed, "samples", number, device=device)  # type: ignore[arg-type]
+            px = model.sample(min(CHUNK, cfg.num - start), draw, cfg.temperature)  # type: ignore[attr-defined]
+            parts.append((px.mean if cfg.mean else px.sample(draw, 1)[0]).clamp(0, 1).cpu())
+    return torch.cat(parts)
+
+
+def _write_singles(pictures: Tensor, folder: Path) -> None:
+    from torchvision.utils import save_image
+
+    folder.mkdir(exist_ok=True)
+    for number, picture in enumerate(pictures):
+        save_image(picture, folder / f"{number:05d}.png")
+    log.info("single pictures: %s", folder)
+
+
+def _write_array(pictures: Tensor, path: Path) -> None:
+    import numpy as np
+
+    np.savez_compressed(path, images=pictures.permute(0, 2, 3, 1).numpy())
+    log.info("array %s: %s", tuple(pictures.permute(0, 2, 3, 1).shape), path)

@@ -1,0 +1,259 @@
+"""What was typed -> composed configurations, or every mistake in it.
+
+Hydra stops at the first mistake and takes `+foo=1` in silence. Here every word is looked at by itself, the valid ones
+are composed, and the result is checked as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vae_train.config import conf_dir, did_you_mean, mistakes_in, unread_knobs, value_mistake
+from vae_train.errors import Mistake, UsageError
+
+Check = Callable[[DictConfig, Sequence[str]], list[Mistake]]
+
+
+def checked(
+    command: str,
+    words: Sequence[str],
+    settings: type,
+    check: Check,
+    *,
+    sweep: bool = False,
+    config_dir: str | None = None,
+) -> list[list[str]]:
+    """Composes and checks every job that the words stand for.
+
+    Args:
+        command: name of the primary configuration.
+        words: overrides as typed.
+        settings: a dataclass whose fields are the command's own knobs, with their types and ranges.
+        check: looks for what only the command knows; called for jobs without other mistakes.
+        sweep: whether commas make several jobs.
+        config_dir: a further folder of YAML files.
+
+    Returns:
+        The overrides of every job.
+
+    Raises:
+        UsageError: something is wrong; lists every mistake of every job, each once.
+    """
+    with _hydra():
+        reader = _Reader(command, config_dir)
+        overrides, found = reader.parse(words)
+        jobs = BasicSweeper.split_arguments(overrides, None)[0] if sweep else [[_text(o) for o in overrides]]
+        for job in jobs:
+            found += _job_mistakes(reader, job, settings, check)
+    if found:
+        raise UsageError(list(dict.fromkeys(found)))
+    return jobs
+
+
+def _job_mistakes(reader: _Reader, job: list[str], settings: type, check: Check) -> list[Mistake]:
+    valid, found = reader.known(job)
+    cfg, why = reader.compose(valid)
+    if cfg is None:
+        return [*found, Mistake(" ".join(job), why)]
+    found += _settings_mistakes(cfg, settings)
+    typed = {word.lstrip("+").partition("=")[0] for word in valid}
+    allow = [cfg.allow] if cfg.get("allow") else []
+    found += _signature_mistakes(cfg, allow, {m.where.partition("=")[0] for m in found})
+    knobs = [name for name in reader.knobs(settings) if name in typed and not cfg.get("resume")]
+    found += [
+        Mistake(f"{knob}={cfg[knob]}", "has no effect here: nothing in the composed configuration reads it")
+        for knob in unread_knobs(cfg, knobs)
+    ]
+    # A check of the whole supposes that the parts are right; a misspelt word aside, which was left out.
+    return found or check(cfg, valid)
+
+
+def _settings_mistakes(cfg: DictConfig, settings: type) -> list[Mistake]:
+    """Values of the command's own knobs that do not fit their types and ranges."""
+    import typing
+
+    hints = typing.get_type_hints(settings, include_extras=True)
+    found = []
+    for name, hint in hints.items():
+        if OmegaConf.is_missing(cfg, name):
+            found.append(Mistake(f"{name}=", "is needed"))
+            continue
+        wrong = value_mistake(cfg[name], hint)
+        if wrong:
+            found.append(Mistake(f"{name}={cfg[name]}", wrong))
+    return found
+
+
+def _signature_mistakes(cfg: DictConfig, allow: Sequence[str], known: set[str]) -> list[Mistake]:
+    """Mistakes of the components, but for values that only repeat a top-level knob which is wrong already."""
+    try:
+        found = mistakes_in(cfg, allow)
+    except OmegaConfBaseException as error:
+        return [Mistake("", f"the configuration cannot be resolved: {str(error).splitlines()[0]}")]
+    return [m for m in found if not any(_repeats(cfg, m.where, knob) for knob in known)]
+
+
+def _repeats(cfg: DictConfig, path: str, knob: str) -> bool:
+    parent, _, key = path.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    if not isinstance(node, DictConfig) or key not in node:
+        return False
+    raw = OmegaConf.to_container(node, resolve=False)
+    return isinstance(raw, dict) and f"${{{knob}}}" in str(raw[key])
+
+
+class _Reader:
+    """Hydra's view of the configuration folders.
+
+    Args:
+        command: name of the primary configuration.
+        config_dir: a further folder of YAML files.
+    """
+
+    def __init__(self, command: str, config_dir: str | None) -> None:
+        self.command = command
+        if config_dir is not None and not Path(config_dir).is_dir():
+            raise UsageError([Mistake(f"--config-dir {config_dir}", "there is no such folder")])
+        self.search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
+        self.loader = GlobalHydra.instance().config_loader()
+        self.parser = OverridesParser.create(config_loader=self.loader)
+        self.composed = cache(self._compose)
+
+    def parse(self, words: Sequence[str]) -> tuple[list[Override], list[Mistake]]:
+        """The words that can be read, one per key, and what is wrong with the others."""
+        read: dict[str, Override] = {}
+        found = []
+        for word in words:
+            if "=" not in word and not word.startswith("~"):
+                found.append(Mistake(word, "is not a setting: settings look like beta=4, flags like --help"))
+                continue
+            try:
+                override = self.parser.parse_override(word)
+            except HydraException as error:
+                found.append(Mistake(word, f"cannot be read: {str(error).splitlines()[0]} (quote it: '{word}')"))
+                continue
+            key = override.key_or_group
+            if key in read:
+                found.append(Mistake(word, f"{key} is given twice"))
+            else:
+                read[key] = override
+        return list(read.values()), found
+
+    def known(self, job: list[str]) -> tuple[list[str], list[Mistake]]:
+        """The overrides whose groups, choices and keys exist, and what is wrong with the others."""
+        groups, values, found = [], [], []
+        for word in job:
+            override = self.parser.parse_override(word)
+            if override.key_or_group.startswith(("hydra.", "hydra/")):
+                continue
+            options = self.options(override.key_or_group)
+            if not options and "/" not in override.key_or_group:
+                values.append(override)
+                continue
+            wrong = self._group_mistake(override, options)
+            if wrong:
+                found.append(wrong)
+            else:
+                groups.append(word)
+        cfg, why = self.compose(groups)
+        if cfg is None:
+            return [], [*found, Mistake(" ".join(groups), why)]
+        for override in values:
+            wrong = _key_mistake(override, cfg)
+            if wrong:
+                found.append(wrong)
+            else:
+                groups.append(_text(override))
+        return groups, found
+
+    def compose(self, words: list[str]) -> tuple[DictConfig | None, str]:
+        """The composed configuration, or None and why there is none."""
+        return self.composed(tuple(words))
+
+    def options(self, group: str) -> list[str]:
+        """The choices of a group; empty where there is no such group."""
+        return self.loader.get_group_options(group, config_name=self.command, overrides=self.search)
+
+    def knobs(self, settings: type) -> list[str]:
+        """Top-level settings that only act through the components that read them."""
+        return [field.name for field in fields(settings) if field.metadata.get("knob")]
+
+    def _compose(self, words: tuple[str, ...]) -> tuple[DictConfig | None, str]:
+        try:
+            return compose(self.command, overrides=[*words, *self.search]), ""
+        except (HydraException, OmegaConfBaseException) as error:
+            return None, str(error).splitlines()[0]
+
+    def _group_mistake(self, override: Override, options: list[str]) -> Mistake | None:
+        key, value = override.key_or_group, override.value()
+        if not options:
+            return Mistake(_text(override), f"there is no group {key}{did_you_mean(key, self._groups())}")
+        names = value if isinstance(value, list) else [value]
+        for name in names:
+            if name is not None and str(name) not in options:
+                hint = did_you_mean(str(name), options)
+                what = key.replace("/", " ").replace("_", " ")
+                return Mistake(_text(override), f"no such {what}{hint} ({', '.join(options)})")
+        return None
+
+    def _groups(self) -> list[str]:
+        folder = conf_dir()
+        return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_dir()]
+
+
+def _key_mistake(override: Override, cfg: DictConfig) -> Mistake | None:
+    """Why a setting of this name cannot be given, or None where it can."""
+    key, text = override.key_or_group, _text(override)
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    if isinstance(node, DictConfig):
+        raw = OmegaConf.to_container(node, resolve=False)
+        assert isinstance(raw, dict)
+        if name in raw:
+            if override.is_add():
+                return Mistake(text, f"exists already: write {text.lstrip('+')}")
+            if isinstance(raw[name], dict) and not isinstance(override.value(), dict):
+                return Mistake(text, f"{key} is a group of settings: {', '.join(k for k in raw[name] if k[0] != '_')}")
+            return None
+        if override.is_add() and "_target_" in raw:
+            return None  # the signature says whether there is such a parameter
+    paths = list(_paths(OmegaConf.to_container(cfg, resolve=False), ""))
+    last = {path.rpartition(".")[2]: path for path in reversed(paths)}
+    hint = did_you_mean(key, paths)
+    if not hint and (near := did_you_mean(name, last)):
+        hint = f"; did you mean {last[near.removeprefix('; did you mean ').removesuffix('?')]}?"
+    return Mistake(text, f"no such setting{hint}")
+
+
+def _paths(node: Any, path: str) -> Iterable[str]:
+    """Dotted paths of all settings, the shallow ones first."""
+    if not isinstance(node, dict):
+        return
+    names = {key: f"{path}.{key}" if path else str(key) for key in node if not str(key).startswith("_")}
+    yield from names.values()
+    for key, name in names.items():
+        yield from _paths(node[key], name)
+
+
+def _text(override: Override) -> str:
+    return str(override.input_line)
+
+
+@contextmanager
+def _hydra() -> Any:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield

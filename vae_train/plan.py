@@ -1,0 +1,108 @@
+"""`vae train plan=true`: what a training would be, without training."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from vae_train.assembly import allowed, build_learner, build_model, resolve_device
+from vae_train.config import build
+from vae_train.data.base import Batch
+from vae_train.model.base import LatentVariableModel
+from vae_train.training.learner import Learner
+from vae_train.training.trainer import Trainer
+
+log = logging.getLogger("vae_train")
+
+WARM, TIMED = 3, 10
+
+
+def show(cfg: DictConfig) -> None:
+    """Prints layers with their shapes and parameters, memory and time; needs no data."""
+    device, allow = resolve_device(cfg.device), allowed(cfg)
+    data = build(cfg.data, allow)
+    trainer: Trainer = build(cfg.trainer, allow)
+    steps = trainer.steps_per_epoch(data.num_train)
+    learner = build_learner(cfg, build_model(cfg, data, device), trainer, data.num_train)
+    levels = torch.randint(data.levels, (trainer.batch_size, *data.shape), device=device)
+    batch = Batch(levels.float() / (data.levels - 1))
+    layers = _layers(learner, batch)
+    seconds = _seconds_per_step(learner, batch)
+    for name, module, shape, count in layers:
+        log.info("%-26s %-22s %-18s %12s", name, module, "x".join(map(str, shape)), f"{count:,}" if count else "")
+    count = sum(p.numel() for p in learner.parameters)
+    state = sum(t.numel() * t.element_size() for t in _tensors(learner.optimizer.state_dict()))
+    activations = sum(4 * trainer.batch_size * _product(shape) for _, _, shape, _ in layers)
+    pixels = data.num_train * _product(data.shape)
+    total = 8 * count + state + activations + pixels + (4 * count if learner.average is not None else 0)
+    whole = trainer.epochs * steps
+    log.info("parameters      %s", f"{count:,}")
+    log.info("memory          about %s: parameters and gradients %s, optimiser %s, activations %s, training images %s",
+             _size(total), _size(8 * count), _size(state), _size(activations), _size(pixels))  # fmt: skip
+    log.info("steps           %s: %d epochs of %s", f"{round(whole):,}", trainer.epochs, f"{steps:,.1f}")
+    log.info("time            about %s on %s, measured on %d steps of random images, without validation",
+             _duration(seconds * whole), device, TIMED)  # fmt: skip
+
+
+def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, ...], int]]:
+    """Name, class, output shape of one image and parameters of every innermost module, in the order of use."""
+    seen: list[tuple[str, str, tuple[int, ...], int]] = []
+    handles = []
+    for name, module in learner.model.named_modules():
+        if not list(module.children()) and not isinstance(module, LatentVariableModel):
+
+            def hook(module: nn.Module, _: Any, output: Any, name: str = name) -> None:
+                if isinstance(output, Tensor):
+                    count = sum(p.numel() for p in module.parameters())
+                    seen.append((name, type(module).__name__, tuple(output.shape[1:]), count))
+
+            handles.append(module.register_forward_hook(hook))
+    learner.update(batch, 0)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def _seconds_per_step(learner: Learner, batch: Batch) -> float:
+    def synchronize() -> None:
+        if learner.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    for step in range(WARM):
+        learner.update(batch, step)
+    synchronize()
+    start = time.perf_counter()
+    for step in range(TIMED):
+        learner.update(batch, step)
+    synchronize()
+    return (time.perf_counter() - start) / TIMED
+
+
+def _tensors(node: Any) -> list[Tensor]:
+    if isinstance(node, Tensor):
+        return [node]
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else []
+    return [tensor for value in values for tensor in _tensors(value)]
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} GiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
