@@ -11,12 +11,12 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from vae_train.config import build, locate
+from vae_train.config import build, locate, mistakes_in
 from vae_train.data.base import Dataset
 from vae_train.errors import Mistake, RunError, UsageError
 from vae_train.model.base import LatentVariableModel
 from vae_train.run import OUTPUTS, Run
-from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.checkpoint import Checkpoints, previous
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
 
@@ -72,9 +72,26 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def open_run(name: str, where: str, allow: str | None) -> tuple[Run | None, list[Mistake]]:
+    """Opens a run and looks its saved configuration through, which somebody else may have written.
+
+    Args:
+        name: see `Run.open`.
+        where: what was typed, for the messages.
+        allow: a further package whose classes may be named; never taken from the run itself.
+    """
+    try:
+        run = Run.open(name)
+    except UsageError as error:
+        return None, [Mistake(where, str(error))]
+    run.config.allow = allow
+    found = mistakes_in(run.config, allowed(run.config))
+    return (None if found else run), [Mistake(f"{run.folder}/config.yaml: {m.where}", m.why) for m in found]
+
+
 def open_model(run: Run, checkpoint: str, device: torch.device, allow: str | None = None) -> LatentVariableModel:
     """A run's model with the weights of a checkpoint, ready to be evaluated; the moving average where there is one."""
-    cfg = run.config.copy()
+    cfg = run.config
     cfg.allow = allow  # never from the run itself
     data: Dataset = build(cfg.data, allowed(cfg))
     model = build_model(cfg, data, device)
@@ -128,9 +145,17 @@ def device_mistakes(name: str) -> list[Mistake]:
     return []
 
 
+def checkpoint_mistakes(run: Run) -> list[Mistake]:
+    """A run that has not saved anything."""
+    checkpoints = Checkpoints(run.checkpoints)
+    if any(path.exists() for path in (checkpoints.path("last"), previous(checkpoints.path("last")))):
+        return []
+    return [Mistake(str(run.folder), "has no checkpoint yet")]
+
+
 def folder_mistakes(cfg: DictConfig) -> list[Mistake]:
     """A folder that exists already, or cannot be written."""
-    folder = Path(cfg.out) if cfg.out else OUTPUTS
+    folder = Path(str(cfg.out)) if cfg.out else OUTPUTS
     where = f"out={cfg.out}" if cfg.out else str(OUTPUTS)
     if cfg.out and folder.exists():
         return [Mistake(where, "exists already: out= names a new folder")]

@@ -12,10 +12,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vae_train.errors import RunError, Stopped, UsageError
+from vae_train.errors import Mistake, RunError, Stopped, UsageError
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from pathlib import Path
 
 COMMANDS = {
     "train": "train a model; leaves a run under outputs/",
@@ -125,41 +125,90 @@ def _hydra(command: str, words: list[str]) -> int:
         raise UsageError(f"no such flag: {' '.join(unknown)} (vae {command} --help lists them)")
     from vae_train.overrides import checked
 
-    look = flags.cfg is None
+    only_show = flags.cfg is not None
     jobs = checked(
         command,
         flags.overrides,
         module.Settings,
-        module.check if look else lambda cfg, words: [],
+        (lambda cfg, words: []) if only_show else module.check,
+        found=_mode_mistakes(command, flags.overrides, flags.multirun),
         sweep=flags.multirun,
         config_dir=flags.config_dir,
     )
-    if not look:
-        _application(command, module.run, words)
+    if not only_show:
+        _log_to_console()
+    if not flags.multirun:
+        single = _Single(module.run)
+        _application(command, single, words)
+        if single.error is not None:
+            raise single.error
         return 0
-    _log_to_console()
-    if flags.multirun:
-        return _sweep(command, module, words, jobs)
-    _application(command, module.run, words)
-    return 0
+    return _sweep(module.run, words, jobs) if command == "train" else _each(command, module.run, words, len(jobs))
 
 
-def _sweep(command: str, module: ModuleType, words: list[str], jobs: list[list[str]]) -> int:
-    """Runs all jobs; one that fails leaves its log and does not stop the others."""
+def _mode_mistakes(command: str, words: list[str], multirun: bool) -> list[Mistake]:
+    """Settings that only go with -m, or only without."""
+    if command != "train":
+        return []
+    given = {word.lstrip("+").partition("=")[0]: word for word in words}
+    if not multirun:
+        return [Mistake(given["sweep"], "names a sweep, which -m makes")] if "sweep" in given else []
+    found = [
+        Mistake(given[key], f"{key}= names one run and cannot go with -m{hint}")
+        for key, hint in (("out", ": sweep= names the folder"), ("resume", ""))
+        if key in given
+    ]
+    if "sweep" in given:
+        from vae_train.sweep.table import folder_mistake
+
+        wrong = folder_mistake(given["sweep"].partition("=")[2])
+        found += [Mistake(given["sweep"], wrong)] if wrong else []
+    return found
+
+
+def _sweep(function: Any, words: list[str], jobs: list[list[str]]) -> int:
+    """Trains all jobs in one folder; one that fails leaves its log and does not stop the others."""
     from datetime import datetime
 
     from vae_train.sweep import table
 
-    named = [word.partition("=")[2] for job in jobs for word in job if word.startswith("sweep=")]
-    if named and (wrong := table.folder_mistake(named[0])):
-        raise UsageError(f"sweep={named[0]} {wrong}")
-    folder = table.create(named[0] if named else f"{datetime.now():%Y-%m-%d-%H-%M-%S}", jobs)
-    print(f"vae {command}: {len(jobs)} jobs in {folder}")
+    named = next((word.partition("=")[2] for word in words if word.startswith("sweep=")), None)
+    folder = table.create(named or f"{datetime.now():%Y-%m-%d-%H-%M-%S}", jobs)
+    print(f"vae train: {len(jobs)} jobs in {folder}", flush=True)
     try:
-        _application(command, _Job(module.run, len(jobs)), [*words, f"hydra.sweep.dir={folder}"])
+        _application("train", _Job(function, len(jobs), folder), [*words, f"hydra.sweep.dir={folder}"])
     finally:
         failed = table.finish(folder)
     return 1 if failed else 0
+
+
+def _each(command: str, function: Any, words: list[str], count: int) -> int:
+    """Runs all jobs of a command that writes into the runs it is given."""
+    from tempfile import TemporaryDirectory
+
+    job = _Job(function, count)
+    with TemporaryDirectory() as folder:  # Hydra leaves a file of its own where a sweep ran
+        _application(command, job, [*words, f"hydra.sweep.dir={folder}"])
+    return 1 if job.failed else 0
+
+
+class _Single:
+    """A command's function as the only job, which keeps its error: Hydra would print the overrides before raising it.
+
+    Args:
+        function: the command's function.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.error: Exception | None = None
+
+    def __call__(self, cfg: Any) -> float | None:
+        try:
+            return self.function(cfg)
+        except Exception as error:
+            self.error = error
+            return None
 
 
 class _Job:
@@ -168,39 +217,40 @@ class _Job:
     Args:
         function: the command's function.
         count: how many jobs there are.
+        folder: where the sweep leaves its jobs' folders, if it does.
     """
 
-    def __init__(self, function: Any, count: int) -> None:
-        self.function, self.count = function, count
+    def __init__(self, function: Any, count: int, folder: Path | None = None) -> None:
+        self.function, self.count, self.folder, self.failed = function, count, folder, 0
 
-    def __call__(self, cfg: Any) -> float:
+    def __call__(self, cfg: Any) -> float | None:
         import math
         import traceback
-        from pathlib import Path
 
         from hydra.core.hydra_config import HydraConfig
 
         from vae_train.sweep import table
 
         hydra = HydraConfig.get()
-        print(f"[{hydra.job.num + 1}/{self.count}] {' '.join(hydra.overrides.task)}")
+        print(f"[{hydra.job.num + 1}/{self.count}] {' '.join(hydra.overrides.task)}", flush=True)
         try:
-            return float(self.function(cfg))
+            return self.function(cfg)
         except Exception as error:
-            folder = Path(hydra.sweep.dir) / str(hydra.job.num)
-            table.job_failed(folder, error, traceback.format_exc())
-            print(f"failed: {error}", file=sys.stderr)
+            self.failed += 1
+            if self.folder is not None:
+                table.job_failed(self.folder / str(hydra.job.num), error, traceback.format_exc())
+            print(f"failed: {error}", file=sys.stderr, flush=True)
             return math.nan
 
 
-def _application(command: str, function: Any, words: list[str]) -> None:
-    """Runs Hydra's application of a command."""
+def _application(command: str, function: Any, words: list[str], program: str | None = None) -> None:
+    """Runs Hydra's application of a command; `program` is what Hydra calls it."""
     import hydra
 
     from vae_train.config import conf_dir
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to `_run`, which knows what to say
-    sys.argv = [f"vae {command}", *words]
+    sys.argv = [program or f"vae {command}", *words]
     decorate = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")
     decorate(function)()
 
@@ -225,7 +275,7 @@ def _complete(words: list[str]) -> int:
     typed = line.split()
     asked = any(word.startswith("query=") for word in words)
     if not asked:
-        _application("train", lambda cfg: None, words)
+        _application("train", lambda cfg: None, words, program="vae")
         return 0
     finished = len(typed) > 2 or (len(typed) == 2 and line.endswith(" "))
     if not finished:
@@ -236,5 +286,5 @@ def _complete(words: list[str]) -> int:
         head, _, tail = line.partition(typed[0])
         os.environ["COMP_LINE"] = head + typed[0] + tail.replace(f" {typed[1]}", "", 1)
         os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
-        _application(typed[1], lambda cfg: None, words)
+        _application(typed[1], lambda cfg: None, words, program="vae")
     return 0

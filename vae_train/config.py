@@ -27,6 +27,7 @@ TRUSTED = ("vae_train", "torch.optim", "torch.nn")
 
 INJECTED = (
     *("data_shape", "levels", "steps_per_epoch", "epochs", "seed", "folder", "step"),
+    *("in_shape", "out_shape", "event_shape", "params"),
     *("model", "objective", "optimizer", "lr_schedule"),
 )
 """Arguments that the program fills in, which no YAML gives."""
@@ -123,8 +124,10 @@ def value_mistake(value: Any, hint: Any) -> str | None:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
     elif hint is int:
         fits = isinstance(value, int) and not isinstance(value, bool)
-    elif hint in (str, bool):
-        fits = isinstance(value, hint)
+    elif hint is str:
+        fits = isinstance(value, str | int | float) and not isinstance(value, bool)  # a name may look like a number
+    elif hint is bool:
+        fits = isinstance(value, bool)
     else:
         return None
     return None if fits else f"is {value!r}, expected {_NAMES[hint]}"
@@ -188,10 +191,8 @@ def _compare(path: str, node: dict[str, Any], target: type) -> Iterable[Mistake]
         wrong = value_mistake(value, _hints(target).get(key, Any))
         if wrong:
             yield Mistake(f"{path}.{key}", wrong)
-    if node.get("_partial_"):
-        return
     for key, parameter in known.items():
-        if parameter.default is parameter.empty and key not in given and key not in INJECTED and key != "self":
+        if parameter.default is parameter.empty and key not in given and key not in INJECTED:
             yield Mistake(f"{path}.{key}", f"{target.__name__} needs it")
 
 

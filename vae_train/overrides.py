@@ -34,6 +34,7 @@ def checked(
     settings: type,
     check: Check,
     *,
+    found: Sequence[Mistake] = (),
     sweep: bool = False,
     config_dir: str | None = None,
 ) -> list[list[str]]:
@@ -44,6 +45,7 @@ def checked(
         words: overrides as typed.
         settings: a dataclass whose fields are the command's own knobs, with their types and ranges.
         check: looks for what only the command knows; called for jobs without other mistakes.
+        found: mistakes that are known already.
         sweep: whether commas make several jobs.
         config_dir: a further folder of YAML files.
 
@@ -55,12 +57,13 @@ def checked(
     """
     with _hydra():
         reader = _Reader(command, config_dir)
-        overrides, found = reader.parse(words)
+        overrides, unread = reader.parse(words)
+        mistakes = [*found, *unread]
         jobs = BasicSweeper.split_arguments(overrides, None)[0] if sweep else [[_text(o) for o in overrides]]
         for job in jobs:
-            found += _job_mistakes(reader, job, settings, check)
-    if found:
-        raise UsageError(list(dict.fromkeys(found)))
+            mistakes += _job_mistakes(reader, job, settings, check)
+    if mistakes:
+        raise UsageError(list(dict.fromkeys(mistakes)))
     return jobs
 
 

@@ -55,7 +55,8 @@ class Run:
         """
         now = now or datetime.now()
         try:
-            path = _new_folder(OUTPUTS / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{config.name}", folder)
+            default = OUTPUTS / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{config.name}"
+            path = new_folder(default) if folder is None else _asked_folder(folder)
             run = cls(path, config)
             run.save_config()
         except OSError as error:
@@ -69,7 +70,7 @@ class Run:
         Raises:
             UsageError: there is no such run, or its configuration cannot be read.
         """
-        folder = find(name)
+        folder = find(str(name))
         try:
             config = OmegaConf.load(folder / CONFIG)
         except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
@@ -157,24 +158,27 @@ def environment(device: str, threads: int, data_checksum: str) -> dict[str, Any]
     }
 
 
-def _new_folder(default: Path, folder: Path | None) -> Path:
-    if folder is not None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            raise UsageError(f"{folder} exists already: out= names a new folder") from None
-        return folder
-    default.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
+def new_folder(path: Path) -> Path:
+    """Makes the folder `path` for the caller alone: where there is one already, a number is put behind the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name, number = path.name, 1
     while True:
-        path = default if number == 1 else default.with_name(f"{default.name}-{number}")
         try:
-            path.mkdir()  # exclusive: of two runs that start in the same second one goes on to the next number
+            path.mkdir()  # exclusive: of two that start in the same second one goes on to the next number
         except FileExistsError:
             number += 1
+            path = path.with_name(f"{name}-{number}")
         else:
             return path
+
+
+def _asked_folder(folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise UsageError(f"{folder} exists already: out= names a new folder") from None
+    return folder
 
 
 def _version(name: str) -> str | None:

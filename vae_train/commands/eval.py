@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from vae_train.errors import Mistake, UsageError
+from vae_train.errors import Mistake
 from vae_train.ranges import NonNegativeInt, PositiveInt
 from vae_train.run import Run
 
@@ -33,21 +33,15 @@ class Settings:
 
 def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """A run, a split or a device that is not there."""
-    from vae_train.assembly import data_mistakes, device_mistakes
+    from vae_train.assembly import allowed, checkpoint_mistakes, data_mistakes, device_mistakes, open_run
     from vae_train.config import build
 
-    try:
-        run = Run.open(cfg.run)
-    except UsageError as error:
-        return [Mistake(f"run={cfg.run}", str(error))]
-    saved = run.config.copy()
-    saved.allow = cfg.allow
-    try:
-        found = device_mistakes(cfg.device) + data_mistakes(saved)
-        if not found and build(saved.data, [cfg.allow] if cfg.allow else []).load().split(cfg.split) is None:
-            found.append(Mistake(f"split={cfg.split}", "this run's data has no such split"))
-    except UsageError as error:
-        return error.mistakes
+    run, found = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
+    if run is None:
+        return found
+    found = device_mistakes(cfg.device) + checkpoint_mistakes(run) + data_mistakes(run.config)
+    if not found and build(run.config.data, allowed(cfg)).load().split(cfg.split) is None:
+        found.append(Mistake(f"split={cfg.split}", "this run's data has no such split"))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from vae_train.errors import Mistake, RunError, UsageError
+from vae_train.errors import Mistake, RunError
 from vae_train.ranges import NonNegativeFloat
 from vae_train.run import Run
 
@@ -32,19 +32,15 @@ class Settings:
 
 def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """A run that is not there or has no figures, and whatever would be wrong with it as a new one."""
-    from vae_train.assembly import data_mistakes, device_mistakes, folder_mistakes
+    from vae_train.assembly import data_mistakes, device_mistakes, folder_mistakes, open_run
 
-    try:
-        run = Run.open(cfg.run)
-    except UsageError as error:
-        return [Mistake(f"run={cfg.run}", str(error))]
+    run, found = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
+    if run is None:
+        return found
     saved = _configuration(run, cfg)
     if not (run.folder / "metrics.jsonl").exists():
         return [Mistake(f"run={cfg.run}", f"{run.folder} has no metrics.jsonl to compare with")]
-    try:
-        return device_mistakes(saved.device) + folder_mistakes(cfg) + data_mistakes(saved)
-    except UsageError as error:
-        return error.mistakes
+    return device_mistakes(saved.device) + folder_mistakes(cfg) + data_mistakes(saved)
 
 
 def run(cfg: DictConfig) -> float:
@@ -58,7 +54,7 @@ def run(cfg: DictConfig) -> float:
 
     opened = Run.open(cfg.run)
     saved = _configuration(opened, cfg)
-    folder = Path(cfg.out) if cfg.out else None
+    folder = Path(str(cfg.out)) if cfg.out else None
     saved.name = f"{saved.name}-again"
     new, _ = start(saved, folder)
     then, now = (read_metrics(run.folder / "metrics.jsonl") for run in (opened, new))

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from omegaconf import DictConfig
 
-from vae_train.errors import Mistake, RunError, UsageError
+from vae_train.errors import Mistake, RunError
 from vae_train.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt
 from vae_train.run import Run
 
@@ -27,7 +27,7 @@ class Settings:
     """The top of conf/sample.yaml."""
 
     run: str
-    checkpoint: str
+    checkpoint: Literal["best", "last"]
     num: PositiveInt
     temperature: NonNegativeFloat
     mean: bool
@@ -43,13 +43,12 @@ class Settings:
 
 def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """A run or a device that is not there."""
-    from vae_train.assembly import device_mistakes
+    from vae_train.assembly import checkpoint_mistakes, device_mistakes, open_run
 
-    try:
-        run = Run.open(cfg.run)
-    except UsageError as error:
-        return [Mistake(f"run={cfg.run}", str(error))]
-    found = device_mistakes(cfg.device)
+    run, found = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
+    if run is None:
+        return found
+    found = device_mistakes(cfg.device) + checkpoint_mistakes(run)
     shape = list(run.config.model.get("latent_shape", []))
     if cfg.manifold and shape != [2]:
         found.append(Mistake("manifold=true", f"needs a model with two latents, and this one has {shape}"))
@@ -63,7 +62,7 @@ def run(cfg: DictConfig) -> None:
 
     opened, device = Run.open(cfg.run), resolve_device(cfg.device)
     model = open_model(opened, cfg.checkpoint, device, cfg.allow)
-    folder = Path(cfg.out) if cfg.out else opened.folder / "samples"
+    folder = Path(str(cfg.out)) if cfg.out else opened.folder / "samples"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if cfg.manifold:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from vae_train.errors import Mistake, Stopped, UsageError
+from vae_train.errors import Mistake, Stopped
 from vae_train.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from vae_train.run import SUMMARY, Run, environment
 
@@ -131,11 +131,12 @@ def job_folder(cfg: DictConfig) -> Path | None:
     hydra = HydraConfig.get()
     if str(hydra.mode).endswith("MULTIRUN"):
         return Path(hydra.sweep.dir) / str(hydra.job.num)
-    return Path(cfg.out) if cfg.out else None
+    return Path(str(cfg.out)) if cfg.out else None
 
 
 def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: dict[str, Any] | None) -> float:
     """Trains within an existing folder."""
+    from vae_train.assembly import allowed
     from vae_train.config import build
     from vae_train.training.checkpoint import Checkpoints
     from vae_train.training.curves import plot
@@ -146,7 +147,7 @@ def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: d
     with run.logged():
         _introduce(run, data, learner)
         run.write_json("environment.json", _environment(learner.device, data))
-        board = build(run.config.logger, folder=run.folder / "tensorboard", step=step, allow=_allow(run.config))
+        board = build(run.config.logger, folder=run.folder / "tensorboard", step=step, allow=allowed(run.config))
         logger = Tee(Files(run.folder, step), board)
         try:
             figures = trainer.fit(learner, data, Checkpoints(run.checkpoints), logger, state)
@@ -178,9 +179,9 @@ def _introduce(run: Run, data: Dataset, learner: Learner) -> None:
     device = f"cpu, {torch.get_num_threads()} threads" if learner.device.type == "cpu" else str(learner.device)
     c, h, w = data.shape
     log.info(
-        "vae train · %s · %dx%dx%d · %s · %s parameters · %s, %s",
-        run.config.name, h, w, c, sizes, f"{count:,}", device, learner.precision,
-    )  # fmt: skip
+        "vae train · %s · %dx%dx%d · %s · %d latents, %s parameters · %s, %s",
+        *(run.config.name, h, w, c, sizes, run.config.latent_dim, f"{count:,}", device, learner.precision),
+    )
     warning = getattr(getattr(learner.model, "likelihood", None), "warning", None)
     if warning:
         log.info("%s", warning)
@@ -218,14 +219,9 @@ def _hyperparameters(cfg: DictConfig) -> dict[str, Any]:
     return {k: v for k, v in values.items() if not k.endswith("_partial_")}
 
 
-def _allow(cfg: DictConfig) -> list[str]:
-    return [cfg.allow] if cfg.get("allow") else []
-
-
 def _resume_mistakes(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """Whatever of a resumed run cannot be changed, and a run that has nothing left to do."""
-    from vae_train.assembly import data_mistakes, device_mistakes
-    from vae_train.training.checkpoint import Checkpoints
+    from vae_train.assembly import checkpoint_mistakes, data_mistakes, device_mistakes, open_run
 
     found = []
     for word in words:
@@ -233,17 +229,11 @@ def _resume_mistakes(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
         if key != "resume" and key not in CHANGEABLE:
             options = "epochs, device, threads and trainer.*_every"
             found.append(Mistake(word, f"cannot change on resume (only {options} can); start a new run for that"))
-    try:
-        opened = Run.open(cfg.resume)
-    except UsageError as error:
-        return [*found, Mistake(f"resume={cfg.resume}", str(error))]
-    if found:
-        return found
-    path = Checkpoints(opened.checkpoints).path("last")
-    if not path.exists() and not path.with_name("last.previous.pt").exists():
-        return [Mistake(f"resume={cfg.resume}", f"{opened.folder} has no checkpoint yet: start it again")]
+    opened, wrong = open_run(cfg.resume, f"resume={cfg.resume}", cfg.allow)
+    if opened is None or found:
+        return found + wrong
     saved = _changed(opened, words)
-    found = device_mistakes(saved.device) + data_mistakes(saved)
+    found = checkpoint_mistakes(opened) + device_mistakes(saved.device) + data_mistakes(saved)
     return found or _nothing_left(opened, saved, words)
 
 
@@ -262,6 +252,7 @@ def _changed(opened: Run, words: Sequence[str]) -> DictConfig:
     """The run's configuration with the changes that resume allows."""
     changes = OmegaConf.from_dotlist([w.lstrip("+") for w in words if not w.lstrip("+").startswith("resume=")])
     cfg = opened.config.copy()
+    cfg.allow = None  # never from the run itself
     if "epochs" in changes:
         changes.trainer = {**changes.get("trainer", {}), "epochs": changes.epochs}
     return DictConfig(OmegaConf.merge(cfg, changes))

@@ -9,6 +9,7 @@ from torch import nn
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh"]
 Norm = Literal["none", "group", "layer"]
+Init = Literal["torch", "glorot", "he"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -36,3 +37,24 @@ def norm2d(name: Norm, channels: int) -> nn.Module:
         return nn.Identity()
     groups = 1 if name == "layer" else math.gcd(channels, 8)
     return nn.GroupNorm(groups, channels)
+
+
+def initialize(network: nn.Module, init: Init) -> None:
+    """Draws the weights of all linear and convolutional layers afresh; biases become 0.
+
+    Args:
+        network: whose layers; "torch" leaves them as PyTorch made them.
+        init: "torch" is uniform with standard deviation 1 / sqrt(3 fan_in), small enough for deep decoders to start out
+            deaf to z; "glorot" keeps variances through linear layers (Glorot & Bengio, 2010), "he" through rectified
+            ones (He et al., 2015).
+    """
+    if init == "torch":
+        return
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            if init == "glorot":
+                nn.init.xavier_uniform_(layer.weight)
+            else:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)

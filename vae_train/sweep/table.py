@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_train.errors import UsageError
-from vae_train.run import OUTPUTS, SUMMARY
+from vae_train.run import OUTPUTS, SUMMARY, new_folder
 
 log = logging.getLogger("vae_train")
 
@@ -30,21 +29,9 @@ def folder_mistake(name: str) -> str | None:
 def create(name: str, jobs: Sequence[Sequence[str]]) -> Path:
     """Makes the sweep's folder, for this sweep alone, with a list of its jobs.
 
-    Raises:
-        UsageError: it exists already.
+    Two sweeps that start in the same second do not share one: the later one gets a number behind its name.
     """
-    folder = OUTPUTS / "sweeps" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        try:
-            folder.mkdir()
-            break
-        except FileExistsError:
-            if name and number > 100:
-                raise UsageError(f"{folder} exists already") from None
-            number += 1
-            folder = OUTPUTS / "sweeps" / f"{name}-{number}"
+    folder = new_folder(OUTPUTS / "sweeps" / name)
     (folder / "jobs.json").write_text(json.dumps([list(job) for job in jobs], indent=1) + "\n")
     return folder
 

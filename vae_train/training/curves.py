@@ -41,7 +41,8 @@ def plot(rows: list[Row], path: Path) -> None:
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.25)
         _zoom(axis, [row[name] for row in rows if row.get(name) is not None])
-    axes[0].legend(fontsize=8)
+    if axes[0].get_legend_handles_labels()[0]:
+        axes[0].legend(fontsize=8)
     FigureCanvasAgg(figure).print_png(str(path))
 
 

@@ -217,8 +217,9 @@ class Trainer:
         ago, names = bad
         path = checkpoints.path("last")
         good = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
+        terms = [name for name in names if name in ("distortion", "rate")] or names
         raise RunError(
-            f"{', '.join(names)} became NaN or infinite at step {step - ago:,}; {good}. Try a lower lr=, "
+            f"{' and '.join(terms)} became NaN or infinite at step {step - ago:,}; {good}. Try a lower lr=, "
             "learner.clip_norm=1, a warm-up (lr_schedule.warmup=1) or precision=float32"
         )
 

@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from vae_train.model.base import Network, Shape
-from vae_train.model.layers import Activation, Norm, nonlinearity, norm2d
+from vae_train.model.layers import Activation, Init, Norm, initialize, nonlinearity, norm2d
 from vae_train.ranges import NonNegativeInt, PositiveInt
 
 Downsample = Literal["stride", "maxpool", "avgpool"]
@@ -66,6 +66,7 @@ class ConvEncoder(Network):
         dense: units of a hidden linear layer between convolutions and output; 0 for none.
         activation: the nonlinearity.
         norm: normalisation after every convolution; each looks at one image at a time.
+        init: how the weights start, see `vae_train.model.layers.initialize`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class ConvEncoder(Network):
         dense: NonNegativeInt,
         activation: Activation,
         norm: Norm,
+        init: Init,
     ) -> None:
         super().__init__(in_shape, out_shape)
         inputs, height, width = in_shape
@@ -99,6 +101,7 @@ class ConvEncoder(Network):
         features = inputs * smallest[0] * smallest[1]
         layers.append(nn.Flatten())
         self.layers = nn.Sequential(*layers, *_dense(features, dense, math.prod(out_shape), activation))
+        initialize(self.layers, init)
 
     def forward(self, h: Tensor) -> Tensor:
         """See `Network.forward`."""
@@ -120,6 +123,7 @@ class ConvDecoder(Network):
         dense: units of a hidden linear layer between input and convolutions; 0 for none.
         activation: the nonlinearity.
         norm: see `ConvEncoder`.
+        init: see `ConvEncoder`.
     """
 
     def __init__(
@@ -135,6 +139,7 @@ class ConvDecoder(Network):
         dense: NonNegativeInt,
         activation: Activation,
         norm: Norm,
+        init: Init,
     ) -> None:
         super().__init__(in_shape, out_shape)
         last, height, width = out_shape
@@ -151,6 +156,7 @@ class ConvDecoder(Network):
             inputs = outputs
         layers.append(nn.Conv2d(inputs, last, kernel, padding=kernel // 2))
         self.layers = nn.Sequential(nn.Flatten(), *layers)
+        initialize(self.layers, init)
 
     def forward(self, h: Tensor) -> Tensor:
         """See `Network.forward`."""

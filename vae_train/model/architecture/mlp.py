@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from vae_train.model.base import Network, Shape
-from vae_train.model.layers import Activation, nonlinearity
+from vae_train.model.layers import Activation, Init, initialize, nonlinearity
 from vae_train.ranges import PositiveInt
 
 
@@ -20,12 +20,16 @@ class MLP(Network):
         out_shape: shape of one output.
         hidden: sizes of the hidden layers, from the input on; may be empty.
         activation: the nonlinearity after every hidden layer.
+        init: how the weights start, see `vae_train.model.layers.initialize`.
     """
 
-    def __init__(self, in_shape: Shape, out_shape: Shape, hidden: list[PositiveInt], activation: Activation) -> None:
+    def __init__(
+        self, in_shape: Shape, out_shape: Shape, hidden: list[PositiveInt], activation: Activation, init: Init
+    ) -> None:
         super().__init__(in_shape, out_shape)
         sizes = [math.prod(in_shape), *hidden, math.prod(out_shape)]
         self.layers = nn.Sequential(nn.Flatten(), *_layers(sizes, activation))
+        initialize(self.layers, init)
 
     def forward(self, h: Tensor) -> Tensor:
         """See `Network.forward`."""
