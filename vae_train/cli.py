@@ -120,7 +120,9 @@ def _hydra(command: str, words: list[str]) -> int:
         return 0
     from hydra._internal.utils import get_args_parser
 
-    flags, unknown = get_args_parser().parse_known_args(words)
+    flags, unknown = get_args_parser().parse_known_intermixed_args(words)
+    # Hydra itself wants flags before settings; people type them anywhere.
+    words = [word for word in words if word not in flags.overrides] + flags.overrides
     if unknown:
         raise UsageError(f"no such flag: {' '.join(unknown)} (vae {command} --help lists them)")
     from vae_train.overrides import checked
@@ -249,10 +251,14 @@ def _application(command: str, function: Any, words: list[str], program: str | N
 
     from vae_train.config import conf_dir
 
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to `_run`, which knows what to say
-    sys.argv = [program or f"vae {command}", *words]
     decorate = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")
-    decorate(function)()
+    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR", "")
+    sys.argv = [program or f"vae {command}", *words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to `_run`, which knows what to say
+    try:
+        decorate(function)()
+    finally:
+        sys.argv, os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _log_to_console() -> None:

@@ -113,7 +113,8 @@ def value_mistake(value: Any, hint: Any) -> str | None:
         return next((f"is {value!r}, must be {m}" for m in marks if isinstance(m, Range) and value not in m), None)
     if origin is Literal:
         options = get_args(hint)
-        return None if value in options else f"is {value!r}, must be one of {', '.join(map(str, options))}"
+        fits = any(value == option and type(value) is type(option) for option in options)  # 3.0 and true are no 3 and 1
+        return None if fits else f"is {value!r}, must be one of {', '.join(map(str, options))}"
     if origin in (Union, types.UnionType):
         return _union_mistake(value, get_args(hint))
     if hint in (type(None), None):

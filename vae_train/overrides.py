@@ -57,7 +57,7 @@ def checked(
     """
     with _hydra():
         reader = _Reader(command, config_dir)
-        overrides, unread = reader.parse(words)
+        overrides, unread = reader.parse(words, sweep)
         mistakes = [*found, *unread]
         jobs = BasicSweeper.split_arguments(overrides, None)[0] if sweep else [[_text(o) for o in overrides]]
         for job in jobs:
@@ -136,7 +136,7 @@ class _Reader:
         self.parser = OverridesParser.create(config_loader=self.loader)
         self.composed = cache(self._compose)
 
-    def parse(self, words: Sequence[str]) -> tuple[list[Override], list[Mistake]]:
+    def parse(self, words: Sequence[str], sweep: bool) -> tuple[list[Override], list[Mistake]]:
         """The words that can be read, one per key, and what is wrong with the others."""
         read: dict[str, Override] = {}
         found = []
@@ -150,7 +150,9 @@ class _Reader:
                 found.append(Mistake(word, f"cannot be read: {str(error).splitlines()[0]} (quote it: '{word}')"))
                 continue
             key = override.key_or_group
-            if key in read:
+            if override.is_sweep_override() and not sweep:
+                found.append(Mistake(word, "stands for several runs, which -m makes (a list is written [1,2])"))
+            elif key in read:
                 found.append(Mistake(word, f"{key} is given twice"))
             else:
                 read[key] = override

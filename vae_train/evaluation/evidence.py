@@ -49,7 +49,7 @@ def evidence(
         values = {"elbo": trace.elbo(), "distortion": trace.distortion(), "rate": trace.rate(), "bits_per_dim": bits}
         for name, value in values.items():
             if value is not None:
-                columns[name].append(value.double().cpu())
+                columns[name].append(value.cpu().double())
     figures: dict[str, Any] = {name: _summary(parts) for name, parts in columns.items()}
     return figures | {"images": len(images), "num_samples": num_samples}
 

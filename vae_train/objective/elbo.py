@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from vae_train.model.trace import Trace
@@ -34,5 +33,7 @@ class ELBO(Objective):
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
         """See `Objective.forward`."""
         distortion, rate = trace.distortion(), trace.rate()  # (B,) each
-        beta = torch.as_tensor(self.beta * self.beta_schedule(step), dtype=rate.dtype, device=rate.device)
+        weight = self.beta * self.beta_schedule(step)
+        # A fill needs no copy from the host, which would wait for the device.
+        beta = weight.to(rate.dtype) if isinstance(weight, Tensor) else rate.new_full((), weight)
         return {"loss": (distortion + beta * rate).mean(), "beta": beta}

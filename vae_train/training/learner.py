@@ -136,7 +136,8 @@ class Learner:
         total = len(batch.x)
         bounds = [round(i * total / self.accumulate) for i in range(self.accumulate + 1)]
         for start, stop in pairwise(bounds):
-            yield (batch if stop - start == total else batch.part(start, stop)), Rows(start, stop, total)
+            if start < stop:  # more pieces than images leave some empty
+                yield (batch if stop - start == total else batch.part(start, stop)), Rows(start, stop, total)
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")

@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 
+def wide(x: Tensor) -> Tensor:
+    """`x` in float64, where its device has that."""
+    return x if x.device.type == "mps" else x.double()
+
+
 class Meter:
     """Means since the last row of the log, and since the epoch began.
 
@@ -23,7 +28,7 @@ class Meter:
     def add(self, scalars: dict[str, Tensor]) -> None:
         """Takes the scalars of one step; no synchronisation with the device."""
         self.names = list(scalars)
-        values = torch.stack(list(scalars.values())).double()
+        values = wide(torch.stack(list(scalars.values())))
         self._window.append(values)
         self._epoch = values if self._epoch is None else self._epoch + values
         self._count += 1

@@ -20,7 +20,7 @@ from vae_train.ranges import PositiveInt
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.learner import Learner
 from vae_train.training.loggers import Logger
-from vae_train.training.meter import Meter
+from vae_train.training.meter import Meter, wide
 from vae_train.training.pictures import grid, is_planar, manifold, reconstructions, samples
 from vae_train.training.stopping import StopRequest
 
@@ -185,7 +185,7 @@ class Trainer:
         total: dict[str, Tensor] = {}
         for start, batch in evaluation_batches(images, self.eval_batch_size):
             for name, value in learner.evaluate(batch, start, step).items():
-                total[name] = total.get(name, 0.0) + value.double() * len(batch.x)
+                total[name] = total.get(name, 0.0) + wide(value) * len(batch.x)
         return {name: value.item() / len(images) for name, value in total.items()}
 
     def _judge(self, row: dict[str, float], epoch: int, progress: Progress, learner: Learner) -> bool:
@@ -271,8 +271,12 @@ def snapshot(learner: Learner, progress: Progress, meter: Meter) -> dict[str, An
         "progress": asdict(progress),
         "meter": meter.state_dict(),
         # Nothing of ours draws from the global generators; a library that a component uses may.
-        "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
+        "random": {"cpu": torch.get_rng_state(), "cuda": _cuda_states()},
     }
+
+
+def _cuda_states() -> list[Tensor]:
+    return torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
 
 def restore(state: dict[str, Any], learner: Learner, progress: Progress, meter: Meter) -> None:
@@ -283,7 +287,7 @@ def restore(state: dict[str, Any], learner: Learner, progress: Progress, meter: 
     progress.ended = False
     meter.load_state_dict(state["meter"])
     torch.set_rng_state(state["random"]["cpu"].cpu())
-    if len(state["random"]["cuda"]) == torch.cuda.device_count():
+    if learner.device.type == "cuda" and len(state["random"]["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([s.cpu() for s in state["random"]["cuda"]])
 
 

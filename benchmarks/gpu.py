@@ -1,0 +1,350 @@
+"""Checks the package on a CUDA machine in under eight minutes: tests, a training, a resumed training, timings.
+
+Run by scripts/gpu_check. What a machine lacks is skipped, and the table at the end says so. Every stage is a process of
+its own with a time limit, so that one that crashes or hangs leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+TOTAL_SECONDS = 465
+NEEDED = ("torch", "torchvision", "hydra", "omegaconf", "tqdm", "sklearn", "matplotlib")
+NO_TESTS = 5
+"""pytest's exit code where it found none."""
+MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+TOLERANCE = 2e-3
+"""Relative difference of an epoch's mean loss or ELBO that a resumed training may have: CUDA kernels that add in an
+order of their own change the last bits, and training amplifies them."""
+
+
+class Skipped(Exception):
+    """This machine lacks what a stage needs."""
+
+
+class Failed(Exception):
+    """A stage did not do what it should."""
+
+
+@dataclass
+class Setting:
+    """What all stages share."""
+
+    device: str
+    data: str
+    """Name of the data set that is trained on."""
+    folder: Path
+    """Where the stages write; removed at the end."""
+    environment: dict[str, str]
+    """Variables of the stages' processes."""
+    tiny: bool
+    """Whether this only tries the logic out, on a CPU."""
+    deadline: float
+    """When everything must have ended, on the clock of `time.monotonic`."""
+
+
+@dataclass
+class Outcome:
+    """How a stage ended."""
+
+    stage: str
+    result: str
+    """passed, failed or skipped."""
+    seconds: float
+    detail: str
+
+
+def gpu_tests(setting: Setting) -> str:
+    """The tests marked `gpu`."""
+    _need("pytest")
+    words = [sys.executable, "-m", "pytest", "-m", "gpu", "tests", "-q", "-p", "no:cacheprovider"]
+    code, output = _call(words, setting, 150)
+    last = output.strip().splitlines()[-1].strip("= ") if output.strip() else "no output"
+    if code not in (0, NO_TESTS):
+        raise Failed(last)
+    if "passed" not in last:
+        raise Skipped(last)
+    return last
+
+
+def training(setting: Setting) -> str:
+    """A short training as a user types it: it ends well, and the loss falls."""
+    epochs = 2 if setting.tiny else 5
+    out = setting.folder / "training"
+    _train(setting, 90, f"out={out}", f"epochs={epochs}")
+    losses = [row["loss"] for row in _epochs(out)]
+    summary = json.loads((out / "summary.json").read_text())
+    if len(losses) != epochs or not all(map(math.isfinite, losses)) or losses[-1] >= losses[0]:
+        raise Failed(f"training losses of {epochs} epochs: {losses}")
+    fall = f"loss {losses[0]:.2f} -> {losses[-1]:.2f}, validation ELBO {summary['best_elbo']:.2f}"
+    lacking = "" if (out / "tensorboard").is_dir() else "; TensorBoard skipped: it is not installed"
+    return f"{setting.data}, {epochs} epochs in {summary['seconds']:.1f} s: {fall}{lacking}"
+
+
+def resume(setting: Setting) -> str:
+    """Two epochs and two more are four epochs."""
+    whole, parts = setting.folder / "whole", setting.folder / "parts"
+    _train(setting, 60, f"out={whole}", "epochs=4")
+    _train(setting, 60, f"out={parts}", "epochs=2")
+    _train(setting, 60, f"resume={parts}", "epochs=4", fresh=False)
+    a, b = _epochs(whole), _epochs(parts)
+    if [row["step"] for row in a] != [row["step"] for row in b] or len(a) != 4:
+        raise Failed(f"epochs end at steps {[r['step'] for r in a]} in one go and {[r['step'] for r in b]} resumed")
+    worst = max(abs(x[k] - y[k]) / abs(x[k]) for x, y in zip(a, b, strict=True) for k in ("loss", "elbo"))
+    text = f"{setting.data}, 2 + 2 epochs against 4: largest relative difference {worst:.1e} (at most {TOLERANCE:g})"
+    if not worst <= TOLERANCE:
+        raise Failed(text)
+    return text
+
+
+def timings(setting: Setting) -> str:
+    """Seconds per epoch of our loop and of the plain one."""
+    path = setting.folder / "timings.json"
+    code, output = _call(
+        [sys.executable, "-m", "benchmarks.gpu", "--device", setting.device, "--only-timings", str(path)], setting, 150
+    )
+    if code:
+        raise Failed(_last_line(output))
+    report = json.loads(path.read_text())
+    losses = "losses {ours:.2f} and {plain:.2f} after {steps} steps".format(**report["agreement"])
+    return f"{report['data']}, {report['images']:,} images; {losses}"
+
+
+STAGES: dict[str, Callable[[Setting], str]] = {
+    "GPU tests": gpu_tests,
+    "training": training,
+    "resume": resume,
+    "timings": timings,
+}
+
+
+def measure_here(device_name: str, path: Path) -> None:
+    """What the stage `timings` runs in a process of its own; writes the figures to `path`."""
+    import torch
+
+    from benchmarks import epoch
+
+    device = torch.device(device_name)
+    images, repeats = (epoch.MNIST_SIZE, 3) if device.type == "cuda" else (1024, 1)
+    source = epoch.load_images(images)
+    agreed = epoch.agreement(source, device, workers=1)
+    loops = [
+        epoch.Ours(source, device),
+        epoch.Ours(source, device, 1024),
+        epoch.Whole(source, device),
+        epoch.Plain(source, device, workers=1),
+    ]
+    figures = epoch.summaries(loops, epoch.measure(loops, repeats, device))
+    report = {"data": source.about, "images": images, "repeats": repeats, "agreement": agreed, "loops": figures}
+    path.write_text(json.dumps(report | {"host": epoch.host()}))
+
+
+def run_stages(setting: Setting) -> list[Outcome]:
+    """Runs every stage that can run here."""
+    outcomes = []
+    for name, stage in STAGES.items():
+        print(f"--- {name}", flush=True)
+        start = time.monotonic()
+        try:
+            _need(*NEEDED)
+            _need_device(setting.device)
+            result, detail = "passed", stage(setting)
+        except Skipped as why:
+            result, detail = "skipped", str(why)
+        except Failed as why:
+            result, detail = "failed", str(why)
+        except Exception as error:
+            result, detail = "failed", f"{type(error).__name__}: {error}"
+        outcomes.append(Outcome(name, result, round(time.monotonic() - start, 1), _without_paths(detail, setting)))
+    return outcomes
+
+
+def unpacked_mnist(place: str, folder: Path) -> str | None:
+    """A folder that torchvision finds MNIST in: `place`, or one within `folder` where files of `place` are packed.
+
+    None where there is no MNIST.
+    """
+    raw = Path(place) / "MNIST" / "raw"
+    if all((raw / name).is_file() for name in MNIST_FILES):
+        return str(Path(place).absolute())
+    if not all((raw / name).is_file() or (raw / f"{name}.gz").is_file() for name in MNIST_FILES):
+        return None
+    target = folder / "data" / "MNIST" / "raw"
+    target.mkdir(parents=True)
+    for name in MNIST_FILES:
+        plain = raw / name
+        with plain.open("rb") if plain.is_file() else gzip.open(raw / f"{name}.gz") as source:
+            (target / name).write_bytes(source.read())
+    return str(folder / "data")
+
+
+def prepare(device: str, folder: Path) -> Setting:
+    """Looks at what this machine has; says what it lacks."""
+    tiny = device == "cpu"
+    root = unpacked_mnist(os.environ.get("VAE_DATA", "data"), folder)
+    if root is None:
+        print("MNIST is not here (VAE_DATA/MNIST/raw): training on digits, timing on random images")
+    environment = dict(os.environ, VAE_DATA=root or str(folder / "nothing"), PYTHONUNBUFFERED="1")
+    data = "mnist" if root and not tiny else "digits"
+    return Setting(device, data, folder, environment, tiny, time.monotonic() + TOTAL_SECONDS)
+
+
+def report_path(device: str, device_name: str | None) -> Path | None:
+    """Where the report goes; None where there is no GPU to report on and no folder was named."""
+    if os.environ.get("OUT"):
+        return Path(os.environ["OUT"]) / "gpu_check.json"
+    if device == "cpu" or device_name is None:
+        return None
+    return HERE / f"gpu-{re.sub('[^a-z0-9]+', '-', device_name.lower()).strip('-')}.json"
+
+
+def main() -> int:
+    """The command line of scripts/gpu_check; 1 where a stage failed."""
+    parser = argparse.ArgumentParser(prog="scripts/gpu_check", description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: try the logic, tiny settings")
+    parser.add_argument("--only-timings", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only_timings:
+        measure_here(options.device, options.only_timings)
+        return 0
+    folder = Path(tempfile.mkdtemp(prefix="gpu_check-"))
+    try:
+        setting = prepare(options.device, folder)
+        outcomes = run_stages(setting)
+        timed = folder / "timings.json"
+        measured = json.loads(timed.read_text()) if timed.is_file() else None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    _report(options.device, outcomes, measured)
+    return int(any(outcome.result == "failed" for outcome in outcomes))
+
+
+def _report(device: str, outcomes: list[Outcome], measured: dict[str, Any] | None) -> None:
+    facts = _facts()
+    path = report_path(device, facts["gpu"])
+    if path is not None:
+        command = f"scripts/gpu_check --device {device}"
+        stages = [asdict(outcome) for outcome in outcomes]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            json.dumps({"command": command, "host": facts, "stages": stages, "timings": measured}, indent=2) + "\n"
+        )
+    print(f"\n{facts['gpu'] or 'no CUDA device'}, torch {facts['torch']}, python {facts['python']}")
+    for outcome in outcomes:
+        print(f"{outcome.stage:<10} {outcome.result:<8} {outcome.seconds:>6.1f} s   {outcome.detail}")
+    if measured is not None:
+        from benchmarks.epoch import table
+
+        print(f"\n{table(measured['loops'])}")
+    if path is not None:
+        print(f"\n{path}")
+
+
+def _facts() -> dict[str, Any]:
+    """The kind of machine and its software; nothing that names this one."""
+    facts = {"gpu": None, "torch": None, "cuda": None, "python": platform.python_version()}
+    if find_spec("torch"):
+        import torch
+
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        facts |= {"gpu": name, "torch": torch.__version__, "cuda": torch.version.cuda}
+    return facts | {"date": datetime.now().astimezone().isoformat(timespec="seconds")}
+
+
+def _need(*modules: str) -> None:
+    """Raises `Skipped` where Python modules are not installed."""
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise Skipped(f"not installed: {', '.join(missing)}")
+
+
+def _need_device(device: str) -> None:
+    """Raises `Skipped` where CUDA is asked for and is not here."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Skipped("no CUDA device here")
+
+
+def _train(setting: Setting, seconds: float, *words: str, fresh: bool = True) -> None:
+    """Runs `vae train`; a fresh run gets the data, the device and a logger that works here."""
+    from benchmarks.epoch import has_tensorboard
+
+    if fresh:
+        logger = "tensorboard" if has_tensorboard() else "none"
+        words = (f"data={setting.data}", f"device={setting.device}", f"logger={logger}", *words)
+    code, output = _call([sys.executable, "-m", "vae_train", "train", *words], setting, seconds)
+    if code:
+        raise Failed(f"vae train ended with {code}: {_last_line(output)}")
+
+
+def _epochs(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's training epochs."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["split"] == "train" and row["scope"] == "epoch"]
+
+
+def _call(words: list[str], setting: Setting, seconds: float) -> tuple[int, str]:
+    """Runs a command and shows its output; returns its exit code and output.
+
+    Raises:
+        Failed: it took longer than `seconds`, or than is left; it is then ended with all its children.
+    """
+    limit = min(seconds, setting.deadline - time.monotonic())
+    if limit <= 0:
+        raise Failed("no time was left")
+    # A file, since a grandchild that lives on would keep a pipe open.
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        process = subprocess.Popen(
+            words, cwd=HERE.parent, env=setting.environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            code: int | None = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        log.seek(0)
+        output = log.read()
+    if output.strip():
+        print(output[-4000:].rstrip(), flush=True)
+    if code is None:
+        raise Failed(f"took longer than {limit:.0f} s")
+    return code, output
+
+
+def _last_line(output: str) -> str:
+    return (output.strip().splitlines() or ["no output"])[-1]
+
+
+def _without_paths(text: str, setting: Setting) -> str:
+    """A line for the report, without this machine's folders."""
+    for folder in (setting.folder, HERE.parent):
+        text = text.replace(f"{folder}/", "")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

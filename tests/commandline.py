@@ -1,0 +1,59 @@
+"""The command line as tests use it: in the test's own folder, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+TINY = ("epochs=2", "model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=2", "logger=none")
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def mistakes(self) -> list[str]:
+        """The lines below the head line of a refusal."""
+        assert self.code == 2, self
+        assert "Traceback" not in self.err
+        head, *lines = self.err.strip().splitlines()
+        assert head.endswith("nothing was started")
+        return lines
+
+
+class Vae:
+    """Calls `vae` in this process, which spares the import of torch."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self.capfd = capfd
+
+    def __call__(self, *words: str) -> Answer:
+        from vae_train.cli import _main
+
+        self.capfd.readouterr()
+        code = _main(list(words))
+        return Answer(code, *self.capfd.readouterr())
+
+    def train(self, *words: str) -> Answer:
+        return self("train", *TINY, *words)
+
+
+def start(*words: str, folder: Path, **options: object) -> subprocess.Popen[str]:
+    """`vae` in a process of its own."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "vae_train", *words]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def rows(run: Path) -> list[dict[str, object]]:
+    """The rows of metrics.jsonl without what the clock says."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines]

@@ -1,0 +1,136 @@
+"""What only a process of its own can show: signals, start-up, two runs at once, an installed wheel."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.commandline import TINY, Vae, rows, start
+from vae_train import load
+
+LONG = (*TINY[1:], "epochs=60", "trainer.log_every=7", "learner.ema=0.9", "threads=1")
+
+
+def wait_for(path: Path, text: str, seconds: float = 60) -> None:
+    """Waits until a file holds a text."""
+    end = time.monotonic() + seconds
+    while not (path.exists() and text in path.read_text()):
+        assert time.monotonic() < end, f"{path} never had {text}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_resuming_changes_nothing(tmp_path: Path, vae: Vae, number: int, code: int) -> None:
+    import torch
+
+    process = start("train", *LONG, "out=stopped", folder=tmp_path)
+    wait_for(tmp_path / "stopped" / "metrics.jsonl", '"epoch": 3')
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "saved. Go on with: vae train resume=stopped" in err
+    assert "Traceback" not in err
+    assert rows(tmp_path / "stopped")[-1]["epoch"] < 60
+    assert vae("train", "resume=stopped").code == 0
+    assert vae("train", *LONG, "out=whole").code == 0
+    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
+    for checkpoint in ("last", "best"):
+        a, b = (load(name, checkpoint).state_dict() for name in ("stopped", "whole"))
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path, vae: Vae) -> None:
+    process = start("train", *LONG, "out=killed", folder=tmp_path)
+    wait_for(tmp_path / "killed" / "metrics.jsonl", '"epoch": 5')
+    process.kill()
+    process.communicate()
+    assert vae("train", "resume=killed").code == 0
+    vae("train", *LONG, "out=whole")
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+
+
+def test_a_signal_ends_a_sweep_with_its_table(tmp_path: Path) -> None:
+    process = start("train", *LONG, "-m", "seed=1,2", "sweep=s", folder=tmp_path)
+    wait_for(tmp_path / "outputs/sweeps/s/0/metrics.jsonl", '"epoch": 2')
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "0 of 2 jobs done" in out
+    table = (tmp_path / "outputs/sweeps/s/sweep.csv").read_text()
+    assert "stopped" in table
+    assert "not started" in table
+
+
+def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
+    from datetime import datetime
+
+    from omegaconf import OmegaConf
+
+    from vae_train.run import Run
+
+    now, cfg = datetime(2026, 1, 2, 3, 4, 5), OmegaConf.create({"name": "x"})
+    folders = {Run.create(None, cfg, now).folder for _ in range(5)}
+    assert len(folders) == 5
+
+
+def test_help_and_completion_do_not_import_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, os\nfrom vae_train.cli import _main\n"
+        "assert _main(['--help']) == 0\n"
+        "os.environ.update(COMP_LINE='vae train mod', COMP_POINT='13')\n"
+        "_main(['-sc', 'query=bash'])\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2:] == ["model", "model."]
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("vae ", "train eval sample reproduce"),
+        ("vae tr", "train"),
+        ("vae train data=m", "data=mnist"),
+        ("vae foo x", ""),
+    ],
+)
+def test_completion(vae: Vae, monkeypatch: pytest.MonkeyPatch, line: str, answer: str) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    assert vae("-sc", "query=bash").out.strip() == answer
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "sample", "reproduce"])
+@pytest.mark.parametrize("flag", ["--help", "--info"])
+def test_every_command_answers_hydras_flags(vae: Vae, command: str, flag: str) -> None:
+    if flag == "--help":
+        with pytest.raises(SystemExit) as end:
+            vae(command, flag)
+        assert end.value.code == 0
+    else:
+        assert vae(command, "allow=x", flag).code == 0
+
+
+@pytest.mark.slow
+def test_a_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    quiet = {"check": True, "capture_output": True, "text": True}
+    subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", root], **quiet)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--no-deps", "--target", site, wheel], **quiet)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code = "import vae_train, pathlib; print(pathlib.Path(vae_train.__file__).parent)"
+    environment = {"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"}
+    where = subprocess.run([sys.executable, "-c", code], cwd=empty, env=environment, **quiet).stdout.strip()
+    assert where == str(site / "vae_train")
+    for words in (["train", *TINY], ["eval", "run=last"], ["sample", "run=last"]):
+        done = subprocess.run([sys.executable, "-m", "vae_train", *words], cwd=empty, env=environment, **quiet)
+        assert done.returncode == 0

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from tests.commandline import TINY, Vae
+
+
+def test_a_sweep_ends_with_its_table(vae: Vae) -> None:
+    answer = vae.train("-m", "beta=1,2", "seed=1,2", "sweep=first")
+    assert answer.code == 0, answer.err
+    folder = Path("outputs/sweeps/first")
+    with (folder / "sweep.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [(row["beta"], row["seed"], row["status"]) for row in table] == [
+        ("1", "1", "done"), ("1", "2", "done"), ("2", "1", "done"), ("2", "2", "done"),
+    ]  # fmt: skip
+    for number, row in enumerate(table):
+        summary = json.loads((folder / str(number) / "summary.json").read_text())
+        assert float(row["best_elbo"]) == summary["best_elbo"]
+        assert row["folder"] == str(folder / str(number))
+    assert answer.out.count("   best") == 1
+    assert not Path("multirun.yaml").exists()
+    assert not Path("multirun").exists()
+
+
+def test_a_failing_job_does_not_stop_the_others(vae: Vae) -> None:
+    answer = vae("train", *TINY, "-m", "optimizer=sgd", "lr=1e8,1e-3", "sweep=two")
+    assert answer.code == 1
+    assert "1 of 2 jobs done" in answer.out
+    statuses = [json.loads(Path(f"outputs/sweeps/two/{n}/summary.json").read_text())["status"] for n in (0, 1)]
+    assert statuses == ["failed", "done"]
+    log = Path("outputs/sweeps/two/0/train.log").read_text()
+    assert "Traceback" in log
+    assert "NaN" in log
+
+
+def test_a_job_that_fails_before_it_has_a_folder_is_in_the_table(vae: Vae, monkeypatch) -> None:
+    def broken(*args, **kwargs):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr("vae_train.assembly.assemble", broken)
+    answer = vae("train", *TINY, "-m", "seed=1,2", "sweep=none")
+    assert answer.code == 1
+    assert "0 of 2 jobs done" in answer.out
+    assert "no memory" in Path("outputs/sweeps/none/1/train.log").read_text()
+
+
+def test_a_sweep_does_not_take_another_ones_folder(vae: Vae) -> None:
+    assert vae.train("-m", "seed=1,2", "sweep=mine").code == 0
+    (line,) = vae.train("-m", "seed=1,2", "sweep=mine").mistakes()
+    assert "exists already" in line
+
+
+def test_hyperparameters_reach_tensorboard(vae: Vae) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    answer = vae("train", *TINY[:-1], "-m", "beta=1,2", "sweep=board")
+    assert answer.code == 0, answer.err
+    for number, beta in ((0, 1.0), (1, 2.0)):
+        events = EventAccumulator(f"outputs/sweeps/board/{number}/tensorboard")
+        events.Reload()
+        tags = events.Tags()
+        assert {"valid_epoch/elbo", "train_epoch/loss", "final/best_elbo"} <= set(tags["scalars"])
+        assert {"samples", "reconstructions"} <= set(tags["images"])
+        start = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+        values = HParamsPluginData.FromString(start).session_start_info.hparams
+        assert values["beta"].number_value == beta
+
+
+def test_many_runs_are_evaluated_with_m(vae: Vae) -> None:
+    vae.train("-m", "seed=1,2", "sweep=s")
+    answer = vae("eval", "-m", "run=s/0,s/1")
+    assert answer.code == 0, answer.err
+    assert all(Path(f"outputs/sweeps/s/{n}/eval/test.json").exists() for n in (0, 1))
+    assert not Path("multirun.yaml").exists()

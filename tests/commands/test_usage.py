@@ -1,0 +1,159 @@
+"""What a person types wrong: one line for each mistake, exit code 2, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.commandline import Vae
+
+WRONG = {
+    "data=mnits": ["no such data; did you mean mnist?"],
+    "latent_dims=8": ["did you mean latent_dim?"],
+    "+foo=1": ["no such setting"],
+    "model.encoder.hiden=[3]": ["did you mean model.encoder.hidden?"],
+    "+model.encoder.hiden=[3]": ["did you mean hidden?"],
+    "hidden=[3]": ["did you mean model.encoder.hidden?"],
+    "modle=conv": ["did you mean model?"],
+    "modle/prior=standard_normal": ["no group modle/prior; did you mean model/prior?"],
+    "epochs=abc": ["expected a whole number"],
+    "epochs=0": ["must be at least 1"],
+    "epochs=1e3": ["expected a whole number"],
+    "lr=-1": ["must be above 0"],
+    "beta=-0.5": ["must be at least 0"],
+    "latent_dim=2.5": ["expected a whole number"],
+    "latent_dim=65": ["more than the 64 values"],
+    "batch_size=2000": ["1,257 training images"],
+    "seed=-1": ["at least 0"],
+    "precision=float16": ["must be one of float32, bfloat16"],
+    "device=gpu": ["no such device"],
+    "optimizer.betas=[0.9]": ["expected 2 values"],
+    "model.encoder.hidden=[0]": ["must be at least 1"],
+    "model.encoder.activation=rellu": ["must be one of relu"],
+    "learner.ema=1": ["must be in (0, 1)"],
+    "model=3": ["no such model"],
+    "model.encoder=3": ["is a group of settings: hidden, activation"],
+    "data.binarize=none": ["scores pixels as 0 or 1", "17 levels"],
+    "optimizer.eps=-1": ["optimizer", "Invalid epsilon"],
+    "lr_schedule=cosine lr_schedule.warmup=99": ["leaves none"],
+    "model=conv model.encoder.depth=9": ["too many", "3 times"],
+    "beta=1 beta=2": ["beta is given twice"],
+    "epochs=3 +epochs=4": ["epochs is given twice"],
+    "model._target_=os.system": ["foreign class os.system"],
+    "model._target_=torch.nn.functional.relu": ["is not a class"],
+    "model._target_=torch.nn.modules.module.torch.load": ["there is no class"],
+    "model.encoder._target_=vae_train.model.architecture.mlp.MPL": ["there is no class"],
+    "init_from=nothing": ["no run at nothing"],
+    "resume=nothing": ["no run at nothing"],
+    "out=.": ["exists already"],
+    "threads=0": ["at least 1"],
+    "--nonsense": ["no such flag: --nonsense"],
+    "epochs": ["settings look like beta=4"],
+    "beta=[1,": ["cannot be read"],
+    "sweep=first": ["which -m makes"],
+    "-m beta=1,-1": ["must be at least 0"],
+    "-m beta=1,2 out=there": ["cannot go with -m"],
+    "-m beta=1,2 sweep=a/b": ["no name of a folder"],
+    "--config-dir nowhere": ["no such folder"],
+    "beta=1,2": ["which -m makes"],
+}
+
+
+@pytest.mark.parametrize("typed", WRONG)
+def test_each_mistake_is_named_and_nothing_is_written(vae: Vae, typed: str) -> None:
+    lines = vae("train", *typed.split()).mistakes()
+    assert len(lines) == 1, lines
+    for text in WRONG[typed]:
+        assert text in lines[0]
+    assert os.listdir() == []
+
+
+def test_all_mistakes_are_listed_at_once(vae: Vae) -> None:
+    typed = ["data=mnits", "lr=-1", "model.encoder.hiden=3", "+foo=1", "epochs=x", "optimizer.betas=3"]
+    lines = vae("train", *typed).mistakes()
+    assert len(lines) == len(typed)
+    for word in typed:
+        assert any(line.strip().startswith(word.split("=")[0]) for line in lines)
+
+
+def test_all_jobs_of_a_sweep_are_checked_before_the_first(vae: Vae) -> None:
+    lines = vae("train", "-m", "model=mlp,conv", "model.encoder.hidden=[8]", "beta=1,2", "lr=1,-1").mistakes()
+    assert any("model.encoder.hidden" in line and "no such setting" in line for line in lines)
+    assert any("lr=-1" in line for line in lines)
+    assert os.listdir() == []
+
+
+def test_data_that_is_not_there_names_both_ways(vae: Vae) -> None:
+    for name, place in (
+        ("mnist", "MNIST/raw"),
+        ("fashion_mnist", "FashionMNIST/raw"),
+        ("cifar10", "cifar-10-batches-py"),
+    ):
+        (line,) = vae("train", f"data={name}", "data.root=nowhere").mistakes()
+        assert f"nowhere/{place}" in line
+        assert "could not be downloaded" in line
+        assert "data.root=" in line
+    assert not Path("outputs").exists()
+
+
+def test_likelihood_and_missing_data_are_reported_together(vae: Vae) -> None:
+    lines = vae("train", "data=cifar10", "data.root=nowhere", "model/likelihood=bernoulli").mistakes()
+    assert len(lines) == 2
+    assert "256 levels" in lines[1]
+
+
+def test_a_knob_that_nothing_reads_is_refused(vae: Vae, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "objective").mkdir(parents=True)
+    text = "_target_: vae_train.objective.elbo.ELBO\nbeta: 1.0\nnum_samples: 1\n"
+    text += "beta_schedule: {_target_: vae_train.schedules.ConstantBeta}\n"
+    (tmp_path / "mine" / "objective" / "plain.yaml").write_text(text)
+    (line,) = vae("train", "--config-dir", "mine", "objective=plain", "beta=4").mistakes()
+    assert "beta=4" in line
+    assert "has no effect" in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_refused(vae: Vae, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    (line,) = vae("train", "out=closed/run").mistakes()
+    assert "cannot be written" in line
+
+
+def test_a_file_in_the_way_is_refused(vae: Vae) -> None:
+    Path("file").write_text("")
+    (line,) = vae("train", "out=file/run").mistakes()
+    assert "cannot be written" in line
+
+
+def test_no_cuda_device_is_one_line(vae: Vae, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (line,) = vae("train", "device=cuda").mistakes()
+    assert "no CUDA device here" in line
+
+
+@pytest.mark.parametrize("command", ["eval", "sample", "reproduce"])
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ("", "is needed"),
+        ("run=nothing", "no run at nothing"),
+        ("run=last", "no run under outputs"),
+        ("beta=3", "no such setting"),
+    ],
+)
+def test_other_commands_refuse_in_the_same_way(vae: Vae, command: str, typed: str, text: str) -> None:
+    lines = vae(command, *typed.split()).mistakes()
+    assert any(text in line for line in lines)
+    assert os.listdir() == []
+
+
+def test_unknown_command_has_a_hint(vae: Vae) -> None:
+    answer = vae("trian")
+    assert answer.code == 2
+    assert "did you mean train?" in answer.err
+
+
+def test_debug_shows_the_traceback(vae: Vae) -> None:
+    assert "Traceback" in vae("train", "lr=-1", "--debug").err

@@ -1,0 +1,153 @@
+"""What only a CUDA device can show; run by scripts/gpu_check."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from vae_train.assembly import assemble
+from vae_train.config import conf_dir
+from vae_train.data.base import batches
+from vae_train.draws import Draw
+from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.loggers import Silent
+from vae_train.training.meter import Meter
+from vae_train.training.trainer import Progress, restore, snapshot
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+]
+
+CUDA = torch.device("cuda")
+
+
+class HostDraw(Draw):
+    """Noise that is made on the CPU and then moved, so that two devices see the same numbers."""
+
+    def __init__(self, seed, device):
+        super().__init__(seed, "test")
+        self.target = device
+
+    def _take(self, make, shape, dtype):
+        return super()._take(make, shape, dtype).to(self.target)
+
+
+def built(*words, device=CUDA):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("train", overrides=["logger=none", *words])
+    return assemble(cfg, device)
+
+
+def steps(learner, data, start, stop, batch_size=128):
+    """Trains from step `start` to step `stop`; returns the loss of each step."""
+    stream = batches(data.split("train"), batch_size, seed=learner.seed, start=start, device=learner.device)
+    return torch.stack([learner.update(next(stream), step)["loss"] for step in range(start, stop)]).cpu()
+
+
+@pytest.mark.parametrize("model", ["mlp", "conv"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_reduces_the_loss(model, precision):
+    data, learner, _ = built(f"model={model}", f"precision={precision}")
+    losses = steps(learner, data, 0, 100)
+    assert losses.isfinite().all()
+    assert losses[-10:].mean() < 0.8 * losses[:10].mean()
+
+
+def test_bfloat16_is_near_float32():
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        data, learner, _ = built(f"precision={precision}")
+        losses.append(steps(learner, data, 0, 100)[-20:].mean().item())
+        assert all(p.dtype == torch.float32 for p in learner.parameters)
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+    assert losses[1] != losses[0]
+
+
+@pytest.mark.parametrize("binarize", ["dynamic", "threshold"])
+def test_batches_and_noise_lie_on_the_device(binarize):
+    data, learner, _ = built(f"data.binarize={binarize}")
+    batch = next(batches(data.split("train"), 128, seed=0, device=learner.device))
+    assert batch.x.is_cuda
+    assert batch.y.is_cuda
+    assert batch.x.dtype == torch.float32
+    trace = learner.model(batch, Draw(0, "train", 0, device=learner.device))
+    assert trace.latents[0].z.is_cuda
+    assert trace.elbo().is_cuda
+    scalars = learner.update(batch, 0)
+    assert all(value.is_cuda for value in scalars.values())
+
+
+def test_noise_is_a_function_of_its_key():
+    first, again, other = (Draw(0, "train", step, device=CUDA).normal((1, 8, 4)) for step in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("model", ["mlp", "conv"])
+def test_initial_weights_do_not_depend_on_the_device(model):
+    states = [built(f"model={model}", device=torch.device(name))[1].model.state_dict() for name in ("cpu", "cuda")]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(value, states[1][name].cpu()) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize("ema", ["null", "0.99"])
+def test_resuming_in_the_middle_of_an_epoch_changes_nothing(tmp_path, ema):
+    words = (f"learner.ema={ema}", "lr_schedule=cosine")
+    data, whole, _ = built(*words)
+    expected = steps(whole, data, 0, 35)
+
+    data, first, _ = built(*words)
+    steps(first, data, 0, 14)
+    Checkpoints(tmp_path).save("last", snapshot(first, Progress(step=14), Meter()))
+    data, second, _ = built(*words)
+    progress = Progress()
+    restore(Checkpoints(tmp_path).load("last", CUDA), second, progress, Meter())
+    assert progress.step == 14
+    torch.testing.assert_close(steps(second, data, 14, 35), expected[14:], rtol=1e-4, atol=0)
+    for one, other in zip(whole.evaluated.parameters(), second.evaluated.parameters(), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-2, atol=2e-3)
+
+
+def test_a_checkpoint_of_the_gpu_goes_on_on_the_cpu(tmp_path):
+    data, learner, _ = built()
+    steps(learner, data, 0, 10)
+    Checkpoints(tmp_path).save("last", snapshot(learner, Progress(step=10), Meter()))
+    data, other, _ = built(device=torch.device("cpu"))
+    restore(Checkpoints(tmp_path).load("last", "cpu"), other, Progress(), Meter())
+    assert torch.isfinite(steps(other, data, 10, 12)).all()
+    assert all(p.device.type == "cpu" for p in other.parameters)
+
+
+def test_fit_trains_validates_draws_and_saves(tmp_path):
+    data, learner, trainer = built("epochs=3", "latent_dim=2")
+    figures = trainer.fit(learner, data, Checkpoints(tmp_path), Silent(tmp_path, 0))
+    assert figures["best_elbo"] == pytest.approx(figures["valid_elbo"], rel=0.2)
+    assert (tmp_path / "last.pt").is_file()
+    assert (tmp_path / "best.pt").is_file()
+
+
+@pytest.mark.parametrize("model", ["mlp", "conv"])
+def test_evaluation_equals_the_cpu_given_the_same_noise(model):
+    data, learner, _ = built(f"model={model}")
+    steps(learner, data, 0, 50)
+    host_data, host, _ = built(f"model={model}", device=torch.device("cpu"))
+    host.model.load_state_dict(learner.model.state_dict())
+    index = torch.arange(180)
+    with torch.no_grad():
+        on_device = learner.model(data.split("valid").fetch(index), HostDraw(0, CUDA), 2)
+        on_host = host.model(host_data.split("valid").fetch(index), HostDraw(0, torch.device("cpu")), 2)
+    for figure in ("elbo", "rate", "distortion"):
+        difference = getattr(on_device, figure)().cpu() - getattr(on_host, figure)()
+        assert difference.mean().abs() < 1e-2, figure
+        # Convolutions run in TF32 by PyTorch's default: the mean holds, a single image may be off by more.
+        assert difference.abs().max() < (1e-2 if model == "mlp" else 0.1), figure
+
+
+@pytest.mark.parametrize("model", ["mlp", "conv"])
+def test_an_update_at_batch_128(model):
+    data, learner, _ = built(f"model={model}", "batch_size=128", "learner.clip_norm=1", "learner.accumulate=2")
+    before = [p.clone() for p in learner.parameters]
+    batch = next(batches(data.split("train"), 128, seed=0, device=learner.device))
+    scalars = learner.update(batch, 0)
+    assert scalars["loss"].isfinite()
+    assert all(not torch.equal(a, b) for a, b in zip(before, learner.parameters, strict=True))
