@@ -133,6 +133,8 @@ class Dataset(ABC):
             if images is None:
                 continue
             digest.update(images.pixels.numpy().tobytes())
+            if images.labels is not None and len(images.labels) != len(images):
+                raise UsageError(f"there are {len(images):,} {name} images and {len(images.labels):,} labels")
             if images.pixels.shape[1:] != self.shape:
                 raise UsageError(f"the {name} images are {tuple(images.pixels.shape[1:])}, not {self.shape}")
         found = len(splits["train"] or ())

@@ -36,6 +36,8 @@ def norm2d(name: Norm, channels: int) -> nn.Module:
     if name == "none":
         return nn.Identity()
     groups = 1 if name == "layer" else math.gcd(channels, 8)
+    while groups > 1 and channels // groups < 4:
+        groups //= 2  # on a map of one pixel a group has nothing but its channels to normalise over
     return nn.GroupNorm(groups, channels)
 
 

@@ -52,7 +52,9 @@ class Files:
         self.folder, self.path = folder, folder / "metrics.jsonl"
         kept = [row for row in read_metrics(self.path) if row["step"] <= step] if step else []
         try:
-            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            temporary.replace(self.path)
             self._file = self.path.open("a", buffering=1)
         except OSError as error:
             raise RunError(f"could not write {self.path}: {error.strerror}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +30,11 @@ class Gaussian(Likelihood):
 
     def __init__(self, event_shape: Shape, levels: int | None, sigma: PositiveFloat, learned: bool) -> None:
         super().__init__(event_shape, levels)
+        refused = self.refusal(levels, sigma=sigma, learned=learned)
+        if refused:
+            raise ValueError(refused)
         self.parameter_shape = self.event_shape
         self.floor = 0.0 if levels is None or not learned else 1 / (2 * levels)
-        if sigma <= self.floor:
-            raise ValueError(f"sigma is {sigma:g}, and a learned one stays above 1 / (2 levels) = {self.floor:g}")
         self.learned = learned
         # sigma² = floor² + exp(2 raw), so that the bound has a gradient on both sides.
         raw = torch.tensor(0.5 * math.log(sigma**2 - self.floor**2))
@@ -40,6 +42,20 @@ class Gaussian(Likelihood):
             self.raw = nn.Parameter(raw)
         else:
             self.register_buffer("raw", raw, persistent=False)
+
+    @classmethod
+    def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
+        """See `Likelihood.refusal`."""
+        if levels is None or not knobs["learned"] or knobs["sigma"] > 1 / (2 * levels):
+            return None
+        if levels == 2:
+            return (
+                "is a density, and the data is binary: sigma would only learn the distance of 0 and 1. Use "
+                "model/likelihood=bernoulli, or data.binarize=none"
+            )
+        return (
+            f"starts with sigma={knobs['sigma']:g}, and a learned one stays above 1 / (2 levels) = {1 / (2 * levels):g}"
+        )
 
     def log_sigma(self) -> Tensor:
         """The logarithm of the standard deviation, a scalar."""

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from itertools import chain, islice
+
+import pytest
+import torch
+
+from vae_train.data.base import ArrayImages, Batch, batches, evaluation_batches
+from vae_train.draws import Draw
+
+
+def numbered(count, stochastic=False):
+    """Images whose label is their number and whose pixels are grey."""
+    pixels = (torch.arange(count * 4) % 256).to(torch.uint8).view(count, 1, 2, 2)
+    return ArrayImages(pixels, 256, torch.arange(count)[:, None], stochastic)
+
+
+def numbers(count, size, num, **options):
+    options = {"seed": 0} | options
+    return [batch.y.flatten().tolist() for batch in islice(batches(numbered(count), size, **options), num)]
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 7, 10, 23])
+@pytest.mark.parametrize("start", [1, 2, 5, 9])
+def test_starting_at_a_batch_equals_skipping_those_before_it(size, start):
+    assert numbers(10, size, 6, start=start) == numbers(10, size, 6 + start)[start:]
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 7, 10, 23])
+def test_an_epoch_covers_every_image_once(size):
+    stream = list(chain.from_iterable(numbers(10, size, 30)))
+    epochs = [stream[i : i + 10] for i in range(0, len(stream) - 9, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 23])
+def test_batches_are_always_full(size):
+    assert {len(batch) for batch in numbers(10, size, 20)} == {size}
+
+
+def test_the_order_is_a_function_of_the_seed():
+    assert numbers(50, 50, 2, seed=1) == numbers(50, 50, 2, seed=1)
+    assert numbers(50, 50, 2, seed=1) != numbers(50, 50, 2, seed=2)
+
+
+def test_batches_leave_the_global_generator_alone():
+    before = torch.get_rng_state()
+    numbers(10, 4, 5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dynamic_bits_are_a_function_of_seed_and_batch_number():
+    first = [b.x for b in islice(batches(numbered(10, True), 10, seed=3), 4)]
+    again = [b.x for b in islice(batches(numbered(10, True), 10, seed=3, start=2), 2)]
+    other = next(batches(numbered(10, True), 10, seed=4)).x
+    assert all(set(x.unique().tolist()) <= {0.0, 1.0} for x in first)
+    assert all(torch.equal(a, b) for a, b in zip(first[2:], again, strict=True))
+    assert not torch.equal(first[0], other)
+
+
+def test_every_batch_draws_other_bits():
+    grey = ArrayImages(torch.full((10, 1, 8, 8), 128, dtype=torch.uint8), 256, stochastic=True)
+    first, second = islice(batches(grey, 10, seed=0), 2)
+    assert 0.3 < (first.x != second.x).float().mean() < 0.7
+
+
+def test_bits_have_the_grey_value_as_their_mean():
+    images, index = numbered(10, True), torch.arange(10)
+    mean = torch.stack([images.fetch(index, Draw(0, "data", i)).x for i in range(4000)]).mean(0)
+    grey = images.fetch(index).x
+    assert ((mean - grey).abs() <= 5 * (grey * (1 - grey) / 4000).sqrt() + 1e-9).all()
+    assert set(grey.unique().tolist()) - {0.0, 1.0}
+
+
+def test_pixels_leave_as_fractions_of_the_highest_level():
+    images = ArrayImages(torch.tensor([0, 8, 16], dtype=torch.uint8).view(3, 1, 1, 1), 17)
+    batch = images.fetch(torch.tensor([2, 0, 1]))
+    assert batch.x.flatten().tolist() == [1.0, 0.0, 0.5]
+    assert batch.x.dtype == torch.float32
+    assert batch.y is None
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 64])
+def test_evaluation_sees_every_image_once_in_order(size):
+    found = [(start, batch.y.flatten().tolist()) for start, batch in evaluation_batches(numbered(10), size)]
+    assert list(chain.from_iterable(y for _, y in found)) == list(range(10))
+    assert [start for start, _ in found] == list(range(0, 10, size))
+
+
+def test_a_part_of_a_batch_cuts_every_field():
+    x, y = torch.rand(6, 1, 2, 2), torch.arange(6)[:, None]
+    whole = Batch(x, y, seen=2 * x, observed=x > 0.5)
+    part = whole.part(2, 5)
+    assert all(torch.equal(mine, theirs[2:5]) for mine, theirs in zip(part, whole, strict=True))
+    assert Batch(x).part(0, 1).y is None
+
+
+def test_images_on_a_device_are_the_same_images():
+    images = numbered(10, True)
+    moved = images.to(torch.device("cpu"))
+    assert torch.equal(moved.pixels, images.pixels)
+    assert moved.stochastic

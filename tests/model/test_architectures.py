@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import math
+import typing
+from typing import Literal, get_args, get_origin
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from tests.support import catalogue_modules, choices, classes_in, compose
+from vae_train.config import build, locate
+from vae_train.model.architecture.conv import ConvDecoder, ConvEncoder, sizes, widths
+from vae_train.model.base import Network
+
+CLASSES = [c for module in catalogue_modules("model/architecture") for c in classes_in(module)]
+IMAGES = [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 64, 48), (1, 37, 53), (2, 1, 6)]
+VECTOR = (5,)
+EXTRA = {
+    "channels": [[8, 16], 6],
+    "depth": [1, 2],
+    "max_channels": [8],
+    "extra": [1, 2],
+    "dense": [0, 7],
+    "hidden": [[], [9], [9, 8, 7]],
+}
+"""Choices of the knobs whose hints do not list them."""
+
+
+def settings():
+    """Every network of every model's YAML: (class, its settings)."""
+    found = {}
+    for model in choices("model"):
+        for side in ("encoder", "decoder"):
+            node = OmegaConf.to_container(compose(f"model={model}").model, resolve=True)[side]
+            found[locate(node["_target_"]), side] = node
+    return found
+
+
+def cases():
+    for (kind, side), node in settings().items():
+        small = {"hidden": [6], "channels": 4, "dense": 6}
+        base = node | {key: value for key, value in small.items() if key in node}
+        hints = typing.get_type_hints(kind.__init__)
+        yield pytest.param(side, base, id=f"{kind.__name__} {side}")
+        for knob in base:
+            hint = hints.get(knob)
+            options = get_args(hint) if get_origin(hint) is Literal else EXTRA.get(knob, [])
+            for option in options:
+                yield pytest.param(side, base | {knob: option}, id=f"{kind.__name__} {side} {knob}={option}")
+
+
+CASES = pytest.mark.parametrize(("side", "node"), list(cases()))
+
+
+def network(side, node, image):
+    shapes = (image, VECTOR) if side == "encoder" else (VECTOR, image)
+    torch.manual_seed(0)
+    return build(OmegaConf.create(node))(in_shape=shapes[0], out_shape=shapes[1])
+
+
+def fits(node, image):
+    depth = node.get("depth") or (len(node["channels"]) if isinstance(node.get("channels"), list) else 1)
+    return depth <= math.ceil(math.log2(max(image[1:])))
+
+
+def test_every_network_is_in_some_models_yaml():
+    assert {kind for kind, _ in settings()} == set(CLASSES)
+    assert all(issubclass(kind, Network) for kind in CLASSES)
+
+
+@CASES
+def test_networks_map_their_shapes_at_every_setting(side, node):
+    for image in [image for image in IMAGES if fits(node, image)]:
+        found = network(side, node, image)
+        assert found(torch.randn(3, *found.in_shape)).shape == (3, *found.out_shape)
+
+
+@CASES
+def test_every_parameter_has_a_gradient_at_every_setting(side, node):
+    found = network(side, node, (1, 8, 8))
+    found(torch.randn(4, *found.in_shape)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in found.parameters())
+    assert sum(p.grad.abs().sum() for p in found.parameters()) > 0
+
+
+@CASES
+def test_an_image_does_not_see_the_others_of_its_batch(side, node):
+    found = network(side, node, (1, 8, 8)).double()
+    h = torch.randn(4, *found.in_shape, dtype=torch.float64)
+    assert torch.allclose(found(h)[2:3], found(h[2:3]), atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (64, 48), (37, 53), (1, 9), (224, 224)])
+def test_the_decoder_walks_the_encoders_sizes_backwards(size):
+    assert sizes(size, 3)[0] == size
+    assert all(
+        b == (math.ceil(a[0] / 2), math.ceil(a[1] / 2))
+        for a, b in zip(sizes(size, 3), sizes(size, 3)[1:], strict=False)
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "depth", "expected"),
+    [
+        ((28, 28), 32, None, [32, 64, 128]),
+        ((256, 256), 32, None, [32, 64, 128, 128, 128, 128]),
+        ((4, 4), 32, None, [32]),
+        ((1, 9), 32, None, [32]),
+        ((37, 53), 32, None, [32, 64, 128, 128]),
+        ((28, 28), [7, 5], None, [7, 5]),
+        ((28, 28), [7, 5], 2, [7, 5]),
+        ((28, 28), 16, 5, [16, 32, 64, 128, 128]),
+    ],
+)
+def test_channels_double_until_the_image_is_small(size, channels, depth, expected):
+    assert widths(size, channels, depth, 128) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "depth", "message"),
+    [
+        ((28, 28), 8, 6, "6 scales are too many: 28x28 pixels can be halved 5 times"),
+        ((8, 8), [8] * 4, None, "4 scales are too many: 8x8 pixels can be halved 3 times"),
+        ((1, 1), 8, None, "1 scales are too many: 1x1 pixels can be halved 0 times"),
+        ((28, 28), [8, 16], 3, r"depth=3 contradicts channels=\[8, 16\]"),
+    ],
+)
+def test_impossible_scales_are_refused(size, channels, depth, message):
+    knobs = {"max_channels": 64, "kernel": 3, "extra": 0, "dense": 0}
+    knobs |= {"activation": "relu", "norm": "none", "init": "torch"}
+    with pytest.raises(ValueError, match=message):
+        ConvEncoder((1, *size), VECTOR, channels, depth, downsample="stride", **knobs)
+    with pytest.raises(ValueError, match=message):
+        ConvDecoder(VECTOR, (1, *size), channels, depth, upsample="stride", **knobs)

@@ -1,0 +1,198 @@
+"""Every YAML composes, is built, and says what its class's signature says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from tests.support import (
+    CATALOGUES,
+    CONF,
+    PACKAGE,
+    build_learner,
+    build_model,
+    catalogue_modules,
+    choices,
+    classes_in,
+    compose,
+)
+from vae_train.config import INJECTED, build, locate, mistakes_in, parameters, unread_knobs
+from vae_train.data.base import Dataset
+from vae_train.errors import Mistake, UsageError
+from vae_train.model.base import LatentVariableModel
+from vae_train.objective.base import Objective
+
+FILLED = set(INJECTED)
+PLACES = {
+    "optimizer": "torch.optim",
+    "lr_schedule": "vae_train.schedules",
+    "objective/beta_schedule": "vae_train.schedules",
+    **dict.fromkeys(("learner", "trainer", "logger"), "vae_train.training"),
+}
+COMMANDS = sorted(path.stem for path in (PACKAGE / "commands").glob("[a-z]*.py"))
+YAMLS = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF)
+COMPONENTS = [path for path in YAMLS if path.parts[0] != "experiment"]
+DATA = choices("data")
+
+
+def override(path: Path) -> str:
+    return f"{path.parent}={path.stem}"
+
+
+def named(paths: list[Path]) -> Any:
+    return pytest.mark.parametrize("path", paths, ids=map(str, paths))
+
+
+def nodes(tree: Any) -> list[dict[str, Any]]:
+    """All nodes with a `_target_`."""
+    if isinstance(tree, list):
+        return [node for item in tree for node in nodes(item)]
+    if not isinstance(tree, dict):
+        return []
+    return [tree] * ("_target_" in tree) + [node for value in tree.values() for node in nodes(value)]
+
+
+def raw(path: Path) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(CONF / path), resolve=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes(command):
+    assert len(compose(command=command)) > 3
+
+
+@named(YAMLS)
+def test_every_yaml_composes_without_a_mistake(path):
+    assert mistakes_in(compose(override(path))) == []
+
+
+@named(COMPONENTS)
+def test_a_target_lies_where_its_yaml_lies(path):
+    place = PLACES.get(str(path.parent), "vae_train." + str(path.parent).replace("/", "."))
+    for node in nodes(raw(path)):
+        assert node["_target_"].startswith(place + ".")
+
+
+@named(COMPONENTS)
+def test_keys_of_a_yaml_are_the_signature(path):
+    for node in nodes(OmegaConf.to_container(compose(override(path)), resolve=True)):
+        target, keys = locate(node["_target_"]), {key for key in node if key not in ("_target_", "_partial_")}
+        known = set(parameters(target))
+        assert keys <= known
+        if target.__module__.startswith("vae_train."):
+            assert known - keys <= FILLED, f"{target.__name__} has parameters that its YAML does not show"
+            assert all(p.default is p.empty for name, p in parameters(target).items() if name in keys), (
+                f"a default of {target.__name__} stands in the YAML only"
+            )
+
+
+def tried(cfg: DictConfig, facts: Dataset) -> tuple[LatentVariableModel | None, list[Mistake]]:
+    """The model, or what its constructors said."""
+    try:
+        with torch.device("meta"):
+            return build_model(cfg, facts.shape, facts.levels), []
+    except UsageError as error:
+        return None, error.mistakes
+
+
+@pytest.mark.parametrize("likelihood", choices("model/likelihood"))
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_model_is_built_with_every_likelihood_that_takes_the_data(model, likelihood):
+    taken = 0
+    for data in DATA:
+        cfg = compose(f"model={model}", f"data={data}", f"model/likelihood={likelihood}")
+        facts = build(cfg.data)
+        built, wrong = tried(cfg, facts)
+        knobs = {key: value for key, value in cfg.model.likelihood.items() if not key.startswith("_")}
+        refused = locate(cfg.model.likelihood._target_).refusal(facts.levels, **knobs)
+        assert [m.where for m in wrong] == ["model.likelihood"] * (built is None)
+        if refused:
+            assert wrong[0].why == refused
+        taken += built is not None
+    assert taken, "no data set goes with this likelihood"
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("model", choices("model"))
+def test_a_data_set_names_a_likelihood_that_takes_it(model, data):
+    cfg = compose(f"model={model}", f"data={data}")
+    facts = build(cfg.data)
+    with torch.device("meta"):
+        assert build_model(cfg, facts.shape, facts.levels).levels == facts.levels
+
+
+@pytest.mark.parametrize("part", ["prior", "posterior"])
+def test_every_prior_and_posterior_is_built(part):
+    for name in choices(f"model/{part}"):
+        assert build_model(compose(f"model/{part}={name}"), (1, 8, 8), 2)
+
+
+@pytest.mark.parametrize("beta_schedule", choices("objective/beta_schedule"))
+@pytest.mark.parametrize("objective", choices("objective"))
+def test_every_objective_is_built_with_every_beta_schedule(objective, beta_schedule):
+    cfg = compose(f"objective={objective}", f"objective/beta_schedule={beta_schedule}")
+    assert isinstance(build(cfg.objective, steps_per_epoch=10.0), Objective)
+
+
+@pytest.mark.parametrize("name", choices("optimizer"))
+def test_every_optimizer_is_built(name):
+    optimizer = build(compose(f"optimizer={name}", "lr=0.25").optimizer)([torch.nn.Parameter(torch.zeros(2))])
+    assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+@pytest.mark.parametrize("group", ["learner", "lr_schedule"])
+def test_every_learner_and_lr_schedule_is_built(group):
+    for name in choices(group):
+        cfg = compose(f"{group}={name}", "precision=bfloat16")
+        learner = build_learner(cfg, build_model(cfg, (1, 8, 8), 2))
+        assert learner.precision == "bfloat16"
+        assert learner.lr_schedule.epochs == cfg.epochs
+
+
+@pytest.mark.parametrize("name", choices("trainer"))
+def test_every_trainer_is_built_from_the_top_knobs(name):
+    trainer = build(compose(f"trainer={name}", "epochs=7", "batch_size=9").trainer)
+    assert (trainer.epochs, trainer.batch_size) == (7, 9)
+
+
+@pytest.mark.parametrize("name", choices("logger"))
+def test_every_logger_is_built(name, tmp_path):
+    build(compose(f"logger={name}").logger, folder=tmp_path, step=0).close()
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_every_experiment_is_built(name):
+    cfg = compose(f"experiment={name}")
+    facts = build(cfg.data)
+    assert build_model(cfg, facts.shape, facts.levels)
+    assert build(cfg.trainer).epochs == cfg.epochs
+
+
+@pytest.mark.parametrize("folder", CATALOGUES)
+def test_every_class_of_a_catalogue_has_a_yaml(folder):
+    named_somewhere = {node["_target_"] for path in COMPONENTS for node in nodes(raw(path))}
+    for module in catalogue_modules(folder):
+        mine = {f"{c.__module__}.{c.__qualname__}" for c in classes_in(module)}
+        assert mine, f"{module.__name__} defines nothing"
+        assert mine <= named_somewhere
+
+
+def test_no_group_shares_its_name_with_a_knob():
+    knobs = set(raw(Path("train.yaml"))) - {"defaults", "hydra"}
+    groups = {part for path in YAMLS for part in path.parent.parts}
+    assert groups
+    assert knobs & groups == set()
+
+
+def test_the_default_configuration_reads_every_knob_that_components_can_read():
+    assert unread_knobs(compose(), ["latent_dim", "beta", "lr", "batch_size", "epochs", "precision"]) == []
+
+
+@named(COMPONENTS)
+def test_every_yaml_begins_by_saying_what_it_is(path):
+    lines = [line for line in (CONF / path).read_text().splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# ")

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support import EXAMPLES, all_distributions, parameters_of
+from vae_train.distributions import Bernoulli, DequantizedNormal, Normal
+from vae_train.draws import Draw
+
+ALL = pytest.mark.parametrize("kind", all_distributions())
+BATCH, EVENT = (2, 5), (3, 4)
+
+
+def example(kind, batch=BATCH, event=EVENT, dtype=torch.float64, seed=0):
+    return EXAMPLES[kind](batch, event, dtype, seed)
+
+
+def values_of(found, num=1):
+    """Values that the distribution may be asked about: for data on a grid, values on the grid."""
+    draws = found.sample(Draw(5, "values"), num)
+    if isinstance(found, DequantizedNormal):
+        draws = (draws.clamp(0, 1) * (found.levels - 1)).round() / (found.levels - 1)
+    return draws
+
+
+def test_every_distribution_has_an_example():
+    assert set(EXAMPLES) == set(all_distributions())
+
+
+@ALL
+@pytest.mark.parametrize("event", [(), (4,), (1, 2, 3)])
+@pytest.mark.parametrize("batch", [(), (5,), (2, 5)])
+def test_shapes(kind, batch, event):
+    found = example(kind, batch, event)
+    assert (found.batch_shape, found.event_shape, found.mean.shape) == (batch, event, batch + event)
+    draws = values_of(found, 7)
+    assert draws.shape == (7, *batch, *event)
+    assert found.log_prob(draws).shape == (7, *batch)
+
+
+@ALL
+def test_log_prob_broadcasts_values_against_the_batch(kind):
+    found = example(kind)
+    x = values_of(found)[0, 0]
+    assert torch.equal(found.log_prob(x)[1], found.log_prob(x.expand(2, 5, 3, 4))[1])
+
+
+@ALL
+@pytest.mark.parametrize(
+    ("given", "promoted"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_half_precision_is_promoted_and_double_stays(kind, given, promoted):
+    found = example(kind, dtype=given)
+    draws = found.sample(Draw(0, "x"), 2)
+    assert {draws.dtype, found.mean.dtype, found.log_prob(draws.to(given)).dtype} == {promoted}
+
+
+@ALL
+def test_unobserved_elements_do_not_count(kind):
+    found = example(kind)
+    x = values_of(found)[0]
+    observed = torch.rand(EVENT) < 0.5
+    other = torch.where(observed, x, 1 - x)
+    assert torch.equal(found.log_prob(x, observed), found.log_prob(other, observed))
+    assert torch.allclose(found.log_prob(x, observed) + found.log_prob(x, ~observed), found.log_prob(x))
+    assert torch.equal(found.log_prob(x, torch.zeros(3, 1, dtype=torch.bool)), torch.zeros(BATCH, dtype=torch.float64))
+
+
+@ALL
+def test_unobserved_elements_have_no_gradient(kind):
+    found = example(kind)
+    leaf = parameters_of(found)[0].requires_grad_()
+    x = values_of(found)[0].detach()
+    observed = torch.ones(EVENT, dtype=torch.bool)
+    observed[0, 0] = False
+    found.log_prob(x, observed).sum().backward()
+    assert ((leaf.grad == 0) == ~observed).all()
+
+
+@ALL
+def test_the_mean_of_draws_is_the_mean(kind):
+    found = example(kind)
+    draws = found.sample(Draw(1, "x"), 20_000)
+    error = draws.std(0) / math.sqrt(len(draws))
+    assert ((draws.mean(0) - found.mean).abs() < 5 * error).all()
+
+
+@ALL
+def test_draws_are_a_function_of_the_draw(kind):
+    found = example(kind)
+    first, second, other = (found.sample(Draw(seed, "x"), 3) for seed in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+@ALL
+def test_temperature_0_gives_the_most_probable_value(kind):
+    found = example(kind)
+    cold = found.sample(Draw(1, "x"), 2, temperature=0.0)
+    mode = (found.mean > 0.5).double() if kind is Bernoulli else found.mean
+    assert torch.allclose(cold, mode.expand(cold.shape))
+
+
+@ALL
+def test_a_low_temperature_narrows_the_draws(kind):
+    found = example(kind)
+    warm, cool = (found.sample(Draw(1, "x"), 2000, temperature=t) for t in (1.0, 0.5))
+    assert (cool.var(0) < warm.var(0)).all()
+    if kind is not Bernoulli:
+        assert torch.allclose(cool - found.mean, 0.5 * (warm - found.mean))
+
+
+@pytest.mark.parametrize("kind", [Normal, DequantizedNormal])
+def test_draws_of_normal_distributions_have_their_scale(kind):
+    found = example(kind)
+    num, scale = 20_000, found.log_scale.exp()
+    if kind is DequantizedNormal:
+        scale = scale * found.levels / (found.levels - 1)
+    spread = found.sample(Draw(1, "x"), num).std(0) / scale
+    assert ((spread - 1).abs() < 5 / math.sqrt(2 * num)).all()
+
+
+@pytest.mark.parametrize("kind", [Normal, DequantizedNormal])
+def test_draws_are_reparameterised(kind):
+    found = example(kind)
+    found.loc.requires_grad_()
+    found.log_scale.requires_grad_()
+    draws = found.sample(Draw(1, "x"), 3)
+    loc, log_scale = torch.autograd.grad(draws.sum(), [found.loc, found.log_scale])
+    slope = 1.0 if kind is Normal else found.levels / (found.levels - 1)
+    assert torch.allclose(loc, torch.full_like(loc, 3 * slope))
+    assert torch.allclose(log_scale, (draws - found.mean).sum(0))
+
+
+def test_bernoulli_draws_are_bits_without_a_gradient():
+    logits = torch.zeros(4, requires_grad=True)
+    draws = Bernoulli(logits).sample(Draw(1, "x"), 50)
+    assert set(draws.unique().tolist()) == {0.0, 1.0}
+    assert not draws.requires_grad
+
+
+def test_normal_density_integrates_to_1():
+    found = example(Normal, (6,), (1,))
+    x = torch.linspace(-30, 30, 200_001, dtype=torch.float64)
+    density = found.log_prob(x[:, None, None]).exp()
+    assert torch.allclose(torch.trapezoid(density, x, dim=0), torch.ones(6, dtype=torch.float64), atol=1e-10)
+
+
+def test_bernoulli_mass_sums_to_1():
+    found = example(Bernoulli, (6,), (3,))
+    x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3)
+    assert torch.allclose(found.log_prob(x[:, None]).exp().sum(0), torch.ones(6, dtype=torch.float64), atol=1e-12)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_dequantised_log_prob_is_the_exact_expectation_over_the_noise(levels):
+    k = torch.arange(levels, dtype=torch.float64)
+    found = DequantizedNormal(torch.tensor([0.3]).double(), torch.tensor([-1.7]).double(), levels, 1)
+    density = torch.distributions.Normal(found.loc, found.log_scale.exp())
+    nodes, weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(4))
+    y = (k[:, None] + (nodes + 1) / 2) / levels
+    expected = (density.log_prob(y) * weights / 2).sum(-1)
+    assert torch.allclose(found.log_prob(k[:, None] / (levels - 1)), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.1, 0.3])
+def test_dequantised_masses_sum_to_less_than_1_by_less_than_the_gap_of_jensen(scale):
+    levels = 256
+    found = DequantizedNormal(torch.tensor([0.5]).double(), torch.tensor([scale]).double().log(), levels, 1)
+    k = torch.arange(-4 * levels, 5 * levels, dtype=torch.float64)[:, None]
+    total = found.log_prob(k / (levels - 1)).sub(found.log_bins).exp().sum().item()
+    assert total <= 1
+    assert total > 1 - 1 / (12 * levels**2 * scale**2)
+
+
+def test_dequantised_mean_is_on_the_scale_of_the_data():
+    k = torch.arange(17.0)
+    found = DequantizedNormal((k + 0.5) / 17, torch.zeros(()), 17, 1)
+    assert torch.allclose(found.mean, k / 16)
+
+
+def test_normal_and_bernoulli_equal_torch():
+    normal, bernoulli = example(Normal), example(Bernoulli)
+    pairs = [
+        (normal, torch.distributions.Normal(normal.loc, normal.log_scale.exp())),
+        (bernoulli, torch.distributions.Bernoulli(logits=bernoulli.logits)),
+    ]
+    for ours, theirs in pairs:
+        x = ours.sample(Draw(0, "x"), 3)
+        expected = torch.distributions.Independent(theirs, 2).log_prob(x)
+        assert torch.allclose(ours.log_prob(x), expected, rtol=0, atol=1e-12)
+        assert torch.allclose(ours.mean, theirs.mean, rtol=0, atol=1e-12)
+
+
+def test_extreme_logits_stay_finite():
+    found = Bernoulli(torch.tensor([-200.0, 200.0]))
+    assert found.log_prob(torch.tensor([0.0, 1.0])) == 0
+    assert found.log_prob(torch.tensor([1.0, 0.0])) == -400
+
+
+def test_only_masses_on_data_with_levels_have_bins():
+    assert example(Normal).log_bins is None
+    assert example(DequantizedNormal).log_bins == math.log(17)
+    assert Bernoulli(torch.zeros(2)).log_bins == 0
+    assert Bernoulli(torch.zeros(2), binary=False).log_bins is None

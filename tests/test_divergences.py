@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tests.support import EXAMPLES
+from vae_train.distributions import Bernoulli, Normal
+from vae_train.divergences import _CLOSED, kl
+from vae_train.draws import Draw
+from vae_train.model.trace import Latent, Trace
+
+PAIRS = pytest.mark.parametrize(("q", "p"), list(_CLOSED))
+
+
+class Foreign(Normal):
+    """A normal distribution that no closed form knows."""
+
+
+def pair(q, p, batch=(5,), event=(2, 3)):
+    return EXAMPLES[q](batch, event, torch.float64, 1), EXAMPLES[p]((), event, torch.float64, 2)
+
+
+@PAIRS
+def test_a_closed_form_equals_its_monte_carlo_estimate(q, p):
+    first, second = pair(q, p)
+    z = first.sample(Draw(0, "x"), 20_000)
+    ratio = first.log_prob(z) - second.log_prob(z)
+    error = ratio.std(0) / math.sqrt(len(z))
+    assert ((ratio.mean(0) - kl(first, second)).abs() < 5 * error).all()
+
+
+@PAIRS
+@pytest.mark.parametrize("event", [(), (4,), (2, 3)])
+def test_a_closed_form_is_summed_over_the_event_only(q, p, event):
+    first, second = pair(q, p, (5, 2), event)
+    assert kl(first, second).shape == (5, 2)
+
+
+@PAIRS
+def test_a_closed_form_is_0_between_equals_and_positive_otherwise(q, p):
+    first, second = pair(q, p)
+    assert (kl(first, second) > 0).all()
+    if q is p:
+        assert torch.allclose(kl(first, first), torch.zeros(5, dtype=torch.float64), atol=1e-14)
+
+
+def test_normal_equals_torch():
+    q, p = pair(Normal, Normal)
+    theirs = [torch.distributions.Normal(d.loc, d.log_scale.exp()) for d in (q, p)]
+    expected = torch.distributions.kl_divergence(*theirs).sum((-2, -1))
+    assert torch.allclose(kl(q, p), expected, rtol=0, atol=1e-12)
+
+
+def test_an_unknown_pair_has_no_closed_form():
+    q = Normal(torch.zeros(3), torch.zeros(3))
+    assert kl(q, Bernoulli(torch.zeros(3))) is None
+    assert kl(Foreign(torch.zeros(3), torch.zeros(3)), q) is None
+
+
+def test_the_rate_is_closed_where_it_can_be_and_sampled_elsewhere():
+    q, p = pair(Normal, Normal, event=(3,))
+    z = q.sample(Draw(0, "x"), 4)
+    assert torch.equal(Latent(z, q, p).rate(), kl(q, p))
+    foreign = Latent(z, Foreign(q.loc, q.log_scale), p)
+    sampled = (q.log_prob(z) - p.log_prob(z)).mean(0)
+    assert torch.equal(foreign.rate(), sampled)
+    px = Normal(torch.zeros(4, 5, 1, 1, 1), torch.zeros(()), 3)
+    trace = Trace(torch.zeros(5, 1, 1, 1), (Latent(z, q, p), foreign), px)
+    assert torch.allclose(trace.rate(), kl(q, p) + sampled)

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+
+import pytest
+import torch
+
+from vae_train.errors import RunError
+from vae_train.training import checkpoint
+from vae_train.training.checkpoint import Checkpoints, load, previous, save
+
+
+def state(number=0):
+    return {"model": OrderedDict(w=torch.full((100, 100), float(number))), "step": number, "ema": None, "names": ["a"]}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "checkpoints" / "last.pt"
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "flipped":
+        with zipfile.ZipFile(path) as archive:
+            info = max(archive.infolist(), key=lambda i: i.file_size)
+        content[info.header_offset + len(info.filename) + 20_000] ^= 1
+    elif how == "truncated":
+        del content[len(content) // 2 :]
+    elif how == "empty":
+        content.clear()
+    elif how == "text":
+        content = bytearray(b"<html>not found</html>")
+    path.write_bytes(content)
+
+
+DAMAGES = pytest.mark.parametrize("how", ["flipped", "truncated", "empty", "text"])
+
+
+def test_a_state_comes_back_as_it_was(path):
+    save(path, state(7))
+    found = load(path)
+    assert torch.equal(found["model"]["w"], state(7)["model"]["w"])
+    assert (found["step"], found["ema"], found["names"]) == (7, None, ["a"])
+
+
+def test_the_checkpoint_before_is_kept_and_nothing_else(path):
+    for number in range(3):
+        save(path, state(number))
+    assert (load(path)["step"], load(previous(path))["step"]) == (2, 1)
+    assert sorted(p.name for p in path.parent.iterdir()) == ["last.previous.pt", "last.pt"]
+
+
+def test_a_flipped_bit_is_one_that_torch_itself_does_not_see(path):
+    save(path, state(1))
+    damage(path, "flipped")
+    assert not torch.equal(torch.load(path, weights_only=True)["model"]["w"], state(1)["model"]["w"])
+
+
+@DAMAGES
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(path, how):
+    save(path, state(1))
+    save(path, state(2))
+    damage(path, how)
+    assert load(path)["step"] == 1
+
+
+@DAMAGES
+def test_two_damaged_checkpoints_are_both_named(path, how):
+    save(path, state(1))
+    save(path, state(2))
+    damage(path, how)
+    damage(previous(path), how)
+    with pytest.raises(RunError) as caught:
+        load(path)
+    assert f"{path} is damaged" in str(caught.value)
+    assert f"{previous(path)} is damaged" in str(caught.value)
+
+
+def test_a_checkpoint_lost_between_two_renames_is_found(path):
+    save(path, state(1))
+    os.replace(path, previous(path))
+    assert load(path)["step"] == 1
+
+
+def test_no_checkpoint_is_an_error_that_names_it(path):
+    with pytest.raises(RunError, match=r"last\.pt does not exist"):
+        load(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_foreign_pickle_is_refused_and_not_run(path, tmp_path, zipped):
+    path.parent.mkdir()
+    trap = tmp_path / "trap"
+    if zipped:
+        torch.save({"format": checkpoint.FORMAT, "model": Malicious(trap)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"format": checkpoint.FORMAT, "model": Malicious(trap)}))
+    with pytest.raises(RunError, match=r"last\.pt is (no checkpoint of vae_train|damaged)"):
+        load(path)
+    assert not trap.exists()
+    torch.load(path, weights_only=False) if zipped else pickle.loads(path.read_bytes())
+    assert trap.exists(), "the trap does not work"
+
+
+@pytest.mark.parametrize("content", [{"model": {}}, {"format": 99}, [1, 2], {"state_dict": {"w": torch.zeros(2)}}])
+def test_a_file_of_another_program_is_refused(path, content):
+    path.parent.mkdir()
+    torch.save(content, path)
+    with pytest.raises(RunError, match="is no checkpoint of vae_train"):
+        load(path)
+
+
+def full(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("where", "name"), [(checkpoint.os, "fsync"), (checkpoint.torch, "save"), (checkpoint.os, "replace")]
+)
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_rubbish(path, monkeypatch, where, name):
+    save(path, state(1))
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, full)
+        with pytest.raises(RunError, match="No space left on device"):
+            save(path, state(2))
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
+    assert load(path)["step"] == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_disk_that_fills_up_while_torch_writes_is_an_error_of_the_run(path, monkeypatch):
+    save(path, state(1))
+    temporary = path.with_name("last.pt.tmp")
+    temporary.symlink_to("/dev/full")
+    with pytest.raises(RunError, match="could not write the checkpoint"):
+        save(path, state(2))
+    assert load(path)["step"] == 1
+    assert not temporary.is_symlink()
+
+
+def test_a_disk_that_lies_is_caught_by_reading_back(path, monkeypatch):
+    save(path, state(1))
+
+    def lie(state, file):
+        file.write(b"something else")
+
+    monkeypatch.setattr(checkpoint.torch, "save", lie)
+    with pytest.raises(RunError, match="reading it back failed"):
+        save(path, state(2))
+    assert load(path)["step"] == 1
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_run(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="could not write the checkpoint"):
+        save(tmp_path / "file" / "last.pt", state())
+
+
+def test_without_a_best_checkpoint_the_last_is_the_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save("last", state(1))
+    assert checkpoints.path("best") == tmp_path / "last.pt"
+    assert checkpoints.load("best")["step"] == 1
+    checkpoints.save("best", state(2))
+    checkpoints.save("last", state(3))
+    assert (checkpoints.load("best")["step"], checkpoints.load("last")["step"]) == (2, 3)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+from contextlib import ExitStack
+
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from vae_train.errors import RunError
+from vae_train.training.loggers import Files, Silent, Tee, TensorBoard, read_metrics
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Opens files of a run, and closes them at the end of the test."""
+    with ExitStack() as stack:
+
+        def make(step=0):
+            found = Files(tmp_path, step)
+            stack.callback(found._file.close)
+            return found
+
+        yield make
+
+
+def row(step, split="train", scope="step", **figures):
+    return {"step": step, "epoch": 1, "split": split, "scope": scope, **figures}
+
+
+def test_rows_come_back_as_they_were(tmp_path, files):
+    writer = files()
+    rows = [row(5, loss=1.5), row(10, loss=0.25), row(10, "valid", "epoch", elbo=-3.0)]
+    for one in rows:
+        writer.scalars(one)
+    assert read_metrics(tmp_path / "metrics.jsonl") == rows
+
+
+def test_a_row_is_on_the_disk_before_the_next(tmp_path, files):
+    files().scalars(row(5, loss=1.5))
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_rows_after_the_step_that_a_run_goes_on_from_are_cut(tmp_path, files):
+    first = files()
+    for step in (5, 10, 15):
+        first.scalars(row(step))
+    second = files(step=10)
+    second.scalars(row(15, loss=2.0))
+    assert read_metrics(tmp_path / "metrics.jsonl") == [row(5), row(10), row(15, loss=2.0)]
+
+
+def test_a_new_run_starts_with_an_empty_file(tmp_path, files):
+    files().scalars(row(5))
+    files()
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_last_line_that_was_cut_short_is_left_out(tmp_path, files, cut):
+    writer = files()
+    writer.scalars(row(5))
+    writer.scalars(row(10))
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text()[: -1 - cut])
+    assert read_metrics(path) == [row(5)]
+    files(step=10).scalars(row(10))
+    assert read_metrics(path) == [row(5), row(10)]
+
+
+def test_no_file_has_no_rows(tmp_path):
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_what_is_not_finite_is_null_in_json(tmp_path, files):
+    files().scalars(row(5, loss=math.nan, rate=-math.inf))
+    found = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
+    assert (found["loss"], found["rate"]) == (None, None)
+
+
+def test_the_csv_has_the_columns_of_all_rows(tmp_path, files):
+    writer = files()
+    writer.scalars(row(5, loss=1.5, lr=0.1))
+    writer.scalars(row(10, "valid", "epoch", elbo=-3.0))
+    writer.close()
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert list(found[0]) == ["step", "epoch", "split", "scope", "loss", "lr", "elbo"]
+    assert (found[0]["loss"], found[0]["elbo"], found[1]["elbo"]) == ("1.5", "", "-3.0")
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_of_the_run(tmp_path):
+    with pytest.raises(RunError, match=r"could not write .*metrics\.jsonl"):
+        Files(tmp_path / "nowhere")
+
+
+def test_pictures_are_png_files_of_their_size(tmp_path, files):
+    picture = torch.rand(3, 20, 30)
+    files().picture("samples", "epoch-0001", 5, picture)
+    with Image.open(tmp_path / "samples" / "epoch-0001.png") as found:
+        assert found.size == (30, 20)
+        assert abs(found.getpixel((4, 7))[0] - 255 * picture[0, 7, 4].item()) < 1
+
+
+def events(folder):
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return found
+
+
+def curve(found, name):
+    return [(event.step, event.value) for event in found.Scalars(name)]
+
+
+def test_tensorboard_has_a_curve_per_split_and_scope(tmp_path):
+    board = TensorBoard(tmp_path, 0, 10)
+    for step, loss in ((5, 1.5), (10, 0.25)):
+        board.scalars(row(step, loss=loss))
+    board.scalars(row(10, scope="epoch", loss=0.875))
+    board.scalars(row(10, "valid", "epoch", elbo=-3.0))
+    board.picture("samples", "epoch-0001", 10, torch.rand(3, 8, 8))
+    board.close()
+    found = events(tmp_path)
+    assert set(found.Tags()["scalars"]) == {"train/loss", "train_epoch/loss", "valid_epoch/elbo"}
+    assert curve(found, "train/loss") == [(5, 1.5), (10, 0.25)]
+    assert curve(found, "train_epoch/loss") == [(10, 0.875)]
+    assert curve(found, "valid_epoch/elbo") == [(10, -3.0)]
+    assert [image.step for image in found.Images("samples")] == [10]
+
+
+def test_tensorboard_hides_points_after_the_step_that_a_run_goes_on_from(tmp_path):
+    for start, steps in ((0, (5, 10, 15)), (10, (15, 20))):
+        board = TensorBoard(tmp_path, start, 10)
+        for step in steps:
+            board.scalars(row(step, loss=float(start)))
+        board.close()
+    assert curve(events(tmp_path), "train/loss") == [(5, 0.0), (10, 0.0), (15, 10.0), (20, 10.0)]
+
+
+def test_tensorboard_takes_hyperparameters(tmp_path):
+    board = TensorBoard(tmp_path, 0, 10)
+    board.hyperparameters({"lr": 0.1, "hidden": [3, 4], "name": None, "nesterov": True}, {"best_elbo": -20.0})
+    board.close()
+    found = events(tmp_path)
+    assert curve(found, "best_elbo") == [(0, -20.0)]
+    assert "_hparams_/session_start_info" in found.summary_metadata
+
+
+def test_a_tee_tells_everybody_everything(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    tee = Tee(Files(tmp_path / "a"), Files(tmp_path / "b"), Silent(tmp_path, 0))
+    tee.scalars(row(5, loss=1.5))
+    tee.picture("samples", "final", 5, torch.rand(3, 8, 8))
+    tee.hyperparameters({}, {})
+    tee.close()
+    for name in "ab":
+        assert read_metrics(tmp_path / name / "metrics.jsonl") == [row(5, loss=1.5)]
+        assert {p.name for p in (tmp_path / name).iterdir()} == {"metrics.jsonl", "metrics.csv", "samples"}
+
+
+def test_silence_leaves_nothing(tmp_path):
+    silent = Silent(tmp_path, 0)
+    silent.scalars(row(5))
+    silent.picture("samples", "final", 5, torch.rand(3, 8, 8))
+    silent.close()
+    assert list(tmp_path.iterdir()) == []

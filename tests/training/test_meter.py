@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from vae_train.training.meter import Meter
+
+
+def scalars(value, other=1.0):
+    return {"loss": torch.tensor(value), "rate": torch.tensor(other)}
+
+
+def filled(values):
+    meter = Meter()
+    for value in values:
+        meter.add(scalars(value))
+    return meter
+
+
+def test_a_window_is_the_mean_since_the_last_window():
+    meter = filled([1.0, 3.0])
+    assert meter.window() == {"loss": 2.0, "rate": 1.0}
+    meter.add(scalars(7.0, 5.0))
+    assert meter.window() == {"loss": 7.0, "rate": 5.0}
+
+
+def test_an_epoch_is_the_mean_since_the_last_epoch_whatever_the_windows():
+    meter = filled([1.0, 3.0])
+    meter.window()
+    meter.add(scalars(8.0))
+    assert meter.epoch() == {"loss": 4.0, "rate": 1.0}
+    meter.add(scalars(5.0))
+    assert meter.epoch()["loss"] == 5.0
+    assert meter.window()["loss"] == 6.5
+
+
+def test_sums_are_kept_in_double_precision():
+    assert filled([1e8, 1.0, -1e8, 1.0]).window()["loss"] == 0.5
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_the_first_figure_that_is_not_finite_is_found(bad):
+    meter = filled([1.0, 2.0])
+    assert meter.first_bad() is None
+    meter.add(scalars(2.0, bad))
+    meter.add(scalars(bad, bad))
+    meter.add(scalars(3.0))
+    assert meter.first_bad() == (2, ["rate"])
+
+
+def test_an_empty_meter_has_nothing_bad():
+    assert Meter().first_bad() is None
+
+
+def test_a_meter_goes_on_from_its_state():
+    first, second = filled([1.0, 2.0]), Meter()
+    first.window()
+    first.add(scalars(6.0))
+    second.load_state_dict(first.state_dict())
+    second.add(scalars(7.0))
+    assert second.window()["loss"] == 6.5
+    assert second.epoch()["loss"] == 4.0
+    assert first.window()["loss"] == 6.0
