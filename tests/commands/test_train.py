@@ -112,6 +112,20 @@ def test_resume_of_a_finished_run_says_what_to_do(vae: Vae, trained: Path) -> No
     assert "add epochs=4" in line
 
 
+def test_epochs_may_only_be_raised(vae: Vae, trained: Path) -> None:
+    (line,) = vae("train", f"resume={trained}", "epochs=1").mistakes()
+    assert "may only be raised" in line
+
+
+def test_a_run_killed_after_its_last_checkpoint_can_be_resumed(vae: Vae, trained: Path) -> None:
+    (trained / "summary.json").unlink()
+    before = rows(trained)
+    answer = vae("train", f"resume={trained}")
+    assert answer.code == 0, answer.err
+    assert rows(trained) == before
+    assert json.loads((trained / "summary.json").read_text())["status"] == "done"
+
+
 def test_init_from_copies_weights_only(vae: Vae, trained: Path) -> None:
     assert vae.train("out=warm", f"init_from={trained}", "lr=1e-12").code == 0
     warm, cold = load("warm").state_dict(), load(str(trained)).state_dict()

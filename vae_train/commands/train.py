@@ -31,7 +31,6 @@ CHANGEABLE = (
     "device",
     "threads",
     "allow",
-    "trainer.epochs",
     "trainer.eval_every",
     "trainer.sample_every",
     "trainer.checkpoint_every",
@@ -166,7 +165,7 @@ def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: d
             logger.close()
             plot(read_metrics(run.folder / "metrics.jsonl"), run.folder / "curves.png")
         _conclude(run, figures, learner)
-    return -figures.get("best_elbo", figures["train_elbo"])
+    return -figures.get("best_elbo", figures.get("train_elbo", math.nan))
 
 
 def _introduce(run: Run, data: Dataset, learner: Learner) -> None:
@@ -193,7 +192,7 @@ def _conclude(run: Run, figures: dict[str, float], learner: Learner) -> None:
         log.info(
             "best epoch %d: validation ELBO %.2f nats (beta = 1)", int(figures["best_epoch"]), figures["best_elbo"]
         )
-    else:
+    elif "train_loss" in figures:
         log.info("training loss %.2f, ELBO %.2f nats (beta = 1)", figures["train_loss"], figures["train_elbo"])
     log.info("look at %s: curves.png, samples/final.png, reconstructions/final.png, metrics.csv", run.folder)
 
@@ -234,12 +233,15 @@ def _resume_mistakes(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
         return found + wrong
     saved = _changed(opened, words)
     found = checkpoint_mistakes(opened) + device_mistakes(saved.device) + data_mistakes(saved)
-    return found or _nothing_left(opened, saved, words)
+    return found or _epoch_mistakes(opened, saved)
 
 
-def _nothing_left(opened: Run, saved: DictConfig, words: Sequence[str]) -> list[Mistake]:
+def _epoch_mistakes(opened: Run, saved: DictConfig) -> list[Mistake]:
+    """A number of epochs that leaves nothing to do."""
     import json
 
+    if saved.epochs < opened.config.epochs:
+        return [Mistake(f"epochs={saved.epochs}", f"the run has {opened.config.epochs}: they may only be raised")]
     path = opened.folder / SUMMARY
     done = json.loads(path.read_text()).get("status") == "done" if path.exists() else False
     if not done or saved.epochs > opened.config.epochs:

@@ -145,7 +145,7 @@ class Trainer:
 
                 last = epoch == self.epochs
                 if valid is not None and (last or epoch % self.eval_every == 0):
-                    row = self._validate(learner, valid, progress.step)
+                    row = self._validate(learner, valid, progress.step, checkpoints)
                     logger.scalars(_head(progress.step, epoch, "valid", "epoch") | row)
                     log.debug("epoch %d, step %d, valid: %s", epoch, progress.step, _postfix(row))
                     figures |= {f"valid_{name}": row[name] for name in ("loss", "elbo")}
@@ -180,13 +180,17 @@ class Trainer:
             epoch += 1
         return epoch
 
-    def _validate(self, learner: Learner, images: Images, step: int) -> dict[str, float]:
+    def _validate(self, learner: Learner, images: Images, step: int, checkpoints: Checkpoints) -> dict[str, float]:
         """Means of a split, weighted by images, since the last batch may be short."""
         total: dict[str, Tensor] = {}
         for start, batch in evaluation_batches(images, self.eval_batch_size):
             for name, value in learner.evaluate(batch, start, step).items():
                 total[name] = total.get(name, 0.0) + wide(value) * len(batch.x)
-        return {name: value.item() / len(images) for name, value in total.items()}
+        row = {name: value.item() / len(images) for name, value in total.items()}
+        bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if bad:
+            raise RunError(_not_finite(bad, f"in the validation after step {step:,}", checkpoints))
+        return row
 
     def _judge(self, row: dict[str, float], epoch: int, progress: Progress, learner: Learner) -> bool:
         """Takes notice of a validation; says whether it is the best so far."""
@@ -215,13 +219,7 @@ class Trainer:
         if bad is None:
             return
         ago, names = bad
-        path = checkpoints.path("last")
-        good = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
-        terms = [name for name in names if name in ("distortion", "rate")] or names
-        raise RunError(
-            f"{' and '.join(terms)} became NaN or infinite at step {step - ago:,}; {good}. Try a lower lr=, "
-            "learner.clip_norm=1, a warm-up (lr_schedule.warmup=1) or precision=float32"
-        )
+        raise RunError(_not_finite(names, f"at step {step - ago:,}", checkpoints))
 
     def _bar(self, epoch: int, step: int, train: Images) -> tqdm:
         begin, end = self._end_of(epoch - 1, train), self._end_of(epoch, train)
@@ -289,6 +287,17 @@ def restore(state: dict[str, Any], learner: Learner, progress: Progress, meter: 
     torch.set_rng_state(state["random"]["cpu"].cpu())
     if learner.device.type == "cuda" and len(state["random"]["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([s.cpu() for s in state["random"]["cuda"]])
+
+
+def _not_finite(names: list[str], where: str, checkpoints: Checkpoints) -> str:
+    """What to say of figures that are NaN or infinite: the term that did it, what is left, what to try."""
+    path = checkpoints.path("last")
+    good = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
+    terms = [name for name in names if name in ("distortion", "rate")] or names
+    return (
+        f"{' and '.join(terms)} became NaN or infinite {where}; {good}. Try a lower lr=, "
+        "learner.clip_norm=1, a warm-up (lr_schedule.warmup=1) or precision=float32"
+    )
 
 
 def _head(step: int, epoch: int, split: str, scope: str) -> dict[str, Any]:
