@@ -227,7 +227,7 @@ class Trainer:
             total=end - begin,
             initial=step - begin,
             desc=f"Epoch {epoch}/{self.epochs}",
-            bar_format="{desc} {percentage:3.0f}%|{bar:20}|{postfix}  [{elapsed}<{remaining}]",
+            bar_format="{desc} |{bar:20}| {percentage:.0f}%{postfix}  [{elapsed}<{remaining}]",
             leave=epoch == self.epochs,
             disable=not sys.stderr.isatty(),
         )
@@ -305,5 +305,5 @@ def _head(step: int, epoch: int, split: str, scope: str) -> dict[str, Any]:
 
 
 def _postfix(row: dict[str, float]) -> str:
-    text = f" loss {row['loss']:.2f}  recon {row['distortion']:.2f}  kl {row['rate']:.2f}"
+    text = f"loss {row['loss']:.2f}  recon {row['distortion']:.2f}  kl {row['rate']:.2f}"
     return text + f"  {row['images_per_second']:,.0f} img/s" if "images_per_second" in row else text
