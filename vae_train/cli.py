@@ -156,8 +156,8 @@ def _mode_mistakes(command: str, words: list[str], multirun: bool) -> list[Mista
     if not multirun:
         return [Mistake(given["sweep"], "names a sweep, which -m makes")] if "sweep" in given else []
     found = [
-        Mistake(given[key], f"{key}= names one run and cannot go with -m{hint}")
-        for key, hint in (("out", ": sweep= names the folder"), ("resume", ""))
+        Mistake(given[key], f"{key}= is for one run and cannot go with -m{hint}")
+        for key, hint in (("out", ": sweep= names the folder"), ("resume", ""), ("plan", ""))
         if key in given
     ]
     if "sweep" in given:

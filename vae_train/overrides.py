@@ -68,11 +68,11 @@ def checked(
 
 
 def _job_mistakes(reader: _Reader, job: list[str], settings: type, check: Check) -> list[Mistake]:
-    valid, found = reader.known(job)
+    valid, unknown = reader.known(job)
     cfg, why = reader.compose(valid)
     if cfg is None:
-        return [*found, Mistake(" ".join(job), why)]
-    found += _settings_mistakes(cfg, settings)
+        return [*unknown, Mistake(" ".join(job), why)]
+    found = _settings_mistakes(cfg, settings)
     typed = {word.lstrip("+").partition("=")[0] for word in valid}
     allow = [cfg.allow] if cfg.get("allow") else []
     found += _signature_mistakes(cfg, allow, {m.where.partition("=")[0] for m in found})
@@ -81,8 +81,8 @@ def _job_mistakes(reader: _Reader, job: list[str], settings: type, check: Check)
         Mistake(f"{knob}={cfg[knob]}", "has no effect here: nothing in the composed configuration reads it")
         for knob in unread_knobs(cfg, knobs)
     ]
-    # A check of the whole supposes that the parts are right; a misspelt word aside, which was left out.
-    return found or check(cfg, valid)
+    # A check of the whole supposes that the parts are right. (Unknown words have been left out of it.)
+    return unknown + (found or check(cfg, valid))
 
 
 def _settings_mistakes(cfg: DictConfig, settings: type) -> list[Mistake]:

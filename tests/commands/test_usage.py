@@ -55,6 +55,7 @@ WRONG = {
     "sweep=first": ["which -m makes"],
     "-m beta=1,-1": ["must be at least 0"],
     "-m beta=1,2 out=there": ["cannot go with -m"],
+    "-m beta=1,2 plan=true": ["cannot go with -m"],
     "-m beta=1,2 sweep=a/b": ["no name of a folder"],
     "--config-dir nowhere": ["no such folder"],
     "beta=1,2": ["which -m makes"],
@@ -76,6 +77,11 @@ def test_all_mistakes_are_listed_at_once(vae: Vae) -> None:
     assert len(lines) == len(typed)
     for word in typed:
         assert any(line.strip().startswith(word.split("=")[0]) for line in lines)
+
+
+def test_a_misspelt_word_does_not_hide_what_does_not_fit(vae: Vae) -> None:
+    lines = vae("train", "latent_dims=8", "data.binarize=none", "batch_size=9999", "out=.").mistakes()
+    assert len(lines) == 4
 
 
 def test_all_jobs_of_a_sweep_are_checked_before_the_first(vae: Vae) -> None:
