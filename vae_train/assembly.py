@@ -154,7 +154,10 @@ def checkpoint_mistakes(run: Run) -> list[Mistake]:
 
 
 def folder_mistakes(cfg: DictConfig) -> list[Mistake]:
-    """A folder that exists already, or cannot be written."""
+    """A folder that exists already, cannot be written, or has no possible name."""
+    name = str(cfg.get("name") or "run")
+    if Path(name).name != name:
+        return [Mistake(f"name={name}", "is no name of a folder; out= takes a path")]
     folder = Path(str(cfg.out)) if cfg.out else OUTPUTS
     where = f"out={cfg.out}" if cfg.out else str(OUTPUTS)
     if cfg.out and folder.exists():

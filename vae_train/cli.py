@@ -125,6 +125,8 @@ def _hydra(command: str, words: list[str]) -> int:
     words = [word for word in words if word not in flags.overrides] + flags.overrides
     if unknown:
         raise UsageError(f"no such flag: {' '.join(unknown)} (vae {command} --help lists them)")
+    if flags.config_name or flags.config_path:
+        raise UsageError("--config-name and --config-path belong to Hydra's own programs; --config-dir adds a folder")
     from vae_train.overrides import checked
 
     only_show = flags.cfg is not None

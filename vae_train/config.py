@@ -102,6 +102,20 @@ def parameters(target: type) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}
 
 
+def shown(value: Any) -> str:
+    """A value as YAML writes it."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(shown, value))}]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
+
+
+def _said(value: Any) -> str:
+    """`shown`, with quotes around a text, since '1' is not 1."""
+    return repr(value) if isinstance(value, str) else shown(value)
+
+
 def value_mistake(value: Any, hint: Any) -> str | None:
     """Why `value` does not fit the type hint, or None where it does. Hints that say nothing of values fit all."""
     origin = get_origin(hint)
@@ -110,15 +124,15 @@ def value_mistake(value: Any, hint: Any) -> str | None:
         wrong = value_mistake(value, base)
         if wrong or not isinstance(value, int | float):
             return wrong
-        return next((f"is {value!r}, must be {m}" for m in marks if isinstance(m, Range) and value not in m), None)
+        return next((f"is {_said(value)}, must be {m}" for m in marks if isinstance(m, Range) and value not in m), None)
     if origin is Literal:
         options = get_args(hint)
         fits = any(value == option and type(value) is type(option) for option in options)  # 3.0 and true are no 3 and 1
-        return None if fits else f"is {value!r}, must be one of {', '.join(map(str, options))}"
+        return None if fits else f"is {_said(value)}, must be one of {', '.join(map(shown, options))}"
     if origin in (Union, types.UnionType):
         return _union_mistake(value, get_args(hint))
     if hint in (type(None), None):
-        return None if value is None else f"is {value!r}, expected null"
+        return None if value is None else f"is {_said(value)}, expected null"
     if origin in (list, tuple, Sequence):
         return _list_mistake(value, origin, get_args(hint))
     if hint is float:
@@ -131,7 +145,7 @@ def value_mistake(value: Any, hint: Any) -> str | None:
         fits = isinstance(value, bool)
     else:
         return None
-    return None if fits else f"is {value!r}, expected {_NAMES[hint]}"
+    return None if fits else f"is {_said(value)}, expected {_NAMES[hint]}"
 
 
 _NAMES: Mapping[Any, str] = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
@@ -142,19 +156,21 @@ def _union_mistake(value: Any, options: tuple[Any, ...]) -> str | None:
     if None in wrong:
         return None
     # A range is nearer to what was meant than "expected null".
-    return next((w for w in wrong if w and "must be" in w), " or ".join(dict.fromkeys(w for w in wrong if w)))
+    near = next((w for w in wrong if w and "must be" in w), None)
+    expected = dict.fromkeys(w.rpartition("expected ")[2] for w in wrong if w)
+    return near or f"is {_said(value)}, expected {' or '.join(expected)}"
 
 
 def _list_mistake(value: Any, origin: Any, items: tuple[Any, ...]) -> str | None:
     if not isinstance(value, list | tuple):
-        return f"is {value!r}, expected a list"
+        return f"is {_said(value)}, expected a list"
     if origin is tuple and items and items[-1] is not Ellipsis:
         if len(value) != len(items):
-            return f"is {value!r}, expected {len(items)} values"
+            return f"is {_said(value)}, expected {len(items)} values"
         pairs = list(zip(value, items, strict=True))
     else:
         pairs = [(v, items[0]) for v in value] if items else []
-    return next((f"is {value!r}: {w}" for w in (value_mistake(v, hint) for v, hint in pairs) if w), None)
+    return next((f"is {_said(value)}: {w}" for w in (value_mistake(v, hint) for v, hint in pairs) if w), None)
 
 
 def _inside(name: str, packages: Iterable[str]) -> bool:

@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_train.config import conf_dir, did_you_mean, mistakes_in, unread_knobs, value_mistake
+from vae_train.config import conf_dir, did_you_mean, mistakes_in, shown, unread_knobs, value_mistake
 from vae_train.errors import Mistake, UsageError
 
 Check = Callable[[DictConfig, Sequence[str]], list[Mistake]]
@@ -95,10 +95,14 @@ def _settings_mistakes(cfg: DictConfig, settings: type) -> list[Mistake]:
         if OmegaConf.is_missing(cfg, name):
             found.append(Mistake(f"{name}=", "is needed"))
             continue
-        wrong = value_mistake(cfg[name], hint)
+        wrong = value_mistake(_plain(cfg[name]), hint)
         if wrong:
-            found.append(Mistake(f"{name}={cfg[name]}", wrong))
+            found.append(Mistake(f"{name}={shown(_plain(cfg[name]))}", wrong))
     return found
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _signature_mistakes(cfg: DictConfig, allow: Sequence[str], known: set[str]) -> list[Mistake]:
@@ -150,7 +154,9 @@ class _Reader:
                 found.append(Mistake(word, f"cannot be read: {str(error).splitlines()[0]} (quote it: '{word}')"))
                 continue
             key = override.key_or_group
-            if override.is_sweep_override() and not sweep:
+            if override.is_delete():
+                found.append(Mistake(word, "nothing can be taken away: give another value or choice"))
+            elif override.is_sweep_override() and not sweep:
                 found.append(Mistake(word, "stands for several runs, which -m makes (a list is written [1,2])"))
             elif key in read:
                 found.append(Mistake(word, f"{key} is given twice"))
@@ -209,7 +215,9 @@ class _Reader:
             return Mistake(_text(override), f"there is no group {key}{did_you_mean(key, self._groups())}")
         names = value if isinstance(value, list) else [value]
         for name in names:
-            if name is not None and str(name) not in options:
+            if name is None:
+                return Mistake(_text(override), f"is a choice and cannot be null ({', '.join(options)})")
+            if str(name) not in options:
                 hint = did_you_mean(str(name), options)
                 what = key.replace("/", " ").replace("_", " ")
                 return Mistake(_text(override), f"no such {what}{hint} ({', '.join(options)})")

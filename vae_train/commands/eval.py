@@ -11,7 +11,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from vae_train.errors import Mistake
-from vae_train.ranges import NonNegativeInt, PositiveInt
+from vae_train.ranges import PositiveInt, Seed
 from vae_train.run import Run
 
 log = logging.getLogger("vae_train")
@@ -26,7 +26,7 @@ class Settings:
     split: Literal["train", "valid", "test"]
     num_samples: PositiveInt
     batch_size: PositiveInt
-    seed: NonNegativeInt
+    seed: Seed
     device: str
     allow: str | None
 

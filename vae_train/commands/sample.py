@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from omegaconf import DictConfig
 
 from vae_train.errors import Mistake, RunError
-from vae_train.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt
+from vae_train.ranges import NonNegativeFloat, PositiveInt, Seed
 from vae_train.run import Run
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Settings:
     singles: bool
     npz: bool
     manifold: bool
-    seed: NonNegativeInt
+    seed: Seed
     out: str | None
     device: str
     allow: str | None

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from vae_train.errors import Mistake, Stopped
-from vae_train.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from vae_train.run import SUMMARY, Run, environment
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Settings:
     lr: PositiveFloat = field(metadata=KNOB)
     batch_size: PositiveInt = field(metadata=KNOB)
     epochs: PositiveInt = field(metadata=KNOB)
-    seed: NonNegativeInt
+    seed: Seed
     device: str
     precision: Literal["float32", "bfloat16"] = field(metadata=KNOB)
     threads: PositiveInt | None
