@@ -127,17 +127,17 @@ class Trainer:
                         clock.images += self.batch_size
                         bar.update()
                         if progress.step % self.log_every == 0:
-                            self._check(meter, progress.step, checkpoints)
-                            row = meter.window() | {"lr": learner.lr, "images_per_second": clock.lap()}
+                            self._check(learner, meter, progress.step, checkpoints)
+                            row = meter.window() | _about(learner, clock.lap())
                             logger.scalars(_head(progress.step, epoch, "train", "step") | row)
                             bar.set_postfix_str(_postfix(row))
                         if stop.signal is not None and progress.step < self._end_of(epoch, train):
-                            self._check(meter, progress.step, checkpoints)
+                            self._check(learner, meter, progress.step, checkpoints)
                             save("last")
                             raise Stopped(stop.signal, epoch, progress.step)
 
-                    self._check(meter, progress.step, checkpoints)
-                    row = meter.epoch() | {"lr": learner.lr, "images_per_second": clock.epoch()}
+                    self._check(learner, meter, progress.step, checkpoints)
+                    row = meter.epoch() | _about(learner, clock.epoch())
                     logger.scalars(_head(progress.step, epoch, "train", "epoch") | row)
                     bar.set_postfix_str(_postfix(row))
                 log.debug("epoch %d, step %d, train: %s", epoch, progress.step, _postfix(row))
@@ -213,12 +213,15 @@ class Trainer:
         if final and is_planar(model):
             logger.picture("samples", "manifold", step, manifold(model, 20, learner.device))
 
-    def _check(self, meter: Meter, step: int, checkpoints: Checkpoints) -> None:
-        """Ends the run where a figure since the last check is NaN or infinite."""
-        bad = meter.first_bad()
-        if bad is None:
+    def _check(self, learner: Learner, meter: Meter, step: int, checkpoints: Checkpoints) -> None:
+        """Ends the run where a figure since the last check is NaN or infinite; comes before every checkpoint.
+
+        A gradient that is not finite shows in the figures of the next step: only the last one must be asked for.
+        """
+        ago, names = meter.first_bad() or (0, [])
+        if not names and math.isfinite(learner.gradient_norm()):
             return
-        ago, names = bad
+        names = names or ["grad_norm"]
         raise RunError(_not_finite(names, f"at step {step - ago:,}", checkpoints))
 
     def _bar(self, epoch: int, step: int, train: Images) -> tqdm:
@@ -298,6 +301,11 @@ def _not_finite(names: list[str], where: str, checkpoints: Checkpoints) -> str:
         f"{' and '.join(terms)} became NaN or infinite {where}; {good}. Try a lower lr=, "
         "learner.clip_norm=1, a warm-up (lr_schedule.warmup=1) or precision=float32"
     )
+
+
+def _about(learner: Learner, images_per_second: float) -> dict[str, float]:
+    """What a row says of the last update."""
+    return {"lr": learner.lr, "grad_norm": learner.gradient_norm(), "images_per_second": images_per_second}
 
 
 def _head(step: int, epoch: int, split: str, scope: str) -> dict[str, Any]:
