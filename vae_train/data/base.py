@@ -240,13 +240,22 @@ def open_torchvision(name: str, root: str, folder: str, train: bool) -> Any:
         raise UsageError(
             f"cannot read {name} in {place}: {error}; remove these files to download them again"
         ) from error
+    missing = [path for path in (place, *place.parents) if not path.exists()]
     try:
         return factory(root, train=train, download=True)
     except Exception as error:
+        _remove_empty(missing)
         raise UsageError(
             f"{name} is not in {place} (or is damaged there) and could not be downloaded ({_reason(error)}). Either "
             f"put torchvision's files there, or point data.root= at a folder that has {folder}, or use data=digits"
         ) from error
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Takes back the folders that a failed download made, innermost first."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _reason(error: Exception) -> str:
