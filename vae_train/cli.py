@@ -60,9 +60,12 @@ def _main(words: list[str]) -> int:
         print(USAGE.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))
         return 0 if words else 2
     if words[0] == "--version":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        print(f"vae_train {version('vae_train')}")
+        try:
+            print(f"vae_train {version('vae_train')}")
+        except PackageNotFoundError:
+            print("vae_train, not installed: imported from a checkout")
         return 0
     command, *rest = words
     if command not in COMMANDS:
