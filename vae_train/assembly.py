@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from vae_train.config import build, locate, mistakes_in
+from vae_train.config import allowed, build, locate, mistakes_in
 from vae_train.data.base import Dataset
 from vae_train.errors import Mistake, RunError, UsageError
 from vae_train.model.base import LatentVariableModel
@@ -58,11 +57,6 @@ def build_model(cfg: DictConfig, data: Dataset, device: torch.device) -> LatentV
     return model.to(device)
 
 
-def allowed(cfg: DictConfig) -> list[str]:
-    """Further packages whose classes may be built."""
-    return [cfg.allow] if cfg.get("allow") else []
-
-
 def resolve_device(name: str) -> torch.device:
     """The device called `name`; "auto" is CUDA, else Apple's GPU, else the CPU."""
     if name != "auto":
@@ -95,22 +89,18 @@ def open_model(run: Run, checkpoint: str, device: torch.device, allow: str | Non
     cfg.allow = allow  # never from the run itself
     data: Dataset = build(cfg.data, allowed(cfg))
     model = build_model(cfg, data, device)
-    load_weights(model, Checkpoints(run.checkpoints).load(checkpoint, device), run)
+    read_weights(model, run, checkpoint)
     return model.eval()
 
 
-def read_weights(model: LatentVariableModel, run: Run) -> None:
-    """Copies the weights of another run's best checkpoint into `model`."""
-    device = next(model.parameters()).device
-    load_weights(model, Checkpoints(run.checkpoints).load("best", device), run)
-
-
-def load_weights(model: LatentVariableModel, state: dict[str, Any], run: Run) -> None:
-    """Copies the evaluated weights of a checkpoint into `model`.
+def read_weights(model: LatentVariableModel, run: Run, checkpoint: str = "best") -> None:
+    """Copies the evaluated weights of a run's checkpoint into `model`.
 
     Raises:
         UsageError: they belong to another architecture.
+        RunError: the checkpoint cannot be read.
     """
+    state = Checkpoints(run.checkpoints).load(checkpoint, next(model.parameters()).device)
     weights = state["model"]
     if state["ema"] is not None:
         prefix = "module."
@@ -232,9 +222,7 @@ def _latent_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:
 def _init_mistakes(cfg: DictConfig, model: LatentVariableModel) -> list[Mistake]:
     where = f"init_from={cfg.init_from}"
     try:
-        run = Run.open(cfg.init_from)
-        state = Checkpoints(run.checkpoints).load("best")
-        load_weights(model.to_empty(device="cpu"), state, run)
+        read_weights(model.to_empty(device="cpu"), Run.open(cfg.init_from))
     except (UsageError, RunError) as error:
         return [Mistake(where, str(error))]
     return []

@@ -45,6 +45,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def allowed(cfg: DictConfig) -> list[str]:
+    """The further package whose classes a configuration may name, as a list."""
+    return [cfg.allow] if cfg.get("allow") else []
+
+
 def locate(target: str, allow: Sequence[str] = ()) -> type:
     """The class called `target`.
 

@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_train.config import conf_dir, did_you_mean, mistakes_in, shown, unread_knobs, value_mistake
+from vae_train.config import allowed, conf_dir, did_you_mean, mistakes_in, shown, unread_knobs, value_mistake
 from vae_train.errors import Mistake, UsageError
 
 Check = Callable[[DictConfig, Sequence[str]], list[Mistake]]
@@ -74,8 +74,7 @@ def _job_mistakes(reader: _Reader, job: list[str], settings: type, check: Check)
         return [*unknown, Mistake(" ".join(job), why)]
     found = _settings_mistakes(cfg, settings)
     typed = {word.lstrip("+").partition("=")[0] for word in valid}
-    allow = [cfg.allow] if cfg.get("allow") else []
-    found += _signature_mistakes(cfg, allow, {m.where.partition("=")[0] for m in found})
+    found += _signature_mistakes(cfg, {m.where.partition("=")[0] for m in found})
     knobs = [name for name in reader.knobs(settings) if name in typed and not cfg.get("resume")]
     found += [
         Mistake(f"{knob}={cfg[knob]}", "has no effect here: nothing in the composed configuration reads it")
@@ -105,10 +104,10 @@ def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
-def _signature_mistakes(cfg: DictConfig, allow: Sequence[str], known: set[str]) -> list[Mistake]:
+def _signature_mistakes(cfg: DictConfig, known: set[str]) -> list[Mistake]:
     """Mistakes of the components, but for values that only repeat a top-level knob which is wrong already."""
     try:
-        found = mistakes_in(cfg, allow)
+        found = mistakes_in(cfg, allowed(cfg))
     except OmegaConfBaseException as error:
         return [Mistake("", f"the configuration cannot be resolved: {str(error).splitlines()[0]}")]
     return [m for m in found if not any(_repeats(cfg, m.where, knob) for knob in known)]

@@ -10,8 +10,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from vae_train.assembly import allowed, build_learner, build_model, resolve_device
-from vae_train.config import build
+from vae_train.assembly import build_learner, build_model, resolve_device
+from vae_train.config import allowed, build
 from vae_train.data.base import Batch
 from vae_train.model.base import LatentVariableModel
 from vae_train.training.learner import Learner

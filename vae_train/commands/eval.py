@@ -33,8 +33,8 @@ class Settings:
 
 def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """A run, a split or a device that is not there."""
-    from vae_train.assembly import allowed, checkpoint_mistakes, data_mistakes, device_mistakes, open_run
-    from vae_train.config import build
+    from vae_train.assembly import checkpoint_mistakes, data_mistakes, device_mistakes, open_run
+    from vae_train.config import allowed, build
 
     run, found = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
     if run is None:
@@ -53,8 +53,8 @@ def run(cfg: DictConfig) -> float:
 
 def evaluate(run: Run, cfg: DictConfig) -> dict[str, Any]:
     """The figures of one run, see `vae_train.evaluation.evidence`."""
-    from vae_train.assembly import allowed, open_model, resolve_device
-    from vae_train.config import build
+    from vae_train.assembly import open_model, resolve_device
+    from vae_train.config import allowed, build
     from vae_train.evaluation.evidence import evidence
 
     device = resolve_device(cfg.device)

@@ -15,7 +15,10 @@ from vae_train.ranges import NonNegativeFloat, PositiveInt, Seed
 from vae_train.run import Run
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from vae_train.model.base import LatentVariableModel
 
 log = logging.getLogger("vae_train")
 
@@ -83,7 +86,7 @@ def run(cfg: DictConfig) -> None:
         raise RunError(f"could not write to {folder}: {error.strerror or error}") from error
 
 
-def _pictures(model: object, cfg: DictConfig, device: object) -> Tensor:
+def _pictures(model: LatentVariableModel, cfg: DictConfig, device: torch.device) -> Tensor:
     """(num, C, H, W) in [0, 1]."""
     import torch
 
@@ -92,8 +95,8 @@ def _pictures(model: object, cfg: DictConfig, device: object) -> Tensor:
     parts = []
     with torch.no_grad():
         for number, start in enumerate(range(0, cfg.num, CHUNK)):
-            draw = Draw(cfg.seed, "samples", number, device=device)  # type: ignore[arg-type]
-            px = model.sample(min(CHUNK, cfg.num - start), draw, cfg.temperature)  # type: ignore[attr-defined]
+            draw = Draw(cfg.seed, "samples", number, device=device)
+            px = model.sample(min(CHUNK, cfg.num - start), draw, cfg.temperature)
             parts.append((px.mean if cfg.mean else px.sample(draw, 1)[0]).clamp(0, 1).cpu())
     return torch.cat(parts)
 

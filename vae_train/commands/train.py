@@ -135,8 +135,7 @@ def job_folder(cfg: DictConfig) -> Path | None:
 
 def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: dict[str, Any] | None) -> float:
     """Trains within an existing folder."""
-    from vae_train.assembly import allowed
-    from vae_train.config import build
+    from vae_train.config import allowed, build
     from vae_train.training.checkpoint import Checkpoints
     from vae_train.training.curves import plot
     from vae_train.training.loggers import Files, Tee, read_metrics

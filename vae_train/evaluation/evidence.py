@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vae_train.data.base import Images, evaluation_batches
 from vae_train.draws import BlockDraw
 from vae_train.model.base import LatentVariableModel
-
-if TYPE_CHECKING:
-    from vae_train.data.base import Images
 
 Figure = dict[str, float | int]
 
@@ -42,8 +40,7 @@ def evidence(
         the model has no such figure. "images" and "num_samples" say what they were measured on.
     """
     columns: dict[str, list[Tensor]] = {"elbo": [], "distortion": [], "rate": [], "bits_per_dim": []}
-    for start in range(0, len(images), batch_size):
-        batch = images.fetch(torch.arange(start, min(start + batch_size, len(images))))
+    for start, batch in evaluation_batches(images, batch_size):
         trace = model(batch, BlockDraw(seed, "evaluation", start, device=device), num_samples)
         bits = trace.bits_per_dim()
         values = {"elbo": trace.elbo(), "distortion": trace.distortion(), "rate": trace.rate(), "bits_per_dim": bits}

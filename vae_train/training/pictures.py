@@ -31,7 +31,6 @@ def reconstructions(model: LatentVariableModel, x: Tensor, seed: int) -> Tensor:
         x: images with shape `(N, C, H, W)`.
         seed: decides z.
     """
-
     draw = BlockDraw(seed, "pictures", 0, device=x.device)
     mean = model(Batch(x), draw).px.mean[0]
     columns = min(8, len(x))
