@@ -22,7 +22,7 @@ from vae_train import distributions
 from vae_train.config import build, conf_dir
 from vae_train.data.base import Batch, Dataset
 from vae_train.distributions import Bernoulli, DequantizedNormal, Distribution, Normal
-from vae_train.draws import Draw, generator
+from vae_train.draws import generator
 from vae_train.model.base import LatentVariableModel
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
@@ -88,16 +88,6 @@ def small_run(*overrides: str) -> tuple[Dataset, Learner, Trainer]:
 
 def binary_batch(size: int, shape: tuple[int, ...] = (1, 8, 8), seed: int = 0) -> Batch:
     return Batch(torch.rand(size, *shape, generator=generator(seed, "batch")).round())
-
-
-class Given(Draw):
-    """Hands out numbers that were made elsewhere, in order."""
-
-    def __init__(self, *noise: Tensor) -> None:
-        self.noise = list(noise)
-
-    def normal(self, shape, dtype=torch.float32) -> Tensor:
-        return self.noise.pop(0)
 
 
 def _normal(batch: tuple[int, ...], event: tuple[int, ...], dtype: torch.dtype, seed: int) -> Normal:

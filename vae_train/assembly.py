@@ -13,6 +13,7 @@ from torch import nn
 from vae_train.config import allowed, build, locate, mistakes_in
 from vae_train.data.base import Dataset
 from vae_train.errors import Mistake, RunError, UsageError
+from vae_train.hardware import memory_format, prepare
 from vae_train.model.base import LatentVariableModel
 from vae_train.run import OUTPUTS, Run
 from vae_train.training.checkpoint import Checkpoints, previous
@@ -23,8 +24,7 @@ from vae_train.training.trainer import Trainer
 def assemble(cfg: DictConfig, device: torch.device) -> tuple[Dataset, Learner, Trainer]:
     """Builds everything that a training needs, on `device`."""
     allow = allowed(cfg)
-    if cfg.get("threads"):
-        torch.set_num_threads(cfg.threads)
+    prepare(cfg.threads, cfg.precision)
     data: Dataset = build(cfg.data, allow).load(device)
     trainer: Trainer = build(cfg.trainer, allow)
     model = build_model(cfg, data, device)
@@ -90,6 +90,7 @@ def open_model(run: Run, checkpoint: str, device: torch.device, allow: str | Non
     data: Dataset = build(cfg.data, allowed(cfg))
     model = build_model(cfg, data, device)
     read_weights(model, run, checkpoint)
+    model.to(memory_format=memory_format(device, "float32"))  # type: ignore[call-overload]
     return model.eval()
 
 
@@ -133,6 +134,19 @@ def device_mistakes(name: str) -> list[Mistake]:
     elif device.type != "cpu":
         return [Mistake(where, "no such device (auto, cpu, cuda, cuda:1, mps)")]
     return []
+
+
+def execution_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """What only CUDA has."""
+    device = resolve_device(cfg.device)
+    if device.type == "cuda":
+        return []
+    found = []
+    if cfg.execution == "graph":
+        found.append(Mistake("execution=graph", f"needs CUDA, and this is {device}; use execution=auto"))
+    if cfg.precision == "tf32":
+        found.append(Mistake("precision=tf32", f"needs CUDA, and this is {device}; use float32 or bfloat16"))
+    return found
 
 
 def checkpoint_mistakes(run: Run) -> list[Mistake]:

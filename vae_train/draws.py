@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,10 @@ def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Gene
     """A generator whose seed is a hash of `key`, so that neighbouring keys give unrelated numbers."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+Request = tuple[Callable[..., Tensor], Tensor]
+"""torch.randn or torch.rand, and what it made."""
 
 
 class Rows(NamedTuple):
@@ -61,14 +65,16 @@ class Draw:
         return self._take(torch.rand, shape, dtype)
 
     def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        if self._generator is None:
-            self._generator = generator(self._seed, self._stream, *self._position, device=self._device)
-        options = {"generator": self._generator, "device": self._device, "dtype": _drawable(dtype)}
         if self._rows is None:
-            return make(tuple(shape), **options)
+            return self._make(make, shape, dtype)
         num_samples, _, *event = shape
         start, stop, total = self._rows
-        return make((num_samples, total, *event), **options)[:, start:stop]
+        return self._make(make, (num_samples, total, *event), dtype)[:, start:stop]
+
+    def _make(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        if self._generator is None:
+            self._generator = generator(self._seed, self._stream, *self._position, device=self._device)
+        return make(tuple(shape), generator=self._generator, device=self._device, dtype=_drawable(dtype))
 
 
 class BlockDraw(Draw):
@@ -99,6 +105,99 @@ class BlockDraw(Draw):
         self._calls += 1
         skipped = self._start - first * self.BLOCK
         return torch.cat(blocks, 1)[:, skipped : skipped + batch]
+
+
+class Noise:
+    """The numbers of a `Draw`, in tensors that keep their addresses: what a compiled or a captured step reads.
+
+    The first pass notes what it is asked for. Every later position finds new numbers with the same shapes in the same
+    tensors; they are those that `Draw(seed, stream, position)` gives.
+
+    Args:
+        seed: the run's seed.
+        stream: see `Draw`.
+        device: where the numbers are made.
+    """
+
+    def __init__(self, seed: int, stream: str, device: torch.device | str) -> None:
+        self._seed, self._stream, self._device = seed, stream, torch.device(device)
+        self._position: int | None = None
+        self._requests: list[Request] = []
+        self._noted = False
+
+    def like(self) -> Noise:
+        """Other tensors for the same requests."""
+        other = Noise(self._seed, self._stream, self._device)
+        other._requests = [(make, torch.empty_like(tensor)) for make, tensor in self._requests]
+        other._noted = self._noted
+        return other
+
+    def seek(self, position: int) -> None:
+        """Makes the numbers of `position`."""
+        self._noted = self._noted or self._position is not None
+        self._position = position
+        if self._requests:
+            source = generator(self._seed, self._stream, position, device=self._device)
+            for make, tensor in self._requests:
+                make(tensor.shape, generator=source, out=tensor)
+
+    def draw(self) -> Draw:
+        """Hands the numbers out, in the order of the first pass."""
+        assert self._position is not None, "seek() comes before draw()"
+        if self._noted:
+            return Given([tensor for _, tensor in self._requests])
+        return _Noting(self._requests, self._seed, self._stream, self._position, device=self._device)
+
+
+class Given(Draw):
+    """Hands out numbers that were made elsewhere, in order.
+
+    Args:
+        numbers: tensors with the shapes that will be asked for.
+        rows: see `Draw`; the tensors hold the whole batch.
+    """
+
+    def __init__(self, numbers: Sequence[Tensor], rows: Rows | None = None) -> None:
+        self.numbers, self._rows, self._next = numbers, rows, 0
+
+    def part(self, rows: Rows) -> Given:
+        """See `Draw.part`."""
+        return Given(self.numbers, rows)
+
+    def all(self) -> tuple[Tensor, ...]:
+        """Everything that can be asked for."""
+        return tuple(map(self._cut, self.numbers))
+
+    def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        found = self._cut(self.numbers[self._next])
+        self._next += 1
+        if tuple(found.shape) != tuple(shape):
+            raise RuntimeError(
+                f"noise with shape {tuple(shape)} was asked for, and {tuple(found.shape)} the first time"
+            )
+        return found
+
+    def _cut(self, numbers: Tensor) -> Tensor:
+        return numbers if self._rows is None else numbers[:, self._rows.start : self._rows.stop]
+
+
+class _Noting(Draw):
+    """A `Draw` that keeps what it gives, whole."""
+
+    def __init__(self, requests: list[Request] | None, *key: Any, **options: Any) -> None:
+        super().__init__(*key, **options)
+        self._requests = requests
+
+    def part(self, rows: Rows) -> _Noting:
+        """See `Draw.part`. The parts ask for the same noise: that of the first one is kept."""
+        requests = self._requests if rows.start == 0 else None
+        return _Noting(requests, self._seed, self._stream, *self._position, device=self._device, rows=rows)
+
+    def _make(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        made = super()._make(make, shape, dtype)
+        if self._requests is not None:
+            self._requests.append((make, made))
+        return made
 
 
 def _drawable(dtype: torch.dtype) -> torch.dtype:

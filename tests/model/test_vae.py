@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import SMALL, Given, binary_batch, build_learner, build_model, choices, compose
+from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose
 from vae_train.config import build
 from vae_train.data.base import Batch
-from vae_train.draws import Draw
+from vae_train.draws import Draw, Given
 from vae_train.errors import UsageError
 from vae_train.model.likelihood.bernoulli import Bernoulli
 from vae_train.model.likelihood.gaussian import Gaussian
@@ -105,8 +105,8 @@ def test_samples_are_decoded_draws_from_the_prior(model):
     found = small(model)
     z = torch.randn(6, 3)
     assert found.sample(6, Draw(0, "x")).mean.shape == (6, 1, 8, 8)
-    assert torch.equal(found.sample(6, Given(z)).mean, found.decode(z).mean)
-    assert torch.equal(found.sample(6, Given(z), temperature=0.5).mean, found.decode(0.5 * z).mean)
+    assert torch.equal(found.sample(6, Given([z])).mean, found.decode(z).mean)
+    assert torch.equal(found.sample(6, Given([z]), temperature=0.5).mean, found.decode(0.5 * z).mean)
 
 
 def test_the_encoder_sees_what_is_seen_and_the_target_is_x():

@@ -50,7 +50,7 @@ DAMAGES = pytest.mark.parametrize("how", ["flipped", "truncated", "empty", "text
 
 
 def test_a_state_comes_back_as_it_was(path):
-    save(path, state(7))
+    save([path], state(7))
     found = load(path)
     assert torch.equal(found["model"]["w"], state(7)["model"]["w"])
     assert (found["step"], found["ema"], found["names"]) == (7, None, ["a"])
@@ -58,29 +58,29 @@ def test_a_state_comes_back_as_it_was(path):
 
 def test_the_checkpoint_before_is_kept_and_nothing_else(path):
     for number in range(3):
-        save(path, state(number))
+        save([path], state(number))
     assert (load(path)["step"], load(previous(path))["step"]) == (2, 1)
     assert sorted(p.name for p in path.parent.iterdir()) == ["last.previous.pt", "last.pt"]
 
 
 def test_a_flipped_bit_is_one_that_torch_itself_does_not_see(path):
-    save(path, state(1))
+    save([path], state(1))
     damage(path, "flipped")
     assert not torch.equal(torch.load(path, weights_only=True)["model"]["w"], state(1)["model"]["w"])
 
 
 @DAMAGES
 def test_a_damaged_checkpoint_is_replaced_by_the_one_before(path, how):
-    save(path, state(1))
-    save(path, state(2))
+    save([path], state(1))
+    save([path], state(2))
     damage(path, how)
     assert load(path)["step"] == 1
 
 
 @DAMAGES
 def test_two_damaged_checkpoints_are_both_named(path, how):
-    save(path, state(1))
-    save(path, state(2))
+    save([path], state(1))
+    save([path], state(2))
     damage(path, how)
     damage(previous(path), how)
     with pytest.raises(RunError) as caught:
@@ -90,7 +90,7 @@ def test_two_damaged_checkpoints_are_both_named(path, how):
 
 
 def test_a_checkpoint_lost_between_two_renames_is_found(path):
-    save(path, state(1))
+    save([path], state(1))
     os.replace(path, previous(path))
     assert load(path)["step"] == 1
 
@@ -131,12 +131,12 @@ def full(*args, **kwargs):
     ("where", "name"), [(checkpoint.os, "fsync"), (checkpoint.torch, "save"), (checkpoint.os, "replace")]
 )
 def test_a_full_disk_leaves_the_old_checkpoint_and_no_rubbish(path, monkeypatch, where, name):
-    save(path, state(1))
+    save([path], state(1))
     before = path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(where, name, full)
         with pytest.raises(RunError, match="No space left on device"):
-            save(path, state(2))
+            save([path], state(2))
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
     assert load(path)["step"] == 1
@@ -144,38 +144,55 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_rubbish(path, monkeypatch,
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_disk_that_fills_up_while_torch_writes_is_an_error_of_the_run(path, monkeypatch):
-    save(path, state(1))
+    save([path], state(1))
     temporary = path.with_name("last.pt.tmp")
     temporary.symlink_to("/dev/full")
     with pytest.raises(RunError, match="could not write the checkpoint"):
-        save(path, state(2))
+        save([path], state(2))
     assert load(path)["step"] == 1
     assert not temporary.is_symlink()
 
 
 def test_a_disk_that_lies_is_caught_by_reading_back(path, monkeypatch):
-    save(path, state(1))
+    save([path], state(1))
 
     def lie(state, file):
         file.write(b"something else")
 
     monkeypatch.setattr(checkpoint.torch, "save", lie)
     with pytest.raises(RunError, match="reading it back failed"):
-        save(path, state(2))
+        save([path], state(2))
     assert load(path)["step"] == 1
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_the_run(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="could not write the checkpoint"):
-        save(tmp_path / "file" / "last.pt", state())
+        save([tmp_path / "file" / "last.pt"], state())
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_state_under_two_names_is_in_both_and_stays_in_one(tmp_path, monkeypatch, linked):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no links on this file system")
+
+    if not linked:
+        monkeypatch.setattr(os, "link", refuse)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(["best", "last"], state(1))
+    checkpoints.save(["last"], state(2))
+    assert [checkpoints.load(name)["step"] for name in ("best", "last")] == [1, 2]
+    assert load(previous(tmp_path / "last.pt"))["step"] == 1
+    checkpoints.save(["best", "last"], state(3))
+    assert [checkpoints.load(name)["step"] for name in ("best", "last")] == [3, 3]
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_without_a_best_checkpoint_the_last_is_the_best(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save("last", state(1))
+    checkpoints.save(["last"], state(1))
     assert checkpoints.path("best") == tmp_path / "last.pt"
     assert checkpoints.load("best")["step"] == 1
-    checkpoints.save("best", state(2))
-    checkpoints.save("last", state(3))
+    checkpoints.save(["best"], state(2))
+    checkpoints.save(["last"], state(3))
     assert (checkpoints.load("best")["step"], checkpoints.load("last")["step"]) == (2, 3)

@@ -7,31 +7,33 @@ import torch
 
 from vae_train.training.meter import Meter
 
+NAMES = ["loss", "rate"]
 
-def scalars(value, other=1.0):
-    return {"loss": torch.tensor(value), "rate": torch.tensor(other)}
+
+def row(value, other=1.0):
+    return torch.tensor([[value, other]], dtype=torch.float64)
 
 
 def filled(values):
     meter = Meter()
     for value in values:
-        meter.add(scalars(value))
+        meter.add(NAMES, row(value))
     return meter
 
 
 def test_a_window_is_the_mean_since_the_last_window():
     meter = filled([1.0, 3.0])
     assert meter.window() == {"loss": 2.0, "rate": 1.0}
-    meter.add(scalars(7.0, 5.0))
+    meter.add(NAMES, row(7.0, 5.0))
     assert meter.window() == {"loss": 7.0, "rate": 5.0}
 
 
 def test_an_epoch_is_the_mean_since_the_last_epoch_whatever_the_windows():
     meter = filled([1.0, 3.0])
     meter.window()
-    meter.add(scalars(8.0))
+    meter.add(NAMES, row(8.0))
     assert meter.epoch() == {"loss": 4.0, "rate": 1.0}
-    meter.add(scalars(5.0))
+    meter.add(NAMES, row(5.0))
     assert meter.epoch()["loss"] == 5.0
     assert meter.window()["loss"] == 6.5
 
@@ -44,9 +46,9 @@ def test_sums_are_kept_in_double_precision():
 def test_the_first_figure_that_is_not_finite_is_found(bad):
     meter = filled([1.0, 2.0])
     assert meter.first_bad() is None
-    meter.add(scalars(2.0, bad))
-    meter.add(scalars(bad, bad))
-    meter.add(scalars(3.0))
+    meter.add(NAMES, row(2.0, bad))
+    meter.add(NAMES, row(bad, bad))
+    meter.add(NAMES, row(3.0))
     assert meter.first_bad() == (2, ["rate"])
 
 
@@ -57,9 +59,17 @@ def test_an_empty_meter_has_nothing_bad():
 def test_a_meter_goes_on_from_its_state():
     first, second = filled([1.0, 2.0]), Meter()
     first.window()
-    first.add(scalars(6.0))
+    first.add(NAMES, row(6.0))
     second.load_state_dict(first.state_dict())
-    second.add(scalars(7.0))
+    second.add(NAMES, row(7.0))
     assert second.window()["loss"] == 6.5
     assert second.epoch()["loss"] == 4.0
     assert first.window()["loss"] == 6.0
+
+
+def test_several_steps_at_a_time_are_the_same_as_one_by_one():
+    one, other = filled([1.0, 2.0, 4.0]), Meter()
+    other.add(NAMES, torch.cat([row(1.0), row(2.0)]))
+    other.add(NAMES, row(4.0))
+    assert one.epoch() == other.epoch() == {"loss": 7 / 3, "rate": 1.0}
+    assert one.window() == other.window()

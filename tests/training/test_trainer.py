@@ -304,9 +304,9 @@ def test_everything_happens_as_often_as_it_is_told_and_once_at_the_end(tmp_path)
     saved = []
 
     class Counting(Checkpoints):
-        def save(self, name, state):
-            saved.append((name, state["progress"]["step"]))
-            super().save(name, state)
+        def save(self, names, state):
+            saved.extend((name, state["progress"]["step"]) for name in names)
+            super().save(names, state)
 
     data, learner, trainer = small_run(
         *SETTINGS, "epochs=5", "trainer.eval_every=2", "trainer.sample_every=3", "trainer.checkpoint_every=4"

@@ -35,7 +35,9 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """A run, a split or a device that is not there."""
     from vae_train.assembly import checkpoint_mistakes, data_mistakes, device_mistakes, open_run
     from vae_train.config import allowed, build
+    from vae_train.hardware import prepare
 
+    prepare()
     run, found = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
     if run is None:
         return found

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("vae_train")
 
 CHUNK = 256
+SIDE = 20
 
 
 @dataclass
@@ -47,7 +48,9 @@ class Settings:
 def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """A run or a device that is not there."""
     from vae_train.assembly import checkpoint_mistakes, device_mistakes, open_run
+    from vae_train.hardware import prepare
 
+    prepare()
     run, found = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
     if run is None:
         return found
@@ -70,7 +73,7 @@ def run(cfg: DictConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if cfg.manifold:
             path = folder / "manifold.png"
-            write(str(path), manifold(model, 20, device))  # type: ignore[arg-type]
+            write(str(path), grid(manifold(model, SIDE, device), SIDE))  # type: ignore[arg-type]
             log.info("%s", path)
             return
         pictures = _pictures(model, cfg, device)

@@ -30,6 +30,7 @@ CHANGEABLE = (
     "epochs",
     "device",
     "threads",
+    "execution",
     "allow",
     "trainer.eval_every",
     "trainer.sample_every",
@@ -38,7 +39,7 @@ CHANGEABLE = (
     "trainer.patience",
     "trainer.eval_batch_size",
 )
-"""What may be given with resume=: none of it changes what a step computes."""
+"""What may be given with resume=: none of it changes what a step computes, but for rounding."""
 
 KNOB = {"knob": True}
 
@@ -54,7 +55,8 @@ class Settings:
     epochs: PositiveInt = field(metadata=KNOB)
     seed: Seed
     device: str
-    precision: Literal["float32", "bfloat16"] = field(metadata=KNOB)
+    precision: Literal["float32", "tf32", "bfloat16"] = field(metadata=KNOB)
+    execution: Literal["auto", "eager", "compile", "graph"] = field(metadata=KNOB)
     threads: PositiveInt | None
     name: str | None
     out: str | None
@@ -67,11 +69,13 @@ class Settings:
 
 def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """What only this command knows to be wrong: combinations, the device, files that are not there."""
-    from vae_train.assembly import data_mistakes, device_mistakes, folder_mistakes, model_mistakes
+    from vae_train.assembly import data_mistakes, device_mistakes, execution_mistakes, folder_mistakes, model_mistakes
+    from vae_train.hardware import prepare
 
+    prepare(cfg.threads, cfg.precision)
     if cfg.resume:
         return _resume_mistakes(cfg, words)
-    found = device_mistakes(cfg.device)
+    found = device_mistakes(cfg.device) or execution_mistakes(cfg)
     found += folder_mistakes(cfg)
     found += data_mistakes(cfg)
     return found + model_mistakes(cfg)
@@ -99,6 +103,7 @@ def start(cfg: DictConfig, folder: Path | None) -> tuple[Run, float]:
     cfg = DictConfig(OmegaConf.to_container(cfg, resolve=True))
     cfg.device = str(device)
     data, learner, trainer = assemble(cfg, device)
+    cfg.execution = cfg.learner.execution = learner.execution
     if cfg.init_from:
         read_weights(learner.model, Run.open(cfg.init_from))
     created = Run.create(folder, cfg)
@@ -114,6 +119,7 @@ def resume(opened: Run, words: Sequence[str]) -> float:
     device = resolve_device(cfg.device)
     state = Checkpoints(opened.checkpoints).load("last", device)
     data, learner, trainer = assemble(cfg, device)
+    cfg.execution = cfg.learner.execution = learner.execution
     opened.config = cfg
     opened.save_config()
     return _train(opened, data, learner, trainer, state)
@@ -160,7 +166,8 @@ def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: d
             log.debug("failed", exc_info=True)
             raise
         finally:
-            run.write_json(SUMMARY, status | {"seconds": round(time.perf_counter() - started, 3)})
+            how = {"execution": learner.execution, "seconds": round(time.perf_counter() - started, 3)}
+            run.write_json(SUMMARY, status | how)
             logger.close()
             plot(read_metrics(run.folder / "metrics.jsonl"), run.folder / "curves.png")
         _conclude(run, figures, learner)
@@ -177,8 +184,9 @@ def _introduce(run: Run, data: Dataset, learner: Learner) -> None:
     device = f"cpu, {torch.get_num_threads()} threads" if learner.device.type == "cpu" else str(learner.device)
     c, h, w = data.shape
     log.info(
-        "vae train · %s · %dx%dx%d · %s · %d latents, %s parameters · %s, %s",
-        *(run.config.name, h, w, c, sizes, run.config.latent_dim, f"{count:,}", device, learner.precision),
+        "vae train · %s · %dx%dx%d · %s · %d latents, %s parameters · %s, %s, %s",
+        *(run.config.name, h, w, c, sizes, run.config.latent_dim, f"{count:,}"),
+        *(device, learner.precision, learner.execution),
     )
     warning = getattr(getattr(learner.model, "likelihood", None), "warning", None)
     if warning:
@@ -219,19 +227,20 @@ def _hyperparameters(cfg: DictConfig) -> dict[str, Any]:
 
 def _resume_mistakes(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """Whatever of a resumed run cannot be changed, and a run that has nothing left to do."""
-    from vae_train.assembly import checkpoint_mistakes, data_mistakes, device_mistakes, open_run
+    from vae_train.assembly import checkpoint_mistakes, data_mistakes, device_mistakes, execution_mistakes, open_run
 
     found = []
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
         if key != "resume" and key not in CHANGEABLE:
-            options = "epochs, device, threads and trainer.*_every"
+            options = "epochs, device, threads, execution and trainer.*_every"
             found.append(Mistake(word, f"cannot change on resume (only {options} can); start a new run for that"))
     opened, wrong = open_run(cfg.resume, f"resume={cfg.resume}", cfg.allow)
     if opened is None or found:
         return found + wrong
     saved = _changed(opened, words)
-    found = checkpoint_mistakes(opened) + device_mistakes(saved.device) + data_mistakes(saved)
+    found = checkpoint_mistakes(opened) + (device_mistakes(saved.device) or execution_mistakes(saved))
+    found += data_mistakes(saved)
     return found or _epoch_mistakes(opened, saved)
 
 
@@ -256,4 +265,8 @@ def _changed(opened: Run, words: Sequence[str]) -> DictConfig:
     cfg.allow = None  # never from the run itself
     if "epochs" in changes:
         changes.trainer = {**changes.get("trainer", {}), "epochs": changes.epochs}
+    if "device" in changes or "execution" in changes:
+        # Another device: how its steps are executed is looked up anew.
+        changes.execution = changes.get("execution", "auto")
+        changes.learner = {"execution": changes.execution}
     return DictConfig(OmegaConf.merge(cfg, changes))

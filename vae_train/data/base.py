@@ -263,40 +263,52 @@ def _reason(error: Exception) -> str:
     return text[-1] if text else type(error).__name__
 
 
-def batches(
-    images: Images, batch_size: int, *, seed: int, start: int = 0, device: torch.device | str = "cpu"
-) -> Iterator[Batch]:
-    """The endless stream of training batches, beginning with batch number `start`.
+class Stream:
+    """The endless stream of training batches: one permutation of all images after the other.
 
-    The stream is one permutation of all images after the other; batch i holds its images i·B to (i + 1)·B, so it is
-    always full and may reach from one pass into the next.
+    Batch i holds the stream's images i·B to (i + 1)·B: it is always full, may reach from one pass into the next, and is
+    a function of (seed, i). Orders, binarisation and noise are made on `device`.
 
     Args:
         images: the training split.
-        batch_size: images in a batch.
-        seed: the run's seed; orders and noise are functions of it.
-        start: number of the first batch.
-        device: where noise is made.
+        batch_size: B, images in a batch; at most as many as there are.
+        seed: the run's seed.
+        device: where orders and noise are made; that of the images, where these are in memory.
     """
-    count, order = len(images), -1
-    permutation = torch.empty(0, dtype=torch.int64)
-    step = start
-    while True:
-        pieces = []
-        position, end = step * batch_size, (step + 1) * batch_size
-        while position < end:
-            if position // count != order:
-                order = position // count
-                permutation = torch.randperm(count, generator=generator(seed, "order", order))
-            inside = position - order * count
-            piece = permutation[inside : inside + end - position]
-            pieces.append(piece)
-            position += len(piece)
-        yield images.fetch(torch.cat(pieces), Draw(seed, "data", step, device=device))
-        step += 1
+
+    def __init__(self, images: Images, batch_size: int, *, seed: int, device: torch.device | str = "cpu") -> None:
+        if batch_size > len(images):
+            raise ValueError(f"a batch of {batch_size:,} cannot be filled from {len(images):,} images")
+        self.images, self.batch_size, self.seed, self.device = images, batch_size, seed, torch.device(device)
+        self._pass = -2  # none: not even the one before the first
+        self._orders = torch.empty(0, dtype=torch.int64, device=self.device)
+
+    def batch(self, step: int) -> Batch:
+        """Batch number `step`."""
+        return self.images.fetch(self.index(step), Draw(self.seed, "data", step, device=self.device))
+
+    def index(self, step: int, count: int = 1) -> Tensor:
+        """Numbers of the images of `count` batches, the first of them number `step`, with shape `(count · B,)`.
+
+        Args:
+            step: number of the first batch.
+            count: how many; together at most one pass over the images.
+        """
+        number, inside = divmod(step * self.batch_size, len(self.images))
+        if number != self._pass:
+            following = self._orders[len(self.images) :] if number == self._pass + 1 else self._order(number)
+            self._orders = torch.cat([following, self._order(number + 1)])
+            self._pass = number
+        return self._orders[inside : inside + count * self.batch_size]
+
+    def _order(self, number: int) -> Tensor:
+        source = generator(self.seed, "order", number, device=self.device)
+        return torch.randperm(len(self.images), generator=source, device=self.device)
 
 
-def evaluation_batches(images: Images, batch_size: int) -> Iterator[tuple[int, Batch]]:
+def evaluation_batches(
+    images: Images, batch_size: int, device: torch.device | str = "cpu"
+) -> Iterator[tuple[int, Batch]]:
     """All images once, in order, with the number of each batch's first image; the last batch may be short."""
     for start in range(0, len(images), batch_size):
-        yield start, images.fetch(torch.arange(start, min(start + batch_size, len(images))))
+        yield start, images.fetch(torch.arange(start, min(start + batch_size, len(images)), device=device))

@@ -40,13 +40,13 @@ def evidence(
         the model has no such figure. "images" and "num_samples" say what they were measured on.
     """
     columns: dict[str, list[Tensor]] = {"elbo": [], "distortion": [], "rate": [], "bits_per_dim": []}
-    for start, batch in evaluation_batches(images, batch_size):
+    for start, batch in evaluation_batches(images, batch_size, device):
         trace = model(batch, BlockDraw(seed, "evaluation", start, device=device), num_samples)
         bits = trace.bits_per_dim()
         values = {"elbo": trace.elbo(), "distortion": trace.distortion(), "rate": trace.rate(), "bits_per_dim": bits}
         for name, value in values.items():
             if value is not None:
-                columns[name].append(value.cpu().double())
+                columns[name].append(value)
     figures: dict[str, Any] = {name: _summary(parts) for name, parts in columns.items()}
     return figures | {"images": len(images), "num_samples": num_samples}
 
@@ -54,6 +54,6 @@ def evidence(
 def _summary(parts: list[Tensor]) -> Figure | None:
     if not parts:
         return None
-    values = torch.cat(parts)
+    values = torch.cat(parts).cpu().double()
     spread = values.std().item() if len(values) > 1 else math.nan
     return {"value": values.mean().item(), "se": spread / math.sqrt(len(values))}

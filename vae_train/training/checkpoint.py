@@ -8,7 +8,9 @@ cannot run code. PyTorch does not check the checksums of its own files, so a fli
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,9 @@ class Checkpoints:
         path = self.folder / f"{name}.pt"
         return self.folder / "last.pt" if name == "best" and not path.exists() else path
 
-    def save(self, name: str, state: dict[str, Any]) -> None:
-        """See `save`."""
-        save(self.folder / f"{name}.pt", state)
+    def save(self, names: Sequence[str], state: dict[str, Any]) -> None:
+        """Writes one state under several names, see `save`."""
+        save([self.folder / f"{name}.pt" for name in names], state)
 
     def load(self, name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
         """See `load`."""
@@ -49,31 +51,51 @@ def previous(path: Path) -> Path:
     return path.with_name(path.stem + ".previous.pt")
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes `state` to `path`, atomically.
+def save(paths: Sequence[Path], state: dict[str, Any]) -> None:
+    """Writes `state` to every one of `paths`, in one folder, each atomically.
 
     Raises:
-        RunError: the disk is full, read-only or lies; the file that was there before is still there.
+        RunError: the disk is full, read-only or lies; the files that were there before are still there.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    folder = paths[0].parent
+    temporary = [path.with_name(path.name + ".tmp") for path in paths]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        damage = _damage(temporary)
-        if damage:
-            raise OSError(f"reading it back failed: {damage}")
-        if path.exists():
-            os.replace(path, previous(path))
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(temporary[0], state)
+        for other in temporary[1:]:
+            _same_file(temporary[0], other)
+        for path, written in zip(paths, temporary, strict=True):
+            if path.exists():
+                os.replace(path, previous(path))
+            os.replace(written, path)
+        _sync_folder(folder)
     except (OSError, RuntimeError) as error:
         # torch.save reports a full disk as a RuntimeError of its zip writer.
-        with suppress(OSError):
-            temporary.unlink()
-        raise RunError(f"could not write the checkpoint {path}: {error}; the one before it is untouched") from error
+        for path in temporary:
+            with suppress(OSError):
+                path.unlink()
+        raise RunError(f"could not write the checkpoint {paths[0]}: {error}; the one before it is untouched") from error
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    """Writes a file, waits until it is on the disk, and reads it back."""
+    with path.open("wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    damage = _damage(path)
+    if damage:
+        raise OSError(f"reading it back failed: {damage}")
+
+
+def _same_file(path: Path, other: Path) -> None:
+    """A second name for a file, or a copy where the file system has no such thing."""
+    with suppress(FileNotFoundError):
+        other.unlink()
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

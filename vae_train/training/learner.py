@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vae_train.draws import BlockDraw, Draw, Rows
+from vae_train.hardware import Precision, memory_format
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
 from vae_train.ranges import Decay, PositiveFloat, PositiveInt
 from vae_train.schedules import LearningRate
+from vae_train.training.execution import Execution, Mode, resolve
+from vae_train.training.execution import execution as executed
+from vae_train.training.meter import wide
 
 if TYPE_CHECKING:
-    from vae_train.data.base import Batch
+    from vae_train.data.base import Batch, Stream
+
+log = logging.getLogger("vae_train")
 
 Scalars = dict[str, Tensor]
+Forward = Callable[["Batch", int | Tensor, Draw], tuple[Tensor, Scalars]]
+
+
+class Last(NamedTuple):
+    """What a step leaves behind beside its scalars."""
+
+    gradients: list[Tensor]
+    """Of every parameter that has one, after clipping."""
+    norm: Tensor | None
+    """The gradient's L2 norm before it was clipped; None where nothing clips."""
 
 
 class Learner:
@@ -38,7 +55,9 @@ class Learner:
             for none.
         accumulate: pieces that a batch is cut into, one after the other, to save memory. The noise is that of the whole
             batch, so the gradient is the same up to rounding.
-        precision: "bfloat16" runs the networks under autocast; log-probabilities stay float32.
+        precision: "bfloat16" runs the networks under autocast; log-probabilities stay float32. "tf32" is for
+            `vae_train.hardware.prepare`.
+        execution: how steps are executed, see `vae_train.training.execution`; "auto" is `resolve`d.
     """
 
     def __init__(
@@ -51,62 +70,117 @@ class Learner:
         clip_norm: PositiveFloat | None,
         ema: Decay | None,
         accumulate: PositiveInt,
-        precision: Literal["float32", "bfloat16"],
+        precision: Precision,
+        execution: Mode,
     ) -> None:
         self.model, self.objective, self.lr_schedule, self.seed = model, objective, lr_schedule, seed
         self.parameters = [*model.parameters(), *objective.parameters()]
         self.device = self.parameters[0].device
+        self.model.to(memory_format=memory_format(self.device, precision))  # type: ignore[call-overload]
         self.optimizer = optimizer(self.parameters)
-        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.clip_norm, self.accumulate, self.precision = clip_norm, accumulate, precision
-        self._norm: Tensor | None = None
-        self.average = (
-            None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
-        )
+        self.average = None if ema is None else AveragedModel(model, use_buffers=True)
+        self._follow = None if ema is None else get_ema_multi_avg_fn(ema)
+        self._averaging = False
+        self.names: list[str] = []
+        """What `advance` returns the figures of; known after the first step."""
+        self.last = Last([], None)
+        """What the last step left behind."""
+        self._execution = executed(resolve(execution, self.device), self)
+        self._make_capturable()
+
+    @property
+    def execution(self) -> Mode:
+        """How steps are executed: "eager", "compile" or "graph"."""
+        return self._execution.mode
 
     @property
     def evaluated(self) -> LatentVariableModel:
         """The model that is evaluated: the moving average, where there is one."""
         return self.model if self.average is None else self.average.module  # type: ignore[return-value]
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the last update."""
-        return float(self.optimizer.param_groups[0]["lr"])
+    def rates(self, step: int) -> list[float]:
+        """The learning rate of update `step` for every group of parameters."""
+        factor = float(self.lr_schedule(step))
+        return [rate * factor for rate in self.base_rates]
 
     def gradient_norm(self) -> float:
         """The L2 norm of the last update's gradient, before it was clipped.
 
-        Where nothing is clipped it is only computed when it is asked for: at every step of a small network on a CPU it
-        would be several per cent of the time.
+        Where nothing is clipped it is only computed when it is asked for: at every step of a small network it would be
+        several per cent of the time.
         """
-        norm = self._norm
-        if norm is None:
-            norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        return float(norm)
+        norm = self.last.norm
+        return float(nn.utils.get_total_norm(self.last.gradients) if norm is None else norm)
+
+    def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
+        """Takes as many steps as are executed in one go, at most `limit` and at least one.
+
+        Args:
+            stream: where the batches come from.
+            step: number of updates so far.
+            limit: how many steps may be taken.
+
+        Returns:
+            The scalars of each step, taken before it: a tensor with shape `(steps, F)` on the device, which is not
+            waited for; `names` says what they are.
+        """
+        return self._execution.advance(stream, step, limit)
 
     def update(self, batch: Batch, step: int) -> Scalars:
-        """One optimiser step; returns scalars of the batch, taken before the step."""
-        factor = self.lr_schedule(step)
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * factor
+        """One optimiser step, one operation after the other; returns scalars of the batch, taken before the step."""
+        self.set_rates(step)
+        return self.take(batch, step, Draw(self.seed, "train", step, device=self.device))
+
+    def take(self, batch: Batch, step: int | Tensor, draw: Draw, forward: Forward | None = None) -> Scalars:
+        """What a step is, given its learning rate and its noise: tensor operations that wait for nothing.
+
+        Args:
+            batch: images.
+            step: number of updates so far; a tensor where the step is captured.
+            draw: the source of the noise.
+            forward: what is run instead of `forward`.
+        """
+        forward = forward or self.forward
         self.optimizer.zero_grad(set_to_none=True)
-        draw = Draw(self.seed, "train", step, device=self.device)
         scalars: Scalars = {}
         for part, rows in self._parts(batch):
             share = (rows.stop - rows.start) / rows.total
-            with self._autocast():
-                trace = self.model(part, draw if rows.total == len(part.x) else draw.part(rows), self._num_samples)
-            terms = self.objective(trace, step)
-            (terms["loss"] if share == 1 else share * terms["loss"]).backward()
-            for name, value in _scalars(terms, trace).items():
+            loss, found = forward(part, step, draw if rows.total == len(part.x) else draw.part(rows))
+            (loss if share == 1 else share * loss).backward()
+            for name, value in found.items():
                 scalars[name] = value if share == 1 else scalars.get(name, 0.0) + share * value
-        if self.clip_norm is not None:
-            self._norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        norm = None if self.clip_norm is None else nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.last = Last([p.grad for p in self.parameters if p.grad is not None], norm)
         self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        self._update_average()
         return scalars
+
+    def forward(self, batch: Batch, step: int | Tensor, draw: Draw) -> tuple[Tensor, Scalars]:
+        """The loss of a batch, and what every run reports of it, detached."""
+        with self._autocast():
+            trace = self.model(batch, draw, self._num_samples)
+        terms = self.objective(trace, step)
+        return terms["loss"], _scalars(terms, trace)
+
+    def row(self, scalars: Scalars) -> Tensor:
+        """The scalars of a step as a tensor with shape `(F,)`, in float64 where the device has that."""
+        self.names = list(scalars)
+        return wide(torch.stack(list(scalars.values())))
+
+    def set_rates(self, step: int) -> None:
+        """Tells the optimiser the learning rate of update `step`."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates(step), strict=True):
+            group["lr"] = rate
+
+    def fall_back(self, error: Exception) -> Execution:
+        """Goes on one operation after the other, since `execution` is not possible here; returns what does."""
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        log.warning("execution=%s is not possible here, going on with eager: %s", self.execution, reason)
+        log.debug("%s", reason, exc_info=error)
+        self._execution = executed("eager", self)
+        return self._execution
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, start: int, step: int) -> Scalars:
@@ -128,7 +202,7 @@ class Learner:
             "model": self.model.state_dict(),
             "ema": None if self.average is None else self.average.state_dict(),
             "objective": self.objective.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self._optimizer_state(),
             "lr_schedule": self.lr_schedule.state_dict(),
         }
 
@@ -137,9 +211,39 @@ class Learner:
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["ema"])
+            self._averaging = bool(self.average.n_averaged > 0)
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._make_capturable()
         self.lr_schedule.load_state_dict(state["lr_schedule"])
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """The optimiser's state; how steps are executed does not show in it."""
+        state = self.optimizer.state_dict()
+        groups = []
+        for group, rate in zip(state["param_groups"], self.base_rates, strict=True):
+            groups.append(group | {"lr": rate} | ({"capturable": False} if "capturable" in group else {}))
+        return state | {"param_groups": groups}
+
+    def _make_capturable(self) -> None:
+        """Lets the optimiser count its steps on the device, where steps are captured there."""
+        for group in self.optimizer.param_groups:
+            if "capturable" in group:
+                group["capturable"] = self.execution == "graph" and self.device.type == "cuda"
+
+    def _update_average(self) -> None:
+        """`AveragedModel.update_parameters` without its counter, which the device would be waited for."""
+        if self.average is None or self._follow is None:
+            return
+        old = [*self.average.module.parameters(), *self.average.module.buffers()]
+        new = [*self.model.parameters(), *self.model.buffers()]
+        with torch.no_grad():
+            if self._averaging:
+                self._follow(old, new, self.average.n_averaged)
+            else:
+                torch._foreach_copy_(old, new)
+                self.average.n_averaged.fill_(1)
+                self._averaging = True
 
     @property
     def _num_samples(self) -> int:

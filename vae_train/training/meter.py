@@ -21,46 +21,57 @@ class Meter:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self._window: list[Tensor] = []
-        self._epoch: Tensor | None = None
+        self._window = torch.empty(0, 0, dtype=torch.float64)
+        self._unread: list[Tensor] = []
+        self._sum: Tensor | None = None
         self._count = 0
 
-    def add(self, scalars: dict[str, Tensor]) -> None:
-        """Takes the scalars of one step; no synchronisation with the device."""
-        self.names = list(scalars)
-        values = wide(torch.stack(list(scalars.values())))
-        self._window.append(values)
-        self._epoch = values if self._epoch is None else self._epoch + values
-        self._count += 1
+    def add(self, names: list[str], rows: Tensor) -> None:
+        """Takes the figures `names` of some steps, with shape `(steps, F)`; no synchronisation with the device."""
+        self.names = names
+        self._unread.append(rows)
 
     def first_bad(self) -> tuple[int, list[str]] | None:
         """The first step since the last row with a figure that is not finite: how many steps ago, and which figures."""
-        if not self._window:
-            return None
-        finite = torch.stack(self._window).isfinite().cpu()
+        finite = self._read().isfinite()
         if finite.all():
             return None
         first = int((~finite.all(1)).nonzero()[0])
-        return len(self._window) - 1 - first, [n for n, good in zip(self.names, finite[first], strict=True) if not good]
+        return len(finite) - 1 - first, [n for n, good in zip(self.names, finite[first], strict=True) if not good]
 
     def window(self) -> dict[str, float]:
         """Means since the last call of `window`."""
-        means = torch.stack(self._window).mean(0).tolist()
-        self._window = []
-        return dict(zip(self.names, means, strict=True))
+        rows = self._read()
+        self._sum = rows.sum(0) if self._sum is None else self._sum + rows.sum(0)
+        self._count += len(rows)
+        self._window = self._window[:0]
+        return self._named(rows.mean(0))
 
     def epoch(self) -> dict[str, float]:
         """Means since the last call of `epoch`."""
-        assert self._epoch is not None
-        means = (self._epoch / self._count).tolist()
-        self._epoch, self._count = None, 0
-        return dict(zip(self.names, means, strict=True))
+        rows = self._read()
+        total = rows.sum(0) if self._sum is None else self._sum + rows.sum(0)
+        means = self._named(total / (self._count + len(rows)))
+        # The open window will be added as a whole: what it has so far was of this epoch.
+        self._sum, self._count = (-rows.sum(0), -len(rows)) if len(rows) else (None, 0)
+        return means
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, as plain data and tensors."""
-        return {"names": self.names, "window": self._window, "epoch": self._epoch, "count": self._count}
+        return {"names": self.names, "window": self._read(), "sum": self._sum, "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        self.names, self._window = list(state["names"]), list(state["window"])
-        self._epoch, self._count = state["epoch"], state["count"]
+        self.names, self._window = list(state["names"]), state["window"]
+        self._sum, self._count, self._unread = state["sum"], state["count"], []
+
+    def _read(self) -> Tensor:
+        """The window on the CPU, with shape `(steps, F)`: here the device is waited for."""
+        if self._unread:
+            new = torch.cat(self._unread).cpu().double()
+            self._window = torch.cat([self._window, new]) if len(self._window) else new
+            self._unread = []
+        return self._window
+
+    def _named(self, values: Tensor) -> dict[str, float]:
+        return dict(zip(self.names, values.tolist(), strict=True))

@@ -24,7 +24,9 @@ def grid(images: Tensor, columns: int) -> Tensor:
 
 @torch.no_grad()
 def reconstructions(model: LatentVariableModel, x: Tensor, seed: int) -> Tensor:
-    """Pairs of rows, originals above their reconstructions, which are means of p(x | z) for one z of q(z | x).
+    """Originals and reconstructions, which are means of p(x | z) for one z of q(z | x), with shape `(2 N, C, H, W)`.
+
+    They are in the order of a grid with `columns` columns: a row of originals above its reconstructions.
 
     Args:
         model: the model.
@@ -33,9 +35,13 @@ def reconstructions(model: LatentVariableModel, x: Tensor, seed: int) -> Tensor:
     """
     draw = BlockDraw(seed, "pictures", 0, device=x.device)
     mean = model(Batch(x), draw).px.mean[0]
-    columns = min(8, len(x))
-    rows = [row for pair in zip(x.split(columns), mean.split(columns), strict=True) for row in pair]
-    return grid(torch.cat(rows), columns)
+    rows = [row for pair in zip(x.split(columns(x)), mean.split(columns(x)), strict=True) for row in pair]
+    return torch.cat(rows)
+
+
+def columns(x: Tensor) -> int:
+    """Columns of a grid of the images `x` and their reconstructions."""
+    return min(8, len(x))
 
 
 @torch.no_grad()
@@ -46,10 +52,13 @@ def samples(model: LatentVariableModel, num: int, seed: int, device: torch.devic
 
 @torch.no_grad()
 def manifold(model: SingleLatent, side: int, device: torch.device, reach: float = 2.0) -> Tensor:
-    """Means of p(x | z) for `side`² values of a two-dimensional z between -`reach` and `reach`, as a grid."""
+    """Means of p(x | z) for `side`² values of a two-dimensional z between -`reach` and `reach`.
+
+    They have the order of a grid with `side` columns, the second latent upwards.
+    """
     axis = torch.linspace(-reach, reach, side, device=device)
     z = torch.stack(torch.meshgrid(axis, axis.flip(0), indexing="xy"), -1).reshape(-1, 2)
-    return grid(model.decode(z).mean, side)
+    return model.decode(z).mean
 
 
 def is_planar(model: LatentVariableModel) -> TypeGuard[SingleLatent]:

@@ -7,26 +7,28 @@ import math
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vae_train.data.base import Dataset, Images, batches, evaluation_batches
+from vae_train.data.base import Dataset, Images, Stream, evaluation_batches
 from vae_train.draws import Draw
 from vae_train.errors import RunError, Stopped
 from vae_train.ranges import PositiveInt
+from vae_train.training.background import Background, Output
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.learner import Learner
 from vae_train.training.loggers import Logger
 from vae_train.training.meter import Meter, wide
-from vae_train.training.pictures import grid, is_planar, manifold, reconstructions, samples
+from vae_train.training.pictures import columns, grid, is_planar, manifold, reconstructions, samples
 from vae_train.training.stopping import StopRequest
 
 log = logging.getLogger("vae_train")
 
-NUM_PICTURES = 64
+NUM_PICTURES, SIDE = 64, 20
 
 
 @dataclass
@@ -113,48 +115,50 @@ class Trainer:
         if resumed is not None:
             restore(resumed, learner, progress, meter)
         figures: dict[str, float] = {}
-
-        def save(name: str) -> None:
-            checkpoints.save(name, snapshot(learner, progress, meter))
-
-        stream = batches(train, self.batch_size, seed=learner.seed, start=progress.step, device=learner.device)
-        with StopRequest() as stop:
+        stream = Stream(train, self.batch_size, seed=learner.seed, device=learner.device)
+        with StopRequest() as stop, Background() as background:
+            output = Output(logger, checkpoints, background)
             for epoch in range(self._epoch_of(progress.step, train), self.epochs + 1):
+                end, last = self._end_of(epoch, train), epoch == self.epochs
                 with self._bar(epoch, progress.step, train) as bar:
-                    while progress.step < self._end_of(epoch, train):
-                        meter.add(learner.update(next(stream), progress.step))
-                        progress.step += 1
-                        clock.images += self.batch_size
-                        bar.update()
+                    while progress.step < end:
+                        limit = min(end - progress.step, self.log_every - progress.step % self.log_every)
+                        rows = learner.advance(stream, progress.step, limit)
+                        meter.add(learner.names, rows)
+                        progress.step += len(rows)
+                        clock.images += len(rows) * self.batch_size
+                        bar.update(len(rows))
                         if progress.step % self.log_every == 0:
-                            self._check(learner, meter, progress.step, checkpoints)
-                            row = meter.window() | _about(learner, clock.lap())
-                            logger.scalars(_head(progress.step, epoch, "train", "step") | row)
+                            self._check(learner, meter, progress.step, output)
+                            row = meter.window() | _about(learner, progress.step, clock.lap())
+                            output.scalars(_head(progress.step, epoch, "train", "step") | row)
                             bar.set_postfix_str(_postfix(row))
-                        if stop.signal is not None and progress.step < self._end_of(epoch, train):
-                            self._check(learner, meter, progress.step, checkpoints)
-                            save("last")
+                        if stop.signal is not None and progress.step < end:
+                            self._check(learner, meter, progress.step, output)
+                            output.save(["last"], lambda: snapshot(learner, progress, meter))
                             raise Stopped(stop.signal, epoch, progress.step)
 
-                    self._check(learner, meter, progress.step, checkpoints)
-                    row = meter.epoch() | _about(learner, clock.epoch())
-                    logger.scalars(_head(progress.step, epoch, "train", "epoch") | row)
+                    self._check(learner, meter, progress.step, output)
+                    row = meter.epoch() | _about(learner, progress.step, clock.epoch())
+                    output.scalars(_head(progress.step, epoch, "train", "epoch") | row)
                     bar.set_postfix_str(_postfix(row))
                 log.debug("epoch %d, step %d, train: %s", epoch, progress.step, _postfix(row))
                 figures = {f"train_{name}": row[name] for name in ("loss", "elbo")}
 
-                last = epoch == self.epochs
+                saved = []
                 if valid is not None and (last or epoch % self.eval_every == 0):
-                    row = self._validate(learner, valid, progress.step, checkpoints)
-                    logger.scalars(_head(progress.step, epoch, "valid", "epoch") | row)
+                    row = self._validate(learner, valid, progress.step, output)
+                    output.scalars(_head(progress.step, epoch, "valid", "epoch") | row)
                     log.debug("epoch %d, step %d, valid: %s", epoch, progress.step, _postfix(row))
                     figures |= {f"valid_{name}": row[name] for name in ("loss", "elbo")}
-                    if self._judge(row, epoch, progress, learner):
-                        save("best")
-                if last or progress.ended or epoch % self.sample_every == 0:
-                    self._draw(learner, valid or train, logger, epoch, progress.step, last or progress.ended)
-                if last or progress.ended or stop.signal is not None or epoch % self.checkpoint_every == 0:
-                    save("last")
+                    saved += ["best"] if self._judge(row, epoch, progress, learner) else []
+                last = last or progress.ended
+                if last or epoch % self.sample_every == 0:
+                    self._draw(learner, valid or train, output, epoch, progress.step, last)
+                if last or stop.signal is not None or epoch % self.checkpoint_every == 0:
+                    saved += ["last"]
+                if saved:
+                    output.save(saved, lambda: snapshot(learner, progress, meter))
                 if progress.ended:
                     log.info("no improvement in %d validations: stopped after epoch %d", progress.waited, epoch)
                     break
@@ -180,16 +184,16 @@ class Trainer:
             epoch += 1
         return epoch
 
-    def _validate(self, learner: Learner, images: Images, step: int, checkpoints: Checkpoints) -> dict[str, float]:
+    def _validate(self, learner: Learner, images: Images, step: int, output: Output) -> dict[str, float]:
         """Means of a split, weighted by images, since the last batch may be short."""
-        total: dict[str, Tensor] = {}
-        for start, batch in evaluation_batches(images, self.eval_batch_size):
-            for name, value in learner.evaluate(batch, start, step).items():
-                total[name] = total.get(name, 0.0) + wide(value) * len(batch.x)
-        row = {name: value.item() / len(images) for name, value in total.items()}
+        total, names = torch.zeros((), device=learner.device), list[str]()
+        for start, batch in evaluation_batches(images, self.eval_batch_size, learner.device):
+            scalars = learner.evaluate(batch, start, step)
+            names, total = list(scalars), total + wide(torch.stack(list(scalars.values()))) * len(batch.x)
+        row = dict(zip(names, (total / len(images)).tolist(), strict=True))
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
-            raise RunError(_not_finite(bad, f"in the validation after step {step:,}", checkpoints))
+            raise RunError(_not_finite(bad, f"in the validation after step {step:,}", output))
         return row
 
     def _judge(self, row: dict[str, float], epoch: int, progress: Progress, learner: Learner) -> bool:
@@ -203,17 +207,21 @@ class Trainer:
         progress.ended = self.patience is not None and progress.waited >= self.patience
         return False
 
-    def _draw(self, learner: Learner, images: Images, logger: Logger, epoch: int, step: int, final: bool) -> None:
+    def _draw(self, learner: Learner, images: Images, output: Output, epoch: int, step: int, final: bool) -> None:
         """Pictures of the same images and the same noise every time."""
         model, name = learner.evaluated, "final" if final else f"epoch-{epoch:04d}"
         draw = Draw(learner.seed, "pictures", device=learner.device)
-        x = images.fetch(torch.arange(min(NUM_PICTURES // 2, len(images))), draw).x
-        logger.picture("reconstructions", name, step, reconstructions(model, x, learner.seed))
-        logger.picture("samples", name, step, grid(samples(model, NUM_PICTURES, learner.seed, learner.device), 8))
+        x = images.fetch(torch.arange(min(NUM_PICTURES // 2, len(images)), device=learner.device), draw).x
+        pairs, drawn = (
+            reconstructions(model, x, learner.seed),
+            samples(model, NUM_PICTURES, learner.seed, learner.device),
+        )
+        output.picture("reconstructions", name, step, partial(grid, pairs, columns(x)))
+        output.picture("samples", name, step, partial(grid, drawn, 8))
         if final and is_planar(model):
-            logger.picture("samples", "manifold", step, manifold(model, 20, learner.device))
+            output.picture("samples", "manifold", step, partial(grid, manifold(model, SIDE, learner.device), SIDE))
 
-    def _check(self, learner: Learner, meter: Meter, step: int, checkpoints: Checkpoints) -> None:
+    def _check(self, learner: Learner, meter: Meter, step: int, output: Output) -> None:
         """Ends the run where a figure since the last check is NaN or infinite; comes before every checkpoint.
 
         A gradient that is not finite shows in the figures of the next step: only the last one must be asked for.
@@ -222,7 +230,7 @@ class Trainer:
         if not names and math.isfinite(learner.gradient_norm()):
             return
         names = names or ["grad_norm"]
-        raise RunError(_not_finite(names, f"at step {step - ago:,}", checkpoints))
+        raise RunError(_not_finite(names, f"at step {step - ago:,}", output))
 
     def _bar(self, epoch: int, step: int, train: Images) -> tqdm:
         begin, end = self._end_of(epoch - 1, train), self._end_of(epoch, train)
@@ -292,9 +300,10 @@ def restore(state: dict[str, Any], learner: Learner, progress: Progress, meter: 
         torch.cuda.set_rng_state_all([s.cpu() for s in state["random"]["cuda"]])
 
 
-def _not_finite(names: list[str], where: str, checkpoints: Checkpoints) -> str:
+def _not_finite(names: list[str], where: str, output: Output) -> str:
     """What to say of figures that are NaN or infinite: the term that did it, what is left, what to try."""
-    path = checkpoints.path("last")
+    output.background.flush()
+    path = output.checkpoints.path("last")
     good = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
     terms = [name for name in names if name in ("distortion", "rate")] or names
     return (
@@ -303,9 +312,10 @@ def _not_finite(names: list[str], where: str, checkpoints: Checkpoints) -> str:
     )
 
 
-def _about(learner: Learner, images_per_second: float) -> dict[str, float]:
+def _about(learner: Learner, step: int, images_per_second: float) -> dict[str, float]:
     """What a row says of the last update."""
-    return {"lr": learner.lr, "grad_norm": learner.gradient_norm(), "images_per_second": images_per_second}
+    lr, norm = learner.rates(step - 1)[0], learner.gradient_norm()
+    return {"lr": lr, "grad_norm": norm, "images_per_second": images_per_second}
 
 
 def _head(step: int, epoch: int, split: str, scope: str) -> dict[str, Any]:

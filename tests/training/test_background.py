@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+
+from tests.support import small_run
+from vae_train.errors import RunError, Stopped
+from vae_train.training.background import Background, Output
+from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.loggers import Silent
+
+
+def test_work_is_done_in_order_by_another_thread():
+    done, threads = [], set()
+
+    def work(number):
+        time.sleep(0.001 * (5 - number % 5))
+        done.append(number)
+        threads.add(threading.current_thread())
+
+    with Background() as background:
+        for number in range(20):
+            background.submit(lambda number=number: work(number))
+    assert done == list(range(20))
+    assert len(threads) == 1
+    assert threading.current_thread() not in threads
+
+
+def test_submitting_waits_where_too_much_is_waiting():
+    gate, done = threading.Event(), []
+    with Background(depth=2) as background:
+        background.submit(gate.wait)
+        background.submit(lambda: done.append(1))
+        late = threading.Timer(0.2, gate.set)
+        late.start()
+        background.submit(lambda: done.append(2))
+        assert gate.is_set()
+    assert done == [1, 2]
+
+
+def fail():
+    raise RunError("the disk is full")
+
+
+def test_an_error_of_the_work_reaches_a_later_call():
+    def submit_for_ever():
+        with Background() as background:
+            background.submit(fail)
+            while True:
+                time.sleep(0.001)
+                background.submit(lambda: None)
+
+    with pytest.raises(RunError, match="the disk is full"):
+        submit_for_ever()
+
+
+@pytest.mark.parametrize("ending", [None, Stopped(15, 1, 1)])
+def test_an_error_of_the_last_work_is_not_lost(ending):
+    def end():
+        with Background() as background:
+            background.submit(fail)
+            if ending:
+                raise ending
+
+    with pytest.raises(RunError, match="the disk is full"):
+        end()
+
+
+def test_an_error_of_the_training_itself_is_what_is_raised_and_what_was_submitted_is_done():
+    done = []
+
+    def go_wrong():
+        with Background() as background:
+            background.submit(lambda: done.append(time.sleep(0.05)))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        go_wrong()
+    assert done == [None]
+
+
+def test_a_second_ctrl_c_does_not_wait_for_what_has_not_begun():
+    begun, done = threading.Event(), []
+
+    def interrupt():
+        with Background() as background:
+            background.submit(lambda: (begun.set(), time.sleep(0.1)))
+            background.submit(lambda: done.append(1))
+            begun.wait()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert done == []
+
+
+def test_what_is_saved_is_the_state_when_it_was_asked_for(tmp_path):
+    weights = torch.zeros(1000)
+    gate = threading.Event()
+    with Background() as background:
+        output = Output(Silent(tmp_path, 0), Checkpoints(tmp_path), background)
+        background.submit(gate.set)
+        output.save(["last"], lambda: {"weights": weights, "inner": {"list": [weights]}})
+        weights.fill_(1.0)
+    state = Checkpoints(tmp_path).load("last")
+    assert state["weights"].sum() == 0
+    assert state["inner"]["list"][0].sum() == 0
+
+
+def test_only_one_copy_of_the_state_waits(tmp_path):
+    held = []
+
+    class Slow(Checkpoints):
+        def save(self, names, state):
+            held.append(state["step"])
+            time.sleep(0.05)
+            held.remove(state["step"])
+
+    def state(step):
+        assert held == []
+        return {"step": step}
+
+    with Background() as background:
+        output = Output(Silent(tmp_path, 0), Slow(tmp_path), background)
+        for step in range(3):
+            output.save(["last"], lambda step=step: state(step))
+
+
+class FullDisk(Checkpoints):
+    """The second checkpoint does not fit."""
+
+    count = 0
+
+    def save(self, names, state):
+        self.count += 1
+        if self.count == 2:
+            raise RunError("could not write the checkpoint: No space left on device")
+        super().save(names, state)
+
+
+def test_a_full_disk_ends_a_training_though_it_is_noticed_elsewhere(tmp_path):
+    data, learner, trainer = small_run("epochs=5")
+    with pytest.raises(RunError, match="No space left on device"):
+        trainer.fit(learner, data, FullDisk(tmp_path), Silent(tmp_path, 0))
+    assert Checkpoints(tmp_path).load("last")["progress"]["step"] == 10
+
+
+def test_figures_are_on_disk_before_the_state_that_follows_them(tmp_path):
+    written = []
+
+    class Rows(Silent):
+        def scalars(self, row):
+            time.sleep(0.002)
+            written.append(row["step"])
+
+    class Seen(Checkpoints):
+        def save(self, names, state):
+            assert written[-1] == state["progress"]["step"]
+            written.append("saved")
+
+    data, learner, trainer = small_run("epochs=3", "trainer.log_every=2")
+    trainer.fit(learner, data, Seen(tmp_path), Rows(tmp_path, 0))
+    assert written.count("saved") == 3

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import logging
+import math
+
+import pytest
+import torch
+
+from tests.support import choices, small_run
+from tests.tape import Tape
+from vae_train.data.base import Stream
+from vae_train.draws import Draw, Given, Noise
+from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.execution import STEPS_PER_LAUNCH, Compiled, Eager, Graph, resolve, steps_per_launch
+from vae_train.training.loggers import Silent
+from vae_train.training.meter import Meter
+from vae_train.training.trainer import Progress, restore, snapshot
+
+LR = f"lr={2**-9}"
+"""A captured step has its learning rate in float32; this one is the same there."""
+
+SETTINGS = {
+    "plain": (),
+    "clip": ("learner.clip_norm=0.5",),
+    "ema": ("learner.ema=0.9",),
+    "pieces": ("learner.accumulate=3", "objective.num_samples=2"),
+    "binarised once": ("data.binarize=threshold",),
+    "adamw": ("optimizer=adamw",),
+    "sgd": ("optimizer=sgd",),
+    "bfloat16": ("precision=bfloat16",),
+}
+
+
+def tensors(learner):
+    """Everything that a step changes."""
+    found = [*learner.model.state_dict().values()]
+    if learner.average is not None:
+        found += learner.average.module.state_dict().values()
+    return found + [v for state in learner.optimizer.state.values() for v in state.values() if torch.is_tensor(v)]
+
+
+def pair(*overrides):
+    """A learner that takes its steps one by one, and one that records and replays them."""
+    learners = []
+    for _ in range(2):
+        data, learner, _ = small_run(LR, *overrides)
+        learners.append((learner, Stream(data.split("train"), 100, seed=learner.seed)))
+    (_, (captured, _)) = learners
+    tape = Tape(lambda: tensors(captured))
+    captured._execution = Graph(captured, tape)
+    return learners, tape
+
+
+def advanced(learner, stream, until, start=0, limit=10**9):
+    rows, step = [], start
+    while step < until:
+        rows.append(learner.advance(stream, step, min(limit, until - step)))
+        step += len(rows[-1])
+    assert step == until
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("overrides", SETTINGS.values(), ids=SETTINGS)
+def test_captured_steps_are_the_same_steps_bit_by_bit(overrides):
+    ((eager, one), (captured, other)), tape = pair(*overrides)
+    expected, found = advanced(eager, one, 37), advanced(captured, other, 37)
+    assert captured.names == eager.names
+    assert torch.equal(found, expected)
+    assert all(torch.equal(a, b) for a, b in zip(tensors(eager), tensors(captured), strict=True))
+    assert captured.gradient_norm() == eager.gradient_norm()
+    assert (tape.recorded, tape.replayed) == (2, 3 + 4)  # 3 warm, 3 x 10 in three launches, 4 single ones
+
+
+@pytest.mark.parametrize("schedule", choices("lr_schedule"))
+def test_learning_rates_move_in_captured_steps(schedule):
+    overrides = (f"lr_schedule={schedule}", "lr_schedule.warmup=0.5", "epochs=3", "optimizer=sgd")
+    if schedule == "plateau":
+        overrides += ("lr_schedule.patience=1", "lr_schedule.factor=0.5")
+    if schedule == "step":
+        overrides += ("lr_schedule.every=1", "lr_schedule.gamma=0.5")
+    ((eager, one), (captured, other)), _ = pair(*overrides)
+    for start, until in ((0, 20), (20, 45)):
+        expected, found = advanced(eager, one, until, start), advanced(captured, other, until, start)
+        # A rate that float32 does not hold exactly is rounded.
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        for learner in (eager, captured):
+            learner.lr_schedule.observe(1.0)
+            learner.lr_schedule.observe(1.0)
+    assert eager.rates(44) == captured.rates(44)
+    if schedule != "constant":
+        assert eager.rates(44) != eager.rates(12) or schedule == "plateau"
+        assert eager.optimizer.param_groups[0]["lr"] != 2**-9
+
+
+@pytest.mark.parametrize("schedule", choices("objective/beta_schedule"))
+def test_beta_moves_in_captured_steps(schedule):
+    ((eager, one), (captured, other)), _ = pair(f"objective/beta_schedule={schedule}", "beta=4")
+    expected, found = advanced(eager, one, 40), advanced(captured, other, 40)
+    beta = eager.names.index("beta")
+    torch.testing.assert_close(found[:, beta], expected[:, beta], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    if schedule != "constant":
+        assert found[0, beta] < found[-1, beta] <= 4
+
+
+@pytest.mark.parametrize("limit", [1, 4, 10, 13])
+def test_how_many_steps_are_taken_at_once_changes_nothing(limit):
+    ((eager, one), (captured, other)), _ = pair()
+    assert torch.equal(advanced(captured, other, 50, limit=limit), advanced(eager, one, 50))
+
+
+def test_captured_steps_go_on_from_a_state_and_leave_one_that_eager_steps_go_on_from(tmp_path):
+    ((eager, one), (captured, other)), _ = pair("learner.ema=0.9")
+    expected = advanced(eager, one, 60)
+    advanced(captured, other, 25)
+    state = snapshot(captured, Progress(step=25), Meter())
+    assert state["optimizer"]["param_groups"][0]["lr"] == 2**-9
+    Checkpoints(tmp_path).save(["last"], state)
+    for which in (0, 1):
+        learner, stream = pair("learner.ema=0.9")[0][which]
+        restore(Checkpoints(tmp_path).load("last"), learner, Progress(), Meter())
+        assert torch.equal(advanced(learner, stream, 60, start=25), expected[25:])
+
+
+def test_a_training_of_captured_steps_is_the_same_training(tmp_path):
+    figures = []
+    for number, captured in enumerate((False, True)):
+        data, learner, trainer = small_run(LR, "epochs=3", "learner.ema=0.9")
+        if captured:
+            learner._execution = Graph(learner, Tape(lambda learner=learner: tensors(learner)))
+        figures.append(trainer.fit(learner, data, Checkpoints(tmp_path / str(number)), Silent(tmp_path, 0)))
+        assert learner.execution == ("graph" if captured else "eager")
+    assert figures[0] == figures[1]
+
+
+class Peeking(torch.nn.Module):
+    """An objective that looks at a value, which a captured step cannot."""
+
+    num_samples = 1
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, trace, step):
+        terms = self.inner(trace, step)
+        return terms if terms["loss"].item() > 0 else {}
+
+
+def test_what_cannot_be_captured_is_said_in_one_line_and_run_all_the_same(caplog):
+    ((eager, one), (captured, other)), _ = pair()
+    captured.objective = Peeking(captured.objective)
+    with caplog.at_level(logging.WARNING, "vae_train"):
+        found = advanced(captured, other, 30)
+    assert torch.equal(found, advanced(eager, one, 30))
+    assert captured.execution == "eager"
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("execution=graph is not possible here, going on with eager: aten._local_scalar_dense")
+
+
+def test_an_error_of_the_steps_themselves_is_not_hidden():
+    ((_, _), (captured, other)), _ = pair()
+
+    def broken(trace, step):
+        raise ZeroDivisionError
+
+    captured.objective.forward = broken
+    with pytest.raises(ZeroDivisionError):
+        captured.advance(other, 0, 10)
+
+
+def test_the_tape_itself_sees_frozen_numbers():
+    count, number = torch.zeros(()), [1.0]
+    tape = Tape(lambda: [count])
+    replay = tape.record(lambda: count.add_(number[0]))
+    assert count == 0
+    number[0] = 100.0
+    replay()
+    replay()
+    assert count == 2
+
+
+@pytest.mark.parametrize("forbidden", [lambda t: t.item(), lambda t: torch.randn(2), lambda t: bool(t > 0)])
+def test_the_tape_forbids_what_a_capture_forbids(forbidden):
+    value = torch.zeros(())
+    with pytest.raises(RuntimeError, match="captured step"):
+        Tape(list).record(lambda: forbidden(value))
+
+
+def test_auto_is_a_rule_of_the_device():
+    assert resolve("auto", torch.device("cpu")) == "eager"
+    assert resolve("auto", torch.device("cuda")) == "graph"
+    assert resolve("auto", torch.device("mps")) == "eager"
+    assert resolve("compile", torch.device("cuda")) == "compile"
+    assert isinstance(small_run("execution=auto")[1]._execution, Eager)
+    assert isinstance(small_run("execution=compile")[1]._execution, Compiled)
+
+
+def test_several_steps_of_small_models_and_one_of_large_ones_are_launched_together():
+    data, learner, _ = small_run()
+    train = data.split("train")
+    assert steps_per_launch(learner, Stream(train, 100, seed=0)) == STEPS_PER_LAUNCH
+    assert steps_per_launch(learner, Stream(train, 500, seed=0)) == 2
+    assert steps_per_launch(learner, Stream(train, 1257, seed=0)) == 1
+    learner.parameters = [torch.zeros(2**21)]
+    assert steps_per_launch(learner, Stream(train, 100, seed=0)) == 1
+
+
+@pytest.mark.parametrize("overrides", [(), ("learner.accumulate=2", "learner.ema=0.9", "lr_schedule=cosine")])
+def test_compiled_steps_are_the_same_steps_up_to_rounding(overrides):
+    torch.compiler.reset()
+    runs = []
+    for execution in ("eager", "compile"):
+        data, learner, _ = small_run(f"execution={execution}", *overrides)
+        stream = Stream(data.split("train"), 100, seed=learner.seed)
+        runs.append(advanced(learner, stream, 12))
+        assert learner.execution == execution
+    torch.testing.assert_close(runs[1], runs[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_compiler_that_fails_is_said_in_one_line_and_done_without(caplog, monkeypatch):
+    data, learner, _ = small_run("execution=compile")
+    stream = Stream(data.split("train"), 100, seed=learner.seed)
+
+    def fail(*_):
+        raise RuntimeError("No working C++ compiler\nfound in a long text")
+
+    learner._execution._forward = fail
+    with caplog.at_level(logging.WARNING, "vae_train"):
+        found = advanced(learner, stream, 5)
+    assert [r.getMessage() for r in caplog.records] == [
+        "execution=compile is not possible here, going on with eager: No working C++ compiler"
+    ]
+    data, eager, _ = small_run()
+    assert torch.equal(found, advanced(eager, Stream(data.split("train"), 100, seed=eager.seed), 5))
+
+
+def test_noise_in_place_is_the_noise_of_a_draw():
+    noise = Noise(3, "train", "cpu")
+    noise.seek(0)
+    first = noise.draw()
+    a, b = first.normal((2, 5, 3)), first.uniform((1, 5), torch.float64)
+    for position in (0, 7, 1, 7):
+        noise.seek(position)
+        draw, expected = noise.draw(), Draw(3, "train", position)
+        x, y = draw.normal((2, 5, 3)), draw.uniform((1, 5), torch.float64)
+        assert (x.data_ptr(), y.data_ptr()) == (a.data_ptr(), b.data_ptr())
+        assert torch.equal(x, expected.normal((2, 5, 3)))
+        assert torch.equal(y, expected.uniform((1, 5), torch.float64))
+    other = noise.like()
+    other.seek(9)
+    assert torch.equal(other.draw().normal((2, 5, 3)), Draw(3, "train", 9).normal((2, 5, 3)))
+    assert torch.equal(noise.draw().normal((2, 5, 3)), Draw(3, "train", 7).normal((2, 5, 3)))
+
+
+def test_noise_of_other_shapes_than_before_is_an_error():
+    with pytest.raises(RuntimeError, match=r"noise with shape \(3,\) was asked for, and \(2,\) the first time"):
+        Given([torch.zeros(2)]).normal((3,))
+
+
+def test_rows_hold_every_figure_of_every_step():
+    data, learner, _ = small_run()
+    stream = Stream(data.split("train"), 100, seed=learner.seed)
+    (row,) = learner.advance(stream, 0, 5)
+    figures = dict(zip(learner.names, row.tolist(), strict=True))
+    assert figures["elbo"] == pytest.approx(-(figures["distortion"] + figures["rate"]))
+    assert row.dtype == torch.float64
+    assert all(math.isfinite(v) for v in figures.values())

@@ -1,0 +1,295 @@
+"""How steps are executed: one operation after the other, compiled, or captured once and replayed as a CUDA graph.
+
+All of them run `Learner.take`, which says what a step is. They differ in rounding at most: where a learning rate is
+a tensor it has float32's 24 bits, and a compiled network adds in another order.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from vae_train.draws import Draw, Given, Noise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vae_train.data.base import Batch, Stream
+    from vae_train.training.learner import Learner, Scalars
+
+Mode = Literal["auto", "eager", "compile", "graph"]
+
+log = logging.getLogger("vae_train")
+
+WARM_STEPS = 3
+"""Steps before a capture: libraries choose their kernels, and the optimiser makes its state."""
+
+TINY = 2**27
+"""Parameters times images per step below which one launch holds several steps: launching then takes as long."""
+
+STEPS_PER_LAUNCH = 10
+
+
+def resolve(mode: Mode, device: torch.device) -> Mode:
+    """What "auto" stands for: "graph" on CUDA, where launches cost more than a small network; "eager" elsewhere.
+
+    Compiling is never chosen unasked: it needs a C++ compiler and up to half a minute, which short runs never win back.
+    """
+    if mode != "auto":
+        return mode
+    return "graph" if device.type == "cuda" else "eager"
+
+
+def execution(mode: Mode, learner: Learner) -> Execution:
+    """The execution called `mode`."""
+    return {"eager": Eager, "compile": Compiled, "graph": Graph}[mode](learner)
+
+
+class Execution(ABC):
+    """Takes steps.
+
+    Args:
+        learner: whose steps.
+    """
+
+    mode: Mode
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+
+    @abstractmethod
+    def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
+        """See `Learner.advance`."""
+
+
+class Eager(Execution):
+    """One operation after the other."""
+
+    mode: Mode = "eager"
+
+    def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
+        """See `Learner.advance`."""
+        return self.learner.row(self.learner.update(stream.batch(step), step))[None]
+
+
+class Compiled(Execution):
+    """Forward and backward pass compiled by torch.compile, after a first step that shows the shapes of the noise.
+
+    Args:
+        learner: whose steps.
+    """
+
+    mode: Mode = "compile"
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__(learner)
+        self._noise = Noise(learner.seed, "train", learner.device)
+        self._step = torch.zeros((), dtype=torch.int64, device=learner.device)
+        self._forward = torch.compile(_forward_given(learner), fullgraph=True, dynamic=False)
+        self._steps = 0
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA, on a CPU too
+
+    def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
+        """See `Learner.advance`."""
+        learner = self.learner
+        learner.set_rates(step)
+        self._noise.seek(step)
+        self._step.fill_(step)
+        self._steps += 1
+        batch = stream.batch(step)
+        if self._steps == 1:
+            return learner.row(learner.take(batch, self._step, self._noise.draw()))[None]
+        try:
+            return learner.row(learner.take(batch, self._step, self._noise.draw(), self._compiled))[None]
+        except Exception as error:
+            if self._steps > 2:
+                raise
+            return learner.fall_back(error).advance(stream, step, limit)
+
+    def _compiled(self, batch: Batch, step: int | Tensor, draw: Draw) -> tuple[Tensor, Scalars]:
+        assert isinstance(draw, Given)
+        assert isinstance(step, Tensor)
+        loss, scalars = self._forward(batch, step, draw.all())
+        return loss, scalars
+
+
+def _forward_given(learner: Learner) -> Callable[[Batch, Tensor, tuple[Tensor, ...]], tuple[Tensor, Scalars]]:
+    """`Learner.forward` with its noise as arguments, since a compiler cannot seed generators."""
+
+    def forward(batch: Batch, step: Tensor, noise: tuple[Tensor, ...]) -> tuple[Tensor, Scalars]:
+        return learner.forward(batch, step, Given(noise))
+
+    return forward
+
+
+class Recorder(Protocol):
+    """What turns a function that works in place on tensors into one that repeats this work on the same tensors."""
+
+    def warm(self) -> AbstractContextManager[None]:
+        """Where the function runs before it is recorded."""
+        ...
+
+    def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        """The repetition; nothing is executed by recording."""
+        ...
+
+
+class CudaGraphs:
+    """CUDA's own recorder.
+
+    Args:
+        device: whose work is recorded.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+
+    @contextmanager
+    def warm(self) -> Iterator[None]:
+        """See `Recorder.warm`."""
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            yield
+        current.wait_stream(self.stream)
+
+    def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        """See `Recorder.record`."""
+        graph = torch.cuda.CUDAGraph()
+        # "thread_local": the thread that writes checkpoints may talk to the device meanwhile.
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            body()
+        return graph.replay
+
+
+class Graph(Execution):
+    """Whole steps captured once and replayed: gather, forward, backward, clip, optimiser, average, scalars.
+
+    The first `WARM_STEPS` steps run uncaptured. Small models have `STEPS_PER_LAUNCH` steps in one launch.
+
+    Args:
+        learner: whose steps; its optimiser is made capturable.
+        recorder: see `Recorder`; None for CUDA's own.
+    """
+
+    mode: Mode = "graph"
+
+    def __init__(self, learner: Learner, recorder: Recorder | None = None) -> None:
+        super().__init__(learner)
+        self._recorder = recorder
+        self._first: Launch | None = None
+        self._warmed = 0
+        self._launches: dict[int, Launch] = {}
+
+    def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
+        """See `Learner.advance`."""
+        self._recorder = self._recorder or CudaGraphs(self.learner.device)
+        if self._first is None or self._first.stream is not stream:
+            self._first, self._warmed, self._launches = Launch(self.learner, stream, 1), 0, {}
+        if self._warmed < WARM_STEPS:
+            self._warmed += 1
+            with self._recorder.warm():
+                return self._first.warm(step)
+        many = steps_per_launch(self.learner, stream)
+        count = many if limit >= many else 1
+        if count not in self._launches:
+            launch = Launch(self.learner, stream, count, like=self._first)
+            try:
+                launch.record(self._recorder)
+            except Exception as error:
+                return self.learner.fall_back(error).advance(stream, step, limit)
+            self._launches[count] = launch
+        return self._launches[count](step)
+
+
+def steps_per_launch(learner: Learner, stream: Stream) -> int:
+    """Steps of one replay: several where the model is `TINY`, but never more than one pass over the images."""
+    work = sum(p.numel() for p in learner.parameters) * stream.batch_size
+    return min(STEPS_PER_LAUNCH, len(stream.images) // stream.batch_size) if work < TINY else 1
+
+
+class Launch:
+    """Some consecutive steps as a function of tensors that stay where they are.
+
+    Which images, which step, which learning rate and which noise are read from tensors that are filled before every
+    replay. A Python number would be frozen into the graph.
+
+    Args:
+        learner: whose steps.
+        stream: where the images come from.
+        count: how many steps.
+        like: a launch that has run and knows which noise is asked for.
+    """
+
+    def __init__(self, learner: Learner, stream: Stream, count: int, like: Launch | None = None) -> None:
+        device, groups = learner.device, len(learner.base_rates)
+        self.learner, self.stream, self.count = learner, stream, count
+        self._index = torch.zeros(count, stream.batch_size, dtype=torch.int64, device=stream.device)
+        self._steps = torch.zeros(count, dtype=torch.int64, device=device)
+        self._rates = torch.zeros(groups, count, device=device)
+        self._filled: list[list[float]] = [[-1.0] * count for _ in range(groups)]
+        self._rows: Tensor | None = None
+        if like is None:
+            self._noise = [(Noise(learner.seed, "data", stream.device), Noise(learner.seed, "train", device))]
+        else:
+            assert like._rows is not None
+            ((data, train),) = like._noise
+            self._noise = [(data.like(), train.like()) for _ in range(count)]
+            self._rows = torch.zeros_like(like._rows).repeat(count, 1)
+        self._last: Any = None
+        self._replay: Callable[[], None] | None = None
+
+    def warm(self, step: int) -> Tensor:
+        """Takes the steps without a graph; returns their rows."""
+        self._fill(step)
+        self._body()
+        assert self._rows is not None
+        return self._rows.clone()
+
+    def record(self, recorder: Recorder) -> None:
+        """Captures the steps without taking them."""
+        for number, (data, train) in enumerate(self._noise):
+            data.seek(number)
+            train.seek(number)
+        for p in self.learner.parameters:
+            p.grad = None  # what the capture makes stays in the graph's own memory
+        self._replay = recorder.record(self._body)
+        self._last = self.learner.last
+
+    def __call__(self, step: int) -> Tensor:
+        """Takes steps `step`, `step` + 1, …; returns their rows, with shape `(count, F)`."""
+        assert self._replay is not None
+        assert self._rows is not None
+        self._fill(step)
+        self._replay()
+        self.learner.last = self._last
+        return self._rows.clone()
+
+    def _fill(self, step: int) -> None:
+        """Sets the inputs; all of it is queued on the device, which is not waited for."""
+        self._index.view(-1).copy_(self.stream.index(step, self.count))
+        torch.arange(step, step + self.count, out=self._steps)
+        for number, (data, train) in enumerate(self._noise):
+            data.seek(step + number)
+            train.seek(step + number)
+            for group, rate in enumerate(self.learner.rates(step + number)):
+                if self._filled[group][number] != rate:
+                    self._rates[group, number].fill_(rate)
+                    self._filled[group][number] = rate
+
+    def _body(self) -> None:
+        learner = self.learner
+        for number, (data, train) in enumerate(self._noise):
+            for group, rates in zip(learner.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rates[number]
+            batch = self.stream.images.fetch(self._index[number], data.draw())
+            row = learner.row(learner.take(batch, self._steps[number], train.draw()))
+            if self._rows is None:
+                self._rows = torch.zeros_like(row)[None]
+            self._rows[number].copy_(row)
