@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vae_train.config import allowed, build, locate, mistakes_in
@@ -20,18 +20,35 @@ from vae_train.training.checkpoint import Checkpoints, previous
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
 
+_KEPT: dict[str, Dataset] = {}
+"""See `loaded`."""
+
 
 def assemble(cfg: DictConfig, device: torch.device) -> tuple[Dataset, Learner, Trainer]:
     """Builds everything that a training needs, on `device`."""
     allow = allowed(cfg)
     prepare(cfg.threads, cfg.precision)
-    data: Dataset = build(cfg.data, allow).load(device)
+    data = loaded(cfg, device)
     trainer: Trainer = build(cfg.trainer, allow)
     model = build_model(cfg, data, device)
     train = data.split("train")
     assert train is not None
     model.initialize(train)
     return data, build_learner(cfg, model, trainer, data.num_train), trainer
+
+
+def loaded(cfg: DictConfig, device: torch.device | str = "cpu") -> Dataset:
+    """The data of a configuration, on `device`.
+
+    What was read last is kept: the check, the training behind it and the next job of a sweep mostly ask for the same.
+    """
+    allow = allowed(cfg)
+    key = OmegaConf.to_yaml(cfg.data, resolve=True)
+    if key not in _KEPT:
+        data: Dataset = build(cfg.data, allow).load()
+        _KEPT.clear()
+        _KEPT[key] = data
+    return _KEPT[key].load(device)
 
 
 def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer, num_train: int) -> Learner:
@@ -183,7 +200,7 @@ def data_mistakes(cfg: DictConfig) -> list[Mistake]:
     if cfg.get("plan"):
         return []
     try:
-        data.load()
+        loaded(cfg)
     except UsageError as error:
         root = cfg.data.get("root")
         return [Mistake(f"data.root={root}" if root else "data", str(error))]

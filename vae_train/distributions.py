@@ -86,7 +86,8 @@ class Normal(Distribution):
 
     def __init__(self, mean: Tensor, log_scale: Tensor, event_ndim: int = 1) -> None:
         self.loc, self.log_scale = promote(mean), promote(log_scale)
-        super().__init__(torch.broadcast_shapes(self.loc.shape, self.log_scale.shape), event_ndim)
+        # torch.broadcast_shapes imports sympy.
+        super().__init__(torch.broadcast_tensors(self.loc, self.log_scale)[0].shape, event_ndim)
 
     @property
     def mean(self) -> Tensor:
@@ -126,7 +127,8 @@ class DequantizedNormal(Distribution):
     def __init__(self, mean: Tensor, log_scale: Tensor, levels: int, event_ndim: int) -> None:
         self.loc, self.log_scale, self.levels = promote(mean), promote(log_scale), levels
         self.log_bins = math.log(levels)
-        super().__init__(torch.broadcast_shapes(self.loc.shape, self.log_scale.shape), event_ndim)
+        # torch.broadcast_shapes imports sympy.
+        super().__init__(torch.broadcast_tensors(self.loc, self.log_scale)[0].shape, event_ndim)
 
     @property
     def mean(self) -> Tensor:

@@ -30,9 +30,22 @@ def prepare(threads: int | None = None, precision: Precision = "float32") -> Non
     # 1e-38, where processors are slow: a step takes a fifth longer. Threads inherit the setting, so it comes first.
     torch.set_flush_denormal(True)
     keep_freed_memory()
+    leave_the_compiler_alone()
     torch.set_num_threads(threads or min(torch.get_num_threads(), cores()))
     # PyTorch's own default rounds convolutions and not matrix products.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def leave_the_compiler_alone() -> None:
+    """Spares runs that do not compile the import of PyTorch's compiler, which takes as long as that of PyTorch.
+
+    An optimiser imports it for one purpose: to tell it not to compile these methods. What is said here instead is what
+    `torch._disable_dynamo` notes; where a version of PyTorch notes it elsewhere this has no effect.
+    """
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if method is not None:
+            method.__dict__.setdefault("__dynamo_disable", method)
 
 
 def cores() -> int:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torchvision import datasets
 
+from vae_train.data.base import drawn_bits
 from vae_train.data.mnist import MNIST
 
 SIZES = {
@@ -58,3 +59,12 @@ def test_labels_belong_to_their_images(mnist_root):
     ours = torch.cat([data.split(name).labels for name in ("train", "valid", "test")])
     assert torch.equal(ours.flatten(), labels)
     assert data.split("test").pixels.max() == 1
+
+
+@pytest.mark.parametrize("levels", [2, 3, 17, 256])
+def test_bits_are_those_of_numpy_for_every_grey_value(levels):
+    pixels = np.random.RandomState(0).randint(0, levels, (200, 1, 28, 28)).astype(np.uint8)
+    theirs, ours = np.random.RandomState(7), np.random.RandomState(7)
+    expected = theirs.binomial(1, pixels.astype(np.float32) / np.float32(levels - 1))
+    assert np.array_equal(drawn_bits(pixels, levels, ours), expected)
+    assert ours.random_sample() == theirs.random_sample()

@@ -33,8 +33,7 @@ class Settings:
 
 def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """A run, a split or a device that is not there."""
-    from vae_train.assembly import checkpoint_mistakes, data_mistakes, device_mistakes, open_run
-    from vae_train.config import allowed, build
+    from vae_train.assembly import checkpoint_mistakes, data_mistakes, device_mistakes, loaded, open_run
     from vae_train.hardware import prepare
 
     prepare()
@@ -42,7 +41,7 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     if run is None:
         return found
     found = device_mistakes(cfg.device) + checkpoint_mistakes(run) + data_mistakes(run.config)
-    if not found and build(run.config.data, allowed(cfg)).load().split(cfg.split) is None:
+    if not found and loaded(run.config).split(cfg.split) is None:
         found.append(Mistake(f"split={cfg.split}", "this run's data has no such split"))
     return found
 
@@ -55,13 +54,12 @@ def run(cfg: DictConfig) -> float:
 
 def evaluate(run: Run, cfg: DictConfig) -> dict[str, Any]:
     """The figures of one run, see `vae_train.evaluation.evidence`."""
-    from vae_train.assembly import open_model, resolve_device
-    from vae_train.config import allowed, build
+    from vae_train.assembly import loaded, open_model, resolve_device
     from vae_train.evaluation.evidence import evidence
 
     device = resolve_device(cfg.device)
     model = open_model(run, cfg.checkpoint, device, cfg.allow)
-    images = build(run.config.data, allowed(cfg)).load(device).split(cfg.split)
+    images = loaded(run.config, device).split(cfg.split)
     assert images is not None
     figures = evidence(
         model, images, seed=cfg.seed, num_samples=cfg.num_samples, batch_size=cfg.batch_size, device=device

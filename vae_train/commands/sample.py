@@ -105,11 +105,11 @@ def _pictures(model: LatentVariableModel, cfg: DictConfig, device: torch.device)
 
 
 def _write_singles(pictures: Tensor, folder: Path) -> None:
-    from torchvision.utils import save_image
+    from vae_train.training.pictures import write
 
     folder.mkdir(exist_ok=True)
     for number, picture in enumerate(pictures):
-        save_image(picture, folder / f"{number:05d}.png")
+        write(str(folder / f"{number:05d}.png"), picture)
     log.info("single pictures: %s", folder)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vae_train.data.base import ArrayImages, Arrays, Binarize, Dataset, open_torchvision, stored_split
+from vae_train.data.base import ArrayImages, Binarize, Dataset, open_idx, stored_split
 
 SPLIT_SEED = 123
 
@@ -24,9 +24,5 @@ class FashionMNIST(Dataset):
 
     def read(self) -> dict[str, ArrayImages | None]:
         """See `Dataset.read`."""
-        train, test = self._open(train=True), self._open(train=False)
+        train, test = (open_idx("FashionMNIST", self.root, train) for train in (True, False))
         return stored_split(train, test, self.num_train, SPLIT_SEED, 256, self.binarize)
-
-    def _open(self, train: bool) -> Arrays:
-        part = open_torchvision("FashionMNIST", self.root, "FashionMNIST/raw", train)
-        return Arrays(part.data.numpy()[:, None], part.targets.numpy())

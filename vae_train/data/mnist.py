@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from vae_train.data.base import ArrayImages, Arrays, Binarize, Dataset, images, open_torchvision, training_images
+from vae_train.data.base import ArrayImages, Arrays, Binarize, Dataset, images, open_idx, training_images
 
 BITS_SEED = 777
 
@@ -35,7 +35,7 @@ class MNIST(Dataset):
 
     def read(self) -> dict[str, ArrayImages | None]:
         """See `Dataset.read`."""
-        train, test = self._open(train=True), self._open(train=False)
+        train, test = (open_idx("MNIST", self.root, train) for train in (True, False))
         if self.protocol == "everything":
             both = Arrays(np.concatenate([train.pixels, test.pixels]), np.concatenate([train.labels, test.labels]))
             return {"train": training_images(both, 256, self.binarize), "valid": None, "test": None}
@@ -46,7 +46,3 @@ class MNIST(Dataset):
             "valid": images(valid, 256, self.binarize, rng),
             "test": images(test, 256, self.binarize, rng),
         }
-
-    def _open(self, train: bool) -> Arrays:
-        part = open_torchvision("MNIST", self.root, "MNIST/raw", train)
-        return Arrays(part.data.numpy()[:, None], part.targets.numpy())

@@ -8,14 +8,18 @@ from __future__ import annotations
 import csv
 import json
 import math
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from vae_train.errors import RunError
 from vae_train.ranges import PositiveInt
 from vae_train.training.pictures import write
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 Row = dict[str, Any]
 
@@ -94,9 +98,15 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, step: int, flush_secs: PositiveInt) -> None:
+        self.folder, self.step, self.flush_secs = folder, step, flush_secs
+
+    @cached_property
+    def _writer(self) -> SummaryWriter:
+        """Opened with the first row, which comes when training is under way."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None, flush_secs=flush_secs)
+        purged = self.step + 1 if self.step else None
+        return SummaryWriter(str(self.folder), purge_step=purged, flush_secs=self.flush_secs)
 
     def scalars(self, row: Row) -> None:
         """See `Logger.scalars`: one curve per split and figure, over steps."""

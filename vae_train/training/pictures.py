@@ -5,21 +5,32 @@ from __future__ import annotations
 from typing import TypeGuard
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vae_train.data.base import Batch
 from vae_train.draws import BlockDraw, Draw
 from vae_train.model.base import LatentVariableModel, SingleLatent
 
+GAP, GREY = 2, 0.5
+"""Pixels between the images of a grid, and their colour."""
+
 
 def grid(images: Tensor, columns: int) -> Tensor:
-    """Images `(N, C, H, W)` in [0, 1] side by side, with shape `(3, height, width)`; small ones are enlarged."""
-    from torchvision.utils import make_grid
+    """Images `(N, C, H, W)` in [0, 1] side by side, with shape `(3 or 1, height, width)`; small ones are enlarged.
 
+    (torchvision has such a function, and takes longer to import than a short training.)
+    """
     factor = max(1, 56 // max(images.shape[-2:]))
     images = images.detach().float().cpu().clamp(0, 1)
     images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    return make_grid(images, nrow=columns, padding=2, pad_value=0.5)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    framed = F.pad(images, (0, GAP, 0, GAP), value=GREY)
+    framed = F.pad(framed, (0, 0, 0, 0, 0, 0, 0, rows * columns - len(images)), value=GREY)
+    _, channels, height, width = framed.shape
+    picture = framed.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
+    return F.pad(picture.reshape(channels, rows * height, columns * width), (GAP, 0, GAP, 0), value=GREY)
 
 
 @torch.no_grad()
@@ -68,6 +79,7 @@ def is_planar(model: LatentVariableModel) -> TypeGuard[SingleLatent]:
 
 def write(path: str, picture: Tensor) -> None:
     """Writes a grid `(C, height, width)` in [0, 1] as a PNG."""
-    from torchvision.utils import save_image
+    from PIL import Image
 
-    save_image(picture, path)
+    levels = (picture * 255).round().to(torch.uint8).permute(1, 2, 0)  # (height, width, C)
+    Image.fromarray(levels.squeeze(-1).numpy()).save(path)

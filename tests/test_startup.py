@@ -1,0 +1,60 @@
+"""What a command has not imported when its first step is done. (How long it takes is for scripts/bench.)"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+LATE = ("torch._dynamo", "torch._inductor", "torchvision", "sklearn", "scipy", "sympy", "matplotlib", "tensorboard")
+"""Not needed for steps: each takes between a tenth of a second and a second and a half."""
+
+FIRST_STEP = f"""
+import sys
+from vae_train.cli import main
+from vae_train.training.learner import Learner
+
+advance = Learner.advance
+
+def first(*words):
+    rows = advance(*words)
+    print("imported:", *[name for name in {LATE!r} if name in sys.modules])
+    sys.stdout.flush()
+    import os
+    os._exit(0)
+
+Learner.advance = first
+sys.argv = ["vae", "train", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("words", [("optimizer=adam",), ("optimizer=sgd", "model=conv"), ("learner.ema=0.9",)], ids=str)
+def test_the_first_step_waits_for_no_library_that_it_does_not_need(words, tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_STEP, *words], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "imported:"
+
+
+def test_a_whole_run_never_imports_the_compiler(tmp_path):
+    code = (
+        FIRST_STEP.split("advance =")[0]
+        + """
+sys.argv = ["vae", "train", "epochs=2", "logger=none", "trainer.sample_every=1", "learner.clip_norm=1"]
+try:
+    main()
+finally:
+    print("imported:", *[n for n in ("torch._dynamo", "torchvision", "sklearn", "sympy") if n in sys.modules])
+"""
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert "imported:" in done.stdout.splitlines(), done.stderr
+    assert list(tmp_path.glob("outputs/*/*/samples/final.png"))
