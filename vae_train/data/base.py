@@ -81,7 +81,7 @@ class ArrayImages:
     def fetch(self, index: Tensor, draw: Draw | None = None) -> Batch:
         """See `Images.fetch`. Without a `draw` a stochastic split gives its grey values."""
         index = index.to(self.pixels.device)
-        x = self.pixels.index_select(0, index).float().mul_(1 / (self.levels - 1))
+        x = self.pixels.index_select(0, index).mul(1 / (self.levels - 1))  # float32 by type promotion, in one pass
         if self.stochastic and draw is not None:
             x = (draw.uniform((1, *x.shape))[0] < x).float()
         return Batch(x, None if self.labels is None else self.labels.index_select(0, index))

@@ -146,7 +146,8 @@ class Learner:
             forward: what is run instead of `forward`.
         """
         forward = forward or self.forward
-        self.optimizer.zero_grad(set_to_none=True)
+        for p in self.parameters:
+            p.grad = None
         scalars: Scalars = {}
         for part, rows in self._parts(batch):
             share = (rows.stop - rows.start) / rows.total
