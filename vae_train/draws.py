@@ -16,8 +16,12 @@ from torch import Tensor
 
 def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator whose seed is a hash of `key`, so that neighbouring keys give unrelated numbers."""
+    return torch.Generator(device).manual_seed(_hashed(key))
+
+
+def _hashed(key: tuple[int | str, ...]) -> int:
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
+    return int.from_bytes(digest, "little") >> 1
 
 
 Request = tuple[Callable[..., Tensor], Tensor]
@@ -121,6 +125,7 @@ class Noise:
 
     def __init__(self, seed: int, stream: str, device: torch.device | str) -> None:
         self._seed, self._stream, self._device = seed, stream, torch.device(device)
+        self._generator = torch.Generator(self._device)
         self._position: int | None = None
         self._requests: list[Request] = []
         self._noted = False
@@ -137,9 +142,9 @@ class Noise:
         self._noted = self._noted or self._position is not None
         self._position = position
         if self._requests:
-            source = generator(self._seed, self._stream, position, device=self._device)
+            self._generator.manual_seed(_hashed((self._seed, self._stream, position)))
             for make, tensor in self._requests:
-                make(tensor.shape, generator=source, out=tensor)
+                make(tensor.shape, generator=self._generator, out=tensor)
 
     def draw(self) -> Draw:
         """Hands the numbers out, in the order of the first pass."""

@@ -7,6 +7,7 @@ a tensor it has float32's 24 bits, and a compiled network adds in another order.
 from __future__ import annotations
 
 import logging
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
@@ -194,7 +195,9 @@ class Graph(Execution):
             self._first, self._warmed, self._launches = Launch(self.learner, stream, 1), 0, {}
         if self._warmed < WARM_STEPS:
             self._warmed += 1
-            with self._recorder.warm():
+            with self._recorder.warm(), warnings.catch_warnings():
+                # PyTorch warns of a capturable optimiser that is not captured: these steps are what it asks for.
+                warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
                 return self._first.warm(step)
         many = steps_per_launch(self.learner, stream)
         count = many if limit >= many else 1

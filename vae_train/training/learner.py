@@ -184,6 +184,7 @@ class Learner:
         log.warning("execution=%s is not possible here, going on with eager: %s", self.execution, reason)
         log.debug("%s", reason, exc_info=error)
         self._execution = executed("eager", self)
+        self._make_capturable()
         return self._execution
 
     @torch.no_grad()
