@@ -12,14 +12,19 @@ from torch import Tensor, nn
 
 from vae_train.assembly import build_learner, build_model, resolve_device
 from vae_train.config import allowed, build
-from vae_train.data.base import Batch
+from vae_train.data.base import ArrayImages, Batch, Stream
+from vae_train.draws import Draw
 from vae_train.model.base import LatentVariableModel
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
 
 log = logging.getLogger("vae_train")
 
-WARM, TIMED = 3, 10
+WARM, TIMED = 5, 10
+"""Goes of steps before and during the timing; where steps are captured, that happens in the fourth."""
+
+PASS = 10
+"""Batches of random images."""
 
 
 def show(cfg: DictConfig) -> None:
@@ -29,10 +34,10 @@ def show(cfg: DictConfig) -> None:
     trainer: Trainer = build(cfg.trainer, allow)
     steps = trainer.steps_per_epoch(data.num_train)
     learner = build_learner(cfg, build_model(cfg, data, device), trainer, data.num_train)
-    levels = torch.randint(data.levels, (trainer.batch_size, *data.shape), device=device)
-    batch = Batch(levels.float() / (data.levels - 1))
-    layers = _layers(learner, batch)
-    seconds = _seconds_per_step(learner, batch)
+    pixels = torch.randint(data.levels, (PASS * trainer.batch_size, *data.shape), dtype=torch.uint8, device=device)
+    stream = Stream(ArrayImages(pixels, data.levels), trainer.batch_size, seed=cfg.seed, device=device)
+    layers = _layers(learner, stream.batch(0))
+    seconds = _seconds_per_step(learner, stream)
     for name, module, shape, count in layers:
         log.info("%-26s %-22s %-18s %12s", name, module, "x".join(map(str, shape)), f"{count:,}" if count else "")
     count = sum(p.numel() for p in learner.parameters)
@@ -45,8 +50,8 @@ def show(cfg: DictConfig) -> None:
     log.info("memory          about %s: parameters and gradients %s, optimiser %s, activations %s, training images %s",
              _size(total), _size(8 * count), _size(state), _size(activations), _size(pixels))  # fmt: skip
     log.info("steps           %s: %d epochs of %s", f"{round(whole):,}", trainer.epochs, f"{steps:,.1f}")
-    log.info("time            about %s on %s, measured on %d steps of random images, without validation",
-             _duration(seconds * whole), device, TIMED)  # fmt: skip
+    log.info("time            about %s on %s (%s), measured on random images, without validation",
+             _duration(seconds * whole), device, learner.execution)  # fmt: skip
 
 
 def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, ...], int]]:
@@ -62,25 +67,25 @@ def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, .
                     seen.append((name, type(module).__name__, tuple(output.shape[1:]), count))
 
             handles.append(module.register_forward_hook(hook))
-    learner.update(batch, 0)
+    with torch.no_grad():
+        learner.model(batch, Draw(learner.seed, "plan", device=learner.device))
     for handle in handles:
         handle.remove()
     return seen
 
 
-def _seconds_per_step(learner: Learner, batch: Batch) -> float:
-    def synchronize() -> None:
+def _seconds_per_step(learner: Learner, stream: Stream) -> float:
+    def go(step: int, times: int) -> int:
+        for _ in range(times):
+            step += len(learner.advance(stream, step, PASS))
         if learner.device.type == "cuda":
             torch.cuda.synchronize()
+        return step
 
-    for step in range(WARM):
-        learner.update(batch, step)
-    synchronize()
+    first = go(0, WARM)
     start = time.perf_counter()
-    for step in range(TIMED):
-        learner.update(batch, step)
-    synchronize()
-    return (time.perf_counter() - start) / TIMED
+    last = go(first, TIMED)
+    return (time.perf_counter() - start) / (last - first)
 
 
 def _tensors(node: Any) -> list[Tensor]:
