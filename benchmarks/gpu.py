@@ -29,6 +29,8 @@ from typing import Any
 HERE = Path(__file__).parent
 TOTAL_SECONDS = 465
 NEEDED = ("torch", "torchvision", "hydra", "omegaconf", "tqdm", "sklearn", "matplotlib")
+PROFILE = "profile"
+"""Folder of what `benchmarks.gaps` writes."""
 NO_TESTS = 5
 """pytest's exit code where it found none."""
 MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -118,16 +120,32 @@ def resume(setting: Setting) -> str:
 
 
 def timings(setting: Setting) -> str:
-    """Seconds per epoch of our loop and of the plain one."""
+    """Steps per second of ours, of the plain loop and of the floor; see benchmarks/compare.py."""
     path = setting.folder / "timings.json"
     code, output = _call(
         [sys.executable, "-m", "benchmarks.gpu", "--device", setting.device, "--only-timings", str(path)], setting, 150
     )
     if code:
         raise Failed(_last_line(output))
-    report = json.loads(path.read_text())
-    losses = "losses {ours:.2f} and {plain:.2f} after {steps} steps".format(**report["agreement"])
-    return f"{report['data']}, {report['images']:,} images; {losses}"
+    found = json.loads(path.read_text())
+    losses = ", ".join(f"{name} {loss:.2f}" for name, loss in found["agreement"]["losses"].items())
+    return f"{found['data']}; losses after {found['agreement']['steps']} steps: {losses}"
+
+
+def gaps(setting: Setting) -> str:
+    """How much of a captured step the GPU idles; see benchmarks/gaps.py."""
+    if setting.device != "cuda":
+        raise Skipped("kernels are only timed on CUDA")
+    folder = setting.folder / PROFILE
+    code, output = _call([sys.executable, "-m", "benchmarks.gaps", str(folder)], setting, 120)
+    if code:
+        raise Failed(_last_line(output))
+    found = {row["execution"]: row for row in json.loads((folder / "gaps.json").read_text())}
+    return "; ".join(
+        f"{name}: {row['wall_us_per_step']:.0f} us per step, of which gaps {row['gap_share']:.0%}, "
+        f"{row['seconds_per_epoch']:.3f} s per epoch"
+        for name, row in found.items()
+    )
 
 
 STAGES: dict[str, Callable[[Setting], str]] = {
@@ -135,28 +153,26 @@ STAGES: dict[str, Callable[[Setting], str]] = {
     "training": training,
     "resume": resume,
     "timings": timings,
+    "launch gaps": gaps,
 }
 
 
-def measure_here(device_name: str, path: Path) -> None:
+def measure_here(device: str, path: Path) -> None:
     """What the stage `timings` runs in a process of its own; writes the figures to `path`."""
-    import torch
+    from benchmarks.bench import MNIST_SIZE, WORKS
+    from benchmarks.compare import Pace, measure
+    from benchmarks.team import Member
+    from benchmarks.work import Setting as Shared
+    from vae_train.hardware import cores
 
-    from benchmarks import epoch
-
-    device = torch.device(device_name)
-    images, repeats = (epoch.MNIST_SIZE, 3) if device.type == "cuda" else (1024, 1)
-    source = epoch.load_images(images)
-    agreed = epoch.agreement(source, device, workers=1)
-    loops = [
-        epoch.Ours(source, device),
-        epoch.Ours(source, device, 1024),
-        epoch.Whole(source, device),
-        epoch.Plain(source, device, workers=1),
-    ]
-    figures = epoch.summaries(loops, epoch.measure(loops, repeats, device))
-    report = {"data": source.about, "images": images, "repeats": repeats, "agreement": agreed, "loops": figures}
-    path.write_text(json.dumps(report | {"host": epoch.host()}))
+    cuda = device == "cuda"
+    shared = Shared(WORKS["mlp-128"], MNIST_SIZE if cuda else 1024, device, cores() if cuda else 1)
+    pace = Pace(300, 100, 0.03, 0.7, 5) if cuda else Pace(40, 20, 0.1, 0.1, 1)
+    executions = ("eager", "graph", "compile") if cuda else ("eager",)
+    found = [Member(f"plain, workers={n}", "plain", shared, {"workers": n}) for n in ((1, 4) if cuda else (1,))]
+    found += [Member("ours", "ours", shared)]
+    found += [Member(f"ours, {name}", "ours", shared, {"execution": name}) for name in executions]
+    path.write_text(json.dumps(measure([*found, Member("floor", "floor", shared)], pace, print)))
 
 
 def run_stages(setting: Setting) -> list[Outcome]:
@@ -233,29 +249,40 @@ def main() -> int:
         outcomes = run_stages(setting)
         timed = folder / "timings.json"
         measured = json.loads(timed.read_text()) if timed.is_file() else None
+        kernels = _kernels(folder / PROFILE)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    _report(options.device, outcomes, measured)
+    _report(options.device, outcomes, measured, kernels)
     return int(any(outcome.result == "failed" for outcome in outcomes))
 
 
-def _report(device: str, outcomes: list[Outcome], measured: dict[str, Any] | None) -> None:
+def _kernels(folder: Path) -> tuple[Any, str] | None:
+    """The figures and the table of `benchmarks.gaps`, where it ran."""
+    table = folder / "profile.txt"
+    return (json.loads((folder / "gaps.json").read_text()), table.read_text()) if table.is_file() else None
+
+
+def _report(
+    device: str, outcomes: list[Outcome], measured: dict[str, Any] | None, kernels: tuple[Any, str] | None
+) -> None:
     facts = _facts()
     path = report_path(device, facts["gpu"])
     if path is not None:
         command = f"scripts/gpu_check --device {device}"
         stages = [asdict(outcome) for outcome in outcomes]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps({"command": command, "host": facts, "stages": stages, "timings": measured}, indent=2) + "\n"
-        )
+        found = {"command": command, "host": facts, "stages": stages, "timings": measured}
+        if kernels is not None:
+            found["launch_gaps"], table = kernels
+            path.with_name(f"{path.stem}-profile.txt").write_text(table)
+        path.write_text(json.dumps(found, indent=2) + "\n")
     print(f"\n{facts['gpu'] or 'no CUDA device'}, torch {facts['torch']}, python {facts['python']}")
     for outcome in outcomes:
-        print(f"{outcome.stage:<10} {outcome.result:<8} {outcome.seconds:>6.1f} s   {outcome.detail}")
+        print(f"{outcome.stage:<11} {outcome.result:<8} {outcome.seconds:>6.1f} s   {outcome.detail}")
     if measured is not None:
-        from benchmarks.epoch import table
+        from benchmarks.report import comparison
 
-        print(f"\n{table(measured['loops'])}")
+        print(f"\n{comparison(measured)}")
     if path is not None:
         print(f"\n{path}")
 
@@ -288,10 +315,8 @@ def _need_device(device: str) -> None:
 
 def _train(setting: Setting, seconds: float, *words: str, fresh: bool = True) -> None:
     """Runs `vae train`; a fresh run gets the data, the device and a logger that works here."""
-    from benchmarks.epoch import has_tensorboard
-
     if fresh:
-        logger = "tensorboard" if has_tensorboard() else "none"
+        logger = "tensorboard" if find_spec("tensorboard") else "none"
         words = (f"data={setting.data}", f"device={setting.device}", f"logger={logger}", *words)
     code, output = _call([sys.executable, "-m", "vae_train", "train", *words], setting, seconds)
     if code:

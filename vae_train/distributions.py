@@ -102,8 +102,7 @@ class Normal(Distribution):
     def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
         """Reparameterised draws mean + temperature · scale · ε, see `Distribution.sample`."""
         noise = draw.normal((num, *self.batch_shape, *self.event_shape), self.loc.dtype)
-        scale = torch.exp(self.log_scale)
-        return self.loc + (scale if temperature == 1.0 else temperature * scale) * noise
+        return torch.addcmul(self.loc, torch.exp(self.log_scale), noise, value=temperature)
 
 
 class DequantizedNormal(Distribution):

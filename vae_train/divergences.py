@@ -32,5 +32,5 @@ def kl(q: Distribution, p: Distribution) -> Tensor | None:
 def _normal_normal(q: Normal, p: Normal) -> Tensor:
     log_ratio = q.log_scale - p.log_scale
     distance = (q.loc - p.loc) * torch.exp(-p.log_scale)
-    terms = 0.5 * (torch.exp(2 * log_ratio) + distance * distance - 1) - log_ratio
+    terms = 0.5 * torch.addcmul(torch.expm1(2 * log_ratio), distance, distance) - log_ratio
     return terms.flatten(-len(q.event_shape)).sum(-1) if q.event_shape else terms

@@ -51,11 +51,14 @@ class Trace:
     """The likelihood p(x | z), batch (K, B)."""
     observed: Tensor | None = None
     """(B, 1 or C, H, W) bool, the pixels that count."""
+    # Each is computed once: the objective and the log both ask for them.
     _log_likelihood: Tensor | None = field(default=None, init=False, repr=False)
+    _distortion: Tensor | None = field(default=None, init=False, repr=False)
+    _rate: Tensor | None = field(default=None, init=False, repr=False)
 
     def log_likelihood(self) -> Tensor:
         """log p(x | z) of the observed pixels with shape `(K, B)`."""
-        if self._log_likelihood is None:  # computed once: the objective and the log both ask for it
+        if self._log_likelihood is None:
             self._log_likelihood = self.px.log_prob(self.x, self.observed)
         return self._log_likelihood
 
@@ -68,11 +71,16 @@ class Trace:
 
     def distortion(self) -> Tensor:
         """-E_q[log p(x | z)] with shape `(B,)`, estimated from the K draws."""
-        return -self.log_likelihood().mean(0)
+        if self._distortion is None:
+            self._distortion = -self.log_likelihood().mean(0)
+        return self._distortion
 
     def rate(self) -> Tensor:
         """KL(q || p) summed over the stochastic layers, with shape `(B,)`."""
-        return torch.stack([latent.rate() for latent in self.latents]).sum(0)
+        if self._rate is None:
+            rates = [latent.rate() for latent in self.latents]
+            self._rate = rates[0] if len(rates) == 1 else torch.stack(rates).sum(0)
+        return self._rate
 
     def elbo(self) -> Tensor:
         """The evidence lower bound with shape `(B,)`: -(distortion + rate), at beta = 1."""

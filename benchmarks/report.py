@@ -1,0 +1,177 @@
+"""The figures as a file and as tables; benchmarks/README.md shows the tables of every machine that was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README = HERE / "README.md"
+BEGIN, END = "<!-- measured: begin (scripts/bench writes this) -->", "<!-- measured: end -->"
+
+Figures = dict[str, Any]
+
+
+def machine(facts: Figures, device: str, threads: int) -> Figures:
+    """The kind of machine and its software; nothing that names this one.
+
+    Args:
+        facts: what `Worker.machine` says.
+        device: what is measured, "cpu" or "cuda".
+        threads: PyTorch's threads.
+    """
+    cores = facts["cores"]
+    kind = f"cpu-{cores}-cores" if device == "cpu" else re.sub("[^a-z0-9]+", "-", facts["gpu"].lower()).strip("-")
+    return {
+        "kind": kind,
+        "device": device,
+        "cpu": cpu_model(),
+        "gpu": facts["gpu"] if device == "cuda" else None,
+        "cores": cores,
+        "threads": threads,
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        **{name: facts[name] for name in ("python", "torch", "cuda")},
+    }
+
+
+def cpu_model() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def path(report: Figures) -> Path:
+    """Where a report belongs: one file per kind of machine."""
+    return HERE / f"{report['machine']['kind']}.json"
+
+
+def write(report: Figures, place: Path) -> None:
+    """Writes a report; lists of figures take a line each."""
+    text = json.dumps(report, indent=2)
+    text = re.sub(r"\[\s+([-+.\d\se,]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text + "\n")
+
+
+def tables(report: Figures) -> str:
+    """Everything that a report has, as Markdown."""
+    about = report["machine"]
+    name = about["gpu"] or f"{about['cpu']}, {about['cores']} cores"
+    blocks = [
+        f"### {name}",
+        f"`{report['command']}`, {about['threads']} threads, torch {about['torch']}, {report['date']}. "
+        "Every figure is median (min – max).",
+    ]
+    parts = report["parts"]
+    blocks += [comparison(part) for part in parts.values() if "gflop_per_step" in part]
+    makers = {"epochs": _epochs, "overhead": _overhead, "startup": _startup, "scaling": _scaling}
+    blocks += [make(parts[name]) for name, make in makers.items() if name in parts]
+    return "\n\n".join(blocks)
+
+
+def rewrite_readme(readme: Path = README) -> None:
+    """Puts the tables of all reports in the README's folder between its two marks."""
+    reports = [json.loads(file.read_text()) for file in sorted(readme.parent.glob("*.json"))]
+    text = "\n\n".join(tables(report) for report in reports if "parts" in report)
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def comparison(part: Figures) -> str:
+    """The table of a work, see `benchmarks.compare.measure`."""
+    rows = []
+    for name, row in part["contenders"].items():
+        memory = row["peak_mib"]
+        rows.append([
+            name,
+            _spread(row["steps_per_second"], 1),
+            f"{row['images_per_second']['median']:,.0f}",
+            _ratio(row["ours_times_as_fast"], name),
+            "–" if memory is None else " + ".join(f"{v:,}" for v in memory.values()),
+        ])  # fmt: skip
+    work = f", {part['gflop_per_step']:.2f} GFLOP per step" if part["gflop_per_step"] else ""
+    losses = ", ".join(f"{name} {loss:.2f}" for name, loss in part["agreement"]["losses"].items())
+    last = part["agreement"]["steps"]
+    agreed = f"Mean loss of steps {last - part['agreement']['window']} to {last}"
+    head = ["", "steps/s", "images/s", "ours is … times as fast", "peak memory, MiB"]
+    return "\n\n".join([
+        f"**{part['title']}** ({part['data']}; {part['parameters']:,} parameters{work})",
+        _table(head, rows),
+        f"{agreed}: {losses}." + _left_out(part),
+    ])  # fmt: skip
+
+
+def _epochs(part: Figures) -> str:
+    rows = [
+        [name, _spread(row["seconds_per_epoch"], 2), _ratio(row["ours_times_as_fast"], name),
+         " + ".join(f"{v:,}" for v in row["peak_mib"].values())]
+        for name, row in part["contenders"].items()
+    ]  # fmt: skip
+    title = f"**A whole epoch with validation and what is written** ({part['title']}, {part['images']:,} images)"
+    head = ["", "seconds", "ours is … times as fast", "peak memory, MiB"]
+    return f"{title}\n\n{_table(head, rows)}{_left_out(part)}"
+
+
+def _overhead(part: Figures) -> str:
+    rows = [
+        [f"{name}: share of a step outside PyTorch's kernels",
+         f"between {_percent(v['least'])} and {_percent(v['most'])}"]
+        for name, v in part["outside"].items()
+    ]  # fmt: skip
+    rows.append(["ours: share of ten epochs that is neither step nor validation", _percent(part["besides"])])
+    title = f"**Overhead** ({part['title']}, {part['images']:,} images)"
+    return f"{title}\n\n{_table(['', 'share'], rows)}"
+
+
+def _startup(part: Figures) -> str:
+    rows = [[f"`{name}`" if name.startswith(("vae --", "python")) else name, _spread(v, 2)]
+            for name, v in part["seconds"].items()]  # fmt: skip
+    memory = f"A process that has only imported torch has {part['torch_resident_mib']:,} MiB."
+    return f"**Start-up**\n\n{_table(['', 'seconds'], rows)}\n\n{memory}"
+
+
+def _scaling(part: Figures) -> str:
+    blocks = []
+    for name, series in part.items():
+        rows = [
+            [str(row["value"]), f"{row['gflop_per_step']:,.2f}", _spread(row["milliseconds"]["ours"], 2),
+             _spread(row["milliseconds"]["floor"], 2), _spread(row["of_the_floor"], 2)]
+            for row in series["rows"]
+        ]  # fmt: skip
+        head = [name, "GFLOP per step", "ours, ms per step", "floor, ms per step", "ours / floor"]
+        blocks.append(f"**Cost by {name}** ({series['about']})\n\n{_table(head, rows)}")
+    return "\n\n".join(blocks)
+
+
+def _left_out(part: Figures) -> str:
+    return "".join(f"\n\nLeft out: {name} ({why})." for name, why in part["left_out"].items())
+
+
+def _spread(figure: Figures, digits: int) -> str:
+    """The median and its spread; small figures keep three significant digits."""
+    digits = max(digits, 2 if figure["median"] < 10 else digits) if figure["median"] >= 0.1 else 3
+    return f"{figure['median']:,.{digits}f} ({figure['min']:,.{digits}f} – {figure['max']:,.{digits}f})"
+
+
+def _ratio(figure: Figures | None, name: str) -> str:
+    if name == "ours" or figure is None:
+        return "1" if figure else "–"
+    return _spread(figure, 2)
+
+
+def _percent(figure: Figures) -> str:
+    return f"{figure['median']:.1%} ({figure['min']:.1%} – {figure['max']:.1%})"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

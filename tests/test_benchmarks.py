@@ -1,0 +1,207 @@
+"""The benchmarks do what they say: the same work everywhere, the shapes of the floor, tables that can be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import report
+from benchmarks.compare import Pace, Unequal, agreement, members
+from benchmarks.contender import Contender
+from benchmarks.floor import Floor, record
+from benchmarks.gaps import covered
+from benchmarks.ours import Ours, composed, constant
+from benchmarks.plain import Plain, Tutorial
+from benchmarks.results import Spread, times_as_fast
+from benchmarks.team import Member
+from benchmarks.work import Setting, Work
+from tests.support import compose
+from vae_train.draws import Given
+
+MLP = Work("mlp", (1, 28, 28), 128)
+SMALL = [Work("mlp", (1, 10, 9), 32, width=16), Work("conv", (1, 12, 9), 16), Work("conv", (3, 9, 12), 16)]
+
+
+def ours(setting: Setting, **knobs: str) -> Ours:
+    """Without what `prepare` does to the process, which the other tests share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.ours.prepare", lambda threads, precision: None)
+        return Ours(setting, execution="eager", **knobs)
+
+
+@pytest.fixture
+def floor(monkeypatch: pytest.MonkeyPatch) -> Floor:
+    monkeypatch.setattr("benchmarks.ours.prepare", lambda threads, precision: None)
+    return Floor(Setting(MLP, 128))
+
+
+def test_the_floor_has_the_shapes_and_the_work_of_the_mlp(floor: Floor) -> None:
+    shapes = [(layer.input[0], layer.weight[0], layer.output[0], layer.first) for layer in floor.layers]
+    assert shapes == [
+        ((128, 784), (400, 784), (128, 400), True),
+        ((128, 400), (40, 400), (128, 40), False),
+        ((128, 20), (400, 20), (128, 400), False),
+        ((128, 400), (784, 400), (128, 784), False),
+    ]
+    forward = 2 * 128 * (784 * 400 + 400 * 40 + 20 * 400 + 400 * 784)
+    inputs = forward - 2 * 128 * 784 * 400
+    assert sum(layer.flop for layer in floor.layers) == 2 * forward + inputs == 419_840_000
+    assert floor.parameters == 652_824
+    floor.steps(1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("work", SMALL[1:], ids=lambda work: work.title)
+def test_the_floor_of_convolutions_runs(work: Work, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.ours.prepare", lambda threads, precision: None)
+    found = Floor(Setting(work, 32), precision)
+    kinds = [None if layer.convolution is None else layer.convolution["transposed"] for layer in found.layers]
+    scales = 2
+    assert kinds == [False] * scales + [None] * 4 + [True] * scales + [False]
+    found.steps(1)
+
+
+def test_flop_of_convolutions() -> None:
+    down = torch.nn.Conv2d(3, 5, 3, stride=2, padding=1)
+    up = torch.nn.ConvTranspose2d(5, 3, 3, stride=2, padding=1, output_padding=1)
+    model = torch.nn.Sequential(down, up)
+    first, second = record(model, lambda: model(torch.zeros(7, 3, 8, 8)))
+    kernel = 3 * 5 * 9
+    assert first.flop == 2 * 2 * 7 * 4 * 4 * kernel
+    assert second.flop == 3 * 2 * 7 * 4 * 4 * kernel
+
+
+@pytest.fixture
+def pythae() -> Iterator[Callable[[Setting], Contender]]:
+    pytest.importorskip("pythae")
+    from benchmarks.library import Pythae
+
+    made: list[Pythae] = []
+
+    def make(setting: Setting) -> Contender:
+        made.append(Pythae(setting))
+        return made[-1]
+
+    yield make
+    for contender in made:
+        contender.close()
+
+
+def agrees(work: Work, make: Callable[[Setting], Contender]) -> None:
+    setting, steps = Setting(work, 128), 6
+    other, mine = make(setting), ours(setting)
+    assert other.parameters == mine.parameters
+    assert other.steps(steps) == pytest.approx(mine.steps(steps), rel=0.05)
+    assert other.steps(2) == pytest.approx(mine.steps(2), rel=0.05)
+
+
+@pytest.mark.parametrize("work", SMALL, ids=lambda work: work.title)
+def test_the_plain_loop_does_what_ours_does(work: Work) -> None:
+    agrees(work, lambda setting: Plain(setting, workers=0))
+
+
+@pytest.mark.parametrize("work", SMALL, ids=lambda work: work.title)
+def test_pythae_does_what_ours_does(work: Work, pythae: Callable[[Setting], Contender]) -> None:
+    agrees(work, pythae)
+
+
+@pytest.mark.parametrize("work", SMALL, ids=lambda work: work.title)
+def test_the_loss_is_the_same_with_the_same_weights_and_noise(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, theirs = ours(Setting(work, 128)), Tutorial(work)
+    *trunk, weight, bias = mine.learner.model.encoder.parameters()
+    (mean, log_variance), (mean_bias, log_variance_bias) = weight.chunk(2), bias.chunk(2)
+    heads = [mean, mean_bias, log_variance, log_variance_bias]
+    theirs_in_order = [theirs.trunk, theirs.mean, theirs.log_variance, theirs.decoder]
+    with torch.no_grad():
+        for old, new in zip(
+            [p for module in theirs_in_order for p in module.parameters()],
+            [*trunk, *heads, *mine.learner.model.decoder.parameters()],
+            strict=True,
+        ):
+            old.copy_(new)
+    noise = torch.randn(work.batch_size, work.latent_dim)
+    monkeypatch.setattr(torch, "randn_like", lambda x: noise)
+    batch = mine.stream.batch(0)
+    loss, _ = mine.learner.forward(batch, 0, Given([noise[None]]))
+    expected = theirs.loss(batch.x, *theirs(batch.x)) / work.batch_size
+    # Dequantised colours lie at (k + 1/2) / 256, others at k / 255.
+    tolerance = 1e-5 if work.binary else 5e-3
+    assert loss.item() - constant(work) == pytest.approx(expected.item(), rel=tolerance)
+
+
+def test_the_settings_of_the_works_are_those_of_the_experiment() -> None:
+    mine, published = composed(MLP), compose("experiment=pytorch_example")
+    for place in ("model", "optimizer", "objective", "learner", "lr_schedule", "batch_size", "latent_dim", "seed"):
+        assert mine[place] == published[place]
+
+
+def member(name: str, loss: float, parameters: int = 1) -> Member:
+    kind = name.split(",")[0]
+    return Member(name, kind, Setting(MLP, 128), loss=loss, facts={"parameters": parameters})
+
+
+def test_unequal_contenders_are_refused() -> None:
+    pace = Pace(warm=10, window=5, band=0.02, turn=1, repeats=1)
+    agreement([member("plain", 100.0), member("ours", 101.0), member("floor", float("nan"))], pace)
+    with pytest.raises(Unequal, match="more than 2% apart"):
+        agreement([member("plain", 100.0), member("ours", 103.0)], pace)
+    with pytest.raises(Unequal, match="more than 2% apart"):
+        agreement([member("plain", 100.0), member("ours", float("nan"))], pace)
+    with pytest.raises(Unequal, match="parameters"):
+        agreement([member("plain", 100.0), member("ours", 100.0, parameters=2)], pace)
+
+
+def test_ratios_pair_repetitions() -> None:
+    assert times_as_fast([1.0, 2.0, 4.0], [3.0, 2.0, 8.0]) == Spread(2.0, 1.0, 3.0, [3.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_ours_competes_with_its_default_settings(device: str) -> None:
+    names = [m.name for m in members(Setting(MLP, 128, device))]
+    assert len(set(names)) == len(names)
+    assert names.count("ours") == 1
+    assert {name.split(",")[0] for name in names} == {"plain", "pythae", "ours", "floor"}
+
+
+def figures() -> report.Figures:
+    s = Spread.of([1.0, 2.0, 3.0]).as_json()
+    row = {"steps_per_second": s, "images_per_second": s, "ours_times_as_fast": s, "peak_mib": {"resident": 700}}
+    part = {
+        "title": MLP.title,
+        "data": "MNIST",
+        "parameters": 652_824,
+        "gflop_per_step": 0.42,
+        "agreement": {"steps": 10, "window": 5, "losses": {"plain": 100.0, "ours": 101.0}},
+        "contenders": {"plain": row, "ours": row, "floor": row | {"peak_mib": None}},
+        "left_out": {"pythae": "pip install pythae"},
+    }
+    about = {"kind": "cpu-2-cores", "gpu": None, "cpu": "A processor", "cores": 2, "threads": 2, "torch": "2.15"}
+    return {"command": "scripts/bench", "date": "2026-01-02", "machine": about, "parts": {"mlp-128": part}}
+
+
+def test_the_report_renders(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.write(figures(), tmp_path / "cpu-2-cores.json")
+    (tmp_path / "other.json").write_text("{}")
+    assert json.loads((tmp_path / "cpu-2-cores.json").read_text()) == figures()
+    report.rewrite_readme(readme)
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| plain | 2.00 (1.00 – 3.00) | 2 | 2.00 (1.00 – 3.00) | 700 |" in text
+    assert "| ours | 2.00 (1.00 – 3.00) | 2 | 1 | 700 |" in text
+    assert "Left out: pythae (pip install pythae)." in text
+    once = text
+    report.rewrite_readme(readme)
+    assert readme.read_text() == once
+
+
+def test_kernels_that_run_side_by_side_count_once() -> None:
+    assert covered([(0.0, 2.0), (5.0, 6.0), (1.0, 3.0), (5.5, 5.7)]) == 4.0
+    assert covered([]) == 0.0
