@@ -74,6 +74,7 @@ def tables(report: Figures) -> str:
     blocks += [comparison(part) for part in parts.values() if "gflop_per_step" in part]
     makers = {"epochs": _epochs, "overhead": _overhead, "startup": _startup, "scaling": _scaling}
     blocks += [make(parts[name]) for name, make in makers.items() if name in parts]
+    blocks += [f"**{name}** was not measured: {why}." for name, why in report.get("failed", {}).items()]
     return "\n\n".join(blocks)
 
 
