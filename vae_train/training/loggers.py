@@ -110,10 +110,14 @@ class TensorBoard:
 
     def scalars(self, row: Row) -> None:
         """See `Logger.scalars`: one curve per split and figure, over steps."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
         group = row["split"] if row["scope"] == "step" else f"{row['split']}_epoch"
-        for name, value in row.items():
-            if isinstance(value, float):
-                self._writer.add_scalar(f"{group}/{name}", value, row["step"])
+        figures = {f"{group}/{name}": value for name, value in row.items() if isinstance(value, float)}
+        # One event for the row: with `add_scalar`, one for each figure, this would take 1 % of a small training.
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
+        assert self._writer.file_writer is not None
+        self._writer.file_writer.add_summary(Summary(value=values), row["step"])
 
     def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
         """See `Logger.picture`."""
