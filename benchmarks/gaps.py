@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.contender import covered, device_spans
 from benchmarks.ours import Ours
 from benchmarks.work import MNIST_SHAPE, Setting, Work
 
@@ -41,11 +42,7 @@ def measure(mode: str, images: int = 60_000) -> tuple[dict[str, Any], str]:
     with torch.profiler.profile(activities=activities) as profile:
         ours.steps(PROFILED)
         torch.cuda.synchronize()
-    spans = [
-        (event.time_range.start, event.time_range.end)
-        for event in profile.events() or []
-        if event.device_type == torch.autograd.DeviceType.CUDA
-    ]
+    spans = device_spans(profile)
     busy = covered(spans) / PROFILED
     table = profile.key_averages().table(sort_by="self_device_time_total", row_limit=40, max_name_column_width=60)
     figures = {
@@ -57,16 +54,6 @@ def measure(mode: str, images: int = 60_000) -> tuple[dict[str, Any], str]:
         "seconds_per_epoch": wall * 1e-6 * images / 128,
     }
     return figures, table
-
-
-def covered(spans: list[tuple[float, float]]) -> float:
-    """The length of the union of some intervals: kernels that run side by side count once."""
-    total, until = 0.0, float("-inf")
-    for start, end in sorted(spans):
-        if end > until:
-            total += end - max(start, until)
-            until = end
-    return total
 
 
 def main() -> int:

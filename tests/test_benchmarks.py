@@ -11,9 +11,8 @@ import torch
 
 from benchmarks import report
 from benchmarks.compare import Pace, Unequal, agreement, members
-from benchmarks.contender import Contender
+from benchmarks.contender import Contender, covered
 from benchmarks.floor import Floor, record
-from benchmarks.gaps import covered
 from benchmarks.ours import Ours, composed, constant
 from benchmarks.plain import Plain, Tutorial
 from benchmarks.results import Spread, times_as_fast

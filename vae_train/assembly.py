@@ -27,7 +27,7 @@ _KEPT: dict[str, Dataset] = {}
 def assemble(cfg: DictConfig, device: torch.device) -> tuple[Dataset, Learner, Trainer]:
     """Builds everything that a training needs, on `device`."""
     allow = allowed(cfg)
-    prepare(cfg.threads, cfg.precision)
+    prepare(cfg.threads, cfg.learner.precision)
     data = loaded(cfg, device)
     trainer: Trainer = build(cfg.trainer, allow)
     model = build_model(cfg, data, device)
@@ -154,14 +154,13 @@ def device_mistakes(name: str) -> list[Mistake]:
 
 
 def execution_mistakes(cfg: DictConfig) -> list[Mistake]:
-    """What only CUDA has."""
-    device = resolve_device(cfg.device)
-    if device.type == "cuda":
-        return []
-    found = []
-    if cfg.execution == "graph":
+    """A device that does not exist here, and what only CUDA has."""
+    found = device_mistakes(cfg.device)
+    if found or (device := resolve_device(cfg.device)).type == "cuda":
+        return found
+    if cfg.learner.execution == "graph":
         found.append(Mistake("execution=graph", f"needs CUDA, and this is {device}; use execution=auto"))
-    if cfg.precision == "tf32":
+    if cfg.learner.precision == "tf32":
         found.append(Mistake("precision=tf32", f"needs CUDA, and this is {device}; use float32 or bfloat16"))
     return found
 

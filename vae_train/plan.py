@@ -34,8 +34,8 @@ def show(cfg: DictConfig) -> None:
     trainer: Trainer = build(cfg.trainer, allow)
     steps = trainer.steps_per_epoch(data.num_train)
     learner = build_learner(cfg, build_model(cfg, data, device), trainer, data.num_train)
-    pixels = torch.randint(data.levels, (PASS * trainer.batch_size, *data.shape), dtype=torch.uint8, device=device)
-    stream = Stream(ArrayImages(pixels, data.levels), trainer.batch_size, seed=cfg.seed, device=device)
+    random = torch.randint(data.levels, (PASS * trainer.batch_size, *data.shape), dtype=torch.uint8, device=device)
+    stream = Stream(ArrayImages(random, data.levels), trainer.batch_size, seed=cfg.seed, device=device)
     layers = _layers(learner, stream.batch(0))
     seconds = _seconds_per_step(learner, stream)
     for name, module, shape, count in layers:

@@ -32,7 +32,7 @@ class Settings:
 
 def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """A run that is not there or has no figures, and whatever would be wrong with it as a new one."""
-    from vae_train.assembly import data_mistakes, device_mistakes, execution_mistakes, folder_mistakes, open_run
+    from vae_train.assembly import data_mistakes, execution_mistakes, folder_mistakes, open_run
     from vae_train.hardware import prepare
 
     run, found = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
@@ -41,9 +41,8 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     saved = _configuration(run, cfg)
     if not (run.folder / "metrics.jsonl").exists():
         return [Mistake(f"run={cfg.run}", f"{run.folder} has no metrics.jsonl to compare with")]
-    prepare(saved.threads, saved.precision)
-    found = device_mistakes(saved.device) or execution_mistakes(saved)
-    return found + folder_mistakes(cfg) + data_mistakes(saved)
+    prepare(saved.threads, saved.learner.precision)
+    return execution_mistakes(saved) + folder_mistakes(cfg) + data_mistakes(saved)
 
 
 def run(cfg: DictConfig) -> float:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("vae_train")
 
 CHUNK = 256
-SIDE = 20
 
 
 @dataclass
@@ -64,7 +63,7 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
 def run(cfg: DictConfig) -> None:
     """Writes a grid and, on request, single pictures and an array."""
     from vae_train.assembly import open_model, resolve_device
-    from vae_train.training.pictures import grid, manifold, write
+    from vae_train.training.pictures import SIDE, grid, manifold, write
 
     opened, device = Run.open(cfg.run), resolve_device(cfg.device)
     model = open_model(opened, cfg.checkpoint, device, cfg.allow)
@@ -73,7 +72,7 @@ def run(cfg: DictConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if cfg.manifold:
             path = folder / "manifold.png"
-            write(str(path), grid(manifold(model, SIDE, device), SIDE))  # type: ignore[arg-type]
+            write(str(path), grid(manifold(model, device), SIDE))  # type: ignore[arg-type]
             log.info("%s", path)
             return
         pictures = _pictures(model, cfg, device)

@@ -69,13 +69,13 @@ class Settings:
 
 def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """What only this command knows to be wrong: combinations, the device, files that are not there."""
-    from vae_train.assembly import data_mistakes, device_mistakes, execution_mistakes, folder_mistakes, model_mistakes
+    from vae_train.assembly import data_mistakes, execution_mistakes, folder_mistakes, model_mistakes
     from vae_train.hardware import prepare
 
-    prepare(cfg.threads, cfg.precision)
+    prepare(cfg.threads, cfg.learner.precision)
     if cfg.resume:
         return _resume_mistakes(cfg, words)
-    found = device_mistakes(cfg.device) or execution_mistakes(cfg)
+    found = execution_mistakes(cfg)
     found += folder_mistakes(cfg)
     found += data_mistakes(cfg)
     return found + model_mistakes(cfg)
@@ -227,7 +227,7 @@ def _hyperparameters(cfg: DictConfig) -> dict[str, Any]:
 
 def _resume_mistakes(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """Whatever of a resumed run cannot be changed, and a run that has nothing left to do."""
-    from vae_train.assembly import checkpoint_mistakes, data_mistakes, device_mistakes, execution_mistakes, open_run
+    from vae_train.assembly import checkpoint_mistakes, data_mistakes, execution_mistakes, open_run
 
     found = []
     for word in words:
@@ -239,8 +239,7 @@ def _resume_mistakes(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     if opened is None or found:
         return found + wrong
     saved = _changed(opened, words)
-    found = checkpoint_mistakes(opened) + (device_mistakes(saved.device) or execution_mistakes(saved))
-    found += data_mistakes(saved)
+    found = checkpoint_mistakes(opened) + execution_mistakes(saved) + data_mistakes(saved)
     return found or _epoch_mistakes(opened, saved)
 
 

@@ -15,6 +15,9 @@ from vae_train.model.base import LatentVariableModel, SingleLatent
 GAP, GREY = 2, 0.5
 """Pixels between the images of a grid, and their colour."""
 
+SIDE = 20
+"""Images on each side of a manifold."""
+
 
 def grid(images: Tensor, columns: int) -> Tensor:
     """Images `(N, C, H, W)` in [0, 1] side by side, with shape `(3 or 1, height, width)`; small ones are enlarged.
@@ -62,12 +65,12 @@ def samples(model: LatentVariableModel, num: int, seed: int, device: torch.devic
 
 
 @torch.no_grad()
-def manifold(model: SingleLatent, side: int, device: torch.device, reach: float = 2.0) -> Tensor:
-    """Means of p(x | z) for `side`² values of a two-dimensional z between -`reach` and `reach`.
+def manifold(model: SingleLatent, device: torch.device, reach: float = 2.0) -> Tensor:
+    """Means of p(x | z) for `SIDE`² values of a two-dimensional z between -`reach` and `reach`.
 
-    They have the order of a grid with `side` columns, the second latent upwards.
+    They have the order of a grid with `SIDE` columns, the second latent upwards.
     """
-    axis = torch.linspace(-reach, reach, side, device=device)
+    axis = torch.linspace(-reach, reach, SIDE, device=device)
     z = torch.stack(torch.meshgrid(axis, axis.flip(0), indexing="xy"), -1).reshape(-1, 2)
     return model.decode(z).mean
 

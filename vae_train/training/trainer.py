@@ -23,12 +23,12 @@ from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.learner import Learner
 from vae_train.training.loggers import Logger
 from vae_train.training.meter import Meter, wide
-from vae_train.training.pictures import columns, grid, is_planar, manifold, reconstructions, samples
+from vae_train.training.pictures import SIDE, columns, grid, is_planar, manifold, reconstructions, samples
 from vae_train.training.stopping import StopRequest
 
 log = logging.getLogger("vae_train")
 
-NUM_PICTURES, SIDE = 64, 20
+NUM_PICTURES = 64
 
 
 @dataclass
@@ -219,7 +219,7 @@ class Trainer:
         output.picture("reconstructions", name, step, partial(grid, pairs, columns(x)))
         output.picture("samples", name, step, partial(grid, drawn, 8))
         if final and is_planar(model):
-            output.picture("samples", "manifold", step, partial(grid, manifold(model, SIDE, learner.device), SIDE))
+            output.picture("samples", "manifold", step, partial(grid, manifold(model, learner.device), SIDE))
 
     def _check(self, learner: Learner, meter: Meter, step: int, output: Output) -> None:
         """Ends the run where a figure since the last check is NaN or infinite; comes before every checkpoint.
