@@ -15,7 +15,8 @@ from benchmarks.contender import Contender, Missing
 from benchmarks.work import NUM_TEST, Setting, Source, Work, load
 from vae_train.assembly import build_learner, build_model
 from vae_train.config import build, conf_dir
-from vae_train.data.base import ArrayImages, Dataset, Stream, evaluation_batches
+from vae_train.data.base import Dataset, Stream, evaluation_batches
+from vae_train.data.pipeline.stored import ArrayImages
 from vae_train.hardware import prepare
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Files, Silent, Tee, TensorBoard

@@ -32,6 +32,7 @@ PLACES = {
     "lr_schedule": "vae_train.schedules",
     "objective/beta_schedule": "vae_train.schedules",
     **dict.fromkeys(("learner", "trainer", "logger"), "vae_train.training"),
+    **dict.fromkeys(("augmentation", "corruption", "preprocessing", "loader"), "vae_train.data.pipeline"),
 }
 COMMANDS = sorted(path.stem for path in (PACKAGE / "commands").glob("[a-z]*.py"))
 YAMLS = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF)

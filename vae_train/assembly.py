@@ -31,24 +31,46 @@ def assemble(cfg: DictConfig, device: torch.device) -> tuple[Dataset, Learner, T
     data = loaded(cfg, device)
     trainer: Trainer = build(cfg.trainer, allow)
     model = build_model(cfg, data, device)
-    train = data.split("train")
-    assert train is not None
-    model.initialize(train)
+    model.initialize(data.training())
     return data, build_learner(cfg, model, trainer, data.num_train), trainer
 
 
 def loaded(cfg: DictConfig, device: torch.device | str = "cpu") -> Dataset:
-    """The data of a configuration, on `device`.
+    """The data of a configuration, where it is used on `device`."""
+    return inspected(cfg).load(device)
 
-    What was read last is kept: the check, the training behind it and the next job of a sweep mostly ask for the same.
+
+def inspected(cfg: DictConfig) -> Dataset:
+    """The data of a configuration with all facts known, not read yet.
+
+    What was asked for last is kept, with what was read of it: the check, the training behind it and the next job of a
+    sweep mostly ask for the same.
+
+    Raises:
+        UsageError: the data is not there, or not what the configuration says.
     """
-    allow = allowed(cfg)
     key = OmegaConf.to_yaml(cfg.data, resolve=True)
     if key not in _KEPT:
-        data: Dataset = build(cfg.data, allow).load()
+        data = described(cfg).inspect()
         _KEPT.clear()
         _KEPT[key] = data
-    return _KEPT[key].load(device)
+    return _equipped(_KEPT[key], cfg)
+
+
+def described(cfg: DictConfig) -> Dataset:
+    """The data of a configuration as far as that says what it is, without looking for it."""
+    data: Dataset = build(cfg.data, allowed(cfg))
+    return _equipped(data, cfg)
+
+
+def _equipped(data: Dataset, cfg: DictConfig) -> Dataset:
+    """Adds what the configuration says about the way from the data to the model."""
+    parts = {}
+    for place in ("augmentation", "corruption", "preprocessing", "loader"):
+        if cfg.get(place) is not None:  # runs of earlier versions have none
+            part = build(cfg[place], allowed(cfg))
+            parts[place] = part if getattr(part, "active", True) else None
+    return data.equip(**parts)
 
 
 def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer, num_train: int) -> Learner:
@@ -70,7 +92,7 @@ def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer,
 def build_model(cfg: DictConfig, data: Dataset, device: torch.device) -> LatentVariableModel:
     """The model with its initial weights, which are a function of the seed and not of the device."""
     torch.manual_seed(cfg.seed)
-    model: LatentVariableModel = build(cfg.model, allowed(cfg), data_shape=data.shape, levels=data.levels)
+    model: LatentVariableModel = build(cfg.model, allowed(cfg), data_shape=data.shape, levels=data.scored_levels)
     return model.to(device)
 
 
@@ -104,8 +126,7 @@ def open_model(run: Run, checkpoint: str, device: torch.device, allow: str | Non
     """A run's model with the weights of a checkpoint, ready to be evaluated; the moving average where there is one."""
     cfg = run.config
     cfg.allow = allow  # never from the run itself
-    data: Dataset = build(cfg.data, allowed(cfg))
-    model = build_model(cfg, data, device)
+    model = build_model(cfg, described(cfg), device)
     read_weights(model, run, checkpoint)
     model.to(memory_format=memory_format(device, "float32"))  # type: ignore[call-overload]
     return model.eval()
@@ -191,24 +212,34 @@ def folder_mistakes(cfg: DictConfig) -> list[Mistake]:
 
 
 def data_mistakes(cfg: DictConfig) -> list[Mistake]:
-    """Data that is not there, or is less than a batch."""
-    data: Dataset = build(cfg.data, allowed(cfg))
+    """Data that is not there, cannot be preprocessed as asked, or is less than a batch."""
+    try:
+        data = inspected(cfg)
+        if not cfg.get("plan"):
+            loaded(cfg)
+    except UsageError as error:
+        return [m if m.where else Mistake(_place_of(cfg), m.why) for m in error.mistakes]
+    refused = data.preprocessing and data.preprocessing.refusal(data.levels, data.shape[0])
+    if refused:
+        return [Mistake("preprocessing", refused)]
     if cfg.trainer.batch_size > data.num_train:
         where = f"batch_size={cfg.trainer.batch_size}"
         return [Mistake(where, f"the data has {data.num_train:,} training images: use at most that")]
-    if cfg.get("plan"):
-        return []
-    try:
-        loaded(cfg)
-    except UsageError as error:
-        root = cfg.data.get("root")
-        return [Mistake(f"data.root={root}" if root else "data", str(error))]
     return []
+
+
+def _place_of(cfg: DictConfig) -> str:
+    """The setting that says where the data is."""
+    given = next((name for name in ("root", "path") if cfg.data.get(name)), None)
+    return f"data.{given}={cfg.data[given]}" if given else "data"
 
 
 def model_mistakes(cfg: DictConfig) -> list[Mistake]:
     """Parts that do not fit each other: found by building everything, without memory and without data."""
-    data: Dataset = build(cfg.data, allowed(cfg))
+    try:
+        data = inspected(cfg)
+    except UsageError:
+        return []  # `data_mistakes` says so
     found = _likelihood_mistakes(cfg, data) + _latent_mistakes(cfg, data)
     if found:
         return found
@@ -238,7 +269,7 @@ def _likelihood_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:
     target = locate(node["_target_"], allowed(cfg))
     refuse = getattr(target, "refusal", None)
     knobs = {k: v for k, v in node.items() if not str(k).startswith("_")}
-    why = refuse(data.levels, **knobs) if refuse else None
+    why = refuse(data.scored_levels, **knobs) if refuse else None
     return [Mistake(f"model/likelihood={target.__name__.lower()}", why)] if why else []
 
 

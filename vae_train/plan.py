@@ -10,9 +10,10 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from vae_train.assembly import build_learner, build_model, resolve_device
+from vae_train.assembly import build_learner, build_model, inspected, resolve_device
 from vae_train.config import allowed, build
-from vae_train.data.base import ArrayImages, Batch, Stream
+from vae_train.data.base import Batch, Dataset, Stream
+from vae_train.data.pipeline.stored import ArrayImages
 from vae_train.draws import Draw
 from vae_train.model.base import LatentVariableModel
 from vae_train.training.learner import Learner
@@ -30,12 +31,12 @@ PASS = 10
 def show(cfg: DictConfig) -> None:
     """Prints layers with their shapes and parameters, memory and time; needs no data."""
     device, allow = resolve_device(cfg.device), allowed(cfg)
-    data = build(cfg.data, allow)
+    data = inspected(cfg)
     trainer: Trainer = build(cfg.trainer, allow)
     steps = trainer.steps_per_epoch(data.num_train)
     learner = build_learner(cfg, build_model(cfg, data, device), trainer, data.num_train)
-    random = torch.randint(data.levels, (PASS * trainer.batch_size, *data.shape), dtype=torch.uint8, device=device)
-    stream = Stream(ArrayImages(random, data.levels), trainer.batch_size, seed=cfg.seed, device=device)
+    images = _random_images(data, PASS * trainer.batch_size, device)
+    stream = Stream(images, trainer.batch_size, seed=cfg.seed, device=device)
     layers = _layers(learner, stream.batch(0))
     seconds = _seconds_per_step(learner, stream)
     for name, module, shape, count in layers:
@@ -52,6 +53,16 @@ def show(cfg: DictConfig) -> None:
     log.info("steps           %s: %d epochs of %s", f"{round(whole):,}", trainer.epochs, f"{steps:,.1f}")
     log.info("time            about %s on %s (%s), measured on random images, without validation",
              _duration(seconds * whole), device, learner.execution)  # fmt: skip
+
+
+def _random_images(data: Dataset, count: int, device: torch.device) -> ArrayImages:
+    """Images of noise, with everything that happens to the data's own images on their way to the model."""
+    if data.levels is None:
+        images = ArrayImages(torch.rand(count, *data.shape, device=device), None, bounds=(0.0, 1.0))
+    else:
+        pixels = torch.randint(data.levels, (count, *data.shape), dtype=torch.uint8, device=device)
+        images = ArrayImages(pixels, data.levels)
+    return images.equipped(augmentation=data.augmentation, corruption=data.corruption, preprocessing=data.preprocessing)
 
 
 def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, ...], int]]:

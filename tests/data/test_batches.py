@@ -6,7 +6,8 @@ from itertools import count as count_from
 import pytest
 import torch
 
-from vae_train.data.base import ArrayImages, Batch, Stream, evaluation_batches
+from vae_train.data.base import Batch, Stream, evaluation_batches
+from vae_train.data.pipeline.stored import ArrayImages
 from vae_train.draws import Draw
 
 
@@ -108,9 +109,10 @@ def test_evaluation_sees_every_image_once_in_order(size):
 
 def test_a_part_of_a_batch_cuts_every_field():
     x, y = torch.rand(6, 1, 2, 2), torch.arange(6)[:, None]
-    whole = Batch(x, y, seen=2 * x, observed=x > 0.5)
+    whole = Batch(x, y, seen=2 * x, observed=x > 0.5, log_det=x.sum((1, 2, 3)), log_bins=0.5)
     part = whole.part(2, 5)
-    assert all(torch.equal(mine, theirs[2:5]) for mine, theirs in zip(part, whole, strict=True))
+    assert all(torch.equal(mine, theirs[2:5]) for mine, theirs in zip(part[:-1], whole[:-1], strict=True))
+    assert part.log_bins == 0.5
     assert Batch(x).part(0, 1).y is None
 
 

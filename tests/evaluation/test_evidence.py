@@ -7,7 +7,7 @@ import torch
 
 from tests.support import SMALL, build_model, compose
 from vae_train.config import build
-from vae_train.data.base import ArrayImages
+from vae_train.data.pipeline.stored import ArrayImages
 from vae_train.draws import BlockDraw
 from vae_train.evaluation.evidence import evidence
 

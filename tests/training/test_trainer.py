@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from tests.support import small_run
-from vae_train.data.base import ArrayImages, Dataset
+from vae_train.commands.reproduce import WALL_CLOCK
+from vae_train.data.base import Dataset
+from vae_train.data.pipeline.stored import ArrayImages
 from vae_train.errors import RunError, Stopped
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Files, Silent, read_metrics
@@ -103,9 +105,7 @@ def trained(folder, *overrides, prepare=lambda learner: None):
 
 
 def rows_of(folder):
-    return [
-        {k: v for k, v in row.items() if k != "images_per_second"} for row in read_metrics(folder / "metrics.jsonl")
-    ]
+    return [{k: v for k, v in row.items() if k not in WALL_CLOCK} for row in read_metrics(folder / "metrics.jsonl")]
 
 
 def equal(a, b):

@@ -16,7 +16,7 @@ from vae_train.run import Run
 
 log = logging.getLogger("vae_train")
 
-WALL_CLOCK = ("images_per_second",)
+WALL_CLOCK = ("images_per_second", "data_wait")
 
 
 @dataclass

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vae_train.data.base import ArrayImages, Arrays, Binarize, Dataset, open_torchvision, stored_split
+from vae_train.data.base import Dataset
+from vae_train.data.pipeline.published import Arrays, open_torchvision, stored_split
+from vae_train.data.pipeline.stored import ArrayImages, Binarize
 
 SPLIT_SEED = 123
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_train.data.base import ArrayImages, Arrays, Binarize, Dataset, images, shuffled, training_images
+from vae_train.data.base import Dataset
+from vae_train.data.pipeline.published import Arrays, images, shuffled, training_images
+from vae_train.data.pipeline.stored import ArrayImages, Binarize
 
 SPLIT_SEED = 123
 BITS_SEED = 777

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from vae_train.data.base import ArrayImages, Binarize, Dataset, open_idx, stored_split
+from vae_train.data.base import Dataset
+from vae_train.data.pipeline.published import open_idx, stored_split
+from vae_train.data.pipeline.stored import ArrayImages, Binarize
 
 SPLIT_SEED = 123
 

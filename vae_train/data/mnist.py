@@ -6,7 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from vae_train.data.base import ArrayImages, Arrays, Binarize, Dataset, images, open_idx, training_images
+from vae_train.data.base import Dataset
+from vae_train.data.pipeline.published import Arrays, images, open_idx, training_images
+from vae_train.data.pipeline.stored import ArrayImages, Binarize
 
 BITS_SEED = 777
 

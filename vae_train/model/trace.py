@@ -51,15 +51,20 @@ class Trace:
     """The likelihood p(x | z), batch (K, B)."""
     observed: Tensor | None = None
     """(B, 1 or C, H, W) bool, the pixels that count."""
+    log_det: Tensor | None = None
+    """(B,) see `Batch.log_det`: x may be a map of the values that the data set means."""
+    log_bins: float | None = None
+    """See `Batch.log_bins`."""
     # Each is computed once: the objective and the log both ask for them.
     _log_likelihood: Tensor | None = field(default=None, init=False, repr=False)
     _distortion: Tensor | None = field(default=None, init=False, repr=False)
     _rate: Tensor | None = field(default=None, init=False, repr=False)
 
     def log_likelihood(self) -> Tensor:
-        """log p(x | z) of the observed pixels with shape `(K, B)`."""
+        """log p(x | z) of the observed pixels with shape `(K, B)`, as a density of what the data set means."""
         if self._log_likelihood is None:
-            self._log_likelihood = self.px.log_prob(self.x, self.observed)
+            found = self.px.log_prob(self.x, self.observed)
+            self._log_likelihood = found if self.log_det is None else found + self.log_det
         return self._log_likelihood
 
     def log_weight(self) -> Tensor:
@@ -91,6 +96,7 @@ class Trace:
 
         (-elbo / D + log levels) / log 2 for dequantised likelihoods, an upper bound; without log levels for masses.
         """
-        if self.px.log_bins is None:
+        bins = self.px.log_bins if self.log_bins is None else self.log_bins
+        if bins is None:
             return None
-        return (-self.elbo() / self.px.event_shape.numel() + self.px.log_bins) / math.log(2)
+        return (-self.elbo() / self.px.event_shape.numel() + bins) / math.log(2)

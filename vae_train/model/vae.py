@@ -67,7 +67,8 @@ class VAE(SingleLatent):
         """See `LatentVariableModel.forward`."""
         q = self.encode(batch.x if batch.seen is None else batch.seen)
         z = q.sample(draw, num_samples)
-        return Trace(batch.x, (Latent(z, q, self.prior(self.encode)),), self.decode(z), batch.observed)
+        latents = (Latent(z, q, self.prior(self.encode)),)
+        return Trace(batch.x, latents, self.decode(z), batch.observed, batch.log_det, batch.log_bins)
 
     def sample(self, num: int, draw: Draw, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
         """See `LatentVariableModel.sample`."""

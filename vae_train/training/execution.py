@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from vae_train.data.base import Raw
 from vae_train.draws import Draw, Given, Noise
 
 if TYPE_CHECKING:
@@ -234,6 +235,8 @@ class Launch:
         device, groups = learner.device, len(learner.base_rates)
         self.learner, self.stream, self.count = learner, stream, count
         self._index = torch.zeros(count, stream.batch_size, dtype=torch.int64, device=stream.device)
+        self._raw: list[Raw] = []
+        """Images that are not on the device are copied to where the step finds them."""
         self._steps = torch.zeros(count, dtype=torch.int64, device=device)
         self._rates = torch.zeros(groups, count, device=device)
         self._filled: list[list[float]] = [[-1.0] * count for _ in range(groups)]
@@ -245,6 +248,7 @@ class Launch:
             ((data, train),) = like._noise
             self._noise = [(data.like(), train.like()) for _ in range(count)]
             self._rows = torch.zeros_like(like._rows).repeat(count, 1)
+            self._raw = [_empty_like(raw) for raw in like._raw for _ in range(count)]
         self._last: Any = None
         self._replay: Callable[[], None] | None = None
 
@@ -276,7 +280,10 @@ class Launch:
 
     def _fill(self, step: int) -> None:
         """Sets the inputs; all of it is queued on the device, which is not waited for."""
-        self._index.view(-1).copy_(self.stream.index(step, self.count))
+        if self.stream.images.resident:
+            self._index.view(-1).copy_(self.stream.index(step, self.count))
+        else:
+            self._feed(step)
         torch.arange(step, step + self.count, out=self._steps)
         for number, (data, train) in enumerate(self._noise):
             data.seek(step + number)
@@ -286,13 +293,31 @@ class Launch:
                     self._rates[group, number].fill_(rate)
                     self._filled[group][number] = rate
 
+    def _feed(self, step: int) -> None:
+        """Copies the images of all steps to tensors that stay where they are."""
+        for number in range(self.count):
+            raw = self.stream.raw(step + number)
+            if len(self._raw) <= number:
+                self._raw.append(_empty_like(raw))
+            for mine, theirs in zip(self._raw[number], raw, strict=True):
+                if mine is not None and theirs is not None:
+                    mine.copy_(theirs, non_blocking=True)
+
+    def _images(self, number: int) -> Raw:
+        """The stored images of one step, on the device."""
+        return self._raw[number] if self._raw else self.stream.images.gather(self._index[number])
+
     def _body(self) -> None:
         learner = self.learner
         for number, (data, train) in enumerate(self._noise):
             for group, rates in zip(learner.optimizer.param_groups, self._rates, strict=True):
                 group["lr"] = rates[number]
-            batch = self.stream.images.fetch(self._index[number], data.draw())
+            batch = self.stream.images.finish(self._images(number), data.draw())
             row = learner.row(learner.take(batch, self._steps[number], train.draw()))
             if self._rows is None:
                 self._rows = torch.zeros_like(row)[None]
             self._rows[number].copy_(row)
+
+
+def _empty_like(raw: Raw) -> Raw:
+    return Raw(torch.empty_like(raw.pixels), None if raw.y is None else torch.empty_like(raw.y))

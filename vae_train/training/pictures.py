@@ -37,20 +37,21 @@ def grid(images: Tensor, columns: int) -> Tensor:
 
 
 @torch.no_grad()
-def reconstructions(model: LatentVariableModel, x: Tensor, seed: int) -> Tensor:
+def reconstructions(model: LatentVariableModel, batch: Batch, seed: int) -> Tensor:
     """Originals and reconstructions, which are means of p(x | z) for one z of q(z | x), with shape `(2 N, C, H, W)`.
 
-    They are in the order of a grid with `columns` columns: a row of originals above its reconstructions.
+    They are in the order of a grid with `columns` columns: a row of originals above its reconstructions. What the
+    encoder saw stands between them where it is not the original; there are 3 N images then.
 
     Args:
         model: the model.
-        x: images with shape `(N, C, H, W)`.
+        batch: N images.
         seed: decides z.
     """
-    draw = BlockDraw(seed, "pictures", 0, device=x.device)
-    mean = model(Batch(x), draw).px.mean[0]
-    rows = [row for pair in zip(x.split(columns(x)), mean.split(columns(x)), strict=True) for row in pair]
-    return torch.cat(rows)
+    draw, x = BlockDraw(seed, "pictures", 0, device=batch.x.device), batch.x
+    kinds = [x, *([] if batch.seen is None else [batch.seen]), model(batch, draw).px.mean[0]]
+    rows = zip(*(images.split(columns(x)) for images in kinds), strict=True)
+    return torch.cat([row for group in rows for row in group])
 
 
 def columns(x: Tensor) -> int:

@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
@@ -109,14 +110,14 @@ class Trainer:
             RunError: a figure became NaN or infinite, or the disk refused.
             Stopped: a signal came; the state is saved.
         """
-        train, valid = data.split("train"), data.split("valid")
-        assert train is not None
-        progress, meter, clock = Progress(), Meter(), Clock()
+        train, valid = data.training(), data.split("valid")
+        progress, meter = Progress(), Meter()
         if resumed is not None:
             restore(resumed, learner, progress, meter)
         figures: dict[str, float] = {}
         stream = Stream(train, self.batch_size, seed=learner.seed, device=learner.device)
-        with StopRequest() as stop, Background() as background:
+        clock = Clock(stream)
+        with StopRequest() as stop, Background() as background, closing(stream):
             output = Output(logger, checkpoints, background)
             for epoch in range(self._epoch_of(progress.step, train), self.epochs + 1):
                 end, last = self._end_of(epoch, train), epoch == self.epochs
@@ -154,7 +155,7 @@ class Trainer:
                     saved += ["best"] if self._judge(row, epoch, progress, learner) else []
                 last = last or progress.ended
                 if last or epoch % self.sample_every == 0:
-                    self._draw(learner, valid or train, output, epoch, progress.step, last)
+                    self._draw(learner, data, output, epoch, progress.step, last)
                 if last or stop.signal is not None or epoch % self.checkpoint_every == 0:
                     saved += ["last"]
                 if saved:
@@ -207,19 +208,19 @@ class Trainer:
         progress.ended = self.patience is not None and progress.waited >= self.patience
         return False
 
-    def _draw(self, learner: Learner, images: Images, output: Output, epoch: int, step: int, final: bool) -> None:
+    def _draw(self, learner: Learner, data: Dataset, output: Output, epoch: int, step: int, final: bool) -> None:
         """Pictures of the same images and the same noise every time."""
         model, name = learner.evaluated, "final" if final else f"epoch-{epoch:04d}"
+        images = data.pictured()
         draw = Draw(learner.seed, "pictures", device=learner.device)
-        x = images.fetch(torch.arange(min(NUM_PICTURES // 2, len(images)), device=learner.device), draw).x
-        pairs, drawn = (
-            reconstructions(model, x, learner.seed),
-            samples(model, NUM_PICTURES, learner.seed, learner.device),
-        )
-        output.picture("reconstructions", name, step, partial(grid, pairs, columns(x)))
+        batch = images.fetch(torch.arange(min(NUM_PICTURES // 2, len(images)), device=learner.device), draw)
+        pairs = data.to_pixels(reconstructions(model, batch, learner.seed))
+        drawn = data.to_pixels(samples(model, NUM_PICTURES, learner.seed, learner.device))
+        output.picture("reconstructions", name, step, partial(grid, pairs, columns(batch.x)))
         output.picture("samples", name, step, partial(grid, drawn, 8))
         if final and is_planar(model):
-            output.picture("samples", "manifold", step, partial(grid, manifold(model, learner.device), SIDE))
+            plane = data.to_pixels(manifold(model, learner.device))
+            output.picture("samples", "manifold", step, partial(grid, plane, SIDE))
 
     def _check(self, learner: Learner, meter: Meter, step: int, output: Output) -> None:
         """Ends the run where a figure since the last check is NaN or infinite; comes before every checkpoint.
@@ -245,31 +246,42 @@ class Trainer:
 
 
 class Clock:
-    """Images per second of training; validation, pictures and checkpoints do not count."""
+    """Images per second of training, and the share of it that waited for data.
 
-    def __init__(self) -> None:
-        self.images = 0
-        self._epoch_images, self._epoch_seconds = 0, 0.0
+    Validation, pictures and checkpoints do not count.
+
+    Args:
+        stream: where the images come from, which knows how long it waited.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.images, self._stream, self._waited = 0, stream, 0.0
+        self._epoch = (0, 0.0, 0.0)  # images, seconds, seconds that waited
         self._start = time.perf_counter()
 
-    def lap(self) -> float:
-        """Images per second since the last lap."""
+    def lap(self) -> dict[str, float]:
+        """The figures since the last lap."""
         seconds = max(time.perf_counter() - self._start, 1e-9)
-        rate = self.images / seconds
-        self._epoch_images, self._epoch_seconds = self._epoch_images + self.images, self._epoch_seconds + seconds
+        waited = self._stream.waited - self._waited
+        figures = _pace(self.images, seconds, waited)
+        images, total, waits = self._epoch
+        self._epoch = (images + self.images, total + seconds, waits + waited)
         self.restart()
-        return rate
+        return figures
 
-    def epoch(self) -> float:
-        """Images per second since the last epoch."""
+    def epoch(self) -> dict[str, float]:
+        """The figures since the last epoch."""
         self.lap()
-        rate = self._epoch_images / self._epoch_seconds
-        self._epoch_images, self._epoch_seconds = 0, 0.0
-        return rate
+        figures, self._epoch = _pace(*self._epoch), (0, 0.0, 0.0)
+        return figures
 
     def restart(self) -> None:
         """The time since the last lap was spent on something else."""
-        self.images, self._start = 0, time.perf_counter()
+        self.images, self._waited, self._start = 0, self._stream.waited, time.perf_counter()
+
+
+def _pace(images: int, seconds: float, waited: float) -> dict[str, float]:
+    return {"images_per_second": images / seconds, "data_wait": waited / seconds}
 
 
 def snapshot(learner: Learner, progress: Progress, meter: Meter) -> dict[str, Any]:
@@ -312,10 +324,9 @@ def _not_finite(names: list[str], where: str, output: Output) -> str:
     )
 
 
-def _about(learner: Learner, step: int, images_per_second: float) -> dict[str, float]:
-    """What a row says of the last update."""
-    lr, norm = learner.rates(step - 1)[0], learner.gradient_norm()
-    return {"lr": lr, "grad_norm": norm, "images_per_second": images_per_second}
+def _about(learner: Learner, step: int, pace: dict[str, float]) -> dict[str, float]:
+    """What a row says of the last update, and of the time."""
+    return {"lr": learner.rates(step - 1)[0], "grad_norm": learner.gradient_norm(), **pace}
 
 
 def _head(step: int, epoch: int, split: str, scope: str) -> dict[str, Any]:

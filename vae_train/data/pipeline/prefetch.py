@@ -1,0 +1,79 @@
+"""Batches read ahead in worker processes, in the order in which they will be asked for."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vae_train.errors import RunError
+
+if TYPE_CHECKING:
+    from vae_train.data.pipeline.stored import Store
+
+
+def read_ahead(
+    store: Store, indices: Iterator[Tensor], workers: int, prefetch: int, pinned: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields every index with its pixels.
+
+    Args:
+        store: is read in the worker processes.
+        indices: which images each batch has; may be endless.
+        workers: how many processes.
+        prefetch: batches that each process is ahead by.
+        pinned: whether the pixels are copied to pinned memory, from where a GPU fetches them by itself.
+
+    Raises:
+        RunError: a worker failed, for instance because the file became shorter.
+    """
+    loader = DataLoader(
+        _Blocks(store),
+        batch_size=None,
+        sampler=_Given(indices),
+        num_workers=workers,
+        prefetch_factor=prefetch,
+        pin_memory=pinned,
+        worker_init_fn=_leave_signals_to_the_parent,
+    )
+    found = iter(loader)
+    while True:
+        try:
+            item = next(found)
+        except StopIteration:
+            return
+        except (RuntimeError, OSError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise RunError(f"the data could not be read: {reason}") from error
+        yield item
+
+
+class _Blocks(Dataset):
+    """Pixels by index."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, Tensor]:
+        numbers = torch.from_numpy(index)
+        return numbers, self.store.take(numbers)
+
+
+class _Given(Sampler):
+    """Indices as arrays: a tensor would travel to the worker through shared memory."""
+
+    def __init__(self, indices: Iterator[Tensor]) -> None:
+        self.indices = indices
+
+    def __iter__(self) -> Iterator[Any]:
+        return (index.numpy() for index in self.indices)
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    """Ctrl-C reaches the whole group: the parent saves, and then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
