@@ -222,7 +222,7 @@ def data_mistakes(cfg: DictConfig) -> list[Mistake]:
     refused = data.preprocessing and data.preprocessing.refusal(data.levels, data.shape[0])
     if refused:
         return [Mistake("preprocessing", refused)]
-    if cfg.trainer.batch_size > data.num_train:
+    if "trainer" in cfg and cfg.trainer.batch_size > data.num_train:
         where = f"batch_size={cfg.trainer.batch_size}"
         return [Mistake(where, f"the data has {data.num_train:,} training images: use at most that")]
     return []

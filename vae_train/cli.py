@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train a model; leaves a run under outputs/",
     "eval": "how good a trained model is: vae eval run=last",
     "sample": "pictures from a trained model: vae sample run=last num=64",
+    "data": "what a data set holds: vae data data=folder data.root=photos",
     "reproduce": "train a saved configuration again and compare: vae reproduce run=last",
 }
 

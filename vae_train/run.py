@@ -172,6 +172,16 @@ def new_folder(path: Path) -> Path:
             return path
 
 
+def write_bad_files(folder: Path, bad_files: list[tuple[str, str]]) -> Path | None:
+    """Lists files that were left out, and why, in bad_files.txt; None where there are none."""
+    if not bad_files:
+        return None
+    path = folder / "bad_files.txt"
+    lines = [f"{name}\t{why}\n" for name, why in bad_files]
+    path.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")  # a name may be no text
+    return path
+
+
 def _asked_folder(folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -94,7 +94,7 @@ def test_help_and_completion_do_not_import_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("vae ", "train eval sample reproduce"),
+        ("vae ", "train eval sample data reproduce"),
         ("vae tr", "train"),
         ("vae train data=m", "data=mnist"),
         ("vae foo x", ""),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from vae_train.data.base import Dataset
     from vae_train.model.base import LatentVariableModel
 
 log = logging.getLogger("vae_train")
@@ -62,20 +63,22 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
 
 def run(cfg: DictConfig) -> None:
     """Writes a grid and, on request, single pictures and an array."""
-    from vae_train.assembly import open_model, resolve_device
+    from vae_train.assembly import described, open_model, resolve_device
     from vae_train.training.pictures import SIDE, grid, manifold, write
 
     opened, device = Run.open(cfg.run), resolve_device(cfg.device)
     model = open_model(opened, cfg.checkpoint, device, cfg.allow)
+    data = described(opened.config)
     folder = Path(str(cfg.out)) if cfg.out else opened.folder / "samples"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if cfg.manifold:
             path = folder / "manifold.png"
-            write(str(path), grid(manifold(model, device), SIDE))  # type: ignore[arg-type]
+            plane = data.to_pixels(manifold(model, device))  # type: ignore[arg-type]
+            write(str(path), grid(plane, SIDE))
             log.info("%s", path)
             return
-        pictures = _pictures(model, cfg, device)
+        pictures = data.to_pixels(_pictures(model, cfg, device)).clamp(0, 1)
         name = f"seed{cfg.seed}-t{cfg.temperature:g}" + ("" if cfg.mean else "-pixels")
         path = folder / f"{name}.png"
         write(str(path), grid(pictures, cfg.columns))
@@ -83,13 +86,13 @@ def run(cfg: DictConfig) -> None:
         if cfg.singles:
             _write_singles(pictures, folder / name)
         if cfg.npz:
-            _write_array(pictures, folder / f"{name}.npz")
+            _write_array(pictures, data, folder / f"{name}.npz")
     except OSError as error:
         raise RunError(f"could not write to {folder}: {error.strerror or error}") from error
 
 
 def _pictures(model: LatentVariableModel, cfg: DictConfig, device: torch.device) -> Tensor:
-    """(num, C, H, W) in [0, 1]."""
+    """(num, C, H, W) as the model sees them."""
     import torch
 
     from vae_train.draws import Draw
@@ -99,21 +102,25 @@ def _pictures(model: LatentVariableModel, cfg: DictConfig, device: torch.device)
         for number, start in enumerate(range(0, cfg.num, CHUNK)):
             draw = Draw(cfg.seed, "samples", number, device=device)
             px = model.sample(min(CHUNK, cfg.num - start), draw, cfg.temperature)
-            parts.append((px.mean if cfg.mean else px.sample(draw, 1)[0]).clamp(0, 1).cpu())
+            parts.append((px.mean if cfg.mean else px.sample(draw, 1)[0]).cpu())
     return torch.cat(parts)
 
 
 def _write_singles(pictures: Tensor, folder: Path) -> None:
-    from vae_train.training.pictures import write
+    from vae_train.training.pictures import lines, write
 
     folder.mkdir(exist_ok=True)
     for number, picture in enumerate(pictures):
-        write(str(folder / f"{number:05d}.png"), picture)
+        drawn = lines(picture[None], 1) if picture.shape[1] == 1 else picture
+        write(str(folder / f"{number:05d}.png"), drawn)
     log.info("single pictures: %s", folder)
 
 
-def _write_array(pictures: Tensor, path: Path) -> None:
+def _write_array(pictures: Tensor, data: Dataset, path: Path) -> None:
+    """Writes (num, H, W, C) in [0, 1], or on the scale of the data set's own numbers."""
     import numpy as np
 
-    np.savez_compressed(path, images=pictures.permute(0, 2, 3, 1).numpy())
-    log.info("array %s: %s", tuple(pictures.permute(0, 2, 3, 1).shape), path)
+    low, high = data.bounds if data.bounds is not None and data.levels is None else (0.0, 1.0)
+    images = (low + (high - low) * pictures).permute(0, 2, 3, 1).numpy()
+    np.savez_compressed(path, images=images)
+    log.info("array %s: %s", images.shape, path)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_train.errors import Mistake, Stopped
 from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
-from vae_train.run import SUMMARY, Run, environment
+from vae_train.run import SUMMARY, Run, environment, write_bad_files
 
 if TYPE_CHECKING:
     import torch
@@ -104,6 +104,7 @@ def start(cfg: DictConfig, folder: Path | None) -> tuple[Run, float]:
     cfg.device = str(device)
     data, learner, trainer = assemble(cfg, device)
     cfg.execution = cfg.learner.execution = learner.execution
+    cfg.data.update(data.inferred())
     if cfg.init_from:
         read_weights(learner.model, Run.open(cfg.init_from))
     created = Run.create(folder, cfg)
@@ -150,6 +151,7 @@ def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: d
     started, status = time.perf_counter(), dict[str, Any](status="failed")
     with run.logged():
         _introduce(run, data, learner)
+        _report_bad_files(run, data)
         run.write_json("environment.json", _environment(learner.device, data))
         board = build(run.config.logger, folder=run.folder / "tensorboard", step=step, allow=allowed(run.config))
         logger = Tee(Files(run.folder, step), board)
@@ -188,10 +190,22 @@ def _introduce(run: Run, data: Dataset, learner: Learner) -> None:
         *(run.config.name, h, w, c, sizes, run.config.latent_dim, f"{count:,}"),
         *(device, learner.precision, learner.execution),
     )
+    train = data.training()
+    log.log(logging.DEBUG if train.resident else logging.INFO, "data: %s", data.storage)
     warning = getattr(getattr(learner.model, "likelihood", None), "warning", None)
     if warning:
         log.info("%s", warning)
     log.info("%s", run.folder)
+
+
+def _report_bad_files(run: Run, data: Dataset) -> None:
+    """Lists what could not be read in the run's folder."""
+    path = write_bad_files(run.folder, data.bad_files)
+    if path is None:
+        return
+    count = len(data.bad_files)
+    log.info("%s could not be read and %s left out: %s", "1 file" if count == 1 else f"{count:,} files",
+             "was" if count == 1 else "were", path)  # fmt: skip
 
 
 def _conclude(run: Run, figures: dict[str, float], learner: Learner) -> None:

@@ -121,6 +121,9 @@ class Dataset(ABC):
     factors: tuple[Factor, ...] = ()
     """The columns of `Batch.y`, where more is known of them than `classes`."""
 
+    bounds: tuple[float, float] | None = None
+    """The numbers that 0 and 1 stand for, where pixels are no levels."""
+
     def __init__(self) -> None:
         self.checksum = ""
         self.storage = ""

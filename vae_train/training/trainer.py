@@ -213,7 +213,9 @@ class Trainer:
         model, name = learner.evaluated, "final" if final else f"epoch-{epoch:04d}"
         images = data.pictured()
         draw = Draw(learner.seed, "pictures", device=learner.device)
-        batch = images.fetch(torch.arange(min(NUM_PICTURES // 2, len(images)), device=learner.device), draw)
+        count = min(NUM_PICTURES // 2, len(images))  # spread, since a folder's images come class by class
+        index = torch.linspace(0, len(images) - 1, count, dtype=torch.float64).round().long().to(learner.device)
+        batch = images.fetch(index, draw)
         pairs = data.to_pixels(reconstructions(model, batch, learner.seed))
         drawn = data.to_pixels(samples(model, NUM_PICTURES, learner.seed, learner.device))
         output.picture("reconstructions", name, step, partial(grid, pairs, columns(batch.x)))

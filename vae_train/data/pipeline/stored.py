@@ -82,14 +82,17 @@ class Hosted:
         array: `(N, …)`, in any layout.
         rows: numbers of the images within `array`; None for all.
         layout: how an image's dimensions lie in `array`, see `LAYOUTS`.
+        mapped: whether `array` lies in a file; None for what NumPy says.
     """
 
     device = torch.device("cpu")
 
-    def __init__(self, array: np.ndarray, rows: np.ndarray | None = None, layout: str = "NCHW") -> None:
+    def __init__(
+        self, array: np.ndarray, rows: np.ndarray | None = None, layout: str = "NCHW", mapped: bool | None = None
+    ) -> None:
         self.array, self.rows, self.layout = array, rows, layout
         self.shape = LAYOUTS[layout].shape(array.shape[1:])
-        self.mappable = isinstance(array, np.memmap)
+        self.mappable = isinstance(array, np.memmap) if mapped is None else mapped
         self.itemsize = 1 if array.dtype in (np.uint8, np.bool_) else 4
 
     def __len__(self) -> int:
@@ -276,7 +279,7 @@ class ArrayImages:
             hidden = self.corruption.hidden(x, draw)
             batch = batch._replace(observed=self.corruption.observed(hidden))
         if self.preprocessing is not None:
-            batch = self.preprocessing(batch, self.levels, draw)
+            batch = self.preprocessing(batch, 2 if self.stochastic else self.levels, draw)
         if self.corruption is not None and draw is not None:
             batch = batch._replace(seen=self.corruption.seen(batch.x, hidden, draw))
         return self._measured(batch)
@@ -319,7 +322,7 @@ class ArrayImages:
     def _measured(self, batch: Batch) -> Batch:
         """Continuous values keep the density of what was stored: x is an affine map of it."""
         low, high = self.bounds
-        if self.levels is not None or high - low == 1.0:
+        if self.levels is not None or self.stochastic or high - low == 1.0:
             return batch
         counted = batch.x[0].numel() if batch.observed is None else _counted(batch)
         # (On the device without a copy from the host, which would wait for it.)
