@@ -219,5 +219,6 @@ def _chunks(array: np.ndarray, whole: bool) -> Iterator[np.ndarray]:
     if not whole:
         yield from (array[number] for number in np.unique(np.linspace(0, len(array) - 1, 1024).astype(np.int64)))
         return
-    for start in range(0, len(array), CHUNK):
-        yield array[start : start + CHUNK]
+    count = max(1, CHUNK * len(array) // max(array.nbytes, 1))
+    for start in range(0, len(array), count):
+        yield array[start : start + count]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from vae_train.data.base import Dataset
-from vae_train.data.pipeline.published import Arrays, open_torchvision, stored_split
+from vae_train.data.pipeline.published import open_cifar, stored_split
 from vae_train.data.pipeline.stored import ArrayImages, Binarize
 
 SPLIT_SEED = 123
@@ -28,9 +26,5 @@ class CIFAR10(Dataset):
 
     def read(self) -> dict[str, ArrayImages | None]:
         """See `Dataset.read`."""
-        train, test = self._open(train=True), self._open(train=False)
+        train, test = (open_cifar("CIFAR10", self.root, "cifar-10-batches-py", train) for train in (True, False))
         return stored_split(train, test, self.num_train, SPLIT_SEED, 256, self.binarize)
-
-    def _open(self, train: bool) -> Arrays:
-        part = open_torchvision("CIFAR10", self.root, "cifar-10-batches-py", train)
-        return Arrays(part.data.transpose(0, 3, 1, 2), np.asarray(part.targets))

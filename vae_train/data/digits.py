@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from vae_train.data.base import Dataset
-from vae_train.data.pipeline.published import Arrays, images, shuffled, training_images
+from vae_train.data.pipeline.published import Arrays, images, training_images
+from vae_train.data.pipeline.splits import shuffled
 from vae_train.data.pipeline.stored import ArrayImages, Binarize
 
 SPLIT_SEED = 123

@@ -10,7 +10,7 @@ import torch
 
 from vae_train.data.base import SPLITS, Dataset, Factor
 from vae_train.data.pipeline.cache import cache_folder, decoded
-from vae_train.data.pipeline.decoding import Background, BadImage, Decoding, Fit, Resample, header
+from vae_train.data.pipeline.decoding import Background, BadImage, Decoding, Fit, Resample, header, quiet
 from vae_train.data.pipeline.listing import Listing, list_folder
 from vae_train.data.pipeline.splits import cut
 from vae_train.data.pipeline.stored import ArrayImages, Binarize, Hosted
@@ -129,11 +129,13 @@ class Folder(Dataset):
 
     def _infer(self, listing: Listing) -> None:
         """Finds size and channels from the headers of files that are spread over the folder."""
-        spread = np.unique(np.linspace(0, len(listing.entries) - 1, HEADERS).round().astype(int))
+        usable = np.flatnonzero([entry.problem is None for entry in listing.entries])  # a pipe would be waited for
+        spread = np.unique(np.linspace(0, len(usable) - 1, HEADERS).round().astype(int))
         sizes, greys = set(), []
-        for number in spread.tolist():
+        for number in usable[spread].tolist():
             try:
-                size, grey = header(listing.path(number))
+                with quiet():
+                    size, grey = header(listing.path(number))
             except BadImage:
                 continue
             sizes.add(size)
@@ -161,6 +163,8 @@ class Folder(Dataset):
         if count <= FEW or count <= self.max_bad * total:
             return
         some = "; ".join(f"{name}: {why}" for name, why in self.bad_files[:3])
+        if count == total:
+            raise UsageError(f"none of its {count:,} files is an image that can be read ({some}; …)")
         raise UsageError(
             f"{count:,} of {total:,} files cannot be read ({some}; …). Remove them, or allow more with data.max_bad="
             f"{math.ceil(100 * count / total) / 100:g}"

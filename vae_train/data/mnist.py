@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from vae_train.data.base import Dataset
-from vae_train.data.pipeline.published import Arrays, images, open_idx, training_images
+from vae_train.data.pipeline.published import images, joined, open_idx, training_images
 from vae_train.data.pipeline.stored import ArrayImages, Binarize
 
 BITS_SEED = 777
@@ -39,8 +39,7 @@ class MNIST(Dataset):
         """See `Dataset.read`."""
         train, test = (open_idx("MNIST", self.root, train) for train in (True, False))
         if self.protocol == "everything":
-            both = Arrays(np.concatenate([train.pixels, test.pixels]), np.concatenate([train.labels, test.labels]))
-            return {"train": training_images(both, 256, self.binarize), "valid": None, "test": None}
+            return {"train": training_images(joined(train, test), 256, self.binarize), "valid": None, "test": None}
         valid = train.take(slice(self.num_train, self.num_train + self.num_valid)) if self.num_valid else None
         rng = np.random.RandomState(BITS_SEED)
         return {

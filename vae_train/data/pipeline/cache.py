@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vae_train.data.pipeline.decoding import BadImage, Decoding, decode
+from vae_train.data.pipeline.decoding import BadImage, Decoding, decode, quiet
 from vae_train.data.pipeline.listing import Entry
 from vae_train.errors import UsageError
 from vae_train.hardware import cores
@@ -162,8 +161,7 @@ def _decode_all(root: Path, entries: Sequence[Entry], how: Decoding, pixels: np.
 
     index: Index = {}
     bar = tqdm(total=len(entries), desc="Decoding images", unit="", disable=not sys.stderr.isatty())
-    with warnings.catch_warnings(), ThreadPoolExecutor(cores()) as pool, bar:
-        warnings.simplefilter("ignore")  # of damaged metadata, once per file, and of large images
+    with quiet(), ThreadPoolExecutor(cores()) as pool, bar:
         Image.init()  # not thread-safe by itself
         for number, wrong in enumerate(pool.map(work, range(len(entries)))):
             bar.update()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -58,6 +61,14 @@ class Decoding:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         return (self.channels, *self.size)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the library from warning of damaged metadata, once per file, and of large images; for the whole process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def decode(path: Path | str, how: Decoding) -> np.ndarray:
@@ -165,7 +176,7 @@ def _fitted(image: Image.Image, how: Decoding) -> Image.Image:
         high, wide = how.crop
         if high > image.height or wide > image.width:
             raise BadImage(f"has {image.height}x{image.width} pixels, less than the crop of {high}x{wide}")
-        left, top = (image.width - wide) // 2, (image.height - high) // 2
+        left, top = round((image.width - wide) / 2), round((image.height - high) / 2)  # as torchvision's CenterCrop
         image = image.crop((left, top, left + wide, top + high))
     if image.size == (width, height):
         return image

@@ -30,7 +30,7 @@ class Loader:
         storage: "device" keeps all pixels on the training device; "host" leaves them in host memory or in their file;
             "auto" is "device" where they take up at most `memory`.
         memory: GiB of the training device that pixels may take up; None for half of what is free on CUDA, and on a CPU
-            for 1 GiB of pixels that lie in a file, since a mapped file costs no memory there and is as fast.
+            for 1 GiB of pixels that the process does not hold anyway: a mapped file is as fast there.
         workers: processes that read ahead what is not on the device; 0 reads within the training process.
         prefetch: batches that each of them is ahead by.
     """
@@ -48,21 +48,23 @@ class Loader:
     def place(self, splits: Splits, device: torch.device) -> tuple[Splits, str]:
         """The splits where they are used, and where that is in words."""
         found = [images for images in splits.values() if images is not None]
-        size, mapped = sum(images.nbytes for images in found), any(images.store.mappable for images in found)
-        if self._fits(size, mapped, device):
+        size, places = sum(images.nbytes for images in found), {images.store.lies_in for images in found}
+        if self._fits(size, places == {"memory"}, device):
             return {k: s and s.to(device) for k, s in splits.items()}, f"{_size(size)} of pixels on {device}"
-        words = "a mapped file" if mapped else "host memory"
-        words = f"{_size(size)} of pixels in {words}, read ahead by {self.workers} processes"
-        return {k: s and s.fed_to(device, self.workers, self.prefetch) for k, s in splits.items()}, words
+        fed = {k: s and s.fed_to(device, self.workers, self.prefetch) for k, s in splits.items()}
+        if "nothing" in places:
+            return fed, f"{_size(size)} of pixels, computed on {device} when they are asked for"
+        place = "a mapped file" if "file" in places else "host memory"
+        return fed, f"{_size(size)} of pixels in {place}, read ahead by {self.workers} processes"
 
-    def _fits(self, size: int, mapped: bool, device: torch.device) -> bool:
+    def _fits(self, size: int, held: bool, device: torch.device) -> bool:
         if self.storage != "auto":
             return self.storage == "device"
         if self.memory is not None:
             return size <= self.memory * GIB
         if device.type == "cuda":
             return size <= torch.cuda.mem_get_info(device)[0] / 2
-        return size <= GIB or not mapped
+        return held or size <= GIB
 
 
 def _size(count: float) -> str:

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from vae_train.data.pipeline.corruption import Corruption
     from vae_train.data.pipeline.preprocessing import Preprocessing
 
+Place = Literal["memory", "file", "nothing"]
 Binarize = Literal["none", "dynamic", "threshold"]
 
-CHUNK = 4096
-"""Images at a time where all of them are gone through."""
+CHUNK = 2**25
+"""Bytes at a time where all pixels are gone through."""
 
 
 class Store(Protocol):
@@ -34,8 +35,8 @@ class Store(Protocol):
     """Where `take` leaves them."""
     itemsize: int
     """Bytes of a pixel."""
-    mappable: bool
-    """Whether they lie in a file, and take up no memory of the process before they are asked for."""
+    lies_in: Place
+    """Whether the process holds them, a file that is mapped into memory does, or they are computed when asked for."""
 
     def __len__(self) -> int:
         """The number of images."""
@@ -57,7 +58,7 @@ class Resident:
         pixels: tensor with shape `(N, C, H, W)`.
     """
 
-    mappable = False
+    lies_in: Place = "memory"
 
     def __init__(self, pixels: Tensor) -> None:
         self.pixels, self.shape, self.device = pixels, tuple(pixels.shape[1:]), pixels.device
@@ -92,7 +93,8 @@ class Hosted:
     ) -> None:
         self.array, self.rows, self.layout = array, rows, layout
         self.shape = LAYOUTS[layout].shape(array.shape[1:])
-        self.mappable = isinstance(array, np.memmap) if mapped is None else mapped
+        in_file = isinstance(array, np.memmap) if mapped is None else mapped
+        self.lies_in: Place = "file" if in_file else "memory"
         self.itemsize = 1 if array.dtype in (np.uint8, np.bool_) else 4
 
     def __len__(self) -> int:
@@ -109,7 +111,7 @@ class Hosted:
 
     def whole(self) -> Tensor:
         """All images; shares the array's memory where it can."""
-        if self.mappable:
+        if self.lies_in == "file":
             return self._tensor(np.array(self.array if self.rows is None else self.array[self.rows]))
         return self._tensor(self.array if self.rows is None else self.array[self.rows])
 
@@ -220,12 +222,14 @@ class ArrayImages:
 
     def parts(self) -> Iterator[Raw]:
         """All stored images in order, some at a time."""
-        for start in range(0, len(self), CHUNK):
-            yield self.gather(torch.arange(start, min(start + CHUNK, len(self)), device=self.device))
+        count = max(1, CHUNK * len(self) // max(self.nbytes, 1))
+        for start in range(0, len(self), count):
+            yield self.gather(torch.arange(start, min(start + count, len(self)), device=self.device))
 
     def to(self, device: torch.device) -> ArrayImages:
         """The same images with all pixels on `device`."""
-        pixels = self.store.whole() if isinstance(self.store, Hosted) else self.pixels
+        here = self.equipped(store=self.store.on(device), device=self.store.on(device).device)
+        pixels = self.store.whole() if isinstance(self.store, Hosted) else here.pixels
         return self.equipped(store=Resident(pixels.to(device)), device=device, labels=_moved(self.labels, device))
 
     def fed_to(self, device: torch.device, workers: int, prefetch: int) -> ArrayImages:
@@ -289,12 +293,13 @@ class ArrayImages:
         return self.finish(self.gather(index), draw)
 
     def update(self, digest: Any) -> None:
-        """Feeds what identifies these images to a `hashlib` object: all pixels, or of a mapped file evenly spread ones.
+        """Feeds what identifies these images to a `hashlib` object: all pixels, or evenly spread images where all of
+        them would have to be read from a large file or computed.
 
         Args:
             digest: is fed.
         """
-        if not self.store.mappable or self.nbytes <= 2**28:
+        if self.store.lies_in == "memory" or (self.store.lies_in == "file" and self.nbytes <= 2**28):
             for part in self.parts():
                 digest.update(part.pixels.cpu().numpy().tobytes())
             return
