@@ -19,6 +19,7 @@ from torch import Tensor
 
 import vae_train
 from vae_train import distributions
+from vae_train.assembly import loaded
 from vae_train.config import build, conf_dir
 from vae_train.data.base import Batch, Dataset
 from vae_train.distributions import Bernoulli, DequantizedNormal, Distribution, Normal
@@ -31,6 +32,11 @@ CONF = conf_dir()
 PACKAGE = Path(vae_train.__file__).parent
 CATALOGUES = ("data", "objective", "model/architecture", "model/posterior", "model/prior", "model/likelihood")
 SHARED_FILES = ("__init__", "base")
+OPEN = {
+    "folder": ["data.size=16", "data.channels=3"],
+    "arrays": ["data.shape=[3,16,16]", "data.levels=256"],
+}
+"""What data sets leave open that look at the user's files; a run's config.yaml has it filled in."""
 SMALL = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=3")
 
 
@@ -78,11 +84,11 @@ def build_learner(cfg: DictConfig, model: LatentVariableModel, steps_per_epoch: 
 
 
 def small_run(*overrides: str) -> tuple[Dataset, Learner, Trainer]:
-    """A loaded digits data set, a small learner and a trainer."""
+    """A loaded data set (digits), a small learner and a trainer."""
     cfg = compose(*SMALL, *overrides)
-    data = build(cfg.data).load()
+    data = loaded(cfg)
     trainer = build(cfg.trainer)
-    model = build_model(cfg, data.shape, data.levels)
+    model = build_model(cfg, data.shape, data.scored_levels)
     return data, build_learner(cfg, model, trainer.steps_per_epoch(data.num_train)), trainer
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from tests.support import (
     CATALOGUES,
     CONF,
+    OPEN,
     PACKAGE,
     build_learner,
     build_model,
@@ -38,11 +39,6 @@ COMMANDS = sorted(path.stem for path in (PACKAGE / "commands").glob("[a-z]*.py")
 YAMLS = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF)
 COMPONENTS = [path for path in YAMLS if path.parts[0] != "experiment"]
 DATA = choices("data")
-OPEN = {
-    "folder": ["data.size=16", "data.channels=3"],
-    "arrays": ["data.shape=[3,16,16]", "data.levels=256"],
-}
-"""What data sets leave open that look at the user's files; a run's config.yaml has it filled in."""
 
 
 def override(path: Path) -> str:

@@ -49,7 +49,7 @@ def inspected(cfg: DictConfig) -> Dataset:
     Raises:
         UsageError: the data is not there, or not what the configuration says.
     """
-    key = OmegaConf.to_yaml(cfg.data, resolve=True)
+    key = os.getcwd() + OmegaConf.to_yaml(cfg.data, resolve=True)
     if key not in _KEPT:
         data = described(cfg).inspect()
         _KEPT.clear()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +29,15 @@ SETTINGS = {
     "adamw": ("optimizer=adamw",),
     "sgd": ("optimizer=sgd",),
     "bfloat16": ("precision=bfloat16",),
+    "augmented": (
+        *("augmentation.flip=true", "augmentation.crop=2", "augmentation.rotation=20", "augmentation.translation=0.1"),
+        *("augmentation.brightness=0.3", "augmentation.contrast=0.3", "data.binarize=dynamic"),
+    ),
+    "corrupted": ("corruption.noise=0.1", "corruption.mask=0.3", "corruption.patch=2", "learner.accumulate=2"),
+    "preprocessed": (
+        *("data.binarize=none", "model/likelihood=gaussian", "corruption.mask=0.2"),
+        *("preprocessing.dequantize=true", "preprocessing.logit=0.05", "preprocessing.mean=-1", "preprocessing.std=2"),
+    ),
 }
 
 
@@ -44,7 +54,7 @@ def pair(*overrides):
     learners = []
     for _ in range(2):
         data, learner, _ = small_run(LR, *overrides)
-        learners.append((learner, Stream(data.split("train"), 100, seed=learner.seed)))
+        learners.append((learner, Stream(data.training(), 100, seed=learner.seed)))
     (_, (captured, _)) = learners
     tape = Tape(lambda: tensors(captured))
     captured._execution = Graph(captured, tape)
@@ -69,6 +79,22 @@ def test_captured_steps_are_the_same_steps_bit_by_bit(overrides):
     assert all(torch.equal(a, b) for a, b in zip(tensors(eager), tensors(captured), strict=True))
     assert captured.gradient_norm() == eager.gradient_norm()
     assert (tape.recorded, tape.replayed) == (2, 3 + 4)  # 3 warm, 3 x 10 in three launches, 4 single ones
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_captured_steps_find_images_that_are_not_on_the_device(workers, tmp_path):
+    digits = small_run("data.binarize=none", "model/likelihood=gaussian")[0].split("train")
+    np.savez(tmp_path / "x.npz", x_train=digits.pixels.numpy(), y_train=digits.labels[:, 0].numpy())
+    there = ("data=arrays", f"data.path={tmp_path}/x.npz", "data.binarize=dynamic", "model/likelihood=bernoulli")
+    ((eager, one), (captured, other)), tape = pair(*there, "loader.storage=host", f"loader.workers={workers}")
+    assert not other.images.resident
+    expected = advanced(small_run(LR, *there)[1], Stream(small_run(LR, *there)[0].training(), 100, seed=0), 37)
+    assert torch.equal(advanced(eager, one, 37), expected)
+    assert torch.equal(advanced(captured, other, 37), expected)
+    assert (tape.recorded, tape.replayed) == (2, 3 + 4)
+    assert other.waited > 0
+    for stream in (one, other):
+        stream.close()
 
 
 @pytest.mark.parametrize("schedule", choices("lr_schedule"))

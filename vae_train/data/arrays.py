@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -9,18 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_train.data.base import SPLITS, Dataset, Factor
+from vae_train.data.base import SPLITS, Dataset, Factor, Shape
 from vae_train.data.pipeline.files import name_of_labels, names_of_images, open_file
 from vae_train.data.pipeline.splits import cut
-from vae_train.data.pipeline.stored import CHUNK, LAYOUTS, ArrayImages, Hosted
+from vae_train.data.pipeline.stored import CHUNK, LAYOUTS, ArrayImages, Hosted, expect_jumps
 from vae_train.errors import Mistake, UsageError
 from vae_train.ranges import Fraction, PositiveInt, Seed
 
 LARGE = 2**30
 """Bytes from which on a file is looked at in some places only."""
 
+MOST_LEVELS = 2**24
+"""Levels that float32 tells apart."""
+
 MOST_VALUES = 10_000
 """Different values that a column of labels may have."""
+
+log = logging.getLogger("vae_train")
 
 
 class ArrayFile(Dataset):
@@ -62,11 +68,16 @@ class ArrayFile(Dataset):
         super().__init__()
         if valid + test >= 1:
             raise ValueError(f"valid={valid:g} and test={test:g} leave nothing to train on")
-        if range is not None and (len(range) != 2 or not range[0] < range[1]):
+        if range is not None and (len(range) != 2 or not -np.inf < range[0] < range[1] < np.inf):
             raise ValueError(f"range={list(range)} is not [smallest, largest]")
-        if levels is not None and levels < 2:
-            raise ValueError("levels=1 leaves nothing to tell apart")
-        self.path, self.key, self.label_key, self.layout = path, key, labels, layout
+        if levels is not None and not 2 <= levels <= MOST_LEVELS:
+            raise ValueError(
+                f"levels={levels}: give 2 to {MOST_LEVELS:,}, or data.range= for numbers that are no levels"
+            )
+        if shape is not None and len(shape) != 3:
+            raise ValueError(f"shape={list(shape)} is not [channels, height, width]")
+        self.path, self.layout = path, layout
+        self.key, self.label_key = None if key is None else str(key), None if labels is None else str(labels)
         self.stored_levels, self.binarize = levels, binarize
         self.bounds = None if range is None else (float(range[0]), float(range[1]))
         self.shares, self.split_seed, self.classes = {"valid": valid, "test": test}, split_seed, None
@@ -82,16 +93,18 @@ class ArrayFile(Dataset):
         if self.path is None:
             raise UsageError([Mistake("data.path=", "is needed: a .npy, .npz or .pt file")])
         arrays, self._mapped = open_file(self.path)
-        self._arrays = arrays
-        self._names = names_of_images(arrays, self.key)
-        train = arrays[self._names["train"]]
-        self.layout = self.layout or _layout(train)
-        if train.ndim != len(self.layout):
-            raise UsageError(f"has shape {train.shape}, which is not layout={self.layout}")
-        self.shape = LAYOUTS[self.layout].shape(train.shape[1:])
-        if min(train.shape) < 1:
-            raise UsageError(f"has shape {train.shape}: there is nothing in it")
-        self._measure([arrays[name] for name in self._names.values()])
+        self._names = names_of_images(arrays, self.key, self.label_key)
+        images = {name: arrays[name] for name in self._names.values()}
+        _check_kinds(images)
+        self.layout = self.layout or _layout(arrays[self._names["train"]])
+        shapes = {name: self._shape(name, array) for name, array in images.items()}
+        for name, shape in shapes.items():
+            if shape != shapes[self._names["train"]]:
+                raise UsageError(f"has images of {shapes[self._names['train']]} for training and of {shape} in {name}")
+        if (found := shapes[self._names["train"]]) != getattr(self, "shape", found):
+            raise UsageError([Mistake(f"data.shape={list(self.shape)}", f"the file has images of {found}")])
+        self.shape, self._arrays = found, arrays
+        self._measure(list(images.values()))
         self.levels = 2 if self.binarize == "dynamic" else self.stored_levels
         self.num_train = len(self._rows()["train"])
         return self
@@ -127,59 +140,134 @@ class ArrayFile(Dataset):
         lengths = {name: len(self._arrays[key]) for name, key in self._names.items()}
         return cut({name: np.arange(lengths.get(name, 0)) for name in SPLITS}, self.shares, self.split_seed)
 
+    def _shape(self, name: str, array: np.ndarray) -> Shape:
+        """(C, H, W) of the images of an array."""
+        assert self.layout is not None
+        if array.ndim != len(self.layout):
+            what = f"{_said(name)}has shape {array.shape}: {self.layout} has {len(self.layout)} dimensions"
+            raise UsageError([Mistake(f"data.layout={self.layout}", what)])
+        return LAYOUTS[self.layout].shape(array.shape[1:])
+
     def _measure(self, arrays: list[np.ndarray]) -> None:
         """Finds levels and range, or checks them."""
         whole = sum(array.nbytes for array in arrays) <= LARGE
         low, high = _extremes(arrays, whole)
         integers = arrays[0].dtype.kind in "uib"
-        if integers:
-            self._measure_levels(low, high)
-        elif self.bounds is None and not whole:
-            raise UsageError([Mistake("data.range=", "is needed: the file is too large to look for its extremes")])
-        elif self.bounds is None and low == high:
-            raise UsageError(f"holds the number {low:g} alone")
-        self.bounds = self.bounds or (low, high)
-        if low < self.bounds[0] or high > self.bounds[1]:
+        if self.bounds is None and integers:
+            self._measure_levels(low, high, arrays[0].dtype, whole)
+        elif self.bounds is None:
+            self.bounds = self._found_range(low, high, whole)
+        assert self.bounds is not None
+        smallest, largest = self.bounds if integers else _rounded(self.bounds, arrays)
+        if low < smallest or high > largest:
             raise UsageError(f"holds numbers from {low:g} to {high:g}, outside of data.range={list(self.bounds)}")
+        _check_precision(*self.bounds)
+        if self.stored_levels is not None and not (integers and self.bounds == (0, self.stored_levels - 1)):
+            _check_grid(arrays, whole, self.stored_levels, self.bounds)
 
-    def _measure_levels(self, low: float, high: float) -> None:
+    def _measure_levels(self, low: float, high: float, dtype: np.dtype, whole: bool) -> None:
         """Integers are levels from 0 on."""
-        if self.bounds is not None:
-            return  # somebody wants them to be numbers
         if low < 0:
-            raise UsageError(f"holds integers from {low:g} to {high:g}: say what they are with data.range=")
+            raise UsageError(f"holds integers from {low:.0f} to {high:.0f}: say what they are with data.range=")
         if self.stored_levels is None:
-            self.stored_levels = next((2**bits for bits in (1, 8, 16) if high < 2**bits), None)
-        if self.stored_levels is None or high >= self.stored_levels:
-            raise UsageError(f"holds integers up to {high:g}: say how many there are with data.levels=")
+            found = next((2**bits for bits in (1, 8, 16) if high < 2**bits), None)
+            if found is None:
+                raise UsageError(f"holds integers up to {high:.0f}: say how many there are with data.levels=")
+            if not whole and found != {"bool": 2, "uint8": 256, "uint16": 65536}.get(dtype.name):
+                what = f"is needed: integers up to {high:.0f} were found, and the file is too large to look at all"
+                raise UsageError([Mistake("data.levels=", what)])
+            self.stored_levels = found
+        if high >= self.stored_levels:
+            what = f"the file holds integers up to {high:.0f}, which are at least {high + 1:.0f} levels"
+            raise UsageError([Mistake(f"data.levels={self.stored_levels}", what)])
         self.bounds = (0.0, float(self.stored_levels - 1))
+
+    def _found_range(self, low: float, high: float, whole: bool) -> tuple[float, float]:
+        """The range of floating-point numbers that nobody states."""
+        if self.stored_levels is not None:
+            what = "is needed: it says which floating-point numbers the first and the last level are"
+            raise UsageError([Mistake("data.range=", what)])
+        if not whole:
+            raise UsageError([Mistake("data.range=", "is needed: the file is too large to look for its extremes")])
+        if low == high:
+            raise UsageError(f"holds the number {low:g} alone: if that is meant, say data.range=[smallest,largest]")
+        return low, high
 
     def _labels(self, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Tensor] | None, tuple[Factor, ...]]:
         """The labels of the images of every array as int64 `(N, F)`, and what their columns are."""
         keys = {split: name_of_labels(arrays, name, self.label_key) for split, name in self._names.items()}
         if any(key is None for key in keys.values()):
             return None, ()
-        columns = {split: _table(arrays[str(key)]) for split, key in keys.items()}
-        for split, found in columns.items():
-            count = len(arrays[self._names[split]])
-            if len(found) != count:
-                raise UsageError(f"has {count:,} {split} images and {len(found):,} labels in {keys[split]}")
-        together = np.concatenate(list(columns.values()))
-        numbers, factors = np.empty(together.shape, np.int64), []
-        for column in range(together.shape[1]):
-            values, numbers[:, column] = np.unique(together[:, column], return_inverse=True)
-            if len(values) > MOST_VALUES:
-                raise UsageError(f"has {len(values):,} different labels: these are no classes")
-            name = "class" if together.shape[1] == 1 else f"factor {column}"
-            factors.append(Factor(name, len(values), tuple(values.tolist())))
-        ends = np.cumsum([len(found) for found in columns.values()])
-        parts = np.split(numbers, ends[:-1])
-        return dict(zip(columns, map(torch.from_numpy, parts), strict=True)), tuple(factors)
+        try:
+            columns = {split: _table(arrays, str(key)) for split, key in keys.items()}
+            for split, found in columns.items():
+                count = len(arrays[self._names[split]])
+                if len(found) != count:
+                    raise UsageError(f"has {count:,} {split} images and {len(found):,} labels in {keys[split]}")
+            return _numbered(columns)
+        except _Unfit as error:
+            if self.label_key is not None:
+                raise UsageError([Mistake(f"data.labels={self.label_key}", str(error))]) from error
+            log.warning("no labels: %s", error)
+            return None, ()
 
 
-def _table(labels: np.ndarray) -> np.ndarray:
+class _Unfit(UsageError):
+    """Arrays that are no labels."""
+
+
+def _table(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """Labels as `(N, F)`."""
+    try:
+        labels = arrays[name]
+    except UsageError as error:
+        raise _Unfit(str(error)) from error
+    if labels.dtype.kind not in "uibfUS":
+        raise _Unfit(f"{name} holds {labels.dtype}, and labels are numbers or texts")
+    if labels.ndim not in (1, 2) or not labels.size:
+        raise _Unfit(f"{name} has shape {labels.shape}, and labels are (N,) or (N, F)")
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise _Unfit(f"{name} has labels that are NaN")
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "replace")
     return labels.reshape(len(labels), -1)
+
+
+def _numbered(columns: dict[str, np.ndarray]) -> tuple[dict[str, Tensor], tuple[Factor, ...]]:
+    """The values of every column numbered in ascending order, over all splits, and what the numbers stand for."""
+    widths = {found.shape[1] for found in columns.values()}
+    if len(widths) > 1 or len({found.dtype.kind == "U" for found in columns.values()}) > 1:
+        raise _Unfit("the splits have labels that are not alike")
+    together = np.concatenate(list(columns.values()))
+    numbers, factors = np.empty(together.shape, np.int64), []
+    for column in range(together.shape[1]):
+        values, numbers[:, column] = np.unique(together[:, column], return_inverse=True)
+        if len(values) > MOST_VALUES:
+            raise _Unfit(f"there are {len(values):,} different labels, which are no classes")
+        name = "class" if together.shape[1] == 1 else f"factor {column}"
+        factors.append(Factor(name, len(values), tuple(values.tolist())))
+    ends = np.cumsum([len(found) for found in columns.values()])
+    parts = np.split(numbers, ends[:-1])
+    return dict(zip(columns, map(torch.from_numpy, parts), strict=True)), tuple(factors)
+
+
+def _said(name: str) -> str:
+    """The name of an array in front of what is said of it."""
+    return f"{name} " if name else ""
+
+
+def _check_kinds(images: Mapping[str, np.ndarray]) -> None:
+    """Refuses what is no array of numbers, or an empty one."""
+    for name, array in images.items():
+        if array.dtype.kind not in "uibf":
+            raise UsageError(
+                f"{_said(name)}holds {array.dtype}, and images are made of integers or floating-point numbers"
+            )
+        if not array.size:
+            raise UsageError(f"{_said(name)}has shape {array.shape}: there is nothing in it")
+    if len({array.dtype.kind == "f" for array in images.values()}) > 1:
+        found = ", ".join(f"{array.dtype} in {name}" for name, array in images.items())
+        raise UsageError(f"mixes integers and floating-point numbers: {found}")
 
 
 def _layout(array: np.ndarray) -> Literal["NCHW", "NHWC", "NHW", "NCT", "ND"]:
@@ -187,8 +275,11 @@ def _layout(array: np.ndarray) -> Literal["NCHW", "NHWC", "NHW", "NCT", "ND"]:
     sizes = array.shape[1:]
     if len(sizes) == 1:
         return "ND"
-    if len(sizes) == 2:
+    if len(sizes) == 2 and sizes[0] <= 4 * sizes[1]:
         return "NCT" if 4 * sizes[0] < sizes[1] else "NHW"
+    if len(sizes) == 2:
+        what = f"is needed: {array.shape} may be images, NHW, or signals (N, T, C), which want to be saved as (N, C, T)"
+        raise UsageError([Mistake("data.layout=", what)])
     if len(sizes) == 3 and (sizes[0] <= 4) != (sizes[2] <= 4):
         return "NCHW" if sizes[0] <= 4 else "NHWC"
     if len(sizes) == 3:
@@ -200,23 +291,48 @@ def _extremes(arrays: list[np.ndarray], whole: bool) -> tuple[float, float]:
     """The smallest and the largest number; of a large file those of some images that are spread over it.
 
     Raises:
-        UsageError: there are no numbers, or some are NaN or infinite.
+        UsageError: some are NaN or infinite.
     """
     lows, highs = [], []
     for array in arrays:
-        if array.dtype.kind not in "uibf":
-            raise UsageError(f"holds {array.dtype} and no numbers that images are made of")
         for part in _chunks(array, whole):
             low, high = float(part.min()), float(part.max())
-            if not np.isfinite(low + high):
+            if not (np.isfinite(low) and np.isfinite(high)):
                 raise UsageError("holds numbers that are NaN or infinite")
             lows.append(low)
             highs.append(high)
     return min(lows), max(highs)
 
 
+def _rounded(bounds: tuple[float, float], arrays: list[np.ndarray]) -> tuple[float, float]:
+    """The nearest numbers that the arrays can hold: a float32 cannot be 0.1."""
+    kind = min((array.dtype for array in arrays), key=lambda dtype: dtype.itemsize).type
+    with np.errstate(over="ignore"):
+        return min(bounds[0], float(kind(bounds[0]))), max(bounds[1], float(kind(bounds[1])))
+
+
+def _check_precision(low: float, high: float) -> None:
+    """Refuses numbers of which float32 would lose more than what is told apart by eight bits."""
+    width, largest = high - low, max(abs(low), abs(high))
+    if not (1e-30 < width < 1e30 and largest <= 2**16 * width):
+        raise UsageError(
+            f"has the range {low:.9g} to {high:.9g}, too coarse in float32: shift or scale the numbers first"
+        )
+
+
+def _check_grid(arrays: list[np.ndarray], whole: bool, levels: int, bounds: tuple[float, float]) -> None:
+    """Refuses numbers that are not `levels` evenly spaced ones from one bound to the other."""
+    low, high = bounds
+    for part in (part for array in arrays for part in _chunks(array, whole)):
+        steps = (part.astype(np.result_type(part, np.float32)) - low) * ((levels - 1) / (high - low))
+        if np.abs(steps - steps.round()).max() > 0.25:
+            what = f"the file holds numbers between the levels from {low:g} to {high:g}"
+            raise UsageError([Mistake(f"data.levels={levels}", what)])
+
+
 def _chunks(array: np.ndarray, whole: bool) -> Iterator[np.ndarray]:
     if not whole:
+        expect_jumps(array)
         yield from (array[number] for number in np.unique(np.linspace(0, len(array) - 1, 1024).astype(np.int64)))
         return
     count = max(1, CHUNK * len(array) // max(array.nbytes, 1))

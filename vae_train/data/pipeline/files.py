@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from zipfile import is_zipfile
 
@@ -21,6 +22,9 @@ LABELS = ("labels", "label", "y", "targets", "target", "factors", "latents_class
 ALONE = ""
 """The name of the only array of a file."""
 
+MOST_NAMES = 12
+"""Arrays that a message names."""
+
 
 def open_file(path: str) -> tuple[Mapping[str, np.ndarray], bool]:
     """The arrays of a file by name, and whether they are mapped: not read before they are asked for.
@@ -32,19 +36,30 @@ def open_file(path: str) -> tuple[Mapping[str, np.ndarray], bool]:
     Raises:
         UsageError: there is no such file, or it cannot be read.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise UsageError("there is no such file" if not file.exists() else "is a folder: data=folder reads folders")
     try:
-        if file.suffix == ".npy":
-            return {ALONE: np.load(file, mmap_mode="r", allow_pickle=False)}, True
-        if file.suffix == ".npz":
-            return _Archive(np.load(file, allow_pickle=False)), False
-        if file.suffix in (".pt", ".pth"):
-            mapped = is_zipfile(file)  # what old versions of PyTorch wrote must be read whole
-            return dict(_tensors(torch.load(file, map_location="cpu", weights_only=True, mmap=mapped))), mapped
+        file = Path(str(path)).expanduser()
+        if file.is_dir():
+            raise UsageError("is a folder: data=folder reads folders")
+        if not file.is_file():
+            raise UsageError("is no ordinary file" if file.exists() else "there is no such file")
+        return _opened(file)
+    except UsageError:
+        raise
     except Exception as error:  # damaged files make the readers raise anything
-        raise UsageError(f"cannot be read: {_first_line(error)}") from error
+        raise UsageError(_reason(error)) from error
+
+
+def _opened(file: Path) -> tuple[Mapping[str, np.ndarray], bool]:
+    suffix = file.suffix.lower()
+    if suffix == ".npy":
+        return {ALONE: np.lib.format.open_memmap(file, mode="r")}, True
+    if suffix == ".npz":
+        if not is_zipfile(file):
+            raise UsageError("is no .npz file, whatever its name says, or it is cut off")
+        return _Archive(np.load(file, allow_pickle=False)), False
+    if suffix in (".pt", ".pth"):
+        mapped = is_zipfile(file)  # what old versions of PyTorch wrote must be read whole
+        return dict(_tensors(torch.load(file, map_location="cpu", weights_only=True, mmap=mapped))), mapped
     raise UsageError("is no .npy, .npz or .pt file")
 
 
@@ -60,12 +75,15 @@ class _Archive(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._read:
+            if name not in self._members.files:
+                raise KeyError(name)
             try:
-                self._read[name] = self._members[name]
+                found = self._members[name]
             except Exception as error:  # see `open_file`
-                if name not in self._members.files:
-                    raise KeyError(name) from error
-                raise UsageError(f"{name} cannot be read: {_first_line(error)}") from error
+                raise UsageError(f"{name} {_reason(error)}") from error
+            if not isinstance(found, np.ndarray):
+                raise UsageError(f"{name} is no array")
+            self._read[name] = found
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -79,17 +97,23 @@ def _tensors(content: Any) -> Iterator[tuple[str, np.ndarray]]:
     if isinstance(content, Tensor):
         yield ALONE, _array(content)
     if isinstance(content, list | tuple):
-        content = dict(enumerate(content))
+        content = dict(zip(("data", "targets"), content, strict=True) if _is_pair(content) else enumerate(content))
     for name, value in content.items() if isinstance(content, dict) else ():
         if isinstance(value, Tensor):
             yield str(name), _array(value)
 
 
+def _is_pair(content: Sequence[Any]) -> bool:
+    """Whether these are images and their labels, as torchvision saves them."""
+    tensors = len(content) == 2 and all(isinstance(part, Tensor) for part in content)
+    return tensors and content[0].ndim > content[1].ndim == 1 and len(content[0]) == len(content[1])
+
+
 def _array(tensor: Tensor) -> np.ndarray:
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(force=True)
 
 
-def names_of_images(arrays: Mapping[str, np.ndarray], key: str | None) -> dict[str, str]:
+def names_of_images(arrays: Mapping[str, np.ndarray], key: str | None, labels: str | None = None) -> dict[str, str]:
     """For every split the name of the array that has its images.
 
     Names such as x_train, test_images or val say the split. Where none does, all images are in one array, which is the
@@ -98,19 +122,24 @@ def names_of_images(arrays: Mapping[str, np.ndarray], key: str | None) -> dict[s
     Args:
         arrays: the arrays of a file.
         key: the array's name, or what the splits' names have in common; None where it can be guessed.
+        labels: likewise for the labels, which are no images.
 
     Raises:
         UsageError: no array can be meant, or several.
     """
-    candidates = [name for name in arrays if _rest(name) not in LABELS and (key is None or key in (name, _rest(name)))]
+    if key is not None and key in arrays:
+        return {"train": key}
+    if key is None and len(arrays) == 1:
+        return {"train": next(iter(arrays))}
+    candidates = [name for name in arrays if (_can_be_images(name, labels) if key is None else _means(key, name))]
     by_split: dict[str, list[str]] = {}
     for name in candidates:
         by_split.setdefault(_split(name) or "", []).append(name)
     named = {split: names for split, names in by_split.items() if split}
-    chosen = named if "train" in named and key not in by_split.get("", ()) else {"train": candidates}
+    chosen = named if "train" in named else {"train": candidates}
     if any(len(names) != 1 for names in chosen.values()):
-        found = ", ".join(arrays) or "no arrays"
-        raise UsageError([Mistake("data.key=", f"says which are the images: the file has {found}")])
+        where, why = ("", "says which are the images") if key is None or candidates else (key, "there is no such array")
+        raise UsageError([Mistake(f"data.key={where}", f"{why}: the file has {_listed(arrays)}")])
     return {split: names[0] for split, names in chosen.items()}
 
 
@@ -126,11 +155,29 @@ def name_of_labels(arrays: Mapping[str, np.ndarray], images: str, key: str | Non
         UsageError: there is no array called `key`.
     """
     split = _split(images)
-    fitting = [name for name in arrays if _split(name) == split and name != images]
-    wanted = [name for name in fitting if (key in (name, _rest(name)) if key else _rest(name) in LABELS)]
-    if key and not wanted:
-        raise UsageError(f"has no array called {key} ({', '.join(arrays)})")
-    return wanted[0] if wanted else None
+    fitting = [name for name in arrays if name != images and split in (None, _split(name))]
+    if key is None:
+        guessed = [name for name in fitting if _rest(name) in LABELS and _split(name) == split]
+        return min(guessed, key=lambda name: LABELS.index(_rest(name)), default=None)
+    wanted = [name for name in fitting if name == key or (_split(name) == split and _means(key, name))]
+    if not wanted:
+        what = f"there is no such array for {images}" if images else "there is no such array"
+        raise UsageError([Mistake(f"data.labels={key}", f"{what}: the file has {_listed(arrays)}")])
+    return key if key in wanted else wanted[0]
+
+
+def _can_be_images(name: str, labels: str | None) -> bool:
+    return _rest(name) not in LABELS and not (labels is not None and _means(labels, name))
+
+
+def _means(key: str, name: str) -> bool:
+    """Whether somebody who says `key` can mean `name`, or the same of another split."""
+    return key == name or _rest(key) == _rest(name)
+
+
+def _listed(arrays: Mapping[str, np.ndarray]) -> str:
+    names = [name or "one array without a name" for name in arrays]
+    return ", ".join([*names[:MOST_NAMES], *(["…"] if len(names) > MOST_NAMES else [])]) or "no arrays"
 
 
 def _split(name: str) -> str | None:
@@ -139,9 +186,9 @@ def _split(name: str) -> str | None:
 
 
 def _rest(name: str) -> str:
-    """`name` without its split."""
+    """`name` without its split, in small letters."""
     if _split(name) is None:
-        return name
+        return name.lower()
     return "_".join(part for part in _parts(name) if part not in SPLIT_NAMES)
 
 
@@ -149,5 +196,11 @@ def _parts(name: str) -> list[str]:
     return [part for part in re.split(r"[^a-z0-9]+", name.lower()) if part]
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read; what the readers advise would execute what is in it."""
+    if isinstance(error, UnpicklingError):
+        return "is damaged, or holds more than tensors alone or in a dict or a list; nothing else is unpickled"
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, ValueError) and re.search("(?i)pickle|python objects", first):
+        return "holds Python objects, which are not unpickled: save arrays of numbers"
+    return f"cannot be read: {first}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import mmap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -107,6 +108,7 @@ class Hosted:
 
     def on(self, device: torch.device) -> Store:
         """See `Store.on`."""
+        expect_jumps(self.array)
         return self
 
     def whole(self) -> Tensor:
@@ -122,6 +124,13 @@ class Hosted:
             found = found.astype(np.float32)
         images = LAYOUTS[self.layout].arrange(found)
         return torch.from_numpy(np.require(images, requirements=["C", "W"]))
+
+
+def expect_jumps(array: np.ndarray) -> None:
+    """Keeps the system from reading megabytes around every image that is asked for, where `array` is mapped."""
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_RANDOM"):
+        mapping.madvise(mmap.MADV_RANDOM)
 
 
 class Layout(Protocol):
@@ -228,8 +237,11 @@ class ArrayImages:
 
     def to(self, device: torch.device) -> ArrayImages:
         """The same images with all pixels on `device`."""
-        here = self.equipped(store=self.store.on(device), device=self.store.on(device).device)
-        pixels = self.store.whole() if isinstance(self.store, Hosted) else here.pixels
+        if isinstance(self.store, Hosted):
+            pixels = self.store.whole()
+        else:
+            store = self.store.on(device)
+            pixels = self.equipped(store=store, device=store.device).pixels
         return self.equipped(store=Resident(pixels.to(device)), device=device, labels=_moved(self.labels, device))
 
     def fed_to(self, device: torch.device, workers: int, prefetch: int) -> ArrayImages:

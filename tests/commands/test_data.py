@@ -1,0 +1,282 @@
+"""Other people's data on the command line: folders, arrays, what `vae data` shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.commandline import TINY, Vae, rows, start
+from tests.data.pictures import damaged, fill
+from tests.support import OPEN, choices
+
+
+@pytest.fixture(autouse=True)
+def _caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("VAE_DATA", str(tmp_path / "nowhere"))
+
+
+def saved(run: str) -> dict:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(OmegaConf.load(Path(run) / "config.yaml"))  # type: ignore[return-value]
+
+
+def signals(count: int = 200) -> np.ndarray:
+    """(N, 2, 32) float32 between -5 and 5."""
+    rng = np.random.RandomState(0)
+    time, phase = np.linspace(0, 6, 32), rng.rand(count, 2, 1) * 6
+    return (5 * np.sin(time * (1 + rng.rand(count, 1, 1)) + phase)).astype(np.float32)
+
+
+@pytest.mark.parametrize("data", choices("data"))
+def test_a_configuration_can_be_shown_without_its_data(vae: Vae, data: str) -> None:
+    answer = vae("train", "--cfg", "job", f"data={data}")
+    assert answer.code == 0, answer.err
+    assert "_target_: vae_train.data." in answer.out
+
+
+STATED = [d for d in choices("data") if d not in OPEN]
+
+
+@pytest.mark.parametrize("data", [d for d in STATED if d not in ("digits", "celeba", "dsprites")])
+def test_a_training_can_be_planned_without_its_data(vae: Vae, data: str) -> None:
+    answer = vae.train(f"data={data}", "plan=true", "batch_size=4")
+    assert answer.code == 0, answer.err
+    assert "parameters" in answer.out
+
+
+def test_a_folder_is_trained_on_with_one_override(vae: Vae) -> None:
+    fill(Path("photos"), 60, classes=2)
+    answer = vae("train", "data=folder", "data.root=photos", "batch_size=16", "out=run", "epochs=1", "logger=none",
+                 "model=conv", "model.encoder.channels=4", "model.decoder.channels=4")  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert "12x16x3 · 48 train / 6 valid / 6 test" in answer.out
+    assert saved("run")["data"]["size"] == [12, 16]
+    assert saved("run")["data"]["channels"] == 3
+    assert Path("run/samples/final.png").exists()
+    assert not Path("run/bad_files.txt").exists()
+    assert vae("eval", "run=run").code == 0
+
+
+def test_files_that_are_bad_are_listed_in_the_run(vae: Vae) -> None:
+    fill(Path("photos"), 40)
+    Path("photos/0007.png").write_bytes(b"broken")
+    Path("photos/0008.png").write_bytes(b"")
+    answer = vae.train("data=folder", "data.root=photos", "batch_size=8", "out=run")
+    assert "2 files could not be read and were left out: run/bad_files.txt" in answer.out
+    assert Path("run/bad_files.txt").read_text() == "0007.png\tis no image\n0008.png\tis no image\n"
+
+
+def test_a_run_is_sampled_where_its_data_is_gone(vae: Vae) -> None:
+    fill(Path("photos"), 30)
+    assert vae.train("data=folder", "data.root=photos", "batch_size=8", "out=run").code == 0
+    Path("photos").rename("elsewhere")
+    assert vae("sample", "run=run", "num=4").code == 0
+    (line,) = vae("eval", "run=run").mistakes()
+    assert "data.root=photos" in line
+    assert "there is no such folder" in line
+
+
+@pytest.mark.parametrize(("words", "why"), [
+    (["data=folder"], "data.root="),
+    (["data=folder", "data.root=nowhere"], "there is no such folder"),
+    (["data=folder", "data.root=photos", "data.fit=squeeze"], "must be one of crop, pad, stretch"),
+    (["data=folder", "data.root=photos", "data.size=0"], "at least 1"),
+    (["data=folder", "data.root=photos", "data.size=[4,4]", "data.valid=0.6", "data.test=0.6"], "leave nothing"),
+    (["data=folder", "data.root=photos", "batch_size=500"], "use at most that"),
+    (["data=folder", "data.root=photos", "model/likelihood=bernoulli"], "256 levels"),
+    (["data=folder", "data.root=photos", "preprocessing.logit=0.1"], "add preprocessing.dequantize=true"),
+    (["data=folder", "data.root=photos", "preprocessing.logit=0.7"], "in (0, 0.5)"),
+    (["data=folder", "data.root=photos", "corruption.mask=2"], "in [0, 1]"),
+    (["data=folder", "data.root=photos", "augmentation.flipp=true"], "did you mean augmentation.flip?"),
+    (["data=folder", "data.root=photos", "loader.storage=disk"], "must be one of auto, device, host"),
+    (["data=arrays"], "data.path="),
+    (["data=arrays", "data.path=nowhere.npy"], "there is no such file"),
+    (["data=arrays", "data.path=photos"], "data=folder reads folders"),
+])  # fmt: skip
+def test_mistakes_are_one_line(vae: Vae, words: list[str], why: str) -> None:
+    fill(Path("photos"), 20)
+    size = [] if any("batch_size" in word for word in words) else ["batch_size=8"]
+    lines = vae.train(*words, *size, "out=run").mistakes()
+    assert len(lines) == 1, lines
+    assert why in lines[0]
+    assert not Path("run").exists()
+
+
+def test_signals_are_drawn_as_lines_and_sampled_in_their_own_units(vae: Vae) -> None:
+    np.save("signals.npy", signals())
+    answer = vae.train("data=arrays", "data.path=signals.npy", "batch_size=20", "out=run")
+    assert answer.code == 0, answer.err
+    found = saved("run")["data"]
+    assert (found["layout"], found["shape"]) == ("NCT", [2, 1, 32])
+    assert found["range"] == pytest.approx([signals().min(), signals().max()])
+    picture = np.array(Image.open("run/samples/final.png"))
+    assert picture.shape == (8 * 100, 8 * 130, 3)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+    assert vae("sample", "run=run", "num=20", "npz=true", "singles=true").code == 0
+    array = np.load("run/samples/seed0-t1.npz")["images"]
+    assert array.shape == (20, 1, 32, 2)
+    assert -5.5 < array.min() < -0.5 < 0.5 < array.max() < 5.5
+    assert np.array(Image.open("run/samples/seed0-t1/00000.png")).shape == (100, 130, 3)
+
+
+def test_the_elbo_of_numbers_is_that_of_the_numbers_in_the_file(vae: Vae) -> None:
+    """Twice the numbers have log 2 nats less of density per dimension."""
+    elbos = []
+    for factor in (1, 2):
+        np.save(f"x{factor}.npy", factor * signals())
+        vae.train("data=arrays", f"data.path=x{factor}.npy", "batch_size=20", f"out=run{factor}")
+        elbos.append([row["elbo"] for row in rows(Path(f"run{factor}")) if row["split"] == "valid"][-1])
+    assert elbos[0] - elbos[1] == pytest.approx(64 * np.log(2), abs=1e-2)
+
+
+@pytest.mark.parametrize("words", [
+    ["augmentation.flip=true", "augmentation.crop=1", "augmentation.rotation=10"],
+    ["corruption.noise=0.2", "corruption.mask=0.3"],
+    ["corruption.mask=0.3", "corruption.score=all"],
+    ["data.binarize=none", "model/likelihood=gaussian", "preprocessing.dequantize=true", "preprocessing.logit=0.05"],
+])  # fmt: skip
+def test_what_happens_on_the_way_is_a_setting(vae: Vae, words: list[str]) -> None:
+    answer = vae.train(*words, "out=run")
+    assert answer.code == 0, answer.err
+    assert vae("eval", "run=run").code == 0
+    assert vae("sample", "run=run", "num=4").code == 0
+    assert vae("reproduce", "run=run").code == 0
+    grid = np.array(Image.open("run/reconstructions/final.png"))
+    between = 3 if words[0].startswith("corruption") else 2
+    assert grid.shape[0] == 4 * between * 58 + 2
+
+
+def test_a_dequantised_run_says_bits_per_dimension(vae: Vae) -> None:
+    common = ("data.binarize=none", "model/likelihood=gaussian")
+    for name, words in (("closed", ()), ("drawn", ("preprocessing.dequantize=true",))):
+        assert vae("train", *TINY[1:], *common, *words, f"out={name}", "epochs=8").code == 0
+    closed, drawn = (rows(Path(name))[-1]["bits_per_dim"] for name in ("closed", "drawn"))
+    assert drawn == pytest.approx(closed, abs=0.15)
+
+
+def test_streaming_is_resumed_exactly_within_an_epoch(vae: Vae, tmp_path: Path) -> None:
+    np.save("x.npy", np.random.RandomState(0).randint(0, 256, (3000, 8, 8), np.uint8))
+    words = ["data=arrays", "data.path=x.npy", "loader.storage=host", "loader.workers=1", "batch_size=10"]
+    assert vae.train(*words, "out=whole", "trainer.log_every=7").code == 0
+    process = start("train", *TINY, *words, "out=stopped", "trainer.log_every=7", folder=tmp_path)
+    while len(list(Path().glob("stopped/metrics.jsonl"))) == 0 or len(rows(Path("stopped"))) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert vae("train", "resume=stopped").code == 0
+    assert rows(Path("stopped")) == rows(Path("whole"))
+    waits = [json.loads(line).get("data_wait") for line in Path("whole/metrics.jsonl").read_text().splitlines()]
+    assert all(0 <= wait <= 1 for wait in waits if wait is not None)
+    assert any(wait for wait in waits)
+    assert "in host memory" not in Path("whole/train.log").read_text()
+    assert "in a mapped file, read ahead by 1 processes" in Path("whole/train.log").read_text()
+
+
+PEAK = """
+import sys, threading, time
+from vae_train.cli import _main
+peak = 0
+def watch():
+    global peak
+    while True:
+        line = next(l for l in open("/proc/self/status") if l.startswith("RssAnon"))
+        peak = max(peak, int(line.split()[1]))
+        time.sleep(0.02)
+threading.Thread(target=watch, daemon=True).start()
+code = _main(sys.argv[1:])
+print("peak", peak)
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_a_file_larger_than_its_budget_takes_up_no_memory(tmp_path: Path) -> None:
+    shape = (2**33 // (64 * 64 * 3) + 1, 64, 64, 3)
+    with Path("large.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + np.prod(shape))  # a sparse file
+    assert Path("large.npy").stat().st_size >= 2**33
+    words = ["data=arrays", "data.path=large.npy", "batch_size=64", "trainer.log_every=5", "out=run", "logger=none",
+             "latent_dim=2", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]", "data.valid=1e-5", "data.test=0",
+             "data.levels=256", "epochs=1"]  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-c", PEAK, "train", *words], stdout=subprocess.PIPE, text=True)
+    while process.poll() is None and not (Path("run/metrics.jsonl").exists() and len(rows(Path("run"))) >= 4):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 130, out
+    assert "in a mapped file, read ahead by 2 processes" in out
+    assert int(out.split()[-1]) < 2 * 2**20  # KiB
+    os.remove("large.npy")
+
+
+# vae data
+
+
+def test_data_shows_what_a_source_holds(vae: Vae) -> None:
+    answer = vae("data")
+    assert answer.code == 0, answer.err
+    assert "digits · 8x8x1 · 2 levels · 1,257 train / 180 valid / 360 test" in answer.out
+    facts = json.loads(Path("outputs/data/digits/data.json").read_text())
+    assert facts["splits"] == {"train": 1257, "valid": 180, "test": 360}
+    assert facts["measured_on"] == 1257
+    assert facts["entropy_floor"] > 1
+    for name in ("contact", "mean", "histogram"):
+        assert np.array(Image.open(f"outputs/data/digits/{name}.png")).std() > 1
+    vae("data")
+    assert Path("outputs/data/digits-2/data.json").exists()
+
+
+def test_data_shows_a_folder_with_its_classes_and_bad_files(vae: Vae) -> None:
+    fill(Path("photos"), 40, classes=2)
+    damaged(Path("photos/class0"))
+    answer = vae("data", "data=folder", "data.root=photos", "data.size=12", "data.max_bad=0.9", "out=there", "num=10")
+    assert answer.code == 0, answer.err
+    assert "class     2 values: class0, class1" in answer.out
+    assert answer.out.count("  bad file  ") == 5
+    assert "24 in all, see bad_files.txt" in answer.out
+    assert len(Path("there/bad_files.txt").read_text().splitlines()) == 24
+    facts = json.loads(Path("there/data.json").read_text())
+    assert facts["entropy_floor"] is None
+    assert facts["factors"] == [{"name": "class", "size": 2}]
+
+
+def test_data_shows_signals_and_factors(vae: Vae) -> None:
+    np.savez("x.npz", images=signals(), factors=np.indices((20, 10)).reshape(2, -1).T * 3)
+    answer = vae("data", "data=arrays", "data.path=x.npz", "num=6")
+    assert answer.code == 0, answer.err
+    assert "continuous" in answer.out
+    assert "factor 0  20 values: 0, 3, 6" in answer.out
+    assert "range " in answer.out
+
+
+def test_data_shows_what_a_model_sees(vae: Vae) -> None:
+    for name, words in (("plain", ()), ("hidden", ("corruption.mask=0.5", "corruption.patch=4"))):
+        assert vae("data", "data=shapes", "data.size=16", "data.num_train=100", f"out={name}", *words).code == 0
+    plain, hidden = (np.array(Image.open(f"{n}/contact.png")).astype(int) for n in ("plain", "hidden"))
+    assert hidden.sum() < plain.sum()
+    assert np.array_equal(*(np.array(Image.open(f"{n}/mean.png")) for n in ("plain", "hidden")))
+
+
+def test_data_refuses_what_is_not_there(vae: Vae) -> None:
+    (line,) = vae("data", "data=folder", "data.root=nowhere").mistakes()
+    assert "there is no such folder" in line
+    (line,) = vae("data", "data=digit").mistakes()
+    assert "did you mean digits?" in line
+    Path("there").mkdir()
+    (line,) = vae("data", "out=there").mistakes()
+    assert "exists already" in line
+    assert not Path("outputs").exists()
