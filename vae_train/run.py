@@ -24,6 +24,7 @@ from vae_train.errors import RunError, UsageError
 OUTPUTS = Path("outputs")
 CONFIG = "config.yaml"
 SUMMARY = "summary.json"
+ENVIRONMENT = "environment.json"
 PACKAGES = ("vae_train", "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard")
 
 log = logging.getLogger("vae_train")

@@ -17,6 +17,7 @@ from PIL import Image
 from tests.commandline import TINY, Vae, rows, start
 from tests.data.pictures import damaged, fill
 from tests.support import OPEN, choices
+from vae_train import assembly
 
 
 @pytest.fixture(autouse=True)
@@ -221,6 +222,19 @@ def test_a_file_larger_than_its_budget_takes_up_no_memory(tmp_path: Path) -> Non
     assert "in a mapped file, read ahead by 2 processes" in out
     assert int(out.split()[-1]) < 2 * 2**20  # KiB
     os.remove("large.npy")
+
+
+def test_a_run_does_not_go_on_with_other_data(vae: Vae) -> None:
+    fill(Path("photos"), 30)
+    words = ("data=folder", "data.root=photos", "batch_size=8")
+    assert vae.train(*words, "out=run").code == 0
+    fill(Path("photos"), 1, start=30)
+    assembly._KEPT.clear()  # what another process would not have
+    (line,) = vae("train", "resume=run", "epochs=3").mistakes()
+    assert "its data has changed since" in line
+    Path("photos/0030.png").unlink()
+    assembly._KEPT.clear()
+    assert vae("train", "resume=run", "epochs=3").code == 0
 
 
 # vae data

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
-import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -374,28 +375,25 @@ def test_images_that_stream_know_how_long_they_were_waited_for():
 
 
 def test_workers_end_with_the_stream():
-    stream = Stream(fed(hosted(), 2), 12, seed=0)
-    stream.batch(0)
-    import multiprocessing
-
-    assert len(multiprocessing.active_children()) == 2
-    stream.close()
-    for _ in range(50):
-        if not multiprocessing.active_children():
-            break
-        time.sleep(0.1)
-    assert not multiprocessing.active_children()
+    before = set(multiprocessing.active_children())
+    with closing(Stream(fed(hosted(), 2), 12, seed=0)) as stream:
+        stream.batch(0)
+        workers = set(multiprocessing.active_children()) - before
+        assert len(workers) == 2
+    for worker in workers:
+        worker.join(20)
+        assert not worker.is_alive()
 
 
-def test_a_worker_that_dies_is_said(tmp_path):
-    stream = Stream(fed(hosted(), 1), 12, seed=0)
-    stream.batch(0)
-    import multiprocessing
-
-    (worker,) = multiprocessing.active_children()
-    os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(RunError, match="the data could not be read"):
-        list(map(stream.batch, range(1, 40)))
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of what is left of the dead
+def test_a_worker_that_dies_is_said():
+    before = set(multiprocessing.active_children())
+    with closing(Stream(fed(hosted(), 1), 12, seed=0)) as stream:
+        stream.batch(0)
+        (worker,) = set(multiprocessing.active_children()) - before
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(RunError, match="the data could not be read"):
+            list(map(stream.batch, range(1, 40)))
 
 
 def test_a_store_that_fails_is_said():

@@ -1,5 +1,6 @@
 """What only a CUDA device can show; run by scripts/gpu_check."""
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -40,7 +41,7 @@ def built(*words, device=CUDA):
 
 def steps(learner, data, start, stop, batch_size=128):
     """Trains from step `start` to step `stop`; returns the loss of each step."""
-    stream, rows = Stream(data.split("train"), batch_size, seed=learner.seed, device=learner.device), []
+    stream, rows = Stream(data.training(), batch_size, seed=learner.seed, device=learner.device), []
     while start < stop:
         rows.append(learner.advance(stream, start, stop - start))
         start += len(rows[-1])
@@ -165,6 +166,16 @@ SETTINGS = {
     "binarised once": ("data.binarize=threshold",),
     "bfloat16": ("precision=bfloat16",),
     "tf32": ("precision=tf32",),
+    "augmented": (
+        *("augmentation.flip=true", "augmentation.crop=2", "augmentation.rotation=20", "augmentation.translation=0.1"),
+        *("augmentation.brightness=0.3", "augmentation.contrast=0.3"),
+    ),
+    "corrupted": ("corruption.noise=0.1", "corruption.mask=0.3", "corruption.patch=2"),
+    "preprocessed": (
+        *("data.binarize=none", "model/likelihood=gaussian", "preprocessing.dequantize=true"),
+        *("preprocessing.logit=0.05", "preprocessing.mean=-1", "preprocessing.std=2"),
+    ),
+    "computed": ("data=shapes", "data.size=16", "loader.storage=host"),
     "schedules": ("lr_schedule=cosine", "lr_schedule.warmup=0.2", "objective/beta_schedule=linear", "beta=4"),
 }
 
@@ -224,6 +235,44 @@ def test_eager_and_compiled_steps_do_not_wait_for_the_device_either():
             learner.advance(stream, step, 1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("execution", ["eager", "graph"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_of_the_host_are_the_same_images_and_are_not_waited_for(execution, workers, tmp_path):
+    pixels = np.random.RandomState(0).randint(0, 256, (1000, 8, 8), np.uint8)
+    np.savez(tmp_path / "x.npz", images=pixels, labels=np.arange(1000) % 10)
+    words = ("data=arrays", f"data.path={tmp_path}/x.npz", f"execution={execution}")
+    data, resident, _ = built(*words)
+    expected = steps(resident, data, 0, 40, batch_size=50)
+    data, learner, _ = built(*words, "loader.storage=host", f"loader.workers={workers}")
+    stream = Stream(data.training(), 50, seed=learner.seed, device=CUDA)
+    assert not stream.images.resident
+    rows = [learner.advance(stream, step, 1) for step in range(5)]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        rows += [learner.advance(stream, step, 1) for step in range(5, 40)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        stream.close()
+    found = torch.cat(rows)[:, learner.names.index("loss")].cpu()
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shapes_are_the_same_bits_on_every_device(channels):
+    data, _, _ = built("data=shapes", f"data.channels={channels}", "data.size=32", "loader.storage=host")
+    there, index = data.split("valid"), torch.arange(500)
+    here = there.store.on(torch.device("cpu"))
+    assert there.resident
+    assert torch.equal(there.store.take(index.to(CUDA)).cpu(), here.take(index))
+
+
+def test_the_order_of_images_is_that_of_the_cpu():
+    images = built()[0].training()
+    on_device, on_host = (Stream(images, 100, seed=3, device=device) for device in (CUDA, "cpu"))
+    for step in (0, 12, 40):
+        assert torch.equal(on_device.index(step).cpu(), on_host.index(step).cpu())
 
 
 def test_a_captured_run_is_resumed_by_an_eager_one(tmp_path):

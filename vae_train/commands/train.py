@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_train.errors import Mistake, Stopped
 from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
-from vae_train.run import SUMMARY, Run, environment, write_bad_files
+from vae_train.run import ENVIRONMENT, SUMMARY, Run, environment, write_bad_files
 
 if TYPE_CHECKING:
     import torch
@@ -152,7 +152,7 @@ def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: d
     with run.logged():
         _introduce(run, data, learner)
         _report_bad_files(run, data)
-        run.write_json("environment.json", _environment(learner.device, data))
+        run.write_json(ENVIRONMENT, _environment(learner.device, data))
         board = build(run.config.logger, folder=run.folder / "tensorboard", step=step, allow=allowed(run.config))
         logger = Tee(Files(run.folder, step), board)
         try:
@@ -254,7 +254,22 @@ def _resume_mistakes(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
         return found + wrong
     saved = _changed(opened, words)
     found = checkpoint_mistakes(opened) + execution_mistakes(saved) + data_mistakes(saved)
-    return found or _epoch_mistakes(opened, saved)
+    return found or _epoch_mistakes(opened, saved) + _changed_data(opened, saved)
+
+
+def _changed_data(opened: Run, saved: DictConfig) -> list[Mistake]:
+    """Data that is not what the run was trained on: a folder, for instance, that has one more image."""
+    import json
+
+    from vae_train.assembly import loaded
+
+    try:
+        before = json.loads((opened.folder / ENVIRONMENT).read_text()).get("data_checksum")
+    except (OSError, ValueError):
+        return []
+    if before in (None, loaded(saved).checksum):
+        return []
+    return [Mistake(f"resume={opened.folder}", "its data has changed since: put the old data back, or start a new run")]
 
 
 def _epoch_mistakes(opened: Run, saved: DictConfig) -> list[Mistake]:

@@ -313,7 +313,10 @@ class _Orders:
         return self._orders[inside : inside + length]
 
     def _order(self, number: int) -> Tensor:
-        return torch.randperm(self.count, generator=generator(self.seed, "order", number)).to(self.device)
+        order = torch.randperm(self.count, generator=generator(self.seed, "order", number))
+        if self.device.type == "cuda":
+            order = order.pin_memory()  # or the copy would wait for the device
+        return order.to(self.device, non_blocking=True)
 
 
 def evaluation_batches(

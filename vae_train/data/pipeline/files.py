@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,6 +25,9 @@ ALONE = ""
 
 MOST_NAMES = 12
 """Arrays that a message names."""
+
+LONGEST_REASON = 200
+"""Letters of what a reader says that a message repeats."""
 
 
 def open_file(path: str) -> tuple[Mapping[str, np.ndarray], bool]:
@@ -52,14 +56,20 @@ def open_file(path: str) -> tuple[Mapping[str, np.ndarray], bool]:
 def _opened(file: Path) -> tuple[Mapping[str, np.ndarray], bool]:
     suffix = file.suffix.lower()
     if suffix == ".npy":
+        with file.open("rb") as start:
+            if start.read(6) != np.lib.format.MAGIC_PREFIX:
+                raise UsageError("is no .npy file, whatever its name says")
         return {ALONE: np.lib.format.open_memmap(file, mode="r")}, True
     if suffix == ".npz":
         if not is_zipfile(file):
             raise UsageError("is no .npz file, whatever its name says, or it is cut off")
-        return _Archive(np.load(file, allow_pickle=False)), False
+        return _Archive(file), False
     if suffix in (".pt", ".pth"):
         mapped = is_zipfile(file)  # what old versions of PyTorch wrote must be read whole
-        return dict(_tensors(torch.load(file, map_location="cpu", weights_only=True, mmap=mapped))), mapped
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they advise what nobody here can do
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+        return dict(_tensors(content)), mapped
     raise UsageError("is no .npy, .npz or .pt file")
 
 
@@ -67,18 +77,21 @@ class _Archive(Mapping[str, np.ndarray]):
     """A .npz file, whose members are read once.
 
     Args:
-        members: what `np.load` gave.
+        file: the file, which is open only while a member is read.
     """
 
-    def __init__(self, members: Any) -> None:
-        self._members, self._read = members, dict[str, np.ndarray]()
+    def __init__(self, file: Path) -> None:
+        self._file, self._read = file, dict[str, np.ndarray]()
+        with np.load(file, allow_pickle=False) as members:
+            self._names = list(members.files)
 
     def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
         if name not in self._read:
-            if name not in self._members.files:
-                raise KeyError(name)
             try:
-                found = self._members[name]
+                with np.load(self._file, allow_pickle=False) as members:
+                    found = members[name]
             except Exception as error:  # see `open_file`
                 raise UsageError(f"{name} {_reason(error)}") from error
             if not isinstance(found, np.ndarray):
@@ -87,20 +100,20 @@ class _Archive(Mapping[str, np.ndarray]):
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._members.files)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._members.files)
+        return len(self._names)
 
 
 def _tensors(content: Any) -> Iterator[tuple[str, np.ndarray]]:
     if isinstance(content, Tensor):
-        yield ALONE, _array(content)
+        yield ALONE, _array(ALONE, content)
     if isinstance(content, list | tuple):
         content = dict(zip(("data", "targets"), content, strict=True) if _is_pair(content) else enumerate(content))
     for name, value in content.items() if isinstance(content, dict) else ():
         if isinstance(value, Tensor):
-            yield str(name), _array(value)
+            yield str(name), _array(str(name), value)
 
 
 def _is_pair(content: Sequence[Any]) -> bool:
@@ -109,8 +122,12 @@ def _is_pair(content: Sequence[Any]) -> bool:
     return tensors and content[0].ndim > content[1].ndim == 1 and len(content[0]) == len(content[1])
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(force=True)
+def _array(name: str, tensor: Tensor) -> np.ndarray:
+    try:
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(force=True)
+    except (TypeError, RuntimeError) as error:
+        kind = f"{tensor.layout} tensor of {tensor.dtype}".replace("torch.", "")
+        raise UsageError(f"{name or 'what it holds'} is a {kind}, which is no array: convert it first") from error
 
 
 def names_of_images(arrays: Mapping[str, np.ndarray], key: str | None, labels: str | None = None) -> dict[str, str]:
@@ -200,7 +217,9 @@ def _reason(error: Exception) -> str:
     """Why a file cannot be read; what the readers advise would execute what is in it."""
     if isinstance(error, UnpicklingError):
         return "is damaged, or holds more than tensors alone or in a dict or a list; nothing else is unpickled"
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if isinstance(error, ValueError) and re.search("(?i)pickle|python objects", first):
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    if isinstance(error, ValueError) and re.search("(?i)pickle|python objects", str(error)):
         return "holds Python objects, which are not unpickled: save arrays of numbers"
-    return f"cannot be read: {first}"
+    first = (str(error).strip().splitlines() or [""])[0].split(". ")[0][:LONGEST_REASON]
+    return f"cannot be read, it may be cut off or damaged: {type(error).__name__} {first}".rstrip()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from vae_train.data.base import Raw
 from vae_train.errors import RunError
 
 if TYPE_CHECKING:
@@ -17,50 +18,51 @@ if TYPE_CHECKING:
 
 
 def read_ahead(
-    store: Store, indices: Iterator[Tensor], workers: int, prefetch: int, pinned: bool
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields every index with its pixels.
+    store: Store, labels: Tensor | None, indices: Iterator[Tensor], workers: int, prefetch: int, pinned: bool
+) -> Iterator[Raw]:
+    """Yields the images of every index.
 
     Args:
         store: is read in the worker processes.
+        labels: `(N, F)` on the CPU, or None.
         indices: which images each batch has; may be endless.
-        workers: how many processes.
+        workers: how many processes; 0 reads in this one, when the next batch is asked for.
         prefetch: batches that each process is ahead by.
-        pinned: whether the pixels are copied to pinned memory, from where a GPU fetches them by itself.
+        pinned: whether the images are copied to pinned memory, from where a GPU fetches them by itself.
 
     Raises:
         RunError: a worker failed, for instance because the file became shorter.
     """
     loader = DataLoader(
-        _Blocks(store),
+        _Blocks(store, labels),
         batch_size=None,
         sampler=_Given(indices),
         num_workers=workers,
-        prefetch_factor=prefetch,
+        prefetch_factor=prefetch if workers else None,
         pin_memory=pinned,
         worker_init_fn=_leave_signals_to_the_parent,
     )
     found = iter(loader)
     while True:
         try:
-            item = next(found)
+            raw = next(found)
         except StopIteration:
             return
         except (RuntimeError, OSError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise RunError(f"the data could not be read: {reason}") from error
-        yield item
+        yield raw
 
 
 class _Blocks(Dataset):
-    """Pixels by index."""
+    """Images by index."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, labels: Tensor | None) -> None:
+        self.store, self.labels = store, labels
 
-    def __getitem__(self, index: Any) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: Any) -> Raw:
         numbers = torch.from_numpy(index)
-        return numbers, self.store.take(numbers)
+        return Raw(self.store.take(numbers), None if self.labels is None else self.labels[numbers])
 
 
 class _Given(Sampler):

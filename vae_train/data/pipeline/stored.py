@@ -252,8 +252,9 @@ class ArrayImages:
             workers: processes that read ahead.
             prefetch: batches that each of them reads ahead.
         """
-        placed = self.equipped(store=self.store.on(device), device=device, labels=_moved(self.labels, device))
-        return placed.equipped(workers=workers, prefetch=prefetch)
+        store = self.store.on(device)
+        labels = _moved(self.labels, store.device)  # they are sent with the pixels
+        return self.equipped(store=store, device=device, labels=labels, workers=workers, prefetch=prefetch)
 
     def equipped(self, **fields: Any) -> ArrayImages:
         """A copy with some attributes changed; the pixels are shared."""
@@ -265,19 +266,14 @@ class ArrayImages:
     def gather(self, index: Tensor) -> Raw:
         """See `Images.gather`."""
         labels = None if self.labels is None else self.labels.index_select(0, index.to(self.labels.device))
-        return Raw(self._sent(self.store.take(index)), labels)
+        return self._sent(Raw(self.store.take(index), labels))
 
     def ahead(self, indices: Iterator[Tensor]) -> Iterator[Raw]:
         """See `Images.ahead`."""
-        if self.workers == 0:
-            yield from map(self.gather, indices)
-            return
         from vae_train.data.pipeline.prefetch import read_ahead
 
         pinned = self.device.type == "cuda"
-        for index, pixels in read_ahead(self.store, indices, self.workers, self.prefetch, pinned):
-            labels = None if self.labels is None else self.labels.index_select(0, index.to(self.labels.device))
-            yield Raw(self._sent(pixels), labels)
+        return map(self._sent, read_ahead(self.store, self.labels, indices, self.workers, self.prefetch, pinned))
 
     def finish(self, raw: Raw, draw: Draw | None = None) -> Batch:
         """See `Images.finish`. Without a `draw` a stochastic split gives its grey values.
@@ -320,8 +316,13 @@ class ArrayImages:
         for index in spread.split(64):
             digest.update(hashlib.sha256(self.store.take(index).numpy().tobytes()).digest())
 
-    def _sent(self, pixels: Tensor) -> Tensor:
-        return pixels if pixels.device == self.device else pixels.to(self.device, non_blocking=pixels.is_pinned())
+    def _sent(self, raw: Raw) -> Raw:
+        """Images on the training device; the copy of pinned ones is not waited for."""
+        if raw.pixels.device == self.device:
+            return raw
+        pixels, y = (t if t is None else t.to(self.device, non_blocking=t.is_pinned()) for t in raw)
+        assert pixels is not None
+        return Raw(pixels, y)
 
     def _unit(self, pixels: Tensor) -> Tensor:
         """Stored values on [0, 1]; float32 by type promotion, in one pass."""
