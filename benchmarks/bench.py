@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compare, report, scaling, startup, tune, whole
+from benchmarks import compare, loading, report, scaling, startup, tune, whole
 from benchmarks.compare import Pace, Unequal
 from benchmarks.team import Broken, Process
 from benchmarks.work import MNIST_SHAPE, Setting, Work
@@ -48,7 +48,7 @@ QUICK_PACES = {
     "conv-64": Pace(warm=6, window=2, band=0.2, turn=0.5, repeats=2),
 }
 QUICK_WORKS = ("mlp-128", "conv-28", "conv-32")
-PARTS = (*WORKS, "epochs", "overhead", "startup", "scaling")
+PARTS = (*WORKS, "epochs", "overhead", "startup", "scaling", "loading")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Run:
     repeats: int | None
     """Overrides the repetitions of every part."""
     quick: bool
+    folder: Path | None = None
+    """The images that "loading" reads; None for generated ones."""
 
     def setting(self, work: Work) -> Setting:
         """What the contenders of a work share."""
@@ -94,6 +96,9 @@ def parts(run: Run) -> dict[str, Callable[[], dict[str, Any]]]:
         "scaling": lambda: scaling.measure(
             run.device, run.threads, 0.2 if run.quick else 0.4, run.often(3, 2), say, run.quick
         ),
+        "loading": lambda: loading.measure(
+            run.device, run.threads, run.folder, run.quick, 0.4 if run.quick else 0.7, run.often(5, 2), say
+        ),
     }
 
 
@@ -114,7 +119,7 @@ def main() -> int:
     threads = options.threads or machine["threads"]
     if options.tune:
         return tune.main(device, machine["threads"], options.repeats, options.quick, say)
-    run = Run(device, threads, options.images, options.repeats, options.quick)
+    run = Run(device, threads, options.images, options.repeats, options.quick, options.folder)
     start = time.perf_counter()
     result: dict[str, Any] = {
         "command": _command(options),
@@ -157,7 +162,8 @@ def _command(options: argparse.Namespace) -> str:
     for name, value in vars(options).items():
         if name == "json" or value is None or value is False or (name == "images" and value == MNIST_SIZE):
             continue
-        given = value if isinstance(value, list) else [] if value is True else [value]
+        shown = value.name if isinstance(value, Path) else value  # where it lies is nobody's business
+        given = shown if isinstance(shown, list) else [] if shown is True else [shown]
         words += [f"--{name}", *map(str, given)]
     return " ".join(words)
 
@@ -169,6 +175,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=MNIST_SIZE, help=f"training images (default {MNIST_SIZE})")
     parser.add_argument("--repeats", type=int, help="repetitions of everything (default: 3 to 7)")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help=f"some of: {' '.join(PARTS)}")
+    parser.add_argument(
+        "--folder", type=Path, help="images for loading: a folder per class, all of one size (default: generated ones)"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="some two minutes, to try it out: fewer works, steps and repetitions"
     )
@@ -182,6 +191,10 @@ def _options() -> argparse.Namespace:
     for name in ("repeats", "threads"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             parser.error(f"--{name} is {getattr(options, name)}, must be at least 1")
+    if options.folder is not None and (options.tune or "loading" not in (options.only or PARTS)):
+        parser.error("--folder is for the part loading, which is not asked for")
+    if options.folder is not None and not options.folder.is_dir():
+        parser.error(f"--folder is {options.folder}, which is no folder (seen from {Path.cwd()})")
     return options
 
 

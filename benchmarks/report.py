@@ -72,7 +72,9 @@ def tables(report: Figures) -> str:
     ]
     parts = report["parts"]
     blocks += [comparison(part) for part in parts.values() if "gflop_per_step" in part]
-    makers = {"epochs": _epochs, "overhead": _overhead, "startup": _startup, "scaling": _scaling}
+    makers = {
+        "epochs": _epochs, "overhead": _overhead, "startup": _startup, "scaling": _scaling, "loading": _loading
+    }  # fmt: skip
     blocks += [make(parts[name]) for name, make in makers.items() if name in parts]
     blocks += [f"**{name}** was not measured: {why}." for name, why in report.get("failed", {}).items()]
     return "\n\n".join(blocks)
@@ -151,6 +153,25 @@ def _scaling(part: Figures) -> str:
         head = [name, "GFLOP per step", "ours, ms per step", "floor, ms per step", "ours / floor"]
         blocks.append(f"**Cost by {name}** ({series['about']})\n\n{_table(head, rows)}")
     return "\n\n".join(blocks)
+
+
+def _loading(part: Figures) -> str:
+    rows = [
+        [name, _spread(row["images_per_second"], 0), _spread(row["times_as_fast"], 2)]
+        for name, row in part["contenders"].items()
+    ]
+    starts = [
+        [name, _spread(row["seconds"], 2), _spread(rate, 0) if (rate := row["images_per_second"]) else "–"]
+        for name, row in part["starts"].items()
+    ]
+    agreed = part["agreement"]
+    return "\n\n".join([
+        f"**Loading** ({part['title']}: {part['data']}; batch {part['batch_size']}, nothing is trained)",
+        _table(["", "images/s", f"times as fast as {part['reference']}"], rows),
+        _table(["until there is data", "seconds", "images/s"], starts),
+        f"All {agreed['images']:,} images were compared with ImageFolder's before: {agreed['share_differing']:.1%} "
+        f"differ in their label or by half a level, the greatest difference is {agreed['greatest_difference']:.1g}.",
+    ])  # fmt: skip
 
 
 def _left_out(part: Figures) -> str:

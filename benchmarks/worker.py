@@ -22,12 +22,16 @@ from benchmarks.work import Setting, Work
 
 Answer = dict[str, Any]
 
+REQUESTS = ("machine", "build", "about", "steps", "epoch", "bare", "whole", "outside", "agreement", "start",
+            "tutorial_start", "drop", "memory")  # fmt: skip
+"""What a worker can be asked for: its methods."""
+
 
 def make(kind: str, setting: Setting, knobs: dict[str, Any]) -> Contender:
     """A contender; only what it needs is imported.
 
     Args:
-        kind: "plain", "pythae", "ours" or "floor".
+        kind: "plain", "pythae", "ours" or "floor"; "imagefolder" or "cached", which only read.
         setting: what is trained and on what.
         knobs: the constructor's further arguments.
 
@@ -46,6 +50,14 @@ def make(kind: str, setting: Setting, knobs: dict[str, Any]) -> Contender:
         from benchmarks.ours import Ours
 
         return Ours(setting, **knobs)
+    if kind == "imagefolder":
+        from benchmarks.imagefolder import Tutorial
+
+        return Tutorial(setting, **knobs)
+    if kind == "cached":
+        from benchmarks.cached import Cached
+
+        return Cached(setting, **knobs)
     from benchmarks.floor import Floor
 
     return Floor(setting, **knobs)
@@ -59,10 +71,7 @@ class Worker:
 
     def answer(self, do: str, **rest: Any) -> Answer:
         """Does what a request asks for; see the methods."""
-        requests: dict[str, Callable[..., Answer]] = {
-            name: getattr(self, name)
-            for name in ("machine", "build", "about", "steps", "epoch", "bare", "whole", "outside", "drop", "memory")
-        }
+        requests: dict[str, Callable[..., Answer]] = {name: getattr(self, name) for name in REQUESTS}
         return requests[do](**rest)
 
     def machine(self) -> Answer:
@@ -104,10 +113,27 @@ class Worker:
         least, most = self.contenders[key].outside(count)
         return {"least": least, "most": most}
 
+    def agreement(self, key: str) -> Answer:
+        """See `Cached.agreement`."""
+        return self.contenders[key].agreement()  # type: ignore[attr-defined]
+
+    def start(self, **where: Any) -> Answer:
+        """See `benchmarks.cached.start`."""
+        from benchmarks.cached import start
+
+        return start(**where)
+
+    def tutorial_start(self, root: str) -> Answer:
+        """See `benchmarks.imagefolder.tutorial_start`."""
+        from benchmarks.imagefolder import tutorial_start
+
+        return tutorial_start(root)
+
     def drop(self, key: str) -> Answer:
         """Forgets a contender."""
         del self.contenders[key]
-        torch._dynamo.reset()
+        if "torch._dynamo" in sys.modules:  # importing it takes longer than the rest
+            torch._dynamo.reset()
         return {}
 
     def memory(self) -> Answer:

@@ -10,13 +10,17 @@ import pytest
 import torch
 
 from benchmarks import report
+from benchmarks.cached import Cached, start
 from benchmarks.compare import Pace, Unequal, agreement, members
 from benchmarks.contender import Contender, covered
 from benchmarks.floor import Floor, record
+from benchmarks.imagefolder import Tutorial as ImageFolderTutorial
+from benchmarks.loading import CLASSES, SIDE, compared, generated
+from benchmarks.loading import members as loading_members
 from benchmarks.ours import Ours, composed, constant
 from benchmarks.plain import Plain, Tutorial
 from benchmarks.results import Spread, times_as_fast
-from benchmarks.team import Member
+from benchmarks.team import Member, Process
 from benchmarks.work import Setting, Work
 from tests.support import compose
 from vae_train.draws import Given
@@ -204,3 +208,105 @@ def test_the_report_renders(tmp_path: Path) -> None:
 def test_kernels_that_run_side_by_side_count_once() -> None:
     assert covered([(0.0, 2.0), (5.0, 6.0), (1.0, 3.0), (5.5, 5.7)]) == 4.0
     assert covered([]) == 0.0
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generated(tmp_path_factory.mktemp("loading") / "images", 70)
+
+
+READING = Setting(Work("mlp", (3, SIDE, SIDE), 32), 70)
+
+
+def cached(root: Path, cache: Path, storage: str = "device", workers: int = 0) -> Cached:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.cached.prepare", lambda threads: None)
+        return Cached(READING, str(root), str(cache), storage, workers)
+
+
+def test_generated_images_are_the_same_every_time(images: Path, tmp_path: Path) -> None:
+    again = generated(tmp_path, 70)
+    files = sorted(path.relative_to(images) for path in images.rglob("*.jpg"))
+    assert len(files) == 70
+    assert len({file.parent for file in files}) == CLASSES
+    assert all((images / file).read_bytes() == (again / file).read_bytes() for file in files)
+
+
+@pytest.mark.parametrize(("storage", "workers"), [("device", 0), ("host", 0), ("host", 2)])
+def test_cached_images_are_those_of_imagefolder(images: Path, tmp_path: Path, storage: str, workers: int) -> None:
+    mine = cached(images, tmp_path, storage, workers)
+    found = mine.agreement()
+    assert (found["images"], found["share_differing"]) == (70, 0.0)
+    assert found["greatest_difference"] < 1e-6
+    assert mine.taken == 3
+    mine.steps(2)
+    mine.stream.close()
+
+
+def test_other_pixels_labels_or_files_are_refused(images: Path, tmp_path: Path) -> None:
+    mine = cached(images, tmp_path / "cache")
+    labels, pixels = mine.stream.images.labels, mine.stream.images.store.pixels
+    labels[3] = (labels[3] + 1) % CLASSES
+    with pytest.raises(Unequal, match="or their labels differ"):
+        mine.agreement()
+    labels[3] = (labels[3] - 1) % CLASSES
+    mine.agreement()
+    pixels[5, 0, 0, 0] ^= 1
+    with pytest.raises(Unequal, match=r"values by up to 0\.00392"):
+        mine.agreement()
+    other = generated(tmp_path / "other", 71)
+    mine.root = str(other)
+    with pytest.raises(Unequal, match="71 images"):
+        mine.agreement()
+
+
+def test_the_tutorial_reads_whole_passes(images: Path) -> None:
+    theirs = ImageFolderTutorial(READING, str(images), workers=0)
+    about = theirs.about()
+    assert about == {"batches": 3, "images": 70}
+    batches = [next(theirs.batches) for _ in range(2 * about["batches"])]
+    assert [len(x) for x, _ in batches] == [32, 32, 6] * 2
+    theirs.steps(1)
+
+
+def test_a_start_makes_the_cache_and_another_opens_it(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.cached.prepare", lambda threads: None)
+    for _ in range(2):
+        found = start(str(images), str(tmp_path), "cpu", 1)
+        assert (found["images"], found["shape"], found["classes"]) == (70, (3, SIDE, SIDE), CLASSES)
+        assert found["seconds"] > 0
+        assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_readers_are_compared_with_the_faster_tutorial(tmp_path: Path) -> None:
+    process = Process()
+    names = [m.name for m in loading_members(READING, {"root": "r", "cache": "c"}, process, process)]
+    seconds = dict(zip(names, ([4.0, 4.0], [2.0, 3.0], [1.0, 1.0], [2.0, 1.0], [4.0, 6.0]), strict=True))
+    found = compared(seconds)
+    assert found["reference"] == "ImageFolder, workers=2"
+    assert found["contenders"]["ours"]["times_as_fast"]["all"] == [2.0, 3.0]
+    assert found["contenders"]["ours, storage=host, workers=2"]["times_as_fast"]["all"] == [0.5, 0.5]
+    assert found["contenders"]["ours, storage=host, workers=0"]["images_per_second"]["all"] == [0.5, 1.0]
+
+
+def test_the_report_of_loading_renders() -> None:
+    s = Spread.of([10.0, 20.0, 30.0]).as_json()
+    part = {
+        "title": "70 images of 32x32 in 10 classes",
+        "data": "JPEGs",
+        "images": 70,
+        "batch_size": 32,
+        "agreement": {"images": 70, "share_differing": 0.0, "greatest_difference": 6e-8},
+        "starts": {
+            "first": {"seconds": s, "images_per_second": s},
+            "lists": {"seconds": s, "images_per_second": None},
+        },
+        **compared({"ImageFolder, workers=0": [0.1, 0.1], "ours": [0.05, 0.04]}),
+    }
+    text = report.tables({**figures(), "parts": {"loading": part}})
+    assert "| ours | 22 (20 – 25) | 2.25 (2.00 – 2.50) |" in text
+    assert "| first | 20.00 (10.00 – 30.00) | 20 (10 – 30) |" in text
+    assert "| lists | 20.00 (10.00 – 30.00) | – |" in text
+    assert "All 70 images were compared" in text

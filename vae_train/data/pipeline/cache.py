@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vae_train.data.pipeline.decoding import BadImage, Decoding, decode, quiet
@@ -23,6 +26,12 @@ from vae_train.hardware import cores
 
 VERSION = 1
 """Raised where `decode` changes what it makes of a file."""
+
+CHUNK = 64
+"""Files that a worker decodes at a time; fewer where they are large."""
+
+FEW = 512
+"""Files below which starting workers takes longer than they save."""
 
 PIXELS, INDEX = "pixels.npy", "index.json"
 
@@ -146,28 +155,41 @@ def _reserved(path: Path, shape: tuple[int, ...]) -> Any:
 
 
 def _decode_all(root: Path, entries: Sequence[Entry], how: Decoding, pixels: np.ndarray) -> Index:
-    """Decodes every file into its row; returns the index. (PIL lets other threads run while it decodes.)"""
-    from PIL import Image
-
-    def work(number: int) -> tuple[str, bool] | None:
-        problem = entries[number].problem
-        if problem is not None:
-            return problem, False  # another listing makes another cache
-        try:
-            pixels[number] = decode(root / entries[number].name, how)
-        except BadImage as error:
-            return str(error), error.passing
-        return None
-
+    """Decodes every file into its row; returns the index."""
+    size = max(1, min(CHUNK, 2**23 // math.prod(how.shape)))
+    chunks = [range(start, min(start + size, len(entries))) for start in range(0, len(entries), size)]
+    workers = min(cores(), len(chunks)) if len(entries) >= FEW else 0
+    loader = DataLoader(_Files(root, entries, how), batch_size=None, sampler=chunks, num_workers=workers)  # type: ignore[arg-type]
     index: Index = {}
     bar = tqdm(total=len(entries), desc="Decoding images", unit="", disable=not sys.stderr.isatty())
-    with quiet(), ThreadPoolExecutor(cores()) as pool, bar:
-        Image.init()  # not thread-safe by itself
-        for number, wrong in enumerate(pool.map(work, range(len(entries)))):
-            bar.update()
-            if wrong is not None:
-                index[str(number)] = wrong
+    with bar:
+        for chunk, (found, bad) in zip(chunks, loader, strict=True):
+            pixels[chunk.start : chunk.stop] = found.numpy()
+            index.update({str(number): why for number, why in bad.items()})
+            bar.update(len(chunk))
     return index
+
+
+class _Files(Dataset):
+    """Files by the numbers of a chunk, decoded in the worker processes: threads would wait for each other's Python."""
+
+    def __init__(self, root: Path, entries: Sequence[Entry], how: Decoding) -> None:
+        self.root, self.entries, self.how = root, entries, how
+
+    def __getitem__(self, chunk: range) -> tuple[Tensor, dict[int, tuple[str, bool]]]:
+        found, bad = np.zeros((len(chunk), *self.how.shape), np.uint8), {}
+        with quiet():
+            for row, number in enumerate(chunk):
+                try:
+                    found[row] = self._decoded(self.entries[number])
+                except BadImage as error:
+                    bad[number] = (str(error), error.passing)
+        return torch.from_numpy(found), bad
+
+    def _decoded(self, entry: Entry) -> np.ndarray:
+        if entry.problem is not None:
+            raise BadImage(entry.problem)  # for good: another listing makes another cache
+        return decode(self.root / entry.name, self.how)
 
 
 def _put(temporary: Path, place: Path) -> None:
