@@ -19,6 +19,7 @@ from tests.support import compose
 from vae_train.config import build
 from vae_train.data import arrays as arrays_module
 from vae_train.data.base import Stream
+from vae_train.data.pipeline import labels as labels_module
 from vae_train.data.pipeline.loader import Loader
 from vae_train.data.pipeline.stored import Hosted
 from vae_train.draws import Draw
@@ -553,7 +554,7 @@ def test_as_many_labels_as_images(tmp_path):
 )
 def test_labels_that_are_none_are_refused_where_they_are_said(labels, why, tmp_path, monkeypatch, caplog):
     """Where they are guessed, nobody could do anything about them: they are left out."""
-    monkeypatch.setattr(arrays_module, "MOST_VALUES", 20)
+    monkeypatch.setattr(labels_module, "MOST_VALUES", 20)
     path = saved(tmp_path / "x.npz", images=marked(30), targets=labels)
     assert why in refused(path, "labels=targets")
     with caplog.at_level("WARNING", "vae_train"):

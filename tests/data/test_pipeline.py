@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 from contextlib import closing
 
@@ -446,6 +447,18 @@ def test_the_checksum_is_that_of_the_pixels_wherever_they_lie():
 
     assert digest(numbered(40)) == digest(hosted()) == digest(hosted(mapped=True))
     assert digest(numbered(40)) != digest(numbered(39))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_worker_is_sent_the_name_of_a_file_and_not_what_is_in_it(order, tmp_path):
+    array = np.random.RandomState(0).randint(0, 256, (500, 3, 16, 16), np.uint8)
+    np.save(tmp_path / "x.npy", np.asarray(array, order=order))
+    store = Hosted(np.load(tmp_path / "x.npy", mmap_mode="r"), np.arange(10, 20))
+    sent = pickle.dumps(store)
+    assert len(sent) < 2000 < array.nbytes
+    assert np.array_equal(pickle.loads(sent).take(torch.arange(10)).numpy(), array[10:20])
+    part = Hosted(np.load(tmp_path / "x.npy", mmap_mode="r")[100:])
+    assert np.array_equal(pickle.loads(pickle.dumps(part)).take(torch.arange(10)).numpy(), array[100:110])
 
 
 @pytest.mark.parametrize(("layout", "order"), [("NHWC", (0, 2, 3, 1)), ("NCHW", (0, 1, 2, 3))])

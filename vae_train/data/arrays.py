@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from vae_train.data.base import SPLITS, Dataset, Factor, Shape
 from vae_train.data.pipeline.files import name_of_labels, names_of_images, open_file
+from vae_train.data.pipeline.labels import Unfit, numbered, table
+from vae_train.data.pipeline.numbers import check_grid, check_kinds, check_precision, extremes, rounded, said
 from vae_train.data.pipeline.splits import cut
-from vae_train.data.pipeline.stored import CHUNK, LAYOUTS, ArrayImages, Hosted, expect_jumps
+from vae_train.data.pipeline.stored import LAYOUTS, ArrayImages, Hosted
 from vae_train.errors import Mistake, UsageError
 from vae_train.ranges import Fraction, PositiveInt, Seed
 
@@ -22,9 +24,6 @@ LARGE = 2**30
 
 MOST_LEVELS = 2**24
 """Levels that float32 tells apart."""
-
-MOST_VALUES = 10_000
-"""Different values that a column of labels may have."""
 
 log = logging.getLogger("vae_train")
 
@@ -95,7 +94,7 @@ class ArrayFile(Dataset):
         arrays, self._mapped = open_file(self.path)
         self._names = names_of_images(arrays, self.key, self.label_key)
         images = {name: arrays[name] for name in self._names.values()}
-        _check_kinds(images)
+        check_kinds(images)
         self.layout = self.layout or _layout(arrays[self._names["train"]])
         shapes = {name: self._shape(name, array) for name, array in images.items()}
         for name, shape in shapes.items():
@@ -144,26 +143,26 @@ class ArrayFile(Dataset):
         """(C, H, W) of the images of an array."""
         assert self.layout is not None
         if array.ndim != len(self.layout):
-            what = f"{_said(name)}has shape {array.shape}: {self.layout} has {len(self.layout)} dimensions"
+            what = f"{said(name)}has shape {array.shape}: {self.layout} has {len(self.layout)} dimensions"
             raise UsageError([Mistake(f"data.layout={self.layout}", what)])
         return LAYOUTS[self.layout].shape(array.shape[1:])
 
     def _measure(self, arrays: list[np.ndarray]) -> None:
         """Finds levels and range, or checks them."""
         whole = sum(array.nbytes for array in arrays) <= LARGE
-        low, high = _extremes(arrays, whole)
+        low, high = extremes(arrays, whole)
         integers = arrays[0].dtype.kind in "uib"
         if self.bounds is None and integers:
             self._measure_levels(low, high, arrays[0].dtype, whole)
         elif self.bounds is None:
             self.bounds = self._found_range(low, high, whole)
         assert self.bounds is not None
-        smallest, largest = self.bounds if integers else _rounded(self.bounds, arrays)
+        smallest, largest = self.bounds if integers else rounded(self.bounds, arrays)
         if low < smallest or high > largest:
             raise UsageError(f"holds numbers from {low:g} to {high:g}, outside of data.range={list(self.bounds)}")
-        _check_precision(*self.bounds)
+        check_precision(*self.bounds)
         if self.stored_levels is not None and not (integers and self.bounds == (0, self.stored_levels - 1)):
-            _check_grid(arrays, whole, self.stored_levels, self.bounds)
+            check_grid(arrays, whole, self.stored_levels, self.bounds)
 
     def _measure_levels(self, low: float, high: float, dtype: np.dtype, whole: bool) -> None:
         """Integers are levels from 0 on."""
@@ -199,75 +198,17 @@ class ArrayFile(Dataset):
         if any(key is None for key in keys.values()):
             return None, ()
         try:
-            columns = {split: _table(arrays, str(key)) for split, key in keys.items()}
+            columns = {split: table(arrays, str(key)) for split, key in keys.items()}
             for split, found in columns.items():
                 count = len(arrays[self._names[split]])
                 if len(found) != count:
                     raise UsageError(f"has {count:,} {split} images and {len(found):,} labels in {keys[split]}")
-            return _numbered(columns)
-        except _Unfit as error:
+            return numbered(columns)
+        except Unfit as error:
             if self.label_key is not None:
                 raise UsageError([Mistake(f"data.labels={self.label_key}", str(error))]) from error
             log.warning("no labels: %s", error)
             return None, ()
-
-
-class _Unfit(UsageError):
-    """Arrays that are no labels."""
-
-
-def _table(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """Labels as `(N, F)`."""
-    try:
-        labels = arrays[name]
-    except UsageError as error:
-        raise _Unfit(str(error)) from error
-    if labels.dtype.kind not in "uibfUS":
-        raise _Unfit(f"{name} holds {labels.dtype}, and labels are numbers or texts")
-    if labels.ndim not in (1, 2) or not labels.size:
-        raise _Unfit(f"{name} has shape {labels.shape}, and labels are (N,) or (N, F)")
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        raise _Unfit(f"{name} has labels that are NaN")
-    if labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8", "replace")
-    return labels.reshape(len(labels), -1)
-
-
-def _numbered(columns: dict[str, np.ndarray]) -> tuple[dict[str, Tensor], tuple[Factor, ...]]:
-    """The values of every column numbered in ascending order, over all splits, and what the numbers stand for."""
-    widths = {found.shape[1] for found in columns.values()}
-    if len(widths) > 1 or len({found.dtype.kind == "U" for found in columns.values()}) > 1:
-        raise _Unfit("the splits have labels that are not alike")
-    together = np.concatenate(list(columns.values()))
-    numbers, factors = np.empty(together.shape, np.int64), []
-    for column in range(together.shape[1]):
-        values, numbers[:, column] = np.unique(together[:, column], return_inverse=True)
-        if len(values) > MOST_VALUES:
-            raise _Unfit(f"there are {len(values):,} different labels, which are no classes")
-        name = "class" if together.shape[1] == 1 else f"factor {column}"
-        factors.append(Factor(name, len(values), tuple(values.tolist())))
-    ends = np.cumsum([len(found) for found in columns.values()])
-    parts = np.split(numbers, ends[:-1])
-    return dict(zip(columns, map(torch.from_numpy, parts), strict=True)), tuple(factors)
-
-
-def _said(name: str) -> str:
-    """The name of an array in front of what is said of it."""
-    return f"{name} " if name else ""
-
-
-def _check_kinds(images: Mapping[str, np.ndarray]) -> None:
-    """Refuses what is no array of numbers, or an empty one."""
-    for name, array in images.items():
-        if array.dtype.kind not in "uibf":
-            raise UsageError(
-                f"{_said(name)}holds {array.dtype}, and images are made of integers or floating-point numbers"
-            )
-        if not array.size:
-            raise UsageError(f"{_said(name)}has shape {array.shape}: there is nothing in it")
-    if len({array.dtype.kind == "f" for array in images.values()}) > 1:
-        found = ", ".join(f"{array.dtype} in {name}" for name, array in images.items())
-        raise UsageError(f"mixes integers and floating-point numbers: {found}")
 
 
 def _layout(array: np.ndarray) -> Literal["NCHW", "NHWC", "NHW", "NCT", "ND"]:
@@ -285,56 +226,3 @@ def _layout(array: np.ndarray) -> Literal["NCHW", "NHWC", "NHW", "NCT", "ND"]:
     if len(sizes) == 3:
         raise UsageError([Mistake("data.layout=", f"is needed: {array.shape} may be NCHW or NHWC")])
     raise UsageError(f"has shape {array.shape}: images are NCHW, NHWC or NHW, signals NCT, vectors ND")
-
-
-def _extremes(arrays: list[np.ndarray], whole: bool) -> tuple[float, float]:
-    """The smallest and the largest number; of a large file those of some images that are spread over it.
-
-    Raises:
-        UsageError: some are NaN or infinite.
-    """
-    lows, highs = [], []
-    for array in arrays:
-        for part in _chunks(array, whole):
-            low, high = float(part.min()), float(part.max())
-            if not (np.isfinite(low) and np.isfinite(high)):
-                raise UsageError("holds numbers that are NaN or infinite")
-            lows.append(low)
-            highs.append(high)
-    return min(lows), max(highs)
-
-
-def _rounded(bounds: tuple[float, float], arrays: list[np.ndarray]) -> tuple[float, float]:
-    """The nearest numbers that the arrays can hold: a float32 cannot be 0.1."""
-    kind = min((array.dtype for array in arrays), key=lambda dtype: dtype.itemsize).type
-    with np.errstate(over="ignore"):
-        return min(bounds[0], float(kind(bounds[0]))), max(bounds[1], float(kind(bounds[1])))
-
-
-def _check_precision(low: float, high: float) -> None:
-    """Refuses numbers of which float32 would lose more than what is told apart by eight bits."""
-    width, largest = high - low, max(abs(low), abs(high))
-    if not (1e-30 < width < 1e30 and largest <= 2**16 * width):
-        raise UsageError(
-            f"has the range {low:.9g} to {high:.9g}, too coarse in float32: shift or scale the numbers first"
-        )
-
-
-def _check_grid(arrays: list[np.ndarray], whole: bool, levels: int, bounds: tuple[float, float]) -> None:
-    """Refuses numbers that are not `levels` evenly spaced ones from one bound to the other."""
-    low, high = bounds
-    for part in (part for array in arrays for part in _chunks(array, whole)):
-        steps = (part.astype(np.result_type(part, np.float32)) - low) * ((levels - 1) / (high - low))
-        if np.abs(steps - steps.round()).max() > 0.25:
-            what = f"the file holds numbers between the levels from {low:g} to {high:g}"
-            raise UsageError([Mistake(f"data.levels={levels}", what)])
-
-
-def _chunks(array: np.ndarray, whole: bool) -> Iterator[np.ndarray]:
-    if not whole:
-        expect_jumps(array)
-        yield from (array[number] for number in np.unique(np.linspace(0, len(array) - 1, 1024).astype(np.int64)))
-        return
-    count = max(1, CHUNK * len(array) // max(array.nbytes, 1))
-    for start in range(0, len(array), count):
-        yield array[start : start + count]

@@ -111,6 +111,19 @@ class Hosted:
         expect_jumps(self.array)
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Where processes are not forked, a worker maps the file again instead of being sent what is in it."""
+        array = self.array
+        if isinstance(array, np.memmap) and array.base is getattr(array, "_mmap", None):
+            return self.__dict__ | {"array": _Mapped(array)}
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        if isinstance(self.array, _Mapped):
+            self.array = self.array.open()
+            expect_jumps(self.array)
+
     def whole(self) -> Tensor:
         """All images; shares the array's memory where it can."""
         if self.lies_in == "file":
@@ -124,6 +137,18 @@ class Hosted:
             found = found.astype(np.float32)
         images = LAYOUTS[self.layout].arrange(found)
         return torch.from_numpy(np.require(images, requirements=["C", "W"]))
+
+
+class _Mapped:
+    """How a file is mapped."""
+
+    def __init__(self, array: np.memmap) -> None:
+        order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+        self.arguments = (str(array.filename), array.dtype, "r", array.offset, array.shape, order)
+
+    def open(self) -> np.memmap:
+        """The same file, mapped anew."""
+        return np.memmap(*self.arguments)  # type: ignore[call-overload, no-any-return]
 
 
 def expect_jumps(array: np.ndarray) -> None:
