@@ -44,7 +44,7 @@ def show(cfg: DictConfig) -> None:
     count = sum(p.numel() for p in learner.parameters)
     state = sum(t.numel() * t.element_size() for t in _tensors(learner.optimizer.state_dict()))
     activations = sum(4 * trainer.batch_size * _product(shape) for _, _, shape, _ in layers)
-    pixels = data.num_train * _product(data.shape)
+    pixels = data.num_train * _product(data.shape) * (4 if data.levels is None else 1)
     total = 8 * count + state + activations + pixels + (4 * count if learner.average is not None else 0)
     whole = trainer.epochs * steps
     log.info("parameters      %s", f"{count:,}")
