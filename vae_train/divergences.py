@@ -28,9 +28,14 @@ def kl(q: Distribution, p: Distribution) -> Tensor | None:
     return None if function is None else function(q, p)
 
 
+def normal_terms(mean: Tensor, log_scale: Tensor, p_mean: Tensor, p_log_scale: Tensor) -> Tensor:
+    """KL of every component of independent normals, N(mean, scale²) from N(p_mean, p_scale²), elementwise in nats."""
+    log_ratio = log_scale - p_log_scale
+    distance = (mean - p_mean) * torch.exp(-p_log_scale)
+    return 0.5 * torch.addcmul(torch.expm1(2 * log_ratio), distance, distance) - log_ratio
+
+
 @register(Normal, Normal)
 def _normal_normal(q: Normal, p: Normal) -> Tensor:
-    log_ratio = q.log_scale - p.log_scale
-    distance = (q.loc - p.loc) * torch.exp(-p.log_scale)
-    terms = 0.5 * torch.addcmul(torch.expm1(2 * log_ratio), distance, distance) - log_ratio
+    terms = normal_terms(q.loc, q.log_scale, p.loc, p.log_scale)
     return terms.flatten(-len(q.event_shape)).sum(-1) if q.event_shape else terms

@@ -99,16 +99,49 @@ class BlockDraw(Draw):
         self._calls = 0
 
     def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        found = self._blocks(make, shape, dtype)
+        self._calls += 1
+        return found
+
+    def _blocks(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype, *further: int) -> Tensor:
+        """The numbers of one request; `further` is more of their key."""
         num_samples, batch, *event = shape
         first, last = self._start // self.BLOCK, (self._start + batch - 1) // self.BLOCK
         blocks = []
         for block in range(first, last + 1):
-            source = generator(self._seed, self._stream, block, self._calls, device=self._device)
+            source = generator(self._seed, self._stream, block, self._calls, *further, device=self._device)
             size = (num_samples, self.BLOCK, *event)
             blocks.append(make(size, generator=source, device=self._device, dtype=_drawable(dtype)))
-        self._calls += 1
         skipped = self._start - first * self.BLOCK
         return torch.cat(blocks, 1)[:, skipped : skipped + batch]
+
+
+class SampleDraw(BlockDraw):
+    """Noise of evaluation with many draws of z per image, keyed by blocks of images and of draws.
+
+    How either is cut changes rounding only.
+
+    Args:
+        seed: the evaluation's seed.
+        stream: what the noise is for.
+        start: number of the batch's first image within its split.
+        first: number of the first draw of every image.
+        device: where the numbers are made.
+    """
+
+    DRAWS = 64
+
+    def __init__(self, seed: int, stream: str, start: int, first: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(seed, stream, start, device=device)
+        self._first = first
+
+    def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        count, *rest = shape
+        begin, end = self._first // self.DRAWS, (self._first + count - 1) // self.DRAWS
+        blocks = [self._blocks(make, (self.DRAWS, *rest), dtype, block) for block in range(begin, end + 1)]
+        self._calls += 1
+        skipped = self._first - begin * self.DRAWS
+        return torch.cat(blocks)[skipped : skipped + count]
 
 
 class Noise:

@@ -88,10 +88,23 @@ class Run:
 
     def write_json(self, name: str, content: dict[str, Any]) -> Path:
         """Writes `content` to the file `name` within the folder; returns its path."""
+        return self.write_text(name, json.dumps(content, indent=2) + "\n")
+
+    def write_text(self, name: str, content: str) -> Path:
+        """Writes `content` to the file `name` within the folder; returns its path."""
         path = self.folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content, indent=2) + "\n")
+            path.write_text(content)
+        except OSError as error:
+            raise RunError(f"could not write {path}: {error.strerror}") from error
+        return path
+
+    def make_folder(self, name: str) -> Path:
+        """The folder `name` within the run's."""
+        path = self.folder / name
+        try:
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"could not write {path}: {error.strerror}") from error
         return path
@@ -133,6 +146,20 @@ def find(name: str) -> Path:
         raise UsageError(f"no run at {name}, and no run under {OUTPUTS}/ has that in its name")
     some = ", ".join(map(str, matches[-3:]))
     raise UsageError(f"{name} is part of {len(matches)} runs' names ({some}, …): give more of it")
+
+
+def runs_named(name: str) -> list[Path]:
+    """The run called `name`, see `Run.open`; all runs below it where it is a folder that has some, a sweep's for one.
+
+    Raises:
+        UsageError: there is none.
+    """
+    folder = Path(str(name))
+    if folder.is_dir() and not (folder / CONFIG).is_file():
+        below = sorted(path.parent for path in folder.glob(f"**/{CONFIG}"))
+        if below:
+            return below
+    return [find(str(name))]
 
 
 def runs() -> list[Path]:

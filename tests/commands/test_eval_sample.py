@@ -16,7 +16,7 @@ def test_eval_writes_what_it_prints(vae: Vae, trained: Path) -> None:
     assert f"ELBO {figures['elbo']['value']:.2f} ± {figures['elbo']['se']:.2f} nats" in answer.out
     assert figures["images"] == 360
     for name in ("elbo", "rate", "distortion", "bits_per_dim"):
-        assert set(figures[name]) == {"value", "se"}
+        assert set(figures[name]) == {"value", "se", "count"}
     assert figures["elbo"]["value"] == pytest.approx(-figures["rate"]["value"] - figures["distortion"]["value"])
 
 
@@ -45,8 +45,9 @@ def test_run_can_be_named_in_three_ways(vae: Vae) -> None:
     (second,) = Path("outputs").glob("*/*-second")
     for name in (str(second), "last", "-second"):
         assert f"{second}" in vae("eval", f"run={name}").out
-    (line,) = vae("eval", "run=outputs").mistakes()
-    assert "no run at outputs" in line
+    Path("empty").mkdir()
+    (line,) = vae("eval", "run=empty").mistakes()
+    assert "no run at empty" in line
     (line,) = vae("eval", "run=20").mistakes()
     assert "give more of it" in line
 

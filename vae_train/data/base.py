@@ -64,16 +64,24 @@ class Raw(NamedTuple):
     """(B, F) int64, or None."""
 
 
-class Images(Protocol):
+class Fetched(Protocol):
+    """Images that can be asked for by number."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+        ...
+
+    def fetch(self, index: Tensor, draw: Draw | None = None) -> Batch:
+        """The images with the numbers `index`, an int64 tensor with shape `(B,)`."""
+        ...
+
+
+class Images(Fetched, Protocol):
     """One split of a data set."""
 
     @property
     def resident(self) -> bool:
         """Whether `gather` is an operation on the training device, which waits for nothing."""
-        ...
-
-    def __len__(self) -> int:
-        """The number of images."""
         ...
 
     def gather(self, index: Tensor) -> Raw:
@@ -86,10 +94,6 @@ class Images(Protocol):
 
     def finish(self, raw: Raw, draw: Draw | None = None) -> Batch:
         """What a model is given: tensor operations on the training device. Nothing is random without a `draw`."""
-        ...
-
-    def fetch(self, index: Tensor, draw: Draw | None = None) -> Batch:
-        """`gather`, then `finish`."""
         ...
 
 
@@ -320,7 +324,7 @@ class _Orders:
 
 
 def evaluation_batches(
-    images: Images, batch_size: int, device: torch.device | str = "cpu", seed: int = 0
+    images: Fetched, batch_size: int, device: torch.device | str = "cpu", seed: int = 0
 ) -> Iterator[tuple[int, Batch]]:
     """All images once, in order, with the number of each batch's first image; the last batch may be short.
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_train.data.base import Images, evaluation_batches
-from vae_train.draws import BlockDraw
+from vae_train.data.base import Batch, Fetched, Images, evaluation_batches
+from vae_train.draws import BlockDraw, Draw
 from vae_train.model.base import LatentVariableModel
 
 Figure = dict[str, float | int]
@@ -18,7 +18,7 @@ Figure = dict[str, float | int]
 @torch.no_grad()
 def evidence(
     model: LatentVariableModel,
-    images: Images,
+    images: Fetched,
     *,
     seed: int = 0,
     num_samples: int = 1,
@@ -36,7 +36,7 @@ def evidence(
         device: where the noise is made.
 
     Returns:
-        "elbo", "rate", "distortion" (nats per image, beta = 1) and "bits_per_dim", each `{"value", "se"}`; None where
+        "elbo", "rate", "distortion" (nats per image, beta = 1) and "bits_per_dim", each as `summary` has it; None where
         the model has no such figure. "images" and "num_samples" say what they were measured on.
     """
     columns: dict[str, list[Tensor]] = {"elbo": [], "distortion": [], "rate": [], "bits_per_dim": []}
@@ -47,13 +47,33 @@ def evidence(
         for name, value in values.items():
             if value is not None:
                 columns[name].append(value)
-    figures: dict[str, Any] = {name: _summary(parts) for name, parts in columns.items()}
+    figures: dict[str, Any] = {name: summary(torch.cat(parts)) if parts else None for name, parts in columns.items()}
     return figures | {"images": len(images), "num_samples": num_samples}
 
 
-def _summary(parts: list[Tensor]) -> Figure | None:
-    if not parts:
-        return None
-    values = torch.cat(parts).cpu().double()
+def summary(values: Tensor) -> Figure:
+    """Mean of values with shape `(N,)`, its standard error, and N."""
+    values = values.cpu().double()
     spread = values.std().item() if len(values) > 1 else math.nan
-    return {"value": values.mean().item(), "se": spread / math.sqrt(len(values))}
+    return {"value": values.mean().item(), "se": spread / math.sqrt(len(values)), "count": len(values)}
+
+
+class Spread:
+    """Images of a split that are spread evenly over it.
+
+    Args:
+        images: the split.
+        most: how many, at most.
+    """
+
+    def __init__(self, images: Images, most: int) -> None:
+        count = len(images)
+        self.images = images
+        self.index = torch.linspace(0, count - 1, min(most, count), dtype=torch.float64).round().long()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def fetch(self, index: Tensor, draw: Draw | None = None) -> Batch:
+        """See `Images.fetch`."""
+        return self.images.fetch(self.index.to(index.device)[index], draw)

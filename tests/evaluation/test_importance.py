@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from tests.model.test_exact import SHAPE as EXACT_SHAPE
+from tests.model.test_exact import linear_gaussian
+from tests.support import SMALL, build_model, compose
+from vae_train.assembly import loaded
+from vae_train.data.base import Batch
+from vae_train.draws import SampleDraw, generator
+from vae_train.evaluation.evidence import Spread, evidence
+from vae_train.evaluation.importance import (
+    CURVE,
+    IMAGES,
+    LogMeanExp,
+    fitting,
+    importance,
+    largest_that_fits,
+    seconds_per_draw,
+)
+
+NUM = 100
+
+
+class Given:
+    """Images that are there already."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __len__(self):
+        return len(self.x)
+
+    def fetch(self, index, draw=None):
+        return Batch(self.x[index])
+
+
+def setting(*words):
+    """A model with larger weights than it starts with, so that its posterior is not the prior, and 100 test images."""
+    cfg = compose(*SMALL, *words)
+    data = loaded(cfg)
+    model = build_model(cfg, data.shape, data.scored_levels)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1.5)
+    return model, Spread(data.split("test"), NUM)
+
+
+BERNOULLI, GAUSSIAN = (), ("data.binarize=none", "model/likelihood=gaussian")
+
+
+@pytest.mark.parametrize("draws", [1, 7, 200])
+def test_the_exact_posterior_gives_the_evidence_with_any_number_of_draws(draws):
+    model, truth = linear_gaussian(orthogonal=True)
+    torch.manual_seed(0)
+    x = truth.sample((50,))
+    found = importance(model, Given(x.view(50, *EXACT_SHAPE)), draws)
+    assert torch.allclose(found.log_p[-1], truth.log_prob(x), atol=1e-9)
+
+
+def test_more_draws_come_nearer_to_the_evidence_from_below():
+    model, truth = linear_gaussian(orthogonal=False)
+    torch.manual_seed(0)
+    x = truth.sample((400,))
+    found = importance(model, Given(x.view(400, *EXACT_SHAPE)), 5000)
+    assert found.draws == (1, 10, 100, 500, 1000, 5000)
+    gaps = (truth.log_prob(x) - found.log_p).mean(1)
+    assert gaps[0] > gaps[1] > gaps[2] > gaps[-1] > -0.005
+    assert gaps[-1] < 0.005
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("words", "tolerance"), [(BERNOULLI, {"abs": 1e-4}), (GAUSSIAN, {"rel": 1e-6})])
+def test_it_equals_a_slow_loop_in_float64(words, tolerance):
+    model, images = setting(*words)
+    few = Given(images.fetch(torch.arange(5)).x)
+    found = importance(model, few, 130, at_once=64)
+    blocks = [SampleDraw(0, "importance", 0, first).normal((64, 5, 3)) for first in (0, 64, 128)]
+    noise = torch.cat(blocks)[:130].double()
+    exact = model.double()
+    for number in range(5):
+        x = few.x[number : number + 1].double()
+        weights = []
+        for draw in range(130):
+            q = exact.encode(x)
+            z = q.loc + q.log_scale.exp() * noise[draw, number]
+            log_p = -0.5 * (z**2 + math.log(2 * math.pi)).sum()
+            log_q = (-0.5 * (noise[draw, number] ** 2 + math.log(2 * math.pi)) - q.log_scale).sum()
+            weights.append(exact.decode(z).log_prob(x).squeeze() + log_p - log_q)
+        expected = math.log(sum(math.exp(w - max(weights)) for w in weights) / 130) + max(weights)
+        assert float(found.log_p[-1, number]) == pytest.approx(float(expected), **tolerance)
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 64, 100, 130])
+def test_how_many_draws_go_at_once_changes_rounding_only(at_once):
+    model, images = setting()
+    whole, cut = (importance(model, images, 130, at_once=size).log_p for size in (130, at_once))
+    assert torch.allclose(cut, whole, atol=2e-4)
+
+
+def test_an_image_is_scored_alike_in_any_company():
+    model, images = setting()
+    both = importance(model, images, 20).log_p
+    alone = importance(model, Spread(images, NUM), 20).log_p
+    assert torch.equal(both, alone)
+    assert not torch.equal(both, importance(model, images, 20, seed=1).log_p)
+
+
+def test_one_draw_is_the_bound_in_expectation():
+    model, images = setting()
+    one = importance(model, images, 1).log_p[-1]
+    bound = evidence(model, images, num_samples=200)["elbo"]["value"]
+    assert one.mean() == pytest.approx(bound, abs=4 * one.std().item() / math.sqrt(NUM))
+    assert importance(model, images, 500).log_p[-1].mean() > bound
+
+
+def test_it_says_how_far_it_is_and_how_long_it_took():
+    model, images = setting()
+    told = []
+    found = importance(model, images, 10, told=told.append)
+    assert told == [IMAGES, NUM - IMAGES]
+    assert found.rate == pytest.approx(10 * NUM / found.seconds)
+
+
+@pytest.mark.parametrize("cuts", [[1] * 12, [12], [5, 7], [4, 4, 4], [11, 1]])
+@pytest.mark.parametrize("shift", [0.0, -5000.0, 5000.0])
+def test_a_mean_of_exponentials_is_the_same_however_it_streams(cuts, shift):
+    values = 30 * torch.randn(12, 6, generator=generator(0, "w"), dtype=torch.float64) + shift
+    values[3, 2] = -math.inf
+    stream = LogMeanExp(6, [1, 4, 5, 12], torch.device("cpu"))
+    for part in values.split(cuts):
+        stream.add(part)
+    expected = [values[:k].logsumexp(0) - math.log(k) for k in (1, 4, 5, 12)]
+    assert torch.allclose(stream.values(), torch.stack(expected))
+
+
+def test_what_goes_at_once_follows_the_largest_activation():
+    small, images = setting()
+    large, _ = setting("model.decoder.hidden=[4096]")
+    assert fitting(small, images, "cpu") == 512
+    assert fitting(large, images, "cpu") == 64
+    assert fitting(large, images, "cpu", memory=1.0) == 1
+
+
+def test_a_number_of_draws_is_chosen_by_the_time_it_takes():
+    for minutes, expected in ((10.0, 5000), (9.99, 5000), (2.5, 1000), (1.0, 500), (0.4, 100), (0.001, 100)):
+        assert largest_that_fits(9.9 * 60 / 5_000_000, 1000, minutes) == (expected if minutes != 9.99 else 5000)
+    model, images = setting()
+    assert 0 < seconds_per_draw(model, images, "cpu", 8) < 1
+
+
+def test_the_curve_begins_with_one_draw_and_ends_with_what_papers_report():
+    assert (CURVE[0], CURVE[-1]) == (1, 5000)
+
+
+@pytest.mark.parametrize("cuts", [(0, 200), (0, 1, 200), (0, 64, 128, 200), (0, 63, 65, 200)])
+def test_noise_of_many_draws_does_not_depend_on_how_they_are_cut(cuts):
+    def whole(cuts):
+        parts = [(SampleDraw(3, "x", 10, a), b - a) for a, b in pairwise(cuts)]
+        return [torch.cat([draw.normal((size, 70, 5)) for draw, size in parts]) for _ in range(2)]
+
+    first, second = whole(cuts)
+    assert torch.equal(first, whole((0, 200))[0])
+    assert torch.equal(second, whole((0, 200))[1])
+    assert not torch.isclose(first, second).all()
+    assert not torch.isclose(first[:64], first[64:128]).any()
+
+
+def test_noise_of_many_draws_does_not_depend_on_the_batch():
+    whole = SampleDraw(3, "x", 0, 0).normal((2, 200, 5))
+    assert torch.equal(SampleDraw(3, "x", 130, 0).normal((2, 70, 5)), whole[:, 130:])

@@ -1,0 +1,24 @@
+"""What a likelihood was computed of, in words: figures of different protocols cannot be compared."""
+
+from __future__ import annotations
+
+from vae_train.data.base import Dataset
+
+
+def protocol(data: Dataset) -> str:
+    """How pixels became what the likelihood scored.
+
+    Args:
+        data: the data set.
+    """
+    how = getattr(data, "binarize", "none")
+    if data.levels == 2:
+        return {
+            "dynamic": "binary pixels, drawn with the grey values as probabilities, the same bits at every evaluation",
+            "threshold": "binary pixels, cut at half the brightness",
+        }.get(how, "binary pixels")
+    if data.levels is None:
+        return "continuous values: a density of the numbers in the file"
+    if data.preprocessing is not None and data.preprocessing.dequantize:
+        return f"{data.levels} levels, one uniform dequantisation per image: bits/dim are an upper bound"
+    return f"{data.levels} levels, dequantised in closed form: bits/dim are an upper bound"
