@@ -5,13 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vae_train.errors import Mistake, UsageError
 from vae_train.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
 from vae_train.run import Run, runs_named
+
+if TYPE_CHECKING:
+    import torch
+
+    from vae_train.data.base import Dataset, Images
 
 log = logging.getLogger("vae_train")
 
@@ -29,6 +35,9 @@ class Settings:
     k: Literal["auto"] | NonNegativeInt
     minutes: PositiveFloat
     latents: bool
+    images: bool
+    inception: str | None
+    against: str | None
     batch_size: PositiveInt
     seed: Seed
     device: str
@@ -60,6 +69,51 @@ def _run_mistakes(name: str, cfg: DictConfig) -> list[Mistake]:
     found = checkpoint_mistakes(run) + data_mistakes(run.config)
     if not found and loaded(run.config).split(cfg.split) is None:
         found.append(Mistake(f"split={cfg.split}", "this run's data has no such split"))
+    if not found and cfg.against:
+        try:
+            against(cfg.against, run.config, loaded(run.config))
+        except UsageError as error:
+            found.append(Mistake(f"against={cfg.against}", "; ".join(m.why for m in error.mistakes)))
+    return found
+
+
+def against(name: str, config: DictConfig, data: Dataset, device: torch.device | str = "cpu") -> Images:
+    """Images of another data set, made like a run's own: its test images, or all where it has no such split.
+
+    Args:
+        name: a data set of `conf/data`, a folder of images or an array file.
+        config: the run's configuration.
+        data: the run's data.
+        device: where the images are used.
+
+    Raises:
+        UsageError: there is no such data, or it is unlike the run's.
+    """
+    from vae_train.assembly import described
+    from vae_train.config import conf_dir, did_you_mean
+
+    known = sorted(path.stem for path in (conf_dir() / "data").glob("*.yaml"))
+    place = Path(name).expanduser()
+    kind = name if name in known else "folder" if place.is_dir() else "arrays" if place.is_file() else None
+    if kind is None:
+        raise UsageError(f"no such data set, folder or file{did_you_mean(name, known)} ({', '.join(known)})")
+    node = OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data
+    settings: dict[str, Any] = {"binarize": config.data.get("binarize", "none")} if "binarize" in node else {}
+    if kind == "folder" and name != kind:
+        _, height, width = data.shape
+        settings |= {"root": name, "size": [height, width], "channels": data.shape[0]}
+    if kind == "arrays" and name != kind:
+        settings["path"] = name
+    way = {part: config[part] for part in ("preprocessing", "loader") if part in config}
+    other = described(DictConfig(OmegaConf.merge({"data": node}, {"data": settings}, way))).inspect()
+    if (tuple(other.shape), other.levels) != (tuple(data.shape), data.levels):
+        raise UsageError(
+            f"has images of {tuple(other.shape)} with {other.levels} levels, and this run's have {tuple(data.shape)} "
+            f"with {data.levels}"
+        )
+    other.load(device)
+    found = other.split("test") or other.split("train")
+    assert found is not None
     return found
 
 
@@ -89,7 +143,15 @@ def evaluate(run: Run, cfg: DictConfig) -> Figures:
     parts.bound(subject, cfg.num_samples)
     parts.likelihood(subject, cfg.k, cfg.minutes)
     if cfg.latents:
-        parts.latents(subject, run.config.get("beta"))
+        found = parts.latents(subject, run.config.get("beta"))
+        parts.probes(subject, found)
+        parts.disentanglement(subject, found)
+        parts.mapped(subject, found, run.folder / "tensorboard")
+    if cfg.images:
+        parts.fidelity(subject, cfg.inception)
+    if cfg.against:
+        other = against(cfg.against, run.config, data, device)
+        parts.anomaly(subject, other, Path(cfg.against).name, cfg.num_samples)
     figures = subject.figures | {
         "split": cfg.split,
         "checkpoint": cfg.checkpoint,

@@ -39,6 +39,22 @@ def evidence(
         "elbo", "rate", "distortion" (nats per image, beta = 1) and "bits_per_dim", each as `summary` has it; None where
         the model has no such figure. "images" and "num_samples" say what they were measured on.
     """
+    found = per_image(model, images, seed=seed, num_samples=num_samples, batch_size=batch_size, device=device)
+    figures: dict[str, Any] = {name: None if values is None else summary(values) for name, values in found.items()}
+    return figures | {"images": len(images), "num_samples": num_samples}
+
+
+@torch.no_grad()
+def per_image(
+    model: LatentVariableModel,
+    images: Fetched,
+    *,
+    seed: int = 0,
+    num_samples: int = 1,
+    batch_size: int = 512,
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor | None]:
+    """What `evidence` has the means of, for every image: tensors with shape `(N,)`."""
     columns: dict[str, list[Tensor]] = {"elbo": [], "distortion": [], "rate": [], "bits_per_dim": []}
     for start, batch in evaluation_batches(images, batch_size, device):
         trace = model(batch, BlockDraw(seed, "evaluation", start, device=device), num_samples)
@@ -47,8 +63,7 @@ def evidence(
         for name, value in values.items():
             if value is not None:
                 columns[name].append(value)
-    figures: dict[str, Any] = {name: summary(torch.cat(parts)) if parts else None for name, parts in columns.items()}
-    return figures | {"images": len(images), "num_samples": num_samples}
+    return {name: torch.cat(parts) if parts else None for name, parts in columns.items()}
 
 
 def summary(values: Tensor) -> Figure:

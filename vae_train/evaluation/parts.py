@@ -9,18 +9,37 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from vae_train.data.base import Dataset, Images
-from vae_train.evaluation import plots
-from vae_train.evaluation.evidence import Spread, evidence, summary
+from vae_train.data.base import Dataset, Images, evaluation_batches
+from vae_train.draws import BlockDraw, Draw
+from vae_train.evaluation import maps, plots
+from vae_train.evaluation.anomaly import auroc
+from vae_train.evaluation.anomaly import draw as draw_anomaly
+from vae_train.evaluation.disentanglement import METRICS, all_scores
+from vae_train.evaluation.evidence import Figure, Spread, evidence, per_image, summary
+from vae_train.evaluation.features import Features, InceptionFeatures, LabelFeatures, RandomFeatures
+from vae_train.evaluation.fidelity import (
+    density_coverage,
+    frechet_distance,
+    kernel_distance,
+    ms_ssim,
+    precision_recall,
+    psnr,
+    ssim,
+)
 from vae_train.evaluation.importance import Importance, fitting, importance, largest_that_fits, seconds_per_draw
 from vae_train.evaluation.latents import Codes, codes, decomposition, diagnosis, usage
+from vae_train.evaluation.probes import chance, knn_probe, linear_probe
 from vae_train.model.base import LatentVariableModel, SingleLatent
 
 log = logging.getLogger("vae_train")
 
 MOST_CODES = 10_000
 """Images of a split whose codes are looked at."""
+
+MOST_PAIRS = 5_000
+"""Images that are compared with their reconstructions, and samples that are compared with them."""
 
 
 @dataclass
@@ -112,6 +131,7 @@ def _bits(subject: Subject, found: Importance) -> None:
     return None
 
 
+PROBES = ("linear_probe", "knn_probe", "chance")
 UNITS = ("active_units", "mutual_information", "total_correlation", "dimension_wise_kl")
 
 
@@ -136,6 +156,149 @@ def latents(subject: Subject, beta: float | None) -> Codes | None:
     subject.figures["diagnosis"] = diagnosis(used, subject.figures["rate"]["value"], beta)
     plots.units(used, subject.picture("latents"))
     return found
+
+
+def probes(subject: Subject, found: Codes | None) -> None:
+    """How well the class can be read off the codes: by a linear classifier, by neighbours, and by chance."""
+    train, data = subject.data.split("train"), subject.data
+    if found is None or found.y is None or train is None:
+        return subject.lacks("there are no labels" if found is not None else "there are no codes", *PROBES)
+    if len(data.factors) > 1:
+        return subject.lacks("there are several factors: the disentanglement scores are for them", *PROBES)
+    assert isinstance(subject.model, SingleLatent)
+    options: dict[str, Any] = {"seed": subject.seed, "device": subject.device, "batch_size": subject.batch_size}
+    known = codes(subject.model, Spread(train, MOST_CODES), **options)
+    assert known.y is not None
+    given = (_array(known.mean), _array(known.y[:, 0]), _array(found.mean), _array(found.y[:, 0]))
+    subject.figures["linear_probe"] = _counted(linear_probe(*given))
+    subject.figures["knn_probe"] = _counted(knn_probe(*given))
+    subject.figures["chance"] = _counted(chance(given[1], given[3]))
+    return None
+
+
+def mapped(subject: Subject, found: Codes | None, board: Path) -> None:
+    """Two-dimensional maps of the codes as a picture, and what TensorBoard's projector shows.
+
+    Args:
+        subject: what is evaluated.
+        found: its codes.
+        board: the folder of TensorBoard's files.
+    """
+    if found is None or found.mean.shape[1] < 2:
+        return
+    index = maps.spread(len(found.mean), maps.MOST)
+    points = _array(found.mean)[index.numpy()]
+    labels = None if found.y is None else _array(found.y[:, 0])[index.numpy()]
+    names = next((list(map(str, f.values)) for f in subject.data.factors[:1] if f.values is not None), None)
+    plane, share = maps.pca(points)
+    title = f"PCA, {100 * share.sum():.0f} % of the variance"
+    drawn = [(title, plane), ("t-SNE", maps.tsne(points, subject.seed))]
+    maps.draw(drawn, labels, names, subject.picture("map"))
+    some = Spread(subject.images, MOST_CODES)
+    x = some.fetch(index.to(subject.device)).x
+    maps.projector(board, points, labels, subject.data.to_pixels(x).clamp(0, 1), names)
+
+
+def disentanglement(subject: Subject, found: Codes | None) -> None:
+    """MIG, SAP, DCI, FactorVAE and beta-VAE scores, modularity, where the data has factors."""
+    if found is None or found.y is None or len(subject.data.factors) < 2:
+        return subject.lacks("the data has no factors of variation", *METRICS)
+    names = [factor.name for factor in subject.data.factors]
+    scores = all_scores(_array(found.mean), _array(found.y), names, subject.seed)
+    subject.figures |= scores.figures
+    subject.why |= scores.why
+    return None
+
+
+PAIRS = ("psnr", "ssim", "ms_ssim")
+SETS = ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")
+
+
+@torch.no_grad()
+def fidelity(subject: Subject, inception: str | None) -> None:
+    """How near reconstructions are to images, and samples to the data.
+
+    Args:
+        subject: what is evaluated.
+        inception: a file with the weights of Inception v3; None for features of this data's labels, or random ones.
+    """
+    if min(subject.data.shape[1:]) == 1:
+        return subject.lacks("the data are no images", *PAIRS, *SETS)
+    real, rebuilt = _pairs(subject)
+    for name, compare in (("psnr", psnr), ("ssim", ssim), ("ms_ssim", ms_ssim)):
+        values = compare(rebuilt, real)
+        if values is None:
+            subject.lacks("the images are too small for it", name)
+        else:
+            subject.figures[name] = summary(values)
+    features = _features(subject, inception)
+    sampled = _sampled(subject, len(real))
+    here, there = features(real), features(sampled)
+    about: dict[str, Any] = {"count": len(real), "by": f"{len(sampled):,} samples, {features.name}"}
+    subject.figures["frechet_distance"] = {"value": frechet_distance(here, there), **about}
+    subject.figures["kernel_distance"] = {**kernel_distance(here, there, seed=subject.seed), **about}
+    for name, value in {**precision_recall(here, there), **density_coverage(here, there)}.items():
+        subject.figures[name] = {"value": value, **about}
+    return None
+
+
+def _pairs(subject: Subject) -> tuple[Tensor, Tensor]:
+    """Images of the split and the means of p(x | z) for one z of each, in [0, 1]."""
+    real, rebuilt = list[Tensor](), list[Tensor]()
+    for start, batch in evaluation_batches(Spread(subject.images, MOST_PAIRS), subject.batch_size, subject.device):
+        draw = BlockDraw(subject.seed, "evaluation", start, device=subject.device)
+        mean = subject.model(batch, draw).px.mean[0]
+        real.append(subject.data.to_pixels(batch.x).clamp(0, 1).cpu())
+        rebuilt.append(subject.data.to_pixels(mean).clamp(0, 1).cpu())
+    return torch.cat(real), torch.cat(rebuilt)
+
+
+def _sampled(subject: Subject, count: int) -> Tensor:
+    """Samples in [0, 1]: pixels where these are 0 or 1, else the means of p(x | z)."""
+    found = []
+    for number, start in enumerate(range(0, count, subject.batch_size)):
+        draw = Draw(subject.seed, "samples", number, device=subject.device)
+        px = subject.model.sample(min(subject.batch_size, count - start), draw)
+        x = px.sample(draw, 1)[0] if subject.data.scored_levels == 2 else px.mean
+        found.append(subject.data.to_pixels(x).clamp(0, 1).cpu())
+    return torch.cat(found)
+
+
+def _features(subject: Subject, inception: str | None) -> Features:
+    if inception is not None:
+        return InceptionFeatures(inception, subject.device)
+    if subject.data.classes is None or len(subject.data.factors) > 1:
+        return RandomFeatures(tuple(subject.data.shape), device=subject.device)
+    return LabelFeatures(subject.data, device=subject.device)
+
+
+def anomaly(subject: Subject, other: Images, name: str, num_samples: int) -> None:
+    """How well the ELBO tells images of another data set from those of this split.
+
+    Args:
+        subject: what is evaluated.
+        other: images of another data set.
+        name: what it is called.
+        num_samples: draws of z per image.
+    """
+    common: dict[str, Any] = {"seed": subject.seed, "num_samples": num_samples, "device": subject.device}
+    scores = [per_image(subject.model, images, **common)["elbo"] for images in (subject.images, other)]
+    normal, anomalous = (-_array(values) for values in scores if values is not None)
+    found = auroc(normal, anomalous)
+    subject.figures["auroc"] = {
+        "value": found["value"], "se": found["se"], "count": len(normal) + len(anomalous), "by": f"-ELBO against {name}"
+    }  # fmt: skip
+    names = (subject.split, name)
+    draw_anomaly(normal, anomalous, names, subject.picture(f"against-{name}"), "-ELBO (nats)")
+
+
+def _array(values: Tensor) -> Any:
+    return values.cpu().numpy()
+
+
+def _counted(found: Figure) -> dict[str, Any]:
+    """An accuracy, with its number of test images under the name that all figures have it under."""
+    return {"value": found["value"], "se": found["se"], "count": found["images"]}
 
 
 def _duration(seconds: float) -> str:

@@ -21,6 +21,7 @@ ROWS = (
     ("dimension_wise_kl", "dimension-wise KL, nats", 2),
     ("linear_probe", "accuracy of a linear probe", 4),
     ("knn_probe", "accuracy of nearest neighbours", 4),
+    ("chance", "accuracy of the most frequent class", 4),
     ("mig", "MIG", 3),
     ("sap", "SAP", 3),
     ("dci_disentanglement", "DCI disentanglement", 3),

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from vae_train.evaluation.anomaly import auroc, draw, roc
+
+
+def scores(count, other, seed=0, shift=1.0, ties=False):
+    rng = np.random.default_rng(seed)
+    low, high = rng.normal(size=count), rng.normal(size=other) + shift
+    return (low.round(), high.round()) if ties else (low, high)
+
+
+CASES = pytest.mark.parametrize(
+    ("count", "other", "ties"), [(30, 20, False), (20, 30, True), (1, 1, False), (1, 9, True), (50, 2, True)]
+)
+
+
+@CASES
+def test_it_equals_a_double_loop(count, other, ties):
+    low, high = scores(count, other, ties=ties)
+    wins = sum((b > a) + 0.5 * (b == a) for a in low for b in high)
+    found = auroc(low, high)
+    assert found["value"] == pytest.approx(wins / (count * other), abs=1e-15)
+    assert (found["normal"], found["anomalous"]) == (count, other)
+
+
+@CASES
+def test_it_equals_that_of_scikit_learn(count, other, ties):
+    low, high = scores(count, other, seed=1, ties=ties)
+    y, both = np.repeat([0, 1], [count, other]), np.concatenate([low, high])
+    assert auroc(low, high)["value"] == pytest.approx(roc_auc_score(y, both))
+    false, true = roc(low, high)
+    expected = roc_curve(y, both, drop_intermediate=False)
+    assert false == pytest.approx(expected[0])
+    assert true == pytest.approx(expected[1])
+
+
+@CASES
+def test_it_is_the_area_under_the_curve(count, other, ties):
+    low, high = scores(count, other, seed=2, ties=ties)
+    false, true = roc(low, high)
+    area = (np.diff(false) * (true[1:] + true[:-1]) / 2).sum()
+    assert auroc(low, high)["value"] == pytest.approx(area)
+
+
+@CASES
+def test_swapping_both_mirrors_it(count, other, ties):
+    low, high = scores(count, other, ties=ties)
+    there, back = auroc(low, high), auroc(high, low)
+    assert there["value"] + back["value"] == pytest.approx(1)
+    assert there["se"] == pytest.approx(back["se"], nan_ok=True)
+    assert auroc(-high, -low)["value"] == pytest.approx(there["value"])
+
+
+def test_known_values():
+    same = np.arange(10.0)
+    assert auroc(same, same)["value"] == 0.5
+    assert auroc(np.zeros(5), np.zeros(7)) == {"value": 0.5, "se": 0.0, "normal": 5, "anomalous": 7}
+    assert auroc(same, same + 10) == {"value": 1.0, "se": 0.0, "normal": 10, "anomalous": 10}
+    assert auroc(same + 10, same)["value"] == 0.0
+    assert auroc([0.0, 1.0], [1.0, math.inf])["value"] == 0.875
+
+
+def test_two_gaussians():
+    """P(b > a) is Phi(shift / sqrt 2) for Gaussians of scale 1."""
+    found = auroc(*scores(20_000, 10_000, shift=1.0))
+    assert found["value"] == pytest.approx(0.5 * (1 + math.erf(0.5)), abs=4 * found["se"])
+    assert 0.002 < found["se"] < 0.004
+
+
+def test_only_the_order_of_scores_counts():
+    low, high = scores(40, 30)
+    assert auroc(np.exp(low), np.exp(high)) == auroc(low, high)
+
+
+@pytest.mark.parametrize(("count", "other", "ties"), [(200, 100, False), (60, 150, True)])
+def test_the_standard_error_is_near_that_of_a_bootstrap(count, other, ties):
+    low, high = scores(count, other, ties=ties)
+    rng = np.random.default_rng(0)
+    again = [auroc(rng.choice(low, count), rng.choice(high, other))["value"] for _ in range(1_000)]
+    assert auroc(low, high)["se"] == pytest.approx(np.std(again), rel=0.1)
+
+
+def test_the_standard_error_is_the_spread_over_repetitions():
+    found = [auroc(*scores(80, 50, seed=seed)) for seed in range(600)]
+    spread = np.std([figure["value"] for figure in found])
+    assert np.mean([figure["se"] for figure in found]) == pytest.approx(spread, rel=0.1)
+
+
+def test_a_single_score_has_no_standard_error():
+    assert math.isnan(auroc([0.0], [1.0, 2.0])["se"])
+    assert math.isnan(auroc([0.0, 1.0], [2.0])["se"])
+
+
+@pytest.mark.parametrize("use", [auroc, roc])
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [([], [1.0], "shape"), ([1.0], [], "shape"), ([[1.0]], [1.0], "shape"), ([0.0, math.nan], [1.0], "1 of 2 .* NaN")],
+)
+def test_what_cannot_be_ranked_is_refused(use, low, high, message):
+    with pytest.raises(ValueError, match=message):
+        use(low, high)
+
+
+def test_tensors_and_arrays_are_the_same():
+    low, high = scores(40, 30)
+    assert auroc(torch.from_numpy(low), torch.from_numpy(high)) == auroc(low, high)
+
+
+def test_rates_rise_from_0_to_1():
+    false, true = roc(*scores(40, 30, ties=True))
+    for rates in (false, true):
+        assert (rates[0], rates[-1]) == (0, 1)
+        assert (np.diff(rates) >= 0).all()
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        scores(500, 300),
+        scores(500, 300, ties=True),
+        scores(500, 300, shift=1e4),
+        ([0.0], [0.0]),
+        ([-1e9] * 3, [-1e9] * 2),
+        ([0.0, 1.0], [math.inf, -math.inf]),
+        ([math.inf], [math.inf]),
+        (np.random.default_rng(0).standard_cauchy(400), np.random.default_rng(1).standard_cauchy(40)),
+    ],
+    ids=["apart", "ties", "far", "one", "constant", "infinite", "nothing finite", "heavy tails"],
+)
+def test_the_picture_has_its_size_and_three_colours(tmp_path, low, high):
+    draw(low, high, ("digits", "letters"), tmp_path / "a.png", "-ELBO (nats)")
+    picture = pixels(tmp_path / "a.png")
+    assert picture.shape == (380, 960, 3)
+    red, green, blue = picture.transpose(2, 0, 1)
+    for seen in (blue - red > 40, (red - blue > 40) & (green - blue > 20), (red - blue > 100) & (green - blue < 20)):
+        assert seen.sum() > 50  # normal, anomalous, the curve
+
+
+def test_the_picture_is_refused_as_the_figure_is(tmp_path):
+    with pytest.raises(ValueError, match="NaN"):
+        draw([0.0], [math.nan], ("a", "b"), tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
