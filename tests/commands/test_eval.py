@@ -102,3 +102,73 @@ def test_a_model_that_was_collapsed_is_told_so_and_a_healthy_one_is_not(vae: Vae
     assert "lower beta (it was 100)" in figures("collapsed")["diagnosis"]
     assert figures("collapsed")["active_units"]["value"] == 0
     assert figures("collapsed")["mutual_information"]["value"] == pytest.approx(0, abs=0.05)
+
+
+def test_labels_are_read_off_the_codes_and_drawn_as_a_map(vae: Vae, trained: Path) -> None:
+    vae("eval", f"run={trained}", "k=0")
+    found = figures(trained)
+    for name in ("linear_probe", "knn_probe", "chance"):
+        assert 0 <= found[name]["value"] <= 1
+        assert found[name]["count"] == 360
+    assert found["mig"] is None
+    assert found["why"]["mig"] == "the data has no factors of variation"
+    assert (
+        len(np.unique(np.array(Image.open(trained / "eval/test-map.png").convert("RGB")).reshape(-1, 3), axis=0)) > 10
+    )
+    lines = (trained / "tensorboard/tensors.tsv").read_text().splitlines()
+    assert len(lines) == 360
+    assert len(lines[0].split()) == 2
+
+
+def test_factors_have_disentanglement_scores(vae: Vae) -> None:
+    shapes = ("data=shapes", "data.size=8", "data.num_train=300", "data.num_valid=0", "data.num_test=200")
+    assert vae.train(*shapes, "data.orientations=2", "data.positions=4", "batch_size=50", "out=run").code == 0
+    assert vae("eval", "run=run", "k=1").code == 0
+    for name in ("mig", "sap", "dci_disentanglement", "factor_vae_score", "beta_vae_score", "modularity"):
+        assert 0 <= figures("run")[name]["value"] <= 1
+        assert figures("run")[name]["count"] > 50
+    assert figures("run")["linear_probe"] is None
+    assert "several factors" in figures("run")["why"]["linear_probe"]
+
+
+def test_images_are_compared_where_that_is_asked_for(vae: Vae, trained: Path) -> None:
+    assert vae("eval", f"run={trained}", "k=0", "latents=false", "images=true").code == 0
+    found = figures(trained)
+    assert found["psnr"]["value"] > 3
+    assert -1 <= found["ssim"]["value"] <= 1
+    assert found["ms_ssim"] is None
+    assert found["why"]["ms_ssim"] == "the images are too small for it"
+    for name in ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"):
+        assert found[name]["by"] == "360 samples, features of a classifier of this data's labels (seed 0)"
+    (line,) = vae("eval", f"run={trained}", "images=true", "inception=nowhere.pt").mistakes()
+    assert "inception=nowhere.pt" in line
+
+
+def test_signals_have_no_figures_of_images(vae: Vae) -> None:
+    np.save("x.npy", np.random.RandomState(0).rand(100, 5).astype(np.float32))
+    assert vae.train("data=arrays", "data.path=x.npy", "batch_size=10", "out=run").code == 0
+    answer = vae("eval", "run=run", "k=5", "images=true")
+    assert answer.code == 0, answer.err
+    assert figures("run")["psnr"] is None
+    assert figures("run")["why"]["psnr"] == "the data are no images"
+    assert "continuous values: a density of the numbers in the file" in answer.out
+
+
+def test_other_data_is_told_apart(vae: Vae, trained: Path) -> None:
+    np.save("noise.npy", np.random.RandomState(0).randint(0, 2, (100, 8, 8)).astype(np.uint8))
+    answer = vae("eval", f"run={trained}", "k=0", "latents=false", "against=noise.npy")
+    assert answer.code == 0, answer.err
+    assert figures(trained)["auroc"]["value"] > 0.7
+    assert figures(trained)["auroc"]["by"] == "-ELBO against noise.npy"
+    assert np.array(Image.open(trained / "eval/test-against-noise.png")).std() > 1
+
+
+@pytest.mark.parametrize(("name", "why"), [
+    ("shapes", "has images of (1, 64, 64)"),
+    ("fashion_mnits", "did you mean fashion_mnist?"),
+    ("nowhere.npy", "no such data set, folder or file"),
+])  # fmt: skip
+def test_other_data_must_be_like_the_runs(vae: Vae, trained: Path, name: str, why: str) -> None:
+    (line,) = vae("eval", f"run={trained}", f"against={name}").mistakes()
+    assert f"against={name}" in line
+    assert why in line

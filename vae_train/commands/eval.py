@@ -54,10 +54,23 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
         names = runs_named(cfg.run)
     except UsageError as error:
         return [Mistake(f"run={cfg.run}", str(error))]
-    found = device_mistakes(cfg.device)
+    found = device_mistakes(cfg.device) + _weights_mistakes(cfg)
     for name in names:
         found += _run_mistakes(str(name), cfg)
     return found
+
+
+def _weights_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """A file of weights that is not there, or holds something else."""
+    if not cfg.images or cfg.inception is None:
+        return []
+    from vae_train.evaluation.features import InceptionFeatures
+
+    try:
+        InceptionFeatures(cfg.inception)
+    except UsageError as error:
+        return [Mistake(f"inception={cfg.inception}", str(error))]
+    return []
 
 
 def _run_mistakes(name: str, cfg: DictConfig) -> list[Mistake]:
@@ -151,7 +164,7 @@ def evaluate(run: Run, cfg: DictConfig) -> Figures:
         parts.fidelity(subject, cfg.inception)
     if cfg.against:
         other = against(cfg.against, run.config, data, device)
-        parts.anomaly(subject, other, Path(cfg.against).name, cfg.num_samples)
+        parts.anomaly(subject, other, cfg.against, cfg.num_samples)
     figures = subject.figures | {
         "split": cfg.split,
         "checkpoint": cfg.checkpoint,

@@ -285,11 +285,10 @@ def anomaly(subject: Subject, other: Images, name: str, num_samples: int) -> Non
     scores = [per_image(subject.model, images, **common)["elbo"] for images in (subject.images, other)]
     normal, anomalous = (-_array(values) for values in scores if values is not None)
     found = auroc(normal, anomalous)
-    subject.figures["auroc"] = {
-        "value": found["value"], "se": found["se"], "count": len(normal) + len(anomalous), "by": f"-ELBO against {name}"
-    }  # fmt: skip
-    names = (subject.split, name)
-    draw_anomaly(normal, anomalous, names, subject.picture(f"against-{name}"), "-ELBO (nats)")
+    about = {"count": len(normal) + len(anomalous), "by": f"-ELBO against {Path(name).name}"}
+    subject.figures["auroc"] = {"value": found["value"], "se": found["se"], **about}
+    names = (subject.split, Path(name).name)
+    draw_anomaly(normal, anomalous, names, subject.picture(f"against-{Path(name).stem}"), "-ELBO (nats)")
 
 
 def _array(values: Tensor) -> Any:
