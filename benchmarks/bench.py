@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compare, loading, report, scaling, startup, tune, whole
+from benchmarks import compare, loading, nll, report, scaling, startup, tune, whole
 from benchmarks.compare import Pace, Unequal
 from benchmarks.team import Broken, Process
 from benchmarks.work import MNIST_SHAPE, Setting, Work
@@ -48,7 +48,7 @@ QUICK_PACES = {
     "conv-64": Pace(warm=6, window=2, band=0.2, turn=0.5, repeats=2),
 }
 QUICK_WORKS = ("mlp-128", "conv-28", "conv-32")
-PARTS = (*WORKS, "epochs", "overhead", "startup", "scaling", "loading")
+PARTS = (*WORKS, "epochs", "overhead", "startup", "scaling", "loading", "nll")
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def parts(run: Run) -> dict[str, Callable[[], dict[str, Any]]]:
         "loading": lambda: loading.measure(
             run.device, run.threads, run.folder, run.quick, 0.4 if run.quick else 0.7, run.often(5, 2), say
         ),
+        "nll": lambda: nll.measure(run.device, run.threads, run.often(7, 2), say),
     }
 
 

@@ -73,7 +73,8 @@ def tables(report: Figures) -> str:
     parts = report["parts"]
     blocks += [comparison(part) for part in parts.values() if "gflop_per_step" in part]
     makers = {
-        "epochs": _epochs, "overhead": _overhead, "startup": _startup, "scaling": _scaling, "loading": _loading
+        "epochs": _epochs, "overhead": _overhead, "startup": _startup, "scaling": _scaling, "loading": _loading,
+        "nll": _nll,
     }  # fmt: skip
     blocks += [make(parts[name]) for name, make in makers.items() if name in parts]
     blocks += [f"**{name}** was not measured: {why}." for name, why in report.get("failed", {}).items()]
@@ -171,6 +172,20 @@ def _loading(part: Figures) -> str:
         _table(["until there is data", "seconds", "images/s"], starts),
         f"All {agreed['images']:,} images were compared with ImageFolder's before: {agreed['share_differing']:.1%} "
         f"differ in their label or by half a level, the greatest difference is {agreed['greatest_difference']:.1g}.",
+    ])  # fmt: skip
+
+
+def _nll(part: Figures) -> str:
+    rows = [
+        ["vae eval", _spread(part["draws_per_second"], 0), _spread(part["minutes"], 1)],
+        ["the decoder's matrix products alone", _spread(part["floor_per_second"], 0), "–"],
+    ]
+    return "\n\n".join([
+        "**-log p(x) by importance sampling** (784-200-200-50-200-200-784, "
+        f"{part['draws_at_once']} draws per image at once; {part['flop_per_draw']:,} floating-point operations of the "
+        "decoder per draw)",
+        _table(["", "draws of z per second", "minutes for 10,000 images, K = 5,000"], rows),
+        f"Share of the time that the matrix products alone take: {_percent(part['share_of_the_floor'])}.",
     ])  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import report
+from benchmarks import nll, report
 from benchmarks.cached import Cached, start
 from benchmarks.compare import Pace, Unequal, agreement, members
 from benchmarks.contender import Contender, covered
@@ -310,3 +310,15 @@ def test_the_report_of_loading_renders() -> None:
     assert "| first | 20.00 (10.00 – 30.00) | 20 (10 – 30) |" in text
     assert "| lists | 20.00 (10.00 – 30.00) | – |" in text
     assert "All 70 images were compared" in text
+
+
+def test_the_report_of_the_likelihood_is_measured_and_renders() -> None:
+    part = nll.measure("cpu", 1, 2, lambda text: None)
+    assert part["flop_per_draw"] == 2 * (50 * 200 + 200 * 200 + 200 * 784)
+    assert part["draws_per_second"]["min"] > 0
+    assert part["share_of_the_floor"]["median"] == pytest.approx(
+        part["draws_per_second"]["median"] / part["floor_per_second"]["median"], rel=0.5
+    )
+    text = report.tables({**figures(), "parts": {"nll": part}})
+    assert "| vae eval | " in text
+    assert "413,600 floating-point operations" in text

@@ -111,8 +111,10 @@ class LogMeanExp:
         return torch.logaddexp(self._sum, values.logsumexp(0)) if len(values) else self._sum
 
 
-def fitting(model: LatentVariableModel, images: Fetched, device: torch.device | str, memory: float = 2**28) -> int:
+def fitting(model: LatentVariableModel, images: Fetched, device: torch.device | str, memory: float = 2**26) -> int:
     """Draws per image and pass whose largest activations take up about `memory` bytes: a power of two.
+
+    More of them leave a processor's caches, and are slower.
 
     Args:
         model: the model.
