@@ -47,29 +47,30 @@ def test_kl_of_units_adds_up_to_the_rate():
 
 def test_the_parts_of_the_rate_add_up():
     found = decomposition(made(2 * spread(300, 3), torch.full((), -1.0)))
-    parts = found.mutual_information + found.total_correlation + found.dimension_wise_kl
-    assert parts == pytest.approx(found.rate, abs=1e-9)
+    parts = (found.mutual_information, found.total_correlation, found.dimension_wise_kl)
+    assert sum(part.value for part in parts) == pytest.approx(found.rate.value, abs=1e-9)
+    assert all(part.se > 0 for part in parts)
 
 
 def test_posteriors_that_do_not_overlap_have_the_information_of_the_number():
     found = decomposition(made(1000.0 * torch.arange(256)[:, None].float(), torch.full((), -2.0)))
-    assert found.mutual_information == pytest.approx(math.log(256), abs=1e-6)
-    assert found.total_correlation == pytest.approx(0.0, abs=1e-9)
+    assert found.mutual_information.value == pytest.approx(math.log(256), abs=1e-6)
+    assert found.total_correlation.value == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_collapsed_posterior_has_no_information():
     found = decomposition(made(torch.zeros(300, 4), torch.zeros(())))
-    for value in found:
-        assert value == pytest.approx(0.0, abs=1e-9)
+    for part in found:
+        assert part.value == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_aggregate_of_normal_means_is_normal():
     """Means from N(0, 1 - s²) and posteriors with scale s: the aggregate is the prior, and the rate is information."""
     s = 0.6
     found = decomposition(made(math.sqrt(1 - s**2) * spread(8000, 1), torch.tensor(math.log(s))))
-    assert found.mutual_information == pytest.approx(-math.log(s), abs=0.03)
-    assert found.dimension_wise_kl == pytest.approx(0.0, abs=0.01)
-    assert found.total_correlation == pytest.approx(0.0, abs=1e-9)
+    assert found.mutual_information.value == pytest.approx(-math.log(s), abs=0.03)
+    assert found.dimension_wise_kl.value == pytest.approx(0.0, abs=0.01)
+    assert found.total_correlation.value == pytest.approx(0.0, abs=1e-9)
 
 
 def test_correlated_units_have_the_total_correlation_of_their_normal_distribution():
@@ -78,7 +79,7 @@ def test_correlated_units_have_the_total_correlation_of_their_normal_distributio
     mean = spread(6000, 1).expand(-1, 2)
     found = decomposition(made(mean, torch.tensor(math.log(s))))
     rho = 1 / (1 + s**2)
-    assert found.total_correlation == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.04)
+    assert found.total_correlation.value == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.04)
 
 
 def test_other_distributions_have_no_parts():

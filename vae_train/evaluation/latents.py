@@ -112,19 +112,26 @@ def usage(found: Codes) -> Usage:
     return Usage(found.mean.double().var(0, unbiased=False), kl, z.mean(0), z.std(0, unbiased=False))
 
 
+class Part(NamedTuple):
+    """The mean over the draws at which the aggregate posterior was evaluated, and its standard error, in nats."""
+
+    value: float
+    se: float
+
+
 class Decomposition(NamedTuple):
     """E_x KL(q(z | x) || p(z)) in its parts, in nats (Hoffman & Johnson, 2016; Chen et al., 2018, eq. 2).
 
     The aggregate posterior q(z) is that of the N images at hand, so that the mutual information is at most log N.
     """
 
-    rate: float
+    rate: Part
     """All of it: the sum of the other three."""
-    mutual_information: float
+    mutual_information: Part
     """I_q(x; z), of the image's number and z."""
-    total_correlation: float
+    total_correlation: Part
     """KL(q(z) || prod_d q(z_d)): how far the units are from independent."""
-    dimension_wise_kl: float
+    dimension_wise_kl: Part
     """sum_d KL(q(z_d) || p(z_d))."""
 
 
@@ -143,7 +150,7 @@ def decomposition(found: Codes) -> Decomposition | None:
     (mean, log_scale), (p_mean, p_log_scale) = ([t.double() for t in pair] for pair in (found.q, found.p))
     count, units = mean.shape
     chosen = torch.linspace(0, count - 1, min(POINTS, count), dtype=torch.float64).round().long().to(mean.device)
-    sums = torch.zeros(4, dtype=torch.float64, device=mean.device)
+    columns = list[Tensor]()
     for rows in chosen.split(max(1, CHUNK // (count * units))):
         z = found.z[rows].double()
         terms = _log_normal(z[:, None], mean, log_scale)  # (R, N, D)
@@ -152,8 +159,10 @@ def decomposition(found: Codes) -> Decomposition | None:
         log_q = _log_normal(z, mean[rows], log_scale[rows]).sum(-1)
         log_p = _log_normal(z, p_mean, p_log_scale).sum(-1)
         parts = (log_q - log_p, log_q - log_aggregate, log_aggregate - log_marginals, log_marginals - log_p)
-        sums += torch.stack([part.sum() for part in parts])
-    return Decomposition(*(sums / len(chosen)).tolist())
+        columns.append(torch.stack(parts))  # (4, R)
+    found_parts = torch.cat(columns, 1)
+    errors = found_parts.std(1) / math.sqrt(len(chosen))
+    return Decomposition(*map(Part, found_parts.mean(1).tolist(), errors.tolist()))
 
 
 def diagnosis(found: Usage, rate: float, beta: float | None) -> str | None:

@@ -72,6 +72,10 @@ class Subject:
         for name in names:
             self.figures[name], self.why[name] = None, why
 
+    def has(self, name: str, value: float, count: int, se: float | None = None, **about: Any) -> None:
+        """A figure: what it is, its standard error where it has one, and what it was measured on."""
+        self.figures[name] = {"value": value, "se": se, "count": count, **about}
+
     def picture(self, name: str) -> Path:
         """Where the picture `name` of this split goes."""
         path = self.folder / f"{self.split}-{name}.png"
@@ -92,12 +96,8 @@ def bound(subject: Subject, num_samples: int) -> None:
         return subject.lacks("this is the training split", "gap")
     there = evidence(subject.model, Spread(train, len(subject.images)), **common)["elbo"]
     here = found["elbo"]
-    subject.figures["gap"] = {
-        "value": there["value"] - here["value"],
-        "se": math.hypot(there["se"], here["se"]),
-        "count": there["count"] + here["count"],
-    }
-    return None
+    spread = math.hypot(there["se"], here["se"])
+    return subject.has("gap", there["value"] - here["value"], there["count"] + here["count"], spread)
 
 
 def likelihood(subject: Subject, draws: int | Literal["auto"], minutes: float) -> None:
@@ -143,7 +143,7 @@ def latents(subject: Subject, beta: float | None) -> Codes | None:
     some = Spread(subject.images, MOST_CODES)
     found = codes(subject.model, some, seed=subject.seed, device=subject.device, batch_size=subject.batch_size)
     used = usage(found)
-    subject.figures["active_units"] = {"value": used.active, "of": len(used.variance), "count": len(some)}
+    subject.has("active_units", used.active, len(some), of=len(used.variance))
     subject.figures["units"] = {
         name: None if value is None else [round(v, 6) for v in value.tolist()] for name, value in used._asdict().items()
     }
@@ -152,7 +152,8 @@ def latents(subject: Subject, beta: float | None) -> Codes | None:
         subject.lacks("the posterior or the prior is not normal", *UNITS[1:])
     else:
         for name in UNITS[1:]:
-            subject.figures[name] = {"value": getattr(parts, name), "count": len(some)}
+            part = getattr(parts, name)
+            subject.has(name, part.value, len(some), part.se)
     subject.figures["diagnosis"] = diagnosis(used, subject.figures["rate"]["value"], beta)
     plots.units(used, subject.picture("latents"))
     return found
@@ -205,8 +206,11 @@ def disentanglement(subject: Subject, found: Codes | None) -> None:
         return subject.lacks("the data has no factors of variation", *METRICS)
     names = [factor.name for factor in subject.data.factors]
     scores = all_scores(_array(found.mean), _array(found.y), names, subject.seed)
-    subject.figures |= scores.figures
-    subject.why |= scores.why
+    for name, figure in scores.figures.items():
+        if figure is None:
+            subject.lacks(scores.why[name], name)
+        else:
+            subject.has(name, figure["value"], int(figure["count"]))
     return None
 
 
@@ -234,11 +238,13 @@ def fidelity(subject: Subject, inception: str | None) -> None:
     features = _features(subject, inception)
     sampled = _sampled(subject, len(real))
     here, there = features(real), features(sampled)
-    about: dict[str, Any] = {"count": len(real), "by": f"{len(sampled):,} samples, {features.name}"}
-    subject.figures["frechet_distance"] = {"value": frechet_distance(here, there), **about}
-    subject.figures["kernel_distance"] = {**kernel_distance(here, there, seed=subject.seed), **about}
+    count, by = len(real), f"{len(sampled):,} samples, {features.name}"
+    fid: dict[str, Any] = {"called": "FID"} if getattr(features, "comparable", False) else {}
+    subject.has("frechet_distance", frechet_distance(here, there), count, by=by, **fid)
+    kernel = kernel_distance(here, there, seed=subject.seed)
+    subject.has("kernel_distance", kernel["value"], count, None if math.isnan(kernel["se"]) else kernel["se"], by=by)
     for name, value in {**precision_recall(here, there), **density_coverage(here, there)}.items():
-        subject.figures[name] = {"value": value, **about}
+        subject.has(name, value, count, by=by)
     return None
 
 
@@ -285,8 +291,8 @@ def anomaly(subject: Subject, other: Images, name: str, num_samples: int) -> Non
     scores = [per_image(subject.model, images, **common)["elbo"] for images in (subject.images, other)]
     normal, anomalous = (-_array(values) for values in scores if values is not None)
     found = auroc(normal, anomalous)
-    about = {"count": len(normal) + len(anomalous), "by": f"-ELBO against {Path(name).name}"}
-    subject.figures["auroc"] = {"value": found["value"], "se": found["se"], **about}
+    by = f"-ELBO against {Path(name).name}"
+    subject.has("auroc", found["value"], len(normal) + len(anomalous), found["se"], by=by)
     names = (subject.split, Path(name).name)
     draw_anomaly(normal, anomalous, names, subject.picture(f"against-{Path(name).stem}"), "-ELBO (nats)")
 

@@ -41,7 +41,7 @@ ROWS = (
     ("coverage", "coverage of samples", 3),
     ("auroc", "AUROC against other data", 4),
 )
-"""Figures by name, what they are called, and their decimals."""
+"""Figures by name, what they are called unless they say otherwise ("called"), and their decimals."""
 
 
 def shown(figure: dict[str, Any], decimals: int) -> str:
@@ -70,7 +70,8 @@ def lines(figures: Figures) -> list[str]:
     found = [first]
     for name, title, decimals in ROWS[4:]:
         if figures.get(name) is not None:
-            found.append(f"{title:<42} {shown(figures[name], decimals):<20} {conditions(figures[name])}".rstrip())
+            called = figures[name].get("called", title)
+            found.append(f"{called:<42} {shown(figures[name], decimals):<20} {conditions(figures[name])}".rstrip())
     found.append(f"beta = 1, {figures['images']:,} images, {figures['num_samples']} draw"
                  f"{'s' if figures['num_samples'] > 1 else ''} of z per image · {figures['protocol']}")  # fmt: skip
     return found + [figures[name] for name in ("warning", "diagnosis") if figures.get(name)]
@@ -83,7 +84,8 @@ def markdown(name: str, figures: Figures) -> str:
     for key, title, decimals in ROWS:
         figure = figures.get(key)
         if figure is not None:
-            rows.append(f"| {title} | {shown(figure, decimals)} | {conditions(figure)} |")
+            called = figure.get("called", title)
+            rows.append(f"| {called} | {shown(figure, decimals)} | {conditions(figure)} |")
         elif key in figures.get("why", {}):
             rows.append(f"| {title} | – | {figures['why'][key]} |")
     for key in ("warning", "diagnosis"):
