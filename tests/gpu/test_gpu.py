@@ -9,6 +9,7 @@ from vae_train.assembly import assemble
 from vae_train.config import conf_dir
 from vae_train.data.base import Stream
 from vae_train.draws import Draw
+from vae_train.evaluation.importance import importance
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Silent
 from vae_train.training.meter import Meter
@@ -257,6 +258,17 @@ def test_images_of_the_host_are_the_same_images_and_are_not_waited_for(execution
         stream.close()
     found = torch.cat(rows)[:, learner.names.index("loss")].cpu()
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=0)
+
+
+def test_the_likelihood_is_that_of_the_cpu():
+    data, learner, _ = built()
+    steps(learner, data, 0, 100)
+    host_data, host, _ = built(device=torch.device("cpu"))
+    host.model.load_state_dict(learner.model.state_dict())
+    there = importance(learner.model, data.split("valid"), 500, device=CUDA).log_p[-1]
+    here = importance(host.model, host_data.split("valid"), 500).log_p[-1]
+    assert there.mean() == pytest.approx(here.mean().item(), abs=0.1)
+    assert (there - here).abs().max() < 3
 
 
 @pytest.mark.parametrize("channels", [1, 3])

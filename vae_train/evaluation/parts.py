@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from vae_train.data.base import Dataset, Images, evaluation_batches
 from vae_train.draws import BlockDraw, Draw
@@ -110,7 +112,9 @@ def likelihood(subject: Subject, draws: int | Literal["auto"], minutes: float) -
     k = largest_that_fits(seconds, len(images), minutes) if draws == "auto" else draws
     log.info("  -log p(x): %s draws of z for each of %s images, about %s", f"{k:,}", f"{len(images):,}",
              _duration(seconds * k * len(images)))  # fmt: skip
-    found = importance(model, images, k, seed=subject.seed, device=device, at_once=min(at_once, k))
+    with tqdm(total=len(images), desc="-log p(x)", unit="", leave=False, disable=not sys.stderr.isatty()) as bar:
+        options: dict[str, Any] = {"seed": subject.seed, "device": device, "at_once": min(at_once, k)}
+        found = importance(model, images, k, told=bar.update, **options)
     subject.figures["nll"] = {**summary(-found.log_p[-1]), "draws": k}
     rows = zip(found.draws, found.log_p, strict=True)
     subject.figures["nll_curve"] = [{"draws": draws, **summary(-row)} for draws, row in rows]
