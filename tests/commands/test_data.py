@@ -186,6 +186,22 @@ def test_streaming_is_resumed_exactly_within_an_epoch(vae: Vae, tmp_path: Path) 
     assert "in a mapped file, read ahead by 1 processes" in Path("whole/train.log").read_text()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_a_worker_that_dies_ends_the_run_with_one_line(tmp_path: Path) -> None:
+    np.save("x.npy", np.random.RandomState(0).randint(0, 256, (3000, 8, 8), np.uint8))
+    words = ["data=arrays", "data.path=x.npy", "loader.storage=host", "loader.workers=1", "batch_size=10"]
+    process = start("train", *TINY[1:], *words, "epochs=1000", "out=run", "trainer.log_every=7", folder=tmp_path)
+    while not Path("run/metrics.jsonl").exists() or len(rows(Path("run"))) < 50:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(worker), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "is killed by signal: Killed" in err
+    assert "Traceback" not in err.split("vae train:")[1]
+
+
 PEAK = """
 import sys, threading, time
 from vae_train.cli import _main

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import os
 import pickle
-import signal
 from contextlib import closing
 
 import numpy as np
@@ -384,17 +382,6 @@ def test_workers_end_with_the_stream():
     for worker in workers:
         worker.join(20)
         assert not worker.is_alive()
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of what is left of the dead
-def test_a_worker_that_dies_is_said():
-    before = set(multiprocessing.active_children())
-    with closing(Stream(fed(hosted(), 1), 12, seed=0)) as stream:
-        stream.batch(0)
-        (worker,) = set(multiprocessing.active_children()) - before
-        os.kill(worker.pid, signal.SIGKILL)
-        with pytest.raises(RunError, match="the data could not be read"):
-            list(map(stream.batch, range(1, 40)))
 
 
 def test_a_store_that_fails_is_said():
