@@ -12,7 +12,9 @@ import pytest
 from tests.support import CATALOGUES, PACKAGE, SHARED_FILES
 
 LAYERS = {
-    **dict.fromkeys(("draws", "distributions", "divergences", "flows", "schedules", "errors", "ranges", "hardware"), 0),
+    **dict.fromkeys(
+        ("draws", "distributions", "divergences", "flows", "schedules", "errors", "ranges", "hardware", "words"), 0
+    ),
     "model": 1,
     "data": 1,
     "objective": 2,

@@ -18,6 +18,7 @@ from vae_train.draws import Draw
 from vae_train.model.base import LatentVariableModel
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
+from vae_train.words import duration, size
 
 log = logging.getLogger("vae_train")
 
@@ -49,10 +50,10 @@ def show(cfg: DictConfig) -> None:
     whole = trainer.epochs * steps
     log.info("parameters      %s", f"{count:,}")
     log.info("memory          about %s: parameters and gradients %s, optimiser %s, activations %s, training images %s",
-             _size(total), _size(8 * count), _size(state), _size(activations), _size(pixels))  # fmt: skip
+             size(total), size(8 * count), size(state), size(activations), size(pixels))  # fmt: skip
     log.info("steps           %s: %d epochs of %s", f"{round(whole):,}", trainer.epochs, f"{steps:,.1f}")
     log.info("time            about %s on %s (%s), measured on random images, without validation",
-             _duration(seconds * whole), device, learner.execution)  # fmt: skip
+             duration(seconds * whole), device, learner.execution)  # fmt: skip
 
 
 def _random_images(data: Dataset, count: int, device: torch.device) -> ArrayImages:
@@ -108,17 +109,3 @@ def _tensors(node: Any) -> list[Tensor]:
 
 def _product(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.3g} GiB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vae_train.errors import RunError, UsageError
+from vae_train.words import first_line
 
 OUTPUTS = Path("outputs")
 CONFIG = "config.yaml"
@@ -75,7 +76,7 @@ class Run:
         try:
             config = OmegaConf.load(folder / CONFIG)
         except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read {folder / CONFIG}: {_first_line(error)}") from error
+            raise UsageError(f"cannot read {folder / CONFIG}: {first_line(error)}") from error
         if not isinstance(config, DictConfig) or "model" not in config or "data" not in config:
             raise UsageError(f"{folder / CONFIG} is not the configuration of a run")
         return cls(folder, config)
@@ -239,7 +240,3 @@ def _git() -> dict[str, Any] | None:
     except (OSError, subprocess.CalledProcessError):
         pass
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

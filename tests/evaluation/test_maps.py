@@ -10,8 +10,9 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
+from vae_train.data.base import spread
 from vae_train.evaluation import maps
-from vae_train.evaluation.maps import draw, pca, projector, spread, tsne
+from vae_train.evaluation.maps import draw, pca, projector, tsne
 
 
 def normal(*shape, seed=0):

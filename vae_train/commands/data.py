@@ -133,11 +133,10 @@ def _write(folder: Path, data: Dataset, found: Overview, facts: dict[str, Any], 
 
 def _examples(data: Dataset, images: Images, num: int) -> tuple[Any, list[str]]:
     """Images that are spread over the training split, as the encoder sees them, with their labels."""
-    import torch
-
+    from vae_train.data.base import spread
     from vae_train.draws import Draw
 
-    index = torch.linspace(0, len(images) - 1, min(num, len(images)), dtype=torch.float64).round().long()
+    index = spread(len(images), num)
     batch = images.fetch(index, Draw(0, "pictures"))
     shown = batch.x if batch.seen is None else batch.seen
     texts = [_text(data, row.tolist()) for row in batch.y] if batch.y is not None else [""] * len(index)

@@ -323,6 +323,11 @@ class _Orders:
         return order.to(self.device, non_blocking=True)
 
 
+def spread(count: int, most: int) -> Tensor:
+    """At most `most` of the numbers 0 to count - 1, evenly spread, the first and the last among them, as int64."""
+    return torch.linspace(0, count - 1, min(most, count), dtype=torch.float64).round().long()
+
+
 def evaluation_batches(
     images: Fetched, batch_size: int, device: torch.device | str = "cpu", seed: int = 0
 ) -> Iterator[tuple[int, Batch]]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_train.data.base import Batch, Fetched, Images, evaluation_batches
+from vae_train.data.base import Batch, Fetched, Images, evaluation_batches, spread
 from vae_train.draws import BlockDraw, Draw
 from vae_train.model.base import LatentVariableModel
 
@@ -82,9 +82,7 @@ class Spread:
     """
 
     def __init__(self, images: Images, most: int) -> None:
-        count = len(images)
-        self.images = images
-        self.index = torch.linspace(0, count - 1, min(most, count), dtype=torch.float64).round().long()
+        self.images, self.index = images, spread(len(images), most)
 
     def __len__(self) -> int:
         return len(self.index)

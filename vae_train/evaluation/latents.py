@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_train.data.base import Fetched, evaluation_batches
+from vae_train.data.base import Fetched, evaluation_batches, spread
 from vae_train.distributions import Distribution, Normal
 from vae_train.divergences import normal_terms
 from vae_train.draws import BlockDraw
@@ -149,7 +149,7 @@ def decomposition(found: Codes) -> Decomposition | None:
         return None
     (mean, log_scale), (p_mean, p_log_scale) = ([t.double() for t in pair] for pair in (found.q, found.p))
     count, units = mean.shape
-    chosen = torch.linspace(0, count - 1, min(POINTS, count), dtype=torch.float64).round().long().to(mean.device)
+    chosen = spread(count, POINTS).to(mean.device)
     columns = list[Tensor]()
     for rows in chosen.split(max(1, CHUNK // (count * units))):
         z = found.z[rows].double()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vae_train.data.base import spread
 from vae_train.draws import generator
 
 Array = Tensor | NDArray[Any]
@@ -34,11 +35,6 @@ PANEL, MARGIN = 4.6, 1.4
 
 SPRITE = 64
 """Pixels on the longer side of a projector's small pictures, at most."""
-
-
-def spread(count: int, most: int) -> Tensor:
-    """Numbers of at most `most` of `count` things, spread evenly over them; int64."""
-    return torch.linspace(0, count - 1, min(most, count), dtype=torch.float64).round().long()
 
 
 def floats(values: Array) -> NDArray[np.float64]:

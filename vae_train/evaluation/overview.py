@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_train.data.base import Images
+from vae_train.data.base import Images, spread
 
 BINS = 64
 """Of the histogram of data without levels."""
@@ -39,7 +39,7 @@ def overview(images: Images, levels: int | None, most: int = 10_000) -> Overview
         levels: number of stored values, each of which gets a bin; None for continuous ones.
         most: images that are looked at.
     """
-    index = torch.linspace(0, len(images) - 1, min(most, len(images)), dtype=torch.float64).round().long()
+    index = spread(len(images), most)
     bins = BINS if levels is None else min(levels, 256)
     total, squares, entropy = torch.zeros(()), torch.zeros(()), 0.0
     histogram = torch.zeros(())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vae_train.data.base import Dataset, Images, evaluation_batches
+from vae_train.data.base import Dataset, Images, evaluation_batches, spread
 from vae_train.draws import BlockDraw, Draw
 from vae_train.evaluation import maps, plots
 from vae_train.evaluation.anomaly import auroc
@@ -34,6 +34,7 @@ from vae_train.evaluation.importance import Importance, fitting, importance, lar
 from vae_train.evaluation.latents import Codes, codes, decomposition, diagnosis, usage
 from vae_train.evaluation.probes import chance, knn_probe, linear_probe
 from vae_train.model.base import LatentVariableModel, SingleLatent
+from vae_train.words import duration
 
 log = logging.getLogger("vae_train")
 
@@ -98,8 +99,8 @@ def bound(subject: Subject, num_samples: int) -> None:
         return subject.lacks("this is the training split", "gap")
     there = evidence(subject.model, Spread(train, len(subject.images)), **common)["elbo"]
     here = found["elbo"]
-    spread = math.hypot(there["se"], here["se"])
-    return subject.has("gap", there["value"] - here["value"], there["count"] + here["count"], spread)
+    se = math.hypot(there["se"], here["se"])
+    return subject.has("gap", there["value"] - here["value"], there["count"] + here["count"], se)
 
 
 def likelihood(subject: Subject, draws: int | Literal["auto"], minutes: float) -> None:
@@ -111,7 +112,7 @@ def likelihood(subject: Subject, draws: int | Literal["auto"], minutes: float) -
     seconds = seconds_per_draw(model, images, device, at_once, subject.seed)
     k = largest_that_fits(seconds, len(images), minutes) if draws == "auto" else draws
     log.info("  -log p(x): %s draws of z for each of %s images, about %s", f"{k:,}", f"{len(images):,}",
-             _duration(seconds * k * len(images)))  # fmt: skip
+             duration(seconds * k * len(images)))  # fmt: skip
     with tqdm(total=len(images), desc="-log p(x)", unit="", leave=False, disable=not sys.stderr.isatty()) as bar:
         options: dict[str, Any] = {"seed": subject.seed, "device": device, "at_once": min(at_once, k)}
         found = importance(model, images, k, told=bar.update, **options)
@@ -191,7 +192,7 @@ def mapped(subject: Subject, found: Codes | None, board: Path) -> None:
     """
     if found is None or found.mean.shape[1] < 2:
         return
-    index = maps.spread(len(found.mean), maps.MOST)
+    index = spread(len(found.mean), maps.MOST)
     points = _array(found.mean)[index.numpy()]
     labels = None if found.y is None else _array(found.y[:, 0])[index.numpy()]
     names = next((list(map(str, f.values)) for f in subject.data.factors[:1] if f.values is not None), None)
@@ -308,7 +309,3 @@ def _array(values: Tensor) -> Any:
 def _counted(found: Figure) -> dict[str, Any]:
     """An accuracy, with its number of test images under the name that all figures have it under."""
     return {"value": found["value"], "se": found["se"], "count": found["images"]}
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

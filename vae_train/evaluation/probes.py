@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vae_train.data.base import spread
 from vae_train.evaluation.evidence import Figure
-from vae_train.evaluation.maps import Array, floats, spread
+from vae_train.evaluation.maps import Array, floats
 
 MOST = 10_000
 """Training codes of a probe: more of them take long and change little."""

@@ -24,6 +24,7 @@ from vae_train.schedules import LearningRate
 from vae_train.training.execution import Execution, Mode, resolve
 from vae_train.training.execution import execution as executed
 from vae_train.training.meter import wide
+from vae_train.words import first_line
 
 if TYPE_CHECKING:
     from vae_train.data.base import Batch, Stream
@@ -180,7 +181,7 @@ class Learner:
 
     def fall_back(self, error: Exception) -> Execution:
         """Goes on one operation after the other, since `execution` is not possible here; returns what does."""
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         log.warning("execution=%s is not possible here, going on with eager: %s", self.execution, reason)
         log.debug("%s", reason, exc_info=error)
         self._execution = executed("eager", self)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vae_train.data.base import Dataset, Images, Stream, evaluation_batches
+from vae_train.data.base import Dataset, Images, Stream, evaluation_batches, spread
 from vae_train.draws import Draw
 from vae_train.errors import RunError, Stopped
 from vae_train.ranges import PositiveInt
@@ -213,8 +213,7 @@ class Trainer:
         model, name = learner.evaluated, "final" if final else f"epoch-{epoch:04d}"
         images = data.pictured()
         draw = Draw(learner.seed, "pictures", device=learner.device)
-        count = min(NUM_PICTURES // 2, len(images))  # spread, since a folder's images come class by class
-        index = torch.linspace(0, len(images) - 1, count, dtype=torch.float64).round().long().to(learner.device)
+        index = spread(len(images), NUM_PICTURES // 2).to(learner.device)  # a folder's images come class by class
         batch = images.fetch(index, draw)
         pairs = data.to_pixels(reconstructions(model, batch, learner.seed))
         drawn = data.to_pixels(samples(model, NUM_PICTURES, learner.seed, learner.device))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from vae_train.words import first_line
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -86,7 +88,7 @@ def decode(path: Path | str, how: Decoding) -> np.ndarray:
         raise
     except Exception as error:  # decoders of damaged files raise whatever their authors did not think of
         passing = isinstance(error, OSError) and error.errno is not None
-        raise BadImage(_first_line(error), passing) from error
+        raise BadImage(_why(error), passing) from error
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if how.threshold:
         pixels = (pixels >= 128).astype(np.uint8)
@@ -107,7 +109,7 @@ def header(path: Path | str) -> tuple[tuple[int, int], bool]:
             turned = _orientation(file) in (5, 6, 7, 8)
             return ((width, height) if turned else (height, width)), _is_grey(file)
     except Exception as error:  # see `decode`
-        raise BadImage(_first_line(error)) from error
+        raise BadImage(_why(error)) from error
 
 
 def _is_grey(file: Image.Image) -> bool:
@@ -191,10 +193,7 @@ def _fitted(image: Image.Image, how: Decoding) -> Image.Image:
     return framed
 
 
-def _first_line(error: Exception) -> str:
+def _why(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    name = type(error).__name__
-    if name == "UnidentifiedImageError":
-        return "is no image"
-    return (str(error).strip().splitlines() or [name])[0]
+    return "is no image" if type(error).__name__ == "UnidentifiedImageError" else first_line(error)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from vae_train import words
 from vae_train.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ class Loader:
         found = [images for images in splits.values() if images is not None]
         size, places = sum(images.nbytes for images in found), {images.store.lies_in for images in found}
         if self._fits(size, places == {"memory"}, device):
-            return {k: s and s.to(device) for k, s in splits.items()}, f"{_size(size)} of pixels on {device}"
+            return {k: s and s.to(device) for k, s in splits.items()}, f"{words.size(size)} of pixels on {device}"
         fed = {k: s and s.fed_to(device, self.workers, self.prefetch) for k, s in splits.items()}
         if "nothing" in places:
-            return fed, f"{_size(size)} of pixels, computed on {device} when they are asked for"
+            return fed, f"{words.size(size)} of pixels, computed on {device} when they are asked for"
         place = "a mapped file" if "file" in places else "host memory"
-        return fed, f"{_size(size)} of pixels in {place}, read ahead by {self.workers} processes"
+        return fed, f"{words.size(size)} of pixels in {place}, read ahead by {self.workers} processes"
 
     def _fits(self, size: int, held: bool, device: torch.device) -> bool:
         if self.storage != "auto":
@@ -65,11 +66,3 @@ class Loader:
         if device.type == "cuda":
             return size <= torch.cuda.mem_get_info(device)[0] / 2
         return held or size <= GIB
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.3g} GiB"

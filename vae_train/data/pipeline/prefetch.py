@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vae_train.data.base import Raw
 from vae_train.errors import RunError
+from vae_train.words import first_line
 
 if TYPE_CHECKING:
     from vae_train.data.pipeline.stored import Store
@@ -49,8 +50,7 @@ def read_ahead(
         except StopIteration:
             return
         except (RuntimeError, OSError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise RunError(f"the data could not be read: {reason}") from error
+            raise RunError(f"the data could not be read: {first_line(error)}") from error
         yield raw
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_train.data.base import Batch, Raw, Shape
+from vae_train.data.base import Batch, Raw, Shape, spread
 from vae_train.draws import Draw
 
 if TYPE_CHECKING:
@@ -336,9 +336,8 @@ class ArrayImages:
             for part in self.parts():
                 digest.update(part.pixels.cpu().numpy().tobytes())
             return
-        spread = torch.linspace(0, len(self) - 1, 1024, dtype=torch.float64).round().long()
         digest.update(repr((len(self), self.shape)).encode())
-        for index in spread.split(64):
+        for index in spread(len(self), 1024).split(64):
             digest.update(hashlib.sha256(self.store.take(index).numpy().tobytes()).digest())
 
     def _sent(self, raw: Raw) -> Raw:
