@@ -161,9 +161,13 @@ def _union_mistake(value: Any, options: tuple[Any, ...]) -> str | None:
     if None in wrong:
         return None
     # A range is nearer to what was meant than "expected null".
-    near = next((w for w in wrong if w and "must be" in w), None)
-    expected = dict.fromkeys(w.rpartition("expected ")[2] for w in wrong if w)
-    return near or f"is {_said(value)}, expected {' or '.join(expected)}"
+    near = [w.partition("must be ")[2] for w in wrong if w and "must be" in w]
+    expected = dict.fromkeys(w.rpartition("expected ")[2] for w in wrong if w and "expected" in w)
+    if near:
+        # A number that is out of a range was meant as a number; what is no name of a choice may be of another type.
+        others = [e for e in expected if e != "null"] if all(w.startswith("one of") for w in near) else []
+        return f"is {_said(value)}, must be {' or '.join([*near, *others])}"
+    return f"is {_said(value)}, expected {' or '.join(expected)}"
 
 
 def _list_mistake(value: Any, origin: Any, items: tuple[Any, ...]) -> str | None:

@@ -201,12 +201,13 @@ def test_too_many_bad_files_are_an_error(bad, total, refused, tmp_path):
         assert len(opened(root, "size=2", "channels=1").bad_files) == bad
 
 
-def test_nothing_but_bad_files_is_an_error(tmp_path):
+def test_nothing_but_bad_files_is_an_error(tmp_path, caches):
     damaged(tmp_path / "photos")
     with pytest.raises(UsageError, match="none of its 24 files is an image that can be read"):
         opened(tmp_path / "photos")
     with pytest.raises(UsageError):
         opened(tmp_path / "photos", "size=8", "channels=3")
+    assert list(caches.iterdir()) == []
 
 
 def test_a_disk_that_refuses_is_asked_again(tmp_path, monkeypatch):

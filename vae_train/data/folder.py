@@ -163,8 +163,6 @@ class Folder(Dataset):
         if count <= FEW or count <= self.max_bad * total:
             return
         some = "; ".join(f"{name}: {why}" for name, why in self.bad_files[:3])
-        if count == total:
-            raise UsageError(f"none of its {count:,} files is an image that can be read ({some}; …)")
         raise UsageError(
             f"{count:,} of {total:,} files cannot be read ({some}; …). Remove them, or allow more with data.max_bad="
             f"{math.ceil(100 * count / total) / 100:g}"

@@ -63,7 +63,7 @@ def decoded(root: Path, entries: Sequence[Entry], how: Decoding, folder: Path) -
         folder: where caches are.
 
     Raises:
-        UsageError: the cache cannot be written.
+        UsageError: no file is an image, or the cache cannot be written.
     """
     place = folder / f"images-{_key(root, entries, how)}"
     found = _opened(place, len(entries), how)
@@ -132,6 +132,9 @@ def _make(place: Path, root: Path, entries: Sequence[Entry], how: Decoding) -> N
     try:
         pixels = _reserved(temporary / PIXELS, (len(entries), *how.shape))
         index = _decode_all(root, entries, how, pixels)
+        if len(index) == len(entries):  # nothing that is worth keeping
+            some = "; ".join(f"{entry.name}: {index[str(i)][0]}" for i, entry in enumerate(entries[:3]))
+            raise UsageError(f"none of its {len(entries):,} files is an image that can be read ({some}; …)")
         pixels.flush()
         with (temporary / INDEX).open("w") as file:
             json.dump(index, file)
