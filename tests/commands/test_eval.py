@@ -163,6 +163,7 @@ def test_other_data_is_told_apart(vae: Vae, trained: Path) -> None:
     assert answer.code == 0, answer.err
     assert figures(trained)["auroc"]["value"] > 0.7
     assert figures(trained)["auroc"]["by"] == "-ELBO against noise.npy"
+    assert figures(trained)["auroc"]["count"] == 360 + 100
     assert np.array(Image.open(trained / "eval/test-against-noise.png")).std() > 1
 
 

@@ -105,18 +105,18 @@ def against(name: str, config: DictConfig, data: Dataset, device: torch.device |
     from vae_train.assembly import described
     from vae_train.config import conf_dir, did_you_mean
 
-    known = sorted(path.stem for path in (conf_dir() / "data").glob("*.yaml"))
+    known = sorted({path.stem for path in (conf_dir() / "data").glob("*.yaml")} - {"folder", "arrays"})
     place = Path(name).expanduser()
     kind = name if name in known else "folder" if place.is_dir() else "arrays" if place.is_file() else None
     if kind is None:
         raise UsageError(f"no such data set, folder or file{did_you_mean(name, known)} ({', '.join(known)})")
     node = OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data
     settings: dict[str, Any] = {"binarize": config.data.get("binarize", "none")} if "binarize" in node else {}
-    if kind == "folder" and name != kind:
+    if kind == "folder":
         _, height, width = data.shape
-        settings |= {"root": name, "size": [height, width], "channels": data.shape[0]}
-    if kind == "arrays" and name != kind:
-        settings["path"] = name
+        settings |= {"root": name, "size": [height, width], "channels": data.shape[0], "valid": 0, "test": 0}
+    if kind == "arrays":
+        settings |= {"path": name, "valid": 0, "test": 0}
     way = {part: config[part] for part in ("preprocessing", "loader") if part in config}
     other = described(DictConfig(OmegaConf.merge({"data": node}, {"data": settings}, way))).inspect()
     if (tuple(other.shape), other.levels) != (tuple(data.shape), data.levels):

@@ -116,10 +116,10 @@ def likelihood(subject: Subject, draws: int | Literal["auto"], minutes: float) -
     with tqdm(total=len(images), desc="-log p(x)", unit="", leave=False, disable=not sys.stderr.isatty()) as bar:
         options: dict[str, Any] = {"seed": subject.seed, "device": device, "at_once": min(at_once, k)}
         found = importance(model, images, k, told=bar.update, **options)
-    subject.figures["nll"] = {**summary(-found.log_p[-1]), "draws": k}
+    pace = f"{found.rate:,.0f} draws of z per second"
+    subject.figures["nll"] = {**summary(-found.log_p[-1]), "draws": k, "by": pace}
     rows = zip(found.draws, found.log_p, strict=True)
     subject.figures["nll_curve"] = [{"draws": draws, **summary(-row)} for draws, row in rows]
-    subject.figures["draws_per_second"] = round(found.rate)
     _bits(subject, found)
     plots.curve(subject.figures["nll_curve"], subject.figures["elbo"], subject.picture("nll"))
     return None
