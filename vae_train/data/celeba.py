@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from vae_train.data.base import SPLITS, Dataset, Factor
+from vae_train.data.base import SPLITS, Dataset, Factor, spread
 from vae_train.data.pipeline.cache import cache_folder, decoded
 from vae_train.data.pipeline.decoding import BadImage, Decoding, header
 from vae_train.data.pipeline.listing import Entry, list_folder
@@ -129,7 +129,7 @@ def _decoded(folder: Path, names: list[str], crop: int, size: int, cache: Path) 
     """
     found = {entry.name: entry for entry in list_folder(str(folder)).entries}
     entries = [found.get(name) or Entry(name, -1, -1, "No such file or directory") for name in names]
-    for number in np.unique(np.linspace(0, len(names) - 1, HEADERS).astype(int)).tolist():
+    for number in spread(len(names), HEADERS).tolist():
         _check_size(folder / names[number], entries[number].problem)
     how = Decoding((size, size), 3, "stretch", (crop, crop), "bilinear", "black", threshold=False)
     pixels, bad = decoded(folder, entries, how, cache)

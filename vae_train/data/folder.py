@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vae_train.data.base import SPLITS, Dataset, Factor
+from vae_train.data.base import SPLITS, Dataset, Factor, spread
 from vae_train.data.pipeline.cache import cache_folder, decoded
 from vae_train.data.pipeline.decoding import Background, BadImage, Decoding, Fit, Resample, header, quiet
 from vae_train.data.pipeline.listing import Listing, list_folder
@@ -130,9 +130,8 @@ class Folder(Dataset):
     def _infer(self, listing: Listing) -> None:
         """Finds size and channels from the headers of files that are spread over the folder."""
         usable = np.flatnonzero([entry.problem is None for entry in listing.entries])  # a pipe would be waited for
-        spread = np.unique(np.linspace(0, len(usable) - 1, HEADERS).round().astype(int))
         sizes, greys = set(), []
-        for number in usable[spread].tolist():
+        for number in usable[spread(len(usable), HEADERS).numpy()].tolist():
             try:
                 with quiet():
                     size, grey = header(listing.path(number))

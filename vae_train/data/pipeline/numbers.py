@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from vae_train.data.pipeline.stored import CHUNK, expect_jumps
+from vae_train.data.base import spread
+from vae_train.data.pipeline.stored import CHUNK, SAMPLED, expect_jumps
 from vae_train.errors import Mistake, UsageError
 
 
@@ -70,7 +71,7 @@ def check_grid(arrays: list[np.ndarray], whole: bool, levels: int, bounds: tuple
 def _chunks(array: np.ndarray, whole: bool) -> Iterator[np.ndarray]:
     if not whole:
         expect_jumps(array)
-        yield from (array[number] for number in np.unique(np.linspace(0, len(array) - 1, 1024).astype(np.int64)))
+        yield from (array[number] for number in spread(len(array), SAMPLED).tolist())
         return
     count = max(1, CHUNK * len(array) // max(array.nbytes, 1))
     for start in range(0, len(array), count):

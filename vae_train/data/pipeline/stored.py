@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Place = Literal["memory", "file", "nothing"]
 Binarize = Literal["none", "dynamic", "threshold"]
 
+SAMPLED = 1024
+"""Images that stand for all, where all of them would be too many to look at."""
+
 CHUNK = 2**25
 """Bytes at a time where all pixels are gone through."""
 
@@ -337,7 +340,7 @@ class ArrayImages:
                 digest.update(part.pixels.cpu().numpy().tobytes())
             return
         digest.update(repr((len(self), self.shape)).encode())
-        for index in spread(len(self), 1024).split(64):
+        for index in spread(len(self), SAMPLED).split(64):
             digest.update(hashlib.sha256(self.store.take(index).numpy().tobytes()).digest())
 
     def _sent(self, raw: Raw) -> Raw:
