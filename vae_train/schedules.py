@@ -177,6 +177,27 @@ class CosineRate(LearningRate):
         return self.final + (1 - self.final) * 0.5 * (1 + _cos(math.pi * progress))
 
 
+class ExponentialRate(LearningRate):
+    """A geometric descent from 1 to `final` at the end of the run: the same share of the rate is lost in every epoch.
+
+    Args:
+        steps_per_epoch: see `LearningRate`.
+        epochs: see `LearningRate`.
+        warmup: see `LearningRate`.
+        final: the factor at the end.
+    """
+
+    def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, final: Decay) -> None:
+        super().__init__(steps_per_epoch, epochs, warmup)
+        if warmup >= epochs:
+            raise ValueError(f"warmup is {warmup:g} epochs, which leaves none of the run's {epochs:g} for the descent")
+        self.final = final
+
+    def at(self, epoch: Number) -> Number:
+        """See `LearningRate.at`."""
+        return self.final ** _clamp(epoch / (self.epochs - self.warmup))
+
+
 class StepRate(LearningRate):
     """Multiplied by `gamma` after every `every` epochs.
 

@@ -20,15 +20,23 @@ class MLP(Network):
         out_shape: shape of one output.
         hidden: sizes of the hidden layers, from the input on; may be empty.
         activation: the nonlinearity after every hidden layer.
+        gated: hidden layers are a · sigmoid(b) of two linear maps a and b instead (Dauphin et al., 2017, eq. 1; the
+            networks of Tomczak & Welling, 2018); the activation is then not used.
         init: how the weights start, see `vae_train.model.layers.initialize`.
     """
 
     def __init__(
-        self, in_shape: Shape, out_shape: Shape, hidden: list[PositiveInt], activation: Activation, init: Init
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        hidden: list[PositiveInt],
+        activation: Activation,
+        gated: bool,
+        init: Init,
     ) -> None:
         super().__init__(in_shape, out_shape)
         sizes = [math.prod(in_shape), *hidden, math.prod(out_shape)]
-        self.layers = nn.Sequential(nn.Flatten(), *_layers(sizes, activation))
+        self.layers = nn.Sequential(nn.Flatten(), *_layers(sizes, activation, gated))
         initialize(self.layers, init)
 
     def forward(self, h: Tensor) -> Tensor:
@@ -36,8 +44,10 @@ class MLP(Network):
         return self.layers(h).view(-1, *self.out_shape)
 
 
-def _layers(sizes: list[int], name: Activation) -> list[nn.Module]:
+def _layers(sizes: list[int], name: Activation, gated: bool) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nonlinearity(name)]
-    return layers[:-1]  # the output is linear
+    for inputs, outputs in pairwise(sizes[:-1]):
+        layers += (
+            [nn.Linear(inputs, 2 * outputs), nn.GLU()] if gated else [nn.Linear(inputs, outputs), nonlinearity(name)]
+        )
+    return [*layers, nn.Linear(sizes[-2], sizes[-1])]
