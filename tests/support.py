@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -18,13 +18,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import vae_train
-from vae_train import distributions
 from vae_train.assembly import loaded
 from vae_train.config import build, conf_dir
 from vae_train.data.base import Batch, Dataset
-from vae_train.distributions import Bernoulli, DequantizedNormal, Distribution, Normal
+from vae_train.distributions.base import Distribution
 from vae_train.draws import generator
 from vae_train.model.base import LatentVariableModel
+from vae_train.objective.base import Objective
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
 
@@ -54,10 +54,10 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def catalogue_modules(folder: str) -> Iterator[ModuleType]:
+def catalogue_modules(folder: str, shared: bool = False) -> Iterator[ModuleType]:
     package = importlib.import_module("vae_train." + folder.replace("/", "."))
     for found in pkgutil.iter_modules(package.__path__):
-        if found.name not in SHARED_FILES and not found.ispkg:
+        if (shared or found.name not in SHARED_FILES) and not found.ispkg:
             yield importlib.import_module(f"{package.__name__}.{found.name}")
 
 
@@ -69,14 +69,18 @@ def classes_in(module: ModuleType) -> list[type]:
 
 def build_model(cfg: DictConfig, shape: tuple[int, ...], levels: int | None) -> LatentVariableModel:
     torch.manual_seed(cfg.seed)
-    return build(cfg.model, data_shape=shape, levels=levels)
+    return build(cfg.model, data_shape=shape, levels=levels, factor_sizes=(10,))
+
+
+def build_objective(cfg: DictConfig, shape: tuple[int, ...] = (1, 8, 8), steps_per_epoch: float = 10.0) -> Objective:
+    return build(cfg.objective, steps_per_epoch=steps_per_epoch, data_shape=shape, num_train=1000)
 
 
 def build_learner(cfg: DictConfig, model: LatentVariableModel, steps_per_epoch: float = 10.0) -> Learner:
     return build(
         cfg.learner,
         model=model,
-        objective=build(cfg.objective, steps_per_epoch=steps_per_epoch),
+        objective=build_objective(cfg, model.data_shape, steps_per_epoch),
         optimizer=build(cfg.optimizer),
         lr_schedule=build(cfg.lr_schedule, steps_per_epoch=steps_per_epoch, epochs=cfg.epochs),
         seed=cfg.seed,
@@ -96,36 +100,9 @@ def binary_batch(size: int, shape: tuple[int, ...] = (1, 8, 8), seed: int = 0) -
     return Batch(torch.rand(size, *shape, generator=generator(seed, "batch")).round())
 
 
-def _normal(batch: tuple[int, ...], event: tuple[int, ...], dtype: torch.dtype, seed: int) -> Normal:
-    source = generator(seed, "example")
-    make = {"generator": source, "dtype": torch.float64}
-    mean, log_scale = torch.randn((*batch, *event), **make), 0.5 * torch.randn((*batch, *event), **make)
-    return Normal(mean.to(dtype), log_scale.to(dtype), len(event))
-
-
-def _dequantized(batch: tuple[int, ...], event: tuple[int, ...], dtype: torch.dtype, seed: int) -> DequantizedNormal:
-    source = generator(seed, "example")
-    make = {"generator": source, "dtype": torch.float64}
-    mean, log_scale = torch.rand((*batch, *event), **make), torch.rand((*batch, *event), **make) - 2.5
-    return DequantizedNormal(mean.to(dtype), log_scale.to(dtype), 17, len(event))
-
-
-def _bernoulli(batch: tuple[int, ...], event: tuple[int, ...], dtype: torch.dtype, seed: int) -> Bernoulli:
-    logits = torch.randn((*batch, *event), generator=generator(seed, "example"), dtype=torch.float64)
-    return Bernoulli(logits.to(dtype), len(event))
-
-
-Example = Callable[[tuple[int, ...], tuple[int, ...], torch.dtype, int], Distribution]
-EXAMPLES: dict[type[Distribution], Example] = {
-    Normal: _normal,
-    DequantizedNormal: _dequantized,
-    Bernoulli: _bernoulli,
-}
-"""For every class of `vae_train.distributions`: (batch, event, dtype, seed) -> one of them."""
-
-
 def all_distributions() -> list[type]:
-    return [c for c in classes_in(distributions) if issubclass(c, Distribution)]
+    found = [c for module in catalogue_modules("distributions", shared=True) for c in classes_in(module)]
+    return sorted((c for c in found if issubclass(c, Distribution)), key=lambda c: c.__name__)
 
 
 def parameters_of(found: Any) -> list[Tensor]:
