@@ -69,7 +69,7 @@ class Ours(Contender):
         assert train is not None
         model = build_model(self.cfg, self.data, self.device)
         model.initialize(train)
-        self.learner = build_learner(self.cfg, model, self.trainer, self.data.num_train)
+        self.learner = build_learner(self.cfg, model, self.trainer, self.data)
         if layout == "contiguous":
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.stream = Stream(train, self.work.batch_size, seed=self.cfg.seed, device=self.device)

@@ -16,6 +16,7 @@ from tests.support import (
     PACKAGE,
     build_learner,
     build_model,
+    build_objective,
     catalogue_modules,
     choices,
     classes_in,
@@ -142,7 +143,7 @@ def test_every_prior_and_posterior_is_built(part):
 @pytest.mark.parametrize("objective", choices("objective"))
 def test_every_objective_is_built_with_every_beta_schedule(objective, beta_schedule):
     cfg = compose(f"objective={objective}", f"objective/beta_schedule={beta_schedule}")
-    assert isinstance(build(cfg.objective, steps_per_epoch=10.0), Objective)
+    assert isinstance(build_objective(cfg), Objective)
 
 
 @pytest.mark.parametrize("name", choices("optimizer"))

@@ -70,7 +70,8 @@ def _allowed(here: list[str], layer: int, name: str) -> bool:
         return True
     if there[:1] == here[:1]:
         return True
-    return {2: there == ["model", "trace"], 3: other in (1, 2) and there[-1] in INTERFACES}.get(layer, False)
+    downward = {2: there[:1] == ["model"], 3: other in (1, 2)}.get(layer, False)
+    return bool(there) and there[-1] in INTERFACES and downward
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +16,7 @@ from vae_train.data.base import Dataset
 from vae_train.errors import Mistake, RunError, UsageError
 from vae_train.hardware import memory_format, prepare
 from vae_train.model.base import LatentVariableModel
+from vae_train.objective.base import Objective
 from vae_train.run import OUTPUTS, Run
 from vae_train.training.checkpoint import Checkpoints, previous
 from vae_train.training.learner import Learner
@@ -32,7 +34,7 @@ def assemble(cfg: DictConfig, device: torch.device) -> tuple[Dataset, Learner, T
     trainer: Trainer = build(cfg.trainer, allow)
     model = build_model(cfg, data, device)
     model.initialize(data.training())
-    return data, build_learner(cfg, model, trainer, data.num_train), trainer
+    return data, build_learner(cfg, model, trainer, data), trainer
 
 
 def loaded(cfg: DictConfig, device: torch.device | str = "cpu") -> Dataset:
@@ -73,15 +75,15 @@ def _equipped(data: Dataset, cfg: DictConfig) -> Dataset:
     return data.equip(**parts)
 
 
-def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer, num_train: int) -> Learner:
+def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer, data: Dataset) -> Learner:
     """The learner of a model, on the model's device."""
-    allow, steps = allowed(cfg), trainer.steps_per_epoch(num_train)
+    allow, steps = allowed(cfg), trainer.steps_per_epoch(data.num_train)
     device = next(model.parameters()).device
     learner: Learner = build(
         cfg.learner,
         allow,
         model=model,
-        objective=build(cfg.objective, allow, steps_per_epoch=steps).to(device),
+        objective=build_objective(cfg, data, steps).to(device),
         optimizer=build(cfg.optimizer, allow),
         lr_schedule=build(cfg.lr_schedule, allow, steps_per_epoch=steps, epochs=trainer.epochs),
         seed=cfg.seed,
@@ -89,10 +91,19 @@ def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer,
     return learner
 
 
+def build_objective(cfg: DictConfig, data: Dataset, steps_per_epoch: float) -> Objective:
+    """The objective, on the CPU."""
+    facts = {"data_shape": data.shape, "num_train": data.num_train}
+    objective: Objective = build(cfg.objective, allowed(cfg), steps_per_epoch=steps_per_epoch, **facts)
+    return objective
+
+
 def build_model(cfg: DictConfig, data: Dataset, device: torch.device) -> LatentVariableModel:
     """The model with its initial weights, which are a function of the seed and not of the device."""
     torch.manual_seed(cfg.seed)
-    model: LatentVariableModel = build(cfg.model, allowed(cfg), data_shape=data.shape, levels=data.scored_levels)
+    sizes = tuple(factor.size for factor in data.factors) or ((data.classes,) if data.classes else ())
+    facts = {"data_shape": data.shape, "levels": data.scored_levels, "factor_sizes": sizes}
+    model: LatentVariableModel = build(cfg.model, allowed(cfg), **facts)
     return model.to(device)
 
 
@@ -240,7 +251,8 @@ def model_mistakes(cfg: DictConfig) -> list[Mistake]:
         data = inspected(cfg)
     except UsageError:
         return []  # `data_mistakes` says so
-    found = _likelihood_mistakes(cfg, data) + _latent_mistakes(cfg, data)
+    found = _likelihood_mistakes(cfg, data) + _latent_mistakes(cfg, data) + combination_mistakes(cfg)
+    found += _support_mistakes(cfg)
     if found:
         return found
     try:
@@ -251,7 +263,8 @@ def model_mistakes(cfg: DictConfig) -> list[Mistake]:
     steps = data.num_train / cfg.trainer.batch_size
     for place in ("objective", "lr_schedule", "optimizer"):
         try:
-            built = build(cfg[place], allowed(cfg), steps_per_epoch=steps, epochs=cfg.epochs)
+            facts = {"data_shape": data.shape, "num_train": data.num_train}
+            built = build(cfg[place], allowed(cfg), steps_per_epoch=steps, epochs=cfg.epochs, **facts)
             if place == "optimizer":
                 built([nn.Parameter(torch.zeros(1))])
         except UsageError as error:
@@ -268,9 +281,59 @@ def _likelihood_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:
         return []
     target = locate(node["_target_"], allowed(cfg))
     refuse = getattr(target, "refusal", None)
-    knobs = {k: v for k, v in node.items() if not str(k).startswith("_")}
-    why = refuse(data.scored_levels, **knobs) if refuse else None
-    return [Mistake(f"model/likelihood={target.__name__.lower()}", why)] if why else []
+    why = refuse(data.scored_levels, **_knobs(node)) if refuse else None
+    return [Mistake(f"model/likelihood={_stem(target)}", why)] if why else []
+
+
+def combination_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """Parts of a model and an objective that make no sense together: each says so itself."""
+    nodes = {place: cfg.model.get(place) for place in ("posterior", "prior", "likelihood")}
+    if None in nodes.values():
+        return []
+    parts: dict[str, Any] = {place: locate(node["_target_"], allowed(cfg)) for place, node in nodes.items()}
+    found = []
+    why = parts["prior"].refusal(parts["posterior"], **_knobs(nodes["prior"]))
+    if why:
+        found.append(Mistake(f"model/prior={_stem(parts['prior'])}", why))
+    if cfg.model.get("condition") and not parts["prior"].conditional and parts["posterior"].domain == "real":
+        why = "cannot be shifted by y: its components are posteriors of images without one. Use model/prior=mixture"
+        found.append(Mistake(f"model.condition={cfg.model.condition}", f"model/prior={_stem(parts['prior'])} {why}"))
+    objective: Any = locate(cfg.objective["_target_"], allowed(cfg))
+    why = objective.refusal(**parts, **_knobs(cfg.objective))
+    if why:
+        found.append(Mistake(f"objective={_stem(objective)}", why))
+    accumulate = cfg.get("learner", {}).get("accumulate", 1)
+    if accumulate > 1 and not objective.per_image:
+        why = f"objective={_stem(objective)} compares the images of a batch, which cannot be cut into pieces"
+        found.append(Mistake(f"learner.accumulate={accumulate}", why))
+    return found
+
+
+def _support_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """Ways of computing that a part states it cannot be computed in."""
+    asked = {
+        "compile": cfg.learner.execution == "compile" and "execution=compile",
+        "bf16": cfg.learner.precision == "bfloat16" and "precision=bfloat16",
+    }
+    nodes = {f"model/{place}": cfg.model.get(place) for place in ("posterior", "prior", "likelihood")}
+    nodes["objective"] = cfg.objective
+    found = []
+    for what, where in asked.items():
+        for place, node in nodes.items():
+            part: Any = locate(node["_target_"], allowed(cfg)) if where and node is not None else None
+            if part is not None and what not in part.supports:
+                usual = "execution=eager" if what == "compile" else "precision=float32"
+                found.append(Mistake(str(where), f"{place}={_stem(part)} does not support it; use {usual}"))
+    return found
+
+
+def _knobs(node: DictConfig) -> dict[str, Any]:
+    return {str(k): v for k, v in node.items() if not str(k).startswith("_")}
+
+
+def _stem(part: type) -> str:
+    """The name by which a class is chosen: that of its file."""
+    return part.__module__.rpartition(".")[2]
 
 
 def _latent_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:

@@ -27,7 +27,7 @@ TRUSTED = ("vae_train", "torch.optim", "torch.nn")
 
 INJECTED = (
     *("data_shape", "levels", "steps_per_epoch", "epochs", "seed", "folder", "step"),
-    *("in_shape", "out_shape", "event_shape", "params"),
+    *("in_shape", "out_shape", "event_shape", "params", "factor_sizes", "num_train"),
     *("model", "objective", "optimizer", "lr_schedule"),
 )
 """Arguments that the program fills in, which no YAML gives."""

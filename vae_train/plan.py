@@ -35,7 +35,7 @@ def show(cfg: DictConfig) -> None:
     data = inspected(cfg)
     trainer: Trainer = build(cfg.trainer, allow)
     steps = trainer.steps_per_epoch(data.num_train)
-    learner = build_learner(cfg, build_model(cfg, data, device), trainer, data.num_train)
+    learner = build_learner(cfg, build_model(cfg, data, device), trainer, data)
     images = _random_images(data, PASS * trainer.batch_size, device)
     stream = Stream(images, trainer.batch_size, seed=cfg.seed, device=device)
     layers = _layers(learner, stream.batch(0))

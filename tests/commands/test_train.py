@@ -200,7 +200,7 @@ def test_own_yaml_folder_and_own_classes(vae: Vae, tmp_path: Path, monkeypatch: 
         "_target_: minepkg.Wide\n_partial_: true\nscale: 2.0\n"
     )
     (tmp_path / "minepkg.py").write_text(
-        "import torch\nfrom vae_train.distributions import Normal\nfrom vae_train.model.base import Prior\n"
+        "import torch\nfrom vae_train.distributions.normal import Normal\nfrom vae_train.model.base import Prior\n"
         "class Wide(Prior):\n    def __init__(self, event_shape, data_shape, scale: float):\n"
         "        super().__init__(event_shape, data_shape)\n        self.scale = scale\n"
         "    def forward(self, encode):\n        zero = torch.zeros(self.event_shape)\n"

@@ -18,7 +18,7 @@ from vae_train.config import build
 from vae_train.data.base import Batch, Stream, evaluation_batches
 from vae_train.data.pipeline.loader import GIB, Loader
 from vae_train.data.pipeline.stored import ArrayImages, Hosted, Resident
-from vae_train.distributions import Normal
+from vae_train.distributions.normal import Normal
 from vae_train.draws import BlockDraw, Draw, generator
 from vae_train.errors import RunError
 from vae_train.model.trace import Trace

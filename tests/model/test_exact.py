@@ -58,9 +58,11 @@ def linear_gaussian(orthogonal):
         [DIM],
         encoder=partial(Encoder, weight=weight, bias=bias),
         decoder=partial(Decoder, weight=weight, bias=bias),
-        posterior=GaussianPosterior,
+        posterior=partial(GaussianPosterior, log_variance=None),
         prior=StandardNormal,
         likelihood=partial(GaussianPixels, sigma=SIGMA, learned=False),
+        condition=None,
+        factor_sizes=(),
     ).double()
     model.likelihood.raw.fill_(math.log(SIGMA))
     evidence = torch.distributions.MultivariateNormal(

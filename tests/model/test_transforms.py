@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import binary_batch, build_model, compose
-from vae_train.config import build
+from tests.support import binary_batch, build_model, build_objective, compose
 from vae_train.draws import Given
 
 BATCH, DIM, SAMPLES = 6, 10, 2
@@ -15,7 +14,7 @@ BATCH, DIM, SAMPLES = 6, 10, 2
 
 def default(seed=0):
     cfg = compose(f"seed={seed}", f"latent_dim={DIM}", f"objective.num_samples={SAMPLES}", "beta=0.5")
-    return build_model(cfg, (1, 8, 8), 2), build(cfg.objective, steps_per_epoch=10.0)
+    return build_model(cfg, (1, 8, 8), 2), build_objective(cfg)
 
 
 def test_gradients_of_stacked_models_equal_those_of_each():

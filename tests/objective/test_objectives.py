@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import SMALL, binary_batch, build_model, choices, compose
-from vae_train.config import build
+from tests.support import SMALL, binary_batch, build_model, build_objective, choices, compose
 from vae_train.draws import Draw
 from vae_train.objective.elbo import ELBO
 from vae_train.schedules import ConstantBeta, LinearBeta
@@ -19,7 +18,7 @@ def trace():
 @pytest.mark.parametrize("name", choices("objective"))
 def test_every_objective_returns_scalars_with_a_differentiable_loss(name, schedule):
     cfg = compose(*SMALL, f"objective={name}", f"objective/beta_schedule={schedule}")
-    objective = build(cfg.objective, steps_per_epoch=10.0)
+    objective = build_objective(cfg)
     model = build_model(cfg, (1, 8, 8), 2)
     for step in (0, 5, torch.tensor(5), 10_000):
         terms = objective(model(binary_batch(6), Draw(0, "x"), objective.num_samples), step)

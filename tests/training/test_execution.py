@@ -11,6 +11,7 @@ from tests.support import choices, small_run
 from tests.tape import Tape
 from vae_train.data.base import Stream
 from vae_train.draws import Draw, Given, Noise
+from vae_train.objective.base import Objective
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.execution import STEPS_PER_LAUNCH, Compiled, Eager, Graph, resolve, steps_per_launch
 from vae_train.training.loggers import Silent
@@ -159,13 +160,11 @@ def test_a_training_of_captured_steps_is_the_same_training(tmp_path):
     assert figures[0] == figures[1]
 
 
-class Peeking(torch.nn.Module):
+class Peeking(Objective):
     """An objective that looks at a value, which a captured step cannot."""
 
-    num_samples = 1
-
     def __init__(self, inner):
-        super().__init__()
+        super().__init__(1)
         self.inner = inner
 
     def forward(self, trace, step):

@@ -214,7 +214,8 @@ def _conclude(run: Run, figures: dict[str, float], learner: Learner) -> None:
             "best epoch %d: validation ELBO %.2f nats (beta = 1)", int(figures["best_epoch"]), figures["best_elbo"]
         )
     elif "train_loss" in figures:
-        log.info("training loss %.2f, ELBO %.2f nats (beta = 1)", figures["train_loss"], figures["train_elbo"])
+        elbo = f", ELBO {figures['train_elbo']:.2f} nats (beta = 1)" if "train_elbo" in figures else ""
+        log.info("training loss %.2f%s", figures["train_loss"], elbo)
     log.info("look at %s: curves.png, samples/final.png, reconstructions/final.png, metrics.csv", run.folder)
 
 

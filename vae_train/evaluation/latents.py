@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vae_train.data.base import Fetched, evaluation_batches, spread
-from vae_train.distributions import Distribution, Normal
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.normal import Normal
 from vae_train.divergences import normal_terms
 from vae_train.draws import BlockDraw
 from vae_train.model.base import SingleLatent

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from vae_train.distributions import Distribution
+from vae_train.distributions.base import Distribution
 from vae_train.draws import Draw
+from vae_train.model.condition import Condition
+from vae_train.model.family import SUPPORTS, Domain, Posterior
 from vae_train.model.trace import Trace
 
 if TYPE_CHECKING:
@@ -43,23 +45,63 @@ class Prior(nn.Module, ABC):
         data_shape: (C, H, W) of an image, for priors that hold pseudo-inputs.
     """
 
+    supports: ClassVar[frozenset[str]] = SUPPORTS
+    domains: ClassVar[tuple[Domain, ...]] = ("real",)
+    """Where it may live, see `Posterior.domain`."""
+    conditional: ClassVar[bool] = True
+    """Whether it can be shifted and scaled by what a model is conditioned on."""
+
     def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
         super().__init__()
         self.event_shape, self.data_shape = tuple(event_shape), tuple(data_shape)
+
+    @classmethod
+    def refusal(cls, posterior: type[Posterior], **knobs: Any) -> str | None:
+        """Why this prior cannot stand beside `posterior`, and what could; None where it can."""
+        if posterior.domain in cls.domains:
+            return None
+        return (
+            f"is a distribution on {_PLACES[cls.domains[0]]}, and the posterior is one on {_PLACES[posterior.domain]}. "
+            f"Use model/prior={_USUAL[posterior.domain]}"
+        )
+
+    def initialize(self, images: Images) -> None:
+        """Called once per run before the first step, see `LatentVariableModel.initialize`."""
 
     @abstractmethod
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Distribution:
         """The prior, batch (). `encode` maps images `(N, C, H, W)` to posteriors, for priors made of such."""
 
 
+_PLACES: dict[Domain, str] = {
+    "real": "R^D",
+    "sphere": "the unit sphere",
+    "categorical": "categories",
+    "joint": "R^D and categories",
+}
+_USUAL: dict[Domain, str] = {
+    "real": "standard_normal",
+    "sphere": "uniform_sphere",
+    "categorical": "categorical",
+    "joint": "joint",
+}
+
+
 class LatentVariableModel(nn.Module, ABC):
     """p(x, z) with an approximate posterior q(z | x)."""
 
+    supports: ClassVar[frozenset[str]] = SUPPORTS
     data_shape: Shape
     levels: int | None
+    condition: Condition | None = None
+    """What it is conditioned on, if anything."""
 
     def initialize(self, images: Images) -> None:
         """Called once per run before the first step, for parameters that start from the training images."""
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        """Those of q(z | x), which some objectives give a gradient of their own."""
+        raise NotImplementedError(f"{type(self).__name__} does not tell inference from generation")
 
     @abstractmethod
     def forward(self, batch: Batch, draw: Draw, num_samples: int = 1) -> Trace:
@@ -79,7 +121,7 @@ class LatentVariableModel(nn.Module, ABC):
             num: how many draws.
             draw: the source of the noise.
             temperature: factor on the prior's standard deviation.
-            y: conditions, for models that take them.
+            y: (num, F) int64, what a conditional model is to draw; None walks through the classes in turn.
         """
 
 
@@ -89,9 +131,19 @@ class SingleLatent(LatentVariableModel):
     latent_shape: Shape
 
     @abstractmethod
-    def encode(self, x: Tensor) -> Distribution:
-        """The posterior with batch (B,) for images with shape `(B, C, H, W)`."""
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Distribution:
+        """The posterior with batch (B,).
+
+        Args:
+            x: images with shape `(B, C, H, W)`.
+            y: (B, F) int64, what a conditional model is told; others take no notice.
+        """
 
     @abstractmethod
-    def decode(self, z: Tensor) -> Distribution:
-        """p(x | z) with batch (*N,) for latents with shape `(*N, *latent_shape)`."""
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution:
+        """p(x | z) with batch (*N,).
+
+        Args:
+            z: latents with shape `(*N, *latent_shape)`.
+            y: (N[-1], F) int64, see `encode`.
+        """

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from vae_train.distributions import Distribution
+from vae_train.distributions.base import Distribution
 
 Shape = tuple[int, ...]
+
+SUPPORTS = frozenset({"compile", "vmap", "float64", "bf16"})
+"""What a component states that it can do, all of it unless it says otherwise: be compiled by torch.compile, be stacked
+by torch.func.vmap, compute in float64, follow networks under bfloat16 autocast."""
 
 
 class Family(nn.Module, ABC):
@@ -19,6 +24,7 @@ class Family(nn.Module, ABC):
         levels: number of values that a pixel can take (likelihoods of discrete data); None for continuous events.
     """
 
+    supports: ClassVar[frozenset[str]] = SUPPORTS
     parameter_shape: Shape
     """What the network has to give for one event, for instance (2 D,) for a Gaussian on (D,)."""
 
@@ -29,6 +35,29 @@ class Family(nn.Module, ABC):
     @abstractmethod
     def forward(self, parameters: Tensor) -> Distribution:
         """The distribution with batch `(*N,)` for parameters with shape `(*N, *parameter_shape)`."""
+
+
+Domain = Literal["real", "sphere", "categorical", "joint"]
+"""Where z lives: R^D, the unit sphere in it, one-hot blocks of categories, or a real and a one-hot part."""
+
+
+class Posterior(Family):
+    """A family on latents. What it says of itself decides what it goes with.
+
+    Args:
+        event_shape: shape of z.
+        levels: None.
+    """
+
+    domain: ClassVar[Domain] = "real"
+    dense: ClassVar[bool] = True
+    """Whether it has a density: without one there is no rate, no bound and no importance weight."""
+    factorised: ClassVar[bool] = True
+    """Whether the elements of z are independent given x, see `Distribution.factorised`."""
+    evaluates: ClassVar[bool] = True
+    """Whether it knows log q(z | x) of every z, and not only of its own draws."""
+    holds: ClassVar[bool] = True
+    """Whether `Distribution.detach` holds all that made log q(z | x)."""
 
 
 class Likelihood(Family):

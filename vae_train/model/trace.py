@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vae_train.distributions import Distribution
-from vae_train.divergences import kl
+from vae_train.distributions.base import Distribution
+from vae_train.divergences import kl, kl_terms
+from vae_train.draws import Draw
 
 
 @dataclass
@@ -22,11 +23,25 @@ class Latent:
     """The approximate posterior, batch (B,)."""
     p: Distribution
     """The prior, batch () or (B,)."""
+    log_q: Tensor | None = None
+    """(K, B) log q(z | x) at the draws, where it came with them."""
     _rate: Tensor | None = field(default=None, init=False, repr=False)
 
-    def log_ratio(self) -> Tensor:
-        """log p(z) - log q(z | x) at the draws, with shape `(K, B)`, in nats."""
-        return self.p.log_prob(self.z) - self.q.log_prob(self.z)
+    def log_ratio(self, held: bool = False) -> Tensor:
+        """log p(z) - log q(z | x) at the draws, with shape `(K, B)`, in nats.
+
+        Args:
+            held: the parameters of q(z | x) get no gradient but through z (Roeder et al., 2017, eq. 8).
+        """
+        if held:
+            return self.p.log_prob(self.z) - self.q.detach().log_prob(self.z)
+        if self.log_q is None:
+            self.log_q = self.q.log_prob(self.z)
+        return self.p.log_prob(self.z) - self.log_q
+
+    def rate_terms(self) -> Tensor | None:
+        """KL(q || p) of every element of z with shape `(B, *event)`, in nats; None where that has no closed form."""
+        return kl_terms(self.q, self.p)
 
     def rate(self) -> Tensor:
         """KL(q || p) with shape `(B,)`, in nats: in closed form where there is one, else from the draws."""
@@ -55,6 +70,12 @@ class Trace:
     """(B,) see `Batch.log_det`: x may be a map of the values that the data set means."""
     log_bins: float | None = None
     """See `Batch.log_bins`."""
+    decoded: Tensor | None = None
+    """(K, B, *parameters) the decoder's output, which `px` was made of."""
+    decoder: nn.Module | None = None
+    """The network that made it, for objectives that restrain its weights."""
+    draw: Draw | None = None
+    """The noise of this batch, for objectives that need some of their own."""
     # Each is computed once: the objective and the log both ask for them.
     _log_likelihood: Tensor | None = field(default=None, init=False, repr=False)
     _distortion: Tensor | None = field(default=None, init=False, repr=False)
@@ -67,12 +88,21 @@ class Trace:
             self._log_likelihood = found if self.log_det is None else found + self.log_det
         return self._log_likelihood
 
-    def log_weight(self) -> Tensor:
+    def log_weight(self, held: bool = False) -> Tensor:
         """log p(x, z) - log q(z | x) with shape `(K, B)`, at the draws.
 
         It never holds a closed-form KL: the mean of such weights would be no estimate of p(x).
+
+        Args:
+            held: see `Latent.log_ratio`.
         """
-        return self.log_likelihood() + torch.stack([latent.log_ratio() for latent in self.latents]).sum(0)
+        ratios = [latent.log_ratio(held) for latent in self.latents]
+        return self.log_likelihood() + (ratios[0] if len(ratios) == 1 else torch.stack(ratios).sum(0))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an evidence lower bound: not where a posterior is a point mass."""
+        return all(latent.q.dense for latent in self.latents)
 
     def distortion(self) -> Tensor:
         """-E_q[log p(x | z)] with shape `(B,)`, estimated from the K draws."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from vae_train.distributions import Distribution
+from vae_train.distributions.base import Distribution
 from vae_train.draws import Draw
 from vae_train.model.base import Network, Prior, Shape, SingleLatent
-from vae_train.model.family import Family, Likelihood
+from vae_train.model.condition import Condition
+from vae_train.model.family import Likelihood, Posterior
 from vae_train.model.trace import Latent, Trace
 from vae_train.ranges import Range
 
 if TYPE_CHECKING:
-    from vae_train.data.base import Batch
+    from vae_train.data.base import Batch, Images
 
 
 class VAE(SingleLatent):
@@ -32,6 +33,9 @@ class VAE(SingleLatent):
         posterior: family of q(z | x).
         prior: distribution of z.
         likelihood: family of p(x | z).
+        condition: "label" makes it a model of p(x | y) for the label y, "factors" for all factors of variation:
+            encoder, decoder and prior see y (Sohn et al., 2015). None for p(x).
+        factor_sizes: number of values of each column of y, the label first.
     """
 
     def __init__(
@@ -41,35 +45,85 @@ class VAE(SingleLatent):
         latent_shape: list[Annotated[int, Range(1)]],
         encoder: Callable[..., Network],
         decoder: Callable[..., Network],
-        posterior: Callable[..., Family],
+        posterior: Callable[..., Posterior],
         prior: Callable[..., Prior],
         likelihood: Callable[..., Likelihood],
+        condition: Literal["label", "factors"] | None,
+        factor_sizes: tuple[int, ...],
     ) -> None:
         super().__init__()
         self.data_shape, self.levels, self.latent_shape = tuple(data_shape), levels, tuple(latent_shape)
         self.posterior = posterior(event_shape=self.latent_shape, levels=None)
         self.likelihood = likelihood(event_shape=self.data_shape, levels=levels)
         self.prior = prior(event_shape=self.latent_shape, data_shape=self.data_shape)
-        self.encoder = encoder(in_shape=self.data_shape, out_shape=self.posterior.parameter_shape)
-        self.decoder = decoder(in_shape=self.latent_shape, out_shape=self.likelihood.parameter_shape)
+        self.condition = self._condition(condition, tuple(factor_sizes))
+        given, code = self.data_shape, self.latent_shape
+        if self.condition is not None:
+            given, code = self.condition.image_shape, self.condition.code_shape
+        self.encoder = encoder(in_shape=given, out_shape=self.posterior.parameter_shape)
+        self.decoder = decoder(in_shape=code, out_shape=self.likelihood.parameter_shape)
 
-    def encode(self, x: Tensor) -> Distribution:
+    def initialize(self, images: Images) -> None:
+        """See `LatentVariableModel.initialize`."""
+        self.prior.initialize(images)
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        """See `LatentVariableModel.inference_parameters`."""
+        return [*self.encoder.parameters(), *self.posterior.parameters()]
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Distribution:
         """See `SingleLatent.encode`."""
-        return self.posterior(self.encoder(x))
+        return self.posterior(self.encoder(x if self.condition is None else self.condition.with_image(x, y)))
 
-    def decode(self, z: Tensor) -> Distribution:
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution:
         """See `SingleLatent.decode`."""
-        leading = z.shape[: z.dim() - len(self.latent_shape)]
-        parameters = self.decoder(z.reshape(-1, *self.latent_shape))
-        return self.likelihood(parameters.reshape(*leading, *self.likelihood.parameter_shape))
+        return self.likelihood(self._decoded(z, y))
 
     def forward(self, batch: Batch, draw: Draw, num_samples: int = 1) -> Trace:
         """See `LatentVariableModel.forward`."""
-        q = self.encode(batch.x if batch.seen is None else batch.seen)
-        z = q.sample(draw, num_samples)
-        latents = (Latent(z, q, self.prior(self.encode)),)
-        return Trace(batch.x, latents, self.decode(z), batch.observed, batch.log_det, batch.log_bins)
+        q = self.encode(batch.x if batch.seen is None else batch.seen, batch.y)
+        z, log_q = q.scored(draw, num_samples)
+        latents = (Latent(z, q, self._prior_given(batch.y), log_q),)
+        decoded = self._decoded(z, batch.y)
+        return Trace(
+            batch.x,
+            latents,
+            self.likelihood(decoded),
+            batch.observed,
+            batch.log_det,
+            batch.log_bins,
+            decoded,
+            self.decoder,
+            draw,
+        )
 
     def sample(self, num: int, draw: Draw, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
         """See `LatentVariableModel.sample`."""
-        return self.decode(self.prior(self.encode).sample(draw, num, temperature))
+        if self.condition is None:
+            return self.decode(self.prior(self.encode).sample(draw, num, temperature))
+        if y is None:
+            y = self.condition.in_turn(num, next(self.parameters()).device)
+        p = self._prior_given(y)
+        z = p.sample(draw, 1, temperature)[0] if p.batch_shape else p.sample(draw, num, temperature)
+        return self.decode(z, y)
+
+    def _decoded(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """The decoder's output with shape `(*N, *parameter_shape)`."""
+        leading = z.shape[: z.dim() - len(self.latent_shape)]
+        code = z if self.condition is None else self.condition.with_code(z, y)
+        decoded = self.decoder(code.reshape(-1, *code.shape[len(leading) :]))
+        return decoded.reshape(*leading, *self.likelihood.parameter_shape)
+
+    def _prior_given(self, y: Tensor | None) -> Distribution:
+        p = self.prior(self.encode)
+        if self.condition is None or self.condition.prior is None:
+            return p
+        return p.affine(*self.condition.moments(y))
+
+    def _condition(self, kind: str | None, sizes: tuple[int, ...]) -> Condition | None:
+        if kind is None:
+            return None
+        if not sizes:
+            raise ValueError(f"condition={kind} needs labels, and the data has none")
+        used = sizes[:1] if kind == "label" else sizes
+        return Condition(used, self.data_shape, self.latent_shape, self.prior.conditional)

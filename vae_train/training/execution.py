@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vae_train.data.base import Batch, Stream
-    from vae_train.training.learner import Learner, Scalars
+    from vae_train.training.learner import Learner, Losses, Scalars
 
 Mode = Literal["auto", "eager", "compile", "graph"]
 
@@ -114,17 +114,17 @@ class Compiled(Execution):
                 raise
             return learner.fall_back(error).advance(stream, step, limit)
 
-    def _compiled(self, batch: Batch, step: int | Tensor, draw: Draw) -> tuple[Tensor, Scalars]:
+    def _compiled(self, batch: Batch, step: int | Tensor, draw: Draw) -> tuple[Losses, Scalars]:
         assert isinstance(draw, Given)
         assert isinstance(step, Tensor)
-        loss, scalars = self._forward(batch, step, draw.all())
-        return loss, scalars
+        losses, scalars = self._forward(batch, step, draw.all())
+        return losses, scalars
 
 
-def _forward_given(learner: Learner) -> Callable[[Batch, Tensor, tuple[Tensor, ...]], tuple[Tensor, Scalars]]:
+def _forward_given(learner: Learner) -> Callable[[Batch, Tensor, tuple[Tensor, ...]], tuple[Losses, Scalars]]:
     """`Learner.forward` with its noise as arguments, since a compiler cannot seed generators."""
 
-    def forward(batch: Batch, step: Tensor, noise: tuple[Tensor, ...]) -> tuple[Tensor, Scalars]:
+    def forward(batch: Batch, step: Tensor, noise: tuple[Tensor, ...]) -> tuple[Losses, Scalars]:
         return learner.forward(batch, step, Given(noise))
 
     return forward

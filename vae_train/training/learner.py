@@ -32,7 +32,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("vae_train")
 
 Scalars = dict[str, Tensor]
-Forward = Callable[["Batch", int | Tensor, Draw], tuple[Tensor, Scalars]]
+
+
+class Losses(NamedTuple):
+    """What the players of a step minimise, see `Objective.forward`."""
+
+    loss: Tensor
+    critic: Tensor | None = None
+    encoder: Tensor | None = None
+
+
+Forward = Callable[["Batch", int | Tensor, Draw], tuple[Losses, Scalars]]
 
 
 class Last(NamedTuple):
@@ -80,7 +90,7 @@ class Learner:
         self.parameters = [*model.parameters(), *objective.parameters()]
         self.device = self.parameters[0].device
         self.model.to(memory_format=memory_format(self.device, precision))  # type: ignore[call-overload]
-        self.optimizer = optimizer(self.parameters)
+        self.optimizer = optimizer(_groups(model, objective))
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.clip_norm, self.accumulate, self.precision = clip_norm, accumulate, precision
         self._apply = plain_step(self.optimizer)
@@ -152,22 +162,25 @@ class Learner:
         scalars: Scalars = {}
         for part, rows in self._parts(batch):
             share = (rows.stop - rows.start) / rows.total
-            loss, found = forward(part, step, draw if rows.total == len(part.x) else draw.part(rows))
-            (loss if share == 1 else share * loss).backward()
+            losses, found = forward(part, step, draw if rows.total == len(part.x) else draw.part(rows))
+            self._differentiate(losses, share)
             for name, value in found.items():
                 scalars[name] = value if share == 1 else scalars.get(name, 0.0) + share * value
         norm = None if self.clip_norm is None else nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.last = Last([p.grad for p in self.parameters if p.grad is not None], norm)
         self._apply()
         self._update_average()
+        with torch.no_grad():
+            self.objective.react(scalars)
         return scalars
 
-    def forward(self, batch: Batch, step: int | Tensor, draw: Draw) -> tuple[Tensor, Scalars]:
-        """The loss of a batch, and what every run reports of it, detached."""
+    def forward(self, batch: Batch, step: int | Tensor, draw: Draw) -> tuple[Losses, Scalars]:
+        """The losses of a batch, and what every run reports of it, detached."""
         with self._autocast():
             trace = self.model(batch, draw, self._num_samples)
         terms = self.objective(trace, step)
-        return terms["loss"], _scalars(terms, trace)
+        losses = Losses(terms["loss"], terms.get("critic_loss"), terms.get("encoder_loss"))
+        return losses, _scalars(terms, trace)
 
     def row(self, scalars: Scalars) -> Tensor:
         """The scalars of a step as a tensor with shape `(F,)`, in float64 where the device has that."""
@@ -223,6 +236,26 @@ class Learner:
         self._make_capturable()
         self.lr_schedule.load_state_dict(state["lr_schedule"])
 
+    def _differentiate(self, losses: Losses, share: float) -> None:
+        """Adds the gradient of each player's loss, times `share`, to the gradient of its parameters alone."""
+        if losses.critic is None and losses.encoder is None:
+            (losses.loss if share == 1 else share * losses.loss).backward()
+            return
+        inference = set() if losses.encoder is None else {id(p) for p in self.model.inference_parameters()}
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        players = [
+            (losses.loss, [p for p in trained if id(p) not in inference]),
+            (losses.encoder, [p for p in trained if id(p) in inference]),
+            (losses.critic, [p for p in self.objective.parameters() if p.requires_grad]),
+        ]
+        for loss, own in players:
+            if loss is None or not own:
+                continue
+            found = torch.autograd.grad(share * loss, own, retain_graph=True, allow_unused=True)
+            for p, gradient in zip(own, found, strict=True):
+                if gradient is not None:
+                    p.grad = gradient if p.grad is None else p.grad + gradient
+
     def _optimizer_state(self) -> dict[str, Any]:
         """The optimiser's state; how steps are executed does not show in it."""
         state = self.optimizer.state_dict()
@@ -266,6 +299,14 @@ class Learner:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
+def _groups(model: nn.Module, objective: Objective) -> list[Any]:
+    """The parameters that an optimiser is given; a critic with a learning rate of its own is a group of its own."""
+    own = list(objective.parameters())
+    if not own or objective.critic_lr is None:
+        return [*model.parameters(), *own]
+    return [{"params": list(model.parameters())}, {"params": own, "lr": objective.critic_lr}]
+
+
 def plain_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
     """`optimizer.step` without what PyTorch wraps around its own: hooks for profilers, and the import of its compiler.
 
@@ -280,8 +321,11 @@ def plain_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
 def _scalars(terms: dict[str, Tensor], trace: Trace) -> Scalars:
     """What the objective says, and what every run reports of every batch, detached."""
     with torch.no_grad():
-        distortion, rate = trace.distortion().mean(), trace.rate().mean()
+        distortion = trace.distortion().mean()
         scalars = {name: value.detach() for name, value in terms.items()}
+        if not trace.bounded:  # a point mass has no rate, and no bound
+            return scalars | {"distortion": distortion}
+        rate = trace.rate().mean()
         scalars |= {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate}
         bits = trace.bits_per_dim()
     return scalars if bits is None else scalars | {"bits_per_dim": bits.mean()}

@@ -144,14 +144,14 @@ class Trainer:
                     output.scalars(_head(progress.step, epoch, "train", "epoch") | row)
                     bar.set_postfix_str(_postfix(row))
                 log.debug("epoch %d, step %d, train: %s", epoch, progress.step, _postfix(row))
-                figures = {f"train_{name}": row[name] for name in ("loss", "elbo")}
+                figures = {f"train_{name}": row[name] for name in ("loss", "elbo") if name in row}
 
                 saved = []
                 if valid is not None and (last or epoch % self.eval_every == 0):
                     row = self._validate(learner, valid, progress.step, output)
                     output.scalars(_head(progress.step, epoch, "valid", "epoch") | row)
                     log.debug("epoch %d, step %d, valid: %s", epoch, progress.step, _postfix(row))
-                    figures |= {f"valid_{name}": row[name] for name in ("loss", "elbo")}
+                    figures |= {f"valid_{name}": row[name] for name in ("loss", "elbo") if name in row}
                     saved += ["best"] if self._judge(row, epoch, progress, learner) else []
                 last = last or progress.ended
                 if last or epoch % self.sample_every == 0:
@@ -167,7 +167,8 @@ class Trainer:
                     raise Stopped(stop.signal, epoch, progress.step)
                 clock.restart()
         if valid is not None:
-            figures |= {"best_elbo": progress.best_elbo, "best_epoch": float(progress.best_epoch)}
+            figures["best_epoch"] = float(progress.best_epoch)
+            figures |= {} if math.isnan(progress.best_elbo) else {"best_elbo": progress.best_elbo}
         return figures
 
     def steps_per_epoch(self, num_train: int) -> float:
@@ -199,10 +200,12 @@ class Trainer:
 
     def _judge(self, row: dict[str, float], epoch: int, progress: Progress, learner: Learner) -> bool:
         """Takes notice of a validation; says whether it is the best so far."""
-        value = -row["elbo"] if self.monitor == "elbo" else row["loss"]
+        # A model with point masses for posteriors has no ELBO.
+        elbo = row.get("elbo", math.nan)
+        value = -elbo if self.monitor == "elbo" and "elbo" in row else row["loss"]
         learner.lr_schedule.observe(value)
         if value < progress.best:
-            progress.best, progress.best_elbo, progress.best_epoch, progress.waited = value, row["elbo"], epoch, 0
+            progress.best, progress.best_elbo, progress.best_epoch, progress.waited = value, elbo, epoch, 0
             return True
         progress.waited += 1
         progress.ended = self.patience is not None and progress.waited >= self.patience
@@ -335,5 +338,6 @@ def _head(step: int, epoch: int, split: str, scope: str) -> dict[str, Any]:
 
 
 def _postfix(row: dict[str, float]) -> str:
-    text = f"loss {row['loss']:.2f}  recon {row['distortion']:.2f}  kl {row['rate']:.2f}"
+    text = f"loss {row['loss']:.2f}  recon {row['distortion']:.2f}"
+    text += f"  kl {row['rate']:.2f}" if "rate" in row else ""
     return text + f"  {row['images_per_second']:,.0f} img/s" if "images_per_second" in row else text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vae_train.distributions import Bernoulli as BernoulliDistribution
+from vae_train.distributions.bernoulli import Bernoulli as BernoulliDistribution
 from vae_train.model.family import Likelihood, Shape
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vae_train.distributions import DequantizedNormal, Distribution, Normal
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.normal import DequantizedNormal, Normal
 from vae_train.model.family import Likelihood, Shape
 from vae_train.ranges import PositiveFloat
 

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vae_train.distributions import Normal, promote
-from vae_train.model.family import Family, Shape
+from vae_train.distributions.base import promote
+from vae_train.distributions.normal import Normal
+from vae_train.model.family import Posterior, Shape
 
 
-class Gaussian(Family):
+class Gaussian(Posterior):
     """A normal distribution with diagonal covariance; the parameters are the mean and the log-variance.
 
     Args:
         event_shape: shape of z.
         levels: None, since z is continuous.
+        log_variance: bounds of the log-variance, which is cut off there; None for none.
     """
 
-    def __init__(self, event_shape: Shape, levels: int | None) -> None:
+    def __init__(self, event_shape: Shape, levels: int | None, log_variance: tuple[float, float] | None) -> None:
         super().__init__(event_shape, levels)
+        self.log_variance = log_variance
         first, *rest = event_shape
         self.parameter_shape = (2 * first, *rest)
 
     def forward(self, parameters: Tensor) -> Normal:
         """See `Family.forward`."""
         mean, log_variance = promote(parameters).chunk(2, dim=-len(self.event_shape))
+        if self.log_variance is not None:
+            log_variance = log_variance.clamp(*self.log_variance)
         return Normal(mean, 0.5 * log_variance, len(self.event_shape))

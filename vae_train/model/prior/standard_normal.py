@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vae_train.distributions import Distribution, Normal
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.normal import Normal
 from vae_train.model.base import Prior, Shape
 
 
