@@ -101,10 +101,14 @@ def build_objective(cfg: DictConfig, data: Dataset, steps_per_epoch: float) -> O
 def build_model(cfg: DictConfig, data: Dataset, device: torch.device) -> LatentVariableModel:
     """The model with its initial weights, which are a function of the seed and not of the device."""
     torch.manual_seed(cfg.seed)
-    sizes = tuple(factor.size for factor in data.factors) or ((data.classes,) if data.classes else ())
-    facts = {"data_shape": data.shape, "levels": data.scored_levels, "factor_sizes": sizes}
+    facts = {"data_shape": data.shape, "levels": data.scored_levels, "factor_sizes": factor_sizes(data)}
     model: LatentVariableModel = build(cfg.model, allowed(cfg), **facts)
     return model.to(device)
+
+
+def factor_sizes(data: Dataset) -> tuple[int, ...]:
+    """Number of values of each column of y, the label first; empty where there are no labels."""
+    return tuple(factor.size for factor in data.factors) or ((data.classes,) if data.classes else ())
 
 
 def resolve_device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from vae_train.assembly import build_learner, build_model, inspected, resolve_device
+from vae_train.assembly import build_learner, build_model, factor_sizes, inspected, resolve_device
 from vae_train.config import allowed, build
 from vae_train.data.base import Batch, Dataset, Stream
 from vae_train.data.pipeline.stored import ArrayImages
@@ -58,11 +58,13 @@ def show(cfg: DictConfig) -> None:
 
 def _random_images(data: Dataset, count: int, device: torch.device) -> ArrayImages:
     """Images of noise, with everything that happens to the data's own images on their way to the model."""
+    columns = [torch.randint(n, (count,), device=device) for n in factor_sizes(data)]
+    y = torch.stack(columns, 1) if columns else None
     if data.levels is None:
-        images = ArrayImages(torch.rand(count, *data.shape, device=device), None, bounds=(0.0, 1.0))
+        images = ArrayImages(torch.rand(count, *data.shape, device=device), None, y, bounds=(0.0, 1.0))
     else:
         pixels = torch.randint(data.levels, (count, *data.shape), dtype=torch.uint8, device=device)
-        images = ArrayImages(pixels, data.levels)
+        images = ArrayImages(pixels, data.levels, y)
     return images.equipped(augmentation=data.augmentation, corruption=data.corruption, preprocessing=data.preprocessing)
 
 

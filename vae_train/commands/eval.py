@@ -131,13 +131,13 @@ def against(name: str, config: DictConfig, data: Dataset, device: torch.device |
 
 
 def run(cfg: DictConfig) -> float:
-    """Writes and prints the figures of every run that is named; returns -ELBO of the best."""
-    from vae_train.evaluation.report import comparison
+    """Writes and prints the figures of every run that is named; returns the `cost` of the best."""
+    from vae_train.evaluation.report import comparison, cost
 
     found = [(str(folder), evaluate(Run.open(str(folder)), cfg)) for folder in runs_named(cfg.run)]
     if len(found) > 1:
         log.info("\n%s", comparison(found))
-    return min(-figures["elbo"]["value"] for _, figures in found)
+    return min(cost(figures) for _, figures in found)
 
 
 def evaluate(run: Run, cfg: DictConfig) -> Figures:

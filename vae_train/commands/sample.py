@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from omegaconf import DictConfig
 
 from vae_train.errors import Mistake, RunError
-from vae_train.ranges import NonNegativeFloat, PositiveInt, Seed
+from vae_train.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Seed
 from vae_train.run import Run
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Settings:
     columns: PositiveInt
     singles: bool
     npz: bool
+    label: NonNegativeInt | None
+    factors: list[NonNegativeInt] | None
     manifold: bool
     seed: Seed
     out: str | None
@@ -58,6 +60,31 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     shape = list(run.config.model.get("latent_shape", []))
     if cfg.manifold and shape != [2]:
         found.append(Mistake("manifold=true", f"needs a model with two latents, and this one has {shape}"))
+    if cfg.manifold and run.config.model.get("condition"):
+        found.append(Mistake("manifold=true", "needs a model without a condition: p(x | z, y) is another for every y"))
+    return found + _condition_mistakes(cfg, run)
+
+
+def _condition_mistakes(cfg: DictConfig, run: Run) -> list[Mistake]:
+    """Labels and factors that the run's model does not know."""
+    from vae_train.assembly import described, factor_sizes
+
+    condition = run.config.model.get("condition")
+    wanted = {"label": None if cfg.label is None else [cfg.label], "factors": cfg.factors}
+    found = []
+    for kind, values in wanted.items():
+        if values is None:
+            continue
+        where = f"{kind}={cfg[kind]}"
+        if kind != condition:
+            was = f"model.condition={condition}" if condition else "no condition: train one with model.condition=label"
+            found.append(Mistake(where, f"this run's model has {was}"))
+            continue
+        sizes = factor_sizes(described(run.config))[: 1 if kind == "label" else None]
+        if len(values) != len(sizes):
+            found.append(Mistake(where, f"the data has {len(sizes)} factors: give {len(sizes)} values"))
+        elif any(value >= size for value, size in zip(values, sizes, strict=True)):
+            found.append(Mistake(where, f"must be below {', '.join(map(str, sizes))}"))
     return found
 
 
@@ -79,7 +106,7 @@ def run(cfg: DictConfig) -> None:
             log.info("%s", path)
             return
         pictures = data.to_pixels(_pictures(model, cfg, device)).clamp(0, 1)
-        name = f"seed{cfg.seed}-t{cfg.temperature:g}" + ("" if cfg.mean else "-pixels")
+        name = f"seed{cfg.seed}-t{cfg.temperature:g}" + ("" if cfg.mean else "-pixels") + _condition_name(cfg)
         path = folder / f"{name}.png"
         write(str(path), grid(pictures, cfg.columns))
         log.info("%d samples: %s", cfg.num, path)
@@ -91,17 +118,27 @@ def run(cfg: DictConfig) -> None:
         raise RunError(f"could not write to {folder}: {error.strerror or error}") from error
 
 
+def _condition_name(cfg: DictConfig) -> str:
+    """What a file's name says of the condition."""
+    if cfg.label is not None:
+        return f"-label{cfg.label}"
+    return "" if cfg.factors is None else "-factors" + "-".join(map(str, cfg.factors))
+
+
 def _pictures(model: LatentVariableModel, cfg: DictConfig, device: torch.device) -> Tensor:
     """(num, C, H, W) as the model sees them."""
     import torch
 
     from vae_train.draws import Draw
 
+    given = cfg.factors if cfg.label is None else [cfg.label]
+    y = None if given is None else torch.tensor([list(given)], device=device)
     parts = []
     with torch.no_grad():
         for number, start in enumerate(range(0, cfg.num, CHUNK)):
             draw = Draw(cfg.seed, "samples", number, device=device)
-            px = model.sample(min(CHUNK, cfg.num - start), draw, cfg.temperature)
+            count = min(CHUNK, cfg.num - start)
+            px = model.sample(count, draw, cfg.temperature, None if y is None else y.expand(count, -1))
             parts.append((px.mean if cfg.mean else px.sample(draw, 1)[0]).cpu())
     return torch.cat(parts)
 

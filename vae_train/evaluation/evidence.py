@@ -37,7 +37,8 @@ def evidence(
 
     Returns:
         "elbo", "rate", "distortion" (nats per image, beta = 1) and "bits_per_dim", each as `summary` has it; None where
-        the model has no such figure. "images" and "num_samples" say what they were measured on.
+        the model has no such figure: the posterior is a point mass, or the likelihood no mass. "images" and
+        "num_samples" say what they were measured on.
     """
     found = per_image(model, images, seed=seed, num_samples=num_samples, batch_size=batch_size, device=device)
     figures: dict[str, Any] = {name: None if values is None else summary(values) for name, values in found.items()}
@@ -58,8 +59,9 @@ def per_image(
     columns: dict[str, list[Tensor]] = {"elbo": [], "distortion": [], "rate": [], "bits_per_dim": []}
     for start, batch in evaluation_batches(images, batch_size, device):
         trace = model(batch, BlockDraw(seed, "evaluation", start, device=device), num_samples)
-        bits = trace.bits_per_dim()
-        values = {"elbo": trace.elbo(), "distortion": trace.distortion(), "rate": trace.rate(), "bits_per_dim": bits}
+        values: dict[str, Tensor | None] = {"distortion": trace.distortion()}
+        if trace.bounded:
+            values |= {"elbo": trace.elbo(), "rate": trace.rate(), "bits_per_dim": trace.bits_per_dim()}
         for name, value in values.items():
             if value is not None:
                 columns[name].append(value)

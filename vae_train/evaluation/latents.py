@@ -59,13 +59,14 @@ def codes(
     means, zs, ys = list[Tensor](), list[Tensor](), list[Tensor]()
     moments = list[Moments | None]()
     for start, batch in evaluation_batches(images, batch_size, device):
-        q = model.encode(batch.x)
+        q = model.encode(batch.x, batch.y)
         means.append(q.mean.flatten(1))
         zs.append(q.sample(BlockDraw(seed, "evaluation", start, device=device), 1)[0].flatten(1))
         moments.append(_moments(q))
         if batch.y is not None:
             ys.append(batch.y)
-    prior = getattr(model, "prior", None)
+    # A conditional model has a prior for every y.
+    prior = None if model.condition is not None else getattr(model, "prior", None)
     p = None if prior is None else _moments(prior(model.encode))
     return Codes(torch.cat(means), torch.cat(zs), _joined(moments), p, torch.cat(ys) if ys else None)
 
@@ -166,12 +167,12 @@ def decomposition(found: Codes) -> Decomposition | None:
     return Decomposition(*map(Part, found_parts.mean(1).tolist(), errors.tolist()))
 
 
-def diagnosis(found: Usage, rate: float, beta: float | None) -> str | None:
+def diagnosis(found: Usage, known: Codes, beta: float | None) -> str | None:
     """What is wrong with the latents, in words, and what to try; None where nothing is.
 
     Args:
         found: what each unit does.
-        rate: nats per image.
+        known: the codes, which know whether the prior is a normal distribution.
         beta: the weight that the model was trained with, where it has one.
     """
     units, active = len(found.variance), found.active
@@ -182,7 +183,7 @@ def diagnosis(found: Usage, rate: float, beta: float | None) -> str | None:
     if 4 * active <= units:
         return f"{active} of {units} units active: {advice}, or take fewer latents"
     far = int(((found.mean.abs() > 0.5) | (found.std > 2)).sum())
-    if 2 * far > units:
+    if known.p is not None and 2 * far > units:
         return (
             f"the aggregate posterior is far from the prior in {far} of {units} units (its mean is beyond 0.5, or its "
             "standard deviation above 2): samples will not look like reconstructions; raise beta"

@@ -86,12 +86,17 @@ class Subject:
         return path
 
 
+POINT_MASS = "the posterior is a point mass, which leaves no bound"
+
+
 def bound(subject: Subject, num_samples: int) -> None:
     """The ELBO and its terms, and by how much it is better on training images."""
     common: dict[str, Any] = {"seed": subject.seed, "num_samples": num_samples, "device": subject.device}
     common["batch_size"] = subject.batch_size
     found = evidence(subject.model, subject.images, **common)
     subject.figures |= found
+    if found["elbo"] is None:
+        return subject.lacks(POINT_MASS, "elbo", "rate", "bits_per_dim", "gap")
     if found["bits_per_dim"] is None:
         subject.lacks("the likelihood is no mass of pixels with levels", "bits_per_dim")
     train = subject.data.split("train")
@@ -107,6 +112,8 @@ def likelihood(subject: Subject, draws: int | Literal["auto"], minutes: float) -
     """-log p(x) by importance sampling, with the estimate at smaller numbers of draws as a curve."""
     if draws == 0:
         return subject.lacks("k=0 asks for none", "nll", "nll_bits_per_dim")
+    if subject.figures["elbo"] is None:
+        return subject.lacks(POINT_MASS, "nll", "nll_bits_per_dim")
     model, images, device = subject.model, subject.images, subject.device
     at_once = fitting(model, images, device)
     seconds = seconds_per_draw(model, images, device, at_once, subject.seed)
@@ -159,7 +166,7 @@ def latents(subject: Subject, beta: float | None) -> Codes | None:
         for name in UNITS[1:]:
             part = getattr(parts, name)
             subject.has(name, part.value, len(some), part.se)
-    subject.figures["diagnosis"] = diagnosis(used, subject.figures["rate"]["value"], beta)
+    subject.figures["diagnosis"] = diagnosis(used, found, beta)
     plots.units(used, subject.picture("latents"))
     return found
 
@@ -293,16 +300,19 @@ def anomaly(subject: Subject, other: Images, name: str, num_samples: int) -> Non
         num_samples: draws of z per image.
     """
     common: dict[str, Any] = {"seed": subject.seed, "num_samples": num_samples, "device": subject.device}
-    scores = [per_image(subject.model, images, **common)["elbo"] for images in (subject.images, other)]
-    normal, anomalous = (-_array(values) for values in scores if values is not None)
+    columns = [per_image(subject.model, images, **common) for images in (subject.images, other)]
+    bounds = [column["elbo"] for column in columns]
+    score = "distortion" if None in bounds else "-ELBO"
+    normal, anomalous = (_array(c["distortion"] if c["elbo"] is None else -c["elbo"]) for c in columns)
     found = auroc(normal, anomalous)
-    by = f"-ELBO against {Path(name).name}"
+    by = f"{score} against {Path(name).name}"
     subject.has("auroc", found["value"], len(normal) + len(anomalous), found["se"], by=by)
     names = (subject.split, Path(name).name)
-    draw_anomaly(normal, anomalous, names, subject.picture(f"against-{Path(name).stem}"), "-ELBO (nats)")
+    draw_anomaly(normal, anomalous, names, subject.picture(f"against-{Path(name).stem}"), f"{score} (nats)")
 
 
-def _array(values: Tensor) -> Any:
+def _array(values: Tensor | None) -> Any:
+    assert values is not None
     return values.cpu().numpy()
 
 

@@ -63,8 +63,10 @@ def conditions(figure: dict[str, Any]) -> str:
 
 def lines(figures: Figures) -> list[str]:
     """What is printed: what everyone looks at first, then whatever else there is, one line each."""
-    first = f"{figures['split']:<6} ELBO {shown(figures['elbo'], 2)} nats   rate {figures['rate']['value']:.2f}"
-    first += f"   distortion {figures['distortion']['value']:.2f}"
+    first = f"{figures['split']:<6} "
+    if figures["elbo"] is not None:
+        first += f"ELBO {shown(figures['elbo'], 2)} nats   rate {figures['rate']['value']:.2f}   "
+    first += f"distortion {figures['distortion']['value']:.2f}"
     if figures["bits_per_dim"] is not None:
         first += f"   {figures['bits_per_dim']['value']:.4f} bits/dim"
     found = [first]
@@ -95,11 +97,16 @@ def markdown(name: str, figures: Figures) -> str:
     return "\n".join(rows).rstrip() + "\n"
 
 
+def cost(figures: Figures) -> float:
+    """What runs are ordered by: the -ELBO, or the distortion of a model that has no bound."""
+    return -figures["elbo"]["value"] if figures["elbo"] is not None else figures["distortion"]["value"]
+
+
 def comparison(found: list[tuple[str, Figures]]) -> str:
-    """Many runs side by side: a Markdown table with the figures that any of them has, best -ELBO first."""
+    """Many runs side by side: a Markdown table with the figures that any of them has, lowest `cost` first."""
     names = [(key, title, decimals) for key, title, decimals in ROWS if any(f.get(key) is not None for _, f in found)]
     rows = ["| run | " + " | ".join(title for _, title, _ in names) + " |", "| --- |" + " --- |" * len(names)]
-    for run, figures in sorted(found, key=lambda pair: -pair[1]["elbo"]["value"]):
+    for run, figures in sorted(found, key=lambda pair: cost(pair[1])):
         cells = [shown(figures[k], d) if figures.get(k) is not None else "–" for k, _, d in names]
         rows.append(f"| {run} | " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"

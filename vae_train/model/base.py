@@ -93,8 +93,12 @@ class LatentVariableModel(nn.Module, ABC):
     supports: ClassVar[frozenset[str]] = SUPPORTS
     data_shape: Shape
     levels: int | None
-    condition: Condition | None = None
+    condition: Condition | None
     """What it is conditioned on, if anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.condition = None
 
     def initialize(self, images: Images) -> None:
         """Called once per run before the first step, for parameters that start from the training images."""

@@ -159,8 +159,8 @@ def manifold(model: SingleLatent, device: torch.device, reach: float = 2.0) -> T
 
 
 def is_planar(model: LatentVariableModel) -> TypeGuard[SingleLatent]:
-    """Whether the model has one latent with two dimensions, whose manifold can be drawn."""
-    return isinstance(model, SingleLatent) and tuple(model.latent_shape) == (2,)
+    """Whether the model has one latent with two dimensions and no condition, so that its manifold can be drawn."""
+    return isinstance(model, SingleLatent) and tuple(model.latent_shape) == (2,) and model.condition is None
 
 
 def write(path: str, picture: Tensor) -> None:
