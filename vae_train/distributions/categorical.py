@@ -1,0 +1,76 @@
+"""Categorical distributions of one-hot vectors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions.base import Distribution, promote
+from vae_train.draws import Draw
+
+_TINY = 1e-30
+
+
+class OneHotCategorical(Distribution):
+    """Independent categorical distributions, each a block of an event: log P(x) = sum x · log-softmax(logits).
+
+    For one-hot x that is the log-mass. For relaxed x, inside the simplex, it is the linear extension of it, which is
+    the log-density of nothing: ratios of such are not importance weights.
+
+    Draws are exact, argmax(logits + g) with Gumbel noise g, where no gradient is wanted. Where one is, they carry that
+    of softmax((logits + g) / relaxation), the Gumbel-softmax or concrete relaxation (Jang et al., 2017, eq. 2; Maddison
+    et al., 2017, eq. 10): with `hard` their values are still exact and one-hot (straight-through), and the gradient is
+    biased; without it the relaxed values themselves are the draws.
+
+    Args:
+        logits: unnormalised log-probabilities with shape `(*batch, D)`, one block of `categories` after the other.
+        categories: number of values of each variable; divides D.
+        relaxation: temperature of the softmax.
+        hard: see above.
+    """
+
+    def __init__(self, logits: Tensor, categories: int, relaxation: float, hard: bool) -> None:
+        if logits.shape[-1] % categories:
+            raise ValueError(f"{logits.shape[-1]} logits are no blocks of {categories} categories")
+        self.logits = promote(logits)
+        self.categories, self.relaxation, self.hard = categories, relaxation, hard
+        super().__init__(logits.shape, 1)
+
+    @property
+    def log_probs(self) -> Tensor:
+        """Log-probability of every category, with shape `(*batch, D)`."""
+        return self._blocks(self.logits).log_softmax(-1).flatten(-2)
+
+    @property
+    def mean(self) -> Tensor:
+        """The probability of every category, with shape `(*batch, D)`."""
+        return self._blocks(self.logits).softmax(-1).flatten(-2)
+
+    @property
+    def variance(self) -> Tensor:
+        """p (1 - p), with shape `(*batch, D)`."""
+        return self.mean * (1 - self.mean)
+
+    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Log-mass of one-hot blocks `x`, see `Distribution.log_prob`."""
+        if observed is not None:
+            return super().log_prob(x, observed)
+        return (promote(x) * self.log_probs).sum(-1)
+
+    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+        """One-hot draws, relaxed where that is wanted; a temperature divides the logits, see `Distribution.sample`."""
+        uniform = draw.uniform((num, *self.logits.shape), self.logits.dtype)
+        logits = self.logits.expand(uniform.shape)
+        if temperature > 0.0:
+            gumbel = -torch.log(-torch.log(uniform.clamp(min=_TINY)))
+            logits = logits / temperature + gumbel
+        blocks = self._blocks(logits)
+        numbers = torch.arange(self.categories, device=blocks.device)
+        exact = (blocks.argmax(-1, keepdim=True) == numbers).to(blocks.dtype).flatten(-2)
+        if not torch.is_grad_enabled():
+            return exact
+        relaxed = (blocks / self.relaxation).softmax(-1).flatten(-2)
+        return exact + (relaxed - relaxed.detach()) if self.hard else relaxed
+
+    def _blocks(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.categories))

@@ -1,0 +1,41 @@
+"""q(z | x) = prod_i Cat(z_i; softmax(logits_i(x))), over blocks z_i of one-hot z      (Jang et al., 2017)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vae_train.distributions.categorical import OneHotCategorical
+from vae_train.model.family import Posterior, Shape
+from vae_train.ranges import PositiveFloat, PositiveInt
+
+
+class Categorical(Posterior):
+    """Independent categorical variables, reparameterised by the Gumbel-softmax relaxation; the parameters are logits.
+
+    Args:
+        event_shape: (D,), which holds D / categories variables.
+        levels: None, since z is no image.
+        categories: number of values of each variable.
+        temperature: of the relaxation, in training only.
+        hard: whether draws are one-hot in training too, with the gradient of relaxed ones (straight-through). Otherwise
+            training sees relaxed ones, and log-masses of them are those of nothing, see `OneHotCategorical`.
+    """
+
+    domain = "categorical"
+    factorised = False
+
+    def __init__(
+        self, event_shape: Shape, levels: int | None, categories: PositiveInt, temperature: PositiveFloat, hard: bool
+    ) -> None:
+        super().__init__(event_shape, levels)
+        if len(event_shape) != 1 or event_shape[0] % categories:
+            raise ValueError(
+                f"z with shape {list(event_shape)} holds no blocks of categories={categories}: give a multiple of it, "
+                f"for instance latent_dim={2 * categories}"
+            )
+        self.categories, self.temperature, self.hard = categories, temperature, hard
+        self.parameter_shape = self.event_shape
+
+    def forward(self, parameters: Tensor) -> OneHotCategorical:
+        """See `Family.forward`."""
+        return OneHotCategorical(parameters, self.categories, self.temperature, self.hard)

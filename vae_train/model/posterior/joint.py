@@ -1,0 +1,54 @@
+"""q(z, c | x) = N(z; mean(x), diag) prod_i Cat(c_i; softmax(logits_i(x)))      (JointVAE; Dupont, 2018, eq. 5)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vae_train.distributions.base import promote
+from vae_train.distributions.categorical import OneHotCategorical
+from vae_train.distributions.normal import Normal
+from vae_train.distributions.product import Product
+from vae_train.model.family import Posterior, Shape
+from vae_train.ranges import PositiveFloat, PositiveInt
+
+
+class Joint(Posterior):
+    """A diagonal normal part and one-hot categorical blocks, side by side.
+
+    The parameters are the mean and the log-variance of the normal part, then the logits of every block.
+
+    Args:
+        event_shape: (D,); D - sum(categories) elements are normal.
+        levels: None, since z is no image.
+        categories: number of values of each categorical variable.
+        temperature: of the Gumbel-softmax relaxation, in training only.
+        hard: whether blocks are one-hot in training too, see `vae_train.distributions.categorical`.
+    """
+
+    domain = "joint"
+    factorised = False
+
+    def __init__(
+        self,
+        event_shape: Shape,
+        levels: int | None,
+        categories: list[PositiveInt],
+        temperature: PositiveFloat,
+        hard: bool,
+    ) -> None:
+        super().__init__(event_shape, levels)
+        self.categories, self.temperature, self.hard = list(categories), temperature, hard
+        taken = sum(self.categories)
+        if len(event_shape) != 1 or event_shape[0] <= taken:
+            raise ValueError(
+                f"z with shape {list(event_shape)} leaves no room beside categories={self.categories}: latent_dim is "
+                f"their sum and the number of normal latents, for instance {taken + 10}"
+            )
+        self.normal = event_shape[0] - taken
+        self.parameter_shape = (2 * self.normal + taken,)
+
+    def forward(self, parameters: Tensor) -> Product:
+        """See `Family.forward`."""
+        mean, log_variance, *blocks = promote(parameters).split([self.normal, self.normal, *self.categories], -1)
+        parts = [OneHotCategorical(logits, logits.shape[-1], self.temperature, self.hard) for logits in blocks]
+        return Product([Normal(mean, 0.5 * log_variance), *parts])

@@ -1,0 +1,34 @@
+"""q(z | x) = vMF(z; mean(x), k(x)) on the unit sphere of R^D      (Davidson et al., 2018)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from vae_train.distributions.base import promote
+from vae_train.distributions.sphere import VonMisesFisher as VonMisesFisherDistribution
+from vae_train.model.family import Posterior, Shape
+
+
+class VonMisesFisher(Posterior):
+    """A von Mises-Fisher distribution; the parameters are the mean, which is normalised, and k before softplus + 1.
+
+    Args:
+        event_shape: (D,); the sphere has D - 1 dimensions.
+        levels: None, since z is continuous.
+    """
+
+    domain = "sphere"
+    factorised = False
+
+    def __init__(self, event_shape: Shape, levels: int | None) -> None:
+        super().__init__(event_shape, levels)
+        if len(event_shape) != 1 or event_shape[0] < 2:
+            raise ValueError("the unit sphere needs a vector of at least two elements: use latent_dim=2 or more")
+        self.parameter_shape = (event_shape[0] + 1,)
+
+    def forward(self, parameters: Tensor) -> VonMisesFisherDistribution:
+        """See `Family.forward`."""
+        parameters = promote(parameters)
+        mean = F.normalize(parameters[..., :-1], dim=-1)
+        return VonMisesFisherDistribution(mean, F.softplus(parameters[..., -1]) + 1)

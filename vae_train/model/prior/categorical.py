@@ -1,0 +1,44 @@
+"""p(z) = prod_i Cat(z_i; softmax(logits_i)), over blocks z_i of one-hot z      (Jang et al., 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.categorical import OneHotCategorical
+from vae_train.model.base import Prior, Shape
+from vae_train.ranges import PositiveInt
+
+
+class Categorical(Prior):
+    """Independent categorical variables, with equal probabilities or learned ones.
+
+    Args:
+        event_shape: (D,).
+        data_shape: (C, H, W) of an image; not used.
+        categories: number of values of each variable, as the posterior has it; divides D.
+        learned: whether the probabilities are trained; they start equal.
+    """
+
+    domains = ("categorical",)
+    conditional = False
+
+    def __init__(self, event_shape: Shape, data_shape: Shape, categories: PositiveInt, learned: bool) -> None:
+        super().__init__(event_shape, data_shape)
+        size = torch.Size(event_shape).numel()
+        if size % categories:
+            raise ValueError(f"latent_dim={size} is no multiple of categories={categories}: it has to be one")
+        self.categories = categories
+        self.logits: Tensor
+        if learned:
+            self.logits = nn.Parameter(torch.zeros(event_shape))
+        else:
+            self.register_buffer("logits", torch.zeros(event_shape), persistent=False)
+
+    def forward(self, encode: Callable[[Tensor], Distribution]) -> OneHotCategorical:
+        """See `Prior.forward`."""
+        # Nobody wants the gradient of a draw here: these parameters learn from log-masses.
+        return OneHotCategorical(self.logits, self.categories, relaxation=1.0, hard=True)

@@ -1,0 +1,30 @@
+"""p(z) = N(z; m, diag s²), with m and s learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.normal import Normal
+from vae_train.model.base import Prior, Shape
+
+
+class Diagonal(Prior):
+    """A normal distribution with a learned mean and a learned scale per element; it starts as N(0, I).
+
+    Args:
+        event_shape: shape of z.
+        data_shape: (C, H, W) of an image; not used.
+    """
+
+    def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
+        super().__init__(event_shape, data_shape)
+        self.mean = nn.Parameter(torch.zeros(event_shape))
+        self.log_scale = nn.Parameter(torch.zeros(event_shape))
+
+    def forward(self, encode: Callable[[Tensor], Distribution]) -> Normal:
+        """See `Prior.forward`."""
+        return Normal(self.mean, self.log_scale, len(self.event_shape))

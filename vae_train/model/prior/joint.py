@@ -1,0 +1,47 @@
+"""p(z, c) = N(z; 0, I) prod_i 1 / K_i, over a real part and one-hot blocks c_i of K_i categories (Dupont, 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.categorical import OneHotCategorical
+from vae_train.distributions.normal import Normal
+from vae_train.distributions.product import Product
+from vae_train.model.base import Prior, Shape
+from vae_train.ranges import PositiveInt
+
+
+class Joint(Prior):
+    """A standard normal part and uniform categorical blocks, side by side; it has no parameters.
+
+    Args:
+        event_shape: (D,); D - sum(categories) elements are normal.
+        data_shape: (C, H, W) of an image; not used.
+        categories: number of values of each categorical variable, as the posterior has them.
+    """
+
+    domains = ("joint",)
+    conditional = False
+
+    def __init__(self, event_shape: Shape, data_shape: Shape, categories: list[PositiveInt]) -> None:
+        super().__init__(event_shape, data_shape)
+        self.categories = list(categories)
+        size = torch.Size(event_shape).numel()
+        if sum(categories) >= size:
+            raise ValueError(
+                f"latent_dim={size} leaves no room beside categories={self.categories}: it is their sum and the number "
+                "of normal latents"
+            )
+        self.zero: Tensor
+        self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
+
+    def forward(self, encode: Callable[[Tensor], Distribution]) -> Product:
+        """See `Prior.forward`."""
+        real, *blocks = self.zero.split([len(self.zero) - sum(self.categories), *self.categories])
+        # Nobody wants the gradient of a draw here: there are no parameters.
+        parts = [OneHotCategorical(block, len(block), relaxation=1.0, hard=True) for block in blocks]
+        return Product([Normal(real, real), *parts])

@@ -1,0 +1,39 @@
+"""p(z) = sum_j w_j N(z; m_j, diag s_j²), with w, m and s learned      (Tomczak & Welling, 2018, section 4, "MoG")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.mixture import Mixture as MixtureDistribution
+from vae_train.distributions.normal import Normal
+from vae_train.model.base import Prior, Shape
+from vae_train.ranges import NonNegativeFloat, PositiveInt
+
+
+class Mixture(Prior):
+    """A mixture of normal distributions with diagonal covariances.
+
+    It starts with scales of 1, equal weights, and means that are drawn at random.
+
+    Args:
+        event_shape: shape of z.
+        data_shape: (C, H, W) of an image; not used.
+        components: M, number of components.
+        spread: standard deviation of the means at the start. With 0 all components stay equal.
+    """
+
+    def __init__(
+        self, event_shape: Shape, data_shape: Shape, components: PositiveInt, spread: NonNegativeFloat
+    ) -> None:
+        super().__init__(event_shape, data_shape)
+        self.means = nn.Parameter(spread * torch.randn(components, *event_shape))
+        self.log_scales = nn.Parameter(torch.zeros(components, *event_shape))
+        self.logits = nn.Parameter(torch.zeros(components))
+
+    def forward(self, encode: Callable[[Tensor], Distribution]) -> MixtureDistribution:
+        """See `Prior.forward`."""
+        return MixtureDistribution(Normal(self.means, self.log_scales, len(self.event_shape)), self.logits)

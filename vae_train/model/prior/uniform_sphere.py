@@ -1,0 +1,33 @@
+"""p(z) = 1 / area, on the unit sphere of R^D      (Davidson et al., 2018, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.sphere import UniformSphere as UniformSphereDistribution
+from vae_train.model.base import Prior, Shape
+
+
+class UniformSphere(Prior):
+    """The uniform distribution on the unit sphere; it has no parameters.
+
+    Args:
+        event_shape: (D,).
+        data_shape: (C, H, W) of an image; not used.
+    """
+
+    domains = ("sphere",)
+    conditional = False
+
+    def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
+        super().__init__(event_shape, data_shape)
+        self.zero: Tensor
+        self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
+
+    def forward(self, encode: Callable[[Tensor], Distribution]) -> UniformSphereDistribution:
+        """See `Prior.forward`."""
+        return UniformSphereDistribution(self.zero)

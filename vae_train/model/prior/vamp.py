@@ -1,0 +1,81 @@
+"""p(z) = 1/M sum_j q(z | u_j), with pseudo-inputs u_j learned      (VampPrior; Tomczak & Welling, 2018, eq. 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.mixture import Mixture
+from vae_train.errors import Mistake, UsageError
+from vae_train.model.base import Prior, Shape
+from vae_train.model.family import Posterior
+from vae_train.ranges import PositiveInt
+
+if TYPE_CHECKING:
+    from vae_train.data.base import Images
+
+
+class Vamp(Prior):
+    """A mixture, with equal weights, of the posteriors of M learned images.
+
+    As in the authors' code, pseudo-inputs are cut off at the ends of the pixels' range, and a pixel that has left it
+    learns no more.
+
+    Args:
+        event_shape: shape of z.
+        data_shape: (C, H, W) of an image.
+        components: M, number of pseudo-inputs.
+        start: what they start from: "data" takes training images, evenly spread over the data set; "random" uniform
+            noise.
+    """
+
+    domains = ("real", "sphere", "categorical", "joint")
+    conditional = False
+    encodes = True
+
+    def __init__(
+        self, event_shape: Shape, data_shape: Shape, components: PositiveInt, start: Literal["data", "random"]
+    ) -> None:
+        super().__init__(event_shape, data_shape)
+        self.start = start
+        self.pseudo_inputs = nn.Parameter(torch.rand(components, *data_shape))
+        self.low: Tensor
+        self.high: Tensor
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.ones(()))
+        self.logits: Tensor
+        self.register_buffer("logits", torch.zeros(components), persistent=False)
+
+    @classmethod
+    def refusal(cls, posterior: type[Posterior], **knobs: Any) -> str | None:
+        """See `Prior.refusal`."""
+        if posterior.dense and posterior.evaluates:
+            return super().refusal(posterior, **knobs)
+        lacks = "knows log q(z | x) at its own draws only" if posterior.dense else "is a point mass"
+        return (
+            f"is made of posteriors q(z | u), and this one {lacks}. "
+            "Use model/posterior=gaussian, or model/prior=mixture"
+        )
+
+    @torch.no_grad()
+    def initialize(self, images: Images) -> None:
+        """Learns the pixels' range, and copies training images if it is to start from them; see `Prior.initialize`."""
+        count, device = len(self.pseudo_inputs), self.pseudo_inputs.device
+        if count > len(images):
+            why = f"is more than the {len(images):,} training images: use at most that"
+            raise UsageError([Mistake(f"model.prior.components={count}", why)])
+        index = torch.linspace(0, len(images) - 1, count, dtype=torch.float64).round().long()
+        found = images.fetch(index.to(device)).x.to(self.pseudo_inputs)
+        # Preprocessing may have taken the pixels out of [0, 1].
+        self.low.copy_(found.min())
+        self.high.copy_(found.max())
+        random = self.low + (self.high - self.low) * self.pseudo_inputs
+        self.pseudo_inputs.copy_(found if self.start == "data" else random)
+
+    def forward(self, encode: Callable[[Tensor], Distribution]) -> Mixture:
+        """See `Prior.forward`."""
+        return Mixture(encode(self.pseudo_inputs.clamp(self.low, self.high)), self.logits)
