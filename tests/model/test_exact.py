@@ -60,11 +60,11 @@ def linear_gaussian(orthogonal):
         decoder=partial(Decoder, weight=weight, bias=bias),
         posterior=partial(GaussianPosterior, log_variance=None),
         prior=StandardNormal,
-        likelihood=partial(GaussianPixels, sigma=SIGMA, learned=False),
+        likelihood=partial(GaussianPixels, scale=SIGMA, spread="fixed"),
         condition=None,
         factor_sizes=(),
     ).double()
-    model.likelihood.raw.fill_(math.log(SIGMA))
+    model.likelihood.scale.raw.fill_(math.log(SIGMA))
     evidence = torch.distributions.MultivariateNormal(
         bias, weight @ weight.T + SIGMA**2 * torch.eye(PIXELS, dtype=torch.float64)
     )

@@ -149,23 +149,24 @@ def test_a_refusal_names_the_node_and_what_to_type():
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_a_learned_sigma_starts_where_it_is_told_and_stays_above_its_floor(levels):
-    likelihood = Gaussian((1, 8, 8), levels, sigma=0.4, learned=True)
-    assert likelihood.log_sigma().exp().item() == pytest.approx(0.4)
+def test_a_learned_scale_starts_where_it_is_told_and_stays_above_its_floor(levels):
+    likelihood = Gaussian((1, 8, 8), levels, scale=0.4, spread="shared")
+    assert likelihood.scale.log_scale().exp().item() == pytest.approx(0.4)
     with torch.no_grad():
-        likelihood.raw.fill_(-50)
-    assert likelihood.log_sigma().exp().item() == pytest.approx(1 / (2 * levels))
+        likelihood.scale.raw.fill_(-50)
+    assert likelihood.scale.log_scale().exp().item() == pytest.approx(1 / (2 * levels))
 
 
-def test_a_sigma_below_its_floor_is_refused():
-    with pytest.raises(ValueError, match=r"starts with sigma=0.03, and a learned one stays above"):
-        Gaussian((1, 8, 8), 16, sigma=0.03, learned=True)
-    assert Gaussian((1, 8, 8), 16, sigma=0.03, learned=False).log_sigma().exp().item() == pytest.approx(0.03)
+def test_a_scale_below_its_floor_is_refused():
+    with pytest.raises(ValueError, match=r"starts with scale=0.03, and one with spread=shared stays above"):
+        Gaussian((1, 8, 8), 16, scale=0.03, spread="shared")
+    fixed = Gaussian((1, 8, 8), 16, scale=0.03, spread="fixed")
+    assert fixed.scale.log_scale().exp().item() == pytest.approx(0.03)
 
 
-def test_only_a_learned_sigma_is_a_parameter():
-    assert count(Gaussian((1, 8, 8), 16, sigma=0.3, learned=True)) == 1
-    assert count(Gaussian((1, 8, 8), 16, sigma=0.3, learned=False)) == 0
+def test_only_a_shared_scale_is_a_parameter():
+    counts = {spread: count(Gaussian((1, 8, 8), 16, 0.3, spread)) for spread in ("fixed", "shared", "pixel", "optimal")}
+    assert counts == {"fixed": 0, "shared": 1, "pixel": 0, "optimal": 0}
 
 
 def test_initial_weights_are_a_function_of_the_seed():

@@ -21,6 +21,7 @@ class Normal(Distribution):
     """
 
     factorised = True
+    power = 2
 
     def __init__(self, mean: Tensor, log_scale: Tensor, event_ndim: int = 1) -> None:
         self.loc, self.log_scale = promote(mean), promote(log_scale)
@@ -52,6 +53,14 @@ class Normal(Distribution):
         scaled = shift + torch.exp(log_scale) * self.loc
         return Normal(scaled, self.log_scale + log_scale, len(self.event_shape))
 
+    def distance(self, x: Tensor) -> Tensor:
+        """(x - mean)² of every element, whose mean is the best scale²."""
+        return (promote(x) - self.loc) ** 2
+
+    def at(self, log_scale: Tensor) -> Normal:
+        """The same with another scale."""
+        return Normal(self.loc, log_scale, len(self.event_shape))
+
 
 class DequantizedNormal(Distribution):
     """A normal density for data on the grid k / (levels - 1), scored by uniform dequantisation in closed form.
@@ -72,6 +81,7 @@ class DequantizedNormal(Distribution):
     """
 
     factorised = True
+    power = 2
 
     def __init__(self, mean: Tensor, log_scale: Tensor, levels: int, event_ndim: int) -> None:
         self.loc, self.log_scale, self.levels = promote(mean), promote(log_scale), levels
@@ -86,9 +96,16 @@ class DequantizedNormal(Distribution):
 
     def terms(self, x: Tensor) -> Tensor:
         """Expected log-density of every dequantised element, see `Distribution.terms`; `x` holds k / (levels - 1)."""
+        return -0.5 * (self.distance(x) * torch.exp(-2 * self.log_scale) + LOG_2PI) - self.log_scale
+
+    def distance(self, x: Tensor) -> Tensor:
+        """E_u[(y - mean)²] of every element, whose mean is the best scale²."""
         center = (promote(x) * (self.levels - 1) + 0.5) / self.levels
-        square = (center - self.loc) ** 2 + 1 / (12 * self.levels**2)
-        return -0.5 * (square * torch.exp(-2 * self.log_scale) + LOG_2PI) - self.log_scale
+        return (center - self.loc) ** 2 + 1 / (12 * self.levels**2)
+
+    def at(self, log_scale: Tensor) -> DequantizedNormal:
+        """The same with another scale."""
+        return DequantizedNormal(self.loc, log_scale, self.levels, len(self.event_shape))
 
     def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
         """Draws on the grid's own scale, not rounded to it, see `Distribution.sample`."""

@@ -1,0 +1,77 @@
+"""Laplace distributions, of continuous values and of data on a grid."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions.base import promote
+from vae_train.distributions.dequantized import Dequantized
+from vae_train.distributions.location_scale import LocationScale, Shape, centred
+from vae_train.draws import Draw
+
+LOG_2 = math.log(2)
+
+
+class Laplace(LocationScale):
+    """Independent Laplace distributions, -|x - loc| / scale - log(2 scale).
+
+    Args:
+        loc: location with shape `(*batch, *event)`.
+        log_scale: logarithm of the mean absolute deviation, broadcasts against `loc`.
+        event_ndim: how many of the last dimensions are the event.
+    """
+
+    unit_variance = 2.0
+    power = 1
+
+    def distance(self, x: Tensor) -> Tensor:
+        """|x - loc| of every element, whose mean is the best scale."""
+        return (promote(x) - self.loc).abs()
+
+    def at(self, log_scale: Tensor) -> Laplace:
+        """The same with another scale."""
+        return Laplace(self.loc, log_scale, len(self.event_shape))
+
+    def unit_terms(self, t: Tensor) -> Tensor:
+        """See `LocationScale.unit_terms`."""
+        return -t.abs() - LOG_2
+
+    def unit_sample(self, draw: Draw, shape: Shape, dtype: torch.dtype) -> Tensor:
+        """See `LocationScale.unit_sample`."""
+        sign, tail = centred(draw, shape, dtype)
+        return -sign * torch.log(tail)
+
+
+class DequantizedLaplace(Dequantized):
+    """A Laplace density for data on the grid k / (levels - 1), in closed form: see `Dequantized`.
+
+    With the centre c and the width w = 1 / levels of a level,
+
+        E_u|y - loc| = |c - loc| outside of it,    (c - loc)² / w + w / 4 inside,    which is smooth in loc.
+
+    Args:
+        base: the density, on the scale of y.
+        levels: number of values that an element can take.
+    """
+
+    power = 1
+
+    def __init__(self, base: Laplace, levels: int) -> None:
+        super().__init__(base, levels)
+        self.base: Laplace = base
+
+    def distance(self, x: Tensor) -> Tensor:
+        """E_u|y - loc| of every element, whose mean is the best scale."""
+        offset = (self.center(x) - self.base.loc).abs()
+        return torch.where(offset * self.levels < 0.5, offset**2 * self.levels + 0.25 / self.levels, offset)
+
+    def at(self, log_scale: Tensor) -> DequantizedLaplace:
+        """The same with another scale."""
+        return DequantizedLaplace(self.base.at(log_scale), self.levels)
+
+    def terms(self, x: Tensor) -> Tensor:
+        """See `Dequantized.terms`."""
+        return -self.distance(x) * torch.exp(-self.base.log_scale) - self.base.log_scale - LOG_2

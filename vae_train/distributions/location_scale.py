@@ -1,0 +1,76 @@
+"""Families of one shape, moved and stretched: x = location + scale · t with a standard variable t, elementwise."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions.base import Distribution, promote
+from vae_train.draws import Draw
+
+Shape = tuple[int, ...]
+
+
+class LocationScale(Distribution):
+    """Independent elements with log p(x) = log f((x - location) / scale) - log scale for a density f that is even.
+
+    Args:
+        loc: location with shape `(*batch, *event)`.
+        log_scale: logarithm of the scale, broadcasts against `loc`.
+        event_ndim: how many of the last dimensions are the event.
+    """
+
+    factorised = True
+
+    def __init__(self, loc: Tensor, log_scale: Tensor, event_ndim: int = 1) -> None:
+        self.loc, self.log_scale = promote(loc), promote(log_scale)
+        # torch.broadcast_shapes imports sympy.
+        super().__init__(torch.broadcast_tensors(self.loc, self.log_scale)[0].shape, event_ndim)
+
+    @property
+    def mean(self) -> Tensor:
+        """The location, with shape `(*batch, *event)`."""
+        return self.loc.expand(self.batch_shape + self.event_shape)
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance, with shape `(*batch, *event)`."""
+        return (self.unit_variance * torch.exp(2 * self.log_scale)).expand(self.batch_shape + self.event_shape)
+
+    def terms(self, x: Tensor) -> Tensor:
+        """Log-density of every element of `x`, see `Distribution.terms`."""
+        return self.unit_terms((promote(x) - self.loc) * torch.exp(-self.log_scale)) - self.log_scale
+
+    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+        """Reparameterised draws location + temperature · scale · t, see `Distribution.sample`."""
+        noise = self.unit_sample(draw, (num, *self.batch_shape, *self.event_shape), self.loc.dtype)
+        return torch.addcmul(self.loc, torch.exp(self.log_scale), noise, value=temperature)
+
+    @property
+    @abstractmethod
+    def unit_variance(self) -> float:
+        """The variance of t."""
+
+    @abstractmethod
+    def unit_terms(self, t: Tensor) -> Tensor:
+        """log f(t), elementwise."""
+
+    @abstractmethod
+    def unit_sample(self, draw: Draw, shape: Shape, dtype: torch.dtype) -> Tensor:
+        """Draws of t with shape `shape`."""
+
+
+def centred(draw: Draw, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Random signs, and tails: uniform numbers on (0, 1), the probability of lying further from 0 on either side.
+
+    Args:
+        draw: the source of the noise.
+        shape: shape of both.
+        dtype: type of both.
+    """
+    uniform = draw.uniform(shape, dtype) - 0.5
+    return torch.where(uniform < 0, -1.0, 1.0).to(uniform), (1 - 2 * uniform.abs()).clamp_min(
+        torch.finfo(uniform.dtype).eps
+    )

@@ -1,0 +1,164 @@
+"""Logistic distributions whose mass is collected on a grid, alone and mixed."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vae_train.distributions.base import Distribution, promote
+from vae_train.draws import Draw
+
+
+def level_terms(x: Tensor, loc: Tensor, log_scale: Tensor, levels: int) -> Tensor:
+    """Log-mass that logistic distributions leave on the level of `x`, elementwise; all levels together have mass 1.
+
+    With the edges a > b of a level in units of the scale, from the location,
+
+        log(σ(a) - σ(b)) = log σ(a) + log σ(-b) + log(1 - e^(b - a)),
+
+    where no difference of nearly equal numbers is left. The first level has no lower edge, the last no upper one.
+
+    Args:
+        x: values k / (levels - 1).
+        loc: location on the scale of x.
+        log_scale: logarithm of the scale.
+        levels: number of values.
+    """
+    width, rate = 1 / (levels - 1), torch.exp(-log_scale)
+    x = promote(x)
+    below = F.softplus((loc - x - 0.5 * width) * rate)  # -log σ(a)
+    above = F.softplus((x - 0.5 * width - loc) * rate)  # -log σ(-b)
+    inner = torch.log(-torch.expm1(-width * rate))
+    first, last = x < 0.5 * width, x > 1 - 0.5 * width
+    return torch.where(first, 0.0, -above) + torch.where(last, 0.0, -below) + torch.where(first | last, 0.0, inner)
+
+
+def level_mean(loc: Tensor, log_scale: Tensor, levels: int) -> Tensor:
+    """The expectation of the level, sum over k >= 1 of P(level >= k), divided by levels - 1."""
+    rate = torch.exp(-log_scale)
+    total = torch.zeros_like(loc * rate)
+    for k in range(1, levels):  # one after the other: all at once would take up `levels` times the memory
+        total = total + torch.sigmoid((loc - (k - 0.5) / (levels - 1)) * rate)
+    return total / (levels - 1)
+
+
+def level_sample(uniform: Tensor, loc: Tensor, log_scale: Tensor, levels: int, temperature: float = 1.0) -> Tensor:
+    """Draws on the grid, without a gradient; the temperature is a factor on the scale."""
+    uniform = uniform.clamp_min(torch.finfo(uniform.dtype).tiny)
+    drawn = loc + temperature * torch.exp(log_scale) * (torch.log(uniform) - torch.log1p(-uniform))
+    return ((drawn.clamp(0, 1) * (levels - 1)).round() / (levels - 1)).detach()
+
+
+class DiscretizedLogistic(Distribution):
+    """Independent logistic distributions, each the mass of a level of the grid k / (levels - 1), with open ends.
+
+    log P(k) = log(σ((x + h - loc) / scale) - σ((x - h - loc) / scale)) with x = k / (levels - 1) and h = half a level
+    (Kingma et al., 2016, section 5.2; Salimans et al., 2017, eq. 2).
+
+    Args:
+        loc: location on the scale of x with shape `(*batch, *event)`.
+        log_scale: logarithm of the scale, broadcasts against `loc`.
+        levels: number of values that an element can take.
+        event_ndim: how many of the last dimensions are the event.
+    """
+
+    factorised = True
+    log_bins = 0.0
+
+    def __init__(self, loc: Tensor, log_scale: Tensor, levels: int, event_ndim: int = 1) -> None:
+        self.loc, self.log_scale, self.levels = promote(loc), promote(log_scale), levels
+        # torch.broadcast_shapes imports sympy.
+        super().__init__(torch.broadcast_tensors(self.loc, self.log_scale)[0].shape, event_ndim)
+
+    @property
+    def mean(self) -> Tensor:
+        """The expectation of the level, exactly, with shape `(*batch, *event)`."""
+        return level_mean(self.loc, self.log_scale, self.levels)
+
+    def terms(self, x: Tensor) -> Tensor:
+        """Log-mass of every element of `x`, see `Distribution.terms`."""
+        return level_terms(x, self.loc, self.log_scale, self.levels)
+
+    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+        """Draws on the grid, without a gradient; a temperature is a factor on the scale, see `Distribution.sample`."""
+        uniform = draw.uniform((num, *self.batch_shape, *self.event_shape), self.loc.dtype)
+        return level_sample(uniform, self.loc, self.log_scale, self.levels, temperature)
+
+
+class LogisticMixture(Distribution):
+    """Pixels whose channels are drawn from one of several discretised logistic distributions.
+
+    P(x) = sum_m π_m prod_c P(x_c | loc_mc + sum_{d < c} weight_mcd x_d, scale_mc) at every pixel: the location of a
+    colour may depend on the colours before it (Salimans et al., 2017, eq. 1 to 3).
+
+    Args:
+        logits: of π, with shape `(*batch, M, H, W)`.
+        loc: locations on the scale of x, with shape `(*batch, M, C, H, W)`.
+        log_scale: logarithms of the scales, alike.
+        weights: dependence of colour 1 on 0, 2 on 0 and 2 on 1, with shape `(*batch, M, 3, H, W)`, where C is 3; None
+            for channels that are independent within a component.
+        levels: number of values that an element can take.
+    """
+
+    log_bins = 0.0
+
+    def __init__(self, logits: Tensor, loc: Tensor, log_scale: Tensor, weights: Tensor | None, levels: int) -> None:
+        self.log_weights = torch.log_softmax(promote(logits), -3)
+        self.loc, self.log_scale, self.levels = promote(loc), promote(log_scale), levels
+        self.weights = None if weights is None else promote(weights)
+        super().__init__(self.loc.shape[:-4] + self.loc.shape[-3:], 3)
+
+    @property
+    def mean(self) -> Tensor:
+        """The expectation, with shape `(*batch, C, H, W)`.
+
+        Where colours depend on each other it takes the expectations of the colours before for these: that is exact but
+        for what open ends collect, since the mean of a level is not linear in the location there.
+        """
+        found: list[Tensor] = []
+        for c in range(self.event_shape[0]):
+            found.append(level_mean(self._location(c, found), self.log_scale[..., c, :, :], self.levels))
+        means = torch.stack(found, -3)  # (*batch, M, C, H, W)
+        return (torch.exp(self.log_weights).unsqueeze(-3) * means).sum(-4)
+
+    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Log-mass, see `Distribution.log_prob`. A pixel counts where all its channels are observed."""
+        colours = promote(x).unsqueeze(-4).unbind(-3)  # C of (*any, 1, H, W)
+        total = self.log_weights
+        for c, value in enumerate(colours):
+            location = self._location(c, colours[:c])
+            total = total + level_terms(value, location, self.log_scale[..., c, :, :], self.levels)
+        terms = torch.logsumexp(total, -3)  # (*any or *batch, H, W)
+        if observed is not None:
+            terms = torch.where(observed.expand(*observed.shape[:-3], *self.event_shape).all(-3), terms, 0.0)
+        return terms.flatten(-2).sum(-1)
+
+    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+        """Draws on the grid, colour by colour, without a gradient; a temperature is a factor on the scales."""
+        channels, *size = self.event_shape
+        chance = draw.uniform((num, *self.batch_shape, *size), self.loc.dtype)
+        uniform = draw.uniform((num, *self.batch_shape, *self.event_shape), self.loc.dtype)
+        passed = self.log_weights.exp().cumsum(-3) <= chance.unsqueeze(-3)
+        last = self.log_weights.shape[-3] - 1
+        index = passed.sum(-3, keepdim=True).clamp_max(last)  # (num, *batch, 1, H, W)
+        found: list[Tensor] = []
+        for c in range(channels):
+            location = self._location(c, [value.unsqueeze(-3) for value in found])
+            location, log_scale = (_pick(p, index) for p in (location, self.log_scale[..., c, :, :]))
+            found.append(level_sample(uniform[..., c, :, :], location, log_scale, self.levels, temperature))
+        return torch.stack(found, -3)
+
+    def _location(self, c: int, before: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+        """The location of colour `c` given those before it, each `(*any, M or 1, H, W)`."""
+        location = self.loc[..., c, :, :]
+        if self.weights is not None:
+            for d, value in enumerate(before):
+                location = location + self.weights[..., c * (c - 1) // 2 + d, :, :] * value
+        return location
+
+
+def _pick(parameter: Tensor, index: Tensor) -> Tensor:
+    """The component `index` at every pixel, with shape `(num, *batch, H, W)`."""
+    shape = (*index.shape[:-3], *parameter.shape[-3:])
+    return torch.gather(parameter.expand(shape), -3, index).squeeze(-3)

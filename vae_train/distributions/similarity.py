@@ -1,0 +1,118 @@
+"""Structural similarity of images at several scales, in the place of a density.
+
+MS-SSIM(x, y) = l_M^(w_M) · prod_j c_j^(w_j)                                        (Wang et al., 2003, eq. 7)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vae_train.distributions.base import Distribution, promote
+from vae_train.draws import Draw
+
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of the scales, from the finest (Wang et al., 2003, section 3.2)."""
+WINDOW, SIGMA = 11, 1.5
+"""Pixels of a window, and the standard deviation of its Gaussian weights (Wang et al., 2004)."""
+C1, C2 = 0.01**2, 0.03**2
+"""What keeps the quotients finite, for values in [0, 1]."""
+LEAST = 1e-3
+"""A structural term counts as at least that much: powers of negative numbers are not defined."""
+
+
+def scales(side: int) -> int:
+    """How many scales images with this smaller side have: the window fits into the coarsest one."""
+    count = 1
+    while count < len(WEIGHTS) and side // 2**count >= WINDOW:
+        count += 1
+    return count
+
+
+def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
+    """MS-SSIM with shape `(N,)`, 1 for equal images.
+
+    Images smaller than 11 pixels have one scale and the largest odd window that fits; the weights of the scales that
+    there are sum to 1.
+
+    Args:
+        x: images `(N, C, H, W)` in [0, 1].
+        y: what they are compared with, alike.
+    """
+    count = scales(min(x.shape[-2:]))
+    kernel = _kernel(min(x.shape[-2:]), x)
+    num, _, *size = x.shape
+    x, y = x.reshape(-1, 1, *size), y.reshape(-1, 1, *size)  # (N · C, 1, H, W)
+    total = torch.ones(num, dtype=x.dtype, device=x.device)
+    for j in range(count):
+        luminance, structure = _terms(x, y, kernel)
+        term = structure if j < count - 1 else luminance * structure
+        weight = WEIGHTS[j] / sum(WEIGHTS[:count])
+        total = total * term.reshape(num, -1).mean(1).clamp_min(LEAST) ** weight
+        if j < count - 1:
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+    return total
+
+
+def _kernel(side: int, like: Tensor) -> Tensor:
+    """The window's weights along one axis, with shape `(1, 1, 1, size)`."""
+    size = min(WINDOW, side - 1 + side % 2)
+    offset = torch.arange(size, device=like.device).to(like) - (size - 1) / 2
+    weights = torch.exp(-0.5 * (offset / (SIGMA * size / WINDOW)) ** 2)
+    return (weights / weights.sum()).view(1, 1, 1, size)
+
+
+def _blurred(image: Tensor, kernel: Tensor) -> Tensor:
+    return F.conv2d(F.conv2d(image, kernel), kernel.transpose(-1, -2))
+
+
+def _terms(x: Tensor, y: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Luminance and the product of contrast and structure, at every window of `(N, 1, H, W)`."""
+    mean_x, mean_y = _blurred(x, kernel), _blurred(y, kernel)
+    # About ½: less is lost in the difference of squares.
+    u, v = x - 0.5, y - 0.5
+    a, b = mean_x - 0.5, mean_y - 0.5
+    variances = _blurred(u * u + v * v, kernel) - a * a - b * b
+    covariance = _blurred(u * v, kernel) - a * b
+    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
+    return luminance, (2 * covariance + C2) / (variances + C2)
+
+
+class Similarity(Distribution):
+    """-weight · (1 - MS-SSIM(x, mean)): no density, and nothing that draws.
+
+    Args:
+        mean: images with shape `(*batch, C, H, W)`, with values in [0, 1].
+        weight: nats that a reconstruction without any similarity costs.
+    """
+
+    dense = False
+
+    def __init__(self, mean: Tensor, weight: float) -> None:
+        self.loc, self.weight = promote(mean), weight
+        super().__init__(self.loc.shape, 3)
+
+    @property
+    def mean(self) -> Tensor:
+        """The images, with shape `(*batch, C, H, W)`."""
+        return self.loc
+
+    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """The term that stands where a log-likelihood would, see `Distribution.log_prob`.
+
+        Raises:
+            ValueError: some pixels do not count.
+        """
+        if observed is not None:
+            raise ValueError(
+                "MS-SSIM compares windows of pixels, and cannot leave single pixels out. Use corruption.score=all, or "
+                "model/likelihood=gaussian"
+            )
+        x, y = torch.broadcast_tensors(promote(x).to(self.loc.dtype), self.loc)
+        similar = ms_ssim(x.reshape(-1, *self.event_shape), y.reshape(-1, *self.event_shape))
+        return -self.weight * (1 - similar.view(x.shape[:-3]))
+
+    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+        """The mean, `num` times: there is no distribution to draw from."""
+        return self.loc.expand(num, *self.loc.shape)

@@ -1,0 +1,46 @@
+"""P(x | z) = prod_i softmax(logits_i(z))_k,  x_i = k / (levels - 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from vae_train.distributions.levels import Levels
+from vae_train.model.family import Likelihood, Shape
+
+
+class Categorical(Likelihood):
+    """Independent pixels, each with a probability of every level (van den Oord et al., 2016, section 3.1).
+
+    That assumes nothing about the levels, not even their order, and makes the decoder's last layer `levels` times as
+    large.
+
+    Args:
+        event_shape: (C, H, W) of an image.
+        levels: number of values that a pixel can take.
+    """
+
+    def __init__(self, event_shape: Shape, levels: int | None) -> None:
+        super().__init__(event_shape, levels)
+        refused = self.refusal(levels)
+        if refused:
+            raise ValueError(refused)
+        assert levels is not None
+        self.count = levels
+        first, *rest = event_shape
+        self.parameter_shape = (first * levels, *rest)
+
+    @classmethod
+    def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
+        """See `Likelihood.refusal`."""
+        if levels is not None:
+            return None
+        return "scores levels, and the data has continuous values. Use model/likelihood=gaussian"
+
+    def forward(self, parameters: Tensor) -> Levels:
+        """See `Family.forward`."""
+        first, *rest = self.event_shape
+        leading = parameters.shape[: parameters.dim() - len(self.event_shape)]
+        logits = parameters.reshape(*leading, first, self.count, *rest)
+        return Levels(logits.movedim(-len(self.event_shape), -1), len(self.event_shape))

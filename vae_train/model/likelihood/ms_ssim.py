@@ -1,0 +1,41 @@
+"""-weight · (1 - MS-SSIM(x, mean(z))) in the place of log p(x | z)                    (Wang et al., 2003, eq. 7)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vae_train.distributions.base import promote
+from vae_train.distributions.similarity import Similarity
+from vae_train.model.family import Likelihood, Shape
+from vae_train.ranges import PositiveFloat
+
+SIDE = 7
+"""Pixels that both sides of an image must have."""
+
+
+class MSSSIM(Likelihood):
+    """A term of reconstruction that judges local structure instead of single values; it is no likelihood.
+
+    The parameters are log-odds of the image. Scales and window follow the size of the image: five scales from 176
+    pixels on, one below 22, see `vae_train.distributions.similarity`. Data has to lie in [0, 1].
+
+    Args:
+        event_shape: (C, H, W) of an image.
+        levels: number of values that a pixel can take; not used.
+        weight: nats that a reconstruction without any similarity costs.
+    """
+
+    warning = "MS-SSIM: not a likelihood"
+
+    def __init__(self, event_shape: Shape, levels: int | None, weight: PositiveFloat) -> None:
+        super().__init__(event_shape, levels)
+        if min(event_shape[-2:]) < SIDE:
+            raise ValueError(
+                f"compares windows of pixels, and images need {SIDE} pixels on both sides, not "
+                f"{event_shape[-2]} x {event_shape[-1]}. Use model/likelihood=gaussian"
+            )
+        self.parameter_shape, self.weight = self.event_shape, weight
+
+    def forward(self, parameters: Tensor) -> Similarity:
+        """See `Family.forward`."""
+        return Similarity(promote(parameters).sigmoid(), self.weight)
