@@ -54,6 +54,11 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def annealed() -> list[str]:
+    """Objectives whose beta follows a schedule."""
+    return [name for name in choices("objective") if "beta_schedule" in compose(f"objective={name}").objective]
+
+
 def catalogue_modules(folder: str, shared: bool = False) -> Iterator[ModuleType]:
     package = importlib.import_module("vae_train." + folder.replace("/", "."))
     for found in pkgutil.iter_modules(package.__path__):

@@ -15,6 +15,7 @@ LAYERS = {
     **dict.fromkeys(
         ("draws", "distributions", "divergences", "flows", "schedules", "errors", "ranges", "hardware", "words"), 0
     ),
+    **dict.fromkeys(("bounds", "aggregate", "discrepancies", "critics"), 0),
     "model": 1,
     "data": 1,
     "objective": 2,

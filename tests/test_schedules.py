@@ -11,12 +11,14 @@ from vae_train.config import build
 from vae_train.schedules import (
     ConstantBeta,
     ConstantRate,
+    CosineBeta,
     CosineRate,
     CyclicalBeta,
     LinearBeta,
     PlateauRate,
     SigmoidBeta,
     StepRate,
+    TwoPhaseBeta,
 )
 
 SPE, EPOCHS = 8.0, 30
@@ -86,6 +88,18 @@ def test_sigmoid_beta_is_logistic_and_does_not_overflow():
     assert schedule(56) == pytest.approx(1 / (1 + math.exp(-1)))
     assert SigmoidBeta(SPE, middle=5000, width=0.01)(0) == pytest.approx(0, abs=1e-20)
     assert SigmoidBeta(SPE, middle=0, width=0.001)(10_000) == pytest.approx(1)
+
+
+def test_cosine_beta_is_half_a_cosine_and_then_1():
+    schedule = CosineBeta(SPE, warmup=10, start=0.2)
+    at = {0: 0.2, 20: 0.2 + 0.4 * (1 - math.sqrt(0.5)), 40: 0.6, 80: 1.0, 1000: 1.0}
+    assert {step: schedule(step) for step in at} == pytest.approx(at)
+
+
+@pytest.mark.parametrize("step", [int, torch.tensor])
+def test_two_phases_change_at_once(step):
+    schedule = TwoPhaseBeta(SPE, until=2.5, first=0.25)
+    assert [float(schedule(step(i))) for i in (0, 19, 20, 1000)] == [0.25, 0.25, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("warmup", [0.0, 5.0])

@@ -115,6 +115,45 @@ class SigmoidBeta(BetaSchedule):
         return _sigmoid(_clamp((epoch - self.middle) / self.width, -50.0, 50.0))
 
 
+class CosineBeta(BetaSchedule):
+    """Half a cosine from `start` to 1, then 1: slow at both ends.
+
+    Args:
+        steps_per_epoch: see `BetaSchedule`.
+        warmup: epochs until 1 is reached.
+        start: the factor at step 0.
+    """
+
+    def __init__(self, steps_per_epoch: float, warmup: PositiveFloat, start: Fraction) -> None:
+        super().__init__(steps_per_epoch)
+        self.warmup, self.start = warmup, start
+
+    def at(self, epoch: Number) -> Number:
+        """See `BetaSchedule.at`."""
+        return self.start + (1 - self.start) * 0.5 * (1 - _cos(math.pi * _clamp(epoch / self.warmup)))
+
+
+class TwoPhaseBeta(BetaSchedule):
+    """`first` until an epoch, 1 from then on: mostly an autoencoder that becomes a VAE.
+
+    Args:
+        steps_per_epoch: see `BetaSchedule`.
+        until: the epoch at which the second phase begins.
+        first: the factor of the first phase.
+    """
+
+    def __init__(self, steps_per_epoch: float, until: NonNegativeFloat, first: Fraction) -> None:
+        super().__init__(steps_per_epoch)
+        self.until, self.first = until, first
+
+    def at(self, epoch: Number) -> Number:
+        """See `BetaSchedule.at`."""
+        begun = epoch >= self.until
+        if isinstance(begun, Tensor):
+            return self.first + (1 - self.first) * begun.to(torch.get_default_dtype())
+        return 1.0 if begun else self.first
+
+
 class LearningRate(ABC):
     """A factor on the learning rate: a linear warm-up, then whatever the subclass says.
 

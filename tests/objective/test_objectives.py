@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from tests.support import SMALL, binary_batch, build_model, build_objective, choices, compose
-from vae_train.draws import Draw
+from tests.support import SMALL, annealed, binary_batch, build_model, build_objective, choices, compose
+from vae_train.combinations import pieces_refusal, refusals
+from vae_train.config import locate
+from vae_train.distributions.base import Affine
+from vae_train.distributions.normal import Normal
+from vae_train.draws import Draw, Rows
+from vae_train.errors import UsageError
+from vae_train.model.trace import Latent
 from vae_train.objective.elbo import ELBO
 from vae_train.schedules import ConstantBeta, LinearBeta
 
@@ -14,32 +22,120 @@ def trace():
     return build_model(compose(*SMALL), (1, 8, 8), 2)(binary_batch(6), Draw(0, "x"), 3)
 
 
-@pytest.mark.parametrize("schedule", choices("objective/beta_schedule"))
-@pytest.mark.parametrize("name", choices("objective"))
-def test_every_objective_returns_scalars_with_a_differentiable_loss(name, schedule):
-    cfg = compose(*SMALL, f"objective={name}", f"objective/beta_schedule={schedule}")
-    objective = build_objective(cfg)
-    model = build_model(cfg, (1, 8, 8), 2)
+def elbo(beta, schedule, **changes):
+    knobs = {"capacity": None, "capacity_epochs": 2.0, "free_bits": 0.0, "free_bits_per": "unit"} | changes
+    return ELBO(beta, schedule, 3, steps_per_epoch=10.0, **knobs)
+
+
+def checked(objective, model):
+    """Every scalar is one and finite at every step, and the loss reaches every parameter of the model."""
     for step in (0, 5, torch.tensor(5), 10_000):
         terms = objective(model(binary_batch(6), Draw(0, "x"), objective.num_samples), step)
         assert all(value.shape == () and value.isfinite() for value in terms.values())
     terms["loss"].backward()
-    assert all(p.grad is not None for p in model.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", choices("objective"))
+def test_every_objective_returns_scalars_with_a_differentiable_loss(name):
+    cfg = compose(*SMALL, f"objective={name}")
+    checked(build_objective(cfg), build_model(cfg, (1, 8, 8), 2))
+
+
+POSTERIORS = {
+    "deterministic": "standard_normal",
+    "full_covariance": "vamp",
+    "planar": "mixture",
+    "categorical": "categorical",
+    "von_mises_fisher": "uniform_sphere",
+}
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("name", choices("objective"))
+def test_every_objective_goes_with_every_posterior_that_it_does_not_refuse(name, posterior):
+    parts = (f"model/posterior={posterior}", f"model/prior={POSTERIORS[posterior]}", "latent_dim=20")
+    cfg = compose(*SMALL[:2], *parts, f"objective={name}")
+    nodes = {place: cfg.model[place] for place in ("posterior", "prior", "likelihood")}
+    found = refusals(nodes, cfg.objective)
+    dense = posterior != "deterministic"
+    if found:
+        assert (
+            locate(cfg.objective._target_).needs_density > dense or not locate(nodes["posterior"]._target_).factorised
+        )
+        assert "Use " in found[0].why
+        return
+    objective, model = build_objective(cfg), build_model(cfg, (1, 8, 8), 2)
+    terms = objective(model(binary_batch(6), Draw(0, "x"), objective.num_samples), 5)
+    assert all(value.shape == () and value.isfinite() for value in terms.values())
+    terms["loss"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.encoder.parameters())
+
+
+REFUSED = {
+    "elbo": ("model/posterior=deterministic", "there is no KL"),
+    "iwae": ("objective.gradient=stl", "model/posterior=planar", "model/prior=mixture", "objective.gradient=standard"),
+    "miwae": ("objective.gradient=dreg", "model/prior=vamp", "is made of the encoder"),
+    "piwae": ("objective.gradient=dreg", "model/posterior=categorical", "model/prior=categorical", "moved a little"),
+    "free_bits": ("model/posterior=full_covariance", "objective.free_bits_per=group"),
+    "tcvae": ("model/posterior=full_covariance", "model/posterior=gaussian"),
+    "dip_vae": ("model/posterior=categorical", "model/prior=categorical", "objective=elbo"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_makes_no_sense_is_refused_with_a_way_out(name):
+    *overrides, reason = REFUSED[name]
+    cfg = compose(f"objective={name}", *overrides)
+    nodes = {place: cfg.model[place] for place in ("posterior", "prior", "likelihood")}
+    (mistake,) = refusals(nodes, cfg.objective)
+    assert reason in mistake.why
+    assert (
+        refusals(nodes | {"posterior": compose().model.posterior, "prior": compose().model.prior}, cfg.objective) == []
+    )
+
+
+@pytest.mark.parametrize("name", choices("objective"))
+def test_what_compares_images_cannot_be_accumulated(name):
+    """Halves of a batch, one after the other, give the loss of the batch; where they do not, that is refused."""
+    cfg = compose(*SMALL, f"objective={name}")
+    objective, model, batch = build_objective(cfg), build_model(cfg, (1, 8, 8), 2), binary_batch(8)
+    if pieces_refusal(2, cfg.objective):
+        return
+    whole = objective(model(batch, Draw(0, "x"), objective.num_samples), 5)["loss"]
+    halves = []
+    for rows in (Rows(0, 3, 8), Rows(3, 8, 8)):
+        part = model(batch.part(rows.start, rows.stop), Draw(0, "x").part(rows), objective.num_samples)
+        halves.append((rows.stop - rows.start) / 8 * objective(part, 5)["loss"])
+    assert torch.allclose(sum(halves), whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tcvae", "factor_vae", "dip_vae", "info_vae", "wae_mmd", "vae_gan", "free_bits"])
+def test_objectives_that_compare_images_say_so(name):
+    (mistake,) = pieces_refusal(2, compose(f"objective={name}").objective)
+    assert mistake.where == "learner.accumulate=2"
+
+
+@pytest.mark.parametrize("schedule", choices("objective/beta_schedule"))
+@pytest.mark.parametrize("name", annealed())
+def test_every_schedule_goes_with_every_objective_that_has_one(name, schedule):
+    cfg = compose(*SMALL, f"objective={name}", f"objective/beta_schedule={schedule}")
+    checked(build_objective(cfg), build_model(cfg, (1, 8, 8), 2))
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
 def test_the_loss_is_distortion_plus_beta_times_rate(trace, beta):
-    terms = ELBO(beta, ConstantBeta(10.0), 3)(trace, 0)
+    terms = elbo(beta, ConstantBeta(10.0))(trace, 0)
     assert torch.allclose(terms["loss"], trace.distortion().mean() + beta * trace.rate().mean())
     assert terms["beta"] == beta
 
 
 def test_at_beta_1_the_loss_is_the_negative_elbo(trace):
-    assert torch.allclose(ELBO(1.0, ConstantBeta(10.0), 3)(trace, 0)["loss"], -trace.elbo().mean())
+    assert torch.allclose(elbo(1.0, ConstantBeta(10.0))(trace, 0)["loss"], -trace.elbo().mean())
 
 
 def test_the_schedule_multiplies_beta(trace):
-    objective = ELBO(4.0, LinearBeta(10.0, warmup=2.0, start=0.0), 3)
+    objective = elbo(4.0, LinearBeta(10.0, warmup=2.0, start=0.0))
     for step, beta in ((0, 0.0), (5, 1.0), (20, 4.0), (99, 4.0)):
         terms = objective(trace, step)
         assert terms["beta"].item() == pytest.approx(beta)
@@ -47,5 +143,62 @@ def test_the_schedule_multiplies_beta(trace):
 
 
 def test_an_int_and_a_tensor_step_give_the_same_loss(trace):
-    objective = ELBO(4.0, LinearBeta(10.0, warmup=2.0, start=0.0), 3)
+    objective = elbo(4.0, LinearBeta(10.0, warmup=2.0, start=0.0))
     assert torch.equal(objective(trace, 7)["loss"], objective(trace, torch.tensor(7))["loss"])
+
+
+def test_a_capacity_holds_every_image_at_its_rate(trace):
+    objective = elbo(4.0, ConstantBeta(10.0), capacity=3.0)
+    for step, capacity in ((0, 0.0), (5, 0.75), (20, 3.0), (99, 3.0)):
+        terms = objective(trace, step)
+        assert terms["capacity"].item() == pytest.approx(capacity)
+        expected = trace.distortion().mean() + 4 * (trace.rate() - capacity).abs().mean()
+        assert torch.allclose(terms["loss"], expected)
+
+
+def test_free_bits_per_unit_lift_every_unit_to_their_floor(trace):
+    units = trace.latents[0].rate_terms().mean(0)
+    floor = units.sort().values[1].item()
+    assert (units < floor).sum() == 1
+    terms = elbo(2.0, ConstantBeta(10.0), free_bits=floor)(trace, 0)
+    assert torch.allclose(terms["floored_rate"], units.clamp(min=floor).sum())
+    assert torch.allclose(terms["loss"], trace.distortion().mean() + 2 * units.clamp(min=floor).sum())
+
+
+def test_free_bits_per_group_lift_the_sum(trace):
+    rate = trace.rate().mean().item()
+    for floor in (0.5 * rate, 2 * rate):
+        terms = elbo(1.0, ConstantBeta(10.0), free_bits=floor, free_bits_per="group")(trace, 0)
+        assert terms["floored_rate"].item() == pytest.approx(max(floor, rate))
+
+
+def test_units_below_their_free_bits_have_no_gradient():
+    cfg = compose(*SMALL)
+    model = build_model(cfg, (1, 8, 8), 2)
+    trace = model(binary_batch(6), Draw(0, "x"), 3)
+    loss = elbo(1.0, ConstantBeta(10.0), free_bits=1e3)(trace, 0)["loss"]
+    (with_floor,) = torch.autograd.grad(loss, trace.latents[0].q.log_scale, retain_graph=True)
+    (without,) = torch.autograd.grad(trace.distortion().mean(), trace.latents[0].q.log_scale)
+    assert torch.allclose(with_floor, without)
+
+
+def test_free_bits_of_units_without_a_closed_rate_come_from_the_draws(trace):
+    latent = trace.latents[0]
+    other = Latent(
+        latent.z, latent.q, Affine(Normal(torch.zeros(3), torch.zeros(3)), torch.zeros(6, 3), torch.ones(6, 3))
+    )
+    units = (latent.q.terms(latent.z) - other.p.terms(latent.z)).mean((0, 1))
+    terms = elbo(1.0, ConstantBeta(10.0), free_bits=0.1)(replace(trace, latents=(other,)), 0)
+    assert torch.allclose(terms["floored_rate"], units.clamp(min=0.1).sum())
+
+
+def test_free_bits_of_units_are_refused_where_the_prior_ties_them():
+    cfg = compose(*SMALL, "objective=free_bits", "model/prior=mixture")
+    trace = build_model(cfg, (1, 8, 8), 2)(binary_batch(6), Draw(0, "x"), 1)
+    with pytest.raises(UsageError, match=r"objective\.free_bits_per=group"):
+        build_objective(cfg)(trace, 0)
+
+
+def test_a_capacity_and_free_bits_exclude_each_other():
+    with pytest.raises(ValueError, match="give capacity=null or free_bits=0"):
+        elbo(1.0, ConstantBeta(10.0), capacity=1.0, free_bits=1.0)

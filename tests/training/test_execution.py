@@ -44,7 +44,7 @@ SETTINGS = {
 
 def tensors(learner):
     """Everything that a step changes."""
-    found = [*learner.model.state_dict().values()]
+    found = [*learner.model.state_dict().values(), *learner.objective.state_dict().values()]
     if learner.average is not None:
         found += learner.average.module.state_dict().values()
     return found + [v for state in learner.optimizer.state.values() for v in state.values() if torch.is_tensor(v)]
@@ -121,13 +121,37 @@ def test_learning_rates_move_in_captured_steps(schedule):
 
 @pytest.mark.parametrize("schedule", choices("objective/beta_schedule"))
 def test_beta_moves_in_captured_steps(schedule):
-    ((eager, one), (captured, other)), _ = pair(f"objective/beta_schedule={schedule}", "beta=4")
+    early = ["objective.beta_schedule.until=1.5"] if schedule == "two_phase" else []
+    ((eager, one), (captured, other)), _ = pair(f"objective/beta_schedule={schedule}", "beta=4", *early)
     expected, found = advanced(eager, one, 40), advanced(captured, other, 40)
     beta = eager.names.index("beta")
     torch.testing.assert_close(found[:, beta], expected[:, beta], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     if schedule != "constant":
         assert found[0, beta] < found[-1, beta] <= 4
+
+
+BUSY = {
+    "factor_vae": ("objective.hidden=[8]", f"objective.critic_lr={2**-10}"),
+    "wae_gan": ("objective.hidden=[8]", f"objective.critic_lr={2**-10}"),
+    "vae_gan": (f"objective.critic_lr={2**-10}", "objective.channels=4", "objective.start=0.5", "objective.r1=1"),
+    "rae": ("objective.regularizer=gradient_penalty",),
+    "miwae": ("objective.num_samples=4", "objective.groups=2"),
+    "piwae": ("objective.num_samples=4", "objective.groups=2", "objective.gradient=dreg"),
+}
+"""What makes objectives quicker, or do more."""
+
+
+@pytest.mark.parametrize("name", choices("objective"))
+def test_steps_of_every_objective_can_be_captured(name):
+    ((eager, one), (captured, other)), tape = pair(f"objective={name}", *BUSY.get(name, ()))
+    expected, found = advanced(eager, one, 15), advanced(captured, other, 15)
+    assert captured.names == eager.names
+    assert (tape.recorded, tape.replayed) == (2, 3)
+    # A schedule of a captured step is computed in float32.
+    tolerance = 1e-5 if name == "capacity" else 0.0
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(tensors(captured), tensors(eager), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("limit", [1, 4, 10, 13])

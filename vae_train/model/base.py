@@ -48,8 +48,12 @@ class Prior(nn.Module, ABC):
     supports: ClassVar[frozenset[str]] = SUPPORTS
     domains: ClassVar[tuple[Domain, ...]] = ("real",)
     """Where it may live, see `Posterior.domain`."""
+    factorised: ClassVar[bool] = False
+    """Whether the elements of z are independent, see `Distribution.factorised`."""
     conditional: ClassVar[bool] = True
     """Whether it can be shifted and scaled by what a model is conditioned on."""
+    encodes: ClassVar[bool] = False
+    """Whether it calls `encode`, so that the parameters of q(z | x) are its own as well."""
 
     def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
         super().__init__()

@@ -67,6 +67,11 @@ class Likelihood(Family):
     """Why its figures are no likelihoods, where they are not."""
 
     @classmethod
+    def compares(cls, **knobs: object) -> bool:
+        """Whether in training an image is scored by what others of its batch are like."""
+        return knobs.get("spread") == "optimal"
+
+    @classmethod
     def refusal(cls, levels: int | None, **knobs: object) -> str | None:
         """Why this likelihood cannot score data with `levels` levels, and what could; None where it can."""
         return None

@@ -69,7 +69,8 @@ class VAE(SingleLatent):
 
     def inference_parameters(self) -> list[nn.Parameter]:
         """See `LatentVariableModel.inference_parameters`."""
-        return [*self.encoder.parameters(), *self.posterior.parameters()]
+        told = [] if self.condition is None else self.condition.channel.parameters()
+        return [*self.encoder.parameters(), *self.posterior.parameters(), *told]
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Distribution:
         """See `SingleLatent.encode`."""

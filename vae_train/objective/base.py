@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from vae_train.model.base import Prior
 from vae_train.model.family import SUPPORTS, Likelihood, Posterior
-from vae_train.model.trace import Trace
+from vae_train.model.trace import Latent, Trace
 from vae_train.ranges import PositiveInt
+from vae_train.schedules import Number
 
 
 class Objective(nn.Module, ABC):
@@ -23,6 +24,8 @@ class Objective(nn.Module, ABC):
     supports: ClassVar[frozenset[str]] = SUPPORTS
     needs_density: ClassVar[bool] = True
     """Whether it uses log q(z | x) or the rate, which a point mass has not."""
+    needs_likelihood: ClassVar[bool] = False
+    """Whether it averages exp(log p(x | z)), which only a likelihood can stand for."""
     per_image: ClassVar[bool] = True
     """Whether the loss is a mean over images. Otherwise it compares the images of a batch, which cannot be cut."""
     critic_lr: float | None = None
@@ -49,7 +52,14 @@ class Objective(nn.Module, ABC):
                 "needs the density q(z | x), and the posterior is a point mass: there is no KL and no bound. "
                 "Use objective=rae or objective=wae_mmd, or model/posterior=gaussian"
             )
+        if cls.needs_likelihood and likelihood.warning:
+            return f"weighs draws by p(x | z), and there is none ({likelihood.warning}). Use objective=elbo"
         return None
+
+    @classmethod
+    def compares(cls, **knobs: Any) -> bool:
+        """Whether with such settings the images of a batch are compared, see `per_image`."""
+        return not cls.per_image
 
     def react(self, scalars: dict[str, Tensor]) -> None:
         """Moves a state of its own, in place, after an update; evaluation never calls it.
@@ -72,3 +82,51 @@ class Objective(nn.Module, ABC):
             model minimises "loss"; one that gives q(z | x) another gradient also "encoder_loss", which the parameters
             of q minimise while the others minimise "loss".
         """
+
+
+def filled(value: Number, like: Tensor) -> Tensor:
+    """`value` as a tensor with shape `()`, of the kind of `like`."""
+    # A fill needs no copy from the host, which would wait for the device.
+    return value.to(like.dtype) if isinstance(value, Tensor) else like.new_full((), value)
+
+
+def unit_rates(latent: Latent) -> Tensor:
+    """KL(q || p) of every element of z, closed where it can be, else from the draws: `(B, *event)`, in nats."""
+    closed = latent.rate_terms()
+    return (latent.q.terms(latent.z) - latent.p.terms(latent.z)).mean(0) if closed is None else closed
+
+
+def prior_draws(trace: Trace) -> Tensor:
+    """Draws from the prior of the first latent, one for every image of the batch: `(B, *event)`."""
+    latent, draw = trace.latents[0], trace.draw
+    assert draw is not None, "this objective needs a model that hands its noise on"
+    if latent.p.batch_shape:
+        return latent.p.sample(draw, 1)[0]
+    return latent.p.sample(draw, latent.z.shape[1])
+
+
+def gradient_refusal(posterior: type[Posterior], prior: type[Prior], gradient: str, **knobs: Any) -> str | None:
+    """Why q(z | x) cannot be trained through its draws alone, see `vae_train.bounds`; None where it can."""
+    if gradient != "standard" and not posterior.holds:
+        return (
+            f"with gradient={gradient} trains q(z | x) through its draws alone, and this posterior cannot hold the "
+            "parameters of its density. Use objective.gradient=standard, or model/posterior=gaussian"
+        )
+    if gradient != "standard" and posterior.domain in ("categorical", "joint"):
+        return (
+            f"with gradient={gradient} trains q(z | x) through its draws alone, and categories cannot be moved "
+            "a little. Use objective.gradient=standard, or model/posterior=gaussian"
+        )
+    if gradient == "dreg" and prior.encodes:
+        return (
+            "with gradient=dreg weighs all that reaches the encoder by squares, and this prior is made of the encoder "
+            "too. Use objective.gradient=standard, or model/prior=standard_normal"
+        )
+    return None
+
+
+def factorised_refusal(posterior: type[Posterior], what: str) -> str | None:
+    """Why `what` needs the elements of z to be independent given x; None where they are."""
+    if posterior.factorised:
+        return None
+    return f"{what}, and the elements of z are not independent given x here. Use model/posterior=gaussian"

@@ -1,15 +1,26 @@
-"""-E_q[log p(x | z)] + beta · KL(q(z | x) || p(z))."""
+"""-E_q[log p(x | z)] + beta · KL(q(z | x) || p(z)), and the KL's two usual floors.
+
+With a capacity C in nats that rises in a straight line (Burgess et al., 2018, eq. 8):
+
+    distortion + beta · |rate - C(t)|
+
+With free bits λ in nats, of every unit or layer j (Kingma et al., 2016, eq. 15):
+
+    distortion + beta · sum_j max(λ, mean of rate_j over the batch)
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective
-from vae_train.ranges import NonNegativeFloat, PositiveInt
-from vae_train.schedules import Number
+from vae_train.objective.base import Objective, factorised_refusal, filled, unit_rates
+from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
+from vae_train.schedules import LinearBeta, Number
 
 
 class ELBO(Objective):
@@ -22,18 +33,71 @@ class ELBO(Objective):
         beta: weight of the rate.
         beta_schedule: a factor on beta as a function of the step.
         num_samples: draws of z per image that the distortion is averaged over.
+        capacity: the rate in nats that every image is held at in the end; None for none.
+        capacity_epochs: epochs in which it rises from 0.
+        free_bits: the rate in nats below which nothing is gained; 0 for none.
+        free_bits_per: what has as many: a "unit" of z, or a "group", which is all of a latent layer.
+        steps_per_epoch: optimiser steps in an epoch.
+
+    Raises:
+        ValueError: both a capacity and free bits.
     """
 
     def __init__(
-        self, beta: NonNegativeFloat, beta_schedule: Callable[[int | Tensor], Number], num_samples: PositiveInt
+        self,
+        beta: NonNegativeFloat,
+        beta_schedule: Callable[[int | Tensor], Number],
+        num_samples: PositiveInt,
+        capacity: NonNegativeFloat | None,
+        capacity_epochs: PositiveFloat,
+        free_bits: NonNegativeFloat,
+        free_bits_per: Literal["unit", "group"],
+        steps_per_epoch: float,
     ) -> None:
         super().__init__(num_samples)
+        if capacity is not None and free_bits:
+            raise ValueError("capacity and free_bits both hold the rate up: give capacity=null or free_bits=0")
         self.beta, self.beta_schedule = beta, beta_schedule
+        self.capacity, self.rising = capacity, LinearBeta(steps_per_epoch, capacity_epochs, start=0.0)
+        self.free_bits, self.free_bits_per = free_bits, free_bits_per
+
+    @classmethod
+    def refusal(cls, posterior: Any, prior: Any, likelihood: Any, **knobs: Any) -> str | None:
+        """See `Objective.refusal`."""
+        why = super().refusal(posterior, prior, likelihood, **knobs)
+        if why or not knobs["free_bits"] or knobs["free_bits_per"] == "group":
+            return why
+        why = factorised_refusal(posterior, "has free bits for every unit of z")
+        if why:
+            return f"{why}, or objective.free_bits_per=group"
+        if prior.factorised:
+            return None
+        return (
+            "has free bits for every unit of z, and the elements of this prior are not independent. Use "
+            "objective.free_bits_per=group, or model/prior=standard_normal"
+        )
+
+    @classmethod
+    def compares(cls, **knobs: Any) -> bool:
+        """See `Objective.compares`: free bits look at the mean rate of a batch."""
+        return bool(knobs["free_bits"])
 
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
         """See `Objective.forward`."""
         distortion, rate = trace.distortion(), trace.rate()  # (B,) each
-        weight = self.beta * self.beta_schedule(step)
-        # A fill needs no copy from the host, which would wait for the device.
-        beta = weight.to(rate.dtype) if isinstance(weight, Tensor) else rate.new_full((), weight)
-        return {"loss": (distortion + beta * rate).mean(), "beta": beta}
+        beta = filled(self.beta * self.beta_schedule(step), rate)
+        if self.free_bits:
+            floored = self._floored(trace)
+            return {"loss": distortion.mean() + beta * floored, "beta": beta, "floored_rate": floored}
+        if self.capacity is None:
+            return {"loss": (distortion + beta * rate).mean(), "beta": beta}
+        capacity = filled(self.capacity * self.rising(step), rate)
+        return {"loss": (distortion + beta * (rate - capacity).abs()).mean(), "beta": beta, "capacity": capacity}
+
+    def _floored(self, trace: Trace) -> Tensor:
+        """The mean rate of the batch, in which no unit or layer has less than `free_bits`: a scalar in nats."""
+        if self.free_bits_per == "group":
+            means = [latent.rate().mean() for latent in trace.latents]
+        else:
+            means = [unit_rates(latent).mean(0) for latent in trace.latents]
+        return torch.stack([mean.clamp(min=self.free_bits).sum() for mean in means]).sum()

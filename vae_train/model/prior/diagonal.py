@@ -20,6 +20,8 @@ class Diagonal(Prior):
         data_shape: (C, H, W) of an image; not used.
     """
 
+    factorised = True
+
     def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
         super().__init__(event_shape, data_shape)
         self.mean = nn.Parameter(torch.zeros(event_shape))

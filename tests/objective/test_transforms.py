@@ -1,0 +1,107 @@
+"""Objectives state what they can be: compiled whole, stacked by vmap, computed in float64 and after bfloat16."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+
+from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, choices, compose
+from vae_train.config import locate
+from vae_train.draws import Draw, Given
+
+BATCH = 6
+QUICK = {
+    "factor_vae": ("objective.hidden=[8]",),
+    "wae_gan": ("objective.hidden=[8]",),
+    "miwae": ("objective.num_samples=4", "objective.groups=2", "objective.gradient=stl"),
+    "piwae": ("objective.num_samples=4", "objective.groups=2", "objective.gradient=dreg"),
+}
+
+
+def supporting(what):
+    return [
+        name
+        for name in choices("objective")
+        if what in locate(compose(f"objective={name}").objective._target_).supports
+    ]
+
+
+def composed(name, *more):
+    return compose(*SMALL, f"objective={name}", *QUICK.get(name, ()), *more)
+
+
+class Asked(Draw):
+    """A draw that notes what it gave."""
+
+    def __init__(self, seed):
+        super().__init__(seed, "x")
+        self.given = []
+
+    def _take(self, make, shape, dtype):
+        self.given.append(super()._take(make, shape, dtype))
+        return self.given[-1]
+
+
+def noise_of(model, objective, seed):
+    draw = Asked(seed)
+    objective(model(binary_batch(BATCH), draw, objective.num_samples), 3)
+    return draw.given
+
+
+@pytest.mark.parametrize("name", supporting("vmap"))
+def test_stacked_models_have_the_gradients_of_each(name):
+    cfg = composed(name)
+    objective, batch = build_objective(cfg), binary_batch(BATCH)
+    models = [build_model(compose(*SMALL, f"seed={seed}"), (1, 8, 8), 2) for seed in range(2)]
+    noise = [noise_of(model, objective, i) for i, model in enumerate(models)]
+
+    def loss(parameters, buffers, *given):
+        trace = functional_call(models[0], (parameters, buffers), (batch, Given(given), objective.num_samples))
+        return objective(trace, 3)["loss"]
+
+    stacked = [torch.stack(numbers) for numbers in zip(*noise, strict=True)]
+    gradients, losses = vmap(grad_and_value(loss))(*stack_module_state(models), *stacked)
+    for i, model in enumerate(models):
+        alone = objective(model(batch, Given(noise[i]), objective.num_samples), 3)["loss"]
+        alone.backward()
+        assert torch.allclose(losses[i], alone, rtol=1e-5)
+        for key, parameter in model.named_parameters():
+            assert torch.allclose(gradients[key][i], parameter.grad, atol=1e-4, rtol=1e-3), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", supporting("compile"))
+def test_model_and_objective_compile_to_one_graph(name):
+    cfg = composed(name)
+    model, objective, batch = build_model(cfg, (1, 8, 8), 2), build_objective(cfg), binary_batch(BATCH)
+    noise = noise_of(model, objective, 0)
+
+    def loss(x, noise, step):
+        return objective(model(type(batch)(x), Given(noise), objective.num_samples), step)["loss"]
+
+    torch.compiler.reset()
+    step = torch.tensor(3)
+    eager, fast = loss(batch.x, noise, step), torch.compile(loss, fullgraph=True)(batch.x, noise, step)
+    expected, found = (torch.autograd.grad(value, list(model.parameters())) for value in (eager, fast))
+    assert fast.item() == pytest.approx(eager.item(), rel=1e-5)
+    assert all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("name", supporting("float64"))
+def test_losses_are_as_precise_as_the_model(name):
+    cfg = composed(name)
+    model, objective = build_model(cfg, (1, 8, 8), 2).double(), build_objective(cfg)
+    batch = binary_batch(BATCH)
+    terms = objective(model(type(batch)(batch.x.double()), Draw(0, "x"), objective.num_samples), 3)
+    assert terms["loss"].dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", supporting("bf16"))
+def test_losses_after_bfloat16_networks_are_near(name):
+    found = []
+    for precision in ("bfloat16", "float32"):
+        cfg = composed(name, f"precision={precision}")
+        found.append(build_learner(cfg, build_model(cfg, (1, 8, 8), 2)).update(binary_batch(BATCH), 0)["loss"])
+    assert found[0].dtype == torch.float32
+    assert found[0].item() == pytest.approx(found[1].item(), rel=0.05)

@@ -1,0 +1,58 @@
+"""Multi-sample bounds of the evidence, and the surrogates whose gradients train q(z | x).
+
+    L_K = log 1/K sum_k w_k,   w_k = p(x, z_k) / q(z_k | x),   z_k ~ q(z | x)                     (Burda et al., 2016)
+
+`log_mean_exp` is the bound. Its gradient with respect to the parameters of q can be taken in three ways:
+
+- "standard": through z and through the density q. Unbiased; its signal-to-noise ratio falls with K (Rainforth et al.,
+  2018).
+- "stl": through z alone (Roeder et al., 2017, eq. 8). Unbiased for K = 1, where it has no variance at the exact
+  posterior; biased for K > 1 (Tucker et al., 2019).
+- "dreg": through z alone, with the squares of the normalised weights (Tucker et al., 2019). Unbiased for every
+  K, and its signal-to-noise ratio rises with K.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor
+
+Gradient = Literal["standard", "stl", "dreg"]
+
+
+def log_mean_exp(log_weight: Tensor, dim: int) -> Tensor:
+    """log 1/K sum_k exp(log_weight_k), in nats.
+
+    Args:
+        log_weight: logarithms of importance weights.
+        dim: the dimension of the K draws, which goes away.
+    """
+    return log_weight.logsumexp(dim) - math.log(log_weight.shape[dim])
+
+
+def grouped(log_weight: Tensor, groups: int) -> Tensor:
+    """The K draws of `log_weight`, with shape `(K, B)`, in `groups` groups: `(groups, K / groups, B)`."""
+    return log_weight.unflatten(0, (groups, -1))
+
+
+def group_mistake(num_samples: int, groups: int) -> str | None:
+    """Why `num_samples` draws make no `groups` groups of one size; None where they do."""
+    if num_samples % groups == 0:
+        return None
+    return f"num_samples={num_samples} draws make no {groups} groups of one size: give a multiple of groups={groups}"
+
+
+def doubly_reparameterised(log_weight: Tensor, dim: int) -> Tensor:
+    """sum_k v_k² log w_k with v_k = w_k / sum_j w_j held: its gradient is that of `log_mean_exp`, in expectation.
+
+    That holds for what reaches log w through z alone, so only the parameters of q may follow it, and their way through
+    the density q must be cut (`Trace.log_weight(held=True)`). The value itself means nothing.
+
+    Args:
+        log_weight: logarithms of importance weights, with q's parameters held.
+        dim: the dimension of the K draws, which goes away.
+    """
+    normalised = log_weight.detach().softmax(dim)
+    return (normalised * normalised * log_weight).sum(dim)

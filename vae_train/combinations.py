@@ -1,0 +1,89 @@
+"""Which parts of a model and which objective go together: each part says so itself, and here they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vae_train.config import locate
+from vae_train.errors import Mistake
+
+PARTS = ("posterior", "prior", "likelihood")
+
+Node = Mapping[str, Any]
+
+
+def refusals(parts: Mapping[str, Node], objective: Node, allow: Sequence[str] = ()) -> list[Mistake]:
+    """What refuses what, and why.
+
+    Args:
+        parts: the `_target_` nodes of posterior, prior and likelihood.
+        objective: that of the objective.
+        allow: see `vae_train.config.locate`.
+    """
+    kinds: dict[str, Any] = {place: locate(str(node["_target_"]), allow) for place, node in parts.items()}
+    found = []
+    why = kinds["prior"].refusal(kinds["posterior"], **knobs(parts["prior"]))
+    if why:
+        found.append(Mistake(f"model/prior={stem(kinds['prior'])}", why))
+    aim: Any = locate(str(objective["_target_"]), allow)
+    why = aim.refusal(**kinds, **knobs(objective))
+    if why:
+        found.append(Mistake(f"objective={stem(aim)}", why))
+    return found
+
+
+def condition_refusal(condition: str | None, parts: Mapping[str, Node], allow: Sequence[str] = ()) -> list[Mistake]:
+    """Why p(z | y) cannot be made of the prior.
+
+    Args:
+        condition: what the model is conditioned on, if anything.
+        parts: see `refusals`.
+        allow: see `vae_train.config.locate`.
+    """
+    prior: Any = locate(str(parts["prior"]["_target_"]), allow)
+    posterior: Any = locate(str(parts["posterior"]["_target_"]), allow)
+    if condition is None or prior.conditional or posterior.domain != "real":
+        return []
+    why = (
+        f"model/prior={stem(prior)} cannot be shifted by y: its components are posteriors of images without one. Use "
+        "model/prior=mixture"
+    )
+    return [Mistake(f"model.condition={condition}", why)]
+
+
+def pieces_refusal(accumulate: int, objective: Node, allow: Sequence[str] = ()) -> list[Mistake]:
+    """Why a batch cannot be cut into `accumulate` pieces."""
+    aim: Any = locate(str(objective["_target_"]), allow)
+    if accumulate == 1 or not aim.compares(**knobs(objective)):
+        return []
+    why = f"objective={stem(aim)} compares the images of a batch, which cannot be cut into pieces"
+    return [Mistake(f"learner.accumulate={accumulate}", why)]
+
+
+def support_refusals(asked: Mapping[str, str], nodes: Mapping[str, Node], allow: Sequence[str] = ()) -> list[Mistake]:
+    """Ways of computing that a part states it cannot be computed in.
+
+    Args:
+        asked: what has to be supported (see `vae_train.model.family.SUPPORTS`), and the setting that asks for it.
+        nodes: the `_target_` nodes of all parts by place.
+        allow: see `vae_train.config.locate`.
+    """
+    instead = {"compile": "execution=eager", "bf16": "precision=float32"}
+    found = []
+    for what, where in asked.items():
+        for place, node in nodes.items():
+            part: Any = locate(str(node["_target_"]), allow)
+            if what not in part.supports:
+                found.append(Mistake(where, f"{place}={stem(part)} does not support it; use {instead[what]}"))
+    return found
+
+
+def knobs(node: Node) -> dict[str, Any]:
+    """The settings of a node."""
+    return {str(k): v for k, v in node.items() if not str(k).startswith("_")}
+
+
+def stem(part: type) -> str:
+    """The name by which a class is chosen: that of its file."""
+    return part.__module__.rpartition(".")[2]

@@ -1,0 +1,45 @@
+"""-(share · ELBO + (1 - share) · L_K)      (CIWAE: Rainforth et al., 2018; their beta is the share)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from vae_train.bounds import Gradient, doubly_reparameterised, log_mean_exp
+from vae_train.model.trace import Trace
+from vae_train.objective.base import Objective, gradient_refusal
+from vae_train.ranges import Fraction, PositiveInt
+
+
+class CIWAE(Objective):
+    """A mixture of the ELBO and the importance-weighted bound, both from the same draws; negative.
+
+    Args:
+        num_samples: K, draws of z per image.
+        elbo_share: 1 is the ELBO (its KL taken from the draws), 0 the importance-weighted bound.
+        gradient: how q(z | x) is trained, see `vae_train.bounds`. The ELBO's part is the mean of K bounds of one draw
+            each, for which "stl" and "dreg" are the same.
+    """
+
+    needs_likelihood = True
+
+    def __init__(self, num_samples: PositiveInt, elbo_share: Fraction, gradient: Gradient) -> None:
+        super().__init__(num_samples)
+        self.elbo_share, self.gradient = elbo_share, gradient
+
+    @classmethod
+    def refusal(cls, posterior: Any, prior: Any, likelihood: Any, **knobs: Any) -> str | None:
+        """See `Objective.refusal`."""
+        return super().refusal(posterior, prior, likelihood, **knobs) or gradient_refusal(posterior, prior, **knobs)
+
+    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
+        """See `Objective.forward`."""
+        log_weight = trace.log_weight(held=self.gradient != "standard")  # (K, B)
+        terms = {"loss": -self._mixed(log_weight.mean(0), log_mean_exp(log_weight, 0))}
+        if self.gradient == "dreg":
+            terms["encoder_loss"] = -self._mixed(log_weight.mean(0), doubly_reparameterised(log_weight, 0))
+        return terms
+
+    def _mixed(self, elbo: Tensor, bound: Tensor) -> Tensor:
+        return (self.elbo_share * elbo + (1 - self.elbo_share) * bound).mean()

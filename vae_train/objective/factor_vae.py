@@ -1,0 +1,65 @@
+"""distortion + beta · rate + gamma · TC, with the total correlation from a critic      (FactorVAE).
+
+Kim & Mnih, 2018, eq. 2 and 3: a critic D tells draws of q(z) from draws of prod_d q(z_d), so that
+
+    TC = KL(q(z) || prod_d q(z_d)) ~ E_q(z)[log D(z) / (1 - D(z))] = E_q(z)[logit(z)]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from vae_train.critics import VectorCritic, rolled
+from vae_train.model.trace import Trace
+from vae_train.objective.base import Objective, filled
+from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
+from vae_train.schedules import Number
+
+
+class FactorVAE(Objective):
+    """The negative ELBO and a weight on the total correlation, which a critic measures.
+
+    The paper shows its critic a second batch; here it sees the draws of the same one, moved by `critics.rolled`. The
+    first latent layer is what it sees.
+
+    Args:
+        num_samples: draws of z per image.
+        beta: weight of the rate.
+        beta_schedule: a factor on beta as a function of the step.
+        gamma: weight of the total correlation.
+        hidden: sizes of the critic's hidden layers.
+        critic_lr: the critic's learning rate; None for that of the model.
+        latent_shape: shape of z.
+    """
+
+    per_image = False
+
+    def __init__(
+        self,
+        num_samples: PositiveInt,
+        beta: NonNegativeFloat,
+        beta_schedule: Callable[[int | Tensor], Number],
+        gamma: NonNegativeFloat,
+        hidden: list[PositiveInt],
+        critic_lr: PositiveFloat | None,
+        latent_shape: list[PositiveInt],
+    ) -> None:
+        super().__init__(num_samples)
+        self.beta, self.beta_schedule, self.gamma, self.critic_lr = beta, beta_schedule, gamma, critic_lr
+        self.critic = VectorCritic(math.prod(latent_shape), hidden)
+
+    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
+        """See `Objective.forward`."""
+        distortion, rate = trace.distortion(), trace.rate()
+        beta = filled(self.beta * self.beta_schedule(step), rate)
+        z = trace.latents[0].z.flatten(2)
+        total = self.critic(z).mean().to(rate.dtype)
+        held = z.detach()
+        # The critic's loss is for its own parameters alone, and the model's for the model's.
+        critic_loss = 0.5 * (F.softplus(-self.critic(held)) + F.softplus(self.critic(rolled(held)))).mean()
+        loss = (distortion + beta * rate).mean() + self.gamma * total
+        return {"loss": loss, "critic_loss": critic_loss, "beta": beta, "total_correlation": total}

@@ -1,0 +1,54 @@
+"""distortion + weight · E_q(z)[softplus(-logit(z))], with a critic that tells q(z) from p(z)      (WAE-GAN, AAE).
+
+Tolstikhin et al., 2018, algorithm 1; Makhzani et al., 2016. The critic minimises
+
+    E_p(z)[softplus(-logit(z))] + E_q(z)[softplus(logit(z))]
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from vae_train.critics import VectorCritic
+from vae_train.model.trace import Trace
+from vae_train.objective.base import Objective, prior_draws
+from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
+
+
+class WAEGAN(Objective):
+    """An adversarial autoencoder: the encoder has to deceive a critic into taking its latents for the prior's.
+
+    Args:
+        num_samples: draws of z per image.
+        weight: λ, weight of the critic's opinion.
+        hidden: sizes of the critic's hidden layers.
+        critic_lr: the critic's learning rate; None for that of the model.
+        latent_shape: shape of z.
+    """
+
+    needs_density = False
+    per_image = False
+
+    def __init__(
+        self,
+        num_samples: PositiveInt,
+        weight: NonNegativeFloat,
+        hidden: list[PositiveInt],
+        critic_lr: PositiveFloat | None,
+        latent_shape: list[PositiveInt],
+    ) -> None:
+        super().__init__(num_samples)
+        self.weight, self.critic_lr = weight, critic_lr
+        self.critic = VectorCritic(math.prod(latent_shape), hidden)
+
+    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
+        """See `Objective.forward`."""
+        z, drawn = trace.latents[0].z.flatten(2), prior_draws(trace).flatten(1).detach()
+        adversarial = F.softplus(-self.critic(z)).mean()
+        # The critic's loss is for its own parameters alone, and the model's for the model's.
+        critic_loss = F.softplus(-self.critic(drawn)).mean() + F.softplus(self.critic(z.detach())).mean()
+        loss = trace.distortion().mean() + self.weight * adversarial
+        return {"loss": loss, "critic_loss": critic_loss, "adversarial": adversarial}
