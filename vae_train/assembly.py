@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from vae_train.combinations import PARTS, condition_refusal, knobs, pieces_refusal, refusals, stem, support_refusals
 from vae_train.config import allowed, build, locate, mistakes_in
 from vae_train.data.base import Dataset
 from vae_train.errors import Mistake, RunError, UsageError
@@ -256,7 +256,6 @@ def model_mistakes(cfg: DictConfig) -> list[Mistake]:
     except UsageError:
         return []  # `data_mistakes` says so
     found = _likelihood_mistakes(cfg, data) + _latent_mistakes(cfg, data) + combination_mistakes(cfg)
-    found += _support_mistakes(cfg)
     if found:
         return found
     try:
@@ -285,59 +284,30 @@ def _likelihood_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:
         return []
     target = locate(node["_target_"], allowed(cfg))
     refuse = getattr(target, "refusal", None)
-    why = refuse(data.scored_levels, **_knobs(node)) if refuse else None
-    return [Mistake(f"model/likelihood={_stem(target)}", why)] if why else []
+    why = refuse(data.scored_levels, **knobs(node)) if refuse else None
+    return [Mistake(f"model/likelihood={stem(target)}", why)] if why else []
 
 
 def combination_mistakes(cfg: DictConfig) -> list[Mistake]:
-    """Parts of a model and an objective that make no sense together: each says so itself."""
-    nodes = {place: cfg.model.get(place) for place in ("posterior", "prior", "likelihood")}
-    if None in nodes.values():
+    """Parts of a model and an objective that make no sense together, or not as they are to be computed."""
+    allow = allowed(cfg)
+    parts = {place: cfg.model[place] for place in PARTS if cfg.model.get(place) is not None}
+    if len(parts) < len(PARTS):
         return []
-    parts: dict[str, Any] = {place: locate(node["_target_"], allowed(cfg)) for place, node in nodes.items()}
-    found = []
-    why = parts["prior"].refusal(parts["posterior"], **_knobs(nodes["prior"]))
-    if why:
-        found.append(Mistake(f"model/prior={_stem(parts['prior'])}", why))
-    if cfg.model.get("condition") and not parts["prior"].conditional and parts["posterior"].domain == "real":
-        why = "cannot be shifted by y: its components are posteriors of images without one. Use model/prior=mixture"
-        found.append(Mistake(f"model.condition={cfg.model.condition}", f"model/prior={_stem(parts['prior'])} {why}"))
-    objective: Any = locate(cfg.objective["_target_"], allowed(cfg))
-    why = objective.refusal(**parts, **_knobs(cfg.objective))
-    if why:
-        found.append(Mistake(f"objective={_stem(objective)}", why))
-    accumulate = cfg.get("learner", {}).get("accumulate", 1)
-    if accumulate > 1 and not objective.per_image:
-        why = f"objective={_stem(objective)} compares the images of a batch, which cannot be cut into pieces"
-        found.append(Mistake(f"learner.accumulate={accumulate}", why))
-    return found
-
-
-def _support_mistakes(cfg: DictConfig) -> list[Mistake]:
-    """Ways of computing that a part states it cannot be computed in."""
+    found = refusals(parts, cfg.objective, allow) + condition_refusal(cfg.model.get("condition"), parts, allow)
+    if "learner" not in cfg:
+        return found
     asked = {
-        "compile": cfg.learner.execution == "compile" and "execution=compile",
-        "bf16": cfg.learner.precision == "bfloat16" and "precision=bfloat16",
+        what: where
+        for what, where, wanted in (
+            ("compile", "execution=compile", cfg.learner.execution == "compile"),
+            ("bf16", "precision=bfloat16", cfg.learner.precision == "bfloat16"),
+        )
+        if wanted
     }
-    nodes = {f"model/{place}": cfg.model.get(place) for place in ("posterior", "prior", "likelihood")}
-    nodes["objective"] = cfg.objective
-    found = []
-    for what, where in asked.items():
-        for place, node in nodes.items():
-            part: Any = locate(node["_target_"], allowed(cfg)) if where and node is not None else None
-            if part is not None and what not in part.supports:
-                usual = "execution=eager" if what == "compile" else "precision=float32"
-                found.append(Mistake(str(where), f"{place}={_stem(part)} does not support it; use {usual}"))
-    return found
-
-
-def _knobs(node: DictConfig) -> dict[str, Any]:
-    return {str(k): v for k, v in node.items() if not str(k).startswith("_")}
-
-
-def _stem(part: type) -> str:
-    """The name by which a class is chosen: that of its file."""
-    return part.__module__.rpartition(".")[2]
+    nodes = {**{f"model/{place}": node for place, node in parts.items()}, "objective": cfg.objective}
+    found += pieces_refusal(cfg.learner.accumulate, cfg.objective, parts["likelihood"], allow)
+    return found + support_refusals(asked, nodes, allow)
 
 
 def _latent_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:

@@ -26,6 +26,9 @@ def refusals(parts: Mapping[str, Node], objective: Node, allow: Sequence[str] = 
     why = kinds["prior"].refusal(kinds["posterior"], **knobs(parts["prior"]))
     if why:
         found.append(Mistake(f"model/prior={stem(kinds['prior'])}", why))
+    own, other = (parts[place].get("categories") for place in ("prior", "posterior"))
+    if not why and own is not None and other is not None and own != other:
+        found.append(Mistake(f"model.prior.categories={own}", f"must be those of the posterior, {other}: use the same"))
     aim: Any = locate(str(objective["_target_"]), allow)
     why = aim.refusal(**kinds, **knobs(objective))
     if why:
@@ -52,13 +55,15 @@ def condition_refusal(condition: str | None, parts: Mapping[str, Node], allow: S
     return [Mistake(f"model.condition={condition}", why)]
 
 
-def pieces_refusal(accumulate: int, objective: Node, allow: Sequence[str] = ()) -> list[Mistake]:
+def pieces_refusal(accumulate: int, objective: Node, likelihood: Node, allow: Sequence[str] = ()) -> list[Mistake]:
     """Why a batch cannot be cut into `accumulate` pieces."""
-    aim: Any = locate(str(objective["_target_"]), allow)
-    if accumulate == 1 or not aim.compares(**knobs(objective)):
-        return []
-    why = f"objective={stem(aim)} compares the images of a batch, which cannot be cut into pieces"
-    return [Mistake(f"learner.accumulate={accumulate}", why)]
+    found = []
+    for place, node in (("objective", objective), ("model/likelihood", likelihood)):
+        part: Any = locate(str(node["_target_"]), allow)
+        if accumulate > 1 and part.compares(**knobs(node)):
+            why = f"{place}={stem(part)} compares the images of a batch, which then cannot be cut into pieces"
+            found.append(Mistake(f"learner.accumulate={accumulate}", f"{why}: use learner.accumulate=1"))
+    return found
 
 
 def support_refusals(asked: Mapping[str, str], nodes: Mapping[str, Node], allow: Sequence[str] = ()) -> list[Mistake]:

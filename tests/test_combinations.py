@@ -1,0 +1,215 @@
+"""Every pair of components trains, or is refused with a sentence; the full product is for `scripts/test --slow`."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from tests.support import build_learner, build_model, choices, compose
+from vae_train.assembly import combination_mistakes, loaded, model_mistakes
+from vae_train.combinations import knobs, refusals
+from vae_train.config import locate
+from vae_train.data.base import Batch
+from vae_train.draws import Draw
+
+AXES = ("objective", "posterior", "prior", "likelihood", "model")
+STEPS, BATCH = 20, 8
+ROOT = Path(__file__).parents[1]
+
+Choice = tuple[str, ...]
+"""One name per axis."""
+Pair = tuple[tuple[int, str], tuple[int, str]]
+"""Two axes by number, with a name of each."""
+
+
+def names(axis: str) -> list[str]:
+    return choices(axis if axis in ("objective", "model") else f"model/{axis}")
+
+
+@cache
+def node(axis: str, name: str) -> DictConfig:
+    if axis == "objective":
+        return compose(f"objective={name}").objective
+    if axis == "model":
+        small = (
+            ["model.encoder.hidden=[16]", "model.decoder.hidden=[16]"]
+            if name == "mlp"
+            else ["model.encoder.channels=4"]
+        )
+        return compose(f"model={name}", *small).model
+    found = compose(f"model/{axis}={name}").model[axis]
+    if "components" in found:
+        found.components = min(found.components, 20)  # of the few digits that are used here
+    return found
+
+
+@cache
+def plain(axis: str, name: str) -> dict[str, Any]:
+    """The same without OmegaConf, which takes a millisecond per look."""
+    found = OmegaConf.to_container(node(axis, name), resolve=True)
+    assert isinstance(found, dict)
+    return found
+
+
+@cache
+def refused(objective: str, posterior: str, prior: str, likelihood: str) -> bool:
+    parts = {"posterior": posterior, "prior": prior, "likelihood": likelihood}
+    return bool(refusals({axis: plain(axis, name) for axis, name in parts.items()}, plain("objective", objective)))
+
+
+def meaningful(choice: Choice) -> bool:
+    return not refused(*choice[:4])
+
+
+@cache
+def levels_for(likelihood: str) -> int | None:
+    """Levels of data that the likelihood takes: the grey digits where it can, else their bits."""
+    target: Any = locate(node("likelihood", likelihood)["_target_"])
+    for levels in (17, 2, None):
+        if target.refusal(levels, **knobs(node("likelihood", likelihood))) is None:
+            return levels
+    raise AssertionError(f"{likelihood} takes no data")
+
+
+@cache
+def digits(levels: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    data = loaded(compose("data.binarize=none"))
+    batch = data.training().fetch(torch.arange(STEPS * BATCH))
+    return (batch.x.round() if levels == 2 else batch.x), batch.y
+
+
+def configured(choice: Choice) -> DictConfig:
+    objective, posterior, prior, likelihood, model = choice
+    cfg = compose("execution=eager")
+    cfg.model, cfg.objective = node("model", model).copy(), node("objective", objective).copy()
+    for axis, name in (("posterior", posterior), ("prior", prior), ("likelihood", likelihood)):
+        cfg.model[axis] = node(axis, name).copy()
+    return cfg
+
+
+def train(choice: Choice) -> None:
+    cfg, levels = configured(choice), levels_for(choice[3])
+    model = build_model(cfg, (1, 8, 8), levels)
+    x, y = digits(levels)
+    model.initialize(Images(x, y))
+    learner = build_learner(cfg, model)
+    for step in range(STEPS):
+        rows = slice(step * BATCH, (step + 1) * BATCH)
+        scalars = learner.update(Batch(x[rows], y[rows]), step)
+        bad = [name for name, value in scalars.items() if not value.isfinite()]
+        assert not bad, f"{choice}: {bad} at step {step}"
+    assert all(p.isfinite().all() for p in learner.parameters), choice
+    with torch.no_grad():
+        assert model.sample(2, Draw(0, "x")).mean.isfinite().all(), choice
+
+
+class Images:
+    """The digits as a split."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def fetch(self, index: torch.Tensor, draw: Draw | None = None) -> Batch:
+        return Batch(self.x[index], self.y[index])
+
+
+def pairs_of(choice: Choice) -> list[Pair]:
+    return list(itertools.combinations(enumerate(choice), 2))
+
+
+def completions(pair: Pair, dice: random.Random) -> list[Choice]:
+    """Some meaningful choices that hold a pair; none where there are none at all."""
+    fixed = {number: [name] for number, name in pair}
+    whole = [fixed.get(number, names(axis)) for number, axis in enumerate(AXES)]
+    drawn = {tuple(dice.choice(options) for options in whole) for _ in range(TRIED)}
+    found = sorted(choice for choice in drawn if meaningful(choice))
+    return found or list(itertools.islice(filter(meaningful, itertools.product(*whole)), 1))
+
+
+@cache
+def covering() -> list[Choice]:
+    """Meaningful choices that together hold every pair of components that any meaningful choice holds."""
+    every = itertools.combinations(enumerate(map(names, AXES)), 2)
+    missing = [((i, a), (j, b)) for (i, first), (j, second) in every for a in first for b in second]
+    dice, found, held = random.Random(0), list[Choice](), set[Pair]()
+    for pair in missing:
+        if pair in held:
+            continue
+        tried = completions(pair, dice)
+        if tried:
+            found.append(max(tried, key=lambda choice: len(set(pairs_of(choice)) - held)))
+            held.update(pairs_of(found[-1]))
+    return found
+
+
+TRIED = 60
+"""Choices that are drawn for each pair; the one with the most pairs that are not held yet is taken."""
+
+SHARES = 16
+"""The covering is walked through in as many tests, so that workers share it."""
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_pair_of_components_trains(share):
+    for choice in covering()[share::SHARES]:
+        train(choice)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("posterior", names("posterior"))
+@pytest.mark.parametrize("objective", names("objective"))
+def test_every_meaningful_choice_trains(objective, posterior):
+    for rest in itertools.product(*(names(axis) for axis in AXES[2:])):
+        choice = (objective, posterior, *rest)
+        if meaningful(choice):
+            train(choice)
+
+
+def test_every_component_is_part_of_a_meaningful_choice():
+    held = {(axis, choice[number]) for choice in covering() for number, axis in enumerate(AXES)}
+    assert held == {(axis, name) for axis in AXES for name in names(axis)}
+
+
+def test_a_refusal_says_what_to_use():
+    found = 0
+    for objective, posterior, prior, likelihood in itertools.product(*(names(axis) for axis in AXES[:4])):
+        if refused(objective, posterior, prior, likelihood):
+            mistakes = combination_mistakes(configured((objective, posterior, prior, likelihood, "mlp")))
+            assert mistakes
+            assert all("use " in m.why.lower() or "=" in m.why for m in mistakes), mistakes
+            found += 1
+            if found >= 300:
+                return
+
+
+def test_the_command_line_refuses_what_is_refused():
+    objective, posterior, prior, likelihood = next(
+        c for c in itertools.product(*(names(axis) for axis in AXES[:4])) if refused(*c) and c[3] == "bernoulli"
+    )
+    cfg = compose(
+        f"objective={objective}",
+        f"model/posterior={posterior}",
+        f"model/prior={prior}",
+        f"model/likelihood={likelihood}",
+        "data.binarize=threshold",
+    )
+    assert model_mistakes(cfg)
+
+
+def test_the_table_in_the_docs_is_that_of_the_code():
+    made = subprocess.run(
+        [sys.executable, "scripts/combinations", "--print"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert made.stdout == (ROOT / "docs" / "combinations.md").read_text(encoding="utf-8"), "run scripts/combinations"
