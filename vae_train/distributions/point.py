@@ -1,0 +1,45 @@
+"""A point mass: z = loc, always. It has no density, so no KL and no evidence bound either."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vae_train.distributions.base import Distribution, promote
+from vae_train.draws import Draw
+
+
+class PointMass(Distribution):
+    """All the probability at one point.
+
+    Args:
+        loc: the point, with shape `(*batch, *event)`.
+        event_ndim: how many of the last dimensions are the event.
+    """
+
+    dense = False
+
+    def __init__(self, loc: Tensor, event_ndim: int = 1) -> None:
+        self.loc = promote(loc)
+        super().__init__(self.loc.shape, event_ndim)
+
+    @property
+    def mean(self) -> Tensor:
+        """The point, with shape `(*batch, *event)`."""
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        """Zeros, with shape `(*batch, *event)`."""
+        return self.loc.new_zeros(self.loc.shape)
+
+    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """There is none.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("a point mass has no density: there is no log q(z | x), no rate and no bound")
+
+    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+        """The point `num` times, with its gradient; nothing is drawn. See `Distribution.sample`."""
+        return self.loc.expand(num, *self.loc.shape)

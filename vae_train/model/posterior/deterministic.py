@@ -1,0 +1,30 @@
+"""q(z | x) = δ(z - z(x)): an autoencoder (Ghosh et al., 2020, and Tolstikhin et al., 2018, use one)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vae_train.distributions.point import PointMass
+from vae_train.model.family import Posterior, Shape
+
+
+class Deterministic(Posterior):
+    """A point mass; the parameters are the point. There is no rate and no bound: only some objectives take it.
+
+    Args:
+        event_shape: shape of z.
+        levels: None, since z is continuous.
+    """
+
+    dense = False
+    factorised = False
+    evaluates = False
+    holds = False
+
+    def __init__(self, event_shape: Shape, levels: int | None) -> None:
+        super().__init__(event_shape, levels)
+        self.parameter_shape = tuple(event_shape)
+
+    def forward(self, parameters: Tensor) -> PointMass:
+        """See `Family.forward`."""
+        return PointMass(parameters, len(self.event_shape))

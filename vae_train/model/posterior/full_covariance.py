@@ -1,0 +1,36 @@
+"""q(z | x) = N(z; mean(x), L(x) L(x)ᵀ), L lower triangular      (Kingma & Welling, 2019, section 2.5.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions.base import promote
+from vae_train.distributions.multivariate import MultivariateNormal, lower_triangle
+from vae_train.model.family import Posterior, Shape
+
+
+class FullCovariance(Posterior):
+    """A normal distribution with any covariance; the parameters are the mean and the D (D + 1) / 2 numbers of L.
+
+    The diagonal of L is the exponential of what the encoder gives, so that it is positive.
+
+    Args:
+        event_shape: shape of z.
+        levels: None, since z is continuous.
+    """
+
+    factorised = False
+
+    def __init__(self, event_shape: Shape, levels: int | None) -> None:
+        super().__init__(event_shape, levels)
+        self.size = torch.Size(event_shape).numel()
+        self.parameter_shape = (self.size + self.size * (self.size + 1) // 2,)
+
+    def forward(self, parameters: Tensor) -> MultivariateNormal:
+        """See `Family.forward`."""
+        parameters = promote(parameters)
+        free = lower_triangle(parameters[..., self.size :], self.size)
+        factor = free.tril(-1) + torch.diag_embed(free.diagonal(dim1=-2, dim2=-1).exp())
+        mean = parameters[..., : self.size].unflatten(-1, self.event_shape)
+        return MultivariateNormal(mean, factor, len(self.event_shape))

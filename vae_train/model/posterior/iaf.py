@@ -1,0 +1,52 @@
+"""z_t = shift_t(z_<) + scale_t(z_<) · z_{t-1}, z_0 ~ N(mean(x), diag scale(x)²)      (Kingma et al., 2016, eq. 10).
+
+log q(z | x) = log q(z_0 | x) - sum_t sum_i log scale_{t, i}: the fast direction is the one that draws.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions.base import promote
+from vae_train.distributions.flow import Flowed
+from vae_train.distributions.normal import Normal
+from vae_train.flows import MaskedFlow
+from vae_train.model.family import Posterior, Shape
+from vae_train.ranges import PositiveInt
+
+
+class InverseAutoregressive(Posterior):
+    """Inverse autoregressive flows; the parameters are the mean and log-variance of z_0, and a context.
+
+    The masked networks of the flows are shared by all images and see the context. log q(z | x) of values that it did
+    not draw takes D passes through each.
+
+    Args:
+        event_shape: shape of z.
+        levels: None, since z is continuous.
+        flows: how many, T.
+        hidden: sizes of the hidden layers of each flow's network.
+        context: numbers that the encoder tells these networks.
+    """
+
+    factorised = False
+
+    def __init__(
+        self,
+        event_shape: Shape,
+        levels: int | None,
+        flows: PositiveInt,
+        hidden: list[PositiveInt],
+        context: PositiveInt,
+    ) -> None:
+        super().__init__(event_shape, levels)
+        self.size = torch.Size(event_shape).numel()
+        self.parameter_shape = (2 * self.size + context,)
+        self.flow = MaskedFlow(self.size, context, flows, hidden, bins=None, coupling=False)
+
+    def forward(self, parameters: Tensor) -> Flowed:
+        """See `Family.forward`."""
+        mean, log_variance, context = promote(parameters).tensor_split([self.size, 2 * self.size], -1)
+        mean, log_scale = (t.unflatten(-1, self.event_shape) for t in (mean, 0.5 * log_variance))
+        return Flowed(Normal(mean, log_scale, len(self.event_shape)), self.flow(context))

@@ -1,0 +1,35 @@
+"""q(z | x) = N(z; mean(x), diag(scale(x)²) + V(x) V(x)ᵀ), V of few columns      (Rezende et al., 2014, section 4.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions.base import promote
+from vae_train.distributions.multivariate import LowRankNormal
+from vae_train.model.family import Posterior, Shape
+from vae_train.ranges import PositiveInt
+
+
+class LowRank(Posterior):
+    """A normal distribution with a diagonal plus low-rank covariance; the parameters are mean, log-variance and V.
+
+    Args:
+        event_shape: shape of z.
+        levels: None, since z is continuous.
+        rank: columns of V.
+    """
+
+    factorised = False
+
+    def __init__(self, event_shape: Shape, levels: int | None, rank: PositiveInt) -> None:
+        super().__init__(event_shape, levels)
+        self.size, self.rank = torch.Size(event_shape).numel(), rank
+        self.parameter_shape = (self.size * (2 + rank),)
+
+    def forward(self, parameters: Tensor) -> LowRankNormal:
+        """See `Family.forward`."""
+        sizes = [self.size, self.size, self.size * self.rank]
+        mean, log_variance, values = promote(parameters).split(sizes, -1)
+        mean, log_scale = (t.unflatten(-1, self.event_shape) for t in (mean, 0.5 * log_variance))
+        return LowRankNormal(mean, log_scale, values.unflatten(-1, (self.size, self.rank)), len(self.event_shape))
