@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train a model; leaves a run under outputs/",
     "eval": "how good a trained model is: vae eval run=last",
     "sample": "pictures from a trained model: vae sample run=last num=64",
+    "fit-prior": "a better density to draw from, after training: vae fit-prior run=last",
     "data": "what a data set holds: vae data data=folder data.root=photos",
     "reproduce": "train a saved configuration again and compare: vae reproduce run=last",
 }
@@ -104,6 +105,11 @@ def _run(command: str, words: list[str]) -> int:
         return 1
 
 
+def _plain(command: str) -> str:
+    """A command as its module and its YAML are called."""
+    return command.replace("-", "_")
+
+
 def _say_mistakes(command: str, error: UsageError, debug: bool) -> None:
     count = len(error.mistakes)
     print(f"vae {command}: {count} mistake{'s' if count > 1 else ''}, nothing was started", file=sys.stderr)
@@ -118,7 +124,7 @@ def _say_mistakes(command: str, error: UsageError, debug: bool) -> None:
 
 def _hydra(command: str, words: list[str]) -> int:
     """Checks what was typed, then hands it to Hydra."""
-    module = importlib.import_module(f"vae_train.commands.{command}")
+    module = importlib.import_module(f"vae_train.commands.{_plain(command)}")
     if any(word.split("=")[0] in ASKING for word in words):
         _application(command, module.run, words)
         return 0
@@ -135,7 +141,7 @@ def _hydra(command: str, words: list[str]) -> int:
 
     only_show = flags.cfg is not None
     jobs = checked(
-        command,
+        _plain(command),
         flags.overrides,
         module.Settings,
         (lambda cfg, words: []) if only_show else module.check,
@@ -257,7 +263,7 @@ def _application(command: str, function: Any, words: list[str], program: str | N
 
     from vae_train.config import conf_dir
 
-    decorate = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")
+    decorate = hydra.main(config_path=str(conf_dir()), config_name=_plain(command), version_base="1.3")
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR", "")
     sys.argv = [program or f"vae {command}", *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to `_run`, which knows what to say

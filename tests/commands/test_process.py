@@ -94,7 +94,7 @@ def test_help_and_completion_do_not_import_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("vae ", "train eval sample data reproduce"),
+        ("vae ", "train eval sample fit-prior data reproduce"),
         ("vae tr", "train"),
         ("vae train data=m", "data=mnist"),
         ("vae foo x", ""),
@@ -106,7 +106,7 @@ def test_completion(vae: Vae, monkeypatch: pytest.MonkeyPatch, line: str, answer
     assert vae("-sc", "query=bash").out.strip() == answer
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "sample", "reproduce"])
+@pytest.mark.parametrize("command", ["train", "eval", "sample", "fit-prior", "reproduce"])
 @pytest.mark.parametrize("flag", ["--help", "--info"])
 def test_every_command_answers_hydras_flags(vae: Vae, command: str, flag: str) -> None:
     if flag == "--help":

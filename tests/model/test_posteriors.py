@@ -9,6 +9,8 @@ import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, compose
+from tests.training.test_execution import advanced
+from tests.training.test_execution import pair as pair_of_learners
 from vae_train.config import locate
 from vae_train.data.base import Batch
 from vae_train.distributions.normal import Normal
@@ -211,6 +213,15 @@ def test_model_and_objective_compile_to_one_graph(posterior, prior):
     found = torch.autograd.grad(fast, list(model.parameters()))
     assert fast.item() == pytest.approx(eager.item(), rel=1e-5)
     assert all(torch.allclose(a, b, atol=1e-4, rtol=1e-4) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.slow
+@TRANSFORMED
+def test_captured_steps_are_the_same_steps(posterior, prior):
+    words = (f"model/posterior={posterior}", f"model/prior={prior}", "learner.ema=0.9")
+    ((eager, one), (captured, other)), tape = pair_of_learners(*words)
+    assert torch.equal(advanced(eager, one, 15), advanced(captured, other, 15))
+    assert (tape.recorded, tape.replayed) == (2, 3)
 
 
 @TRANSFORMED

@@ -30,6 +30,7 @@ class Settings:
 
     run: str
     checkpoint: Literal["best", "last"]
+    prior: Literal["gmm", "kde", "flow"] | None
     split: Literal["train", "valid", "test"]
     num_samples: PositiveInt
     k: Literal["auto"] | NonNegativeInt
@@ -75,11 +76,12 @@ def _weights_mistakes(cfg: DictConfig) -> list[Mistake]:
 
 def _run_mistakes(name: str, cfg: DictConfig) -> list[Mistake]:
     from vae_train.assembly import checkpoint_mistakes, data_mistakes, loaded, open_run
+    from vae_train.priors import prior_mistakes
 
     run, found = open_run(name, f"run={name}", cfg.allow)
     if run is None:
         return found
-    found = checkpoint_mistakes(run) + data_mistakes(run.config)
+    found = checkpoint_mistakes(run) + prior_mistakes(run, cfg.prior) + data_mistakes(run.config)
     if not found and loaded(run.config).split(cfg.split) is None:
         found.append(Mistake(f"split={cfg.split}", "this run's data has no such split"))
     if not found and cfg.against:
@@ -146,12 +148,15 @@ def evaluate(run: Run, cfg: DictConfig) -> Figures:
     from vae_train.evaluation import parts
     from vae_train.evaluation.protocol import protocol
     from vae_train.evaluation.report import lines, markdown
+    from vae_train.priors import replace_prior
 
     device = resolve_device(cfg.device)
     model = open_model(run, cfg.checkpoint, device, cfg.allow)
+    if cfg.prior is not None:
+        replace_prior(model, run, cfg.prior)
     folder = run.make_folder("eval")
     data = loaded(run.config, device)
-    subject = parts.Subject(model, data, cfg.split, device, cfg.seed, cfg.batch_size, folder)
+    subject = parts.Subject(model, data, cfg.split, device, cfg.seed, cfg.batch_size, folder, cfg.prior)
     log.info("%s", run.folder)
     parts.bound(subject, cfg.num_samples)
     parts.likelihood(subject, cfg.k, cfg.minutes)
@@ -168,14 +173,15 @@ def evaluate(run: Run, cfg: DictConfig) -> Figures:
     figures = subject.figures | {
         "split": cfg.split,
         "checkpoint": cfg.checkpoint,
+        "prior": cfg.prior,
         "seed": cfg.seed,
         "protocol": protocol(data),
         "warning": getattr(getattr(model, "likelihood", None), "warning", None),
         "why": subject.why,
         "pictures": subject.pictures,
     }
-    path = run.write_json(f"eval/{cfg.split}.json", figures)
-    run.write_text(f"eval/{cfg.split}.md", markdown(run.folder.name, figures))
+    path = run.write_json(f"eval/{subject.name}.json", figures)
+    run.write_text(f"eval/{subject.name}.md", markdown(run.folder.name, figures))
     for line in lines(figures):
         log.info("  %s", line)
     log.info("  %s", path)

@@ -32,6 +32,7 @@ class Settings:
 
     run: str
     checkpoint: Literal["best", "last"]
+    prior: Literal["gmm", "kde", "flow"] | None
     num: PositiveInt
     temperature: NonNegativeFloat
     mean: bool
@@ -51,12 +52,13 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     """A run or a device that is not there."""
     from vae_train.assembly import checkpoint_mistakes, device_mistakes, open_run
     from vae_train.hardware import prepare
+    from vae_train.priors import prior_mistakes
 
     prepare()
     run, found = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
     if run is None:
         return found
-    found = device_mistakes(cfg.device) + checkpoint_mistakes(run)
+    found = device_mistakes(cfg.device) + checkpoint_mistakes(run) + prior_mistakes(run, cfg.prior)
     shape = list(run.config.model.get("latent_shape", []))
     if cfg.manifold and shape != [2]:
         found.append(Mistake("manifold=true", f"needs a model with two latents, and this one has {shape}"))
@@ -91,10 +93,13 @@ def _condition_mistakes(cfg: DictConfig, run: Run) -> list[Mistake]:
 def run(cfg: DictConfig) -> None:
     """Writes a grid and, on request, single pictures and an array."""
     from vae_train.assembly import described, open_model, resolve_device
+    from vae_train.priors import replace_prior
     from vae_train.training.pictures import SIDE, grid, manifold, write
 
     opened, device = Run.open(cfg.run), resolve_device(cfg.device)
     model = open_model(opened, cfg.checkpoint, device, cfg.allow)
+    if cfg.prior is not None:
+        replace_prior(model, opened, cfg.prior)
     data = described(opened.config)
     folder = Path(str(cfg.out)) if cfg.out else opened.folder / "samples"
     try:
@@ -107,6 +112,7 @@ def run(cfg: DictConfig) -> None:
             return
         pictures = data.to_pixels(_pictures(model, cfg, device)).clamp(0, 1)
         name = f"seed{cfg.seed}-t{cfg.temperature:g}" + ("" if cfg.mean else "-pixels") + _condition_name(cfg)
+        name += f"-{cfg.prior}" if cfg.prior else ""
         path = folder / f"{name}.png"
         write(str(path), grid(pictures, cfg.columns))
         log.info("%d samples: %s", cfg.num, path)

@@ -186,7 +186,8 @@ def diagnosis(found: Usage, known: Codes, beta: float | None) -> str | None:
     if known.p is not None and 2 * far > units:
         return (
             f"the aggregate posterior is far from the prior in {far} of {units} units (its mean is beyond 0.5, or its "
-            "standard deviation above 2): samples will not look like reconstructions; raise beta"
+            "standard deviation above 2): samples will not look like reconstructions; raise beta, or draw from a "
+            "density that is fitted to it (vae fit-prior)"
         )
     return None
 

@@ -57,6 +57,8 @@ class Subject:
     batch_size: int
     folder: Path
     """Where pictures go."""
+    prior: str | None = None
+    """The prior that was fitted afterwards, where that has taken the place of the model's own."""
     figures: dict[str, Any] = field(default_factory=dict)
     """Figures by name."""
     why: dict[str, str] = field(default_factory=dict)
@@ -70,6 +72,11 @@ class Subject:
         assert found is not None
         return found
 
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return self.split if self.prior is None else f"{self.split}-{self.prior}"
+
     def lacks(self, why: str, *names: str) -> None:
         """The model, or its data, has no such figures."""
         for name in names:
@@ -80,8 +87,8 @@ class Subject:
         self.figures[name] = {"value": value, "se": se, "count": count, **about}
 
     def picture(self, name: str) -> Path:
-        """Where the picture `name` of this split goes."""
-        path = self.folder / f"{self.split}-{name}.png"
+        """Where the picture `name` goes."""
+        path = self.folder / f"{self.name}-{name}.png"
         self.pictures.append(path.name)
         return path
 

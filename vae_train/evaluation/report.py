@@ -61,9 +61,14 @@ def conditions(figure: dict[str, Any]) -> str:
     return ", ".join([*words, *([figure["by"]] if "by" in figure else [])])
 
 
+def _subject(figures: Figures) -> str:
+    """What was scored: a split, and the prior that was fitted afterwards where there is one."""
+    return figures["split"] + (f", prior={figures['prior']}" if figures.get("prior") else "")
+
+
 def lines(figures: Figures) -> list[str]:
     """What is printed: what everyone looks at first, then whatever else there is, one line each."""
-    first = f"{figures['split']:<6} "
+    first = f"{_subject(figures):<6} "
     if figures["elbo"] is not None:
         first += f"ELBO {shown(figures['elbo'], 2)} nats   rate {figures['rate']['value']:.2f}   "
     first += f"distortion {figures['distortion']['value']:.2f}"
@@ -81,7 +86,7 @@ def lines(figures: Figures) -> list[str]:
 
 def markdown(name: str, figures: Figures) -> str:
     """The table of one run: every figure that there is, and why others are missing."""
-    rows = [f"# {name}: {figures['split']}", "", figures["protocol"] + ".", ""]
+    rows = [f"# {name}: {_subject(figures)}", "", figures["protocol"] + ".", ""]
     rows += ["| figure | value | measured on |", "| --- | --- | --- |"]
     for key, title, decimals in ROWS:
         figure = figures.get(key)
