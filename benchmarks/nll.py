@@ -60,12 +60,15 @@ def _model() -> VAE:
     torch.manual_seed(0)
 
     def network(in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> MLP:
-        return MLP(in_shape, out_shape, hidden=HIDDEN, activation="tanh", init="torch")
+        return MLP(in_shape, out_shape, hidden=HIDDEN, activation="tanh", gated=False, init="torch")
 
     def likelihood(event_shape: tuple[int, ...], levels: int | None) -> Bernoulli:
         return Bernoulli(event_shape, levels, grey_targets=False)
 
-    return VAE(SHAPE, 2, [LATENTS], network, network, Gaussian, StandardNormal, likelihood)
+    def posterior(event_shape: tuple[int, ...], levels: int | None) -> Gaussian:
+        return Gaussian(event_shape, levels, log_variance=None)
+
+    return VAE(SHAPE, 2, [LATENTS], network, network, posterior, StandardNormal, likelihood, None, ())
 
 
 def _images(device: str) -> ArrayImages:

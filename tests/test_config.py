@@ -93,7 +93,16 @@ def test_a_value_that_does_not_fit_is_explained(value, hint, why):
 
 def test_every_mistake_is_found_at_once_with_its_path():
     cfg = node(
-        model={"encoder": {"_target_": MLP_NAME, "_partial_": True, "hiden": [5], "activation": "relo", "init": "he"}},
+        model={
+            "encoder": {
+                "_target_": MLP_NAME,
+                "_partial_": True,
+                "hiden": [5],
+                "activation": "relo",
+                "gated": False,
+                "init": "he",
+            }
+        },
         many=[{"_target_": "vae_train.schedules.LinearBeta", "warmup": -1}],
         data={"_target_": "vae_train.data.digits.Digit", "binarize": "none"},
     )
@@ -108,7 +117,14 @@ def test_every_mistake_is_found_at_once_with_its_path():
 
 
 def test_injected_arguments_need_not_be_given():
-    network = {"_target_": MLP_NAME, "_partial_": True, "hidden": [], "activation": "relu", "init": "torch"}
+    network = {
+        "_target_": MLP_NAME,
+        "_partial_": True,
+        "hidden": [],
+        "activation": "relu",
+        "gated": False,
+        "init": "torch",
+    }
     assert mistakes_in(node(a=network)) == []
     assert mistakes_in(node(a={"_target_": "vae_train.schedules.LinearBeta", "warmup": 1, "start": 0})) == []
 
@@ -191,8 +207,16 @@ def test_build_makes_inner_nodes_first_and_partials_wait():
             "beta": 2.0,
             "num_samples": 1,
             "beta_schedule": {"_target_": "vae_train.schedules.LinearBeta", "warmup": 1, "start": 1.0},
+            **{"capacity": None, "capacity_epochs": 1, "free_bits": 0, "free_bits_per": "group"},
         },
-        network={"_target_": MLP_NAME, "_partial_": True, "hidden": [4], "activation": "tanh", "init": "he"},
+        network={
+            "_target_": MLP_NAME,
+            "_partial_": True,
+            "hidden": [4],
+            "activation": "tanh",
+            "gated": False,
+            "init": "he",
+        },
     )
     assert build(cfg.model, steps_per_epoch=1.0).beta_schedule(0) == 1.0
     network = build(cfg.network)(in_shape=(1, 2, 2), out_shape=(3,))

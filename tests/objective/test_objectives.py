@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from tests.support import SMALL, annealed, binary_batch, build_model, build_objective, choices, compose
+from vae_train.assembly import combination_mistakes
 from vae_train.combinations import pieces_refusal, refusals
 from vae_train.config import locate
 from vae_train.distributions.base import Affine
 from vae_train.distributions.normal import Normal
 from vae_train.draws import Draw, Rows
-from vae_train.errors import UsageError
 from vae_train.model.trace import Latent
 from vae_train.objective.elbo import ELBO
 from vae_train.schedules import ConstantBeta, LinearBeta
@@ -100,7 +100,7 @@ def test_what_compares_images_cannot_be_accumulated(name):
     """Halves of a batch, one after the other, give the loss of the batch; where they do not, that is refused."""
     cfg = compose(*SMALL, f"objective={name}")
     objective, model, batch = build_objective(cfg), build_model(cfg, (1, 8, 8), 2), binary_batch(8)
-    if pieces_refusal(2, cfg.objective):
+    if pieces_refusal(2, cfg.objective, cfg.model.likelihood):
         return
     whole = objective(model(batch, Draw(0, "x"), objective.num_samples), 5)["loss"]
     halves = []
@@ -112,7 +112,8 @@ def test_what_compares_images_cannot_be_accumulated(name):
 
 @pytest.mark.parametrize("name", ["tcvae", "factor_vae", "dip_vae", "info_vae", "wae_mmd", "vae_gan", "free_bits"])
 def test_objectives_that_compare_images_say_so(name):
-    (mistake,) = pieces_refusal(2, compose(f"objective={name}").objective)
+    cfg = compose(f"objective={name}")
+    (mistake,) = pieces_refusal(2, cfg.objective, cfg.model.likelihood)
     assert mistake.where == "learner.accumulate=2"
 
 
@@ -194,9 +195,21 @@ def test_free_bits_of_units_without_a_closed_rate_come_from_the_draws(trace):
 
 def test_free_bits_of_units_are_refused_where_the_prior_ties_them():
     cfg = compose(*SMALL, "objective=free_bits", "model/prior=mixture")
-    trace = build_model(cfg, (1, 8, 8), 2)(binary_batch(6), Draw(0, "x"), 1)
-    with pytest.raises(UsageError, match=r"objective\.free_bits_per=group"):
-        build_objective(cfg)(trace, 0)
+    (mistake,) = combination_mistakes(cfg)
+    assert mistake.where == "objective=elbo"
+    assert "objective.free_bits_per=group, or model/prior=standard_normal" in mistake.why
+
+
+def test_the_best_scale_of_a_batch_cannot_be_had_in_pieces():
+    cfg = compose(*SMALL, "model/likelihood=sigma_vae", "learner.accumulate=2")
+    (mistake,) = combination_mistakes(cfg)
+    assert mistake.where == "learner.accumulate=2"
+    assert "model/likelihood=gaussian compares the images of a batch" in mistake.why
+
+
+def test_importance_weights_need_a_likelihood():
+    (mistake,) = combination_mistakes(compose(*SMALL, "model/likelihood=ms_ssim", "objective=iwae"))
+    assert "MS-SSIM: not a likelihood" in mistake.why
 
 
 def test_a_capacity_and_free_bits_exclude_each_other():

@@ -213,6 +213,8 @@ def _conclude(run: Run, figures: dict[str, float], learner: Learner) -> None:
         log.info(
             "best epoch %d: validation ELBO %.2f nats (beta = 1)", int(figures["best_epoch"]), figures["best_elbo"]
         )
+    elif "best_epoch" in figures:
+        log.info("best epoch %d, by the validation loss: a point mass has no ELBO", int(figures["best_epoch"]))
     elif "train_loss" in figures:
         elbo = f", ELBO {figures['train_elbo']:.2f} nats (beta = 1)" if "train_elbo" in figures else ""
         log.info("training loss %.2f%s", figures["train_loss"], elbo)
