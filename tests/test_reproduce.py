@@ -1,0 +1,94 @@
+"""`scripts/reproduce`: what is trained, gone on with, scored and left alone."""
+
+from __future__ import annotations
+
+import json
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.support import choices
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce"
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    loader = SourceFileLoader("reproduce", str(SCRIPT))
+    spec = spec_from_loader("reproduce", loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+    return module
+
+
+class Commands:
+    """Stands for `vae`, and leaves what it would."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __call__(self, *words: str) -> None:
+        self.lines.append(" ".join(words))
+        given = dict(word.split("=", 1) for word in words[1:])
+        run = Path(given.get("out") or given.get("resume") or given["run"])
+        if words[0] == "eval":
+            (run / "eval").mkdir()
+            (run / "eval" / "test.json").write_text(json.dumps({"nll": {"value": 90.0, "draws": 5000}}))
+        else:
+            run.mkdir(parents=True, exist_ok=True)
+            (run / "config.yaml").write_text("")
+            (run / "summary.json").write_text(json.dumps({"status": "done"}))
+
+
+def test_every_target_is_an_experiment(script: ModuleType) -> None:
+    assert set(script.TARGETS) <= set(choices("experiment"))
+
+
+def test_a_setting_is_trained_scored_and_then_left_alone(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = Commands()
+    monkeypatch.setattr(script, "vae", vae)
+    assert script.reproduce("burda2016_k1", 3, ["threads=1"]) == 90.0
+    run = "outputs/reproduce/burda2016_k1-seed3"
+    train = f"train experiment=burda2016_k1 seed=3 out={run} threads=1"
+    assert vae.lines == [train, f"eval run={run} k=5000 latents=true"]
+    assert script.reproduce("burda2016_k1", 3, ["threads=1"]) == 90.0
+    assert len(vae.lines) == 2
+
+
+@pytest.mark.parametrize("summary", [None, {"status": "stopped"}, {"status": "failed"}])
+def test_what_was_interrupted_goes_on(script: ModuleType, monkeypatch: pytest.MonkeyPatch, summary: object) -> None:
+    vae, run = Commands(), Path("outputs/reproduce/burda2016_k1-seed0")
+    monkeypatch.setattr(script, "vae", vae)
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("")
+    if summary:
+        (run / "summary.json").write_text(json.dumps(summary))
+    script.reproduce("burda2016_k1", 0, [])
+    assert vae.lines[0] == f"train resume={run}"
+
+
+def test_a_score_with_fewer_draws_does_not_count(script: ModuleType) -> None:
+    run = Path("run")
+    (run / "eval").mkdir(parents=True)
+    (run / "eval" / "test.json").write_text(json.dumps({"nll": {"value": 90.0, "draws": 500}}))
+    assert script.score(run) is None
+
+
+def test_the_table_has_means_over_seeds_beside_what_was_published(script: ModuleType) -> None:
+    found = script.table({"burda2016_k1": {0: 86.0, 1: 87.0}, "tomczak2018_vamp": {0: 82.5}})
+    _, _, first, second = found.splitlines()
+    assert "| 0, 1 | 86.50 ± 0.71 (sd) | 86.76" in first
+    assert first.endswith("| -0.26 |")
+    assert "| 0 | 82.50 | 82.43" in second
+
+
+def test_an_unknown_setting_is_a_usage_error(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["reproduce", "burda"])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2
