@@ -193,6 +193,34 @@ def test_captured_steps_are_the_eager_steps(overrides, caplog):
     torch.testing.assert_close(losses[1][:4], losses[0][:4], rtol=1e-5, atol=0)
 
 
+def parts():
+    """Every component that goes with the default ones, and what the others need beside them."""
+    beside = {
+        "model/posterior=von_mises_fisher": ["model/prior=uniform_sphere"],
+        "model/posterior=categorical": ["model/prior=categorical"],
+        "model/posterior=joint": ["model/prior=joint"],
+        "model/posterior=deterministic": ["objective=rae"],
+        "objective=rae": ["model/posterior=deterministic"],
+    }
+    for place in ("objective", "model/posterior", "model/prior", "model/likelihood"):
+        for path in sorted((conf_dir() / place).glob("*.yaml")):
+            word = f"{place}={path.stem}"
+            if word in ("model/prior=uniform_sphere", "model/prior=categorical", "model/prior=joint"):
+                continue  # come with their posteriors
+            grey = place == "model/likelihood" and path.stem != "bernoulli"
+            yield [word, *beside.get(word, []), *(["data.binarize=none"] if grey else [])]
+
+
+@pytest.mark.parametrize("words", parts(), ids=lambda words: words[0])
+def test_every_part_takes_the_same_steps_captured_or_not(words):
+    losses = []
+    for execution in ("eager", "graph"):  # what cannot be captured goes on with eager
+        data, learner, _ = built(f"execution={execution}", *words)
+        losses.append(steps(learner, data, 0, 20))
+    assert losses[0].isfinite().all()
+    torch.testing.assert_close(losses[1][:6], losses[0][:6], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "adamax", "rmsprop", "sgd"])
 def test_every_optimizer_is_captured(optimizer, caplog):
     losses = []
