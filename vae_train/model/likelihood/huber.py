@@ -5,20 +5,19 @@ Huber (1964), Robust estimation of a location parameter, eq. 2.1.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.distributions.huber import Huber as HuberDistribution
-from vae_train.model import scale as scales
-from vae_train.model.family import Likelihood, Shape
-from vae_train.model.scale import Scale
+from vae_train.model.family import Shape
+from vae_train.model.likelihood.base import LocationScale
 from vae_train.ranges import PositiveFloat
 
 
-class Huber(Likelihood):
+class Huber(LocationScale):
     """Independent pixels, normal near their location and exponential far from it; with its normaliser.
 
     Args:
@@ -37,17 +36,8 @@ class Huber(Likelihood):
         spread: Literal["fixed", "shared", "pixel"],
         delta: PositiveFloat,
     ) -> None:
-        super().__init__(event_shape, levels)
-        refused = self.refusal(levels, scale=scale, spread=spread)
-        if refused:
-            raise ValueError(refused)
-        self.scale, self.delta = Scale(self.event_shape, scale, spread, scales.floor(levels, spread)), delta
-        self.parameter_shape = self.scale.parameter_shape
-
-    @classmethod
-    def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
-        """See `Likelihood.refusal`."""
-        return scales.refusal(levels, knobs["scale"], knobs["spread"])
+        super().__init__(event_shape, levels, scale, spread)
+        self.delta = delta
 
     def forward(self, parameters: Tensor) -> Distribution:
         """See `Family.forward`."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.distributions.student_t import StudentT as StudentTDistribution
-from vae_train.model import scale as scales
-from vae_train.model.family import Likelihood, Shape
-from vae_train.model.scale import Scale
+from vae_train.model.family import Shape
+from vae_train.model.likelihood.base import LocationScale
 from vae_train.ranges import PositiveFloat, Range
 
 
-class StudentT(Likelihood):
+class StudentT(LocationScale):
     """Independent pixels with heavy tails: an error counts with its logarithm, and outliers hardly pull.
 
     Args:
@@ -34,17 +33,8 @@ class StudentT(Likelihood):
         spread: Literal["fixed", "shared", "pixel"],
         df: Annotated[float, Range(1, open_low=True)],
     ) -> None:
-        super().__init__(event_shape, levels)
-        refused = self.refusal(levels, scale=scale, spread=spread)
-        if refused:
-            raise ValueError(refused)
-        self.scale, self.df = Scale(self.event_shape, scale, spread, scales.floor(levels, spread)), df
-        self.parameter_shape = self.scale.parameter_shape
-
-    @classmethod
-    def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
-        """See `Likelihood.refusal`."""
-        return scales.refusal(levels, knobs["scale"], knobs["spread"])
+        super().__init__(event_shape, levels, scale, spread)
+        self.df = df
 
     def forward(self, parameters: Tensor) -> Distribution:
         """See `Family.forward`."""
