@@ -207,7 +207,10 @@ def test_build_makes_inner_nodes_first_and_partials_wait():
             "beta": 2.0,
             "num_samples": 1,
             "beta_schedule": {"_target_": "vae_train.schedules.LinearBeta", "warmup": 1, "start": 1.0},
-            **{"capacity": None, "capacity_epochs": 1, "free_bits": 0, "free_bits_per": "group"},
+            "capacity": None,
+            "capacity_epochs": 1,
+            "free_bits": 0,
+            "free_bits_per": "group",
         },
         network={
             "_target_": MLP_NAME,
