@@ -128,6 +128,7 @@ def test_a_joint_prior_integrates_and_sums_to_1(prior):
     assert total.item() == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow  # tests/test_combinations.py trains every pair too, among other parts
 @pytest.mark.parametrize(("posterior", "prior"), itertools.product(POSTERIORS, PRIORS))
 def test_every_pair_trains_or_is_refused_with_a_way_out(posterior, prior):
     why = refusal(posterior, prior)
