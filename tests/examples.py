@@ -72,7 +72,7 @@ def _affine(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> Affine
 
 def _dequantized(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> DequantizedNormal:
     mean, log_scale = numbers((*batch, *event), seed, 0).sigmoid(), numbers((*batch, *event), seed, 1).sigmoid() - 2.5
-    return DequantizedNormal(mean.to(dtype), log_scale.to(dtype), 17, len(event))
+    return DequantizedNormal(Normal(mean.to(dtype), log_scale.to(dtype), len(event)), 17)
 
 
 def _bernoulli(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> Bernoulli:

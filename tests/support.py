@@ -111,5 +111,7 @@ def all_distributions() -> list[type]:
 
 
 def parameters_of(found: Any) -> list[Tensor]:
-    """The tensors that a distribution was made of."""
-    return [value for value in vars(found).values() if isinstance(value, Tensor)]
+    """The tensors that a distribution, and those within it, were made of."""
+    values = list(vars(found).values())
+    inner = [tensor for value in values if isinstance(value, Distribution) for tensor in parameters_of(value)]
+    return [value for value in values if isinstance(value, Tensor)] + inner

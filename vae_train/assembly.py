@@ -297,14 +297,8 @@ def combination_mistakes(cfg: DictConfig) -> list[Mistake]:
     found = refusals(parts, cfg.objective, allow) + condition_refusal(cfg.model.get("condition"), parts, allow)
     if "learner" not in cfg:
         return found
-    asked = {
-        what: where
-        for what, where, wanted in (
-            ("compile", "execution=compile", cfg.learner.execution == "compile"),
-            ("bf16", "precision=bfloat16", cfg.learner.precision == "bfloat16"),
-        )
-        if wanted
-    }
+    asked = {"compile": "execution=compile"} if cfg.learner.execution == "compile" else {}
+    asked |= {"bf16": "precision=bfloat16"} if cfg.learner.precision == "bfloat16" else {}
     nodes = {**{f"model/{place}": node for place, node in parts.items()}, "objective": cfg.objective}
     found += pieces_refusal(cfg.learner.accumulate, cfg.objective, parts["likelihood"], allow)
     return found + support_refusals(asked, nodes, allow)

@@ -37,13 +37,6 @@ def grouped(log_weight: Tensor, groups: int) -> Tensor:
     return log_weight.unflatten(0, (groups, -1))
 
 
-def group_mistake(num_samples: int, groups: int) -> str | None:
-    """Why `num_samples` draws make no `groups` groups of one size; None where they do."""
-    if num_samples % groups == 0:
-        return None
-    return f"num_samples={num_samples} draws make no {groups} groups of one size: give a multiple of groups={groups}"
-
-
 def doubly_reparameterised(log_weight: Tensor, dim: int) -> Tensor:
     """sum_k v_k² log w_k with v_k = w_k / sum_j w_j held: its gradient is that of `log_mean_exp`, in expectation.
 

@@ -57,8 +57,8 @@ class ConstantBeta(BetaSchedule):
         return 1.0
 
 
-class LinearBeta(BetaSchedule):
-    """From `start` to 1 in a straight line, then 1 (Bowman et al., 2016; Sønderby et al., 2016).
+class RisingBeta(BetaSchedule):
+    """From `start` to 1, then 1.
 
     Args:
         steps_per_epoch: see `BetaSchedule`.
@@ -72,7 +72,39 @@ class LinearBeta(BetaSchedule):
 
     def at(self, epoch: Number) -> Number:
         """See `BetaSchedule.at`."""
-        return self.start + (1 - self.start) * _clamp(epoch / self.warmup)
+        return self.start + (1 - self.start) * self.risen(_clamp(epoch / self.warmup))
+
+    @abstractmethod
+    def risen(self, progress: Number) -> Number:
+        """How much of the way is done, in [0, 1], when `progress` of the warm-up is over."""
+
+
+class LinearBeta(RisingBeta):
+    """From `start` to 1 in a straight line, then 1 (Bowman et al., 2016; Sønderby et al., 2016).
+
+    Args:
+        steps_per_epoch: see `BetaSchedule`.
+        warmup: see `RisingBeta`.
+        start: see `RisingBeta`.
+    """
+
+    def risen(self, progress: Number) -> Number:
+        """See `RisingBeta.risen`."""
+        return progress
+
+
+class CosineBeta(RisingBeta):
+    """Half a cosine from `start` to 1, then 1: slow at both ends.
+
+    Args:
+        steps_per_epoch: see `BetaSchedule`.
+        warmup: see `RisingBeta`.
+        start: see `RisingBeta`.
+    """
+
+    def risen(self, progress: Number) -> Number:
+        """See `RisingBeta.risen`."""
+        return 0.5 * (1 - _cos(math.pi * progress))
 
 
 class CyclicalBeta(BetaSchedule):
@@ -113,24 +145,6 @@ class SigmoidBeta(BetaSchedule):
         """See `BetaSchedule.at`."""
         # The clamp keeps exp finite in Python's floats; beyond 50 the sigmoid is 0 or 1 in any precision.
         return _sigmoid(_clamp((epoch - self.middle) / self.width, -50.0, 50.0))
-
-
-class CosineBeta(BetaSchedule):
-    """Half a cosine from `start` to 1, then 1: slow at both ends.
-
-    Args:
-        steps_per_epoch: see `BetaSchedule`.
-        warmup: epochs until 1 is reached.
-        start: the factor at step 0.
-    """
-
-    def __init__(self, steps_per_epoch: float, warmup: PositiveFloat, start: Fraction) -> None:
-        super().__init__(steps_per_epoch)
-        self.warmup, self.start = warmup, start
-
-    def at(self, epoch: Number) -> Number:
-        """See `BetaSchedule.at`."""
-        return self.start + (1 - self.start) * 0.5 * (1 - _cos(math.pi * _clamp(epoch / self.warmup)))
 
 
 class TwoPhaseBeta(BetaSchedule):
@@ -194,7 +208,35 @@ class ConstantRate(LearningRate):
         return 1.0
 
 
-class CosineRate(LearningRate):
+class FallingRate(LearningRate):
+    """From 1 to `final` at the end of the run.
+
+    Args:
+        steps_per_epoch: see `LearningRate`.
+        epochs: see `LearningRate`.
+        warmup: see `LearningRate`.
+        final: the factor at the end.
+
+    Raises:
+        ValueError: the warm-up takes the whole run.
+    """
+
+    def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, final: float) -> None:
+        super().__init__(steps_per_epoch, epochs, warmup)
+        if warmup >= epochs:
+            raise ValueError(f"warmup is {warmup:g} epochs, which leaves none of the run's {epochs:g} for the descent")
+        self.final = final
+
+    def at(self, epoch: Number) -> Number:
+        """See `LearningRate.at`."""
+        return self.fallen(_clamp(epoch / (self.epochs - self.warmup)))
+
+    @abstractmethod
+    def fallen(self, progress: Number) -> Number:
+        """The factor when `progress` of the run behind the warm-up is over, a number in [0, 1]."""
+
+
+class CosineRate(FallingRate):
     """Half a cosine from 1 to `final` at the end of the run (Loshchilov & Hutter, 2017, eq. 5, without restarts).
 
     Args:
@@ -205,18 +247,14 @@ class CosineRate(LearningRate):
     """
 
     def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, final: Fraction) -> None:
-        super().__init__(steps_per_epoch, epochs, warmup)
-        if warmup >= epochs:
-            raise ValueError(f"warmup is {warmup:g} epochs, which leaves none of the run's {epochs:g} for the cosine")
-        self.final = final
+        super().__init__(steps_per_epoch, epochs, warmup, final)
 
-    def at(self, epoch: Number) -> Number:
-        """See `LearningRate.at`."""
-        progress = _clamp(epoch / (self.epochs - self.warmup))
+    def fallen(self, progress: Number) -> Number:
+        """See `FallingRate.fallen`."""
         return self.final + (1 - self.final) * 0.5 * (1 + _cos(math.pi * progress))
 
 
-class ExponentialRate(LearningRate):
+class ExponentialRate(FallingRate):
     """A geometric descent from 1 to `final` at the end of the run: the same share of the rate is lost in every epoch.
 
     Args:
@@ -227,14 +265,11 @@ class ExponentialRate(LearningRate):
     """
 
     def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, final: Decay) -> None:
-        super().__init__(steps_per_epoch, epochs, warmup)
-        if warmup >= epochs:
-            raise ValueError(f"warmup is {warmup:g} epochs, which leaves none of the run's {epochs:g} for the descent")
-        self.final = final
+        super().__init__(steps_per_epoch, epochs, warmup, final)
 
-    def at(self, epoch: Number) -> Number:
-        """See `LearningRate.at`."""
-        return self.final ** _clamp(epoch / (self.epochs - self.warmup))
+    def fallen(self, progress: Number) -> Number:
+        """See `FallingRate.fallen`."""
+        return self.final**progress
 
 
 class StepRate(LearningRate):

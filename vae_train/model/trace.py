@@ -25,6 +25,8 @@ class Latent:
     """The prior, batch () or (B,)."""
     log_q: Tensor | None = None
     """(K, B) log q(z | x) at the draws, where it came with them."""
+    # Each is computed once: the objective, the rate and the log ask for them.
+    _log_p: Tensor | None = field(default=None, init=False, repr=False)
     _rate: Tensor | None = field(default=None, init=False, repr=False)
 
     def log_ratio(self, held: bool = False) -> Tensor:
@@ -33,11 +35,13 @@ class Latent:
         Args:
             held: the parameters of q(z | x) get no gradient but through z (Roeder et al., 2017, eq. 8).
         """
+        if self._log_p is None:
+            self._log_p = self.p.log_prob(self.z)
         if held:
-            return self.p.log_prob(self.z) - self.q.detach().log_prob(self.z)
+            return self._log_p - self.q.detach().log_prob(self.z)
         if self.log_q is None:
             self.log_q = self.q.log_prob(self.z)
-        return self.p.log_prob(self.z) - self.log_q
+        return self._log_p - self.log_q
 
     def rate_terms(self) -> Tensor | None:
         """KL(q || p) of every element of z with shape `(B, *event)`, in nats; None where that has no closed form."""

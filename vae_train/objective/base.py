@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from vae_train.bounds import Gradient
 from vae_train.model.base import Prior
 from vae_train.model.family import SUPPORTS, Likelihood, Posterior
 from vae_train.model.trace import Latent, Trace
@@ -84,6 +85,53 @@ class Objective(nn.Module, ABC):
         """
 
 
+class ImportanceWeighted(Objective):
+    """An objective of importance weights, whose draws may come in groups.
+
+    Args:
+        num_samples: draws of z per image.
+        groups: in how many groups of one size they are.
+        gradient: how q(z | x) is trained, see `vae_train.bounds`.
+
+    Raises:
+        ValueError: the draws make no groups of one size.
+    """
+
+    needs_likelihood = True
+
+    def __init__(self, num_samples: PositiveInt, groups: PositiveInt, gradient: Gradient) -> None:
+        super().__init__(num_samples)
+        if num_samples % groups:
+            raise ValueError(
+                f"num_samples={num_samples} draws make no {groups} groups of one size: give a multiple of "
+                f"groups={groups}"
+            )
+        self.groups, self.gradient = groups, gradient
+
+    @classmethod
+    def refusal(cls, posterior: Any, prior: Any, likelihood: Any, **knobs: Any) -> str | None:
+        """See `Objective.refusal`; q(z | x) cannot always be trained through its draws alone."""
+        why, gradient = super().refusal(posterior, prior, likelihood, **knobs), knobs["gradient"]
+        if why or gradient == "standard":
+            return why
+        through = f"with gradient={gradient} trains q(z | x) through its draws alone, and"
+        usual = "Use objective.gradient=standard, or model/posterior=gaussian"
+        if not posterior.holds:
+            return f"{through} this posterior cannot hold the parameters of its density. {usual}"
+        if posterior.domain in ("categorical", "joint"):
+            return f"{through} categories cannot be moved a little. {usual}"
+        if gradient == "dreg" and prior.encodes:
+            return (
+                "with gradient=dreg weighs all that reaches the encoder by squares, and this prior is made of the "
+                "encoder too. Use objective.gradient=standard, or model/prior=standard_normal"
+            )
+        return None
+
+    def log_weight(self, trace: Trace) -> Tensor:
+        """Log-weights with shape `(K, B)`, with the parameters of q held where the gradient asks for that."""
+        return trace.log_weight(held=self.gradient != "standard")
+
+
 def filled(value: Number, like: Tensor) -> Tensor:
     """`value` as a tensor with shape `()`, of the kind of `like`."""
     # A fill needs no copy from the host, which would wait for the device.
@@ -103,26 +151,6 @@ def prior_draws(trace: Trace) -> Tensor:
     if latent.p.batch_shape:
         return latent.p.sample(draw, 1)[0]
     return latent.p.sample(draw, latent.z.shape[1])
-
-
-def gradient_refusal(posterior: type[Posterior], prior: type[Prior], gradient: str, **knobs: Any) -> str | None:
-    """Why q(z | x) cannot be trained through its draws alone, see `vae_train.bounds`; None where it can."""
-    if gradient != "standard" and not posterior.holds:
-        return (
-            f"with gradient={gradient} trains q(z | x) through its draws alone, and this posterior cannot hold the "
-            "parameters of its density. Use objective.gradient=standard, or model/posterior=gaussian"
-        )
-    if gradient != "standard" and posterior.domain in ("categorical", "joint"):
-        return (
-            f"with gradient={gradient} trains q(z | x) through its draws alone, and categories cannot be moved "
-            "a little. Use objective.gradient=standard, or model/posterior=gaussian"
-        )
-    if gradient == "dreg" and prior.encodes:
-        return (
-            "with gradient=dreg weighs all that reaches the encoder by squares, and this prior is made of the encoder "
-            "too. Use objective.gradient=standard, or model/prior=standard_normal"
-        )
-    return None
 
 
 def factorised_refusal(posterior: type[Posterior], what: str) -> str | None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from vae_train.bounds import Gradient, doubly_reparameterised, log_mean_exp
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, gradient_refusal
+from vae_train.objective.base import ImportanceWeighted
 from vae_train.ranges import PositiveInt
 
 
-class IWAE(Objective):
+class IWAE(ImportanceWeighted):
     """The negative importance-weighted bound. It rises with K, from the ELBO at K = 1 to log p(x).
 
     Where pixels are missing only the observed ones count, which makes it the bound of MIWAE as Mattei & Frellsen (2019)
@@ -23,20 +21,12 @@ class IWAE(Objective):
         gradient: how q(z | x) is trained, see `vae_train.bounds`.
     """
 
-    needs_likelihood = True
-
     def __init__(self, num_samples: PositiveInt, gradient: Gradient) -> None:
-        super().__init__(num_samples)
-        self.gradient = gradient
-
-    @classmethod
-    def refusal(cls, posterior: Any, prior: Any, likelihood: Any, **knobs: Any) -> str | None:
-        """See `Objective.refusal`."""
-        return super().refusal(posterior, prior, likelihood, **knobs) or gradient_refusal(posterior, prior, **knobs)
+        super().__init__(num_samples, 1, gradient)
 
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
         """See `Objective.forward`."""
-        log_weight = trace.log_weight(held=self.gradient != "standard")  # (K, B)
+        log_weight = self.log_weight(trace)  # (K, B)
         terms = {"loss": -log_mean_exp(log_weight, 0).mean()}
         if self.gradient == "dreg":
             terms["encoder_loss"] = -doubly_reparameterised(log_weight, 0).mean()

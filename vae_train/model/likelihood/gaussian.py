@@ -27,6 +27,5 @@ class Gaussian(LocationScale):
     def forward(self, parameters: Tensor) -> Distribution:
         """See `Family.forward`."""
         mean, log_scale = self.scale(parameters)
-        if self.levels is None:
-            return self.scale.fitted(Normal(mean, log_scale, len(self.event_shape)))
-        return self.scale.fitted(DequantizedNormal(mean, log_scale, self.levels, len(self.event_shape)))
+        found = Normal(mean, log_scale, len(self.event_shape))
+        return self.scale.fitted(found if self.levels is None else DequantizedNormal(found, self.levels))

@@ -5,18 +5,16 @@ log q(z | x) = log q(z_0 | x) - sum_t sum_i log scale_{t, i}: the fast direction
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from vae_train.distributions.base import promote
 from vae_train.distributions.flow import Flowed
-from vae_train.distributions.normal import Normal
 from vae_train.flows import MaskedFlow
-from vae_train.model.family import Posterior, Shape
+from vae_train.model.family import Shape
+from vae_train.model.posterior.base import FlowPosterior
 from vae_train.ranges import PositiveInt
 
 
-class InverseAutoregressive(Posterior):
+class InverseAutoregressive(FlowPosterior):
     """Inverse autoregressive flows; the parameters are the mean and log-variance of z_0, and a context.
 
     The masked networks of the flows are shared by all images and see the context. log q(z | x) of values that it did
@@ -30,8 +28,6 @@ class InverseAutoregressive(Posterior):
         context: numbers that the encoder tells these networks.
     """
 
-    factorised = False
-
     def __init__(
         self,
         event_shape: Shape,
@@ -40,13 +36,10 @@ class InverseAutoregressive(Posterior):
         hidden: list[PositiveInt],
         context: PositiveInt,
     ) -> None:
-        super().__init__(event_shape, levels)
-        self.size = torch.Size(event_shape).numel()
-        self.parameter_shape = (2 * self.size + context,)
+        super().__init__(event_shape, levels, context)
         self.flow = MaskedFlow(self.size, context, flows, hidden, bins=None, coupling=False)
 
     def forward(self, parameters: Tensor) -> Flowed:
         """See `Family.forward`."""
-        mean, log_variance, context = promote(parameters).tensor_split([self.size, 2 * self.size], -1)
-        mean, log_scale = (t.unflatten(-1, self.event_shape) for t in (mean, 0.5 * log_variance))
-        return Flowed(Normal(mean, log_scale, len(self.event_shape)), self.flow(context))
+        mean, log_scale, context = self.parts(parameters)
+        return Flowed(self.normal(mean, log_scale), self.flow(context))

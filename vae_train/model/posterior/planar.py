@@ -8,15 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vae_train.distributions.base import promote
 from vae_train.distributions.flow import Flowed
-from vae_train.distributions.normal import Normal
 from vae_train.flows import Chain, Planar
-from vae_train.model.family import Posterior, Shape
+from vae_train.model.family import Shape
+from vae_train.model.posterior.base import FlowPosterior
 from vae_train.ranges import PositiveInt
 
 
-class PlanarFlow(Posterior):
+class PlanarFlow(FlowPosterior):
     """Planar flows whose parameters all come from the encoder, as in van den Berg et al. (2018).
 
     They have no inverse in closed form: log q(z | x) is known of their own draws only.
@@ -27,19 +26,16 @@ class PlanarFlow(Posterior):
         flows: how many, T.
     """
 
-    factorised = False
     evaluates = False
     holds = False
 
     def __init__(self, event_shape: Shape, levels: int | None, flows: PositiveInt) -> None:
-        super().__init__(event_shape, levels)
-        self.size, self.flows = torch.Size(event_shape).numel(), flows
-        self.parameter_shape = (2 * self.size + flows * (2 * self.size + 1),)
+        super().__init__(event_shape, levels, flows * (2 * torch.Size(event_shape).numel() + 1))
+        self.flows = flows
 
     def forward(self, parameters: Tensor) -> Flowed:
         """See `Family.forward`."""
-        mean, log_variance, values = promote(parameters).tensor_split([self.size, 2 * self.size], -1)
-        mean, log_scale = (t.unflatten(-1, self.event_shape) for t in (mean, 0.5 * log_variance))
+        mean, log_scale, values = self.parts(parameters)
         each = values.unflatten(-1, (self.flows, -1)).unbind(-2)
         flow = Chain([Planar(*v.split([self.size, self.size, 1], -1)) for v in each])
-        return Flowed(Normal(mean, log_scale, len(self.event_shape)), flow)
+        return Flowed(self.normal(mean, log_scale), flow)

@@ -8,15 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vae_train.distributions.base import promote
 from vae_train.distributions.flow import Flowed
-from vae_train.distributions.normal import Normal
 from vae_train.flows import Chain, MaskedFlow, Scale
-from vae_train.model.family import Posterior, Shape
+from vae_train.model.family import Shape
+from vae_train.model.posterior.base import FlowPosterior
 from vae_train.ranges import PositiveInt
 
 
-class NeuralSpline(Posterior):
+class NeuralSpline(FlowPosterior):
     """Neural spline flows on standard noise, then shifted and scaled; the parameters are both, and a context.
 
     The masked networks of the flows are shared by all images and see the context. log q(z | x) of values that it did
@@ -31,8 +30,6 @@ class NeuralSpline(Posterior):
         context: numbers that the encoder tells these networks.
     """
 
-    factorised = False
-
     def __init__(
         self,
         event_shape: Shape,
@@ -42,14 +39,11 @@ class NeuralSpline(Posterior):
         hidden: list[PositiveInt],
         context: PositiveInt,
     ) -> None:
-        super().__init__(event_shape, levels)
-        self.size = torch.Size(event_shape).numel()
-        self.parameter_shape = (2 * self.size + context,)
+        super().__init__(event_shape, levels, context)
         self.flow = MaskedFlow(self.size, context, flows, hidden, bins, coupling=False)
 
     def forward(self, parameters: Tensor) -> Flowed:
         """See `Family.forward`."""
-        mean, log_variance, context = promote(parameters).tensor_split([self.size, 2 * self.size], -1)
-        zero = torch.zeros_like(mean).unflatten(-1, self.event_shape)
-        flow = Chain([self.flow(context), Scale(mean, 0.5 * log_variance)])
-        return Flowed(Normal(zero, zero, len(self.event_shape)), flow)
+        mean, log_scale, context = self.parts(parameters)
+        zero = torch.zeros_like(mean)
+        return Flowed(self.normal(zero, zero), Chain([self.flow(context), Scale(mean, log_scale)]))

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
 from vae_train.distributions.normal import Normal
-from vae_train.errors import Mistake, UsageError
 from vae_train.model.base import Prior, Shape
 from vae_train.model.family import Posterior
+from vae_train.model.prior.base import training_images
 from vae_train.ranges import PositiveInt
 
 if TYPE_CHECKING:
@@ -55,12 +55,7 @@ class Exemplar(Prior):
     @torch.no_grad()
     def initialize(self, images: Images) -> None:
         """Copies the training images, see `Prior.initialize`."""
-        count, device = len(self.exemplars), self.exemplars.device
-        if count > len(images):
-            why = f"is more than the {len(images):,} training images: use at most that"
-            raise UsageError([Mistake(f"model.prior.components={count}", why)])
-        index = torch.linspace(0, len(images) - 1, count, dtype=torch.float64).round().long()
-        self.exemplars.copy_(images.fetch(index.to(device)).x)
+        self.exemplars.copy_(training_images(images, self.exemplars))
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Mixture:
         """See `Prior.forward`."""

@@ -6,20 +6,12 @@ original leaves y_a = z_a; constants c and d cost nothing.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor
-
-from vae_train.distributions.base import Distribution
-from vae_train.distributions.flow import Flowed
-from vae_train.distributions.normal import Normal
-from vae_train.flows import MaskedFlow, Reversed
-from vae_train.model.base import Prior, Shape
+from vae_train.model.base import Shape
+from vae_train.model.prior.base import FlowPrior
 from vae_train.ranges import PositiveInt
 
 
-class RealNVP(Prior):
+class RealNVP(FlowPrior):
     """A RealNVP flow: drawing and scoring are equally fast. It starts near N(0, I).
 
     Args:
@@ -35,11 +27,4 @@ class RealNVP(Prior):
     def __init__(
         self, event_shape: Shape, data_shape: Shape, transforms: PositiveInt, hidden: list[PositiveInt]
     ) -> None:
-        super().__init__(event_shape, data_shape)
-        self.zero: Tensor
-        self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
-        self.flow = MaskedFlow(self.zero.numel(), 0, transforms, hidden, bins=None, coupling=True)
-
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> Flowed:
-        """See `Prior.forward`."""
-        return Flowed(Normal(self.zero, self.zero, len(self.event_shape)), Reversed(self.flow()))
+        super().__init__(event_shape, data_shape, transforms, hidden, bins=None, coupling=True)

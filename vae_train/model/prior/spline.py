@@ -5,20 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor
-
-from vae_train.distributions.base import Distribution
-from vae_train.distributions.flow import Flowed
-from vae_train.distributions.normal import Normal
-from vae_train.flows import MaskedFlow, Reversed
-from vae_train.model.base import Prior, Shape
+from vae_train.model.base import Shape
+from vae_train.model.prior.base import FlowPrior
 from vae_train.ranges import PositiveInt
 
 
-class NeuralSpline(Prior):
+class NeuralSpline(FlowPrior):
     """A neural spline flow: scoring takes one pass, drawing D. It starts near N(0, I), and is it beyond [-5, 5].
 
     Args:
@@ -37,11 +29,4 @@ class NeuralSpline(Prior):
         bins: PositiveInt,
         hidden: list[PositiveInt],
     ) -> None:
-        super().__init__(event_shape, data_shape)
-        self.zero: Tensor
-        self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
-        self.flow = MaskedFlow(self.zero.numel(), 0, transforms, hidden, bins=bins, coupling=False)
-
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> Flowed:
-        """See `Prior.forward`."""
-        return Flowed(Normal(self.zero, self.zero, len(self.event_shape)), Reversed(self.flow()))
+        super().__init__(event_shape, data_shape, transforms, hidden, bins, coupling=False)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
-from vae_train.errors import Mistake, UsageError
 from vae_train.model.base import Prior, Shape
 from vae_train.model.family import Posterior
+from vae_train.model.prior.base import training_images
 from vae_train.ranges import PositiveInt
 
 if TYPE_CHECKING:
@@ -64,12 +64,7 @@ class Vamp(Prior):
     @torch.no_grad()
     def initialize(self, images: Images) -> None:
         """Learns the pixels' range, and copies training images if it is to start from them; see `Prior.initialize`."""
-        count, device = len(self.pseudo_inputs), self.pseudo_inputs.device
-        if count > len(images):
-            why = f"is more than the {len(images):,} training images: use at most that"
-            raise UsageError([Mistake(f"model.prior.components={count}", why)])
-        index = torch.linspace(0, len(images) - 1, count, dtype=torch.float64).round().long()
-        found = images.fetch(index.to(device)).x.to(self.pseudo_inputs)
+        found = training_images(images, self.pseudo_inputs)
         # Preprocessing may have taken the pixels out of [0, 1].
         self.low.copy_(found.min())
         self.high.copy_(found.max())

@@ -1,0 +1,68 @@
+"""What priors made of flows, or of images, share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.flow import Flowed
+from vae_train.distributions.normal import Normal
+from vae_train.errors import Mistake, UsageError
+from vae_train.flows import MaskedFlow, Reversed
+from vae_train.model.base import Prior, Shape
+
+if TYPE_CHECKING:
+    from vae_train.data.base import Images
+
+
+class FlowPrior(Prior):
+    """log p(z) = log N(f(z); 0, I) + log |det df/dz| with a masked flow f, which starts near the identity.
+
+    Args:
+        event_shape: shape of z.
+        data_shape: (C, H, W) of an image; not used.
+        transforms: see `MaskedFlow`.
+        hidden: see `MaskedFlow`.
+        bins: see `MaskedFlow`.
+        coupling: see `MaskedFlow`.
+    """
+
+    def __init__(
+        self,
+        event_shape: Shape,
+        data_shape: Shape,
+        transforms: int,
+        hidden: Sequence[int],
+        bins: int | None,
+        coupling: bool,
+    ) -> None:
+        super().__init__(event_shape, data_shape)
+        self.zero: Tensor
+        self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
+        self.flow = MaskedFlow(self.zero.numel(), 0, transforms, hidden, bins, coupling)
+
+    def forward(self, encode: Callable[[Tensor], Distribution]) -> Flowed:
+        """See `Prior.forward`."""
+        return Flowed(Normal(self.zero, self.zero, len(self.event_shape)), Reversed(self.flow()))
+
+
+def training_images(images: Images, like: Tensor) -> Tensor:
+    """As many training images as `like` has rows, evenly spread over the data set, on its device and of its type.
+
+    Args:
+        images: the training images.
+        like: tensor with shape `(M, C, H, W)`.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    count = len(like)
+    if count > len(images):
+        why = f"is more than the {len(images):,} training images: use at most that"
+        raise UsageError([Mistake(f"model.prior.components={count}", why)])
+    index = torch.linspace(0, len(images) - 1, count, dtype=torch.float64).round().long()
+    return images.fetch(index.to(like.device)).x.to(like)
