@@ -23,6 +23,7 @@ from vae_train.draws import Draw
 
 AXES = ("objective", "posterior", "prior", "likelihood", "model")
 STEPS, BATCH = 20, 8
+MOST = {"components": 20, "num_samples": 4, "groups": 2, "transforms": 2, "flows": 2, "channels": 8, "projections": 10}
 ROOT = Path(__file__).parents[1]
 
 Choice = tuple[str, ...]
@@ -38,17 +39,20 @@ def names(axis: str) -> list[str]:
 @cache
 def node(axis: str, name: str) -> DictConfig:
     if axis == "objective":
-        return compose(f"objective={name}").objective
+        return small(compose(f"objective={name}").objective)
     if axis == "model":
-        small = (
-            ["model.encoder.hidden=[16]", "model.decoder.hidden=[16]"]
-            if name == "mlp"
-            else ["model.encoder.channels=4"]
-        )
-        return compose(f"model={name}", *small).model
-    found = compose(f"model/{axis}={name}").model[axis]
-    if "components" in found:
-        found.components = min(found.components, 20)  # of the few digits that are used here
+        nets = ["model.encoder.hidden=[16]", "model.decoder.hidden=[16]"]
+        return compose(f"model={name}", *(nets if name == "mlp" else ["model.encoder.channels=4"])).model
+    return small(compose(f"model/{axis}={name}").model[axis])
+
+
+def small(found: DictConfig) -> DictConfig:
+    """The same, with sizes at which a step costs little; none of them decides what goes with what."""
+    for key, most in MOST.items():
+        if key in found:
+            found[key] = min(found[key], most)
+    if "hidden" in found:
+        found.hidden = [16] * len(found.hidden)
     return found
 
 

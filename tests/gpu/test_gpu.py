@@ -95,6 +95,12 @@ def test_initial_weights_do_not_depend_on_the_device(model):
     assert all(torch.equal(value, states[1][name].cpu()) for name, value in states[0].items())
 
 
+def test_a_bias_that_starts_from_the_data_hardly_depends_on_the_device():
+    learners = [built("model.output_bias=data", device=torch.device(name))[1] for name in ("cpu", "cuda")]
+    host, device = (learner.model.decoder.output_bias().cpu() for learner in learners)
+    torch.testing.assert_close(device, host, atol=0.05, rtol=0.05)
+
+
 @pytest.mark.parametrize("ema", ["null", "0.99"])
 def test_resuming_in_the_middle_of_an_epoch_changes_nothing(tmp_path, ema):
     words = (f"learner.ema={ema}", "lr_schedule=cosine")

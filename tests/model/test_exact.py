@@ -62,6 +62,7 @@ def linear_gaussian(orthogonal):
         prior=StandardNormal,
         likelihood=partial(GaussianPixels, scale=SIGMA, spread="fixed"),
         condition=None,
+        output_bias="init",
         factor_sizes=(),
     ).double()
     model.likelihood.scale.raw.fill_(math.log(SIGMA))

@@ -32,6 +32,10 @@ class Network(nn.Module, ABC):
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
 
+    def output_bias(self) -> Tensor | None:
+        """The last layer's bias, with a shape that broadcasts to `out_shape`; None where there is no such thing."""
+        return None
+
     @abstractmethod
     def forward(self, h: Tensor) -> Tensor:
         """Maps `(N, *in_shape)` to `(N, *out_shape)`."""

@@ -12,6 +12,7 @@ from vae_train.draws import Draw
 from vae_train.model.base import Network, Prior, Shape, SingleLatent
 from vae_train.model.condition import Condition
 from vae_train.model.family import Likelihood, Posterior
+from vae_train.model.start import fit_output_bias
 from vae_train.model.trace import Latent, Trace
 from vae_train.ranges import Range
 
@@ -36,6 +37,11 @@ class VAE(SingleLatent):
         condition: "label" makes it a model of p(x | y) for the label y, "factors" for all factors of variation:
             encoder, decoder and prior see y (Sohn et al., 2015). None for p(x).
         factor_sizes: number of values of each column of y, the label first.
+        output_bias: "data" starts the decoder's last bias where training images are likeliest, see `fit_output_bias`;
+            "init" leaves it as the decoder makes it.
+
+    Raises:
+        ValueError: the decoder has no last bias to start from the data.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class VAE(SingleLatent):
         likelihood: Callable[..., Likelihood],
         condition: Literal["label", "factors"] | None,
         factor_sizes: tuple[int, ...],
+        output_bias: Literal["init", "data"],
     ) -> None:
         super().__init__()
         self.data_shape, self.levels, self.latent_shape = tuple(data_shape), levels, tuple(latent_shape)
@@ -62,10 +69,16 @@ class VAE(SingleLatent):
             given, code = self.condition.image_shape, self.condition.code_shape
         self.encoder = encoder(in_shape=given, out_shape=self.posterior.parameter_shape)
         self.decoder = decoder(in_shape=code, out_shape=self.likelihood.parameter_shape)
+        self.starts_from_data = output_bias == "data"
+        if self.starts_from_data and self.decoder.output_bias() is None:
+            name = type(self.decoder).__name__
+            raise ValueError(f"output_bias=data needs a decoder with a last bias, and {name} has none: use init")
 
     def initialize(self, images: Images) -> None:
         """See `LatentVariableModel.initialize`."""
         self.prior.initialize(images)
+        if self.starts_from_data:
+            fit_output_bias(self.decoder, self.likelihood, images)
 
     def inference_parameters(self) -> list[nn.Parameter]:
         """See `LatentVariableModel.inference_parameters`."""

@@ -158,6 +158,13 @@ class ConvDecoder(Network):
         self.layers = nn.Sequential(nn.Flatten(), *layers)
         initialize(self.layers, init)
 
+    def output_bias(self) -> Tensor:
+        """See `Network.output_bias`: one number per channel."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        return last.bias.view(-1, 1, 1)
+
     def forward(self, h: Tensor) -> Tensor:
         """See `Network.forward`."""
         return self.layers(h)

@@ -39,6 +39,12 @@ class MLP(Network):
         self.layers = nn.Sequential(nn.Flatten(), *_layers(sizes, activation, gated))
         initialize(self.layers, init)
 
+    def output_bias(self) -> Tensor:
+        """See `Network.output_bias`."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        return last.bias.view(self.out_shape)
+
     def forward(self, h: Tensor) -> Tensor:
         """See `Network.forward`."""
         return self.layers(h).view(-1, *self.out_shape)

@@ -14,6 +14,7 @@ from vae_train.distributions.normal import Normal
 from vae_train.errors import Mistake, UsageError
 from vae_train.flows import MaskedFlow, Reversed
 from vae_train.model.base import Prior, Shape
+from vae_train.model.start import evenly_spread
 
 if TYPE_CHECKING:
     from vae_train.data.base import Images
@@ -64,5 +65,4 @@ def training_images(images: Images, like: Tensor) -> Tensor:
     if count > len(images):
         why = f"is more than the {len(images):,} training images: use at most that"
         raise UsageError([Mistake(f"model.prior.components={count}", why)])
-    index = torch.linspace(0, len(images) - 1, count, dtype=torch.float64).round().long()
-    return images.fetch(index.to(like.device)).x.to(like)
+    return evenly_spread(images, count, like)
