@@ -68,7 +68,7 @@ def _model() -> VAE:
     def posterior(event_shape: tuple[int, ...], levels: int | None) -> Gaussian:
         return Gaussian(event_shape, levels, log_variance=None)
 
-    return VAE(SHAPE, 2, [LATENTS], network, network, posterior, StandardNormal, likelihood, None, ())
+    return VAE(SHAPE, 2, [LATENTS], network, network, posterior, StandardNormal, likelihood, None, (), "init")
 
 
 def _images(device: str) -> ArrayImages:

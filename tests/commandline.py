@@ -14,6 +14,8 @@ import pytest
 from vae_train.commands.reproduce import WALL_CLOCK
 
 TINY = ("epochs=2", "model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=2", "logger=none")
+BRIEF = ("k=5", "latents=false")
+"""Leaves out of `vae eval` what takes long, for tests that do not look at it."""
 
 
 class Answer(NamedTuple):

@@ -31,7 +31,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("words", [("optimizer=adam",), ("optimizer=sgd", "model=conv"), ("learner.ema=0.9",)], ids=str)
+@pytest.mark.parametrize("words", [("optimizer=adam", "learner.ema=0.9"), ("optimizer=sgd", "model=conv")], ids=str)
 def test_the_first_step_waits_for_no_library_that_it_does_not_need(words, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(

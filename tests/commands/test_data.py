@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commandline import TINY, Vae, rows, start
+from tests.commandline import BRIEF, TINY, Vae, rows, start
 from tests.data.pictures import damaged, fill
 from tests.support import OPEN, choices
 from vae_train import assembly
@@ -66,7 +66,7 @@ def test_a_folder_is_trained_on_with_one_override(vae: Vae) -> None:
     assert saved("run")["data"]["channels"] == 3
     assert Path("run/samples/final.png").exists()
     assert not Path("run/bad_files.txt").exists()
-    assert vae("eval", "run=run").code == 0
+    assert vae("eval", "run=run", *BRIEF).code == 0
 
 
 def test_files_that_are_bad_are_listed_in_the_run(vae: Vae) -> None:
@@ -150,7 +150,7 @@ def test_the_elbo_of_numbers_is_that_of_the_numbers_in_the_file(vae: Vae) -> Non
 def test_what_happens_on_the_way_is_a_setting(vae: Vae, words: list[str]) -> None:
     answer = vae.train(*words, "out=run")
     assert answer.code == 0, answer.err
-    assert vae("eval", "run=run").code == 0
+    assert vae("eval", "run=run", *BRIEF).code == 0
     assert vae("sample", "run=run", "num=4").code == 0
     assert vae("reproduce", "run=run").code == 0
     grid = np.array(Image.open("run/reconstructions/final.png"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commandline import TINY, Vae
+from tests.commandline import BRIEF, TINY, Vae
 
 
 def figures(run: Path | str, split: str = "test") -> dict:
@@ -46,21 +46,21 @@ def test_the_table_has_every_figure_and_why_others_are_missing(vae: Vae, trained
 
 
 def test_the_training_split_has_no_gap_to_itself(vae: Vae, trained: Path) -> None:
-    assert vae("eval", f"run={trained}", "k=1", "split=train").code == 0
+    assert vae("eval", f"run={trained}", "k=1", "split=train", "latents=false").code == 0
     assert figures(trained, "train")["gap"] is None
     assert "this is the training split" in figures(trained, "train")["why"]["gap"]
 
 
 def test_grey_targets_have_no_bits(vae: Vae) -> None:
     vae.train("data.binarize=none", "model.likelihood.grey_targets=true", "out=run")
-    vae("eval", "run=run", "k=10")
+    vae("eval", "run=run", *BRIEF)
     assert figures("run")["bits_per_dim"] is figures("run")["nll_bits_per_dim"] is None
     assert figures("run")["nll"]["value"] > 0
     assert "**grey targets: not a likelihood**" in Path("run/eval/test.md").read_text()
 
 
 def test_auto_chooses_by_the_time(vae: Vae, trained: Path) -> None:
-    vae("eval", f"run={trained}", "minutes=1e-6")
+    vae("eval", f"run={trained}", "minutes=1e-6", "latents=false")
     assert figures(trained)["nll"]["draws"] == 100
 
 
@@ -150,7 +150,7 @@ def test_images_are_compared_where_that_is_asked_for(vae: Vae, trained: Path) ->
 def test_signals_have_no_figures_of_images(vae: Vae) -> None:
     np.save("x.npy", np.random.RandomState(0).rand(100, 5).astype(np.float32))
     assert vae.train("data=arrays", "data.path=x.npy", "batch_size=10", "out=run").code == 0
-    answer = vae("eval", "run=run", "k=5", "images=true")
+    answer = vae("eval", "run=run", "images=true", *BRIEF)
     assert answer.code == 0, answer.err
     assert figures("run")["psnr"] is None
     assert figures("run")["why"]["psnr"] == "the data are no images"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commandline import Vae, rows
+from tests.commandline import BRIEF, Vae, rows
 
 
 def test_eval_writes_what_it_prints(vae: Vae, trained: Path) -> None:
@@ -21,7 +21,7 @@ def test_eval_writes_what_it_prints(vae: Vae, trained: Path) -> None:
 
 
 def test_eval_of_valid_agrees_with_training(vae: Vae, trained: Path) -> None:
-    vae("eval", f"run={trained}", "split=valid", "num_samples=20")
+    vae("eval", f"run={trained}", "split=valid", "num_samples=20", *BRIEF)
     figures = json.loads((trained / "eval" / "valid.json").read_text())
     best = max(row["elbo"] for row in rows(trained) if row["split"] == "valid")
     assert figures["elbo"]["value"] == pytest.approx(best, abs=0.3)
@@ -44,7 +44,7 @@ def test_run_can_be_named_in_three_ways(vae: Vae) -> None:
     vae.train("name=second")
     (second,) = Path("outputs").glob("*/*-second")
     for name in (str(second), "last", "-second"):
-        assert f"{second}" in vae("eval", f"run={name}").out
+        assert f"{second}" in vae("eval", f"run={name}", *BRIEF).out
     Path("empty").mkdir()
     (line,) = vae("eval", "run=empty").mistakes()
     assert "no run at empty" in line

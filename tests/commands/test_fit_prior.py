@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.commandline import Vae
+from tests.commandline import BRIEF, Vae
 from vae_train import load
 from vae_train.data.base import evaluation_batches
 from vae_train.distributions.normal import Normal
@@ -132,7 +132,7 @@ def test_too_few_encodings_are_refused() -> None:
 
 @kinds
 def test_the_command_fits_scores_and_draws(vae: Vae, trained: Path, kind: str) -> None:
-    vae("eval", f"run={trained}", "k=10")
+    vae("eval", f"run={trained}", *BRIEF)
     before = (trained / "eval/test.json").read_text()
     answer = vae("fit-prior", f"run={trained}", f"prior={kind}", *(FLOW if kind == "flow" else ()))
     assert answer.code == 0, answer.err

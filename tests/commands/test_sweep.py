@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from tests.commandline import TINY, Vae
+from tests.commandline import BRIEF, TINY, Vae
 
 
 def test_a_sweep_ends_with_its_table(vae: Vae) -> None:
@@ -73,7 +73,7 @@ def test_hyperparameters_reach_tensorboard(vae: Vae) -> None:
 
 def test_many_runs_are_evaluated_with_m(vae: Vae) -> None:
     vae.train("-m", "seed=1,2", "sweep=s")
-    answer = vae("eval", "-m", "run=s/0,s/1")
+    answer = vae("eval", "-m", "run=s/0,s/1", *BRIEF)
     assert answer.code == 0, answer.err
     assert all(Path(f"outputs/sweeps/s/{n}/eval/test.json").exists() for n in (0, 1))
     assert not Path("multirun.yaml").exists()

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from tests.commandline import TINY, Vae, rows
+from tests.commandline import BRIEF, TINY, Vae, rows
 from vae_train import load
 from vae_train.errors import RunError, UsageError
 
@@ -161,7 +161,7 @@ def test_init_from_another_architecture_is_refused(vae: Vae, trained: Path) -> N
 def test_every_knob_trains(vae: Vae, words: tuple[str, ...]) -> None:
     answer = vae.train("out=run", *words)
     assert answer.code == 0, answer.err
-    assert vae("eval", "run=run").code == 0
+    assert vae("eval", "run=run", *BRIEF).code == 0
 
 
 def test_conv_trains_and_shares_its_knobs(vae: Vae) -> None:
@@ -173,7 +173,7 @@ def test_conv_trains_and_shares_its_knobs(vae: Vae) -> None:
 def test_grey_targets_are_named_wherever_a_figure_is(vae: Vae) -> None:
     words = ("data.binarize=none", "model.likelihood.grey_targets=true")
     assert "grey targets: not a likelihood" in vae.train("out=run", *words).out
-    assert "grey targets: not a likelihood" in vae("eval", "run=run").out
+    assert "grey targets: not a likelihood" in vae("eval", "run=run", *BRIEF).out
     figures = json.loads(Path("run/eval/test.json").read_text())
     assert figures["bits_per_dim"] is None
     assert figures["warning"] == "grey targets: not a likelihood"
@@ -214,7 +214,7 @@ def test_own_yaml_folder_and_own_classes(vae: Vae, tmp_path: Path, monkeypatch: 
     with pytest.raises(UsageError, match="foreign class"):
         load("run")
     assert vae("eval", "run=run").code == 2
-    assert vae("eval", "run=run", "allow=minepkg").code == 0
+    assert vae("eval", "run=run", "allow=minepkg", *BRIEF).code == 0
 
 
 def test_load_gives_a_model_to_play_with(trained: Path) -> None:
@@ -232,9 +232,9 @@ def test_damaged_checkpoint_falls_back_or_is_one_line(vae: Vae, trained: Path) -
     data = bytearray(best.read_bytes())
     data[len(data) // 2] ^= 0xFF
     best.write_bytes(data)
-    assert vae("eval", f"run={trained}").code == 0
+    assert vae("eval", f"run={trained}", *BRIEF).code == 0
     before.write_bytes(b"nonsense")
-    answer = vae("eval", f"run={trained}")
+    answer = vae("eval", f"run={trained}", *BRIEF)
     assert answer.code == 1
     assert "damaged" in answer.err
     assert len(answer.err.splitlines()) == 1

@@ -32,19 +32,19 @@ class Digits:
         return Batch(self.x[index])
 
 
+def likelihood(name):
+    return compose(f"model/likelihood={name}").model.likelihood
+
+
 def levels_of(name):
-    node = compose(f"model/likelihood={name}").model.likelihood
+    node = likelihood(name)
     knobs = {k: v for k, v in node.items() if not k.startswith("_")}
     return 17 if locate(node["_target_"]).refusal(17, **knobs) is None else 2
 
 
 def made(name, architecture, start="data"):
-    cfg = compose(
-        f"model={architecture}",
-        f"model/likelihood={name}",
-        f"model.output_bias={start}",
-        *ARCHITECTURES[architecture],
-    )
+    cfg = compose(f"model={architecture}", *ARCHITECTURES[architecture])
+    cfg.model.likelihood, cfg.model.output_bias = likelihood(name), start
     return build_model(cfg, (1, 8, 8), levels_of(name))
 
 
