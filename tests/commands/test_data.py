@@ -198,7 +198,8 @@ def test_a_worker_that_dies_ends_the_run_with_one_line(tmp_path: Path) -> None:
         os.kill(int(worker), signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "is killed by signal: Killed" in err
+    assert "the data could not be read: DataLoader worker" in err
+    assert "is killed by signal: Killed" in err or "exited unexpectedly" in err  # PyTorch finds out in two ways
     assert "Traceback" not in err.split("vae train:")[1]
 
 
