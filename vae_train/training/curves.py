@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vae_train.training.loggers import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PANELS = (("loss", "optimised loss (nats)"), ("elbo", "ELBO, beta = 1 (nats)"), ("distortion", "distortion (nats)"))
 
@@ -17,7 +21,14 @@ def plot(rows: list[Row], path: Path) -> None:
         path: the PNG to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(draw(rows)).print_png(str(path))
+
+
+def draw(rows: list[Row]) -> Figure:
+    """The picture that `plot` writes."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     figure = Figure(figsize=(13, 3.4), layout="constrained")
     axes = figure.subplots(1, 4)
@@ -39,11 +50,13 @@ def plot(rows: list[Row], path: Path) -> None:
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("step", fontsize=9)
         axis.tick_params(labelsize=8)
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 150k: six digits would run into each other
         axis.grid(alpha=0.25)
         _zoom(axis, [row[name] for row in rows if row.get(name) is not None])
     if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend(fontsize=8)
-    FigureCanvasAgg(figure).print_png(str(path))
+    return figure
 
 
 def _zoom(axis: object, values: list[float]) -> None:

@@ -1,0 +1,50 @@
+"""The picture of a run's curves."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from vae_train.training.curves import draw, plot
+
+
+def rows(last):
+    steps = range(last // 40, last + 1, last // 40)
+    values = {step: 90 + 100 * last / 40 / step for step in steps}
+    return [
+        {
+            "step": step,
+            "split": split,
+            "scope": "epoch",
+            "loss": v,
+            "elbo": -v,
+            "distortion": v - 20,
+            "rate": 20 + 1 / v,
+        }
+        for step, v in values.items()
+        for split in ("train", "valid")
+    ]
+
+
+@pytest.mark.parametrize("last", [40, 2000, 175_000, 2_345_678])
+def test_numbers_of_steps_do_not_run_into_each_other(last):
+    figure = draw(rows(last))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axis in figure.axes:
+        low, high = axis.get_xlim()
+        shown = [
+            label
+            for place, label in zip(axis.get_xticks(), axis.get_xticklabels(), strict=True)
+            if low <= place <= high
+        ]
+        assert len(shown) >= 3
+        boxes = [label.get_window_extent(canvas.get_renderer()) for label in shown]
+        assert all(a.x1 + 3 < b.x0 for a, b in pairwise(boxes)), [label.get_text() for label in shown]
+
+
+def test_a_run_without_rows_has_a_picture_all_the_same(tmp_path):
+    plot([], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
