@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -19,10 +19,11 @@ from torch import Tensor
 
 import vae_train
 from vae_train.assembly import loaded
-from vae_train.config import build, conf_dir
+from vae_train.combinations import knobs
+from vae_train.config import build, conf_dir, locate
 from vae_train.data.base import Batch, Dataset
 from vae_train.distributions.base import Distribution
-from vae_train.draws import generator
+from vae_train.draws import Draw, generator
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.training.learner import Learner
@@ -103,6 +104,28 @@ def small_run(*overrides: str) -> tuple[Dataset, Learner, Trainer]:
 
 def binary_batch(size: int, shape: tuple[int, ...] = (1, 8, 8), seed: int = 0) -> Batch:
     return Batch(torch.rand(size, *shape, generator=generator(seed, "batch")).round())
+
+
+class InMemory:
+    """Images that are there already, as a split."""
+
+    def __init__(self, x: Tensor, y: Tensor | None = None) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def fetch(self, index: Tensor, draw: Draw | None = None) -> Batch:
+        return Batch(self.x[index], None if self.y is None else self.y[index])
+
+
+def levels_for(likelihood: Mapping[str, Any]) -> int | None:
+    """Levels of data that a likelihood's node takes: 17 grey values where it can, else bits, else continuous values."""
+    target: Any = locate(likelihood["_target_"])
+    for levels in (17, 2, None):
+        if target.refusal(levels, **knobs(likelihood)) is None:
+            return levels
+    raise AssertionError(f"{likelihood} takes no data")
 
 
 def all_distributions() -> list[type]:

@@ -13,10 +13,9 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from tests.support import build_learner, build_model, choices, compose
+from tests.support import InMemory, build_learner, build_model, choices, compose, levels_for
 from vae_train.assembly import combination_mistakes, loaded, model_mistakes
-from vae_train.combinations import knobs, refusals
-from vae_train.config import locate
+from vae_train.combinations import refusals
 from vae_train.data.base import Batch
 from vae_train.draws import Draw
 
@@ -67,17 +66,6 @@ def meaningful(choice: Choice) -> bool:
 
 
 @cache
-def levels_for(likelihood: str) -> int | None:
-    """Levels of data that the likelihood takes: the grey digits where it can, else their bits."""
-    node = parts()["likelihood", likelihood]
-    target: Any = locate(node["_target_"])
-    for levels in (17, 2, None):
-        if target.refusal(levels, **knobs(node)) is None:
-            return levels
-    raise AssertionError(f"{likelihood} takes no data")
-
-
-@cache
 def digits(levels: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     data = loaded(compose("data.binarize=none"))
     batch = data.training().fetch(torch.arange(STEPS * BATCH))
@@ -94,10 +82,10 @@ def configured(choice: Choice) -> DictConfig:
 
 
 def train(choice: Choice) -> None:
-    cfg, levels = configured(choice), levels_for(choice[3])
+    cfg, levels = configured(choice), levels_for(parts()["likelihood", choice[3]])
     model = build_model(cfg, (1, 8, 8), levels)
     x, y = digits(levels)
-    model.initialize(Images(x, y))
+    model.initialize(InMemory(x, y))
     learner = build_learner(cfg, model)
     for step in range(STEPS):
         rows = slice(step * BATCH, (step + 1) * BATCH)
@@ -107,19 +95,6 @@ def train(choice: Choice) -> None:
     assert all(p.isfinite().all() for p in learner.parameters), choice
     with torch.no_grad():
         assert model.sample(2, Draw(0, "x")).mean.isfinite().all(), choice
-
-
-class Images:
-    """The digits as a split."""
-
-    def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        self.x, self.y = x, y
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def fetch(self, index: torch.Tensor, draw: Draw | None = None) -> Batch:
-        return Batch(self.x[index], self.y[index])
 
 
 def pairs_of(choice: Choice) -> list[Pair]:
@@ -187,7 +162,7 @@ def test_a_refusal_says_what_to_use():
             assert mistakes
             assert all("use " in m.why.lower() or "=" in m.why for m in mistakes), mistakes
             found += 1
-            if found >= 100:
+            if found >= 300:
                 return
 
 

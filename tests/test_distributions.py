@@ -14,7 +14,6 @@ from vae_train.draws import Draw
 
 ALL = pytest.mark.parametrize("kind", all_distributions())
 BATCH, EVENT = (2, 5), (3, 4)
-DRAWS = 8000
 
 
 def example(kind, batch=None, event=None, dtype=torch.float64, seed=0):
@@ -148,7 +147,7 @@ def test_detach_holds_the_parameters_and_not_x(kind):
 @those(lambda about: about.mean)
 def test_the_mean_of_draws_is_the_mean(kind):
     found = example(kind)
-    draws = found.sample(Draw(1, "x"), DRAWS)
+    draws = found.sample(Draw(1, "x"), 20_000)
     error = draws.std(0) / math.sqrt(len(draws))
     assert ((draws.mean(0) - found.mean).abs() < 5 * error + 1e-9).all()
 
@@ -160,7 +159,7 @@ def test_the_variance_of_draws_is_the_variance_where_that_is_known(kind):
         expected = found.variance
     except NotImplementedError:
         return
-    draws = found.sample(Draw(1, "x"), DRAWS)
+    draws = found.sample(Draw(1, "x"), 20_000)
     square = (draws - found.mean) ** 2
     error = square.std(0) / math.sqrt(len(draws))
     assert ((square.mean(0) - expected).abs() < 5 * error + 1e-9).all()

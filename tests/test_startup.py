@@ -31,7 +31,11 @@ main()
 """
 
 
-@pytest.mark.parametrize("words", [("optimizer=adam", "learner.ema=0.9"), ("optimizer=sgd", "model=conv")], ids=str)
+@pytest.mark.parametrize(
+    "words",
+    [("optimizer=adam", "learner.ema=0.9", "model.output_bias=data"), ("optimizer=sgd", "model=conv")],
+    ids=str,
+)
 def test_the_first_step_waits_for_no_library_that_it_does_not_need(words, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(

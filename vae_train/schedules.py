@@ -221,7 +221,7 @@ class FallingRate(LearningRate):
         ValueError: the warm-up takes the whole run.
     """
 
-    def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, final: float) -> None:
+    def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, final: Fraction) -> None:
         super().__init__(steps_per_epoch, epochs, warmup)
         if warmup >= epochs:
             raise ValueError(f"warmup is {warmup:g} epochs, which leaves none of the run's {epochs:g} for the descent")
@@ -245,9 +245,6 @@ class CosineRate(FallingRate):
         warmup: see `LearningRate`.
         final: the factor at the end.
     """
-
-    def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, final: Fraction) -> None:
-        super().__init__(steps_per_epoch, epochs, warmup, final)
 
     def fallen(self, progress: Number) -> Number:
         """See `FallingRate.fallen`."""

@@ -150,7 +150,7 @@ def test_images_are_compared_where_that_is_asked_for(vae: Vae, trained: Path) ->
 def test_signals_have_no_figures_of_images(vae: Vae) -> None:
     np.save("x.npy", np.random.RandomState(0).rand(100, 5).astype(np.float32))
     assert vae.train("data=arrays", "data.path=x.npy", "batch_size=10", "out=run").code == 0
-    answer = vae("eval", "run=run", "images=true", *BRIEF)
+    answer = vae("eval", "run=run", "images=true", "k=5")
     assert answer.code == 0, answer.err
     assert figures("run")["psnr"] is None
     assert figures("run")["why"]["psnr"] == "the data are no images"

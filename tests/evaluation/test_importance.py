@@ -8,9 +8,8 @@ import torch
 
 from tests.model.test_exact import SHAPE as EXACT_SHAPE
 from tests.model.test_exact import linear_gaussian
-from tests.support import SMALL, build_model, compose
+from tests.support import SMALL, InMemory, build_model, compose
 from vae_train.assembly import loaded
-from vae_train.data.base import Batch
 from vae_train.draws import SampleDraw, generator
 from vae_train.evaluation.evidence import Spread, evidence
 from vae_train.evaluation.importance import (
@@ -24,19 +23,6 @@ from vae_train.evaluation.importance import (
 )
 
 NUM = 100
-
-
-class Given:
-    """Images that are there already."""
-
-    def __init__(self, x):
-        self.x = x
-
-    def __len__(self):
-        return len(self.x)
-
-    def fetch(self, index, draw=None):
-        return Batch(self.x[index])
 
 
 def setting(*words):
@@ -58,7 +44,7 @@ def test_the_exact_posterior_gives_the_evidence_with_any_number_of_draws(draws):
     model, truth = linear_gaussian(orthogonal=True)
     torch.manual_seed(0)
     x = truth.sample((50,))
-    found = importance(model, Given(x.view(50, *EXACT_SHAPE)), draws)
+    found = importance(model, InMemory(x.view(50, *EXACT_SHAPE)), draws)
     assert torch.allclose(found.log_p[-1], truth.log_prob(x), atol=1e-9)
 
 
@@ -66,7 +52,7 @@ def test_more_draws_come_nearer_to_the_evidence_from_below():
     model, truth = linear_gaussian(orthogonal=False)
     torch.manual_seed(0)
     x = truth.sample((400,))
-    found = importance(model, Given(x.view(400, *EXACT_SHAPE)), 5000)
+    found = importance(model, InMemory(x.view(400, *EXACT_SHAPE)), 5000)
     assert found.draws == (1, 10, 100, 500, 1000, 5000)
     gaps = (truth.log_prob(x) - found.log_p).mean(1)
     assert gaps[0] > gaps[1] > gaps[2] > gaps[-1] > -0.005
@@ -77,7 +63,7 @@ def test_more_draws_come_nearer_to_the_evidence_from_below():
 @pytest.mark.parametrize(("words", "tolerance"), [(BERNOULLI, {"abs": 1e-4}), (GAUSSIAN, {"rel": 1e-6})])
 def test_it_equals_a_slow_loop_in_float64(words, tolerance):
     model, images = setting(*words)
-    few = Given(images.fetch(torch.arange(5)).x)
+    few = InMemory(images.fetch(torch.arange(5)).x)
     found = importance(model, few, 130, at_once=64)
     blocks = [SampleDraw(0, "importance", 0, first).normal((64, 5, 3)) for first in (0, 64, 128)]
     noise = torch.cat(blocks)[:130].double()

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import binary_batch, build_model, build_objective, choices, compose
+from tests.support import InMemory, binary_batch, build_model, build_objective, choices, compose
 from vae_train.assembly import loaded
 from vae_train.config import locate
 from vae_train.data.base import Batch
@@ -77,15 +77,8 @@ def numbers_asked(ask: Callable[[Draw], object], seed: int) -> list[torch.Tensor
     return [numbers for _, numbers in noise._requests]
 
 
-def images(count: int = 40):
-    class Some:
-        def __len__(self) -> int:
-            return count
-
-        def fetch(self, index: torch.Tensor, draw: Draw | None = None) -> Batch:
-            return Batch(binary_batch(count, SHAPE).x[index])
-
-    return Some()
+def images(count: int = 40) -> InMemory:
+    return InMemory(binary_batch(count, SHAPE).x)
 
 
 @pytest.mark.parametrize("prior", OURS["real"])
@@ -269,15 +262,8 @@ def test_vamp_pseudo_inputs_start_as_training_images_and_learn():
 
 
 def test_vamp_pseudo_inputs_that_start_from_noise_are_spread_over_the_range_of_the_pixels():
-    class Wide:
-        def __len__(self) -> int:
-            return 40
-
-        def fetch(self, index: torch.Tensor, draw: Draw | None = None) -> Batch:
-            return Batch(4 * binary_batch(40, SHAPE).x[index] - 1)
-
     prior = built("gaussian", "vamp", start="random", components=20)[0].prior
-    prior.initialize(Wide())
+    prior.initialize(InMemory(4 * binary_batch(40, SHAPE).x - 1))
     assert -1 <= prior.pseudo_inputs.min() < -0.99
     assert 2.99 < prior.pseudo_inputs.max() <= 3
     assert prior.pseudo_inputs.mean().item() == pytest.approx(1, abs=0.15)

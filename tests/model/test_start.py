@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import build_model, choices, compose
+from tests.support import InMemory, build_model, choices, compose, levels_for
 from vae_train.assembly import loaded, model_mistakes
-from vae_train.config import locate
-from vae_train.data.base import Batch
 from vae_train.model.base import Network
 from vae_train.model.start import PIXELS, PULL, evenly_spread
 
@@ -16,36 +14,20 @@ IMAGES = 100
 ARCHITECTURES = {"mlp": ["model.decoder.hidden=[16]"], "conv": ["model.encoder.channels=4"]}
 
 
-class Digits:
+def digits(levels):
     """Digits as a split, grey or binary."""
-
-    def __init__(self, levels):
-        data = loaded(compose("data.binarize=none"))
-        self.x = data.training().fetch(torch.arange(IMAGES)).x
-        if levels == 2:
-            self.x = self.x.round()
-
-    def __len__(self):
-        return len(self.x)
-
-    def fetch(self, index, draw=None):
-        return Batch(self.x[index])
+    x = loaded(compose("data.binarize=none")).training().fetch(torch.arange(IMAGES)).x
+    return InMemory(x.round() if levels == 2 else x)
 
 
 def likelihood(name):
     return compose(f"model/likelihood={name}").model.likelihood
 
 
-def levels_of(name):
-    node = likelihood(name)
-    knobs = {k: v for k, v in node.items() if not k.startswith("_")}
-    return 17 if locate(node["_target_"]).refusal(17, **knobs) is None else 2
-
-
 def made(name, architecture, start="data"):
     cfg = compose(f"model={architecture}", *ARCHITECTURES[architecture])
     cfg.model.likelihood, cfg.model.output_bias = likelihood(name), start
-    return build_model(cfg, (1, 8, 8), levels_of(name))
+    return build_model(cfg, (1, 8, 8), levels_for(likelihood(name)))
 
 
 def likeliest(model, images):
@@ -58,7 +40,7 @@ def likeliest(model, images):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("name", choices("model/likelihood"))
 def test_the_images_are_likelier_from_the_bias_alone_and_nowhere_near_likelier(name, architecture):
-    model, images = made(name, architecture).double(), Digits(levels_of(name))
+    model, images = made(name, architecture).double(), digits(levels_for(likelihood(name)))
     images.x = images.x.double()
     states = {key: value.clone() for key, value in model.state_dict().items()}
     before = likeliest(model, images)
@@ -79,7 +61,7 @@ def test_the_images_are_likelier_from_the_bias_alone_and_nowhere_near_likelier(n
 
 
 def test_the_bias_of_bernoulli_pixels_is_the_log_odds_of_the_mean_image():
-    model, images = made("bernoulli", "mlp"), Digits(2)
+    model, images = made("bernoulli", "mlp"), digits(2)
     model.initialize(images)
     mean = images.x.mean(0)
     found = model.decoder.output_bias()
@@ -98,19 +80,19 @@ def centres(images):
 
 
 def test_the_bias_of_normal_pixels_is_the_mean_image():
-    model, images = made("gaussian", "mlp"), Digits(17)
+    model, images = made("gaussian", "mlp"), digits(17)
     model.initialize(images)
     torch.testing.assert_close(model.decoder.output_bias(), centres(images).mean(0), atol=1e-3, rtol=0)
 
 
 def test_a_bias_per_channel_of_normal_pixels_is_the_mean_of_the_channel():
-    model, images = made("gaussian", "conv"), Digits(17)
+    model, images = made("gaussian", "conv"), digits(17)
     model.initialize(images)
     torch.testing.assert_close(model.decoder.output_bias().flatten(), centres(images).mean()[None], atol=1e-3, rtol=0)
 
 
 def test_it_is_left_alone_where_nobody_asks():
-    model, images = made("bernoulli", "mlp", start="init"), Digits(2)
+    model, images = made("bernoulli", "mlp", start="init"), digits(2)
     before = model.decoder.output_bias().clone()
     model.initialize(images)
     assert torch.equal(model.decoder.output_bias(), before)
@@ -124,7 +106,7 @@ def test_a_decoder_without_a_last_bias_is_refused_before_anything_is_written(mon
 
 
 def test_images_are_taken_from_the_first_to_the_last():
-    images = Digits(17)
+    images = digits(17)
     assert torch.equal(evenly_spread(images, IMAGES, images.x), images.x)
     assert torch.equal(evenly_spread(images, 2, images.x), images.x[[0, -1]])
     assert PIXELS // 784 > 5000
