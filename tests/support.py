@@ -14,6 +14,7 @@ from typing import Any
 import hydra
 import torch
 from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from vae_train.distributions.base import Distribution
 from vae_train.draws import Draw, generator
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
+from vae_train.overrides import with_values
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
 
@@ -42,13 +44,15 @@ SMALL = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=3
 
 
 @cache
-def _composed(command: str, overrides: tuple[str, ...]) -> DictConfig:
+def chosen(command: str, *choices: str) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose(command, overrides=list(overrides))
+        return hydra.compose(command, overrides=list(choices))
 
 
 def compose(*overrides: str, command: str = "train") -> DictConfig:
-    return _composed(command, overrides).copy()
+    read = OverridesParser.create().parse_overrides(list(overrides))
+    choices = [str(word.input_line) for word in read if (CONF / word.key_or_group).is_dir()]
+    return with_values(chosen(command, *choices), [word for word in read if word.input_line not in choices])
 
 
 def choices(group: str) -> list[str]:

@@ -20,6 +20,7 @@ from tests.support import (
     build_objective,
     catalogue_modules,
     choices,
+    chosen,
     classes_in,
     compose,
 )
@@ -67,6 +68,19 @@ def raw(path: Path) -> Any:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_composes(command):
     assert len(compose(command=command)) > 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("latent_dim=5", "beta=0.5"),
+        ("model=conv", "model.encoder.channels=4", "objective=iwae", "objective.num_samples=3"),
+        ("trainer.patience=3", "experiment=pytorch_example", "epochs=2"),
+        ("optimizer=adam", "optimizer.betas=[0.5,0.9]", "+optimizer.amsgrad=true", "out=null", "name='a b'"),
+    ],
+)
+def test_values_on_top_of_choices_are_what_hydra_composes(words):
+    assert compose(*words) == chosen("train", *words)
 
 
 @named(YAMLS)
