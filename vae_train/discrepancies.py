@@ -30,7 +30,7 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel, scales: Sequence[float]) -> Tensor
 
 
 def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
-    """The squared sliced 2-Wasserstein distance (Kolouri et al., 2019, eq. 7): a scalar.
+    """The squared sliced 2-Wasserstein distance (Kolouri et al., 2019): a scalar.
 
     On a line the best transport goes from the k-th smallest draw to the k-th smallest.
 

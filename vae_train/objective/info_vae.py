@@ -1,4 +1,4 @@
-"""distortion + (1 - alpha) · rate + (alpha + weight - 1) · MMD(q(z), p(z))      (InfoVAE; Zhao et al., 2019, eq. 6).
+"""distortion + (1 - alpha) · rate + (alpha + weight - 1) · MMD(q(z), p(z))      (InfoVAE; Zhao et al., 2019).
 
 `weight` is the paper's λ. alpha = 0 with weight = 1 is the ELBO; alpha = 1 is MMD-VAE, which has no rate.
 """

@@ -1,7 +1,7 @@
-"""distortion + beta · ½ |z|² + weight · R(decoder)      (regularised autoencoder; Ghosh et al., 2020, eq. 11).
+"""distortion + beta · ½ |z|² + weight · R(decoder)      (regularised autoencoder; Ghosh et al., 2020, section 3).
 
-l2:                R = sum of the squared weights of the decoder                              (eq. 12)
-gradient_penalty:  R = E |d mean(x | z) / dz|²_F, with the squared norm v ↦ |v·J|², v ~ N(0, I)  (eq. 13)
+l2:                R = sum of the squared weights of the decoder
+gradient_penalty:  R = E |d mean(x | z) / dz|²_F, with the squared norm v ↦ |v·J|², v ~ N(0, I)
 spectral:          R = sum over the decoder's layers of the squared largest singular value
 """
 

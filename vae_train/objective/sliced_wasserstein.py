@@ -1,4 +1,4 @@
-"""distortion + weight · SW²(q(z), p(z))      (sliced-Wasserstein autoencoder; Kolouri et al., 2019, eq. 13)."""
+"""distortion + weight · SW²(q(z), p(z))      (sliced-Wasserstein autoencoder; Kolouri et al., 2019)."""
 
 from __future__ import annotations
 
