@@ -10,9 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from vae_train.training.curves import draw, plot
 
 
-def rows(last):
+def rows(last, size=1.0):
     steps = range(last // 40, last + 1, last // 40)
-    values = {step: 90 + 100 * last / 40 / step for step in steps}
+    values = {step: size * (90 + 100 * last / 40 / step) for step in steps}
     return [
         {
             "step": step,
@@ -43,6 +43,19 @@ def test_numbers_of_steps_do_not_run_into_each_other(last):
         assert len(shown) >= 3
         boxes = [label.get_window_extent(canvas.get_renderer()) for label in shown]
         assert all(a.x1 + 3 < b.x0 for a, b in pairwise(boxes)), [label.get_text() for label in shown]
+
+
+@pytest.mark.parametrize("size", [1e-5, 1.0, 1234.0, -1e4, 1e9])
+def test_panels_stay_within_the_picture_and_off_each_other(size):
+    figure = draw(rows(2000, size))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [axis.get_tightbbox(canvas.get_renderer()) for axis in figure.axes]
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+    assert min(box.x0 for box in boxes) > 0
+    assert min(box.y0 for box in boxes) > 0
+    assert max(box.x1 for box in boxes) < figure.bbox.x1
+    assert max(box.y1 for box in boxes) < figure.bbox.y1
 
 
 def test_a_run_without_rows_has_a_picture_all_the_same(tmp_path):
