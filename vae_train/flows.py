@@ -274,7 +274,7 @@ class MaskedFlow(nn.Module):
         coupling: the second half of the elements depends on the first alone, so that the inverse takes two passes.
 
     Raises:
-        ValueError: a coupling of one element.
+        ValueError: a coupling of one element, or splines of one bin.
     """
 
     def __init__(
