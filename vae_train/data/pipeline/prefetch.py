@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,15 +44,44 @@ def read_ahead(
         pin_memory=pinned,
         worker_init_fn=_leave_signals_to_the_parent,
     )
-    found = iter(loader)
+    found = _started(loader)
     while True:
         try:
             raw = next(found)
         except StopIteration:
             return
         except (RuntimeError, OSError) as error:
-            raise RunError(f"the data could not be read: {first_line(error)}") from error
+            raise RunError(f"the data could not be read: {_death(found) or first_line(error)}") from error
         yield raw
+
+
+def _started(loader: DataLoader) -> Iterator[Raw]:
+    """The loader with its processes, but without PyTorch's handler for the death of one of them.
+
+    That raises wherever the program is just then, within a step or a checkpoint; the next batch finds out as well.
+    """
+    if not hasattr(signal, "SIGCHLD"):
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    found = iter(loader)
+    if signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, before)
+    return found
+
+
+def _death(found: Any) -> str | None:
+    """How a worker died, which PyTorch and the system report in several ways; None where none did."""
+    workers = {worker.sentinel: worker for worker in getattr(found, "_workers", ())}
+    dead = [workers[sentinel] for sentinel in wait(list(workers), timeout=1)] if workers else []
+    if not dead:
+        return None
+    pid, code = dead[0].pid, dead[0].exitcode
+    if code is None or code >= 0:
+        return f"worker process {pid} ended with exit code {code}"
+    return (
+        f"worker process {pid} was killed by {signal.Signals(-code).name}, as happens where memory runs out: try fewer "
+        "loader.workers"
+    )
 
 
 class _Blocks(Dataset):
