@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from vae_train.config import build
 from vae_train.data.pipeline import cache as cache_module
 from vae_train.data.pipeline.decoding import BadImage, Decoding, decode, header, quiet
 from vae_train.data.pipeline.listing import list_folder
-from vae_train.errors import UsageError
+from vae_train.errors import RunError, UsageError
 
 SPLITS = ("train", "valid", "test")
 PLAIN = Decoding((12, 16), 3, "crop", None, "bicubic", "black", False)
@@ -482,6 +483,17 @@ def test_two_processes_may_make_the_same_cache(tmp_path, caches):
     assert [process.wait() for process in both] == [0, 0]
     found = {p.tobytes() for split in SPLITS for p in pixels(opened(tmp_path / "photos"), split)}
     assert found == {scene(seed=seed).tobytes() for seed in range(40)}
+
+
+def test_a_decoding_process_that_is_killed_is_said_and_leaves_nothing(tmp_path, monkeypatch, caches):
+    fill(tmp_path / "photos", 5)
+    monkeypatch.setattr(cache_module, "FEW", 1)
+    monkeypatch.setattr(cache_module, "decode", lambda *args: os.kill(os.getpid(), signal.SIGKILL))
+    handler = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(RunError, match=r"worker process \d+ was killed by SIGKILL, as happens where memory runs out$"):
+        opened(tmp_path / "photos")
+    assert list(caches.iterdir()) == []
+    assert signal.getsignal(signal.SIGCHLD) is handler
 
 
 def test_a_full_disk_is_said_before_anything_is_decoded(tmp_path, monkeypatch, caches):

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from vae_train.data.pipeline.decoding import BadImage, Decoding, decode, quiet
 from vae_train.data.pipeline.listing import Entry
+from vae_train.data.pipeline.workers import results
 from vae_train.errors import UsageError
 from vae_train.hardware import cores
 
@@ -64,6 +65,7 @@ def decoded(root: Path, entries: Sequence[Entry], how: Decoding, folder: Path) -
 
     Raises:
         UsageError: no file is an image, or the cache cannot be written.
+        RunError: a process that decodes died.
     """
     place = folder / f"images-{_key(root, entries, how)}"
     found = _opened(place, len(entries), how)
@@ -166,7 +168,7 @@ def _decode_all(root: Path, entries: Sequence[Entry], how: Decoding, pixels: np.
     index: Index = {}
     bar = tqdm(total=len(entries), desc="Decoding images", unit="", disable=not sys.stderr.isatty())
     with bar:
-        for chunk, (found, bad) in zip(chunks, loader, strict=True):
+        for chunk, (found, bad) in zip(chunks, results(loader), strict=True):
             pixels[chunk.start : chunk.stop] = found.numpy()
             index.update({str(number): why for number, why in bad.items()})
             bar.update(len(chunk))

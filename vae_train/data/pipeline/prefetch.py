@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vae_train.data.base import Raw
-from vae_train.errors import RunError
-from vae_train.words import first_line
+from vae_train.data.pipeline.workers import results
 
 if TYPE_CHECKING:
     from vae_train.data.pipeline.stored import Store
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 def read_ahead(
     store: Store, labels: Tensor | None, indices: Iterator[Tensor], workers: int, prefetch: int, pinned: bool
 ) -> Iterator[Raw]:
-    """Yields the images of every index.
+    """The images of every index.
 
     Args:
         store: is read in the worker processes.
@@ -44,44 +42,7 @@ def read_ahead(
         pin_memory=pinned,
         worker_init_fn=_leave_signals_to_the_parent,
     )
-    found = _started(loader)
-    while True:
-        try:
-            raw = next(found)
-        except StopIteration:
-            return
-        except (RuntimeError, OSError) as error:
-            raise RunError(f"the data could not be read: {_death(found) or first_line(error)}") from error
-        yield raw
-
-
-def _started(loader: DataLoader) -> Iterator[Raw]:
-    """The loader with its processes, but without PyTorch's handler for the death of one of them.
-
-    That raises wherever the program is just then, within a step or a checkpoint; the next batch finds out as well.
-    """
-    if not hasattr(signal, "SIGCHLD"):
-        return iter(loader)
-    before = signal.getsignal(signal.SIGCHLD)
-    found = iter(loader)
-    if signal.getsignal(signal.SIGCHLD) is not before:
-        signal.signal(signal.SIGCHLD, before)
-    return found
-
-
-def _death(found: Any) -> str | None:
-    """How a worker died, which PyTorch and the system report in several ways; None where none did."""
-    workers = {worker.sentinel: worker for worker in getattr(found, "_workers", ())}
-    dead = [workers[sentinel] for sentinel in wait(list(workers), timeout=1)] if workers else []
-    if not dead:
-        return None
-    pid, code = dead[0].pid, dead[0].exitcode
-    if code is None or code >= 0:
-        return f"worker process {pid} ended with exit code {code}"
-    return (
-        f"worker process {pid} was killed by {signal.Signals(-code).name}, as happens where memory runs out: try fewer "
-        "loader.workers"
-    )
+    return results(loader, advice=": try fewer loader.workers")
 
 
 class _Blocks(Dataset):
