@@ -84,19 +84,15 @@ def main() -> None:
 
     stamps.append(time.perf_counter())
 
-    from hydra import compose, initialize_config_dir
-
     from vae_train.assembly import assemble, resolve_device
     from vae_train.commands.train import Settings, check
-    from vae_train.config import conf_dir
     from vae_train.data.base import Stream
     from vae_train.overrides import checked
 
     stamps.append(time.perf_counter())
     words = [*WORDS, f"device={sys.argv[1]}"]
-    (job,) = checked("train", words, Settings, check)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("train", overrides=job)
+    cfg = checked("train", words, Settings, check).whole
+    assert cfg is not None
     stamps.append(time.perf_counter())
     data, learner, trainer = assemble(cfg, resolve_device(cfg.device))
     stamps.append(time.perf_counter())

@@ -12,22 +12,32 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_train.config import allowed, conf_dir, did_you_mean, mistakes_in, shown, unread_knobs, value_mistake
 from vae_train.errors import Mistake, UsageError
 
 Check = Callable[[DictConfig, Sequence[str]], list[Mistake]]
+
+
+class Checked(NamedTuple):
+    """What a command is to do."""
+
+    jobs: list[list[str]]
+    """The overrides of every job."""
+    whole: DictConfig | None
+    """The configuration of the only job, with Hydra's own node; None where Hydra has to compose: for a sweep, and where
+    Hydra's own settings are given."""
 
 
 def checked(
@@ -39,7 +49,7 @@ def checked(
     found: Sequence[Mistake] = (),
     sweep: bool = False,
     config_dir: str | None = None,
-) -> list[list[str]]:
+) -> Checked:
     """Composes and checks every job that the words stand for.
 
     Args:
@@ -51,9 +61,6 @@ def checked(
         sweep: whether commas make several jobs.
         config_dir: a further folder of YAML files.
 
-    Returns:
-        The overrides of every job.
-
     Raises:
         UsageError: something is wrong; lists every mistake of every job, each once.
     """
@@ -64,9 +71,9 @@ def checked(
         jobs = BasicSweeper.split_arguments(overrides, None)[0] if sweep else [[_text(o) for o in overrides]]
         for job in jobs:
             mistakes += _job_mistakes(reader, job, settings, check)
-    if mistakes:
-        raise UsageError(list(dict.fromkeys(mistakes)))
-    return jobs
+        if mistakes:
+            raise UsageError(list(dict.fromkeys(mistakes)))
+        return Checked(jobs, None if sweep else reader.whole(overrides))
 
 
 def _job_mistakes(reader: _Reader, job: list[str], settings: type, check: Check) -> list[Mistake]:
@@ -171,7 +178,7 @@ class _Reader:
         groups, values, found = [], [], []
         for word in job:
             override = self.parser.parse_override(word)
-            if override.key_or_group.startswith(("hydra.", "hydra/")):
+            if _is_hydras(override):
                 continue
             options = self.options(override.key_or_group)
             if not options and "/" not in override.key_or_group:
@@ -182,7 +189,7 @@ class _Reader:
                 found.append(wrong)
             else:
                 groups.append(override)
-        cfg, why = self.choose(*map(_text, groups))
+        cfg, _, why = self.choose(*map(_text, groups))
         if cfg is None:
             return [], [], [*found, Mistake(" ".join(map(_text, groups)), why)]
         wrongs = [_key_mistake(override, cfg) for override in values]
@@ -191,7 +198,7 @@ class _Reader:
 
     def compose(self, groups: Sequence[Override], values: Sequence[Override] = ()) -> tuple[DictConfig | None, str]:
         """The composed configuration, or None and why there is none."""
-        cfg, why = self.choose(*map(_text, groups))
+        cfg, _, why = self.choose(*map(_text, groups))
         if cfg is None:
             return None, why
         try:
@@ -199,20 +206,42 @@ class _Reader:
         except HydraException as error:
             return None, str(error).splitlines()[0]
 
+    def whole(self, overrides: Sequence[Override]) -> DictConfig | None:
+        """What Hydra composes of overrides that are all known, with its own node; None where they are about that."""
+        if any(map(_is_hydras, overrides)):
+            return None
+        groups = [_text(override) for override in overrides if self.options(override.key_or_group)]
+        cfg, hydra, _ = self.choose(*groups)
+        assert cfg is not None
+        cfg = with_values(cfg, [override for override in overrides if _text(override) not in groups])
+        hydra = copy.deepcopy(hydra)
+        words = hydra.job.config.override_dirname
+        hydra.overrides.task = [_text(override) for override in overrides]
+        hydra.job.override_dirname = get_overrides_dirname(
+            list(overrides), words.exclude_keys, words.item_sep, words.kv_sep
+        )
+        with open_dict(cfg):
+            cfg.hydra = hydra
+        return cfg
+
     def knobs(self, settings: type) -> list[str]:
         """Top-level settings that only act through the components that read them."""
         return [field.name for field in fields(settings) if field.metadata.get("knob")]
 
     def _options(self, group: str) -> list[str]:
         """The choices of a group; empty where there is no such group."""
-        return self.loader.get_group_options(group, config_name=self.command, overrides=self.search)
+        return self.loader.get_group_options(group, overrides=self.search)
 
-    def _choose(self, *words: str) -> tuple[DictConfig | None, str]:
-        """The configuration with these choices, or None and why there is none."""
+    def _choose(self, *words: str) -> tuple[DictConfig | None, Any, str]:
+        """The configuration with these choices and Hydra's own node, or None twice and why there is none."""
         try:
-            return compose(self.command, overrides=[*words, *self.search]), ""
+            cfg = compose(self.command, overrides=[*words, *self.search], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
-            return None, str(error).splitlines()[0]
+            return None, None, str(error).splitlines()[0]
+        hydra = copy.deepcopy(cfg.hydra)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return cfg, hydra, ""
 
     def _group_mistake(self, override: Override, options: list[str]) -> Mistake | None:
         key, value = override.key_or_group, override.value()
@@ -282,6 +311,11 @@ def with_values(cfg: DictConfig, values: Sequence[Override]) -> DictConfig:
 
 def _text(override: Override) -> str:
     return str(override.input_line)
+
+
+def _is_hydras(override: Override) -> bool:
+    """Whether it is about Hydra and not about us."""
+    return override.key_or_group.startswith(("hydra.", "hydra/"))
 
 
 @contextmanager
