@@ -288,11 +288,16 @@ def _composed(command: str, function: Any, whole: DictConfig) -> None:
         function: the command's function.
         whole: the configuration with Hydra's own node.
     """
-    from types import SimpleNamespace
+    import copy
 
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
 
-    loader: Any = SimpleNamespace(load_configuration=lambda **request: whole)
+    from vae_train.config import conf_dir
+
+    loader: Any = ConfigLoaderImpl(create_config_search_path(str(conf_dir())))
+    loader.load_configuration = lambda **request: copy.deepcopy(whole)  # Hydra takes them apart to print them
     Hydra(f"vae {command}", loader).run(_plain(command), function, overrides=[])
 
 

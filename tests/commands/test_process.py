@@ -13,7 +13,7 @@ import pytest
 from tests.commandline import TINY, Vae, rows, start
 from vae_train import load
 
-LONG = (*TINY[1:], "epochs=60", "trainer.log_every=7", "learner.ema=0.9", "threads=1")
+LONG = (*TINY[1:], "epochs=30", "trainer.log_every=7", "learner.ema=0.9", "threads=1")
 
 
 def wait_for(path: Path, text: str, seconds: float = 60) -> None:
@@ -35,7 +35,7 @@ def test_a_signal_saves_and_resuming_changes_nothing(tmp_path: Path, vae: Vae, n
     assert process.returncode == code
     assert "saved. Go on with: vae train resume=stopped" in err
     assert "Traceback" not in err
-    assert rows(tmp_path / "stopped")[-1]["epoch"] < 60
+    assert rows(tmp_path / "stopped")[-1]["epoch"] < 30
     assert vae("train", "resume=stopped").code == 0
     assert vae("train", *LONG, "out=whole").code == 0
     assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")

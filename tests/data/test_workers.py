@@ -41,7 +41,7 @@ class Broken:
 
 @pytest.mark.parametrize("error", WAYS, ids=lambda error: type(error).__name__)
 def test_a_death_is_said_however_it_shows(error):
-    worker = multiprocessing.get_context("spawn").Process(target=killed)
+    worker = multiprocessing.get_context("fork").Process(target=killed)
     worker.start()
     worker.join(60)
     found = results(Broken(error, [worker]), ": try fewer")

@@ -255,7 +255,14 @@ def test_several_steps_of_small_models_and_one_of_large_ones_are_launched_togeth
     assert steps_per_launch(learner, Stream(train, 100, seed=0)) == 1
 
 
-@pytest.mark.parametrize("overrides", [(), ("learner.accumulate=2", "learner.ema=0.9", "lr_schedule=cosine")])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param((), marks=pytest.mark.slow),
+        ("learner.accumulate=2", "learner.ema=0.9", "lr_schedule=cosine"),
+    ],
+    ids=" ".join,
+)
 def test_compiled_steps_are_the_same_steps_up_to_rounding(overrides):
     torch.compiler.reset()
     runs = []
