@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vae_train import hardware
-from vae_train.hardware import cores, memory_format
+from vae_train.hardware import cores, emulated, memory_format
 
 ALONE = """
 import resource, torch
@@ -72,3 +72,11 @@ def test_only_tf32_rounds_float32_products(precision):
         assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == (precision == "tf32")
     finally:
         hardware.prepare(before)
+
+
+@pytest.mark.parametrize("supported", [False, True])
+def test_a_precision_that_the_processor_only_emulates_is_said(monkeypatch, supported):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported, raising=False)
+    assert (emulated("bfloat16", torch.device("cpu")) is None) == supported
+    assert emulated("float32", torch.device("cpu")) is None
+    assert emulated("bfloat16", torch.device("cuda")) is None

@@ -179,6 +179,8 @@ def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: d
 def _introduce(run: Run, data: Dataset, learner: Learner) -> None:
     import torch
 
+    from vae_train.hardware import emulated
+
     sizes = " / ".join(
         f"{len(images):,} {name}" for name in ("train", "valid", "test") if (images := data.split(name)) is not None
     )
@@ -190,6 +192,9 @@ def _introduce(run: Run, data: Dataset, learner: Learner) -> None:
         *(run.config.name, h, w, c, sizes, run.config.latent_dim, f"{count:,}"),
         *(device, learner.precision, learner.execution),
     )
+    slow = emulated(learner.precision, learner.device)
+    if slow:
+        log.warning("%s", slow)
     train = data.training()
     log.log(logging.DEBUG if train.resident else logging.INFO, "data: %s", data.storage)
     warning = getattr(getattr(learner.model, "likelihood", None), "warning", None)
