@@ -7,6 +7,7 @@ from typing import Any
 
 from vae_train.config import locate
 from vae_train.errors import Mistake
+from vae_train.model.base import USUAL_PRIOR
 
 PARTS = ("posterior", "prior", "likelihood")
 
@@ -46,11 +47,11 @@ def condition_refusal(condition: str | None, parts: Mapping[str, Node], allow: S
     """
     prior: Any = locate(str(parts["prior"]["_target_"]), allow)
     posterior: Any = locate(str(parts["posterior"]["_target_"]), allow)
-    if condition is None or prior.conditional or posterior.domain != "real":
+    if condition is None or not prior.encodes:
         return []
     why = (
-        f"model/prior={stem(prior)} cannot be shifted by y: its components are posteriors of images without one. Use "
-        "model/prior=mixture"
+        f"model/prior={stem(prior)} cannot be another one for every y: its components are posteriors of images without "
+        f"one. Use model/prior={USUAL_PRIOR[posterior.domain]}"
     )
     return [Mistake(f"model.condition={condition}", why)]
 

@@ -7,11 +7,28 @@ import torch
 
 from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose
 from vae_train.assembly import model_mistakes
-from vae_train.config import build
+from vae_train.config import build, locate
 from vae_train.draws import Draw
 from vae_train.errors import UsageError
 
 SIZES = (10, 4)
+POSTERIOR = {"real": "gaussian", "categorical": "categorical", "joint": "joint"}
+
+
+def priors():
+    """Every prior that can see y, with a posterior of its domain."""
+    for name in choices("model/prior"):
+        target = locate(compose(f"model/prior={name}").model.prior._target_)
+        if target.conditional:
+            yield POSTERIOR[target.domains[0]], name
+
+
+PAIRS = list(priors())
+
+
+def chosen(posterior, prior):
+    """`latent_dim` is one that all of them can have."""
+    return f"model/posterior={posterior}", f"model/prior={prior}", "latent_dim=10"
 
 
 def conditional(model="mlp", kind="label", *overrides):
@@ -44,11 +61,52 @@ def test_encoder_decoder_and_prior_see_y(model, kind):
         assert same == (kind == "label" and column == 1)
 
 
-def test_the_conditional_prior_starts_as_the_unconditional_one():
-    found = conditional()
-    p = found(labelled(), Draw(0, "x")).latents[0].p
-    assert torch.equal(p.mean, torch.zeros(6, 3))
-    assert torch.equal(p.log_scale, torch.zeros(6, 3))
+@pytest.mark.parametrize(("posterior", "prior"), PAIRS)
+def test_every_conditional_prior_starts_as_the_unconditional_one_and_comes_to_see_y(posterior, prior):
+    found, batch = conditional("mlp", "label", *chosen(posterior, prior)), labelled()
+    latent = found(batch, Draw(0, "x")).latents[0]
+    p, alone = latent.p, found.prior(found.encode)
+    assert (p.batch_shape, alone.batch_shape) == ((6,), ())
+    assert torch.allclose(p.log_prob(latent.z), alone.log_prob(latent.z), atol=1e-4)
+    found(batch, Draw(0, "x")).rate().sum().backward()
+    assert found.condition.prior.weight.grad.abs().sum() > 0
+    torch.nn.init.normal_(found.condition.prior.weight)
+    told, exact = found(batch, Draw(0, "x")).latents[0], found.prior(found.encode)
+    assert not torch.allclose(told.p.log_prob(told.z), exact.log_prob(told.z), atol=1e-2)
+    drawn = found.sample(6, Draw(1, "x"), y=batch.y)
+    assert drawn.mean.isfinite().all()
+
+
+@pytest.mark.parametrize(("posterior", "prior"), [pair for pair in PAIRS if pair[0] in ("categorical", "joint")])
+def test_categories_of_a_conditional_prior_have_masses_for_every_y(posterior, prior):
+    found, y = conditional("mlp", "label", *chosen(posterior, prior)), labelled().y
+    torch.nn.init.normal_(found.condition.prior.weight)
+    p = found._prior_given(y)
+    part = p.parts[-1] if posterior == "joint" else p
+    blocks = part.mean.unflatten(-1, (-1, part.categories))
+    assert torch.allclose(blocks.sum(-1), torch.ones(6, blocks.shape[1]))
+    assert (blocks[0] - blocks[1]).abs().max() > 0.01
+    trace = found(labelled(), Draw(0, "x"), 2000)
+    each = -trace.latents[0].log_ratio()
+    assert ((trace.rate() - each.mean(0)).abs() < 5 * each.std(0) / 2000**0.5).all()
+
+
+@pytest.mark.parametrize("posterior", ["gaussian", "von_mises_fisher", "categorical", "joint"])
+@pytest.mark.parametrize("prior", ["vamp", "exemplar"])
+def test_a_prior_made_of_encoded_images_is_refused(posterior, prior):
+    (mistake,) = [
+        m for m in model_mistakes(compose("model.condition=label", *chosen(posterior, prior))) if "another one" in m.why
+    ]
+    assert mistake.where == "model.condition=label"
+    usual = mistake.why.rpartition("model/prior=")[2]
+    assert model_mistakes(compose("model.condition=label", *chosen(posterior, usual))) == []
+
+
+def test_a_uniform_prior_is_the_same_for_every_y():
+    found = conditional("mlp", "label", *chosen("von_mises_fisher", "uniform_sphere"))
+    assert found.condition.prior is None
+    assert found(labelled(), Draw(0, "x")).latents[0].p.batch_shape == ()
+    assert found.sample(4, Draw(0, "x")).mean.isfinite().all()
 
 
 def test_the_rate_stays_closed_with_a_normal_prior_and_every_part_of_the_condition_learns():

@@ -51,6 +51,10 @@ class OneHotCategorical(Distribution):
         """p (1 - p), with shape `(*batch, D)`."""
         return self.mean * (1 - self.mean)
 
+    def shifted(self, shift: Tensor) -> OneHotCategorical:
+        """The same with `shift`, a tensor with shape `(*any, D)`, added to the logits."""
+        return OneHotCategorical(self.logits + shift, self.categories, self.relaxation, self.hard)
+
     def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         """Log-mass of one-hot blocks `x`, see `Distribution.log_prob`."""
         if observed is not None:

@@ -55,7 +55,7 @@ class Prior(nn.Module, ABC):
     factorised: ClassVar[bool] = False
     """Whether the elements of z are independent, see `Distribution.factorised`."""
     conditional: ClassVar[bool] = True
-    """Whether it can be shifted and scaled by what a model is conditioned on."""
+    """Whether it can be another one for every y that a model is conditioned on, see `given`."""
     encodes: ClassVar[bool] = False
     """Whether it calls `encode`, so that the parameters of q(z | x) are its own as well."""
 
@@ -70,11 +70,24 @@ class Prior(nn.Module, ABC):
             return None
         return (
             f"is a distribution on {_PLACES[cls.domains[0]]}, and the posterior is one on {_PLACES[posterior.domain]}. "
-            f"Use model/prior={_USUAL[posterior.domain]}"
+            f"Use model/prior={USUAL_PRIOR[posterior.domain]}"
         )
 
     def initialize(self, images: Images) -> None:
         """Called once per run before the first step, see `LatentVariableModel.initialize`."""
+
+    def given(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> Distribution:
+        """The prior of a conditional model, p(z | y), which is `p` itself where both maps of y are 0.
+
+        Args:
+            p: what `forward` returned.
+            shift: tensor with shape `(B, *event_shape)`, a map of y.
+            log_scale: tensor with shape `(B, *event_shape)`, a map of y.
+
+        Returns:
+            A distribution with batch (B,).
+        """
+        return p.affine(shift, log_scale)
 
     @abstractmethod
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Distribution:
@@ -87,12 +100,13 @@ _PLACES: dict[Domain, str] = {
     "categorical": "categories",
     "joint": "R^D and categories",
 }
-_USUAL: dict[Domain, str] = {
+USUAL_PRIOR: dict[Domain, str] = {
     "real": "standard_normal",
     "sphere": "uniform_sphere",
     "categorical": "categorical",
     "joint": "joint",
 }
+"""The name of the simplest prior where z lives."""
 
 
 class LatentVariableModel(nn.Module, ABC):

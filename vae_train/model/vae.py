@@ -132,7 +132,7 @@ class VAE(SingleLatent):
         p = self.prior(self.encode)
         if self.condition is None or self.condition.prior is None:
             return p
-        return p.affine(*self.condition.moments(y))
+        return self.prior.given(p, *self.condition.moments(y))
 
     def _condition(self, kind: str | None, sizes: tuple[int, ...]) -> Condition | None:
         if kind is None:

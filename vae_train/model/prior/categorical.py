@@ -24,7 +24,6 @@ class Categorical(Prior):
     """
 
     domains = ("categorical",)
-    conditional = False
 
     def __init__(self, event_shape: Shape, data_shape: Shape, categories: PositiveInt, learned: bool) -> None:
         super().__init__(event_shape, data_shape)
@@ -37,6 +36,11 @@ class Categorical(Prior):
             self.logits = nn.Parameter(torch.zeros(event_shape))
         else:
             self.register_buffer("logits", torch.zeros(event_shape), persistent=False)
+
+    def given(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> OneHotCategorical:
+        """See `Prior.given`: other log-odds for every y; categories have no scale."""
+        assert isinstance(p, OneHotCategorical)
+        return p.shifted(shift)
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> OneHotCategorical:
         """See `Prior.forward`."""

@@ -25,7 +25,6 @@ class Joint(Prior):
     """
 
     domains = ("joint",)
-    conditional = False
 
     def __init__(self, event_shape: Shape, data_shape: Shape, categories: list[PositiveInt]) -> None:
         super().__init__(event_shape, data_shape)
@@ -38,6 +37,12 @@ class Joint(Prior):
             )
         self.zero: Tensor
         self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
+
+    def given(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> Product:
+        """See `Prior.given`: another normal part, and other log-odds, for every y; categories have no scale."""
+        assert isinstance(p, Product)
+        told = zip(p.parts, p.split(shift), p.split(log_scale), strict=True)
+        return Product([q.shifted(a) if isinstance(q, OneHotCategorical) else q.affine(a, b) for q, a, b in told])
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Product:
         """See `Prior.forward`."""

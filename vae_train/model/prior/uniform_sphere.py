@@ -13,7 +13,7 @@ from vae_train.model.base import Prior, Shape
 
 
 class UniformSphere(Prior):
-    """The uniform distribution on the unit sphere; it has no parameters.
+    """The uniform distribution on the unit sphere; it has no parameters, and is the same for every y.
 
     Args:
         event_shape: (D,).
