@@ -27,8 +27,8 @@ SCRIPT = ROOT / "scripts" / "combinations"
 
 Choice = tuple[str, ...]
 """One name per axis."""
-Pair = tuple[tuple[int, str], tuple[int, str]]
-"""Two axes by number, with a name of each."""
+Part = tuple[tuple[int, str], ...]
+"""Some axes by number, with a name of each."""
 
 
 def names(axis: str) -> list[str]:
@@ -97,13 +97,9 @@ def train(choice: Choice) -> None:
         assert model.sample(2, Draw(0, "x")).mean.isfinite().all(), choice
 
 
-def pairs_of(choice: Choice) -> list[Pair]:
-    return list(itertools.combinations(enumerate(choice), 2))
-
-
-def completions(pair: Pair, dice: random.Random) -> list[Choice]:
-    """Some meaningful choices that hold a pair; none where there are none at all."""
-    fixed = {number: [name] for number, name in pair}
+def completions(part: Part, dice: random.Random) -> list[Choice]:
+    """Some meaningful choices that hold a pair or a triple; none where there are none at all."""
+    fixed = {number: [name] for number, name in part}
     whole = [fixed.get(number, names(axis)) for number, axis in enumerate(AXES)]
     drawn = {tuple(dice.choice(options) for options in whole) for _ in range(TRIED)}
     found = sorted(choice for choice in drawn if meaningful(choice))
@@ -111,18 +107,21 @@ def completions(pair: Pair, dice: random.Random) -> list[Choice]:
 
 
 @cache
-def covering() -> list[Choice]:
-    """Meaningful choices that together hold every pair of components that any meaningful choice holds."""
-    every = itertools.combinations(enumerate(map(names, AXES)), 2)
-    missing = [((i, a), (j, b)) for (i, first), (j, second) in every for a in first for b in second]
-    dice, found, held = random.Random(0), list[Choice](), set[Pair]()
-    for pair in missing:
-        if pair in held:
-            continue
-        tried = completions(pair, dice)
-        if tried:
-            found.append(max(tried, key=lambda choice: (len(set(pairs_of(choice)) - held), -dear(choice))))
-            held.update(pairs_of(found[-1]))
+def covering(size: int) -> list[Choice]:
+    """Meaningful choices that together hold every `size` components that any meaningful choice holds."""
+
+    def parts_of(choice: Choice) -> set[Part]:
+        return set(itertools.combinations(enumerate(choice), size))
+
+    dice, found, held = random.Random(0), list[Choice](), set[Part]()
+    for axes in itertools.combinations(enumerate(map(names, AXES)), size):
+        numbers = [number for number, _ in axes]
+        for chosen in itertools.product(*(options for _, options in axes)):
+            part = tuple(zip(numbers, chosen, strict=True))
+            tried = [] if part in held else completions(part, dice)
+            if tried:
+                found.append(max(tried, key=lambda choice: (len(parts_of(choice) - held), -dear(choice))))
+                held |= parts_of(found[-1])
     return found
 
 
@@ -137,8 +136,8 @@ DEAR = {
 }
 
 TRIED = 30
-"""Choices that are drawn for each pair. The one with the most pairs that are not held yet is taken, of several the one
-that is trained sooner."""
+"""Choices that are drawn for each pair or triple. The one with the most that are not held yet is taken, of several the
+one that is trained sooner."""
 
 SHARES = 16
 """The covering is walked through in as many tests, so that workers share it."""
@@ -146,7 +145,14 @@ SHARES = 16
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_every_pair_of_components_trains(share):
-    for choice in covering()[share::SHARES]:
+    for choice in covering(2)[share::SHARES]:
+        train(choice)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_triple_of_components_trains(share):
+    for choice in covering(3)[share::SHARES]:
         train(choice)
 
 
@@ -161,7 +167,7 @@ def test_every_meaningful_choice_trains(objective, posterior):
 
 
 def test_every_component_is_part_of_a_meaningful_choice():
-    held = {(axis, choice[number]) for choice in covering() for number, axis in enumerate(AXES)}
+    held = {(axis, choice[number]) for choice in covering(2) for number, axis in enumerate(AXES)}
     assert held == {(axis, name) for axis in AXES for name in names(axis)}
 
 
