@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from vae_train.cli import _application, _composed
 from vae_train.commands.train import Settings
+from vae_train.errors import UsageError
 from vae_train.overrides import checked
 
 WORDS = [
@@ -59,3 +60,28 @@ def test_a_further_folder_counts(tmp_path: Path):
 )
 def test_hydra_composes_a_sweep_and_what_is_about_itself(words, sweep):
     assert checked("train", words, Settings, lambda cfg, words: [], sweep=sweep).whole is None
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("hydra/launcher=foo", "no such hydra launcher (basic)"),
+        ("hydra/launchers=basic", "there is no group hydra/launchers"),
+        ("hydra.foo=1", "is not for Hydra: Could not override 'hydra.foo'."),
+        ("hydra.job.chdir=maybe", "is not for Hydra: Error merging override hydra.job.chdir=maybe"),
+        ("hydra.mode=MULTIRUN", "is what -m says"),
+    ],
+)
+@pytest.mark.parametrize("sweep", [False, True])
+def test_what_hydra_cannot_be_told_is_a_mistake_like_any_other(word, why, sweep):
+    with pytest.raises(UsageError) as caught:
+        checked("train", [word, "beta=x"], Settings, lambda cfg, words: [], sweep=sweep)
+    assert [(m.where, m.why) for m in caught.value.mistakes] == [
+        (word, why),
+        ("beta=x", "is 'x', expected a number"),
+    ]
+
+
+@pytest.mark.parametrize("word", ["+hydra.job.env_set.X=1", "hydra.verbose=true", "hydra/job_logging=default"])
+def test_what_hydra_can_be_told_is_left_to_it(word):
+    assert checked("train", [word], Settings, lambda cfg, words: []) == ([[word]], None)

@@ -175,9 +175,10 @@ class _Reader:
 
     def known(self, job: list[str]) -> tuple[list[Override], list[Override], list[Mistake]]:
         """The choices and the values that exist, and what is wrong with the other words."""
-        groups, values, found = [], [], []
-        for word in job:
-            override = self.parser.parse_override(word)
+        groups, values = [], []
+        read = [self.parser.parse_override(word) for word in job]
+        found = self._mistakes_about_hydra([override for override in read if _is_hydras(override)])
+        for override in read:
             if _is_hydras(override):
                 continue
             options = self.options(override.key_or_group)
@@ -256,6 +257,17 @@ class _Reader:
                 what = key.replace("/", " ").replace("_", " ")
                 return Mistake(_text(override), f"no such {what}{hint} ({', '.join(options)})")
         return None
+
+    def _mistakes_about_hydra(self, overrides: Sequence[Override]) -> list[Mistake]:
+        """What Hydra itself cannot be told."""
+        mode = [Mistake(_text(o), "is what -m says") for o in overrides if o.key_or_group == "hydra.mode"]
+        groups = [self._group_mistake(o, self.options(o.key_or_group)) for o in overrides if "/" in o.key_or_group]
+        found = mode + [wrong for wrong in groups if wrong]
+        words = [_text(override) for override in overrides]
+        if words and not found:
+            cfg, _, why = self.choose(*words)
+            found = [] if cfg is not None else [Mistake(" ".join(words), f"is not for Hydra: {why}")]
+        return found
 
     def _groups(self) -> list[str]:
         folder = conf_dir()
