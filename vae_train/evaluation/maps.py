@@ -33,6 +33,8 @@ NAMED = 20
 PANEL, MARGIN = 4.6, 1.4
 """Inches: the sides of a map, and the room beside the maps for their legend."""
 
+HAIR = 1e-6
+
 SPRITE = 64
 """Pixels on the longer side of a projector's small pictures, at most."""
 
@@ -135,7 +137,8 @@ def draw(
 
     y = None if labels is None else np.asarray(torch.as_tensor(labels).cpu())
     width = PANEL * len(points) + (0 if y is None else MARGIN)
-    figure = Figure(figsize=(width, PANEL), dpi=100, layout="constrained")
+    # Before 3.11 matplotlib cuts pixels off, and 100 times 4.6 is a hair less than 460.
+    figure = Figure(figsize=(width + HAIR, PANEL + HAIR), dpi=100, layout="constrained")
     axes = figure.subplots(1, len(points), squeeze=False)[0]
     colours, scale = _colours(y)
     for axis, (title, xy) in zip(axes, points, strict=True):
