@@ -278,3 +278,11 @@ def test_broken_saved_configuration_is_one_line(vae: Vae, trained: Path) -> None
     (trained / "config.yaml").write_text("a: [1,\n")
     (line,) = vae("eval", f"run={trained}").mistakes()
     assert "cannot read" in line
+
+
+@pytest.mark.parametrize("line", ["precision=bfloat16: slow here", None])
+def test_a_precision_that_is_slow_here_is_said_at_the_start(vae: Vae, monkeypatch, line: str | None) -> None:
+    monkeypatch.setattr("vae_train.hardware.emulated", lambda precision, device: line)
+    answer = vae("train", *TINY[1:], "epochs=1", "precision=bfloat16", "out=run")
+    assert answer.code == 0, answer.err
+    assert ("slow here" in answer.out.splitlines()[1]) == (line is not None)
