@@ -36,13 +36,13 @@ def floor(levels: int | None, spread: Spread) -> float:
 def refusal(levels: int | None, scale: float, spread: Spread) -> str | None:
     """Why a density with this scale cannot score data with `levels` levels; None where it can."""
     least = floor(levels, spread)
-    if levels == 2 and spread != "fixed":
+    if scale > least:
+        return None
+    if levels == 2:
         return (
             "is a density, and the data is binary: its scale would only learn the distance of 0 and 1. Use "
             "model/likelihood=bernoulli, or data.binarize=none"
         )
-    if scale > least:
-        return None
     where = "" if levels is None else " 1 / (2 levels) ="
     return f"starts with scale={scale:g}, and one with spread={spread} stays above{where} {least:g}"
 
