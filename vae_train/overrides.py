@@ -178,9 +178,7 @@ class _Reader:
         groups, values = [], []
         read = [self.parser.parse_override(word) for word in job]
         found = self._mistakes_about_hydra([override for override in read if _is_hydras(override)])
-        for override in read:
-            if _is_hydras(override):
-                continue
+        for override in (override for override in read if not _is_hydras(override)):
             options = self.options(override.key_or_group)
             if not options and "/" not in override.key_or_group:
                 values.append(override)
@@ -215,14 +213,13 @@ class _Reader:
         cfg, hydra, _ = self.choose(*groups)
         assert cfg is not None
         cfg = with_values(cfg, [override for override in overrides if _text(override) not in groups])
-        hydra = copy.deepcopy(hydra)
-        words = hydra.job.config.override_dirname
-        hydra.overrides.task = [_text(override) for override in overrides]
-        hydra.job.override_dirname = get_overrides_dirname(
+        with open_dict(cfg):
+            cfg.hydra = hydra  # a copy of it
+        words = cfg.hydra.job.config.override_dirname
+        cfg.hydra.overrides.task = [_text(override) for override in overrides]
+        cfg.hydra.job.override_dirname = get_overrides_dirname(
             list(overrides), words.exclude_keys, words.item_sep, words.kv_sep
         )
-        with open_dict(cfg):
-            cfg.hydra = hydra
         return cfg
 
     def knobs(self, settings: type) -> list[str]:
@@ -239,10 +236,8 @@ class _Reader:
             cfg = compose(self.command, overrides=[*words, *self.search], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             return None, None, str(error).splitlines()[0]
-        hydra = copy.deepcopy(cfg.hydra)
         with open_dict(cfg):
-            del cfg["hydra"]
-        return cfg, hydra, ""
+            return cfg, cfg.pop("hydra"), ""
 
     def _group_mistake(self, override: Override, options: list[str]) -> Mistake | None:
         key, value = override.key_or_group, override.value()
