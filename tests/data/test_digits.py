@@ -92,3 +92,9 @@ def test_data_that_is_not_what_it_says_is_refused():
     data.shape = (1, 28, 28)
     with pytest.raises(UsageError, match=r"train images are \(1, 8, 8\), not \(1, 28, 28\)"):
         data.load()
+
+
+def test_a_device_without_a_number_is_the_one_that_tensors_are_on():
+    # A tensor on torch.device("cuda") says cuda:0; "meta" shows the same without a GPU, the other way round.
+    assert torch.device("meta:0") != torch.empty(0, device="meta:0").device
+    assert Digits("none").load("meta:0").split("train").resident

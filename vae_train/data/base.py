@@ -188,9 +188,10 @@ class Dataset(ABC):
             self._verify(found)
             self._read = found
         loader = self.loader or Loader.default()
-        place = (str(device), vars(loader))
+        device = torch.empty(0, device=device).device  # "cuda" is cuda:0, and a tensor's device has its number
+        place = (device, vars(loader))
         if self._place != place:
-            self._placed, self.storage = loader.place(self._read, torch.device(device))
+            self._placed, self.storage = loader.place(self._read, device)
             self._place = place
         return self
 
