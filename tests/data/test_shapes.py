@@ -11,7 +11,7 @@ from tests.support import compose
 from vae_train.config import build, mistakes_in
 from vae_train.data.base import SPLITS, evaluation_batches
 from vae_train.data.pipeline.loader import Loader
-from vae_train.data.shapes import PERMUTED, Shapes
+from vae_train.data.shapes import PERMUTED, Shapes, _root
 from vae_train.draws import Draw
 from vae_train.errors import UsageError
 
@@ -96,6 +96,11 @@ def test_loading_twice_gives_the_same_data(binarize):
     first, second = (shapes(binarize=binarize, channels=3).load() for _ in range(2))
     assert first.checksum == second.checksum
     assert all(torch.equal(first.split(name).pixels, second.split(name).pixels) for name in SPLITS)
+
+
+def test_roots_are_rounded_in_one_way_on_every_processor():
+    x = torch.rand(100_000, generator=torch.Generator().manual_seed(0)) * 3
+    assert torch.equal(_root(x), torch.from_numpy(np.sqrt(x.numpy())))
 
 
 def test_the_checksum_depends_on_what_is_drawn():
