@@ -93,7 +93,7 @@ def _run(command: str, words: list[str]) -> int:
         print(f"\n{stopped}", file=sys.stderr)
         return 128 + stopped.signal
     except KeyboardInterrupt:
-        print(f"\nvae {command}: stopped before anything was saved", file=sys.stderr)
+        print(f"\nvae {command}: stopped at once, nothing more was saved", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 1

@@ -12,6 +12,7 @@ from vae_train.commands.reproduce import WALL_CLOCK
 from vae_train.data.base import Dataset
 from vae_train.data.pipeline.stored import ArrayImages
 from vae_train.errors import RunError, Stopped
+from vae_train.training import stopping
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Files, Silent, read_metrics
 
@@ -176,7 +177,9 @@ def test_a_signal_handler_is_put_back(tmp_path):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path):
+def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(stopping, "TOGETHER", 0.0)
+
     def twice(_):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+TOGETHER = 1.0
+"""Seconds within which a signal that comes again is the same request: `timeout` and the schedulers of clusters send it
+to a process and to its group."""
 
 
 class StopRequest:
@@ -16,11 +25,12 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPPING:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -29,6 +39,24 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.signal is None:
+            self.signal, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > TOGETHER:
             raise KeyboardInterrupt
-        self.signal = number
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Signals mean after the block what they meant before it, whatever a library did behind Python's back.
+
+    LLVM, which compiles for GPUs, puts handlers of its own before those that it finds, and while one of these runs a
+    second signal ends the process.
+    """
+    found = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in found.items():
+                if handler is not None:
+                    signal.signal(number, handler)
