@@ -27,6 +27,9 @@ def _hashed(key: tuple[int | str, ...]) -> int:
 Request = tuple[Callable[..., Tensor], Tensor]
 """torch.randn or torch.rand, and what it made."""
 
+AGAIN: dict[Callable[..., Tensor], Callable[..., Tensor]] = {torch.randn: Tensor.normal_, torch.rand: Tensor.uniform_}
+"""What makes the same numbers in a tensor that is there; `out=` takes several times as long to call."""
+
 
 class Rows(NamedTuple):
     """Images `start` to `stop` of a batch of `total`."""
@@ -177,7 +180,7 @@ class Noise:
         if self._requests:
             self._generator.manual_seed(_hashed((self._seed, self._stream, position)))
             for make, tensor in self._requests:
-                make(tensor.shape, generator=self._generator, out=tensor)
+                AGAIN[make](tensor, generator=self._generator)
 
     def draw(self) -> Draw:
         """Hands the numbers out, in the order of the first pass."""
