@@ -73,3 +73,23 @@ class Tape(TorchDispatchMode):
 
         self.calls.append((func, args, kwargs, out))
         return out
+
+
+class Rerun:
+    """A recorder that runs the function again instead: for compiled kernels, which a tape does not see."""
+
+    def __init__(self) -> None:
+        self.recorded = self.replayed = 0
+
+    @contextmanager
+    def warm(self) -> Iterator[None]:
+        yield
+
+    def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        self.recorded += 1
+
+        def replay() -> None:
+            self.replayed += 1
+            body()
+
+        return replay

@@ -8,12 +8,20 @@ import pytest
 import torch
 
 from tests.support import choices, small_run
-from tests.tape import Tape
+from tests.tape import Rerun, Tape
 from vae_train.data.base import Stream
 from vae_train.draws import Draw, Given, Noise
 from vae_train.objective.base import Objective
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.execution import STEPS_PER_LAUNCH, Compiled, Eager, Graph, resolve, steps_per_launch
+from vae_train.training.execution import (
+    STEPS_PER_LAUNCH,
+    Compiled,
+    CompiledGraph,
+    Eager,
+    Graph,
+    resolve,
+    steps_per_launch,
+)
 from vae_train.training.loggers import Silent
 from vae_train.training.meter import Meter
 from vae_train.training.trainer import Progress, restore, snapshot
@@ -274,20 +282,36 @@ def test_compiled_steps_are_the_same_steps_up_to_rounding(overrides):
     torch.testing.assert_close(runs[1], runs[0], rtol=1e-4, atol=1e-4)
 
 
-def test_a_compiler_that_fails_is_said_in_one_line_and_done_without(caplog, monkeypatch):
-    data, learner, _ = small_run("execution=compile")
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_compiled_steps_can_be_captured(optimizer, caplog):
+    torch.compiler.reset()
+    words = (f"optimizer={optimizer}", "lr_schedule=cosine", "learner.ema=0.9")
+    ((eager, one), (captured, other)), _ = pair(*words)
+    captured._execution = CompiledGraph(captured, tape := Rerun())
+    found = advanced(captured, other, 24)
+    torch.testing.assert_close(found, advanced(eager, one, 24), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tensors(captured), tensors(eager), rtol=1e-3, atol=1e-4)
+    assert captured.execution == "compile", caplog.messages
+    assert (tape.recorded, tape.replayed) == (2, 2 + 1)  # 3 warm ones, two launches of 10, one single one
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_compiler_that_fails_is_said_in_one_line_and_done_without(caplog, captured):
+    data, learner, _ = small_run(LR, "execution=compile")
+    if captured:
+        learner._execution = CompiledGraph(learner, Rerun())
     stream = Stream(data.split("train"), 100, seed=learner.seed)
 
     def fail(*_):
         raise RuntimeError("No working C++ compiler\nfound in a long text")
 
-    learner._execution._forward = fail
+    learner._execution._calls = learner.calls._replace(forward=fail)
     with caplog.at_level(logging.WARNING, "vae_train"):
         found = advanced(learner, stream, 5)
     assert [r.getMessage() for r in caplog.records] == [
         "execution=compile is not possible here, going on with eager: No working C++ compiler"
     ]
-    data, eager, _ = small_run()
+    data, eager, _ = small_run(LR)
     assert torch.equal(found, advanced(eager, Stream(data.split("train"), 100, seed=eager.seed), 5))
 
 

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from vae_train.data.base import Raw
 from vae_train.draws import Draw, Given, Noise
+from vae_train.training.stopping import handlers_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vae_train.data.base import Batch, Stream
-    from vae_train.training.learner import Learner, Losses, Scalars
+    from vae_train.training.learner import Calls, Forward, Learner, Losses, Scalars
 
 Mode = Literal["auto", "eager", "compile", "graph"]
 
@@ -31,6 +32,9 @@ log = logging.getLogger("vae_train")
 
 WARM_STEPS = 3
 """Steps before a capture: libraries choose their kernels, and the optimiser makes its state."""
+
+COMPILED_FROM = 2
+"""The first step that is compiled; the one before shows the shapes of the noise."""
 
 TINY = 2**27
 """Parameters times images per step below which one launch holds several steps: launching then takes as long."""
@@ -49,7 +53,9 @@ def resolve(mode: Mode, device: torch.device) -> Mode:
 
 
 def execution(mode: Mode, learner: Learner) -> Execution:
-    """The execution called `mode`."""
+    """The execution called `mode`; on CUDA what is compiled is captured too."""
+    if mode == "compile" and learner.device.type == "cuda":
+        return CompiledGraph(learner)
     return {"eager": Eager, "compile": Compiled, "graph": Graph}[mode](learner)
 
 
@@ -61,6 +67,10 @@ class Execution(ABC):
     """
 
     mode: Mode
+    captured = False
+    """Whether the optimiser's steps become part of a CUDA graph."""
+    fuses = False
+    """Whether a compiler makes few kernels of the optimiser's operations."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
@@ -93,9 +103,8 @@ class Compiled(Execution):
         super().__init__(learner)
         self._noise = Noise(learner.seed, "train", learner.device)
         self._step = torch.zeros((), dtype=torch.int64, device=learner.device)
-        self._forward = torch.compile(_forward_given(learner), fullgraph=True, dynamic=False)
+        self._calls = learner.calls._replace(forward=compiled(learner))
         self._steps = 0
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA, on a CPU too
 
     def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
         """See `Learner.advance`."""
@@ -108,24 +117,26 @@ class Compiled(Execution):
         if self._steps == 1:
             return learner.row(learner.take(batch, self._step, self._noise.draw()))[None]
         try:
-            return learner.row(learner.take(batch, self._step, self._noise.draw(), self._compiled))[None]
+            return learner.row(learner.take(batch, self._step, self._noise.draw(), self._calls))[None]
         except Exception as error:
-            if self._steps > 2:
+            if self._steps != COMPILED_FROM:
                 raise
             return learner.fall_back(error).advance(stream, step, limit)
 
-    def _compiled(self, batch: Batch, step: int | Tensor, draw: Draw) -> tuple[Losses, Scalars]:
-        assert isinstance(draw, Given)
-        assert isinstance(step, Tensor)
-        losses, scalars = self._forward(batch, step, draw.all())
-        return losses, scalars
 
+def compiled(learner: Learner) -> Forward:
+    """`Learner.forward` compiled, for noise that is `Given`: a compiler cannot seed generators."""
 
-def _forward_given(learner: Learner) -> Callable[[Batch, Tensor, tuple[Tensor, ...]], tuple[Losses, Scalars]]:
-    """`Learner.forward` with its noise as arguments, since a compiler cannot seed generators."""
-
-    def forward(batch: Batch, step: Tensor, noise: tuple[Tensor, ...]) -> tuple[Losses, Scalars]:
+    def given(batch: Batch, step: int | Tensor, noise: tuple[Tensor, ...]) -> tuple[Losses, Scalars]:
         return learner.forward(batch, step, Given(noise))
+
+    run = torch.compile(given, fullgraph=True, dynamic=False)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA, on a CPU too
+
+    def forward(batch: Batch, step: int | Tensor, draw: Draw) -> tuple[Losses, Scalars]:
+        assert isinstance(draw, Given)
+        losses, scalars = run(batch, step, draw.all())
+        return losses, scalars
 
     return forward
 
@@ -178,13 +189,15 @@ class Graph(Execution):
     Args:
         learner: whose steps; its optimiser is made capturable.
         recorder: see `Recorder`; None for CUDA's own.
+        calls: what is called instead of `Learner.calls` as soon as the noise is known.
     """
 
     mode: Mode = "graph"
+    captured = True
 
-    def __init__(self, learner: Learner, recorder: Recorder | None = None) -> None:
+    def __init__(self, learner: Learner, recorder: Recorder | None = None, calls: Calls | None = None) -> None:
         super().__init__(learner)
-        self._recorder = recorder
+        self._recorder, self._calls = recorder, calls
         self._first: Launch | None = None
         self._warmed = 0
         self._launches: dict[int, Launch] = {}
@@ -193,23 +206,52 @@ class Graph(Execution):
         """See `Learner.advance`."""
         self._recorder = self._recorder or CudaGraphs(self.learner.device)
         if self._first is None or self._first.stream is not stream:
-            self._first, self._warmed, self._launches = Launch(self.learner, stream, 1), 0, {}
+            self._first, self._warmed, self._launches = Launch(self.learner, stream, 1, self._calls), 0, {}
         if self._warmed < WARM_STEPS:
-            self._warmed += 1
-            with self._recorder.warm(), warnings.catch_warnings():
-                # PyTorch warns of a capturable optimiser that is not captured: these steps are what it asks for.
-                warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
-                return self._first.warm(step)
+            return self._warm(self._first, self._recorder, step)
         many = steps_per_launch(self.learner, stream)
         count = many if limit >= many else 1
         if count not in self._launches:
-            launch = Launch(self.learner, stream, count, like=self._first)
+            launch = Launch(self.learner, stream, count, self._calls, like=self._first)
             try:
                 launch.record(self._recorder)
             except Exception as error:
                 return self.learner.fall_back(error).advance(stream, step, limit)
             self._launches[count] = launch
         return self._launches[count](step)
+
+    def _warm(self, first: Launch, recorder: Recorder, step: int) -> Tensor:
+        """Takes a step that is not captured."""
+        self._warmed += 1
+        with recorder.warm(), warnings.catch_warnings():
+            # PyTorch warns of a capturable optimiser that is not captured: these steps are what it asks for.
+            warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
+            return first.warm(step)
+
+
+class CompiledGraph(Graph):
+    """Forward pass, backward pass and optimiser compiled, and captured with the rest of the steps.
+
+    Args:
+        learner: whose steps.
+        recorder: see `Recorder`.
+    """
+
+    mode: Mode = "compile"
+    fuses = True
+
+    def __init__(self, learner: Learner, recorder: Recorder | None = None) -> None:
+        apply = torch.compile(learner.calls.apply, dynamic=False)
+        super().__init__(learner, recorder, learner.calls._replace(forward=compiled(learner), apply=apply))
+
+    def _warm(self, first: Launch, recorder: Recorder, step: int) -> Tensor:
+        try:
+            with handlers_kept():
+                return super()._warm(first, recorder, step)
+        except Exception as error:
+            if self._warmed != COMPILED_FROM:
+                raise
+            return self.learner.fall_back(error).advance(first.stream, step, 1)
 
 
 def steps_per_launch(learner: Learner, stream: Stream) -> int:
@@ -228,18 +270,26 @@ class Launch:
         learner: whose steps.
         stream: where the images come from.
         count: how many steps.
+        calls: see `Graph`.
         like: a launch that has run and knows which noise is asked for.
     """
 
-    def __init__(self, learner: Learner, stream: Stream, count: int, like: Launch | None = None) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        stream: Stream,
+        count: int,
+        calls: Calls | None = None,
+        like: Launch | None = None,
+    ) -> None:
         device, groups = learner.device, len(learner.base_rates)
-        self.learner, self.stream, self.count = learner, stream, count
+        self.learner, self.stream, self.count, self._calls = learner, stream, count, calls
         self._index = torch.zeros(count, stream.batch_size, dtype=torch.int64, device=stream.device)
         self._raw: list[Raw] = []
         """Images that are not on the device are copied to where the step finds them."""
         self._steps = torch.zeros(count, dtype=torch.int64, device=device)
-        self._rates = torch.zeros(groups, count, device=device)
-        self._filled: list[list[float]] = [[-1.0] * count for _ in range(groups)]
+        self._rates = torch.zeros(count, groups, device=device)
+        self._filled: list[list[float]] = []
         self._rows: Tensor | None = None
         if like is None:
             self._noise = [(Noise(learner.seed, "data", stream.device), Noise(learner.seed, "train", device))]
@@ -285,13 +335,14 @@ class Launch:
         else:
             self._feed(step)
         torch.arange(step, step + self.count, out=self._steps)
+        rates = [self.learner.rates(step + number) for number in range(self.count)]
+        if rates != self._filled:
+            pinned = self._rates.is_cuda  # or the copy would wait for the device
+            self._rates.copy_(torch.tensor(rates, pin_memory=pinned), non_blocking=True)
+            self._filled = rates
         for number, (data, train) in enumerate(self._noise):
             data.seek(step + number)
             train.seek(step + number)
-            for group, rate in enumerate(self.learner.rates(step + number)):
-                if self._filled[group][number] != rate:
-                    self._rates[group, number].fill_(rate)
-                    self._filled[group][number] = rate
 
     def _feed(self, step: int) -> None:
         """Copies the images of all steps to tensors that stay where they are."""
@@ -310,10 +361,11 @@ class Launch:
     def _body(self) -> None:
         learner = self.learner
         for number, (data, train) in enumerate(self._noise):
-            for group, rates in zip(learner.optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = rates[number]
-            batch = self.stream.images.finish(self._images(number), data.draw())
-            row = learner.row(learner.take(batch, self._steps[number], train.draw()))
+            for group, rate in zip(learner.optimizer.param_groups, self._rates[number].unbind(), strict=True):
+                group["lr"] = rate
+            batch, draw = self.stream.images.finish(self._images(number), data.draw()), train.draw()
+            calls = self._calls if isinstance(draw, Given) else None
+            row = learner.row(learner.take(batch, self._steps[number], draw, calls))
             if self._rows is None:
                 self._rows = torch.zeros_like(row)[None]
             self._rows[number].copy_(row)

@@ -44,6 +44,17 @@ class Losses(NamedTuple):
 
 Forward = Callable[["Batch", int | Tensor, Draw], tuple[Losses, Scalars]]
 
+WAYS = ("fused", "foreach", "capturable")
+"""Settings of an optimiser that say how it computes, not what."""
+
+
+class Calls(NamedTuple):
+    """What a step calls: the learner's own functions, or what a compiler made of them."""
+
+    forward: Forward
+    apply: Callable[[], Any]
+    """Changes the parameters by their gradients."""
+
 
 class Last(NamedTuple):
     """What a step leaves behind beside its scalars."""
@@ -93,7 +104,9 @@ class Learner:
         self.optimizer = optimizer(_groups(model, objective))
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.clip_norm, self.accumulate, self.precision = clip_norm, accumulate, precision
-        self._apply = plain_step(self.optimizer)
+        self.calls = Calls(self.forward, plain_step(self.optimizer))
+        """What a step calls where nothing is compiled."""
+        self._asked = [{k: group[k] for k in WAYS if k in group} for group in self.optimizer.param_groups]
         self.average = None if ema is None else AveragedModel(model, use_buffers=True)
         self._follow = None if ema is None else get_ema_multi_avg_fn(ema)
         self._averaging = False
@@ -102,7 +115,7 @@ class Learner:
         self.last = Last([], None)
         """What the last step left behind."""
         self._execution = executed(resolve(execution, self.device), self)
-        self._make_capturable()
+        self._suit_optimizer()
 
     @property
     def execution(self) -> Mode:
@@ -147,28 +160,28 @@ class Learner:
         self.set_rates(step)
         return self.take(batch, step, Draw(self.seed, "train", step, device=self.device))
 
-    def take(self, batch: Batch, step: int | Tensor, draw: Draw, forward: Forward | None = None) -> Scalars:
+    def take(self, batch: Batch, step: int | Tensor, draw: Draw, calls: Calls | None = None) -> Scalars:
         """What a step is, given its learning rate and its noise: tensor operations that wait for nothing.
 
         Args:
             batch: images.
             step: number of updates so far; a tensor where the step is captured.
             draw: the source of the noise.
-            forward: what is run instead of `forward`.
+            calls: what is called instead of `self.calls`.
         """
-        forward = forward or self.forward
+        calls = calls or self.calls
         for p in self.parameters:
             p.grad = None
         scalars: Scalars = {}
         for part, rows in self._parts(batch):
             share = (rows.stop - rows.start) / rows.total
-            losses, found = forward(part, step, draw if rows.total == len(part.x) else draw.part(rows))
+            losses, found = calls.forward(part, step, draw if rows.total == len(part.x) else draw.part(rows))
             self._differentiate(losses, share)
             for name, value in found.items():
                 scalars[name] = value if share == 1 else scalars.get(name, 0.0) + share * value
         norm = None if self.clip_norm is None else nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.last = Last([p.grad for p in self.parameters if p.grad is not None], norm)
-        self._apply()
+        calls.apply()
         self._update_average()
         with torch.no_grad():
             self.objective.react(scalars)
@@ -198,7 +211,7 @@ class Learner:
         log.warning("execution=%s is not possible here, going on with eager: %s", self.execution, reason)
         log.debug("%s", reason, exc_info=error)
         self._execution = executed("eager", self)
-        self._make_capturable()
+        self._suit_optimizer()
         return self._execution
 
     @torch.no_grad()
@@ -233,7 +246,7 @@ class Learner:
             self._averaging = bool(self.average.n_averaged > 0)
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._make_capturable()
+        self._suit_optimizer()
         self.lr_schedule.load_state_dict(state["lr_schedule"])
 
     def _differentiate(self, losses: Losses, share: float) -> None:
@@ -260,15 +273,25 @@ class Learner:
         """The optimiser's state; how steps are executed does not show in it."""
         state = self.optimizer.state_dict()
         groups = []
-        for group, rate in zip(state["param_groups"], self.base_rates, strict=True):
-            groups.append(group | {"lr": rate} | ({"capturable": False} if "capturable" in group else {}))
+        for group, rate, asked in zip(state["param_groups"], self.base_rates, self._asked, strict=True):
+            groups.append(group | {"lr": rate} | asked)
         return state | {"param_groups": groups}
 
-    def _make_capturable(self) -> None:
-        """Lets the optimiser count its steps on the device, where steps are captured there."""
-        for group in self.optimizer.param_groups:
-            if "capturable" in group:
-                group["capturable"] = self.execution == "graph" and self.device.type == "cuda"
+    def _suit_optimizer(self) -> None:
+        """Lets the optimiser's steps be captured and compiled, where this is how they are executed.
+
+        A captured one counts its steps on the device. A compiler makes one kernel of many operations, and nothing of
+        PyTorch's fused kernel, which gives 65,536 numbers to each of a GPU's processors: most of them idle where a
+        network is small.
+        """
+        for group, asked in zip(self.optimizer.param_groups, self._asked, strict=True):
+            group.update(asked)
+            if self.device.type != "cuda":
+                continue
+            if "capturable" in group and self._execution.captured:
+                group["capturable"] = True
+            if group.get("fused") and self._execution.fuses:
+                group.update(fused=False, foreach=True)
 
     def _update_average(self) -> None:
         """`AveragedModel.update_parameters` without its counter, which the device would be waited for."""
