@@ -19,7 +19,7 @@ from benchmarks.ours import Ours
 from benchmarks.work import MNIST_SHAPE, Setting, Work
 
 WARM, TIMED, PROFILED = 200, 2_000, 200
-MODES = ("graph", "eager")
+MODES = ("graph", "compile", "eager")
 
 
 def measure(mode: str, images: int = 60_000) -> tuple[dict[str, Any], str]:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.util import find_spec
@@ -78,9 +78,25 @@ class Outcome:
 
 def gpu_tests(setting: Setting) -> str:
     """The tests marked `gpu`."""
+    from vae_train.hardware import cores
+
     _need("pytest")
-    words = [sys.executable, "-m", "pytest", "-m", "gpu", "tests", "-q", "-p", "no:cacheprovider"]
-    code, output = _call(words, setting, 150)
+    # pytest-benchmark warns where pytest-xdist is at work, and warnings are errors here.
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "tests/gpu",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:benchmark",
+    ]
+    shared = ["-n", str(min(8, cores()))] if find_spec("xdist") else []
+    code, output = _call([*words, *shared], setting, 150)
     last = output.strip().splitlines()[-1].strip("= ") if output.strip() else "no output"
     if code not in (0, NO_TESTS):
         raise Failed(last)
@@ -149,11 +165,11 @@ def gaps(setting: Setting) -> str:
 
 
 STAGES: dict[str, Callable[[Setting], str]] = {
-    "GPU tests": gpu_tests,
+    "tests": gpu_tests,
     "training": training,
     "resume": resume,
     "timings": timings,
-    "launch gaps": gaps,
+    "gaps": gaps,
 }
 
 
@@ -175,16 +191,16 @@ def measure_here(device: str, path: Path) -> None:
     path.write_text(json.dumps(measure([*found, Member("floor", "floor", shared)], pace, print)))
 
 
-def run_stages(setting: Setting) -> list[Outcome]:
-    """Runs every stage that can run here."""
+def run_stages(setting: Setting, names: Collection[str] = STAGES) -> list[Outcome]:
+    """Runs those of the stages `names` that can run here."""
     outcomes = []
-    for name, stage in STAGES.items():
+    for name in names:
         print(f"--- {name}", flush=True)
         start = time.monotonic()
         try:
             _need(*NEEDED)
             _need_device(setting.device)
-            result, detail = "passed", stage(setting)
+            result, detail = "passed", STAGES[name](setting)
         except Skipped as why:
             result, detail = "skipped", str(why)
         except Failed as why:
@@ -238,6 +254,7 @@ def main() -> int:
     """The command line of scripts/gpu_check; 1 where a stage failed."""
     parser = argparse.ArgumentParser(prog="scripts/gpu_check", description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: try the logic, tiny settings")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="these alone")
     parser.add_argument("--only-timings", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only_timings:
@@ -246,13 +263,13 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="gpu_check-"))
     try:
         setting = prepare(options.device, folder)
-        outcomes = run_stages(setting)
+        outcomes = run_stages(setting, options.stages)
         timed = folder / "timings.json"
         measured = json.loads(timed.read_text()) if timed.is_file() else None
         kernels = _kernels(folder / PROFILE)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    _report(options.device, outcomes, measured, kernels)
+    _report(options, outcomes, measured, kernels)
     return int(any(outcome.result == "failed" for outcome in outcomes))
 
 
@@ -263,12 +280,16 @@ def _kernels(folder: Path) -> tuple[Any, str] | None:
 
 
 def _report(
-    device: str, outcomes: list[Outcome], measured: dict[str, Any] | None, kernels: tuple[Any, str] | None
+    options: argparse.Namespace,
+    outcomes: list[Outcome],
+    measured: dict[str, Any] | None,
+    kernels: tuple[Any, str] | None,
 ) -> None:
     facts = _facts()
-    path = report_path(device, facts["gpu"])
+    path = report_path(options.device, facts["gpu"])
     if path is not None:
-        command = f"scripts/gpu_check --device {device}"
+        some = [] if options.stages == list(STAGES) else ["--stages", *options.stages]
+        command = " ".join(["scripts/gpu_check", "--device", options.device, *some])
         stages = [asdict(outcome) for outcome in outcomes]
         path.parent.mkdir(parents=True, exist_ok=True)
         found = {"command": command, "host": facts, "stages": stages, "timings": measured}
@@ -278,7 +299,7 @@ def _report(
         path.write_text(json.dumps(found, indent=2) + "\n")
     print(f"\n{facts['gpu'] or 'no CUDA device'}, torch {facts['torch']}, python {facts['python']}")
     for outcome in outcomes:
-        print(f"{outcome.stage:<11} {outcome.result:<8} {outcome.seconds:>6.1f} s   {outcome.detail}")
+        print(f"{outcome.stage:<9} {outcome.result:<8} {outcome.seconds:>6.1f} s   {outcome.detail}")
     if measured is not None:
         from benchmarks.report import comparison
 

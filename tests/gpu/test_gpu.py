@@ -18,6 +18,8 @@ from vae_train.training.trainer import Progress, restore, snapshot
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature"),
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores"),  # the compiler's advice
 ]
 
 CUDA = torch.device("cuda")
@@ -140,12 +142,13 @@ def test_fit_trains_validates_draws_and_saves(tmp_path):
 @pytest.mark.parametrize("model", ["mlp", "conv"])
 def test_evaluation_equals_the_cpu_given_the_same_noise(model):
     data, learner, _ = built(f"model={model}")
+    valid = data.split("valid")  # the data set itself is the same object for both learners
     steps(learner, data, 0, 50)
     host_data, host, _ = built(f"model={model}", device=torch.device("cpu"))
     host.model.load_state_dict(learner.model.state_dict())
     index = torch.arange(180)
     with torch.no_grad():
-        on_device = learner.model(data.split("valid").fetch(index), HostDraw(0, CUDA), 2)
+        on_device = learner.model(valid.fetch(index), HostDraw(0, CUDA), 2)
         on_host = host.model(host_data.split("valid").fetch(index), HostDraw(0, torch.device("cpu")), 2)
     for figure in ("elbo", "rate", "distortion"):
         difference = getattr(on_device, figure)().cpu() - getattr(on_host, figure)()
@@ -237,6 +240,33 @@ def test_every_optimizer_is_captured(optimizer, caplog):
     torch.testing.assert_close(losses[1], losses[0], rtol=2e-3, atol=0)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "adamax", "rmsprop", "sgd"])
+def test_compiled_steps_are_captured(optimizer, caplog):
+    words = (f"optimizer={optimizer}", "lr_schedule=cosine", "learner.ema=0.9", "learner.clip_norm=5")
+    losses = []
+    for execution in ("eager", "compile"):
+        data, learner, _ = built(f"execution={execution}", *words)
+        losses.append(steps(learner, data, 0, 40))
+        assert learner.execution == execution, caplog.messages
+    torch.testing.assert_close(losses[1], losses[0], rtol=2e-3, atol=0)
+    assert [len(learner.advance(Stream(data.training(), 100, seed=0, device=CUDA), 40, 1))] == [1]
+
+
+def test_a_compiled_run_is_resumed_by_an_eager_one(tmp_path):
+    data, learner, _ = built("execution=compile")
+    expected = steps(learner, data, 0, 50)
+    data, first, _ = built("execution=compile")
+    steps(first, data, 0, 25)
+    Checkpoints(tmp_path).save(["last"], snapshot(first, Progress(step=25), Meter()))
+    for execution in ("compile", "graph", "eager"):
+        data, second, _ = built(f"execution={execution}")
+        restore(Checkpoints(tmp_path).load("last", CUDA), second, Progress(), Meter())
+        torch.testing.assert_close(steps(second, data, 25, 50), expected[25:], rtol=2e-3, atol=0)
+        assert second.execution == execution
+    (group,) = second.optimizer.param_groups
+    assert (group["fused"], group["foreach"], group["capturable"]) == (True, None, False)
+
+
 def test_auto_is_graph_and_several_small_steps_go_in_one_launch():
     data, learner, _ = built()
     stream = Stream(data.split("train"), 100, seed=0, device=CUDA)
@@ -296,10 +326,11 @@ def test_images_of_the_host_are_the_same_images_and_are_not_waited_for(execution
 
 def test_the_likelihood_is_that_of_the_cpu():
     data, learner, _ = built()
+    valid = data.split("valid")
     steps(learner, data, 0, 100)
     host_data, host, _ = built(device=torch.device("cpu"))
     host.model.load_state_dict(learner.model.state_dict())
-    there = importance(learner.model, data.split("valid"), 500, device=CUDA).log_p[-1]
+    there = importance(learner.model, valid, 500, device=CUDA).log_p[-1]
     here = importance(host.model, host_data.split("valid"), 500).log_p[-1]
     assert there.mean() == pytest.approx(here.mean().item(), abs=0.1)
     assert (there - here).abs().max() < 3
