@@ -26,6 +26,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import comparison, rewrite_readme
+
 HERE = Path(__file__).parent
 TOTAL_SECONDS = 465
 NEEDED = ("torch", "torchvision", "hydra", "omegaconf", "tqdm", "sklearn", "matplotlib")
@@ -297,12 +299,12 @@ def _report(
             found["launch_gaps"], table = kernels
             path.with_name(f"{path.stem}-profile.txt").write_text(table)
         path.write_text(json.dumps(found, indent=2) + "\n")
+        if path.parent == HERE:
+            rewrite_readme()
     print(f"\n{facts['gpu'] or 'no CUDA device'}, torch {facts['torch']}, python {facts['python']}")
     for outcome in outcomes:
         print(f"{outcome.stage:<9} {outcome.result:<8} {outcome.seconds:>6.1f} s   {outcome.detail}")
     if measured is not None:
-        from benchmarks.report import comparison
-
         print(f"\n{comparison(measured)}")
     if path is not None:
         print(f"\n{path}")

@@ -84,10 +84,29 @@ def tables(report: Figures) -> str:
 def rewrite_readme(readme: Path = README) -> None:
     """Puts the tables of all reports in the README's folder between its two marks."""
     reports = [json.loads(file.read_text()) for file in sorted(readme.parent.glob("*.json"))]
-    text = "\n\n".join(tables(report) for report in reports if "parts" in report)
+    makers = {"parts": tables, "stages": checked}
+    text = "\n\n".join(make(report) for report in reports for key, make in makers.items() if key in report)
     before, _, rest = readme.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def checked(report: Figures) -> str:
+    """What scripts/gpu_check found, as Markdown."""
+    host = report["host"]
+    about = f"`{report['command']}`, torch {host['torch']}, {host['date'][:10]}. Every figure is median (min – max)."
+    blocks = [f"### {host['gpu']}", about]
+    if report["timings"] is not None:
+        blocks.append(comparison(report["timings"]))
+    if "launch_gaps" in report:
+        rows = [
+            [f"execution={row['execution']}", f"{row['wall_us_per_step']:,.0f}", f"{row['kernels_us_per_step']:,.0f}",
+             f"{row['kernels_per_step']:.0f}", f"{row['gap_share']:.1%}"]
+            for row in report["launch_gaps"]
+        ]  # fmt: skip
+        head = ["", "μs per step", "of which kernels run", "kernels", "share without one"]
+        blocks.append(f"**Kernels and the gaps between them** (the same step)\n\n{_table(head, rows)}")
+    return "\n\n".join(blocks)
 
 
 def comparison(part: Figures) -> str:

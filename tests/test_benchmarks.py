@@ -201,6 +201,21 @@ def test_the_report_renders(tmp_path: Path) -> None:
     assert "| ours | 2.00 (1.00 – 3.00) | 2 | 1 | 700 |" in text
     assert "Left out: pythae (pip install pythae)." in text
     once = text
+    found = {
+        "command": "scripts/gpu_check",
+        "host": {"gpu": "A GPU", "torch": "2.15", "date": "2026-01-02T03:04:05+00:00"},
+        "stages": [],
+        "timings": figures()["parts"]["mlp-128"],
+        "launch_gaps": [
+            {"execution": "graph", "wall_us_per_step": 310.4, "kernels_us_per_step": 290.1, "kernels_per_step": 100.37,
+             "gap_share": 0.0654}
+        ],
+    }  # fmt: skip
+    (tmp_path / "gpu-a-gpu.json").write_text(json.dumps(found))
+    report.rewrite_readme(readme)
+    assert "### A GPU\n\n`scripts/gpu_check`, torch 2.15, 2026-01-02." in readme.read_text()
+    assert "| execution=graph | 310 | 290 | 100 | 6.5% |" in readme.read_text()
+    (tmp_path / "gpu-a-gpu.json").unlink()
     report.rewrite_readme(readme)
     assert readme.read_text() == once
 
