@@ -352,16 +352,19 @@ def test_the_order_of_images_is_that_of_the_cpu():
         assert torch.equal(on_device.index(step).cpu(), on_host.index(step).cpu())
 
 
-def test_a_captured_run_is_resumed_by_an_eager_one(tmp_path):
-    data, learner, _ = built("execution=graph", "learner.ema=0.9")
+@pytest.mark.parametrize("optimizer", ["adam", "adamax", "rmsprop"])
+def test_a_captured_run_is_resumed_by_an_eager_one(optimizer, tmp_path):
+    words = (f"optimizer={optimizer}", "learner.ema=0.9")
+    data, learner, _ = built("execution=graph", *words)
     expected = steps(learner, data, 0, 50)
-    data, first, _ = built("execution=graph", "learner.ema=0.9")
+    data, first, _ = built("execution=graph", *words)
     steps(first, data, 0, 25)
     Checkpoints(tmp_path).save(["last"], snapshot(first, Progress(step=25), Meter()))
     for execution in ("graph", "eager"):
-        data, second, _ = built(f"execution={execution}", "learner.ema=0.9")
+        data, second, _ = built(f"execution={execution}", *words)
         restore(Checkpoints(tmp_path).load("last", CUDA), second, Progress(), Meter())
         torch.testing.assert_close(steps(second, data, 25, 50), expected[25:], rtol=2e-3, atol=0)
+        assert second.execution == execution
 
 
 def test_pictures_and_checkpoints_are_written_while_steps_are_captured(tmp_path):

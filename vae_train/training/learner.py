@@ -245,8 +245,10 @@ class Learner:
             self.average.load_state_dict(state["ema"])
             self._averaging = bool(self.average.n_averaged > 0)
         self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self._suit_optimizer()
+        saved, own = state["optimizer"], self._ways()
+        # With the ways of this run, since PyTorch puts a count of steps on the device where they ask for that.
+        groups = [group | ways for group, ways in zip(saved["param_groups"], own, strict=True)]
+        self.optimizer.load_state_dict(saved | {"param_groups": groups})
         self.lr_schedule.load_state_dict(state["lr_schedule"])
 
     def _differentiate(self, losses: Losses, share: float) -> None:
@@ -278,20 +280,29 @@ class Learner:
         return state | {"param_groups": groups}
 
     def _suit_optimizer(self) -> None:
-        """Lets the optimiser's steps be captured and compiled, where this is how they are executed.
+        """Lets the optimiser compute in the way in which steps are executed."""
+        for group, ways in zip(self.optimizer.param_groups, self._ways(), strict=True):
+            group.update(ways)
 
-        A captured one counts its steps on the device. A compiler makes one kernel of many operations, and nothing of
-        PyTorch's fused kernel, which gives 65,536 numbers to each of a GPU's processors: most of them idle where a
+    def _ways(self) -> list[dict[str, Any]]:
+        """`WAYS` of every group of parameters: as asked for, but where steps are captured or compiled on CUDA.
+
+        A captured optimiser counts its steps on the device. A compiler makes one kernel of many operations, and nothing
+        of PyTorch's fused kernel, which gives 65,536 numbers to each of a GPU's processors: most of them idle where a
         network is small.
         """
-        for group, asked in zip(self.optimizer.param_groups, self._asked, strict=True):
-            group.update(asked)
-            if self.device.type != "cuda":
-                continue
-            if "capturable" in group and self._execution.captured:
-                group["capturable"] = True
-            if group.get("fused") and self._execution.fuses:
-                group.update(fused=False, foreach=True)
+        captured, compiled = self._execution.captured, self._execution.fuses
+        if self.device.type != "cuda":
+            captured = compiled = False
+        found = []
+        for asked in self._asked:
+            ways = dict(asked)
+            if captured and "capturable" in ways:
+                ways["capturable"] = True
+            if compiled and ways.get("fused"):
+                ways |= {"fused": False, "foreach": True}
+            found.append(ways)
+        return found
 
     def _update_average(self) -> None:
         """`AveragedModel.update_parameters` without its counter, which the device would be waited for."""
