@@ -18,7 +18,7 @@ from vae_train.hardware import memory_format, prepare
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.run import OUTPUTS, Run
-from vae_train.training.checkpoint import Checkpoints, previous
+from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
 
@@ -203,8 +203,7 @@ def execution_mistakes(cfg: DictConfig) -> list[Mistake]:
 
 def checkpoint_mistakes(run: Run) -> list[Mistake]:
     """A run that has not saved anything."""
-    checkpoints = Checkpoints(run.checkpoints)
-    if any(path.exists() for path in (checkpoints.path("last"), previous(checkpoints.path("last")))):
+    if Checkpoints(run.checkpoints).names():
         return []
     return [Mistake(str(run.folder), "has no checkpoint yet")]
 

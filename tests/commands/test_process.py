@@ -54,6 +54,18 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path, vae: Vae) -> N
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
 
 
+def test_a_killed_run_goes_on_from_its_best_state_where_that_is_the_only_one(tmp_path: Path, vae: Vae) -> None:
+    process = start("train", *LONG, "trainer.checkpoint_every=30", "out=killed", folder=tmp_path)
+    wait_for(tmp_path / "killed" / "metrics.jsonl", '"epoch": 5')
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "killed/checkpoints/last.pt").exists()
+    assert vae("eval", "run=killed", "latents=false").code == 0
+    assert vae("train", "resume=killed").code == 0
+    vae("train", *LONG, "out=whole")
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+
+
 def test_a_signal_ends_a_sweep_with_its_table(tmp_path: Path) -> None:
     process = start("train", *LONG, "-m", "seed=1,2", "sweep=s", folder=tmp_path)
     wait_for(tmp_path / "outputs/sweeps/s/0/metrics.jsonl", '"epoch": 2')

@@ -196,3 +196,27 @@ def test_without_a_best_checkpoint_the_last_is_the_best(tmp_path):
     checkpoints.save(["best"], state(2))
     checkpoints.save(["last"], state(3))
     assert (checkpoints.load("best")["step"], checkpoints.load("last")["step"]) == (2, 3)
+
+
+def at(step):
+    return state(step) | {"progress": {"step": step}}
+
+
+def test_the_furthest_state_is_the_one_to_go_on_from(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.names() == []
+    with pytest.raises(RunError, match=r"last\.pt does not exist"):
+        checkpoints.furthest()
+    checkpoints.save(["best"], at(1))
+    assert (checkpoints.names(), checkpoints.furthest()["step"]) == (["best"], 1)
+    checkpoints.save(["last"], at(2))
+    assert (checkpoints.names(), checkpoints.furthest()["step"]) == (["last", "best"], 2)
+    checkpoints.save(["best"], at(3))
+    assert checkpoints.furthest()["step"] == 3
+    for path in (tmp_path / "best.pt", tmp_path / "best.previous.pt"):
+        path.write_bytes(b"damaged")
+    assert checkpoints.furthest()["step"] == 2
+    for path in (tmp_path / "last.pt", tmp_path / "best.previous.pt"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(RunError, match=r"last\.pt is damaged .*; .*best\.pt is damaged"):
+        checkpoints.furthest()

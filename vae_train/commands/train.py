@@ -112,13 +112,13 @@ def start(cfg: DictConfig, folder: Path | None) -> tuple[Run, float]:
 
 
 def resume(opened: Run, words: Sequence[str]) -> float:
-    """Goes on with a run where its last checkpoint stands; see `run`."""
+    """Goes on with a run where its furthest checkpoint stands; see `run`."""
     from vae_train.assembly import assemble, resolve_device
     from vae_train.training.checkpoint import Checkpoints
 
     cfg = _changed(opened, words)
     device = resolve_device(cfg.device)
-    state = Checkpoints(opened.checkpoints).load("last", device)
+    state = Checkpoints(opened.checkpoints).furthest(device)
     data, learner, trainer = assemble(cfg, device)
     cfg.execution = cfg.learner.execution = learner.execution
     opened.config = cfg

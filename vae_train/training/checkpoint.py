@@ -45,6 +45,27 @@ class Checkpoints:
         """See `load`."""
         return load(self.path(name), device)
 
+    def names(self) -> list[str]:
+        """Which of `last` and `best` there are, be it as the file before the newest."""
+        paths = {name: self.folder / f"{name}.pt" for name in ("last", "best")}
+        return [name for name, path in paths.items() if path.exists() or previous(path).exists()]
+
+    def furthest(self, device: torch.device | str = "cpu") -> dict[str, Any]:
+        """The state to go on from: a run that was killed may have saved its best one after its last one.
+
+        Raises:
+            RunError: there is none, or none that can be read.
+        """
+        states, errors = [], []
+        for name in self.names() or ["last"]:
+            try:
+                states.append(load(self.folder / f"{name}.pt", device))
+            except RunError as error:
+                errors.append(error)
+        if not states:
+            raise RunError("; ".join(map(str, errors)))
+        return max(states, key=lambda state: state["progress"]["step"])
+
 
 def previous(path: Path) -> Path:
     """Where the checkpoint before `path` is kept."""
