@@ -84,21 +84,9 @@ def gpu_tests(setting: Setting) -> str:
 
     _need("pytest")
     # pytest-benchmark warns where pytest-xdist is at work, and warnings are errors here.
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-m",
-        "gpu",
-        "tests/gpu",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:benchmark",
-    ]
+    options = ["-m", "gpu", "tests/gpu", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
     shared = ["-n", str(min(8, cores()))] if find_spec("xdist") else []
-    code, output = _call([*words, *shared], setting, 150)
+    code, output = _call([sys.executable, "-m", "pytest", *options, *shared], setting, 150)
     last = output.strip().splitlines()[-1].strip("= ") if output.strip() else "no output"
     if code not in (0, NO_TESTS):
         raise Failed(last)

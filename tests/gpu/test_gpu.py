@@ -51,6 +51,16 @@ def steps(learner, data, start, stop, batch_size=128):
     return torch.cat(rows)[:, learner.names.index("loss")].cpu()
 
 
+def beside_eager(execution, count, *words):
+    """The losses of `count` steps, eager and in another way, how these were executed, and the last learner's parts."""
+    losses, executed = [], []
+    for mode in ("eager", execution):
+        data, learner, _ = built(f"execution={mode}", *words)
+        losses.append(steps(learner, data, 0, count))
+        executed.append(learner.execution)
+    return losses, executed, (data, learner)
+
+
 @pytest.mark.parametrize("model", ["mlp", "conv"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_reduces_the_loss(model, precision):
@@ -192,11 +202,8 @@ SETTINGS = {
 
 @pytest.mark.parametrize("overrides", SETTINGS.values(), ids=SETTINGS)
 def test_captured_steps_are_the_eager_steps(overrides, caplog):
-    losses = []
-    for execution in ("eager", "graph"):
-        data, learner, _ = built(f"execution={execution}", *overrides)
-        losses.append(steps(learner, data, 0, 60))
-        assert learner.execution == execution, caplog.messages
+    losses, executed, _ = beside_eager("graph", 60, *overrides)
+    assert executed == ["eager", "graph"], caplog.messages
     # Kernels that add in an order of their own differ in the last bits, and 60 steps amplify them.
     torch.testing.assert_close(losses[1], losses[0], rtol=2e-3, atol=0)
     torch.testing.assert_close(losses[1][:4], losses[0][:4], rtol=1e-5, atol=0)
@@ -222,34 +229,21 @@ def parts():
 
 @pytest.mark.parametrize("words", parts(), ids=lambda words: words[0])
 def test_every_part_takes_the_same_steps_captured_or_not(words):
-    losses = []
-    for execution in ("eager", "graph"):  # what cannot be captured goes on with eager
-        data, learner, _ = built(f"execution={execution}", *words)
-        losses.append(steps(learner, data, 0, 20))
+    losses, _, _ = beside_eager("graph", 20, *words)  # what cannot be captured goes on with eager
     assert losses[0].isfinite().all()
     torch.testing.assert_close(losses[1][:6], losses[0][:6], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "adamax", "rmsprop", "sgd"])
-def test_every_optimizer_is_captured(optimizer, caplog):
-    losses = []
-    for execution in ("eager", "graph"):
-        data, learner, _ = built(f"optimizer={optimizer}", f"execution={execution}", "lr_schedule=cosine")
-        losses.append(steps(learner, data, 0, 40))
-        assert learner.execution == execution, caplog.messages
+@pytest.mark.parametrize(
+    ("execution", "words"), [("graph", ()), ("compile", ("learner.ema=0.9", "learner.clip_norm=5"))]
+)
+def test_every_optimizer_is_captured(execution, words, optimizer, caplog):
+    words = (f"optimizer={optimizer}", "lr_schedule=cosine", *words)
+    losses, executed, (data, learner) = beside_eager(execution, 40, *words)
+    assert executed == ["eager", execution], caplog.messages
     torch.testing.assert_close(losses[1], losses[0], rtol=2e-3, atol=0)
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "adamax", "rmsprop", "sgd"])
-def test_compiled_steps_are_captured(optimizer, caplog):
-    words = (f"optimizer={optimizer}", "lr_schedule=cosine", "learner.ema=0.9", "learner.clip_norm=5")
-    losses = []
-    for execution in ("eager", "compile"):
-        data, learner, _ = built(f"execution={execution}", *words)
-        losses.append(steps(learner, data, 0, 40))
-        assert learner.execution == execution, caplog.messages
-    torch.testing.assert_close(losses[1], losses[0], rtol=2e-3, atol=0)
-    assert [len(learner.advance(Stream(data.training(), 100, seed=0, device=CUDA), 40, 1))] == [1]
+    assert len(learner.advance(Stream(data.training(), 100, seed=0, device=CUDA), 40, 1)) == 1
 
 
 def test_a_compiled_run_is_resumed_by_an_eager_one(tmp_path):

@@ -34,12 +34,12 @@ class Checkpoints:
 
     def path(self, name: str) -> Path:
         """Where the checkpoint `name` lies; without a validation split the best one is the last one."""
-        path = self.folder / f"{name}.pt"
-        return self.folder / "last.pt" if name == "best" and not path.exists() else path
+        path = self._file(name)
+        return self._file("last") if name == "best" and not path.exists() else path
 
     def save(self, names: Sequence[str], state: dict[str, Any]) -> None:
         """Writes one state under several names, see `save`."""
-        save([self.folder / f"{name}.pt" for name in names], state)
+        save([self._file(name) for name in names], state)
 
     def load(self, name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
         """See `load`."""
@@ -47,8 +47,8 @@ class Checkpoints:
 
     def names(self) -> list[str]:
         """Which of `last` and `best` there are, be it as the file before the newest."""
-        paths = {name: self.folder / f"{name}.pt" for name in ("last", "best")}
-        return [name for name, path in paths.items() if path.exists() or previous(path).exists()]
+        files = {name: self._file(name) for name in ("last", "best")}
+        return [name for name, file in files.items() if file.exists() or previous(file).exists()]
 
     def furthest(self, device: torch.device | str = "cpu") -> dict[str, Any]:
         """The state to go on from: a run that was killed may have saved its best one after its last one.
@@ -59,12 +59,15 @@ class Checkpoints:
         states, errors = [], []
         for name in self.names() or ["last"]:
             try:
-                states.append(load(self.folder / f"{name}.pt", device))
+                states.append(load(self._file(name), device))
             except RunError as error:
                 errors.append(error)
         if not states:
             raise RunError("; ".join(map(str, errors)))
         return max(states, key=lambda state: state["progress"]["step"])
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.pt"
 
 
 def previous(path: Path) -> Path:
