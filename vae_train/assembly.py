@@ -201,11 +201,14 @@ def execution_mistakes(cfg: DictConfig) -> list[Mistake]:
     return found
 
 
-def checkpoint_mistakes(run: Run) -> list[Mistake]:
-    """A run that has not saved anything."""
-    if Checkpoints(run.checkpoints).names():
-        return []
-    return [Mistake(str(run.folder), "has no checkpoint yet")]
+def checkpoint_mistakes(run: Run, checkpoint: str = "best") -> list[Mistake]:
+    """A run that has not saved anything, or not what is asked for."""
+    names = Checkpoints(run.checkpoints).names()
+    if not names:
+        return [Mistake(str(run.folder), "has no checkpoint yet")]
+    if checkpoint not in names and checkpoint != "best":  # without a best one the last one is the best
+        return [Mistake(f"checkpoint={checkpoint}", f"is not in {run.checkpoints}; use checkpoint={names[0]}")]
+    return []
 
 
 def folder_mistakes(cfg: DictConfig) -> list[Mistake]:

@@ -44,22 +44,26 @@ def test_a_signal_saves_and_resuming_changes_nothing(tmp_path: Path, vae: Vae, n
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path, vae: Vae) -> None:
-    process = start("train", *LONG, "out=killed", folder=tmp_path)
-    wait_for(tmp_path / "killed" / "metrics.jsonl", '"epoch": 5')
+def killed(folder: Path, *words: str) -> None:
+    """A run that is killed once its fifth epoch has begun to be written."""
+    process = start("train", *LONG, *words, "out=killed", folder=folder)
+    wait_for(folder / "killed" / "metrics.jsonl", '"epoch": 5')
     process.kill()
     process.communicate()
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path, vae: Vae) -> None:
+    killed(tmp_path)
     assert vae("train", "resume=killed").code == 0
     vae("train", *LONG, "out=whole")
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
 
 
 def test_a_killed_run_goes_on_from_its_best_state_where_that_is_the_only_one(tmp_path: Path, vae: Vae) -> None:
-    process = start("train", *LONG, "trainer.checkpoint_every=30", "out=killed", folder=tmp_path)
-    wait_for(tmp_path / "killed" / "metrics.jsonl", '"epoch": 5')
-    process.kill()
-    process.communicate()
+    killed(tmp_path, "trainer.checkpoint_every=30")
     assert not (tmp_path / "killed/checkpoints/last.pt").exists()
+    refused = vae("eval", "run=killed", "checkpoint=last")
+    assert (refused.code, "use checkpoint=best" in refused.err) == (2, True)
     assert vae("eval", "run=killed", "latents=false").code == 0
     assert vae("train", "resume=killed").code == 0
     vae("train", *LONG, "out=whole")

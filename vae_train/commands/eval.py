@@ -81,7 +81,7 @@ def _run_mistakes(name: str, cfg: DictConfig) -> list[Mistake]:
     run, found = open_run(name, f"run={name}", cfg.allow)
     if run is None:
         return found
-    found = checkpoint_mistakes(run) + prior_mistakes(run, cfg.prior) + data_mistakes(run.config)
+    found = checkpoint_mistakes(run, cfg.checkpoint) + prior_mistakes(run, cfg.prior) + data_mistakes(run.config)
     if not found and loaded(run.config).split(cfg.split) is None:
         found.append(Mistake(f"split={cfg.split}", "this run's data has no such split"))
     if not found and cfg.against:

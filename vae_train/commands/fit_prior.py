@@ -73,7 +73,7 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
         found.append(Mistake(f"run={cfg.run}", why))
     if cfg.prior == "flow" and cfg.bins < 2:
         found.append(Mistake(f"bins={cfg.bins}", "a spline of one piece is the identity: use at least 2"))
-    return found + device_mistakes(cfg.device) + checkpoint_mistakes(run) + data_mistakes(run.config)
+    return found + device_mistakes(cfg.device) + checkpoint_mistakes(run, cfg.checkpoint) + data_mistakes(run.config)
 
 
 def run(cfg: DictConfig) -> float:

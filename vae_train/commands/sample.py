@@ -58,7 +58,7 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     run, found = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
     if run is None:
         return found
-    found = device_mistakes(cfg.device) + checkpoint_mistakes(run) + prior_mistakes(run, cfg.prior)
+    found = device_mistakes(cfg.device) + checkpoint_mistakes(run, cfg.checkpoint) + prior_mistakes(run, cfg.prior)
     shape = list(run.config.model.get("latent_shape", []))
     if cfg.manifold and shape != [2]:
         found.append(Mistake("manifold=true", f"needs a model with two latents, and this one has {shape}"))
