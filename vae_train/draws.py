@@ -28,7 +28,7 @@ Request = tuple[Callable[..., Tensor], Tensor]
 """torch.randn or torch.rand, and what it made."""
 
 AGAIN: dict[Callable[..., Tensor], Callable[..., Tensor]] = {torch.randn: Tensor.normal_, torch.rand: Tensor.uniform_}
-"""What makes the same numbers in a tensor that is there; `out=` takes several times as long to call."""
+"""What makes the same numbers in a tensor that is there; `out=` takes more than twice as long to call."""
 
 
 class Rows(NamedTuple):
