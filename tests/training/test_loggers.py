@@ -4,7 +4,9 @@ import csv
 import json
 import math
 from contextlib import ExitStack
+from io import BytesIO
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -121,14 +123,24 @@ def test_tensorboard_has_a_curve_per_split_and_scope(tmp_path):
         board.scalars(row(step, loss=loss))
     board.scalars(row(10, scope="epoch", loss=0.875))
     board.scalars(row(10, "valid", "epoch", elbo=-3.0))
-    board.picture("samples", "epoch-0001", 10, torch.rand(3, 8, 8))
     board.close()
     found = events(tmp_path)
     assert set(found.Tags()["scalars"]) == {"train/loss", "train_epoch/loss", "valid_epoch/elbo"}
     assert curve(found, "train/loss") == [(5, 1.5), (10, 0.25)]
     assert curve(found, "train_epoch/loss") == [(10, 0.875)]
     assert curve(found, "valid_epoch/elbo") == [(10, -3.0)]
-    assert [image.step for image in found.Images("samples")] == [10]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tensorboard_has_pictures_of_their_size(tmp_path, channels):
+    board, picture = TensorBoard(tmp_path, 0, 10), torch.rand(channels, 20, 30)
+    board.picture("samples", "epoch-0001", 10, picture)
+    board.close()
+    (event,) = events(tmp_path).Images("samples")
+    assert (event.step, event.width, event.height) == (10, 30, 20)
+    with Image.open(BytesIO(event.encoded_image_string)) as found:
+        levels = torch.tensor(np.array(found)).view(20, 30, channels).permute(2, 0, 1)
+    assert (levels - 255 * picture).abs().max() < 1
 
 
 def test_tensorboard_hides_points_after_the_step_that_a_run_goes_on_from(tmp_path):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vae_train.errors import RunError
 from vae_train.ranges import PositiveInt
-from vae_train.training.pictures import write
+from vae_train.training.pictures import encoded, write
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -121,7 +121,13 @@ class TensorBoard:
 
     def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
         """See `Logger.picture`."""
-        self._writer.add_image(kind, picture, step)
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        channels, height, width = picture.shape
+        # `add_image` compresses three times as long.
+        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded(picture))
+        assert self._writer.file_writer is not None
+        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=kind, image=image)]), step)
 
     def hyperparameters(self, values: Row, figures: Row) -> None:
         """See `Logger.hyperparameters`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -165,7 +166,15 @@ def is_planar(model: LatentVariableModel) -> TypeGuard[SingleLatent]:
 
 def write(path: str, picture: Tensor) -> None:
     """Writes a grid `(C, height, width)` in [0, 1] as a PNG."""
-    _image(picture).save(path)
+    Path(path).write_bytes(encoded(picture))
+
+
+def encoded(picture: Tensor) -> bytes:
+    """A grid `(C, height, width)` in [0, 1] as the bytes of a PNG."""
+    file = BytesIO()
+    # A third of the time of the usual level for an eighth more bytes: training wants the processor.
+    _image(picture).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def _image(picture: Tensor) -> Image.Image:

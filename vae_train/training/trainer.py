@@ -130,8 +130,8 @@ class Trainer:
                         clock.images += len(rows) * self.batch_size
                         bar.update(len(rows))
                         if progress.step % self.log_every == 0:
-                            self._check(learner, meter, progress.step, output)
-                            row = meter.window() | _about(learner, progress.step, clock.lap())
+                            norm = self._check(learner, meter, progress.step, output)
+                            row = meter.window() | _about(learner, progress.step, norm, clock.lap())
                             output.scalars(_head(progress.step, epoch, "train", "step") | row)
                             bar.set_postfix_str(_postfix(row))
                         if stop.signal is not None and progress.step < end:
@@ -139,8 +139,8 @@ class Trainer:
                             output.save(["last"], lambda: snapshot(learner, progress, meter))
                             raise Stopped(stop.signal, epoch, progress.step)
 
-                    self._check(learner, meter, progress.step, output)
-                    row = meter.epoch() | _about(learner, progress.step, clock.epoch())
+                    norm = self._check(learner, meter, progress.step, output)
+                    row = meter.epoch() | _about(learner, progress.step, norm, clock.epoch())
                     output.scalars(_head(progress.step, epoch, "train", "epoch") | row)
                     bar.set_postfix_str(_postfix(row))
                 log.debug("epoch %d, step %d, train: %s", epoch, progress.step, _postfix(row))
@@ -226,14 +226,16 @@ class Trainer:
             plane = data.to_pixels(manifold(model, learner.device))
             output.picture("samples", "manifold", step, partial(grid, plane, SIDE))
 
-    def _check(self, learner: Learner, meter: Meter, step: int, output: Output) -> None:
+    def _check(self, learner: Learner, meter: Meter, step: int, output: Output) -> float:
         """Ends the run where a figure since the last check is NaN or infinite; comes before every checkpoint.
 
-        A gradient that is not finite shows in the figures of the next step: only the last one must be asked for.
+        A gradient that is not finite shows in the figures of the next step: only the last one must be asked for. Its L2
+        norm is returned.
         """
         ago, names = meter.first_bad() or (0, [])
-        if not names and math.isfinite(learner.gradient_norm()):
-            return
+        norm = learner.gradient_norm()
+        if not names and math.isfinite(norm):
+            return norm
         names = names or ["grad_norm"]
         raise RunError(_not_finite(names, f"at step {step - ago:,}", output))
 
@@ -328,9 +330,9 @@ def _not_finite(names: list[str], where: str, output: Output) -> str:
     )
 
 
-def _about(learner: Learner, step: int, pace: dict[str, float]) -> dict[str, float]:
+def _about(learner: Learner, step: int, norm: float, pace: dict[str, float]) -> dict[str, float]:
     """What a row says of the last update, and of the time."""
-    return {"lr": learner.rates(step - 1)[0], "grad_norm": learner.gradient_norm(), **pace}
+    return {"lr": learner.rates(step - 1)[0], "grad_norm": norm, **pace}
 
 
 def _head(step: int, epoch: int, split: str, scope: str) -> dict[str, Any]:
