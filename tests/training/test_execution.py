@@ -22,6 +22,7 @@ from vae_train.training.execution import (
     resolve,
     steps_per_launch,
 )
+from vae_train.training.learner import Losses
 from vae_train.training.loggers import Silent
 from vae_train.training.meter import Meter
 from vae_train.training.trainer import Progress, restore, snapshot
@@ -282,8 +283,33 @@ def test_compiled_steps_are_the_same_steps_up_to_rounding(overrides):
     torch.testing.assert_close(runs[1], runs[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", choices("objective"))
+def test_compiled_steps_of_every_objective_are_the_same_steps(name):
+    posterior = ("model/posterior=deterministic",) if name == "rae" else ()
+    runs = []
+    for execution in ("eager", "compile"):
+        torch.compiler.reset()
+        data, learner, _ = small_run(f"execution={execution}", f"objective={name}", *posterior)
+        runs.append(advanced(learner, Stream(data.split("train"), 100, seed=learner.seed), 4))
+        assert learner.execution == execution
+    torch.testing.assert_close(runs[1], runs[0], rtol=2e-3, atol=1e-4)
+
+
+def test_a_gradient_has_the_layout_of_its_parameter():
+    data, learner, _ = small_run()
+    batch = Stream(data.split("train"), 100, seed=0).batch(0)
+    p = torch.nn.Parameter(torch.ones(3, 2).t())  # in another layout than usual
+    learner.parameters = [p]
+    learner.forward = lambda *_: (Losses((p.sum(0)[:1].expand(5) * torch.arange(5.0)).sum()), {})
+    ((gradient,), _) = learner.differentiated(batch, 0, Draw(0, "train", 0))
+    assert gradient.stride() == p.stride()
+    assert gradient.tolist() == [[10.0, 0.0, 0.0]] * 2
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_compiled_steps_can_be_captured(optimizer, caplog):
+def test_compiled_steps_can_be_captured(optimizer, caplog, monkeypatch):
+    monkeypatch.setattr("vae_train.training.execution.backward_too", lambda device: False)  # as on CUDA
     torch.compiler.reset()
     words = (f"optimizer={optimizer}", "lr_schedule=cosine", "learner.ema=0.9")
     ((eager, one), (captured, other)), _ = pair(*words)
@@ -305,7 +331,7 @@ def test_a_compiler_that_fails_is_said_in_one_line_and_done_without(caplog, capt
     def fail(*_):
         raise RuntimeError("No working C++ compiler\nfound in a long text")
 
-    learner._execution._calls = learner.calls._replace(forward=fail)
+    learner._execution._calls = learner.calls._replace(differentiated=fail)
     with caplog.at_level(logging.WARNING, "vae_train"):
         found = advanced(learner, stream, 5)
     assert [r.getMessage() for r in caplog.records] == [

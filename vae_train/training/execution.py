@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vae_train.data.base import Batch, Stream
-    from vae_train.training.learner import Calls, Forward, Learner, Losses, Scalars
+    from vae_train.training.learner import Calls, Differentiated, Gradients, Learner, Scalars
 
 Mode = Literal["auto", "eager", "compile", "graph"]
 
@@ -103,7 +103,7 @@ class Compiled(Execution):
         super().__init__(learner)
         self._noise = Noise(learner.seed, "train", learner.device)
         self._step = torch.zeros((), dtype=torch.int64, device=learner.device)
-        self._calls = learner.calls._replace(forward=compiled(learner))
+        self._calls = learner.calls._replace(differentiated=compiled(learner))
         self._steps = 0
 
     def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
@@ -124,21 +124,35 @@ class Compiled(Execution):
             return learner.fall_back(error).advance(stream, step, limit)
 
 
-def compiled(learner: Learner) -> Forward:
-    """`Learner.forward` compiled, for noise that is `Given`: a compiler cannot seed generators."""
+def compiled(learner: Learner) -> Differentiated:
+    """`Learner.differentiated` compiled, for noise that is `Given`: a compiler cannot seed generators."""
+    whole = backward_too(learner.device)
 
-    def given(batch: Batch, step: int | Tensor, noise: tuple[Tensor, ...]) -> tuple[Losses, Scalars]:
-        return learner.forward(batch, step, Given(noise))
+    def given(batch: Batch, step: int | Tensor, noise: tuple[Tensor, ...], share: float) -> tuple[Any, Scalars]:
+        losses, scalars = learner.forward(batch, step, Given(noise))
+        return learner.gradients(losses, share) if whole else losses, scalars
 
     run = torch.compile(given, fullgraph=True, dynamic=False)
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA, on a CPU too
 
-    def forward(batch: Batch, step: int | Tensor, draw: Draw) -> tuple[Losses, Scalars]:
+    def differentiated(batch: Batch, step: int | Tensor, draw: Draw, share: float = 1.0) -> tuple[Gradients, Scalars]:
         assert isinstance(draw, Given)
-        losses, scalars = run(batch, step, draw.all())
-        return losses, scalars
+        found, scalars = run(batch, step, draw.all(), share)
+        return found if whole else learner.gradients(found, share), scalars
 
-    return forward
+    return differentiated
+
+
+def backward_too(device: torch.device) -> bool:
+    """Whether forward and backward pass become one compiled function.
+
+    What autograd does between two is a seventh of a small step on a CPU, and nothing of a captured step. PyTorch has to
+    be told to; its older versions cannot.
+    """
+    if device.type == "cuda" or not hasattr(torch._dynamo.config, "trace_autograd_ops"):
+        return False
+    torch._dynamo.config.trace_autograd_ops = True
+    return True
 
 
 class Recorder(Protocol):
@@ -242,7 +256,7 @@ class CompiledGraph(Graph):
 
     def __init__(self, learner: Learner, recorder: Recorder | None = None) -> None:
         apply = torch.compile(learner.calls.apply, dynamic=False)
-        super().__init__(learner, recorder, learner.calls._replace(forward=compiled(learner), apply=apply))
+        super().__init__(learner, recorder, learner.calls._replace(differentiated=compiled(learner), apply=apply))
 
     def _warm(self, first: Launch, recorder: Recorder, step: int) -> Tensor:
         try:

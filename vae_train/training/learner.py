@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,7 +42,10 @@ class Losses(NamedTuple):
     encoder: Tensor | None = None
 
 
-Forward = Callable[["Batch", int | Tensor, Draw], tuple[Losses, Scalars]]
+Gradients = list[Tensor | None]
+"""One for every parameter; None where the loss does not depend on it."""
+
+Differentiated = Callable[["Batch", int | Tensor, Draw, float], tuple[Gradients, Scalars]]
 
 WAYS = ("fused", "foreach", "capturable")
 """Settings of an optimiser that say how it computes, not what."""
@@ -51,7 +54,7 @@ WAYS = ("fused", "foreach", "capturable")
 class Calls(NamedTuple):
     """What a step calls: the learner's own functions, or what a compiler made of them."""
 
-    forward: Forward
+    differentiated: Differentiated
     apply: Callable[[], Any]
     """Changes the parameters by their gradients."""
 
@@ -99,12 +102,13 @@ class Learner:
     ) -> None:
         self.model, self.objective, self.lr_schedule, self.seed = model, objective, lr_schedule, seed
         self.parameters = [*model.parameters(), *objective.parameters()]
+        self._num_model = len(list(model.parameters()))
         self.device = self.parameters[0].device
         self.model.to(memory_format=memory_format(self.device, precision))  # type: ignore[call-overload]
         self.optimizer = optimizer(_groups(model, objective))
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.clip_norm, self.accumulate, self.precision = clip_norm, accumulate, precision
-        self.calls = Calls(self.forward, plain_step(self.optimizer))
+        self.calls = Calls(self.differentiated, plain_step(self.optimizer))
         """What a step calls where nothing is compiled."""
         self._asked = [{k: group[k] for k in WAYS if k in group} for group in self.optimizer.param_groups]
         self.average = None if ema is None else AveragedModel(model, use_buffers=True)
@@ -175,8 +179,11 @@ class Learner:
         scalars: Scalars = {}
         for part, rows in self._parts(batch):
             share = (rows.stop - rows.start) / rows.total
-            losses, found = calls.forward(part, step, draw if rows.total == len(part.x) else draw.part(rows))
-            self._differentiate(losses, share)
+            noise = draw if rows.total == len(part.x) else draw.part(rows)
+            gradients, found = calls.differentiated(part, step, noise, share)
+            for p, gradient in zip(self.parameters, gradients, strict=True):
+                if gradient is not None:
+                    p.grad = gradient if p.grad is None else p.grad + gradient
             for name, value in found.items():
                 scalars[name] = value if share == 1 else scalars.get(name, 0.0) + share * value
         norm = None if self.clip_norm is None else nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
@@ -194,6 +201,26 @@ class Learner:
         terms = self.objective(trace, step)
         losses = Losses(terms["loss"], terms.get("critic_loss"), terms.get("encoder_loss"))
         return losses, _scalars(terms, trace)
+
+    def differentiated(
+        self, batch: Batch, step: int | Tensor, draw: Draw, share: float = 1.0
+    ) -> tuple[Gradients, Scalars]:
+        """`gradients` of what `forward` returns, and what every run reports of the batch."""
+        losses, scalars = self.forward(batch, step, draw)
+        return self.gradients(losses, share), scalars
+
+    def gradients(self, losses: Losses, share: float) -> Gradients:
+        """The gradient of each player's loss, times `share`, for its own parameters."""
+        players = [(loss, own) for loss, own in self._players(losses) if own]
+        found: Gradients = [None] * len(self.parameters)
+        for loss, own in players:
+            parameters = [self.parameters[number] for number in own]
+            weighted = loss if share == 1 else share * loss
+            several = len(players) > 1
+            gradients = torch.autograd.grad(weighted, parameters, retain_graph=several, allow_unused=True)
+            for number, p, gradient in zip(own, parameters, gradients, strict=True):
+                found[number] = None if gradient is None else laid_out(gradient, p)
+        return found
 
     def row(self, scalars: Scalars) -> Tensor:
         """The scalars of a step as a tensor with shape `(F,)`, in float64 where the device has that."""
@@ -251,25 +278,25 @@ class Learner:
         self.optimizer.load_state_dict(saved | {"param_groups": groups})
         self.lr_schedule.load_state_dict(state["lr_schedule"])
 
-    def _differentiate(self, losses: Losses, share: float) -> None:
-        """Adds the gradient of each player's loss, times `share`, to the gradient of its parameters alone."""
+    def _players(self, losses: Losses) -> list[tuple[Tensor, list[int]]]:
+        """Each loss with the numbers of the parameters that minimise it."""
+        trained = [number for number, p in enumerate(self.parameters) if p.requires_grad]
         if losses.critic is None and losses.encoder is None:
-            (losses.loss if share == 1 else share * losses.loss).backward()
-            return
-        inference = set() if losses.encoder is None else {id(p) for p in self.model.inference_parameters()}
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        players = [
-            (losses.loss, [p for p in trained if id(p) not in inference]),
-            (losses.encoder, [p for p in trained if id(p) in inference]),
-            (losses.critic, [p for p in self.objective.parameters() if p.requires_grad]),
-        ]
-        for loss, own in players:
-            if loss is None or not own:
-                continue
-            found = torch.autograd.grad(share * loss, own, retain_graph=True, allow_unused=True)
-            for p, gradient in zip(own, found, strict=True):
-                if gradient is not None:
-                    p.grad = gradient if p.grad is None else p.grad + gradient
+            return [(losses.loss, trained)]
+        of_model = [number for number in trained if number < self._num_model]
+        inferring = [] if losses.encoder is None else [number for number in of_model if number in self._inferring]
+        players = [(losses.loss, [number for number in of_model if number not in inferring])]
+        if losses.encoder is not None:
+            players.append((losses.encoder, inferring))
+        if losses.critic is not None:
+            players.append((losses.critic, [number for number in trained if number >= self._num_model]))
+        return players
+
+    @cached_property
+    def _inferring(self) -> list[int]:
+        """Numbers of the parameters of q(z | x)."""
+        inferring = {id(p) for p in self.model.inference_parameters()}
+        return [number for number, p in enumerate(self.parameters) if id(p) in inferring]
 
     def _optimizer_state(self) -> dict[str, Any]:
         """The optimiser's state; how steps are executed does not show in it."""
@@ -339,6 +366,20 @@ def _groups(model: nn.Module, objective: Objective) -> list[Any]:
     if not own or objective.critic_lr is None:
         return [*model.parameters(), *own]
     return [{"params": list(model.parameters())}, {"params": own, "lr": objective.critic_lr}]
+
+
+def laid_out(gradient: Tensor, p: Tensor) -> Tensor:
+    """A gradient in the memory layout of its parameter, as fused optimisers take for granted.
+
+    `Tensor.backward` sees to that, `torch.autograd.grad` does not: the gradient of a parameter that was expanded may
+    have one number where the parameter has many.
+    """
+    if gradient.stride() == p.stride():
+        return gradient
+    strides = zip(gradient.shape, gradient.stride(), p.stride(), strict=True)
+    if all(own == theirs for size, own, theirs in strides if size > 1):
+        return gradient
+    return torch.empty_like(p).copy_(gradient)
 
 
 def plain_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
