@@ -52,12 +52,22 @@ class Ours(Contender):
         precision: the setting of that name.
         execution: the setting of that name; "auto" is what users get.
         layout: "contiguous" takes convolutions' weights out of the layout that `hardware.memory_format` chose.
+        profiled: lets a profiler see the functions that the compiler makes.
     """
 
     def __init__(
-        self, setting: Setting, precision: str = "float32", execution: str = "auto", layout: str | None = None
+        self,
+        setting: Setting,
+        precision: str = "float32",
+        execution: str = "auto",
+        layout: str | None = None,
+        profiled: bool = False,
     ) -> None:
         super().__init__(setting)
+        if profiled:
+            import torch._inductor.config
+
+            torch._inductor.config.cpp.enable_kernel_profile = True
         prepare(setting.threads, precision)  # type: ignore[arg-type]
         self.asked = execution
         self.cfg = composed(self.work, f"device={self.device}", f"precision={precision}", f"execution={execution}")

@@ -62,7 +62,8 @@ def overhead(setting: Setting, warm: int, repeats: int, say: Say) -> dict[str, A
     """
     plain = Member("plain", "plain", setting, {"workers": 0})
     ours = Member("ours", "ours", setting)
-    with Team([plain, Member("pythae", "pythae", setting), ours], say) as team:
+    compiled = Member("ours, compile", "ours", setting, {"execution": "compile", "profiled": True})
+    with Team([plain, Member("pythae", "pythae", setting), ours, compiled], say) as team:
         team.warm_up(warm, min(warm, 50))
         found = team.rounds(repeats, lambda m: m.ask("outside", count=PROFILED))
     bare, whole = replace(ours, name="bare", process=None), replace(ours, name="whole", process=None)
