@@ -307,6 +307,17 @@ def test_a_gradient_has_the_layout_of_its_parameter():
     assert gradient.tolist() == [[10.0, 0.0, 0.0]] * 2
 
 
+def test_two_parameters_with_one_gradient_are_clipped_once():
+    data, learner, _ = small_run("learner.clip_norm=0.5")
+    batch = Stream(data.split("train"), 100, seed=0).batch(0)
+    learner.parameters = p, q = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    loss = ((p + q) * torch.arange(3.0)).sum()
+    learner.forward = lambda *_: (Losses(loss), {})
+    learner.take(batch, 0, Draw(0, "train", 0))
+    assert p.grad is not q.grad
+    torch.testing.assert_close(torch.cat([p.grad, q.grad]).norm(), torch.tensor(0.5))
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_compiled_steps_can_be_captured(optimizer, caplog, monkeypatch):
     monkeypatch.setattr("vae_train.training.execution.backward_too", lambda device: False)  # as on CUDA

@@ -181,7 +181,7 @@ class Learner:
             share = (rows.stop - rows.start) / rows.total
             noise = draw if rows.total == len(part.x) else draw.part(rows)
             gradients, found = calls.differentiated(part, step, noise, share)
-            for p, gradient in zip(self.parameters, gradients, strict=True):
+            for p, gradient in zip(self.parameters, apart(gradients), strict=True):
                 if gradient is not None:
                     p.grad = gradient if p.grad is None else p.grad + gradient
             for name, value in found.items():
@@ -380,6 +380,21 @@ def laid_out(gradient: Tensor, p: Tensor) -> Tensor:
     if all(own == theirs for size, own, theirs in strides if size > 1):
         return gradient
     return torch.empty_like(p).copy_(gradient)
+
+
+def apart(gradients: Gradients) -> Gradients:
+    """The gradients, each in memory of its own, since clipping changes them in place.
+
+    `torch.autograd.grad` gives both parts of a sum the same tensor.
+    """
+    seen: set[int] = set()
+    found: Gradients = []
+    for gradient in gradients:
+        if gradient is not None:
+            gradient = gradient.clone() if gradient.data_ptr() in seen else gradient
+            seen.add(gradient.data_ptr())
+        found.append(gradient)
+    return found
 
 
 def plain_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
