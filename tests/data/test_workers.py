@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from vae_train.data.pipeline.workers import results
+from vae_train.data.pipeline.workers import _death, results
 from vae_train.errors import RunError
 from vae_train.words import first_line
 
@@ -64,3 +64,26 @@ def test_everything_is_given_in_order_and_the_handler_of_signals_stays(workers):
     given = results(DataLoader(range(7), batch_size=None, num_workers=workers))
     assert [int(item) for item in given] == list(range(7))
     assert signal.getsignal(signal.SIGCHLD) is before
+
+
+class Dying:
+    """A process whose files are closed before the system has its exit code."""
+
+    pid, exitcode = 7, None
+
+    def __init__(self):
+        self.sentinel, end = os.pipe()
+        os.close(end)
+
+    def join(self, timeout):
+        self.exitcode = -signal.SIGKILL
+
+
+def test_a_process_that_is_still_dying_is_waited_for():
+    class Found:
+        def __init__(self):
+            self._workers = [Dying()]
+
+    found = Found()
+    assert _death(found, "") == "worker process 7 was killed by SIGKILL, as happens where memory runs out"
+    os.close(found._workers[0].sentinel)

@@ -55,6 +55,7 @@ def _death(found: Any, advice: str) -> str | None:
     dead = [workers[sentinel] for sentinel in wait(list(workers), timeout=1)] if workers else []
     if not dead:
         return None
+    dead[0].join(timeout=1)  # a process closes its files a moment before it has an exit code
     pid, code = dead[0].pid, dead[0].exitcode
     if code is None or code >= 0:
         return f"worker process {pid} ended with exit code {code}"
