@@ -302,7 +302,7 @@ def test_a_gradient_has_the_layout_of_its_parameter():
     p = torch.nn.Parameter(torch.ones(3, 2).t())  # in another layout than usual
     learner.parameters = [p]
     learner.forward = lambda *_: (Losses((p.sum(0)[:1].expand(5) * torch.arange(5.0)).sum()), {})
-    ((gradient,), _) = learner.differentiated(batch, 0, Draw(0, "train", 0))
+    ((gradient,), _) = learner.differentiated(batch, 0, Draw(0, "train", 0), 1.0)
     assert gradient.stride() == p.stride()
     assert gradient.tolist() == [[10.0, 0.0, 0.0]] * 2
 

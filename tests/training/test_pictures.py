@@ -40,6 +40,6 @@ def test_values_outside_of_0_and_1_are_cut():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_picture_is_written_with_its_levels(tmp_path, channels):
     picture = (torch.arange(channels * 12) * 7 % 256).float().view(channels, 3, 4) / 255
-    write(str(tmp_path / "a.png"), picture)
+    write(tmp_path / "a.png", picture)
     read = np.asarray(Image.open(tmp_path / "a.png")).reshape(3, 4, channels)
     assert np.array_equal(read, (picture * 255).round().permute(1, 2, 0).numpy())

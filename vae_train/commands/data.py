@@ -124,8 +124,8 @@ def _write(folder: Path, data: Dataset, found: Overview, facts: dict[str, Any], 
     from vae_train.training.pictures import contact_sheet, grid, histogram, write
 
     x, texts = _examples(data, data.training(), num)
-    write(str(folder / "contact.png"), contact_sheet(x, texts, COLUMNS))
-    write(str(folder / "mean.png"), grid(found.mean[None], 1))
+    write(folder / "contact.png", contact_sheet(x, texts, COLUMNS))
+    write(folder / "mean.png", grid(found.mean[None], 1))
     histogram(found.histogram, folder / "histogram.png")
     (folder / "data.json").write_text(json.dumps(facts, indent=2) + "\n")
     write_bad_files(folder, data.bad_files)

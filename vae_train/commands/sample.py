@@ -107,14 +107,14 @@ def run(cfg: DictConfig) -> None:
         if cfg.manifold:
             path = folder / "manifold.png"
             plane = data.to_pixels(manifold(model, device))  # type: ignore[arg-type]
-            write(str(path), grid(plane, SIDE))
+            write(path, grid(plane, SIDE))
             log.info("%s", path)
             return
         pictures = data.to_pixels(_pictures(model, cfg, device)).clamp(0, 1)
         name = f"seed{cfg.seed}-t{cfg.temperature:g}" + ("" if cfg.mean else "-pixels") + _condition_name(cfg)
         name += f"-{cfg.prior}" if cfg.prior else ""
         path = folder / f"{name}.png"
-        write(str(path), grid(pictures, cfg.columns))
+        write(path, grid(pictures, cfg.columns))
         log.info("%d samples: %s", cfg.num, path)
         if cfg.singles:
             _write_singles(pictures, folder / name)
@@ -155,7 +155,7 @@ def _write_singles(pictures: Tensor, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for number, picture in enumerate(pictures):
         drawn = lines(picture[None], 1) if picture.shape[1] == 1 else picture
-        write(str(folder / f"{number:05d}.png"), drawn)
+        write(folder / f"{number:05d}.png", drawn)
     log.info("single pictures: %s", folder)
 
 

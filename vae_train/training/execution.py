@@ -127,6 +127,8 @@ class Compiled(Execution):
 def compiled(learner: Learner) -> Differentiated:
     """`Learner.differentiated` compiled, for noise that is `Given`: a compiler cannot seed generators."""
     whole = backward_too(learner.device)
+    if whole:
+        torch._dynamo.config.trace_autograd_ops = True
 
     def given(batch: Batch, step: int | Tensor, noise: tuple[Tensor, ...], share: float) -> tuple[Any, Scalars]:
         losses, scalars = learner.forward(batch, step, Given(noise))
@@ -135,7 +137,7 @@ def compiled(learner: Learner) -> Differentiated:
     run = torch.compile(given, fullgraph=True, dynamic=False)
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA, on a CPU too
 
-    def differentiated(batch: Batch, step: int | Tensor, draw: Draw, share: float = 1.0) -> tuple[Gradients, Scalars]:
+    def differentiated(batch: Batch, step: int | Tensor, draw: Draw, share: float) -> tuple[Gradients, Scalars]:
         assert isinstance(draw, Given)
         found, scalars = run(batch, step, draw.all(), share)
         return found if whole else learner.gradients(found, share), scalars
@@ -146,13 +148,10 @@ def compiled(learner: Learner) -> Differentiated:
 def backward_too(device: torch.device) -> bool:
     """Whether forward and backward pass become one compiled function.
 
-    What autograd does between two is a seventh of a small step on a CPU, and nothing of a captured step. PyTorch has to
-    be told to; its older versions cannot.
+    What autograd does between two is a seventh of a small step on a CPU, and nothing of a captured step. Older versions
+    of PyTorch cannot.
     """
-    if device.type == "cuda" or not hasattr(torch._dynamo.config, "trace_autograd_ops"):
-        return False
-    torch._dynamo.config.trace_autograd_ops = True
-    return True
+    return device.type != "cuda" and hasattr(torch._dynamo.config, "trace_autograd_ops")
 
 
 class Recorder(Protocol):

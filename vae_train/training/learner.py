@@ -202,16 +202,14 @@ class Learner:
         losses = Losses(terms["loss"], terms.get("critic_loss"), terms.get("encoder_loss"))
         return losses, _scalars(terms, trace)
 
-    def differentiated(
-        self, batch: Batch, step: int | Tensor, draw: Draw, share: float = 1.0
-    ) -> tuple[Gradients, Scalars]:
+    def differentiated(self, batch: Batch, step: int | Tensor, draw: Draw, share: float) -> tuple[Gradients, Scalars]:
         """`gradients` of what `forward` returns, and what every run reports of the batch."""
         losses, scalars = self.forward(batch, step, draw)
         return self.gradients(losses, share), scalars
 
     def gradients(self, losses: Losses, share: float) -> Gradients:
         """The gradient of each player's loss, times `share`, for its own parameters."""
-        players = [(loss, own) for loss, own in self._players(losses) if own]
+        players = self._players(losses)
         found: Gradients = [None] * len(self.parameters)
         for loss, own in players:
             parameters = [self.parameters[number] for number in own]
@@ -283,20 +281,20 @@ class Learner:
         trained = [number for number, p in enumerate(self.parameters) if p.requires_grad]
         if losses.critic is None and losses.encoder is None:
             return [(losses.loss, trained)]
+        inferring = frozenset() if losses.encoder is None else self._inferring
         of_model = [number for number in trained if number < self._num_model]
-        inferring = [] if losses.encoder is None else [number for number in of_model if number in self._inferring]
-        players = [(losses.loss, [number for number in of_model if number not in inferring])]
-        if losses.encoder is not None:
-            players.append((losses.encoder, inferring))
-        if losses.critic is not None:
-            players.append((losses.critic, [number for number in trained if number >= self._num_model]))
-        return players
+        players = [
+            (losses.loss, [number for number in of_model if number not in inferring]),
+            (losses.encoder, [number for number in of_model if number in inferring]),
+            (losses.critic, [number for number in trained if number >= self._num_model]),
+        ]
+        return [(loss, own) for loss, own in players if loss is not None and own]
 
     @cached_property
-    def _inferring(self) -> list[int]:
+    def _inferring(self) -> frozenset[int]:
         """Numbers of the parameters of q(z | x)."""
         inferring = {id(p) for p in self.model.inference_parameters()}
-        return [number for number, p in enumerate(self.parameters) if id(p) in inferring]
+        return frozenset(number for number, p in enumerate(self.parameters) if id(p) in inferring)
 
     def _optimizer_state(self) -> dict[str, Any]:
         """The optimiser's state; how steps are executed does not show in it."""

@@ -19,6 +19,7 @@ from vae_train.ranges import PositiveInt
 from vae_train.training.pictures import encoded, write
 
 if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
     from torch.utils.tensorboard import SummaryWriter
 
 Row = dict[str, Any]
@@ -72,7 +73,7 @@ class Files:
         """See `Logger.picture`."""
         folder = self.folder / kind
         folder.mkdir(exist_ok=True)
-        write(str(folder / f"{name}.png"), picture)
+        write(folder / f"{name}.png", picture)
 
     def hyperparameters(self, values: Row, figures: Row) -> None:
         """They stand in config.yaml."""
@@ -116,8 +117,7 @@ class TensorBoard:
         figures = {f"{group}/{name}": value for name, value in row.items() if isinstance(value, float)}
         # One event for the row: with `add_scalar`, one for each figure, this would take 1 % of a small training.
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
-        assert self._writer.file_writer is not None
-        self._writer.file_writer.add_summary(Summary(value=values), row["step"])
+        self._add(Summary(value=values), row["step"])
 
     def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
         """See `Logger.picture`."""
@@ -126,8 +126,7 @@ class TensorBoard:
         channels, height, width = picture.shape
         # `add_image` compresses three times as long.
         image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded(picture))
-        assert self._writer.file_writer is not None
-        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=kind, image=image)]), step)
+        self._add(Summary(value=[Summary.Value(tag=kind, image=image)]), step)
 
     def hyperparameters(self, values: Row, figures: Row) -> None:
         """See `Logger.hyperparameters`.
@@ -138,15 +137,19 @@ class TensorBoard:
 
         plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in values.items()}
         _, start, end = hparams(plain, figures)
-        assert self._writer.file_writer is not None
-        self._writer.file_writer.add_summary(start)
+        self._add(start)
         for name, value in figures.items():
             self._writer.add_scalar(name, value)
-        self._writer.file_writer.add_summary(end)
+        self._add(end)
 
     def close(self) -> None:
         """See `Logger.close`."""
         self._writer.close()
+
+    def _add(self, summary: Summary, step: int | None = None) -> None:
+        """Writes one event."""
+        assert self._writer.file_writer is not None
+        self._writer.file_writer.add_summary(summary, step)
 
 
 class Silent:

@@ -164,9 +164,9 @@ def is_planar(model: LatentVariableModel) -> TypeGuard[SingleLatent]:
     return isinstance(model, SingleLatent) and tuple(model.latent_shape) == (2,) and model.condition is None
 
 
-def write(path: str, picture: Tensor) -> None:
+def write(path: Path, picture: Tensor) -> None:
     """Writes a grid `(C, height, width)` in [0, 1] as a PNG."""
-    Path(path).write_bytes(encoded(picture))
+    path.write_bytes(encoded(picture))
 
 
 def encoded(picture: Tensor) -> bytes:
