@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from vae_train.data.base import Raw
-from vae_train.draws import Draw, Given, Noise
+from vae_train.draws import Draw, Given
+from vae_train.training.inputs import Inputs
+from vae_train.training.step import Calls, Differentiated, Gradients, Last, Losses, Scalars
 from vae_train.training.stopping import handlers_kept
+from vae_train.training.traced import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vae_train.data.base import Batch, Stream
-    from vae_train.training.learner import Calls, Differentiated, Gradients, Learner, Scalars
+    from vae_train.training.learner import Learner
 
 Mode = Literal["auto", "eager", "compile", "graph"]
 
@@ -34,7 +36,7 @@ WARM_STEPS = 3
 """Steps before a capture: libraries choose their kernels, and the optimiser makes its state."""
 
 COMPILED_FROM = 2
-"""The first step that is compiled; the one before shows the shapes of the noise."""
+"""The first step on CUDA that is compiled; the one before shows the shapes of the noise."""
 
 TINY = 2**27
 """Parameters times images per step below which one launch holds several steps: launching then takes as long."""
@@ -91,7 +93,7 @@ class Eager(Execution):
 
 
 class Compiled(Execution):
-    """Forward and backward pass compiled by torch.compile, after a first step that shows the shapes of the noise.
+    """Steps without the Python around their operations; the first one, which shows what noise is asked for, with it.
 
     Args:
         learner: whose steps.
@@ -101,57 +103,73 @@ class Compiled(Execution):
 
     def __init__(self, learner: Learner) -> None:
         super().__init__(learner)
-        self._noise = Noise(learner.seed, "train", learner.device)
-        self._step = torch.zeros((), dtype=torch.int64, device=learner.device)
-        self._calls = learner.calls._replace(differentiated=compiled(learner))
-        self._steps = 0
+        self._inputs: Inputs | None = None
+        self._program: Program | None = None
 
     def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
         """See `Learner.advance`."""
-        learner = self.learner
-        learner.set_rates(step)
-        self._noise.seek(step)
-        self._step.fill_(step)
-        self._steps += 1
-        batch = stream.batch(step)
-        if self._steps == 1:
-            return learner.row(learner.take(batch, self._step, self._noise.draw()))[None]
-        try:
-            return learner.row(learner.take(batch, self._step, self._noise.draw(), self._calls))[None]
-        except Exception as error:
-            if self._steps != COMPILED_FROM:
-                raise
-            return learner.fall_back(error).advance(stream, step, limit)
+        if self._inputs is None or self._inputs.stream is not stream:
+            return self._first(stream, step)
+        if self._program is None:
+            try:
+                self._program = Program(self._inputs)
+            except Exception as error:
+                return self.learner.fall_back(error).advance(stream, step, limit)
+        return self._program(step)
+
+    def _first(self, stream: Stream, step: int) -> Tensor:
+        """Takes a step as it is."""
+        learner, inputs = self.learner, Inputs(self.learner, stream)
+        inputs.fill(step)
+        learner.set_rates(learner.rates(step))
+        row = learner.row(learner.take(*inputs.of(0)))
+        self._inputs, self._program = inputs, None
+        return row[None]
 
 
-def compiled(learner: Learner) -> Differentiated:
-    """`Learner.differentiated` compiled, for noise that is `Given`: a compiler cannot seed generators."""
-    whole = backward_too(learner.device)
-    if whole:
-        torch._dynamo.config.trace_autograd_ops = True
+class Program:
+    """A step as a compiled function of its `Inputs`.
 
-    def given(batch: Batch, step: int | Tensor, noise: tuple[Tensor, ...], share: float) -> tuple[Any, Scalars]:
-        losses, scalars = learner.forward(batch, step, Given(noise))
-        return learner.gradients(losses, share) if whole else losses, scalars
+    An optimiser that is not one of PyTorch's fused kernels is called as it is: it may count in Python.
 
-    run = torch.compile(given, fullgraph=True, dynamic=False)
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA, on a CPU too
-
-    def differentiated(batch: Batch, step: int | Tensor, draw: Draw, share: float) -> tuple[Gradients, Scalars]:
-        assert isinstance(draw, Given)
-        found, scalars = run(batch, step, draw.all(), share)
-        return found if whole else learner.gradients(found, share), scalars
-
-    return differentiated
-
-
-def backward_too(device: torch.device) -> bool:
-    """Whether forward and backward pass become one compiled function.
-
-    What autograd does between two is a seventh of a small step on a CPU, and nothing of a captured step. Older versions
-    of PyTorch cannot.
+    Args:
+        inputs: of a step that was taken.
     """
-    return device.type != "cuda" and hasattr(torch._dynamo.config, "trace_autograd_ops")
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs, self.learner = inputs, inputs.learner
+        inputs.seek(0)  # from the second time on the noise is in tensors
+        try:
+            self._run = compiled(self._take)
+            self._trained = [p for p in self.learner.parameters if p.grad is not None]
+            self._clips = self.learner.last.norm is not None
+        finally:
+            self.learner.forget_gradients()  # what tracing leaves behind has shapes and no numbers
+
+    def __call__(self, step: int) -> Tensor:
+        """Takes step `step`; returns its row, with shape `(1, F)`."""
+        learner = self.learner
+        self.inputs.fill(step)
+        row, *found = self._run()
+        norm = found.pop() if self._clips else None
+        if not learner.fused:
+            for p, gradient in zip(self._trained, found, strict=True):
+                p.grad = gradient
+            learner.set_rates(learner.rates(step))
+            learner.calls.apply()
+        learner.last = Last(found, norm)
+        learner.follow()
+        return row[None]
+
+    def _take(self) -> list[Tensor]:
+        """What is compiled: returns the figures, the gradients and, where they are clipped, their norm."""
+        learner = self.learner
+        row = learner.row(learner.differentiate(*self.inputs.of(0)))
+        gradients, norm = learner.last
+        if learner.fused:
+            learner.set_rates(self.inputs.rates(0))
+            learner.calls.apply()
+        return [row, *gradients, *([] if norm is None else [norm])]
 
 
 class Recorder(Protocol):
@@ -218,14 +236,16 @@ class Graph(Execution):
     def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
         """See `Learner.advance`."""
         self._recorder = self._recorder or CudaGraphs(self.learner.device)
-        if self._first is None or self._first.stream is not stream:
-            self._first, self._warmed, self._launches = Launch(self.learner, stream, 1, self._calls), 0, {}
+        if self._first is None or self._first.inputs.stream is not stream:
+            inputs = Inputs(self.learner, stream)
+            self._first, self._warmed, self._launches = Launch(inputs, self._calls), 0, {}
         if self._warmed < WARM_STEPS:
             return self._warm(self._first, self._recorder, step)
         many = steps_per_launch(self.learner, stream)
         count = many if limit >= many else 1
         if count not in self._launches:
-            launch = Launch(self.learner, stream, count, self._calls, like=self._first)
+            inputs = Inputs(self.learner, stream, count, like=self._first.inputs)
+            launch = Launch(inputs, self._calls, like=self._first)
             try:
                 launch.record(self._recorder)
             except Exception as error:
@@ -255,7 +275,7 @@ class CompiledGraph(Graph):
 
     def __init__(self, learner: Learner, recorder: Recorder | None = None) -> None:
         apply = torch.compile(learner.calls.apply, dynamic=False)
-        super().__init__(learner, recorder, learner.calls._replace(differentiated=compiled(learner), apply=apply))
+        super().__init__(learner, recorder, Calls(compiled_forward(learner), apply))
 
     def _warm(self, first: Launch, recorder: Recorder, step: int) -> Tensor:
         try:
@@ -264,7 +284,23 @@ class CompiledGraph(Graph):
         except Exception as error:
             if self._warmed != COMPILED_FROM:
                 raise
-            return self.learner.fall_back(error).advance(first.stream, step, 1)
+            return self.learner.fall_back(error).advance(first.inputs.stream, step, 1)
+
+
+def compiled_forward(learner: Learner) -> Differentiated:
+    """`Learner.differentiated` with the forward pass, and so its backward pass, compiled for noise that is `Given`."""
+
+    def given(batch: Batch, step: int | Tensor, noise: tuple[Tensor, ...]) -> tuple[Losses, Scalars]:
+        return learner.forward(batch, step, Given(noise))
+
+    forward = torch.compile(given, fullgraph=True, dynamic=False)
+
+    def differentiated(batch: Batch, step: int | Tensor, draw: Draw, share: float) -> tuple[Gradients, Scalars]:
+        assert isinstance(draw, Given)
+        losses, scalars = forward(batch, step, draw.all())
+        return learner.gradients(losses, share), scalars
+
+    return differentiated
 
 
 def steps_per_launch(learner: Learner, stream: Stream) -> int:
@@ -274,59 +310,33 @@ def steps_per_launch(learner: Learner, stream: Stream) -> int:
 
 
 class Launch:
-    """Some consecutive steps as a function of tensors that stay where they are.
-
-    Which images, which step, which learning rate and which noise are read from tensors that are filled before every
-    replay. A Python number would be frozen into the graph.
+    """Some consecutive steps as a function of their `Inputs`.
 
     Args:
-        learner: whose steps.
-        stream: where the images come from.
-        count: how many steps.
+        inputs: what is filled before every replay.
         calls: see `Graph`.
-        like: a launch that has run and knows which noise is asked for.
+        like: a launch that has run.
     """
 
-    def __init__(
-        self,
-        learner: Learner,
-        stream: Stream,
-        count: int,
-        calls: Calls | None = None,
-        like: Launch | None = None,
-    ) -> None:
-        device, groups = learner.device, len(learner.base_rates)
-        self.learner, self.stream, self.count, self._calls = learner, stream, count, calls
-        self._index = torch.zeros(count, stream.batch_size, dtype=torch.int64, device=stream.device)
-        self._raw: list[Raw] = []
-        """Images that are not on the device are copied to where the step finds them."""
-        self._steps = torch.zeros(count, dtype=torch.int64, device=device)
-        self._rates = torch.zeros(count, groups, device=device)
-        self._filled: list[list[float]] = []
+    def __init__(self, inputs: Inputs, calls: Calls | None = None, like: Launch | None = None) -> None:
+        self.learner, self.inputs, self._calls = inputs.learner, inputs, calls
         self._rows: Tensor | None = None
-        if like is None:
-            self._noise = [(Noise(learner.seed, "data", stream.device), Noise(learner.seed, "train", device))]
-        else:
+        if like is not None:
             assert like._rows is not None
-            ((data, train),) = like._noise
-            self._noise = [(data.like(), train.like()) for _ in range(count)]
-            self._rows = torch.zeros_like(like._rows).repeat(count, 1)
-            self._raw = [_empty_like(raw) for raw in like._raw for _ in range(count)]
+            self._rows = torch.zeros_like(like._rows).repeat(inputs.count, 1)
         self._last: Any = None
         self._replay: Callable[[], None] | None = None
 
     def warm(self, step: int) -> Tensor:
         """Takes the steps without a graph; returns their rows."""
-        self._fill(step)
+        self.inputs.fill(step)
         self._body()
         assert self._rows is not None
         return self._rows.clone()
 
     def record(self, recorder: Recorder) -> None:
         """Captures the steps without taking them."""
-        for number, (data, train) in enumerate(self._noise):
-            data.seek(number)
-            train.seek(number)
+        self.inputs.seek(0)
         for p in self.learner.parameters:
             p.grad = None  # what the capture makes stays in the graph's own memory
         self._replay = recorder.record(self._body)
@@ -336,53 +346,18 @@ class Launch:
         """Takes steps `step`, `step` + 1, …; returns their rows, with shape `(count, F)`."""
         assert self._replay is not None
         assert self._rows is not None
-        self._fill(step)
+        self.inputs.fill(step)
         self._replay()
         self.learner.last = self._last
         return self._rows.clone()
 
-    def _fill(self, step: int) -> None:
-        """Sets the inputs; all of it is queued on the device, which is not waited for."""
-        if self.stream.images.resident:
-            self._index.view(-1).copy_(self.stream.index(step, self.count))
-        else:
-            self._feed(step)
-        torch.arange(step, step + self.count, out=self._steps)
-        rates = [self.learner.rates(step + number) for number in range(self.count)]
-        if rates != self._filled:
-            pinned = self._rates.is_cuda  # or the copy would wait for the device
-            self._rates.copy_(torch.tensor(rates, pin_memory=pinned), non_blocking=True)
-            self._filled = rates
-        for number, (data, train) in enumerate(self._noise):
-            data.seek(step + number)
-            train.seek(step + number)
-
-    def _feed(self, step: int) -> None:
-        """Copies the images of all steps to tensors that stay where they are."""
-        for number in range(self.count):
-            raw = self.stream.raw(step + number)
-            if len(self._raw) <= number:
-                self._raw.append(_empty_like(raw))
-            for mine, theirs in zip(self._raw[number], raw, strict=True):
-                if mine is not None and theirs is not None:
-                    mine.copy_(theirs, non_blocking=True)
-
-    def _images(self, number: int) -> Raw:
-        """The stored images of one step, on the device."""
-        return self._raw[number] if self._raw else self.stream.images.gather(self._index[number])
-
     def _body(self) -> None:
         learner = self.learner
-        for number, (data, train) in enumerate(self._noise):
-            for group, rate in zip(learner.optimizer.param_groups, self._rates[number].unbind(), strict=True):
-                group["lr"] = rate
-            batch, draw = self.stream.images.finish(self._images(number), data.draw()), train.draw()
+        for number in range(self.inputs.count):
+            learner.set_rates(self.inputs.rates(number))
+            batch, step, draw = self.inputs.of(number)
             calls = self._calls if isinstance(draw, Given) else None
-            row = learner.row(learner.take(batch, self._steps[number], draw, calls))
+            row = learner.row(learner.take(batch, step, draw, calls))
             if self._rows is None:
                 self._rows = torch.zeros_like(row)[None]
             self._rows[number].copy_(row)
-
-
-def _empty_like(raw: Raw) -> Raw:
-    return Raw(torch.empty_like(raw.pixels), None if raw.y is None else torch.empty_like(raw.y))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from vae_train.schedules import LearningRate
 from vae_train.training.execution import Execution, Mode, resolve
 from vae_train.training.execution import execution as executed
 from vae_train.training.meter import wide
+from vae_train.training.step import Calls, Differentiated, Gradients, Last, Losses, Scalars
 from vae_train.words import first_line
 
 if TYPE_CHECKING:
@@ -31,41 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vae_train")
 
-Scalars = dict[str, Tensor]
-
-
-class Losses(NamedTuple):
-    """What the players of a step minimise, see `Objective.forward`."""
-
-    loss: Tensor
-    critic: Tensor | None = None
-    encoder: Tensor | None = None
-
-
-Gradients = list[Tensor | None]
-"""One for every parameter; None where the loss does not depend on it."""
-
-Differentiated = Callable[["Batch", int | Tensor, Draw, float], tuple[Gradients, Scalars]]
-
 WAYS = ("fused", "foreach", "capturable")
 """Settings of an optimiser that say how it computes, not what."""
-
-
-class Calls(NamedTuple):
-    """What a step calls: the learner's own functions, or what a compiler made of them."""
-
-    differentiated: Differentiated
-    apply: Callable[[], Any]
-    """Changes the parameters by their gradients."""
-
-
-class Last(NamedTuple):
-    """What a step leaves behind beside its scalars."""
-
-    gradients: list[Tensor]
-    """Of every parameter that has one, after clipping."""
-    norm: Tensor | None
-    """The gradient's L2 norm before it was clipped; None where nothing clips."""
 
 
 class Learner:
@@ -127,6 +95,12 @@ class Learner:
         return self._execution.mode
 
     @property
+    def fused(self) -> bool:
+        """Whether the optimiser's step is a kernel of PyTorch's, which reads all that changes from tensors."""
+        fused = all(group.get("fused") for group in self.optimizer.param_groups)
+        return fused and type(self.optimizer).__module__.startswith("torch.optim")
+
+    @property
     def evaluated(self) -> LatentVariableModel:
         """The model that is evaluated: the moving average, where there is one."""
         return self.model if self.average is None else self.average.module  # type: ignore[return-value]
@@ -161,7 +135,7 @@ class Learner:
 
     def update(self, batch: Batch, step: int) -> Scalars:
         """One optimiser step, one operation after the other; returns scalars of the batch, taken before the step."""
-        self.set_rates(step)
+        self.set_rates(self.rates(step))
         return self.take(batch, step, Draw(self.seed, "train", step, device=self.device))
 
     def take(self, batch: Batch, step: int | Tensor, draw: Draw, calls: Calls | None = None) -> Scalars:
@@ -174,13 +148,22 @@ class Learner:
             calls: what is called instead of `self.calls`.
         """
         calls = calls or self.calls
-        for p in self.parameters:
-            p.grad = None
+        scalars = self.differentiate(batch, step, draw, calls.differentiated)
+        calls.apply()
+        self.follow()
+        return scalars
+
+    def differentiate(
+        self, batch: Batch, step: int | Tensor, draw: Draw, differentiated: Differentiated | None = None
+    ) -> Scalars:
+        """The first half of `take`: leaves the clipped gradients in `last` and with the parameters."""
+        differentiated = differentiated or self.differentiated
+        self.forget_gradients()
         scalars: Scalars = {}
         for part, rows in self._parts(batch):
             share = (rows.stop - rows.start) / rows.total
             noise = draw if rows.total == len(part.x) else draw.part(rows)
-            gradients, found = calls.differentiated(part, step, noise, share)
+            gradients, found = differentiated(part, step, noise, share)
             for p, gradient in zip(self.parameters, apart(gradients), strict=True):
                 if gradient is not None:
                     p.grad = gradient if p.grad is None else p.grad + gradient
@@ -188,11 +171,15 @@ class Learner:
                 scalars[name] = value if share == 1 else scalars.get(name, 0.0) + share * value
         norm = None if self.clip_norm is None else nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.last = Last([p.grad for p in self.parameters if p.grad is not None], norm)
-        calls.apply()
-        self._update_average()
         with torch.no_grad():
             self.objective.react(scalars)
         return scalars
+
+    def forget_gradients(self) -> None:
+        """There was no step yet."""
+        for p in self.parameters:
+            p.grad = None
+        self.last = Last([], None)
 
     def forward(self, batch: Batch, step: int | Tensor, draw: Draw) -> tuple[Losses, Scalars]:
         """The losses of a batch, and what every run reports of it, detached."""
@@ -220,14 +207,31 @@ class Learner:
                 found[number] = None if gradient is None else laid_out(gradient, p)
         return found
 
+    def follow(self) -> None:
+        """Moves the average of the weights, where there is one, towards them.
+
+        `AveragedModel.update_parameters` has a counter besides, which the device would be waited for.
+        """
+        if self.average is None or self._follow is None:
+            return
+        old = [*self.average.module.parameters(), *self.average.module.buffers()]
+        new = [*self.model.parameters(), *self.model.buffers()]
+        with torch.no_grad():
+            if self._averaging:
+                self._follow(old, new, self.average.n_averaged)
+            else:
+                torch._foreach_copy_(old, new)
+                self.average.n_averaged.fill_(1)
+                self._averaging = True
+
     def row(self, scalars: Scalars) -> Tensor:
         """The scalars of a step as a tensor with shape `(F,)`, in float64 where the device has that."""
         self.names = list(scalars)
         return wide(torch.stack(list(scalars.values())))
 
-    def set_rates(self, step: int) -> None:
-        """Tells the optimiser the learning rate of update `step`."""
-        for group, rate in zip(self.optimizer.param_groups, self.rates(step), strict=True):
+    def set_rates(self, rates: Sequence[float | Tensor]) -> None:
+        """Tells the optimiser the learning rate of every group of parameters; a tensor where the step is captured."""
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
     def fall_back(self, error: Exception) -> Execution:
@@ -329,20 +333,6 @@ class Learner:
             found.append(ways)
         return found
 
-    def _update_average(self) -> None:
-        """`AveragedModel.update_parameters` without its counter, which the device would be waited for."""
-        if self.average is None or self._follow is None:
-            return
-        old = [*self.average.module.parameters(), *self.average.module.buffers()]
-        new = [*self.model.parameters(), *self.model.buffers()]
-        with torch.no_grad():
-            if self._averaging:
-                self._follow(old, new, self.average.n_averaged)
-            else:
-                torch._foreach_copy_(old, new)
-                self.average.n_averaged.fill_(1)
-                self._averaging = True
-
     @property
     def _num_samples(self) -> int:
         return self.objective.num_samples
@@ -389,8 +379,9 @@ def apart(gradients: Gradients) -> Gradients:
     found: Gradients = []
     for gradient in gradients:
         if gradient is not None:
-            gradient = gradient.clone() if gradient.data_ptr() in seen else gradient
-            seen.add(gradient.data_ptr())
+            memory = gradient.untyped_storage()._cdata  # while a step is traced there are no addresses
+            gradient = gradient.clone() if memory in seen else gradient
+            seen.add(memory)
         found.append(gradient)
     return found
 

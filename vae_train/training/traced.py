@@ -1,0 +1,169 @@
+"""Functions as the tensor operations that they consist of, compiled.
+
+The Python around the operations is gone: modules, autograd, optimisers. What was a number or a choice when the function
+was traced stays that; what shall change has to be a tensor. The tensors that the function works on stay the same ones,
+and are changed in place where it does so.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from operator import getitem
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+
+if TYPE_CHECKING:
+    from torch.fx import Graph, GraphModule, Node
+
+
+def compiled(function: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
+    """`function` as one compiled function, and an optimiser's fused kernels, which are called after it.
+
+    These are faster than what a compiler makes of the same operations. `torch.compile` sees Python, and with every call
+    makes sure that it has not changed: in a small step that takes as long as some of its matrix products.
+
+    Raises:
+        RuntimeError: what is done depends on the value of a tensor, or there is no compiler (among others).
+    """
+    from torch.fx import GraphModule
+
+    graph, tensors = traced(function)
+    kernels, count = cut(graph)
+    # A module of its own: as attributes of a traced one the tensors would be inputs a second time.
+    module = GraphModule(torch.nn.Module(), graph)
+    # They miss CUDA on a CPU, and say what they could not keep for the next run.
+    for name in ("torch.utils.cpp_extension", "torch._inductor.standalone_compile"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of PyTorch's own use of itself
+        run = torch._inductor.standalone_compile(module, [*tensors], dynamic_shapes="from_example_inputs")
+
+    def call() -> list[Tensor]:
+        with torch.no_grad():
+            found = list(run(*tensors))
+            kernels.forward(*tensors, *found)
+        return found[:count]
+
+    return call
+
+
+def traced(function: Callable[[], list[Tensor]]) -> tuple[Graph, list[Tensor]]:
+    """The operations of a function as a graph, and the tensors that it works on, which are the graph's inputs.
+
+    Nothing is executed.
+
+    Raises:
+        RuntimeError: what is done depends on the value of a tensor (among others).
+    """
+    from torch.fx import Graph
+
+    with Noting() as noted:
+        found = function()
+    graph = Graph()
+    nodes = {id(tensor): graph.placeholder(f"tensor_{number}") for number, tensor in enumerate(noted.tensors)}
+
+    def node(value: Any) -> Any:
+        return nodes[id(value)] if isinstance(value, Tensor) else value
+
+    for operation, args, kwargs, out in noted.calls:
+        args, kwargs = tree_map(node, (args, kwargs))
+        made = graph.call_function(operation, args, kwargs)
+        if isinstance(out, Tensor):
+            nodes[id(out)] = made
+        elif out is not None:
+            nodes |= {id(part): graph.call_function(getitem, (made, i)) for i, part in enumerate(out)}
+    graph.output([node(tensor) for tensor in found])
+    return graph, [tensor.detach() for tensor in noted.tensors]
+
+
+class Noting(TorchDispatchMode):
+    """Notes the operations below autograd, and executes none.
+
+    In the place of every tensor that was there before stands one that has a shape and no numbers. (PyTorch's own
+    `make_fx` executes some operations in place on such tensors, as of 2.14.)
+    """
+
+    def __init__(self) -> None:
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        super().__init__()
+        self.tensors: list[Tensor] = []
+        """What was there before, in the order in which it was met."""
+        self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+        """Operation, arguments and what came out; all of it is kept, so that every tensor has an `id` of its own."""
+        self._mode = FakeTensorMode()
+        self._fakes: dict[int, Tensor] = {}
+        self._known: dict[int, Tensor] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Notes one operation."""
+        kwargs = kwargs or {}
+        if func is torch.ops.aten.lift_fresh.default:
+            func = torch.ops.aten.clone.default  # of a constant, which an operation in place must not change
+        fakes, named = tree_map_only(Tensor, self._fake, (args, kwargs))
+        out = None
+        if not is_fused(func):
+            with self._mode:
+                out = func(*fakes, **named)
+        out = tree_map_only(Tensor, lambda t: self._known.get(id(t), t), out)
+        if func._schema.is_mutable or any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
+            self.calls.append((func, args, kwargs, out))
+        return out
+
+    def _fake(self, tensor: Tensor) -> Tensor:
+        """What stands for a tensor."""
+        from torch._subclasses.fake_tensor import FakeTensor
+
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        if id(tensor) not in self._fakes:
+            self.tensors.append(tensor)
+            fake = self._mode.from_tensor(tensor.detach(), static_shapes=True)
+            self._fakes[id(tensor)], self._known[id(fake)] = fake, tensor
+        return self._fakes[id(tensor)]
+
+
+def cut(graph: Graph) -> tuple[GraphModule, int]:
+    """Takes the fused kernels of an optimiser out of a graph, and appends what they need to its outputs.
+
+    Returns:
+        The kernels, as a function of the graph's inputs and outputs; how many outputs there were before.
+
+    Raises:
+        RuntimeError: what the kernels change is used after them.
+    """
+    from torch.fx import Graph, GraphModule
+
+    *nodes, output = graph.nodes
+    kernels = [node for node in nodes if is_fused(node.target)]
+    used: dict[Node, None] = {}
+    for node in nodes:
+        if node in kernels:
+            used |= dict.fromkeys(node.all_input_nodes)
+        elif any(n.op == "placeholder" and n in used for n in node.all_input_nodes):
+            raise RuntimeError("weights are used after the optimiser's step")
+    inputs = [node for node in nodes if node.op == "placeholder"]
+    (found,) = output.args
+    needed = [node for node in used if node not in inputs and node not in found]
+    own = Graph()
+    given = [*inputs, *found, *needed]
+    copies = {node: own.placeholder(f"given_{number}") for number, node in enumerate(given)}
+    for kernel in kernels:
+        args, kwargs = torch.fx.node.map_arg((kernel.args, kernel.kwargs), copies.__getitem__)
+        own.call_function(getattr(torch, kernel.target.overloadpacket.__name__), args, kwargs)
+        graph.erase_node(kernel)
+    own.output(())
+    output.args = ([*found, *needed],)
+    return GraphModule(torch.nn.Module(), own), len(found)
+
+
+def is_fused(operation: Any) -> bool:
+    """Whether an operation is a step of an optimiser as one kernel, in place."""
+    name = getattr(operation, "__name__", "")
+    return name.startswith("_fused_") and name.split(".")[0].endswith("_")
