@@ -87,6 +87,7 @@ def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer,
         optimizer=build(cfg.optimizer, allow),
         lr_schedule=build(cfg.lr_schedule, allow, steps_per_epoch=steps, epochs=trainer.epochs),
         seed=cfg.seed,
+        steps=steps * trainer.epochs,
     )
     return learner
 
@@ -194,8 +195,8 @@ def execution_mistakes(cfg: DictConfig) -> list[Mistake]:
     found = device_mistakes(cfg.device)
     if found or (device := resolve_device(cfg.device)).type == "cuda":
         return found
-    if cfg.learner.execution == "graph":
-        found.append(Mistake("execution=graph", f"needs CUDA, and this is {device}; use execution=auto"))
+    if cfg.learner.execution == "graph" and device.type != "cpu":
+        found.append(Mistake("execution=graph", f"needs CUDA or a CPU, and this is {device}; use execution=auto"))
     if cfg.learner.precision == "tf32":
         found.append(Mistake("precision=tf32", f"needs CUDA, and this is {device}; use float32 or bfloat16"))
     return found

@@ -20,7 +20,7 @@ from vae_train.draws import Draw, Given
 from vae_train.training.inputs import Inputs
 from vae_train.training.step import Calls, Differentiated, Gradients, Last, Losses, Scalars
 from vae_train.training.stopping import handlers_kept
-from vae_train.training.traced import compiled
+from vae_train.training.traced import compiled, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,27 +38,36 @@ WARM_STEPS = 3
 COMPILED_FROM = 2
 """The first step on CUDA that is compiled; the one before shows the shapes of the noise."""
 
+MANY = 5_000
+"""Steps from which a run on a CPU wins back the second or two that tracing takes, and more."""
+
 TINY = 2**27
 """Parameters times images per step below which one launch holds several steps: launching then takes as long."""
 
 STEPS_PER_LAUNCH = 10
 
 
-def resolve(mode: Mode, device: torch.device) -> Mode:
-    """What "auto" stands for: "graph" on CUDA, where launches cost more than a small network; "eager" elsewhere.
+def resolve(mode: Mode, device: torch.device, steps: float) -> Mode:
+    """What "auto" stands for.
 
-    Compiling is never chosen unasked: it needs a C++ compiler and up to half a minute, which short runs never win back.
+    "graph" on CUDA, where launches cost more than a small network, and on a CPU for runs of at least `MANY` steps;
+    "eager" elsewhere. Compiling is never chosen unasked, since it needs a C++ compiler.
+
+    Args:
+        mode: what was asked for.
+        device: where the steps are taken.
+        steps: how many steps the run will take.
     """
     if mode != "auto":
         return mode
-    return "graph" if device.type == "cuda" else "eager"
+    return "graph" if device.type == "cuda" or (device.type == "cpu" and steps >= MANY) else "eager"
 
 
 def execution(mode: Mode, learner: Learner) -> Execution:
     """The execution called `mode`; on CUDA what is compiled is captured too."""
-    if mode == "compile" and learner.device.type == "cuda":
-        return CompiledGraph(learner)
-    return {"eager": Eager, "compile": Compiled, "graph": Graph}[mode](learner)
+    cuda = learner.device.type == "cuda"
+    kinds = {"eager": Eager, "graph": Graph if cuda else Repeated, "compile": CompiledGraph if cuda else Compiled}
+    return kinds[mode](learner)
 
 
 class Execution(ABC):
@@ -92,14 +101,15 @@ class Eager(Execution):
         return self.learner.row(self.learner.update(stream.batch(step), step))[None]
 
 
-class Compiled(Execution):
+class Traced(Execution):
     """Steps without the Python around their operations; the first one, which shows what noise is asked for, with it.
 
     Args:
         learner: whose steps.
     """
 
-    mode: Mode = "compile"
+    make: Callable[[Callable[[], list[Tensor]]], Callable[[], list[Tensor]]]
+    """What makes a function of operations from a function; see `vae_train.training.traced`."""
 
     def __init__(self, learner: Learner) -> None:
         super().__init__(learner)
@@ -112,7 +122,7 @@ class Compiled(Execution):
             return self._first(stream, step)
         if self._program is None:
             try:
-                self._program = Program(self._inputs)
+                self._program = Program(self._inputs, self.make)
             except Exception as error:
                 return self.learner.fall_back(error).advance(stream, step, limit)
         return self._program(step)
@@ -127,20 +137,35 @@ class Compiled(Execution):
         return row[None]
 
 
+class Repeated(Traced):
+    """The operations of a step, one after the other: what a CUDA graph is, for a CPU."""
+
+    mode: Mode = "graph"
+    make = staticmethod(repeated)
+
+
+class Compiled(Traced):
+    """The operations of a step as one compiled function."""
+
+    mode: Mode = "compile"
+    make = staticmethod(compiled)
+
+
 class Program:
-    """A step as a compiled function of its `Inputs`.
+    """A step as a function of its `Inputs`, made of operations alone.
 
     An optimiser that is not one of PyTorch's fused kernels is called as it is: it may count in Python.
 
     Args:
         inputs: of a step that was taken.
+        make: see `Traced`.
     """
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: Inputs, make: Callable[..., Callable[[], list[Tensor]]]) -> None:
         self.inputs, self.learner = inputs, inputs.learner
         inputs.seek(0)  # from the second time on the noise is in tensors
         try:
-            self._run = compiled(self._take)
+            self._run = make(self._take)
             self._trained = [p for p in self.learner.parameters if p.grad is not None]
             self._clips = self.learner.last.norm is not None
         finally:
@@ -162,7 +187,7 @@ class Program:
         return row[None]
 
     def _take(self) -> list[Tensor]:
-        """What is compiled: returns the figures, the gradients and, where they are clipped, their norm."""
+        """What is traced: returns the figures, the gradients and, where they are clipped, their norm."""
         learner = self.learner
         row = learner.row(learner.differentiate(*self.inputs.of(0)))
         gradients, norm = learner.last

@@ -35,7 +35,8 @@ class Inputs:
         self._raw: list[Raw] = []
         """Images that are not on the device are copied to where the step finds them."""
         self._steps = torch.zeros(count, dtype=torch.int64, device=device)
-        self._rates = torch.zeros(count, groups, device=device)
+        # In float32 on CUDA, whose kernels read them so.
+        self._rates = torch.zeros(count, groups, device=device, dtype=torch.float64 if device.type == "cpu" else None)
         self._filled: list[list[float]] = []
         if like is None:
             self._noise = [(Noise(learner.seed, "data", stream.device), Noise(learner.seed, "train", device))]
@@ -54,7 +55,7 @@ class Inputs:
         rates = [self.learner.rates(step + number) for number in range(self.count)]
         if rates != self._filled:
             pinned = self._rates.is_cuda  # or the copy would wait for the device
-            self._rates.copy_(torch.tensor(rates, pin_memory=pinned), non_blocking=True)
+            self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype, pin_memory=pinned), non_blocking=True)
             self._filled = rates
         self.seek(step)
 

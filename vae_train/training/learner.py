@@ -53,6 +53,7 @@ class Learner:
         precision: "bfloat16" runs the networks under autocast; log-probabilities stay float32. "tf32" is for
             `vae_train.hardware.prepare`.
         execution: how steps are executed, see `vae_train.training.execution`; "auto" is `resolve`d.
+        steps: how many the run will take.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Learner:
         accumulate: PositiveInt,
         precision: Precision,
         execution: Mode,
+        steps: float = 0,
     ) -> None:
         self.model, self.objective, self.lr_schedule, self.seed = model, objective, lr_schedule, seed
         self.parameters = [*model.parameters(), *objective.parameters()]
@@ -86,7 +88,7 @@ class Learner:
         """What `advance` returns the figures of; known after the first step."""
         self.last = Last([], None)
         """What the last step left behind."""
-        self._execution = executed(resolve(execution, self.device), self)
+        self._execution = executed(resolve(execution, self.device, steps), self)
         self._suit_optimizer()
 
     @property

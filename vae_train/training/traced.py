@@ -1,4 +1,4 @@
-"""Functions as the tensor operations that they consist of, compiled.
+"""Functions as the tensor operations that they consist of: called one after the other, or compiled.
 
 The Python around the operations is gone: modules, autograd, optimisers. What was a number or a choice when the function
 was traced stays that; what shall change has to be a tensor. The tensors that the function works on stay the same ones,
@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from operator import getitem
-from typing import TYPE_CHECKING, Any
+from types import BuiltinFunctionType, MethodDescriptorType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +22,24 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 if TYPE_CHECKING:
     from torch.fx import Graph, GraphModule, Node
+
+
+def repeated(function: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
+    """`function` without the Python around its operations, which are called one after the other.
+
+    Raises:
+        RuntimeError: what is done depends on the value of a tensor (among others).
+    """
+    from torch.fx import GraphModule
+
+    graph, tensors = traced(function, bindings=True)
+    run = GraphModule(torch.nn.Module(), graph).forward
+
+    def call() -> list[Tensor]:
+        with torch.inference_mode():  # what autograd does is among the operations
+            return list(run(*tensors))
+
+    return call
 
 
 def compiled(function: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
@@ -53,17 +73,21 @@ def compiled(function: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]
     return call
 
 
-def traced(function: Callable[[], list[Tensor]]) -> tuple[Graph, list[Tensor]]:
+def traced(function: Callable[[], list[Tensor]], bindings: bool = False) -> tuple[Graph, list[Tensor]]:
     """The operations of a function as a graph, and the tensors that it works on, which are the graph's inputs.
 
     Nothing is executed.
+
+    Args:
+        function: returns tensors.
+        bindings: name what Python calls for an operation, where there is such a thing, instead of the operation.
 
     Raises:
         RuntimeError: what is done depends on the value of a tensor (among others).
     """
     from torch.fx import Graph
 
-    with Noting() as noted:
+    with Noting(bindings) as noted:
         found = function()
     graph = Graph()
     nodes = {id(tensor): graph.placeholder(f"tensor_{number}") for number, tensor in enumerate(noted.tensors)}
@@ -71,9 +95,9 @@ def traced(function: Callable[[], list[Tensor]]) -> tuple[Graph, list[Tensor]]:
     def node(value: Any) -> Any:
         return nodes[id(value)] if isinstance(value, Tensor) else value
 
-    for operation, args, kwargs, out in noted.calls:
+    for called, args, kwargs, out, _ in needed(noted.calls, found):
         args, kwargs = tree_map(node, (args, kwargs))
-        made = graph.call_function(operation, args, kwargs)
+        made = graph.call_function(called, args, kwargs)
         if isinstance(out, Tensor):
             nodes[id(out)] = made
         elif out is not None:
@@ -82,22 +106,51 @@ def traced(function: Callable[[], list[Tensor]]) -> tuple[Graph, list[Tensor]]:
     return graph, [tensor.detach() for tensor in noted.tensors]
 
 
+class Call(NamedTuple):
+    """An operation that was noted."""
+
+    called: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: Any
+    """A tensor, several, or None."""
+    mutates: bool
+    """Whether it changes what it is given."""
+
+
+def needed(calls: list[Call], found: list[Tensor]) -> list[Call]:
+    """Those calls that `found` or what they change depends on."""
+    used, kept = _ids(found), list[Call]()
+    for call in reversed(calls):
+        if call.mutates or used & _ids(call.out):
+            used |= _ids((call.args, call.kwargs))
+            kept.append(call)
+    return kept[::-1]
+
+
+def _ids(tree: Any) -> set[int]:
+    return {id(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)}
+
+
 class Noting(TorchDispatchMode):
     """Notes the operations below autograd, and executes none.
 
     In the place of every tensor that was there before stands one that has a shape and no numbers. (PyTorch's own
     `make_fx` executes some operations in place on such tensors, as of 2.14.)
+
+    Args:
+        bindings: see `traced`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bindings: bool = False) -> None:
         from torch._subclasses.fake_tensor import FakeTensorMode
 
         super().__init__()
         self.tensors: list[Tensor] = []
         """What was there before, in the order in which it was met."""
-        self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
-        """Operation, arguments and what came out; all of it is kept, so that every tensor has an `id` of its own."""
-        self._mode = FakeTensorMode()
+        self.calls: list[Call] = []
+        """All tensors are kept, so that each has an `id` of its own."""
+        self._bindings, self._mode = bindings, FakeTensorMode()
         self._fakes: dict[int, Tensor] = {}
         self._known: dict[int, Tensor] = {}
 
@@ -107,14 +160,22 @@ class Noting(TorchDispatchMode):
         if func is torch.ops.aten.lift_fresh.default:
             func = torch.ops.aten.clone.default  # of a constant, which an operation in place must not change
         fakes, named = tree_map_only(Tensor, self._fake, (args, kwargs))
-        out = None
-        if not is_fused(func):
-            with self._mode:
-                out = func(*fakes, **named)
+        with self._mode:
+            called, out = self._call(func, fakes, named)
         out = tree_map_only(Tensor, lambda t: self._known.get(id(t), t), out)
-        if func._schema.is_mutable or any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
-            self.calls.append((func, args, kwargs, out))
+        self.calls.append(Call(called, args, kwargs, out, func._schema.is_mutable))
         return out
+
+    def _call(self, operation: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """What is called for an operation, and what comes out."""
+        called = binding(operation) if self._bindings else None
+        if is_fused(operation):
+            return called or operation, None
+        if called is not None:
+            with suppress(TypeError):  # it takes other arguments
+                out = called(*args, **kwargs)
+                return called, out if operation._schema.returns else None
+        return operation, operation(*args, **kwargs)
 
     def _fake(self, tensor: Tensor) -> Tensor:
         """What stands for a tensor."""
@@ -156,7 +217,7 @@ def cut(graph: Graph) -> tuple[GraphModule, int]:
     copies = {node: own.placeholder(f"given_{number}") for number, node in enumerate(given)}
     for kernel in kernels:
         args, kwargs = torch.fx.node.map_arg((kernel.args, kernel.kwargs), copies.__getitem__)
-        own.call_function(getattr(torch, kernel.target.overloadpacket.__name__), args, kwargs)
+        own.call_function(binding(kernel.target) or kernel.target, args, kwargs)
         graph.erase_node(kernel)
     own.output(())
     output.args = ([*found, *needed],)
@@ -167,3 +228,13 @@ def is_fused(operation: Any) -> bool:
     """Whether an operation is a step of an optimiser as one kernel, in place."""
     name = getattr(operation, "__name__", "")
     return name.startswith("_fused_") and name.split(".")[0].endswith("_")
+
+
+def binding(operation: Any) -> Callable[..., Any] | None:
+    """What Python calls for an operation, if it is not Python itself: that takes half as long as `torch.ops`."""
+    name = operation.overloadpacket.__name__
+    for place, kind in ((torch, BuiltinFunctionType), (Tensor, MethodDescriptorType)):
+        found = getattr(place, name, None)
+        if isinstance(found, kind):
+            return found
+    return None
