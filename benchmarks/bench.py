@@ -91,7 +91,7 @@ def parts(run: Run) -> dict[str, Callable[[], dict[str, Any]]]:
     warm = 100 if run.quick else 350  # another epoch follows before the timing
     return {name: comparison(name) for name in WORKS} | {
         "epochs": lambda: whole.epochs(small, warm, run.often(4, 2), say),
-        "overhead": lambda: whole.overhead(small, warm, run.often(3, 2), say),
+        "overhead": lambda: whole.overhead(small, warm, run.often(7, 2), say),
         "startup": lambda: startup.measure(run.device, run.often(5, 1)),
         "scaling": lambda: scaling.measure(
             run.device, run.threads, 0.2 if run.quick else 0.4, run.often(3, 2), say, run.quick

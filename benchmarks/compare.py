@@ -57,6 +57,7 @@ def members(setting: Setting, compiled: bool = True, everybody: bool = True) -> 
         found = [Member("plain", "plain", setting, {"workers": 0}), pythae, ours()]
         if not everybody:
             return [*found, floor("float32")]
+        found += [ours(execution="eager")]
         found += [ours(execution="compile")] if compiled else []
         found += [ours(precision="bfloat16")]
         found += [ours(execution="compile", precision="bfloat16")] if compiled else []

@@ -62,29 +62,17 @@ class Contender(ABC):
             torch.cuda.synchronize(self.device)
 
     def outside(self, count: int) -> tuple[float, float]:
-        """The share of the time of `count` steps that is spent outside PyTorch's kernels: Python, dispatch, autograd.
+        """The share of the time of `count` steps in which the CUDA device idles.
 
-        On a CPU 1 - (sum of the self times of all `aten::` operators and of what a compiler made of them) / (time on
-        the clock); on CUDA the same with the time of kernels on the device, so that it is the share in which the device
-        is idle. The profiler itself makes every operator longer, and what is between them by more. So there are two
-        figures: with the time of these steps without a profiler, which is at most the truth, and with it, which is at
-        least the truth.
+        The profiler makes what is between kernels longer. So there are two figures: with the time of these steps
+        without a profiler, which is at most the truth, and with it, which is at least the truth.
         """
         bare = self.timed(count)["seconds"]
-        cuda = self.device.type == "cuda"
         kinds = torch.profiler.ProfilerActivity
-        with torch.profiler.profile(activities=[kinds.CPU, kinds.CUDA] if cuda else [kinds.CPU]) as profile:
+        with torch.profiler.profile(activities=[kinds.CPU, kinds.CUDA]) as profile:
             seconds = self.timed(count)["seconds"]
-        if cuda:
-            inside = covered(device_spans(profile))
-        else:
-            inside = sum(e.self_cpu_time_total for e in profile.key_averages() if is_kernel(e.key))
+        inside = covered(device_spans(profile))
         return 1 - inside * 1e-6 / bare, 1 - inside * 1e-6 / seconds
-
-
-def is_kernel(name: str) -> bool:
-    """Whether an event of a CPU's profile is work on numbers: PyTorch's operators, and its compiler's functions."""
-    return name.startswith("aten::") or "cpp_fused" in name
 
 
 def device_spans(profile: torch.profiler.profile) -> list[tuple[float, float]]:

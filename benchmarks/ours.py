@@ -52,7 +52,6 @@ class Ours(Contender):
         precision: the setting of that name.
         execution: the setting of that name; "auto" is what users get.
         layout: "contiguous" takes convolutions' weights out of the layout that `hardware.memory_format` chose.
-        profiled: lets a profiler see the functions that the compiler makes.
     """
 
     def __init__(
@@ -61,13 +60,8 @@ class Ours(Contender):
         precision: str = "float32",
         execution: str = "auto",
         layout: str | None = None,
-        profiled: bool = False,
     ) -> None:
         super().__init__(setting)
-        if profiled:
-            import torch._inductor.config
-
-            torch._inductor.config.cpp.enable_kernel_profile = True
         prepare(setting.threads, precision)  # type: ignore[arg-type]
         self.asked = execution
         self.cfg = composed(self.work, f"device={self.device}", f"precision={precision}", f"execution={execution}")
@@ -123,11 +117,16 @@ class Ours(Contender):
         return {"seconds": time.perf_counter() - start}
 
     def timed_bare(self, count: int) -> dict[str, float]:
-        """Epochs of steps and validation alone: what `epoch` needs besides is checkpoints, pictures and logging."""
-        valid = self.data.split("valid")
+        """Epochs of steps and validation alone: what `epoch` needs besides is checkpoints, pictures and logging.
+
+        Like `Trainer.fit` it opens a new stream of batches, for which steps are traced or captured anew.
+        """
+        train, valid = self.data.split("train"), self.data.split("valid")
+        assert train is not None
         assert valid is not None
         self.wait()
         start = time.perf_counter()
+        self.stream = Stream(train, self.work.batch_size, seed=self.cfg.seed, device=self.device)
         for _ in range(count):
             self.steps(-(-self.data.num_train // self.work.batch_size))
             for first, batch in evaluation_batches(valid, self.trainer.eval_batch_size, self.device):
@@ -142,7 +141,7 @@ class Ours(Contender):
 
 def composed(work: Work, *words: str) -> DictConfig:
     """The configuration of `vae train` for a work, with further settings."""
-    chosen = [f"latent_dim={work.latent_dim}", f"batch_size={work.batch_size}", "epochs=1", "seed=1"]
+    chosen = [f"latent_dim={work.latent_dim}", f"batch_size={work.batch_size}", "seed=1"]
     if work.network == "mlp":
         hidden = f"hidden=[{work.width}]"
         chosen += ["model=mlp", f"model.encoder.{hidden}", f"model.decoder.{hidden}"]

@@ -145,14 +145,15 @@ def _epochs(part: Figures) -> str:
 
 
 def _overhead(part: Figures) -> str:
-    rows = [
-        [f"{name}: share of a step outside PyTorch's kernels",
-         f"between {_percent(v['least'])} and {_percent(v['most'])}"]
-        for name, v in part["outside"].items()
-    ]  # fmt: skip
+    rows = [[f"{name}: share of a step outside PyTorch's kernels", _bounds(v)] for name, v in part["outside"].items()]
     rows.append(["ours: share of ten epochs that is neither step nor validation", _percent(part["besides"])])
     title = f"**Overhead** ({part['title']}, {part['images']:,} images)"
     return f"{title}\n\n{_table(['', 'share'], rows)}"
+
+
+def _bounds(share: Figures) -> str:
+    most = _percent(share["most"])
+    return f"between {_percent(share['least'])} and {most}" if "least" in share else f"at most {most}"
 
 
 def _startup(part: Figures) -> str:

@@ -38,7 +38,7 @@ class Choice:
 
 def choices(network: str, device: str, all_threads: int, quick: bool) -> list[Choice]:
     """All combinations that are measured; compiled steps have the default layout only."""
-    executions = ("eager", "compile") if device == "cpu" else ("eager", "compile", "graph")
+    executions = ("graph", "compile") if device == "cpu" else ("eager", "compile", "graph")
     precisions = ("float32", "bfloat16") if device == "cpu" else ("float32", "tf32", "bfloat16")
     threads = sorted({1, all_threads}) if device == "cpu" else [all_threads]
     found = []

@@ -13,6 +13,9 @@ from benchmarks.work import Setting
 EPOCHS = 10
 """Epochs of which one has pictures, as by default."""
 
+IDLE_STEPS = 200
+"""Steps of a turn."""
+
 PROFILED = 20
 """Steps under the profiler at a time; looking through what it noted takes longer than the steps."""
 
@@ -57,15 +60,20 @@ def overhead(setting: Setting, warm: int, repeats: int, say: Say) -> dict[str, A
         say: told how far it is.
 
     Returns:
-        "outside": for each contender bounds of the share of a step outside PyTorch's kernels, see `Contender.outside`;
-        "besides": the share of `Trainer.fit` with ten epochs that is neither steps nor validation.
+        "outside": for each contender bounds of the share of a step outside PyTorch's kernels, see `idle_share` and, on
+        CUDA, `Contender.outside`; "besides": the share of `Trainer.fit` with ten epochs that is neither steps nor
+        validation.
     """
-    plain = Member("plain", "plain", setting, {"workers": 0})
-    ours = Member("ours", "ours", setting)
-    compiled = Member("ours, compile", "ours", setting, {"execution": "compile", "profiled": True})
-    with Team([plain, Member("pythae", "pythae", setting), ours, compiled], say) as team:
-        team.warm_up(warm, min(warm, 50))
-        found = team.rounds(repeats, lambda m: m.ask("outside", count=PROFILED))
+    members = [
+        Member("plain", "plain", setting, {"workers": 0}),
+        Member("pythae", "pythae", setting),
+        Member("ours", "ours", setting),
+        Member("ours, eager", "ours", setting, {"execution": "eager"}),
+        Member("ours, compile", "ours", setting, {"execution": "compile"}),
+    ]
+    share = idle_share if setting.device == "cpu" else profiled_share
+    outside = share(members, warm, repeats, say)
+    ours = members[2]
     bare, whole = replace(ours, name="bare", process=None), replace(ours, name="whole", process=None)
     with Team([bare, whole], say) as team:
         team.warm_up(warm, min(warm, 50))
@@ -73,15 +81,42 @@ def overhead(setting: Setting, warm: int, repeats: int, say: Say) -> dict[str, A
             member.ask(member.name, count=1)
         seconds = team.rounds(repeats, lambda m: m.ask(m.name, count=EPOCHS)["seconds"])
     besides = [1 - a / b for a, b in zip(seconds["bare"], seconds["whole"], strict=True)]
-    shares = {
-        name: {bound: Spread.of([v[bound] for v in values]).as_json() for bound in ("least", "most")}
-        for name, values in found.items()
-    }
-    say(f"ours outside kernels: up to {shares['ours']['most']['median']:.1%}; besides {statistics.median(besides):.1%}")
+    say(f"ours outside kernels: {outside['ours']['most']['median']:.1%}; besides {statistics.median(besides):.1%}")
     return {
         "title": setting.work.title,
         "images": setting.images,
-        "outside": shares,
+        "outside": outside,
         "besides": Spread.of(besides).as_json(),
         "seconds": {name: Spread.of(values).as_json() for name, values in seconds.items()},
+    }
+
+
+def idle_share(members: list[Member], warm: int, repeats: int, say: Say) -> dict[str, Any]:
+    """What a step takes where kernels have nothing to do, as a share of the real one: "most" of each contender.
+
+    The same operations in the same number, on images of one pixel and layers of one unit: what is left is Python,
+    dispatch, autograd, and the beginning and end of every kernel. It is an upper bound of the time outside them.
+    """
+    speck = [
+        replace(m, name=f"{m.name}, idle", setting=replace(m.setting, work=m.setting.work.idle), process=None)
+        for m in members
+    ]
+    with Team([*members, *speck], say) as team:
+        team.warm_up(warm, min(warm, 50))
+        seconds = team.rounds(repeats, lambda m: m.ask("steps", count=IDLE_STEPS)["seconds"])
+    shares = {}
+    for name in (m.name for m in members if m.name in seconds):
+        pairs = zip(seconds[f"{name}, idle"], seconds[name], strict=True)
+        shares[name] = {"most": Spread.of([idle / real for idle, real in pairs]).as_json()}
+    return shares
+
+
+def profiled_share(members: list[Member], warm: int, repeats: int, say: Say) -> dict[str, Any]:
+    """The share of a step in which a CUDA device idles: "least" and "most" of each contender."""
+    with Team(members, say) as team:
+        team.warm_up(warm, min(warm, 50))
+        found = team.rounds(repeats, lambda m: m.ask("outside", count=PROFILED))
+    return {
+        name: {bound: Spread.of([v[bound] for v in values]).as_json() for bound in ("least", "most")}
+        for name, values in found.items()
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -186,6 +187,13 @@ def figures() -> report.Figures:
     return {"command": "scripts/bench", "date": "2026-01-02", "machine": about, "parts": {"mlp-128": part}}
 
 
+def test_an_idle_step_has_the_same_operations_on_next_to_nothing() -> None:
+    idle = MLP.idle
+    assert (idle.network, idle.batch_size, idle.shape, idle.width) == ("mlp", MLP.batch_size, (1, 1, 1), 1)
+    assert ours(Setting(idle, 128)).parameters < 200
+    assert math.isfinite(ours(Setting(idle, 128)).steps(2))
+
+
 def test_the_report_renders(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
@@ -201,6 +209,12 @@ def test_the_report_renders(tmp_path: Path) -> None:
     assert "| ours | 2.00 (1.00 – 3.00) | 2 | 1 | 700 |" in text
     assert "Left out: pythae (pip install pythae)." in text
     once = text
+    share = Spread.of([0.05, 0.06, 0.08]).as_json()
+    outside = {"ours": {"most": share}, "plain": {"least": share, "most": share}}
+    overhead = {"title": MLP.title, "images": 10, "outside": outside, "besides": share}
+    text = report.tables(figures() | {"parts": {"overhead": overhead}})
+    assert "| ours: share of a step outside PyTorch's kernels | at most 6.0% (5.0% – 8.0%) |" in text
+    assert "| plain: share of a step outside PyTorch's kernels | between 6.0% (5.0% – 8.0%) and 6.0%" in text
     found = {
         "command": "scripts/gpu_check",
         "host": {"gpu": "A GPU", "torch": "2.15", "date": "2026-01-02T03:04:05+00:00"},
