@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_leaves
 
 from tests.support import SMALL, choices, compose, small_run
 from tests.tape import Rerun, Tape
@@ -307,7 +308,8 @@ def test_repeated_steps_are_the_same_steps_bit_by_bit(overrides):
     assert all(torch.equal(a, b) for a, b in zip(*map(tensors, learners), strict=True))
     assert learners[0].gradient_norm() == learners[1].gradient_norm()
     assert learners[0].names == learners[1].names
-    assert not any(isinstance(t, FakeTensor) for t in tensors(learners[0]))
+    assert not any(isinstance(t, FakeTensor) for t in tree_leaves([tensors(learners[0]), learners[0].last]))
+    assert all(isinstance(group["lr"], float) for group in learners[0].optimizer.param_groups)
 
 
 EXAMPLES = {

@@ -63,7 +63,7 @@ class Objective(nn.Module, ABC):
         return not cls.per_image
 
     def react(self, scalars: dict[str, Tensor]) -> None:
-        """Moves a state of its own, in place, after an update; evaluation never calls it.
+        """Moves a state of its own, in place, with every update; evaluation never calls it.
 
         Args:
             scalars: what `forward` and every run report, over the whole batch, detached.

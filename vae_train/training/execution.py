@@ -1,7 +1,7 @@
-"""How steps are executed: one operation after the other, compiled, or captured once and replayed as a CUDA graph.
+"""How steps are executed: as Python says them, captured as a CUDA graph, or traced to their operations and compiled.
 
-All of them run `Learner.take`, which says what a step is. They differ in rounding at most: where a learning rate is
-a tensor it has float32's 24 bits, and a compiled network adds in another order.
+`Learner.take` says what a step is, for all of them. They differ in rounding at most: a schedule that is computed from a
+tensor has float32's 24 bits (on CUDA the learning rate too), and a compiler adds in another order.
 """
 
 from __future__ import annotations
@@ -169,7 +169,9 @@ class Program:
             self._trained = [p for p in self.learner.parameters if p.grad is not None]
             self._clips = self.learner.last.norm is not None
         finally:
-            self.learner.forget_gradients()  # what tracing leaves behind has shapes and no numbers
+            # What tracing leaves behind has shapes and no numbers.
+            self.learner.forget_gradients()
+            self.learner.set_rates(self.learner.base_rates)
 
     def __call__(self, step: int) -> Tensor:
         """Takes step `step`; returns its row, with shape `(1, F)`."""
