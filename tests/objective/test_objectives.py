@@ -207,6 +207,16 @@ def test_the_best_scale_of_a_batch_cannot_be_had_in_pieces():
     assert "model/likelihood=gaussian compares the images of a batch" in mistake.why
 
 
+def test_gradients_within_the_loss_cannot_be_compiled_on_cuda(monkeypatch):
+    cfg = compose(*SMALL, "objective=vae_gan", "execution=compile", "device=cpu")
+    assert combination_mistakes(cfg) == []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    cfg.device = "auto"
+    (mistake,) = combination_mistakes(cfg)
+    assert mistake.where == "execution=compile"
+    assert "objective=vae_gan does not support it; use execution=eager" in mistake.why
+
+
 def test_importance_weights_need_a_likelihood():
     (mistake,) = combination_mistakes(compose(*SMALL, "model/likelihood=ms_ssim", "objective=iwae"))
     assert "MS-SSIM: not a likelihood" in mistake.why
