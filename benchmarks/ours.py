@@ -55,11 +55,7 @@ class Ours(Contender):
     """
 
     def __init__(
-        self,
-        setting: Setting,
-        precision: str = "float32",
-        execution: str = "auto",
-        layout: str | None = None,
+        self, setting: Setting, precision: str = "float32", execution: str = "auto", layout: str | None = None
     ) -> None:
         super().__init__(setting)
         prepare(setting.threads, precision)  # type: ignore[arg-type]

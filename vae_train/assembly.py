@@ -300,9 +300,10 @@ def combination_mistakes(cfg: DictConfig) -> list[Mistake]:
     found = refusals(parts, cfg.objective, allow) + condition_refusal(cfg.model.get("condition"), parts, allow)
     if "learner" not in cfg:
         return found
-    # Elsewhere steps are compiled below autograd, where every objective looks alike.
-    cuda = not device_mistakes(cfg.device) and resolve_device(cfg.device).type == "cuda"
-    asked = {"compile": "execution=compile"} if cfg.learner.execution == "compile" and cuda else {}
+    asked = {}
+    if cfg.learner.execution == "compile" and not device_mistakes(cfg.device):
+        # Elsewhere than on CUDA steps are compiled below autograd, where every objective looks alike.
+        asked = {"compile": "execution=compile"} if resolve_device(cfg.device).type == "cuda" else {}
     asked |= {"bf16": "precision=bfloat16"} if cfg.learner.precision == "bfloat16" else {}
     nodes = {**{f"model/{place}": node for place, node in parts.items()}, "objective": cfg.objective}
     found += pieces_refusal(cfg.learner.accumulate, cfg.objective, parts["likelihood"], allow)

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 from tests.support import SMALL, choices, compose, small_run
 from tests.tape import Rerun, Tape
 from vae_train.assembly import build_learner, build_model, execution_mistakes, loaded
-from vae_train.config import build
+from vae_train.combinations import knobs
+from vae_train.config import build, locate
 from vae_train.data.base import Stream
 from vae_train.draws import Draw, Given, Noise
 from vae_train.objective.base import Objective
@@ -312,6 +313,11 @@ def test_repeated_steps_are_the_same_steps_bit_by_bit(overrides):
     assert all(isinstance(group["lr"], float) for group in learners[0].optimizer.param_groups)
 
 
+def takes_bits(likelihood):
+    node = compose(f"model/likelihood={likelihood}").model.likelihood
+    return locate(node._target_).refusal(2, **knobs(node)) is None
+
+
 EXAMPLES = {
     "objective": {"rae": ("model/posterior=deterministic",)},
     "model/posterior": {
@@ -325,11 +331,7 @@ EXAMPLES = {
         "joint": ("model/posterior=joint", "latent_dim=15"),
         "uniform_sphere": ("model/posterior=von_mises_fisher",),
     },
-    "model/likelihood": {
-        name: ("data.binarize=none",)
-        for name in choices("model/likelihood")
-        if name not in ("bernoulli", "categorical", "l1", "ms_ssim", "mse", "sigma_vae", "smooth_l1")
-    },
+    "model/likelihood": {name: ("data.binarize=none",) for name in choices("model/likelihood") if not takes_bits(name)},
 }
 """What a component needs besides."""
 

@@ -55,7 +55,6 @@ def compiled(function: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]
 
     graph, tensors = traced(function)
     kernels, count = cut(graph)
-    # A module of its own: as attributes of a traced one the tensors would be inputs a second time.
     module = GraphModule(torch.nn.Module(), graph)
     # They miss CUDA on a CPU, and say what they could not keep for the next run.
     for name in ("torch.utils.cpp_extension", "torch._inductor.standalone_compile"):
@@ -211,16 +210,16 @@ def cut(graph: Graph) -> tuple[GraphModule, int]:
             raise RuntimeError("weights are used after the optimiser's step")
     inputs = [node for node in nodes if node.op == "placeholder"]
     (found,) = output.args
-    needed = [node for node in used if node not in inputs and node not in found]
+    further = [node for node in used if node not in inputs and node not in found]
     own = Graph()
-    given = [*inputs, *found, *needed]
+    given = [*inputs, *found, *further]
     copies = {node: own.placeholder(f"given_{number}") for number, node in enumerate(given)}
     for kernel in kernels:
         args, kwargs = torch.fx.node.map_arg((kernel.args, kernel.kwargs), copies.__getitem__)
         own.call_function(binding(kernel.target) or kernel.target, args, kwargs)
         graph.erase_node(kernel)
     own.output(())
-    output.args = ([*found, *needed],)
+    output.args = ([*found, *further],)
     return GraphModule(torch.nn.Module(), own), len(found)
 
 
