@@ -18,6 +18,10 @@ def state(number=0):
     return {"model": OrderedDict(w=torch.full((100, 100), float(number))), "step": number, "ema": None, "names": ["a"]}
 
 
+def at(step):
+    return state(step) | {"progress": {"step": step}}
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "checkpoints" / "last.pt"
@@ -93,6 +97,35 @@ def test_a_checkpoint_lost_between_two_renames_is_found(path):
     save([path], state(1))
     os.replace(path, previous(path))
     assert load(path)["step"] == 1
+
+
+@pytest.mark.parametrize("names", [["best"], ["last"], ["best", "last"]])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_save_that_is_killed_at_any_rename_leaves_every_checkpoint(tmp_path, monkeypatch, names, again):
+    class Killed(BaseException):
+        pass
+
+    def killed_at(number):
+        calls = iter(range(number))
+
+        def replace(source, target, rename=os.replace):
+            if next(calls, None) is None:
+                raise Killed
+            rename(source, target)
+
+        return replace
+
+    for number in range(2 * len(names)):
+        checkpoints = Checkpoints(tmp_path / str(number))
+        for step in (1, 2) if again else (2,):
+            checkpoints.save(names, at(step))
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint.os, "replace", killed_at(number))
+            with pytest.raises(Killed):
+                checkpoints.save(names, at(3))
+        assert sorted(checkpoints.names()) == names
+        assert {checkpoints.load(name)["step"] for name in ("best", *names)} <= {2, 3}
+        assert checkpoints.furthest()["step"] in (2, 3)
 
 
 def test_no_checkpoint_is_an_error_that_names_it(path):
@@ -196,10 +229,6 @@ def test_without_a_best_checkpoint_the_last_is_the_best(tmp_path):
     checkpoints.save(["best"], state(2))
     checkpoints.save(["last"], state(3))
     assert (checkpoints.load("best")["step"], checkpoints.load("last")["step"]) == (2, 3)
-
-
-def at(step):
-    return state(step) | {"progress": {"step": step}}
 
 
 def test_the_furthest_state_is_the_one_to_go_on_from(tmp_path):

@@ -197,19 +197,26 @@ def test_more_epochs_go_on_where_the_run_ended(tmp_path, uninterrupted):
     assert equal(last["progress"], uninterrupted[0]["progress"])
 
 
-@pytest.mark.parametrize(("number", "checkpoint"), [(4, "there is no checkpoint yet"), (17, "last.pt")])
-def test_a_nan_ends_the_run_and_names_step_term_and_checkpoint(number, checkpoint, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "checkpoint", "words"),
+    [
+        (4, "there is no checkpoint yet", []),
+        (17, "last.pt", []),
+        (17, "best.pt", ["trainer.checkpoint_every=4"]),
+    ],
+)
+def test_a_nan_ends_the_run_and_names_step_term_and_checkpoint(number, checkpoint, words, tmp_path):
     def poison(learner):
         with torch.no_grad():
             next(learner.model.decoder.parameters()).fill_(math.nan)
 
     with pytest.raises(RunError) as caught:
-        fit(tmp_path, prepare=lambda learner: before(learner, number, poison))
+        fit(tmp_path, *words, prepare=lambda learner: before(learner, number, poison))
     assert f"distortion became NaN or infinite at step {number};" in str(caught.value)
     assert checkpoint in str(caught.value)
     assert "learner.clip_norm=1" in str(caught.value)
     if number > 13:
-        weights = Checkpoints(tmp_path).load("last")["model"].values()
+        weights = Checkpoints(tmp_path).load("best")["model"].values()
         assert all(w.isfinite().all() for w in weights)
 
 

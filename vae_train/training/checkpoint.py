@@ -34,8 +34,7 @@ class Checkpoints:
 
     def path(self, name: str) -> Path:
         """Where the checkpoint `name` lies; without a validation split the best one is the last one."""
-        path = self._file(name)
-        return self._file("last") if name == "best" and not path.exists() else path
+        return self._file("last" if name == "best" and "best" not in self.names() else name)
 
     def save(self, names: Sequence[str], state: dict[str, Any]) -> None:
         """Writes one state under several names, see `save`."""

@@ -321,8 +321,8 @@ def restore(state: dict[str, Any], learner: Learner, progress: Progress, meter: 
 def _not_finite(names: list[str], where: str, output: Output) -> str:
     """What to say of figures that are NaN or infinite: the term that did it, what is left, what to try."""
     output.background.flush()
-    path = output.checkpoints.path("last")
-    good = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
+    saved = output.checkpoints.names()
+    good = f"the last good checkpoint is {output.checkpoints.path(saved[0])}" if saved else "there is no checkpoint yet"
     terms = [name for name in names if name in ("distortion", "rate")] or names
     return (
         f"{' and '.join(terms)} became NaN or infinite {where}; {good}. Try a lower lr=, "
