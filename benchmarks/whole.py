@@ -13,8 +13,8 @@ from benchmarks.work import Setting
 EPOCHS = 10
 """Epochs of which one has pictures, as by default."""
 
-IDLE_STEPS = 200
-"""Steps of a turn."""
+TURN = 1.0
+"""Seconds of a turn, for steps and idle steps alike: a core that slept begins slowly."""
 
 PROFILED = 20
 """Steps under the profiler at a time; looking through what it noted takes longer than the steps."""
@@ -103,7 +103,7 @@ def idle_share(members: list[Member], warm: int, repeats: int, say: Say) -> dict
     ]
     with Team([*members, *speck], say) as team:
         team.warm_up(warm, min(warm, 50))
-        seconds = team.rounds(repeats, lambda m: m.ask("steps", count=IDLE_STEPS)["seconds"])
+        seconds = team.turns(TURN, repeats)
     shares = {}
     for name in (m.name for m in members if m.name in seconds):
         pairs = zip(seconds[f"{name}, idle"], seconds[name], strict=True)

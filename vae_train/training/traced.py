@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
+from vae_train.training.reduced import reduced
+
 if TYPE_CHECKING:
     from torch.fx import Graph, GraphModule, Node
 
@@ -33,6 +35,7 @@ def repeated(function: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]
     from torch.fx import GraphModule
 
     graph, tensors = traced(function, bindings=True)
+    tensors = reduced(graph, tensors)
     run = GraphModule(torch.nn.Module(), graph).forward
 
     def call() -> list[Tensor]:
@@ -75,7 +78,8 @@ def compiled(function: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]
 def traced(function: Callable[[], list[Tensor]], bindings: bool = False) -> tuple[Graph, list[Tensor]]:
     """The operations of a function as a graph, and the tensors that it works on, which are the graph's inputs.
 
-    Nothing is executed.
+    Nothing is executed. The `meta` of every node has its "operation" (PyTorch's; None of an input) and its "value",
+    which has a shape and no numbers.
 
     Args:
         function: returns tensors.
@@ -89,18 +93,24 @@ def traced(function: Callable[[], list[Tensor]], bindings: bool = False) -> tupl
     with Noting(bindings) as noted:
         found = function()
     graph = Graph()
-    nodes = {id(tensor): graph.placeholder(f"tensor_{number}") for number, tensor in enumerate(noted.tensors)}
+    nodes: dict[int, Node] = {}
 
     def node(value: Any) -> Any:
         return nodes[id(value)] if isinstance(value, Tensor) else value
 
-    for called, args, kwargs, out, _ in needed(noted.calls, found):
+    def note(made: Node, value: Any, operation: Any = None) -> None:
+        made.meta = {"operation": operation, "value": tree_map_only(Tensor, noted.fake, value)}
+        if isinstance(value, Tensor):
+            nodes[id(value)] = made
+        else:
+            for number, part in enumerate(value or ()):
+                note(graph.call_function(getitem, (made, number)), part)
+
+    for number, tensor in enumerate(noted.tensors):
+        note(graph.placeholder(f"tensor_{number}"), tensor)
+    for called, operation, args, kwargs, out in needed(noted.calls, found):
         args, kwargs = tree_map(node, (args, kwargs))
-        made = graph.call_function(called, args, kwargs)
-        if isinstance(out, Tensor):
-            nodes[id(out)] = made
-        elif out is not None:
-            nodes |= {id(part): graph.call_function(getitem, (made, i)) for i, part in enumerate(out)}
+        note(graph.call_function(called, args, kwargs), out, operation)
     graph.output([node(tensor) for tensor in found])
     return graph, [tensor.detach() for tensor in noted.tensors]
 
@@ -109,12 +119,17 @@ class Call(NamedTuple):
     """An operation that was noted."""
 
     called: Callable[..., Any]
+    operation: Any
+    """Which of PyTorch's operations that is."""
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     out: Any
     """A tensor, several, or None."""
-    mutates: bool
-    """Whether it changes what it is given."""
+
+    @property
+    def mutates(self) -> bool:
+        """Whether it changes what it is given."""
+        return self.operation._schema.is_mutable
 
 
 def needed(calls: list[Call], found: list[Tensor]) -> list[Call]:
@@ -158,11 +173,11 @@ class Noting(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is torch.ops.aten.lift_fresh.default:
             func = torch.ops.aten.clone.default  # of a constant, which an operation in place must not change
-        fakes, named = tree_map_only(Tensor, self._fake, (args, kwargs))
+        fakes, named = tree_map_only(Tensor, self.fake, (args, kwargs))
         with self._mode:
             called, out = self._call(func, fakes, named)
         out = tree_map_only(Tensor, lambda t: self._known.get(id(t), t), out)
-        self.calls.append(Call(called, args, kwargs, out, func._schema.is_mutable))
+        self.calls.append(Call(called, func, args, kwargs, out))
         return out
 
     def _call(self, operation: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -176,7 +191,7 @@ class Noting(TorchDispatchMode):
                 return called, out if operation._schema.returns else None
         return operation, operation(*args, **kwargs)
 
-    def _fake(self, tensor: Tensor) -> Tensor:
+    def fake(self, tensor: Tensor) -> Tensor:
         """What stands for a tensor."""
         from torch._subclasses.fake_tensor import FakeTensor
 

@@ -1,0 +1,145 @@
+"""What a traced function need not do at every call: views that are there already, and what stays the same."""
+
+from __future__ import annotations
+
+from operator import getitem
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+if TYPE_CHECKING:
+    from torch.fx import Graph, Node
+
+OF_A_SHAPE = ("full_like", "ones_like", "zeros_like", "new_full", "new_ones", "new_zeros")
+"""Operations that ask a tensor for its shape alone."""
+
+
+def reduced(graph: Graph, tensors: list[Tensor]) -> list[Tensor]:
+    """Takes out of a graph what need not be repeated, changing no number that it computes.
+
+    Args:
+        graph: see `vae_train.training.traced.traced`; what stays the same becomes another of its inputs.
+        tensors: the inputs.
+
+    Returns:
+        The new inputs.
+    """
+    merge_views(graph)
+    return settle(graph, tensors)
+
+
+def merge_views(graph: Graph) -> None:
+    """Takes out views that are there already: the same part of the same memory is the same tensor.
+
+    Autograd makes many of them: what it saves is detached, and a transposed matrix is transposed once more.
+    """
+    seen: dict[Any, Node] = {}
+    for node in list(graph.nodes):
+        value = node.meta.get("value")
+        if not isinstance(value, Tensor):
+            continue
+        kind = (value.dtype, value.is_conj(), value.is_neg())
+        place = (_memory(value), value.shape, value.stride(), value.storage_offset(), *kind)
+        first = seen.setdefault(place, node)
+        if first is not node and _is_view(node):
+            node.replace_all_uses_with(first)
+            graph.erase_node(node)
+
+
+def settle(graph: Graph, tensors: list[Tensor]) -> list[Tensor]:
+    """Computes what is the same at every call, and makes it an input; returns the new inputs.
+
+    That are constants, which no input has a part in but by its shape, and views of inputs: these see what is written to
+    the memory that they are views of.
+    """
+    nodes = list(graph.nodes)
+    inputs = [node for node in nodes if node.op == "placeholder"]
+    standing: dict[Node, Any] = dict(zip(inputs, tensors, strict=True))
+    constant: set[Node] = set()
+    shared = _shared(graph)
+    for node in nodes:
+        if node.op != "call_function":
+            continue
+        if _is_view(node):
+            if not standing.keys() >= set(node.all_input_nodes):
+                continue
+            if constant >= set(node.all_input_nodes):
+                constant.add(node)
+        elif _is_constant(node, constant) and shared.isdisjoint(_memories(node)):
+            constant.add(node)
+        else:
+            continue
+        standing[node] = _value(node, standing)
+    return [*tensors, *_as_inputs(graph, [node for node in standing if node not in inputs], standing)]
+
+
+def _as_inputs(graph: Graph, nodes: list[Node], values: dict[Node, Any]) -> list[Tensor]:
+    """Takes nodes out of a graph, and gives what is made of them their values as inputs; returns these."""
+    first = next(node for node in graph.nodes if node.op != "placeholder")
+    out, found = set(nodes), list[Tensor]()
+    for node in reversed(nodes):
+        if not out.issuperset(node.users):
+            with graph.inserting_before(first):
+                given = graph.placeholder(f"{node.name}_once")
+            node.replace_all_uses_with(given, delete_user_cb=lambda user: user not in out)
+            found.append(values[node])
+    for node in reversed(nodes):
+        graph.erase_node(node)
+    return found
+
+
+def _shared(graph: Graph) -> set[int]:
+    """Memory that is written to or handed out, and so no constant's."""
+    return {
+        memory
+        for node in graph.nodes
+        if node.op == "output" or (node.op == "call_function" and _mutates(node))
+        for used in node.all_input_nodes
+        for memory in _memories(used)
+    }
+
+
+def _is_view(node: Node) -> bool:
+    return node.target is getitem or (node.op == "call_function" and node.meta["operation"].is_view)
+
+
+def _mutates(node: Node) -> bool:
+    return node.target is not getitem and node.meta["operation"]._schema.is_mutable
+
+
+def _is_constant(node: Node, constant: set[Node]) -> bool:
+    """Whether an operation that makes a tensor makes the same one at every call."""
+    operation = node.meta["operation"]
+    if operation._schema.is_mutable or torch.Tag.nondeterministic_seeded in operation.tags:
+        return False
+    return operation.overloadpacket.__name__ in OF_A_SHAPE or constant >= set(node.all_input_nodes)
+
+
+def _value(node: Node, values: dict[Node, Any]) -> Any:
+    """What an operation gives, whose inputs have values or are asked for their shape alone."""
+
+    def known(used: Node) -> Any:
+        return values[used] if used in values else _alike(used.meta["value"])
+
+    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), known)
+    assert callable(node.target)
+    with torch.inference_mode():
+        return node.target(*args, **kwargs)
+
+
+def _alike(value: Any) -> Any:
+    """Tensors as there are, with memory of their own."""
+    return tree_map_only(
+        Tensor, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device), value
+    )
+
+
+def _memories(node: Node) -> set[int]:
+    return {_memory(leaf) for leaf in tree_leaves(node.meta.get("value")) if isinstance(leaf, Tensor)}
+
+
+def _memory(tensor: Tensor) -> int:
+    """What tells one memory from another; while a step is traced there are no addresses."""
+    return tensor.untyped_storage()._cdata
