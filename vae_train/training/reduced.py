@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
     from torch.fx import Graph, Node
@@ -51,8 +51,8 @@ def merge_views(graph: Graph) -> None:
 def settle(graph: Graph, tensors: list[Tensor]) -> list[Tensor]:
     """Computes what is the same at every call, and makes it an input; returns the new inputs.
 
-    That are constants, which no input has a part in but by its shape, and views of inputs: these see what is written to
-    the memory that they are views of.
+    That is what depends on inputs by their shapes alone, and views of inputs. These see what is written to their
+    memory, as before.
     """
     nodes = list(graph.nodes)
     inputs = [node for node in nodes if node.op == "placeholder"]
@@ -121,7 +121,7 @@ def _value(node: Node, values: dict[Node, Any]) -> Any:
     """What an operation gives, whose inputs have values or are asked for their shape alone."""
 
     def known(used: Node) -> Any:
-        return values[used] if used in values else _alike(used.meta["value"])
+        return values[used] if used in values else _empty(used.meta["value"])
 
     args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), known)
     assert callable(node.target)
@@ -129,11 +129,9 @@ def _value(node: Node, values: dict[Node, Any]) -> Any:
         return node.target(*args, **kwargs)
 
 
-def _alike(value: Any) -> Any:
-    """Tensors as there are, with memory of their own."""
-    return tree_map_only(
-        Tensor, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device), value
-    )
+def _empty(like: Tensor) -> Tensor:
+    """A tensor with the shape and the layout of another."""
+    return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
 
 
 def _memories(node: Node) -> set[int]:
