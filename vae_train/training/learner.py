@@ -24,6 +24,7 @@ from vae_train.schedules import LearningRate
 from vae_train.training.execution import Execution, Mode, resolve
 from vae_train.training.execution import execution as executed
 from vae_train.training.meter import wide
+from vae_train.training.reduced import memory
 from vae_train.training.step import Calls, Differentiated, Gradients, Last, Losses, Scalars
 from vae_train.words import first_line
 
@@ -381,9 +382,9 @@ def apart(gradients: Gradients) -> Gradients:
     found: Gradients = []
     for gradient in gradients:
         if gradient is not None:
-            memory = gradient.untyped_storage()._cdata  # while a step is traced there are no addresses
-            gradient = gradient.clone() if memory in seen else gradient
-            seen.add(memory)
+            place = memory(gradient)
+            gradient = gradient.clone() if place in seen else gradient
+            seen.add(place)
         found.append(gradient)
     return found
 

@@ -41,7 +41,7 @@ def merge_views(graph: Graph) -> None:
         if not isinstance(value, Tensor):
             continue
         kind = (value.dtype, value.is_conj(), value.is_neg())
-        place = (_memory(value), value.shape, value.stride(), value.storage_offset(), *kind)
+        place = (memory(value), value.shape, value.stride(), value.storage_offset(), *kind)
         first = seen.setdefault(place, node)
         if first is not node and _is_view(node):
             node.replace_all_uses_with(first)
@@ -54,25 +54,19 @@ def settle(graph: Graph, tensors: list[Tensor]) -> list[Tensor]:
     That is what depends on inputs by their shapes alone, and views of inputs. These see what is written to their
     memory, as before.
     """
-    nodes = list(graph.nodes)
-    inputs = [node for node in nodes if node.op == "placeholder"]
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
     standing: dict[Node, Any] = dict(zip(inputs, tensors, strict=True))
     constant: set[Node] = set()
     shared = _shared(graph)
-    for node in nodes:
-        if node.op != "call_function":
-            continue
-        if _is_view(node):
-            if not standing.keys() >= set(node.all_input_nodes):
-                continue
-            if constant >= set(node.all_input_nodes):
-                constant.add(node)
-        elif _is_constant(node, constant) and shared.isdisjoint(_memories(node)):
+    once = []
+    for node in graph.nodes:
+        if _is_constant(node, constant, shared):
             constant.add(node)
-        else:
+        elif not (_is_view(node) and standing.keys() >= set(node.all_input_nodes)):
             continue
         standing[node] = _value(node, standing)
-    return [*tensors, *_as_inputs(graph, [node for node in standing if node not in inputs], standing)]
+        once.append(node)
+    return [*tensors, *_as_inputs(graph, once, standing)]
 
 
 def _as_inputs(graph: Graph, nodes: list[Node], values: dict[Node, Any]) -> list[Tensor]:
@@ -92,29 +86,31 @@ def _as_inputs(graph: Graph, nodes: list[Node], values: dict[Node, Any]) -> list
 
 def _shared(graph: Graph) -> set[int]:
     """Memory that is written to or handed out, and so no constant's."""
-    return {
-        memory
-        for node in graph.nodes
-        if node.op == "output" or (node.op == "call_function" and _mutates(node))
-        for used in node.all_input_nodes
-        for memory in _memories(used)
-    }
+    handed = (node for node in graph.nodes if node.op == "output" or _mutates(node))
+    return {place for node in handed for used in node.all_input_nodes for place in _memories(used)}
 
 
 def _is_view(node: Node) -> bool:
-    return node.target is getitem or (node.op == "call_function" and node.meta["operation"].is_view)
+    operation = node.meta.get("operation")
+    return node.target is getitem or (operation is not None and operation.is_view)
 
 
 def _mutates(node: Node) -> bool:
-    return node.target is not getitem and node.meta["operation"]._schema.is_mutable
+    operation = node.meta.get("operation")
+    return operation is not None and operation._schema.is_mutable
 
 
-def _is_constant(node: Node, constant: set[Node]) -> bool:
-    """Whether an operation that makes a tensor makes the same one at every call."""
-    operation = node.meta["operation"]
-    if operation._schema.is_mutable or torch.Tag.nondeterministic_seeded in operation.tags:
+def _is_constant(node: Node, constant: set[Node], shared: set[int]) -> bool:
+    """Whether a call gives the same every time, in memory of its own."""
+    if node.op != "call_function" or _mutates(node) or not shared.isdisjoint(_memories(node)):
         return False
-    return operation.overloadpacket.__name__ in OF_A_SHAPE or constant >= set(node.all_input_nodes)
+    operation = node.meta["operation"]
+    if operation is not None:
+        if torch.Tag.nondeterministic_seeded in operation.tags:
+            return False
+        if operation.overloadpacket.__name__ in OF_A_SHAPE:
+            return True
+    return constant >= set(node.all_input_nodes)
 
 
 def _value(node: Node, values: dict[Node, Any]) -> Any:
@@ -135,9 +131,9 @@ def _empty(like: Tensor) -> Tensor:
 
 
 def _memories(node: Node) -> set[int]:
-    return {_memory(leaf) for leaf in tree_leaves(node.meta.get("value")) if isinstance(leaf, Tensor)}
+    return {memory(leaf) for leaf in tree_leaves(node.meta.get("value")) if isinstance(leaf, Tensor)}
 
 
-def _memory(tensor: Tensor) -> int:
+def memory(tensor: Tensor) -> int:
     """What tells one memory from another; while a step is traced there are no addresses."""
     return tensor.untyped_storage()._cdata

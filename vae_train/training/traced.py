@@ -78,8 +78,8 @@ def compiled(function: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]
 def traced(function: Callable[[], list[Tensor]], bindings: bool = False) -> tuple[Graph, list[Tensor]]:
     """The operations of a function as a graph, and the tensors that it works on, which are the graph's inputs.
 
-    Nothing is executed. The `meta` of every node has its "operation" (PyTorch's; None of an input) and its "value",
-    which has a shape and no numbers.
+    Nothing is executed. The `meta` of every node has its "operation" (PyTorch's; None of an input and of a part of a
+    list) and its "value", which has a shape and no numbers.
 
     Args:
         function: returns tensors.
