@@ -301,10 +301,12 @@ def combination_mistakes(cfg: DictConfig) -> list[Mistake]:
     if "learner" not in cfg:
         return found
     asked = {}
-    if cfg.learner.execution == "compile" and not device_mistakes(cfg.device):
-        # Elsewhere than on CUDA steps are compiled below autograd, where every objective looks alike.
-        asked = {"compile": "execution=compile"} if resolve_device(cfg.device).type == "cuda" else {}
-    asked |= {"bf16": "precision=bfloat16"} if cfg.learner.precision == "bfloat16" else {}
+    compiled = cfg.learner.execution == "compile" and not device_mistakes(cfg.device)
+    # Elsewhere than on CUDA steps are compiled below autograd, where every objective looks alike.
+    if compiled and resolve_device(cfg.device).type == "cuda":
+        asked["compile"] = "execution=compile"
+    if cfg.learner.precision == "bfloat16":
+        asked["bf16"] = "precision=bfloat16"
     nodes = {**{f"model/{place}": node for place, node in parts.items()}, "objective": cfg.objective}
     found += pieces_refusal(cfg.learner.accumulate, cfg.objective, parts["likelihood"], allow)
     return found + support_refusals(asked, nodes, allow)
