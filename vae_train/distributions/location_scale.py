@@ -46,7 +46,9 @@ class LocationScale(Distribution):
     def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
         """Reparameterised draws location + temperature · scale · t, see `Distribution.sample`."""
         noise = self.unit_sample(draw, (num, *self.batch_shape, *self.event_shape), self.loc.dtype)
-        return torch.addcmul(self.loc, torch.exp(self.log_scale), noise, value=temperature)
+        # With a dimension for the draws autograd need not sum over them where there is one.
+        loc, scale = self.loc.unsqueeze(0), torch.exp(self.log_scale).unsqueeze(0)
+        return torch.addcmul(loc, scale, noise, value=temperature)
 
     @property
     @abstractmethod
