@@ -511,5 +511,4 @@ def test_rows_hold_every_figure_of_every_step():
     (row,) = learner.advance(stream, 0, 5)
     figures = dict(zip(learner.names, row.tolist(), strict=True))
     assert figures["elbo"] == pytest.approx(-(figures["distortion"] + figures["rate"]))
-    assert row.dtype == torch.float64
     assert all(math.isfinite(v) for v in figures.values())

@@ -28,6 +28,13 @@ def test_a_window_is_the_mean_since_the_last_window():
     assert meter.window() == {"loss": 7.0, "rate": 5.0}
 
 
+def test_rows_in_half_the_digits_are_added_in_all_of_them():
+    meter = Meter()
+    for value in (2.0**24, 1.0, 1.0):  # in float32 a 1 more is none
+        meter.add(NAMES, row(value).float())
+    assert meter.window()["loss"] * 3 == 2.0**24 + 2
+
+
 def test_an_epoch_is_the_mean_since_the_last_epoch_whatever_the_windows():
     meter = filled([1.0, 3.0])
     meter.window()

@@ -46,6 +46,93 @@ def test_the_same_memory_read_as_complex_numbers_is_another_view():
     assert torch.equal(run()[1], torch.view_as_real(x))
 
 
+def test_a_transposed_matrix_that_nobody_needs_is_not_made():
+    x = torch.randn(3, 4)
+    assert left(lambda: [(x + 1).t().t() @ x.t()]) == ["add", "mm"]
+
+
+def test_a_view_of_a_view_is_one_view():
+    x = torch.randn(3, 4)
+
+    def function():
+        return [(x + 1).view(2, 6).view(4, 3) @ x]
+
+    assert left(function) == ["add", "reshape", "mm"]
+    assert torch.equal(repeated(function)()[0], function()[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "kept"),
+    [((4,), [0], False), ((4, 1), [0], True), ((3,), [1], False), ((1,), [0, 1], True), ((), [0, 1], False)],
+)
+def test_a_sum_keeps_no_dimension_that_a_view_takes_away(shape, dims, kept):
+    x = torch.randn(3, 4)
+
+    def function():
+        return [x.exp().sum(dims, keepdim=True).view(shape)]
+
+    assert left(function) == ["exp", "sum", *["reshape"] * kept]
+    assert torch.equal(repeated(function)()[0], function()[0])
+
+
+def test_a_sum_whose_dimensions_somebody_needs_keeps_them():
+    x = torch.randn(3, 4)
+
+    def function():
+        total = x.exp().sum([0], keepdim=True)
+        return [total.view(4), total @ x.t()]
+
+    assert left(function) == ["exp", "sum", "reshape", "mm"]
+    assert all(map(torch.equal, repeated(function)(), function()))
+
+
+def test_a_sum_that_is_written_to_is_computed_anew():
+    def function():
+        return [torch.ones(3, 4).sum([0], keepdim=True).view(4).view(2, 2).add_(1)]
+
+    run = repeated(function)
+    assert torch.equal(run()[0], function()[0])
+    assert torch.equal(run()[0], function()[0])
+
+
+def test_what_was_computed_already_is_not_computed_again():
+    x, y = torch.randn(3), torch.randn(3)
+
+    def function():
+        return [(x * y).exp() + (x * y).exp() * (x - 1), torch.stack([x + 1, x + 1])]
+
+    assert left(function) == ["mul", "exp", "sub", "mul", "add", "add", "stack"]
+    assert all(map(torch.equal, repeated(function)(), function()))
+
+
+def test_calls_that_differ_or_do_something_are_both_made():
+    x = torch.zeros(3)
+
+    def function():
+        before = x.exp()
+        torch._foreach_add_([x], 1)
+        return [x.exp() - before, x.sum(dtype=torch.float64) + x.sum(), x.double() * 1 + x * 1]
+
+    run = repeated(function)
+    x.zero_()
+    found = run()
+    x.zero_()
+    assert all(map(torch.equal, found, function()))
+
+
+def test_numbers_that_are_drawn_twice_are_drawn_twice():
+    x = torch.zeros(100)
+    first, second = repeated(lambda: [torch.rand_like(x) + 1, torch.rand_like(x) + 1])()
+    assert not torch.equal(first, second)
+
+
+def test_two_that_are_handed_out_are_two():
+    x = torch.randn(3)
+    first, second = repeated(lambda: [x.exp(), x.exp()])()
+    assert first.data_ptr() != second.data_ptr()
+    assert torch.equal(first, second)
+
+
 def test_constants_are_computed_once():
     x = torch.randn(3, 4)
 

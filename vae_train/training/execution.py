@@ -162,7 +162,7 @@ class Program:
     """
 
     def __init__(self, inputs: Inputs, make: Callable[..., Callable[[], list[Tensor]]]) -> None:
-        self.inputs, self.learner = inputs, inputs.learner
+        self.inputs, self.learner, self._fused = inputs, inputs.learner, inputs.learner.fused
         inputs.seek(0)  # from the second time on the noise is in tensors
         try:
             self._run = make(self._take)
@@ -177,26 +177,26 @@ class Program:
         """Takes step `step`; returns its row, with shape `(1, F)`."""
         learner = self.learner
         self.inputs.fill(step)
-        row, *found = self._run()
+        rows, *found = self._run()
         norm = found.pop() if self._clips else None
-        if not learner.fused:
+        if not self._fused:
             for p, gradient in zip(self._trained, found, strict=True):
                 p.grad = gradient
             learner.set_rates(learner.rates(step))
             learner.calls.apply()
         learner.last = Last(found, norm)
         learner.follow()
-        return row[None]
+        return rows
 
     def _take(self) -> list[Tensor]:
-        """What is traced: returns the figures, the gradients and, where they are clipped, their norm."""
+        """What is traced: returns the row, the gradients and, where they are clipped, their norm."""
         learner = self.learner
         row = learner.row(learner.differentiate(*self.inputs.of(0)))
         gradients, norm = learner.last
-        if learner.fused:
+        if self._fused:
             learner.set_rates(self.inputs.rates(0))
             learner.calls.apply()
-        return [row, *gradients, *([] if norm is None else [norm])]
+        return [row[None], *gradients, *([] if norm is None else [norm])]
 
 
 class Recorder(Protocol):

@@ -23,8 +23,7 @@ from vae_train.ranges import Decay, PositiveFloat, PositiveInt
 from vae_train.schedules import LearningRate
 from vae_train.training.execution import Execution, Mode, resolve
 from vae_train.training.execution import execution as executed
-from vae_train.training.meter import wide
-from vae_train.training.reduced import memory
+from vae_train.training.nodes import memory
 from vae_train.training.step import Calls, Differentiated, Gradients, Last, Losses, Scalars
 from vae_train.words import first_line
 
@@ -228,9 +227,9 @@ class Learner:
                 self._averaging = True
 
     def row(self, scalars: Scalars) -> Tensor:
-        """The scalars of a step as a tensor with shape `(F,)`, in float64 where the device has that."""
+        """The scalars of a step as a tensor with shape `(F,)`."""
         self.names = list(scalars)
-        return wide(torch.stack(list(scalars.values())))
+        return torch.stack(list(scalars.values()))
 
     def set_rates(self, rates: Sequence[float | Tensor]) -> None:
         """Tells the optimiser the learning rate of every group of parameters; a tensor where the step is captured."""

@@ -1,13 +1,14 @@
-"""What a traced function need not do at every call: views that are there already, and what stays the same."""
+"""What a traced function need not do at every call: what is there already, and what stays the same."""
 
 from __future__ import annotations
 
-from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+
+from vae_train.training.nodes import is_pure, is_view, memories, memory, name, replace, shared
+from vae_train.training.numbers import as_inputs, drop_ones
 
 if TYPE_CHECKING:
     from torch.fx import Graph, Node
@@ -26,8 +27,13 @@ def reduced(graph: Graph, tensors: list[Tensor]) -> list[Tensor]:
     Returns:
         The new inputs.
     """
+    drop_ones(graph)
     merge_views(graph)
-    return settle(graph, tensors)
+    join_views(graph)
+    merge_calls(graph)
+    drop_unused(graph)
+    tensors = settle(graph, tensors)
+    return [*tensors, *as_inputs(graph)]
 
 
 def merge_views(graph: Graph) -> None:
@@ -43,8 +49,50 @@ def merge_views(graph: Graph) -> None:
         kind = (value.dtype, value.is_conj(), value.is_neg())
         place = (memory(value), value.shape, value.stride(), value.storage_offset(), *kind)
         first = seen.setdefault(place, node)
-        if first is not node and _is_view(node):
-            node.replace_all_uses_with(first)
+        if first is not node and is_view(node):
+            replace(node, first)
+
+
+def join_views(graph: Graph) -> None:
+    """Lets a view of a view be one of what is below, and a sum have the shape that is made of it.
+
+    The gradient of a bias keeps the dimension that it is summed over, and has a view without it.
+    """
+    for node in list(graph.nodes):
+        if name(node) != "view.default":
+            continue
+        below: Any = node.args[0]
+        if name(below) == "view.default":
+            node.args = (below.args[0], node.args[1])
+        elif _only_drops_dims(node, below):
+            below.args, below.meta["value"] = below.args[:2], node.meta["value"]
+            replace(node, below)
+
+
+def _only_drops_dims(view: Node, total: Node) -> bool:
+    """Whether a view is what a sum would be had it not kept dimensions, and nothing else needs these."""
+    if name(total) != "sum.dim_IntList" or total.args[2:] != (True,) or total.kwargs or len(total.users) > 1:
+        return False
+    x: Any = total.args[0]
+    value, wanted = x.meta["value"].sum(total.args[1]), view.meta["value"]
+    return (value.shape, value.stride()) == (wanted.shape, wanted.stride())
+
+
+def merge_calls(graph: Graph) -> None:
+    """Takes out calls that another makes too."""
+    taken = shared(graph)
+    seen: dict[Any, Node] = {}
+    for node in list(graph.nodes):
+        if is_pure(node) and not any(taken & memories(part) for part in (node, *node.all_input_nodes)):
+            first = seen.setdefault((node.target, repr(node.args), repr(node.kwargs)), node)
+            if first is not node:
+                replace(node, first)
+
+
+def drop_unused(graph: Graph) -> None:
+    """Takes out calls whose value nobody asks for."""
+    for node in reversed(graph.nodes):
+        if is_pure(node) and not node.users:
             graph.erase_node(node)
 
 
@@ -57,12 +105,12 @@ def settle(graph: Graph, tensors: list[Tensor]) -> list[Tensor]:
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     standing: dict[Node, Any] = dict(zip(inputs, tensors, strict=True))
     constant: set[Node] = set()
-    shared = _shared(graph)
+    taken = shared(graph)
     once = []
     for node in graph.nodes:
-        if _is_constant(node, constant, shared):
+        if _is_constant(node, constant, taken):
             constant.add(node)
-        elif not (_is_view(node) and standing.keys() >= set(node.all_input_nodes)):
+        elif not (is_view(node) and standing.keys() >= set(node.all_input_nodes)):
             continue
         standing[node] = _value(node, standing)
         once.append(node)
@@ -84,33 +132,11 @@ def _as_inputs(graph: Graph, nodes: list[Node], values: dict[Node, Any]) -> list
     return found
 
 
-def _shared(graph: Graph) -> set[int]:
-    """Memory that is written to or handed out, and so no constant's."""
-    handed = (node for node in graph.nodes if node.op == "output" or _mutates(node))
-    return {place for node in handed for used in node.all_input_nodes for place in _memories(used)}
-
-
-def _is_view(node: Node) -> bool:
-    operation = node.meta.get("operation")
-    return node.target is getitem or (operation is not None and operation.is_view)
-
-
-def _mutates(node: Node) -> bool:
-    operation = node.meta.get("operation")
-    return operation is not None and operation._schema.is_mutable
-
-
-def _is_constant(node: Node, constant: set[Node], shared: set[int]) -> bool:
+def _is_constant(node: Node, constant: set[Node], taken: set[int]) -> bool:
     """Whether a call gives the same every time, in memory of its own."""
-    if node.op != "call_function" or _mutates(node) or not shared.isdisjoint(_memories(node)):
+    if not is_pure(node) or not taken.isdisjoint(memories(node)):
         return False
-    operation = node.meta["operation"]
-    if operation is not None:
-        if torch.Tag.nondeterministic_seeded in operation.tags:
-            return False
-        if operation.overloadpacket.__name__ in OF_A_SHAPE:
-            return True
-    return constant >= set(node.all_input_nodes)
+    return name(node).split(".")[0] in OF_A_SHAPE or constant >= set(node.all_input_nodes)
 
 
 def _value(node: Node, values: dict[Node, Any]) -> Any:
@@ -128,12 +154,3 @@ def _value(node: Node, values: dict[Node, Any]) -> Any:
 def _empty(like: Tensor) -> Tensor:
     """A tensor with the shape and the layout of another."""
     return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
-
-
-def _memories(node: Node) -> set[int]:
-    return {memory(leaf) for leaf in tree_leaves(node.meta.get("value")) if isinstance(leaf, Tensor)}
-
-
-def memory(tensor: Tensor) -> int:
-    """What tells one memory from another; while a step is traced there are no addresses."""
-    return tensor.untyped_storage()._cdata

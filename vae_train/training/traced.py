@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
+from vae_train.training.nodes import mutates
 from vae_train.training.reduced import reduced
 
 if TYPE_CHECKING:
@@ -126,17 +127,12 @@ class Call(NamedTuple):
     out: Any
     """A tensor, several, or None."""
 
-    @property
-    def mutates(self) -> bool:
-        """Whether it changes what it is given."""
-        return self.operation._schema.is_mutable
-
 
 def needed(calls: list[Call], found: list[Tensor]) -> list[Call]:
     """Those calls that `found` or what they change depends on."""
     used, kept = _ids(found), list[Call]()
     for call in reversed(calls):
-        if call.mutates or used & _ids(call.out):
+        if mutates(call.operation) or used & _ids(call.out):
             used |= _ids((call.args, call.kwargs))
             kept.append(call)
     return kept[::-1]
@@ -246,9 +242,11 @@ def is_fused(operation: Any) -> bool:
 
 def binding(operation: Any) -> Callable[..., Any] | None:
     """What Python calls for an operation, if it is not Python itself: that takes half as long as `torch.ops`."""
+    if operation is torch.ops.aten.view.default:
+        return torch.reshape  # a view where there can be one, and half as long again
     name = operation.overloadpacket.__name__
-    for place, kind in ((torch, BuiltinFunctionType), (Tensor, MethodDescriptorType)):
+    for place in (torch, torch._VF, torch.nn.functional, Tensor):
         found = getattr(place, name, None)
-        if isinstance(found, kind):
+        if isinstance(found, BuiltinFunctionType | MethodDescriptorType):
             return found
     return None
