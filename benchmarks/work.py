@@ -30,11 +30,13 @@ class Work:
     batch_size: int
     width: int = 400
     """Units of the hidden layers of an mlp."""
+    latent: int | None = None
+    """Dimensions of z; None for the usual ones of the network."""
 
     @property
     def latent_dim(self) -> int:
         """Dimensions of z."""
-        return 20 if self.network == "mlp" else 32
+        return self.latent or (20 if self.network == "mlp" else 32)
 
     @property
     def binary(self) -> bool:
@@ -51,7 +53,7 @@ class Work:
     @property
     def idle(self) -> Work:
         """The same operations on next to nothing: as many images, of one pixel, and layers of one unit."""
-        return replace(self, shape=(1, 1, 1), width=1)
+        return replace(self, shape=(1, 1, 1), width=1, latent=1)
 
     def as_json(self) -> dict[str, Any]:
         """The inverse of `read`."""
