@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from benchmarks.contender import Contender, Missing
 from benchmarks.work import NUM_TEST, Setting, Source, Work, load
+from benchmarks.writing import accounted
 from vae_train.assembly import build_learner, build_model
 from vae_train.config import build, conf_dir
 from vae_train.data.base import Dataset, Stream, evaluation_batches
@@ -105,12 +106,13 @@ class Ours(Contender):
             logger.close()
 
     def timed_whole(self, count: int) -> dict[str, float]:
-        """`epoch`, for several; returns "seconds"."""
+        """`epoch`, for several; returns "seconds", and "waited" and "beside" of an `Account`."""
         self.wait()
         start = time.perf_counter()
-        self.epoch(count)
+        with accounted(self.wait) as account:
+            self.epoch(count)
         self.wait()
-        return {"seconds": time.perf_counter() - start}
+        return {"seconds": time.perf_counter() - start, "waited": account.waited, "beside": account.beside}
 
     def timed_bare(self, count: int) -> dict[str, float]:
         """Epochs of steps and validation alone: what `epoch` needs besides is checkpoints, pictures and logging.

@@ -62,7 +62,8 @@ def overhead(setting: Setting, warm: int, repeats: int, say: Say) -> dict[str, A
     Returns:
         "outside": for each contender bounds of the share of a step outside PyTorch's kernels, see `idle_share` and, on
         CUDA, `Contender.outside`; "besides": the share of `Trainer.fit` with ten epochs that is neither steps nor
-        validation.
+        validation, as the difference from these alone; "writing": bounds of the share that goes into logging, pictures
+        and checkpoints, see `writing_share`.
     """
     members = [
         Member("plain", "plain", setting, {"workers": 0}),
@@ -79,16 +80,36 @@ def overhead(setting: Setting, warm: int, repeats: int, say: Say) -> dict[str, A
         team.warm_up(warm, min(warm, 50))
         for member in team.members:
             member.ask(member.name, count=1)
-        seconds = team.rounds(repeats, lambda m: m.ask(m.name, count=EPOCHS)["seconds"])
+        found = team.rounds(repeats, lambda m: m.ask(m.name, count=EPOCHS))
+    seconds = {name: [answer["seconds"] for answer in answers] for name, answers in found.items()}
     besides = [1 - a / b for a, b in zip(seconds["bare"], seconds["whole"], strict=True)]
-    say(f"ours outside kernels: {outside['ours']['most']['median']:.1%}; besides {statistics.median(besides):.1%}")
+    writing = writing_share(found["whole"])
+    say(
+        f"ours outside kernels: {outside['ours']['most']['median']:.1%}; besides {statistics.median(besides):.1%}, "
+        f"writing at most {writing['most']['median']:.1%}"
+    )
     return {
         "title": setting.work.title,
         "images": setting.images,
         "outside": outside,
         "besides": Spread.of(besides).as_json(),
+        "writing": writing,
         "seconds": {name: Spread.of(values).as_json() for name, values in seconds.items()},
     }
+
+
+def writing_share(trainings: list[dict[str, float]]) -> dict[str, Any]:
+    """The share of trainings that goes into writing: "least" is what the training's own thread does and waits for.
+
+    "most" adds the processor time of the threads beside it, as if each of its seconds were one that no step has: that
+    counts twice what the training waits for.
+
+    Args:
+        trainings: see `benchmarks.ours.Ours.timed_whole`.
+    """
+    least = [t["waited"] / t["seconds"] for t in trainings]
+    most = [(t["waited"] + t["beside"]) / t["seconds"] for t in trainings]
+    return {"least": Spread.of(least).as_json(), "most": Spread.of(most).as_json()}
 
 
 def idle_share(members: list[Member], warm: int, repeats: int, say: Say) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,12 +26,14 @@ from benchmarks.plain import Plain, Tutorial
 from benchmarks.results import Spread, times_as_fast
 from benchmarks.team import Member, Process
 from benchmarks.work import Setting, Work
+from benchmarks.writing import WRITING, accounted
 from tests.support import compose
 from vae_train.draws import Given
 from vae_train.training.execution import Program
 from vae_train.training.inputs import Inputs
 from vae_train.training.reduced import reduced
 from vae_train.training.traced import traced
+from vae_train.training.trainer import Trainer
 
 MLP = Work("mlp", (1, 28, 28), 128)
 SMALL = [Work("mlp", (1, 10, 9), 32, width=16), Work("conv", (1, 12, 9), 16), Work("conv", (3, 9, 12), 16)]
@@ -218,6 +222,33 @@ def test_an_idle_step_has_the_same_operations_on_next_to_nothing() -> None:
     assert operations(idle) == operations(MLP) != []
 
 
+def test_what_a_training_spends_on_writing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "_draw", lambda *args: time.sleep(0.1))
+    before = {(owner, name): getattr(owner, name) for owner, name in WRITING}
+    member = ours(Setting(SMALL[0], 128))
+    found = member.timed_whole(2)
+    assert 0.1 <= found["waited"] < found["seconds"]
+    assert 0 < found["beside"] < found["seconds"]
+    assert {(owner, name): getattr(owner, name) for owner, name in WRITING} == before
+
+
+def test_processor_time_of_threads_is_counted() -> None:
+    def work() -> None:
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+
+    class Own(threading.Thread):
+        def run(self) -> None:
+            work()
+
+    with accounted(lambda: None) as account:
+        for thread in (threading.Thread(target=work), Own(), threading.Thread(target=time.sleep, args=(0.5,))):
+            thread.start()
+            thread.join()
+    assert 0.1 <= account.beside < 0.5
+
+
 def test_the_report_renders(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
@@ -235,10 +266,11 @@ def test_the_report_renders(tmp_path: Path) -> None:
     once = text
     share = Spread.of([0.05, 0.06, 0.08]).as_json()
     outside = {"ours": {"most": share}, "plain": {"least": share, "most": share}}
-    overhead = {"title": MLP.title, "images": 10, "outside": outside, "besides": share}
+    overhead = {"title": MLP.title, "images": 10, "outside": outside, "besides": share, "writing": outside["plain"]}
     text = report.tables(figures() | {"parts": {"overhead": overhead}})
     assert "| ours: share of a step outside PyTorch's kernels | at most 6.0% (5.0% – 8.0%) |" in text
     assert "| plain: share of a step outside PyTorch's kernels | between 6.0% (5.0% – 8.0%) and 6.0%" in text
+    assert "| ours: share of ten epochs that goes into writing | between 6.0% (5.0% – 8.0%) and 6.0% " in text
     found = {
         "command": "scripts/gpu_check",
         "host": {"gpu": "A GPU", "torch": "2.15", "date": "2026-01-02T03:04:05+00:00"},

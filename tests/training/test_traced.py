@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vae_train.training.traced import compiled, cut, traced
+from vae_train.training.traced import binding, compiled, cut, traced
 
 ADAM = {"fused": True, "lr": torch.tensor(0.1)}
 
@@ -104,3 +104,17 @@ def test_weights_that_are_used_after_the_kernels_are_an_error():
     graph, _ = traced(lambda: [*step(), weights[0] * 2])
     with pytest.raises(RuntimeError, match="weights are used after"):
         cut(graph)
+
+
+def test_generated_code_calls_what_a_binding_is():
+    """`torch.split` of Python has the name of the function in C that it calls, and its place in generated code."""
+    from torch.fx.node import _get_qualified_name
+
+    found = set()
+    for name in torch._C._dispatch_get_all_op_names():
+        packet, _, overload = name.removeprefix("aten::").partition(".")
+        if name.startswith("aten::") and hasattr(torch.ops.aten, packet):
+            found.add(binding(getattr(getattr(torch.ops.aten, packet), overload or "default")))
+    found.discard(None)
+    assert len(found) > 500
+    assert all(eval(_get_qualified_name(called)) is called for called in found)

@@ -26,6 +26,12 @@ from vae_train.training.reduced import reduced
 if TYPE_CHECKING:
     from torch.fx import Graph, GraphModule, Node
 
+QUICK: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.view.default: torch.reshape,  # a view where there can be one
+    torch.ops.aten.split.Tensor: torch.split,
+}
+"""What is called sooner than an operation's own binding, or has none, and does the same."""
+
 
 def repeated(function: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
     """`function` without the Python around its operations, which are called one after the other.
@@ -242,10 +248,10 @@ def is_fused(operation: Any) -> bool:
 
 def binding(operation: Any) -> Callable[..., Any] | None:
     """What Python calls for an operation, if it is not Python itself: that takes half as long as `torch.ops`."""
-    if operation is torch.ops.aten.view.default:
-        return torch.reshape  # a view where there can be one, and half as long again
+    if operation in QUICK:
+        return QUICK[operation]
     name = operation.overloadpacket.__name__
-    for place in (torch, torch._VF, torch.nn.functional, Tensor):
+    for place in (torch, torch.nn.functional, Tensor):
         found = getattr(place, name, None)
         if isinstance(found, BuiltinFunctionType | MethodDescriptorType):
             return found
