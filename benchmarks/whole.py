@@ -10,8 +10,8 @@ from benchmarks.results import Spread, times_as_fast
 from benchmarks.team import Member, Say, Team
 from benchmarks.work import Setting
 
-EPOCHS = 10
-"""Epochs of which one has pictures, as by default."""
+EPOCHS = 20
+"""Epochs of which two have pictures, as by default: one in the middle, whose consequences show."""
 
 TURN = 1.0
 """Seconds of a turn, for steps and idle steps alike: a core that slept begins slowly."""
@@ -61,7 +61,7 @@ def overhead(setting: Setting, warm: int, repeats: int, say: Say) -> dict[str, A
 
     Returns:
         "outside": for each contender bounds of the share of a step outside PyTorch's kernels, see `idle_share` and, on
-        CUDA, `Contender.outside`; "besides": the share of `Trainer.fit` with ten epochs that is neither steps nor
+        CUDA, `Contender.outside`; "besides": the share of `Trainer.fit` with 20 epochs that is neither steps nor
         validation, as the difference from these alone; "writing": bounds of the share that goes into logging, pictures
         and checkpoints, see `writing_share`.
     """

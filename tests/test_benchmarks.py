@@ -270,7 +270,7 @@ def test_the_report_renders(tmp_path: Path) -> None:
     text = report.tables(figures() | {"parts": {"overhead": overhead}})
     assert "| ours: share of a step outside PyTorch's kernels | at most 6.0% (5.0% – 8.0%) |" in text
     assert "| plain: share of a step outside PyTorch's kernels | between 6.0% (5.0% – 8.0%) and 6.0%" in text
-    assert "| ours: share of ten epochs that goes into writing | between 6.0% (5.0% – 8.0%) and 6.0% " in text
+    assert "| ours: share of 20 epochs that goes into writing | between 6.0% (5.0% – 8.0%) and 6.0% " in text
     found = {
         "command": "scripts/gpu_check",
         "host": {"gpu": "A GPU", "torch": "2.15", "date": "2026-01-02T03:04:05+00:00"},

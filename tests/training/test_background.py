@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,15 @@ from tests.support import small_run
 from vae_train.errors import RunError, Stopped
 from vae_train.training.background import Background, Output
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.loggers import Silent
+from vae_train.training.loggers import Files, Silent
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_work_is_done_in_order_by_another_thread():
@@ -27,6 +37,44 @@ def test_work_is_done_in_order_by_another_thread():
     assert done == list(range(20))
     assert len(threads) == 1
     assert threading.current_thread() not in threads
+
+
+def test_operations_beside_training_use_one_core_and_those_of_training_all(two_threads):
+    counts = []
+
+    def count():
+        torch.zeros(1_000_000).exp()
+        counts.append(torch.get_num_threads())
+
+    count()
+    with Background() as background:
+        background.submit(count)
+        background.flush()
+        new = threading.Thread(target=count)
+        new.start()
+        new.join()
+        count()
+    count()
+    assert counts == [2, 1, 2, 2, 2]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_pictures_leave_no_further_threads_of_openmp_behind(tmp_path, two_threads):
+    """These would take cores from the steps, see `Background`."""
+    seen = []
+
+    class Counting(Files):
+        def scalars(self, row):
+            super().scalars(row)
+            if (row["split"], row["scope"]) == ("train", "epoch"):
+                seen.append(len(list(Path("/proc/self/task").iterdir())))
+
+    data, learner, trainer = small_run("epochs=4", "trainer.sample_every=2")
+    logger = Counting(tmp_path)
+    trainer.fit(learner, data, Checkpoints(tmp_path), logger)
+    logger.close()
+    assert len(list((tmp_path / "samples").glob("*.png"))) == 2
+    assert seen[1:] == [seen[1]] * 3
 
 
 def test_submitting_waits_where_too_much_is_waiting():

@@ -9,6 +9,7 @@ from copy import deepcopy
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vae_train.errors import Stopped
@@ -21,6 +22,9 @@ class Background:
 
     An error of the work is raised by a later call, or at the end of the block, which waits for everything.
 
+    PyTorch's operations use one core there. Else OpenMP would have a second set of threads, more than there are cores:
+    then they sleep between operations, and every step of a small network would take twice as long.
+
     Args:
         depth: pieces that may wait. With more, `submit` waits until there is room, so that memory stays bounded where
             the disk is slower than training.
@@ -29,6 +33,8 @@ class Background:
     def __init__(self, depth: int = 8) -> None:
         self.depth = depth
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="background")
+        self._thread.submit(_use_one_core).result()
+        torch.set_num_threads(torch.get_num_threads())  # what a thread says holds for those that come after, too
         self._waiting: deque[Future[None]] = deque()
 
     def submit(self, work: Callable[[], None]) -> None:
@@ -52,6 +58,12 @@ class Background:
         finally:
             # A second Ctrl-C does not wait for what has not begun.
             self._thread.shutdown(cancel_futures=kind is KeyboardInterrupt)
+
+
+def _use_one_core() -> None:
+    """Says so for this thread."""
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread's first question or operation takes what the process says by then
 
 
 class Output:
