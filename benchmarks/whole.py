@@ -83,7 +83,7 @@ def overhead(setting: Setting, warm: int, repeats: int, say: Say) -> dict[str, A
         found = team.rounds(repeats, lambda m: m.ask(m.name, count=EPOCHS))
     seconds = {name: [answer["seconds"] for answer in answers] for name, answers in found.items()}
     besides = [1 - a / b for a, b in zip(seconds["bare"], seconds["whole"], strict=True)]
-    writing = writing_share(found["whole"])
+    writing = writing_share(found["whole"], setting.threads)
     say(
         f"ours outside kernels: {outside['ours']['most']['median']:.1%}; besides {statistics.median(besides):.1%}, "
         f"writing at most {writing['most']['median']:.1%}"
@@ -98,17 +98,19 @@ def overhead(setting: Setting, warm: int, repeats: int, say: Say) -> dict[str, A
     }
 
 
-def writing_share(trainings: list[dict[str, float]]) -> dict[str, Any]:
+def writing_share(trainings: list[dict[str, float]], threads: int) -> dict[str, Any]:
     """The share of trainings that goes into writing: "least" is what the training's own thread does and waits for.
 
-    "most" adds the processor time of the threads beside it, as if each of its seconds were one that no step has: that
-    counts twice what the training waits for.
+    "most" adds the time of the threads beside it, as if no step were taken then: `threads` and one of them share as many
+    cores as `threads`, so that its time is that much longer than its processor time. What the training waits for counts
+    twice.
 
     Args:
         trainings: see `benchmarks.ours.Ours.timed_whole`.
+        threads: of one operation of a step.
     """
     least = [t["waited"] / t["seconds"] for t in trainings]
-    most = [(t["waited"] + t["beside"]) / t["seconds"] for t in trainings]
+    most = [(t["waited"] + t["beside"] * (threads + 1) / threads) / t["seconds"] for t in trainings]
     return {"least": Spread.of(least).as_json(), "most": Spread.of(most).as_json()}
 
 

@@ -32,7 +32,7 @@ class Account:
         self.waited = 0.0
         """Of the thread that trains: what it does for the others, and what it waits for them."""
         self.beside = 0.0
-        """Of processor time of threads that began and ended meanwhile: they take it from the training's."""
+        """Of processor time of threads that began and ended meanwhile."""
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from benchmarks.ours import Ours, composed, constant
 from benchmarks.plain import Plain, Tutorial
 from benchmarks.results import Spread, times_as_fast
 from benchmarks.team import Member, Process
+from benchmarks.whole import writing_share
 from benchmarks.work import Setting, Work
 from benchmarks.writing import WRITING, accounted
 from tests.support import compose
@@ -230,6 +231,12 @@ def test_what_a_training_spends_on_writing_is_counted(monkeypatch: pytest.Monkey
     assert 0.1 <= found["waited"] < found["seconds"]
     assert 0 < found["beside"] < found["seconds"]
     assert {(owner, name): getattr(owner, name) for owner, name in WRITING} == before
+
+
+def test_the_share_of_writing_counts_the_cores_that_are_shared() -> None:
+    share = writing_share([{"seconds": 10.0, "waited": 0.2, "beside": 0.1}], threads=2)
+    assert share["least"]["median"] == pytest.approx(0.02)
+    assert share["most"]["median"] == pytest.approx(0.035)
 
 
 def test_processor_time_of_threads_is_counted() -> None:
