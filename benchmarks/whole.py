@@ -101,8 +101,8 @@ def overhead(setting: Setting, warm: int, repeats: int, say: Say) -> dict[str, A
 def writing_share(trainings: list[dict[str, float]], threads: int) -> dict[str, Any]:
     """The share of trainings that goes into writing: "least" is what the training's own thread does and waits for.
 
-    "most" adds the time of the threads beside it, as if no step were taken then: `threads` and one of them share as many
-    cores as `threads`, so that its time is that much longer than its processor time. What the training waits for counts
+    "most" adds the time of the threads beside it, as if no step were taken then: `threads` and one of them share
+    `threads` cores, so that its time is that much longer than its processor time. What the training waits for counts
     twice.
 
     Args:
