@@ -42,10 +42,10 @@ def as_inputs(graph: Graph) -> list[Tensor]:
     in half precision the number has more digits than a tensor would, so it stays one.
     """
     first = next(node for node in graph.nodes if node.op != "placeholder")
-    inputs: dict[tuple[str, torch.dtype], Node] = {}
+    inputs: dict[tuple[str, torch.dtype, torch.device], Node] = {}
 
-    def given(number: float, dtype: torch.dtype) -> Node:
-        key = (repr(number), dtype)  # 0.0 and -0.0 are two
+    def given(number: float, value: Tensor) -> Node:
+        key = (repr(number), value.dtype, value.device)  # 0.0 and -0.0 are two
         if key not in inputs:
             with graph.inserting_before(first):
                 inputs[key] = graph.placeholder(f"number_{len(inputs)}")
@@ -56,10 +56,10 @@ def as_inputs(graph: Graph) -> list[Tensor]:
             continue
         operand, number = node.args
         if name(node) in OF_TWO:
-            dtype, _ = _kind(node)
-            if dtype in (torch.float32, torch.float64):
-                node.target, node.args = OF_TWO[name(node)], (operand, given(number, dtype))
+            value = node.meta["value"]
+            if value.dtype in (torch.float32, torch.float64):
+                node.target, node.args = OF_TWO[name(node)], (operand, given(number, value))
         elif name(node) in OF_MANY:
             node.target = OF_MANY[name(node)]
-            node.args = (operand, [given(number, _kind(part)[0]) for part in operand])
-    return [torch.tensor(float(number), dtype=dtype) for number, dtype in inputs]
+            node.args = (operand, [given(number, part.meta["value"]) for part in operand])
+    return [torch.tensor(float(number), dtype=dtype, device=device) for number, dtype, device in inputs]
