@@ -54,7 +54,13 @@ ASKING = ("--help", "-h", "--hydra-help", "--info", "-i", "--shell-completion", 
 
 def main() -> None:
     """The console script."""
-    sys.exit(_main(sys.argv[1:]))
+    try:
+        code = _main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `vae --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tells of the rest when it ends
+        code = 1
+    sys.exit(code)
 
 
 def _main(words: list[str]) -> int:
@@ -96,7 +102,7 @@ def _run(command: str, words: list[str]) -> int:
         print(f"\nvae {command}: stopped at once, nothing more was saved", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        return 1
+        raise
     except Exception as error:
         if debug:
             raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -172,3 +174,15 @@ def test_unknown_command_has_a_hint(vae: Vae) -> None:
 
 def test_debug_shows_the_traceback(vae: Vae) -> None:
     assert "Traceback" in vae("train", "lr=-1", "--debug").err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["--help", "train --cfg job"])
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, words: str, unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "vae_train", *words.split()]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
