@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.whole import EPOCHS
+
 HERE = Path(__file__).parent
 README = HERE / "README.md"
 BEGIN, END = "<!-- measured: begin (scripts/bench writes this) -->", "<!-- measured: end -->"
@@ -146,8 +148,8 @@ def _epochs(part: Figures) -> str:
 
 def _overhead(part: Figures) -> str:
     rows = [[f"{name}: share of a step outside PyTorch's kernels", _bounds(v)] for name, v in part["outside"].items()]
-    rows.append(["ours: share of 20 epochs that goes into writing", _bounds(part["writing"])])
-    rows.append(["ours: share of 20 epochs that is neither step nor validation", _percent(part["besides"])])
+    rows.append([f"ours: share of {EPOCHS} epochs that goes into writing", _bounds(part["writing"])])
+    rows.append([f"ours: share of {EPOCHS} epochs that is neither step nor validation", _percent(part["besides"])])
     title = f"**Overhead** ({part['title']}, {part['images']:,} images)"
     return f"{title}\n\n{_table(['', 'share'], rows)}"
 

@@ -52,7 +52,7 @@ class Work:
 
     @property
     def idle(self) -> Work:
-        """The same operations on next to nothing: as many images, of one pixel, and layers of one unit."""
+        """The same operations on next to nothing: as many images, of one pixel, layers of one unit, one z."""
         return replace(self, shape=(1, 1, 1), width=1, latent=1)
 
     def as_json(self) -> dict[str, Any]:

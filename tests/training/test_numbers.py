@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vae_train.training.numbers import as_inputs, drop_ones
+from vae_train.training.numbers import drop_ones, numbers_as_inputs
 from vae_train.training.traced import repeated, traced
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8)
@@ -19,7 +19,7 @@ def same(one, other):
 def operands(function):
     """Second arguments that are numbers, once those that can be are inputs."""
     graph, _ = traced(function, bindings=True)
-    given = as_inputs(graph)
+    given = numbers_as_inputs(graph)
     graph.lint()
     left = [n.args[1] for n in graph.nodes if len(n.args) > 1 and type(n.args[1]) in (int, float)]
     return left, [value.item() for value in given]

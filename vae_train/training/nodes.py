@@ -38,14 +38,9 @@ def is_pure(node: Node) -> bool:
     return operation is None or torch.Tag.nondeterministic_seeded not in operation.tags
 
 
-def tensors(node: Node) -> list[Tensor]:
-    """The tensors of a node's value, which have shapes and no numbers."""
-    return [leaf for leaf in tree_leaves(node.meta.get("value")) if isinstance(leaf, Tensor)]
-
-
 def memories(node: Node) -> set[int]:
     """The memories of a node's value."""
-    return set(map(memory, tensors(node)))
+    return {memory(leaf) for leaf in tree_leaves(node.meta.get("value")) if isinstance(leaf, Tensor)}
 
 
 def memory(tensor: Tensor) -> int:
@@ -63,3 +58,16 @@ def replace(node: Node, other: Node) -> None:
     """Takes a node out of its graph, and uses another in its place."""
     node.replace_all_uses_with(other)
     node.graph.erase_node(node)
+
+
+def drop_unused(graph: Graph) -> None:
+    """Takes out calls whose value nobody asks for."""
+    for node in reversed(graph.nodes):
+        if node.op == "call_function" and not node.users and not mutates(node.meta["operation"]):
+            graph.erase_node(node)
+
+
+def new_input(graph: Graph, title: str) -> Node:
+    """A further input, behind the others."""
+    with graph.inserting_before(next(node for node in graph.nodes if node.op != "placeholder")):
+        return graph.placeholder(title)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vae_train.training.nodes import memories, name, replace, shared
+from vae_train.training.nodes import memories, name, new_input, replace, shared
 
 if TYPE_CHECKING:
     from torch.fx import Graph, Node
@@ -35,20 +35,18 @@ def _kind(node: Node) -> tuple[torch.dtype, tuple[int, ...]]:
     return value.dtype, value.stride()
 
 
-def as_inputs(graph: Graph) -> list[Tensor]:
+def numbers_as_inputs(graph: Graph) -> list[Tensor]:
     """Makes tensors of operands that are numbers, and inputs of these; returns the new inputs.
 
     PyTorch makes a tensor of such a number at every call, which takes as long as the multiplication. Where it computes
     in half precision the number has more digits than a tensor would, so it stays one.
     """
-    first = next(node for node in graph.nodes if node.op != "placeholder")
     inputs: dict[tuple[str, torch.dtype, torch.device], Node] = {}
 
     def given(number: float, value: Tensor) -> Node:
         key = (repr(number), value.dtype, value.device)  # 0.0 and -0.0 are two
         if key not in inputs:
-            with graph.inserting_before(first):
-                inputs[key] = graph.placeholder(f"number_{len(inputs)}")
+            inputs[key] = new_input(graph, f"number_{len(inputs)}")
         return inputs[key]
 
     for node in list(graph.nodes):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vae_train.training.nodes import is_pure, is_view, memories, memory, name, replace, shared
-from vae_train.training.numbers import as_inputs, drop_ones
+from vae_train.training.nodes import drop_unused, is_pure, is_view, memories, memory, name, new_input, replace, shared
+from vae_train.training.numbers import drop_ones, numbers_as_inputs
 
 if TYPE_CHECKING:
     from torch.fx import Graph, Node
@@ -33,7 +33,7 @@ def reduced(graph: Graph, tensors: list[Tensor]) -> list[Tensor]:
     merge_calls(graph)
     drop_unused(graph)
     tensors = settle(graph, tensors)
-    return [*tensors, *as_inputs(graph)]
+    return [*tensors, *numbers_as_inputs(graph)]
 
 
 def merge_views(graph: Graph) -> None:
@@ -89,13 +89,6 @@ def merge_calls(graph: Graph) -> None:
                 replace(node, first)
 
 
-def drop_unused(graph: Graph) -> None:
-    """Takes out calls whose value nobody asks for."""
-    for node in reversed(graph.nodes):
-        if is_pure(node) and not node.users:
-            graph.erase_node(node)
-
-
 def settle(graph: Graph, tensors: list[Tensor]) -> list[Tensor]:
     """Computes what is the same at every call, and makes it an input; returns the new inputs.
 
@@ -119,12 +112,10 @@ def settle(graph: Graph, tensors: list[Tensor]) -> list[Tensor]:
 
 def _as_inputs(graph: Graph, nodes: list[Node], values: dict[Node, Any]) -> list[Tensor]:
     """Takes nodes out of a graph, and gives what is made of them their values as inputs; returns these."""
-    first = next(node for node in graph.nodes if node.op != "placeholder")
     out, found = set(nodes), list[Tensor]()
     for node in reversed(nodes):
         if not out.issuperset(node.users):
-            with graph.inserting_before(first):
-                given = graph.placeholder(f"{node.name}_once")
+            given = new_input(graph, f"{node.name}_once")
             node.replace_all_uses_with(given, delete_user_cb=lambda user: user not in out)
             found.append(values[node])
     for node in reversed(nodes):

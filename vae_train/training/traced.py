@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+from torch.utils._pytree import tree_map, tree_map_only
 
-from vae_train.training.nodes import mutates
+from vae_train.training.nodes import drop_unused
 from vae_train.training.reduced import reduced
 
 if TYPE_CHECKING:
@@ -109,16 +109,17 @@ def traced(function: Callable[[], list[Tensor]], bindings: bool = False) -> tupl
         made.meta = {"operation": operation, "value": tree_map_only(Tensor, noted.fake, value)}
         if isinstance(value, Tensor):
             nodes[id(value)] = made
-        else:
-            for number, part in enumerate(value or ()):
+        elif isinstance(value, list | tuple):
+            for number, part in enumerate(value):
                 note(graph.call_function(getitem, (made, number)), part)
 
     for number, tensor in enumerate(noted.tensors):
         note(graph.placeholder(f"tensor_{number}"), tensor)
-    for called, operation, args, kwargs, out in needed(noted.calls, found):
+    for called, operation, args, kwargs, out in noted.calls:
         args, kwargs = tree_map(node, (args, kwargs))
         note(graph.call_function(called, args, kwargs), out, operation)
     graph.output([node(tensor) for tensor in found])
+    drop_unused(graph)
     return graph, [tensor.detach() for tensor in noted.tensors]
 
 
@@ -132,20 +133,6 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
     out: Any
     """A tensor, several, or None."""
-
-
-def needed(calls: list[Call], found: list[Tensor]) -> list[Call]:
-    """Those calls that `found` or what they change depends on."""
-    used, kept = _ids(found), list[Call]()
-    for call in reversed(calls):
-        if mutates(call.operation) or used & _ids(call.out):
-            used |= _ids((call.args, call.kwargs))
-            kept.append(call)
-    return kept[::-1]
-
-
-def _ids(tree: Any) -> set[int]:
-    return {id(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)}
 
 
 class Noting(TorchDispatchMode):
