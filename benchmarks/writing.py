@@ -20,6 +20,7 @@ WRITING = (
     (Meter, "epoch"),
     (Output, "scalars"),
     (Output, "save"),
+    (Output, "__exit__"),
     (Background, "__exit__"),
 )
 """What `Trainer.fit` does besides steps and validation; none of these calls another."""

@@ -27,6 +27,8 @@ CONFIG = "config.yaml"
 SUMMARY = "summary.json"
 ENVIRONMENT = "environment.json"
 PACKAGES = ("vae_train", "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard")
+ADDED = {"trainer": {"checkpoint_seconds": 0.0}}
+"""Settings that runs of before did not have, with values that do what was done then."""
 
 log = logging.getLogger("vae_train")
 
@@ -79,6 +81,9 @@ class Run:
             raise UsageError(f"cannot read {folder / CONFIG}: {first_line(error)}") from error
         if not isinstance(config, DictConfig) or "model" not in config or "data" not in config:
             raise UsageError(f"{folder / CONFIG} is not the configuration of a run")
+        for group, settings in ADDED.items():
+            if isinstance(config.get(group), DictConfig):
+                config[group] = OmegaConf.merge(settings, config[group])
         return cls(folder, config)
 
     def save_config(self) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.commandline import BRIEF, TINY, Vae, rows
 from vae_train import load
 from vae_train.errors import RunError, UsageError
+from vae_train.run import ADDED
 
 
 def test_a_run_leaves_everything_that_it_promises(vae: Vae) -> None:
@@ -124,6 +125,18 @@ def test_a_run_killed_after_its_last_checkpoint_can_be_resumed(vae: Vae, trained
     assert answer.code == 0, answer.err
     assert rows(trained) == before
     assert json.loads((trained / "summary.json").read_text())["status"] == "done"
+
+
+def test_a_run_of_before_a_setting_was_there_goes_on_and_is_evaluated(vae: Vae, trained: Path) -> None:
+    cfg = OmegaConf.load(trained / "config.yaml")
+    for group, settings in ADDED.items():
+        for name in settings:
+            del cfg[group][name]
+    OmegaConf.save(cfg, trained / "config.yaml")
+    assert vae("eval", f"run={trained}", "latents=false").code == 0
+    assert vae("train", f"resume={trained}", "epochs=4").code == 0
+    cfg = OmegaConf.load(trained / "config.yaml")
+    assert OmegaConf.merge(cfg, ADDED) == cfg
 
 
 def test_init_from_copies_weights_only(vae: Vae, trained: Path) -> None:

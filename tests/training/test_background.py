@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,84 @@ def test_only_one_copy_of_the_state_waits(tmp_path):
             output.save(["last"], lambda step=step: state(step))
 
 
+class Noted(Checkpoints):
+    """Notes what it is told to write, names and state."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.saved = []
+
+    def save(self, names, state):
+        self.saved.append((list(names), state["step"]))
+
+
+def saving(checkpoints, *calls, ending=None):
+    """What is saved with a pause that lasts longer than the training, and how that ends."""
+    with Background() as background, Output(Silent("", 0), checkpoints, background, pause=600) as output:
+        for step, names in enumerate(calls):
+            output.save(names, lambda step=step: {"step": step})
+        background.flush()
+        assert checkpoints.saved == [(calls[0], 0)]
+        if ending is not None:
+            raise ending
+
+
+BOTH = ["best", "last"]
+
+
+@pytest.mark.parametrize(
+    ("calls", "waited"),
+    [
+        ([BOTH], []),
+        ([BOTH, BOTH, BOTH], [(BOTH, 2)]),
+        ([BOTH, BOTH, ["last"], ["last"]], [(["best"], 1), (["last"], 3)]),
+        ([BOTH, ["last"], ["best"]], [(["last"], 1), (["best"], 2)]),
+        ([["last"], ["best"], BOTH], [(BOTH, 2)]),
+    ],
+)
+@pytest.mark.parametrize("ending", [None, Stopped(15, 1, 1), ZeroDivisionError()])
+def test_a_state_that_waits_gives_way_to_a_newer_one_of_its_name_and_is_written_at_the_end(calls, waited, ending):
+    checkpoints = Noted(Path())
+    with nullcontext() if ending is None else pytest.raises(type(ending)):
+        saving(checkpoints, *calls, ending=ending)
+    assert checkpoints.saved[1:] == waited
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_state_that_waits():
+    checkpoints = Noted(Path())
+    with pytest.raises(KeyboardInterrupt):
+        saving(checkpoints, BOTH, BOTH, ending=KeyboardInterrupt())
+    assert checkpoints.saved == [(BOTH, 0)]
+
+
+def test_a_state_waits_no_longer_than_the_pause(monkeypatch):
+    now, checkpoints = [0.0], Noted(Path())
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with Background() as background, Output(Silent("", 0), checkpoints, background, pause=10) as output:
+        for second in (0, 9, 11, 12, 20, 21):
+            now[0] = second
+            output.save(BOTH, lambda second=second: {"step": second})
+            background.flush()
+        assert [step for _, step in checkpoints.saved] == [0, 11, 21]
+        output.save(BOTH, lambda: {"step": 22})
+        output.finish()
+        assert checkpoints.saved[-1] == (BOTH, 22)
+    assert len(checkpoints.saved) == 4
+
+
+def test_an_error_of_the_training_is_what_is_raised_where_the_disk_is_full_too():
+    def go_wrong():
+        with Background() as background, Output(Silent("", 0), Noted(Path()), background, pause=600) as output:
+            output.save(BOTH, lambda: {"step": 0})
+            output.save(BOTH, lambda: {"step": 1})
+            background.submit(fail)
+            time.sleep(0.05)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        go_wrong()
+
+
 class FullDisk(Checkpoints):
     """The second checkpoint does not fit."""
 
@@ -190,7 +269,7 @@ class FullDisk(Checkpoints):
 
 
 def test_a_full_disk_ends_a_training_though_it_is_noticed_elsewhere(tmp_path):
-    data, learner, trainer = small_run("epochs=5")
+    data, learner, trainer = small_run("epochs=5", "trainer.checkpoint_seconds=0")
     with pytest.raises(RunError, match="No space left on device"):
         trainer.fit(learner, data, FullDisk(tmp_path), Silent(tmp_path, 0))
     assert Checkpoints(tmp_path).load("last")["progress"]["step"] == 10
@@ -209,6 +288,6 @@ def test_figures_are_on_disk_before_the_state_that_follows_them(tmp_path):
             assert written[-1] == state["progress"]["step"]
             written.append("saved")
 
-    data, learner, trainer = small_run("epochs=3", "trainer.log_every=2")
+    data, learner, trainer = small_run("epochs=3", "trainer.log_every=2", "trainer.checkpoint_seconds=0")
     trainer.fit(learner, data, Seen(tmp_path), Rows(tmp_path, 0))
     assert written.count("saved") == 3

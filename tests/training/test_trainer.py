@@ -320,9 +320,8 @@ def test_everything_happens_as_often_as_it_is_told_and_once_at_the_end(tmp_path)
             saved.extend((name, state["progress"]["step"]) for name in names)
             super().save(names, state)
 
-    data, learner, trainer = small_run(
-        *SETTINGS, "epochs=5", "trainer.eval_every=2", "trainer.sample_every=3", "trainer.checkpoint_every=4"
-    )
+    cadence = ("trainer.eval_every=2", "trainer.sample_every=3", "trainer.checkpoint_every=4")
+    data, learner, trainer = small_run(*SETTINGS, "epochs=5", *cadence, "trainer.checkpoint_seconds=0")
     rows, ends = Rows(), [math.ceil(e * 12.57) for e in range(1, 6)]
     trainer.fit(learner, data, Counting(tmp_path), rows)
     assert [row["epoch"] for row in rows.of("valid")] == [2, 4, 5]
@@ -331,6 +330,28 @@ def test_everything_happens_as_often_as_it_is_told_and_once_at_the_end(tmp_path)
         ("samples", "epoch-0003", ends[2]),
         ("samples", "final", ends[4]),
     ]
+
+
+def test_short_epochs_are_not_saved_until_some_seconds_are_over_and_a_nan_loses_none_of_them(tmp_path):
+    saved = []
+
+    class Counting(Checkpoints):
+        def save(self, names, state):
+            saved.append((sorted(names), state["progress"]["step"]))
+            super().save(names, state)
+
+    def poison(learner):
+        assert saved == [(["best", "last"], STEPS[0])]
+        with torch.no_grad():
+            next(learner.model.decoder.parameters()).fill_(math.nan)
+
+    data, learner, trainer = small_run(*SETTINGS, "epochs=5", "trainer.checkpoint_seconds=600")
+    before(learner, STEPS[2] + 2, poison)
+    scripted(learner, [-100.0, -90.0, -95.0])
+    with pytest.raises(RunError, match=r"the last good checkpoint is .*last\.pt"):
+        trainer.fit(learner, data, Counting(tmp_path), Rows())
+    assert saved[1:] == [(["best"], STEPS[1]), (["last"], STEPS[2])]
+    assert Checkpoints(tmp_path).load("last")["progress"]["step"] == STEPS[2]
 
 
 def test_two_latents_have_a_manifold_at_the_end(tmp_path):

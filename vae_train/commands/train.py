@@ -35,6 +35,7 @@ CHANGEABLE = (
     "trainer.eval_every",
     "trainer.sample_every",
     "trainer.checkpoint_every",
+    "trainer.checkpoint_seconds",
     "trainer.log_every",
     "trainer.patience",
     "trainer.eval_batch_size",

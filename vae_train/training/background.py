@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vae_train.errors import Stopped
+from vae_train.errors import RunError, Stopped
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Logger, Row
 
@@ -69,14 +73,22 @@ def _use_one_core() -> None:
 class Output:
     """What a training leaves behind, written in the background and in order: figures before the state that follows.
 
+    At the end of its `with` block, within that of `background`, every state that waits is written, also after an error.
+
     Args:
         logger: where figures and pictures go.
         checkpoints: where states go.
         background: what writes.
+        pause: seconds from the beginning of one writing of states to that of the next. Where epochs are shorter, a
+            state waits, and a newer one of its name takes its place: a disk that a thousand runs share is not asked for
+            every epoch of theirs.
     """
 
-    def __init__(self, logger: Logger, checkpoints: Checkpoints, background: Background) -> None:
-        self.logger, self.checkpoints, self.background = logger, checkpoints, background
+    def __init__(self, logger: Logger, checkpoints: Checkpoints, background: Background, pause: float = 0.0) -> None:
+        self.logger, self.checkpoints, self.background, self.pause = logger, checkpoints, background, pause
+        self._due = -math.inf
+        self._waiting: list[tuple[list[str], dict[str, Any]]] = []
+        """Names and the state that they shall have, the oldest first."""
 
     def scalars(self, row: Row) -> None:
         """See `Logger.scalars`."""
@@ -87,10 +99,35 @@ class Output:
         self.background.submit(lambda: self.logger.picture(kind, name, step, picture()))
 
     def save(self, names: Sequence[str], state: Callable[[], dict[str, Any]]) -> None:
-        """Writes a copy of `state` under every name, see `Checkpoints.save`.
+        """Writes a copy of `state` under every name, see `Checkpoints.save`, now or after the pause.
 
-        There is one such copy at a time: where the disk is slow, training waits for the one before.
+        Training waits for what was handed over before, so that copies do not pile up where the disk is slow.
         """
+        due = time.monotonic() >= self._due
+        if due:
+            self.background.flush()
+        older = [(left, copy) for held, copy in self._waiting if (left := [name for name in held if name not in names])]
+        self._waiting = [*older, (list(names), deepcopy(state()))]
+        if due:
+            self._write()
+
+    def finish(self) -> None:
+        """Writes every state that waits, and returns when everything is on the disk."""
+        self._write()
         self.background.flush()
-        copy = deepcopy(state())
-        self.background.submit(lambda: self.checkpoints.save(names, copy))
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for names, copy in waiting:
+            self.background.submit(partial(self.checkpoints.save, names, copy))
+        self._due = time.monotonic() + self.pause
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None or issubclass(kind, Stopped):
+            self._write()
+        elif kind is not KeyboardInterrupt:  # a second Ctrl-C does not wait
+            with suppress(RunError):  # of an earlier work: `error` is what is told
+                self._write()

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from vae_train.data.base import Dataset, Images, Stream, evaluation_batches, spread
 from vae_train.draws import Draw
 from vae_train.errors import RunError, Stopped
-from vae_train.ranges import PositiveInt
+from vae_train.ranges import NonNegativeFloat, PositiveInt
 from vae_train.training.background import Background, Output
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.learner import Learner
@@ -59,6 +59,8 @@ class Trainer:
         eval_every: epochs between two validations; the last epoch is always validated.
         sample_every: epochs between two sets of pictures; there is always one at the end.
         checkpoint_every: epochs between two checkpoints; there is always one at the end.
+        checkpoint_seconds: at least so many between two checkpoints, see `Output`: a run that is killed has lost these
+            and an epoch at most.
         log_every: steps between two rows of the log.
         patience: validations without improvement after which the run ends; None never ends it.
         monitor: what is best: the validation "elbo" (beta = 1) or the optimised "loss".
@@ -72,6 +74,7 @@ class Trainer:
         eval_every: PositiveInt,
         sample_every: PositiveInt,
         checkpoint_every: PositiveInt,
+        checkpoint_seconds: NonNegativeFloat,
         log_every: PositiveInt,
         patience: PositiveInt | None,
         monitor: Literal["elbo", "loss"],
@@ -79,6 +82,7 @@ class Trainer:
     ) -> None:
         self.epochs, self.batch_size = epochs, batch_size
         self.eval_every, self.sample_every, self.checkpoint_every = eval_every, sample_every, checkpoint_every
+        self.checkpoint_seconds = checkpoint_seconds
         self.log_every, self.patience, self.monitor, self.eval_batch_size = (
             log_every,
             patience,
@@ -117,8 +121,12 @@ class Trainer:
         figures: dict[str, float] = {}
         stream = Stream(train, self.batch_size, seed=learner.seed, device=learner.device)
         clock = Clock(stream)
-        with StopRequest() as stop, Background() as background, closing(stream):
-            output = Output(logger, checkpoints, background)
+        with (
+            StopRequest() as stop,
+            Background() as background,
+            Output(logger, checkpoints, background, self.checkpoint_seconds) as output,
+            closing(stream),
+        ):
             for epoch in range(self._epoch_of(progress.step, train), self.epochs + 1):
                 end, last = self._end_of(epoch, train), epoch == self.epochs
                 with self._bar(epoch, progress.step, train) as bar:
@@ -320,7 +328,7 @@ def restore(state: dict[str, Any], learner: Learner, progress: Progress, meter: 
 
 def _not_finite(names: list[str], where: str, output: Output) -> str:
     """What to say of figures that are NaN or infinite: the term that did it, what is left, what to try."""
-    output.background.flush()
+    output.finish()
     saved = output.checkpoints.names()
     good = f"the last good checkpoint is {output.checkpoints.path(saved[0])}" if saved else "there is no checkpoint yet"
     terms = [name for name in names if name in ("distortion", "rate")] or names
