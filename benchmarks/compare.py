@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from benchmarks.results import Spread, times_as_fast
 from benchmarks.team import Member, Say, Team
 from benchmarks.work import Setting, load
-
-NO_COMPILER = "there is no C++ compiler here"
+from vae_train.hardware import emulated
 
 
 class Unequal(Exception):
@@ -82,8 +83,8 @@ def measure(found: Sequence[Member], pace: Pace, say: Say) -> dict[str, Any]:
     Raises:
         Unequal: they do not do the same.
     """
-    absent = {} if can_compile() else {m.name: NO_COMPILER for m in found if m.knobs.get("execution") == "compile"}
     setting = found[0].setting
+    absent = {m.name: why for m in found if (why := unfit(setting.device, **m.knobs))}
     work = setting.work
     with Team([m for m in found if m.name not in absent], say) as team:
         say(f"{work.title}: {pace.warm} steps of each before the timing")
@@ -140,6 +141,8 @@ def agreement(found: Sequence[Member], pace: Pace) -> dict[str, Any]:
     return about
 
 
-def can_compile() -> bool:
-    """Whether there is a C++ compiler, which torch.compile needs on a CPU."""
-    return any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
+def unfit(device: str, execution: str = "auto", precision: Any = "float32", **_: object) -> str | None:
+    """Why ours, with these settings, cannot compete here, or would take minutes for what takes others a second."""
+    if execution == "compile" and device == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        return "execution=compile: there is no C++ compiler here"
+    return emulated(precision, torch.device(device))

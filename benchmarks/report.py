@@ -27,11 +27,12 @@ def machine(facts: Figures, device: str, threads: int) -> Figures:
         threads: PyTorch's threads.
     """
     cores = facts["cores"]
-    kind = f"cpu-{cores}-cores" if device == "cpu" else re.sub("[^a-z0-9]+", "-", facts["gpu"].lower()).strip("-")
+    cpu = cpu_model()
+    kind = f"cpu {cores} cores {cpu.replace('(R)', '').replace('(TM)', '')}" if device == "cpu" else facts["gpu"]
     return {
-        "kind": kind,
+        "kind": re.sub("[^a-z0-9]+", "-", kind.lower()).strip("-"),
         "device": device,
-        "cpu": cpu_model(),
+        "cpu": cpu,
         "gpu": facts["gpu"] if device == "cuda" else None,
         "cores": cores,
         "threads": threads,

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.compare import NO_COMPILER, can_compile
+from benchmarks.compare import unfit
 from benchmarks.results import Spread
 from benchmarks.team import Member, Process, Say, Team
 from benchmarks.work import MNIST_SHAPE, Setting, Work
@@ -97,11 +97,11 @@ def table(found: dict[Choice, Spread]) -> str:
 def main(device: str, threads: int, repeats: int | None, quick: bool, say: Say) -> int:
     """Prints the tables, and the fastest settings as command lines."""
     fastest: list[str] = []
-    if not can_compile():
-        print(f"execution=compile is left out: {NO_COMPILER}")
     for network, title in NETWORKS.items():
-        found = choices(network, device, threads, quick)
-        found = [choice for choice in found if choice.execution != "compile" or can_compile()]
+        absent = {c: unfit(device, c.execution, c.precision) for c in choices(network, device, threads, quick)}
+        for why in sorted({why for why in absent.values() if why}):
+            print(f"left out: {why}")
+        found = [choice for choice, why in absent.items() if why is None]
         rates = measure(found, network, device, repeats or (2 if quick else 3), 0.3 if quick else 0.6, say)
         print(f"\n{title}, images per second: median (min – max)\n\n{table(rates)}\n", flush=True)
         fastest += _fastest(network, rates)

@@ -6,6 +6,7 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.compare import unfit
 from benchmarks.results import Spread, times_as_fast
 from benchmarks.team import Member, Say, Team
 from benchmarks.work import Setting
@@ -72,9 +73,10 @@ def overhead(setting: Setting, warm: int, repeats: int, say: Say) -> dict[str, A
         Member("ours, eager", "ours", setting, {"execution": "eager"}),
         Member("ours, compile", "ours", setting, {"execution": "compile"}),
     ]
+    members = [m for m in members if not unfit(setting.device, **m.knobs)]
     share = idle_share if setting.device == "cpu" else profiled_share
     outside = share(members, warm, repeats, say)
-    ours = members[2]
+    ours = next(m for m in members if m.name == "ours")
     bare, whole = replace(ours, name="bare", process=None), replace(ours, name="whole", process=None)
     with Team([bare, whole], say) as team:
         team.warm_up(warm, min(warm, 50))

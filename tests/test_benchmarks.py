@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import nll, report
+from benchmarks import compare, nll, report
 from benchmarks.cached import Cached, start
 from benchmarks.compare import Pace, Unequal, agreement, members
 from benchmarks.contender import Contender, covered
@@ -179,6 +179,32 @@ def test_ours_competes_with_its_default_settings(device: str) -> None:
     assert len(set(names)) == len(names)
     assert names.count("ours") == 1
     assert {name.split(",")[0] for name in names} == {"plain", "pythae", "ours", "floor"}
+
+
+@pytest.mark.parametrize("emulated", [None, "precision=bfloat16: slow here"])
+@pytest.mark.parametrize("compilers", [["g++"], []])
+def test_what_cannot_be_done_here_or_takes_minutes_is_left_out(monkeypatch, emulated, compilers) -> None:
+    monkeypatch.setattr(compare, "emulated", lambda precision, device: emulated if precision == "bfloat16" else None)
+    monkeypatch.setattr(compare.shutil, "which", lambda name: name if name in compilers else None)
+    found = members(Setting(MLP, 128, "cpu"))
+    absent = {m.name for m in found if compare.unfit("cpu", **m.knobs)}
+    slow = {"ours, bfloat16", "ours, compile, bfloat16", "floor, bfloat16"} if emulated else set()
+    assert absent == slow | (set() if compilers else {"ours, compile", "ours, compile, bfloat16"})
+    assert compare.unfit("cuda", "compile") is None
+
+
+@pytest.mark.parametrize(
+    ("device", "name", "kind"),
+    [
+        ("cpu", "Intel(R) Xeon(R) Processor", "cpu-2-cores-intel-xeon-processor"),
+        ("cpu", "AMD EPYC", "cpu-2-cores-amd-epyc"),
+        ("cuda", "AMD EPYC", "nvidia-h200"),
+    ],
+)
+def test_every_kind_of_machine_has_a_file_of_its_own(monkeypatch, device, name, kind) -> None:
+    monkeypatch.setattr(report, "cpu_model", lambda: name)
+    facts = {"cores": 2, "gpu": "NVIDIA H200", "python": "3.12", "torch": "2.15", "cuda": "13.0"}
+    assert report.path({"machine": report.machine(facts, device, 2)}).name == f"{kind}.json"
 
 
 def figures() -> report.Figures:
