@@ -221,8 +221,9 @@ def test_a_state_that_waits_gives_way_to_a_newer_one_of_its_name_and_is_written_
     assert checkpoints.saved[1:] == waited
 
 
-def test_a_second_ctrl_c_does_not_wait_for_a_state_that_waits():
+def test_a_second_ctrl_c_does_not_wait_for_a_state_that_waits(monkeypatch):
     checkpoints = Noted(Path())
+    monkeypatch.setattr(Background, "submit", lambda self, work: work())
     with pytest.raises(KeyboardInterrupt):
         saving(checkpoints, BOTH, BOTH, ending=KeyboardInterrupt())
     assert checkpoints.saved == [(BOTH, 0)]

@@ -95,6 +95,65 @@ def test_a_sum_that_is_written_to_is_computed_anew():
     assert torch.equal(run()[0], function()[0])
 
 
+@pytest.mark.parametrize(
+    ("shape", "args"),
+    [
+        ((1, 4), (0,)),
+        ((1, 4), (0, True)),
+        ((4, 1), (-1,)),
+        ((1, 4, 1), ([0, 2],)),
+        ((1, 1), ([0, 1],)),
+        ((1, 1), ([],)),
+    ],
+)
+def test_a_mean_over_one_number_is_a_view(shape, args):
+    x = torch.randn(shape)
+
+    def function():
+        return [x.exp().mean(*args).neg()]
+
+    assert [called for called in left(function) if called != "reshape"] == ["exp", "neg"]
+    assert torch.equal(repeated(function)()[0], function()[0])
+
+
+@pytest.mark.parametrize(
+    "mean",
+    [
+        lambda x: x.mean(0),
+        lambda x: x.mean([0, 2]),
+        lambda x: x[:1].mean([0, 1]),
+        lambda x: x[:1].mean(0, dtype=torch.float64),
+        lambda x: x[:1].transpose(1, 2).mean(0),
+        lambda x: x[:1, :1, :1].mean(),
+    ],
+)
+def test_a_mean_over_several_numbers_or_of_another_kind_is_computed(mean):
+    x = torch.randn(2, 3, 4)
+
+    def function():
+        return [mean(x.exp()).neg()]
+
+    assert "mean" in left(function)
+    (found,), (expected,) = repeated(function)(), function()
+    assert torch.equal(found, expected)
+    assert (found.dtype, found.stride()) == (expected.dtype, expected.stride())
+
+
+def test_a_mean_over_one_number_that_is_handed_out_or_written_to_is_computed():
+    x = torch.randn(1, 3)
+
+    def function():
+        before = x.mean(0)
+        x.add_(1)
+        return [y := x.exp(), y.mean(0), before.neg(), (z := x.mean(0)).add_(1), z.neg()]
+
+    assert left(function).count("mean") == 3
+    run, start = repeated(function), x.clone()
+    found = run()
+    x.copy_(start)
+    assert all(map(torch.equal, found, function()))
+
+
 def test_what_was_computed_already_is_not_computed_again():
     x, y = torch.randn(3), torch.randn(3)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vae_train.draws import Draw, Given
+from vae_train.training.counts import lay_side_by_side
 from vae_train.training.inputs import Inputs
 from vae_train.training.step import Calls, Differentiated, Gradients, Last, Losses, Scalars
 from vae_train.training.stopping import handlers_kept
@@ -142,6 +143,12 @@ class Repeated(Traced):
 
     mode: Mode = "graph"
     make = staticmethod(repeated)
+
+    def _first(self, stream: Stream, step: int) -> Tensor:
+        """See `Traced`."""
+        row = super()._first(stream, step)
+        lay_side_by_side(self.learner.optimizer)
+        return row
 
 
 class Compiled(Traced):

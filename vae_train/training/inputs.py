@@ -32,9 +32,10 @@ class Inputs:
         device, groups = learner.device, len(learner.base_rates)
         self.learner, self.stream, self.count = learner, stream, count
         self._index = torch.zeros(count, stream.batch_size, dtype=torch.int64, device=stream.device)
+        self._all = self._index.view(-1)
         self._raw: list[Raw] = []
         """Images that are not on the device are copied to where the step finds them."""
-        self._steps = torch.zeros(count, dtype=torch.int64, device=device)
+        self._steps, self._numbers = torch.arange(count, device=device), torch.arange(count, device=device)
         # In float32 on CUDA, whose kernels read them so.
         self._rates = torch.zeros(count, groups, device=device, dtype=torch.float64 if device.type == "cpu" else None)
         self._filled: list[list[float]] = []
@@ -48,10 +49,10 @@ class Inputs:
     def fill(self, step: int) -> None:
         """Sets everything for the steps from `step` on; it is queued on the device, which is not waited for."""
         if self.stream.images.resident:
-            self._index.view(-1).copy_(self.stream.index(step, self.count))
+            self._all.copy_(self.stream.index(step, self.count))
         else:
             self._feed(step)
-        torch.arange(step, step + self.count, out=self._steps)
+        torch.add(self._numbers, step, out=self._steps)
         rates = [self.learner.rates(step + number) for number in range(self.count)]
         if rates != self._filled:
             pinned = self._rates.is_cuda  # or the copy would wait for the device

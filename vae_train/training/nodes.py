@@ -67,7 +67,9 @@ def drop_unused(graph: Graph) -> None:
             graph.erase_node(node)
 
 
-def new_input(graph: Graph, title: str) -> Node:
-    """A further input, behind the others."""
+def new_input(graph: Graph, title: str, value: Any = None) -> Node:
+    """A further input, behind the others; `value` has its shape, where that is known."""
     with graph.inserting_before(next(node for node in graph.nodes if node.op != "placeholder")):
-        return graph.placeholder(title)
+        made = graph.placeholder(title)
+    made.meta = {"operation": None, "value": value}
+    return made

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vae_train.training.counts import add_at_once
 from vae_train.training.nodes import drop_unused, is_pure, is_view, memories, memory, name, new_input, replace, shared
 from vae_train.training.numbers import drop_ones, numbers_as_inputs
 
@@ -28,12 +29,30 @@ def reduced(graph: Graph, tensors: list[Tensor]) -> list[Tensor]:
         The new inputs.
     """
     drop_ones(graph)
+    drop_means_of_one(graph)
     merge_views(graph)
     join_views(graph)
     merge_calls(graph)
     drop_unused(graph)
     tensors = settle(graph, tensors)
-    return [*tensors, *numbers_as_inputs(graph)]
+    tensors = [*tensors, *numbers_as_inputs(graph)]
+    return [*tensors, *add_at_once(graph, tensors)]
+
+
+def drop_means_of_one(graph: Graph) -> None:
+    """Makes views of means over a single number, as over one draw of z."""
+    taken = shared(graph)
+    for node in list(graph.nodes):
+        if name(node) != "mean.dim" or node.kwargs or len(node.args) > 3:
+            continue
+        x: Any = node.args[0]
+        mean, shape = node.meta["value"], list(node.meta["value"].shape)
+        if x.meta["value"].numel() != mean.numel() or taken & (memories(node) | memories(x)):
+            continue
+        view = x.meta["value"].view(shape)
+        if view.stride() == mean.stride():
+            node.target, node.args = torch.reshape, (x, shape)
+            node.meta = {"operation": torch.ops.aten.view.default, "value": view}
 
 
 def merge_views(graph: Graph) -> None:
@@ -115,7 +134,7 @@ def _as_inputs(graph: Graph, nodes: list[Node], values: dict[Node, Any]) -> list
     out, found = set(nodes), list[Tensor]()
     for node in reversed(nodes):
         if not out.issuperset(node.users):
-            given = new_input(graph, f"{node.name}_once")
+            given = new_input(graph, f"{node.name}_once", node.meta["value"])
             node.replace_all_uses_with(given, delete_user_cb=lambda user: user not in out)
             found.append(values[node])
     for node in reversed(nodes):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 QUICK: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.view.default: torch.reshape,  # a view where there can be one
-    torch.ops.aten.split.Tensor: torch.split,
+    torch.ops.aten.split.Tensor: torch.unsafe_split,
 }
 """What is called sooner than an operation's own binding, or has none, and does the same."""
 
