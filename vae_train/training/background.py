@@ -73,7 +73,8 @@ def _use_one_core() -> None:
 class Output:
     """What a training leaves behind, written in the background and in order: figures before the state that follows.
 
-    At the end of its `with` block, within that of `background`, every state that waits is written, also after an error.
+    At the end of its `with` block, within that of `background`, every state that waits is written, also after an error
+    (but not at a second Ctrl-C). No more than two wait: the best one, and a later one to go on from.
 
     Args:
         logger: where figures and pictures go.
