@@ -475,9 +475,8 @@ def test_a_compiler_that_fails_is_said_in_one_line_and_done_without(caplog, capt
     monkeypatch.setattr("torch._inductor.standalone_compile", fail)
     with caplog.at_level(logging.WARNING, "vae_train"):
         found = advanced(learner, stream, 5)
-    assert [r.getMessage() for r in caplog.records] == [
-        "execution=compile is not possible here, going on with eager: No working C++ compiler"
-    ]
+    said = [r.getMessage() for r in caplog.records if r.name == "vae_train"]  # PyTorch 2.8 says something, too
+    assert said == ["execution=compile is not possible here, going on with eager: No working C++ compiler"]
     data, eager, _ = small_run(LR)
     assert torch.equal(found, advanced(eager, Stream(data.split("train"), 100, seed=eager.seed), 5))
 
