@@ -244,7 +244,11 @@ def test_a_state_waits_no_longer_than_the_pause(monkeypatch):
     assert len(checkpoints.saved) == 4
 
 
-def test_an_error_of_the_training_is_what_is_raised_where_the_disk_is_full_too():
+@pytest.mark.parametrize("earlier", [RunError("the disk is full"), OSError("no picture")])
+def test_an_error_of_the_training_is_what_is_raised_where_the_disk_is_full_too(earlier):
+    def fail():
+        raise earlier
+
     def go_wrong():
         with Background() as background, Output(Silent("", 0), Noted(Path()), background, pause=600) as output:
             output.save(BOTH, lambda: {"step": 0})

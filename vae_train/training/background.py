@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_train.errors import RunError, Stopped
+from vae_train.errors import Stopped
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Logger, Row
 
@@ -130,5 +130,5 @@ class Output:
         if kind is None or issubclass(kind, Stopped):
             self._write()
         elif kind is not KeyboardInterrupt:  # a second Ctrl-C does not wait
-            with suppress(RunError):  # of an earlier work: `error` is what is told
+            with suppress(Exception):  # of an earlier work: `error` is what is told
                 self._write()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vae_train.training.nodes import name, new_input
+from vae_train.training.nodes import memory, name, new_input
 
 if TYPE_CHECKING:
     from torch.fx import Graph
@@ -56,6 +56,5 @@ def _are_side_by_side(counts: list[Tensor]) -> bool:
     """Whether these are single numbers of one type, in one memory and one behind the other."""
     if any(count.dim() or count.dtype != counts[0].dtype for count in counts):
         return False
-    memories = {count.untyped_storage().data_ptr() for count in counts}
     offsets = [count.storage_offset() for count in counts]
-    return len(memories) == 1 and all(after - before == 1 for before, after in pairwise(offsets))
+    return len(set(map(memory, counts))) == 1 and all(after - before == 1 for before, after in pairwise(offsets))
