@@ -14,11 +14,12 @@ from torchvision.transforms import ToTensor
 from benchmarks.compare import Unequal
 from benchmarks.contender import Contender
 from benchmarks.work import Setting
-from vae_train.assembly import described
-from vae_train.config import conf_dir
-from vae_train.data.base import Dataset, Stream
-from vae_train.data.pipeline.listing import list_folder
-from vae_train.hardware import prepare
+from vae_train.data.dataset import Dataset
+from vae_train.data.storage.listing import list_folder
+from vae_train.data.stream import Stream
+from vae_train.runs.build import described
+from vae_train.runs.schema import conf_dir
+from vae_train.util.runtime import prepare
 
 HALF_A_LEVEL = 0.5 / 255
 

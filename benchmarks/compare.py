@@ -13,7 +13,7 @@ import torch
 from benchmarks.results import Spread, times_as_fast
 from benchmarks.team import Member, Say, Team
 from benchmarks.work import Setting, load
-from vae_train.hardware import emulated
+from vae_train.util.runtime import emulated
 
 
 class Unequal(Exception):

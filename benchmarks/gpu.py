@@ -80,7 +80,7 @@ class Outcome:
 
 def gpu_tests(setting: Setting) -> str:
     """The tests marked `gpu`."""
-    from vae_train.hardware import cores
+    from vae_train.util.runtime import cores
 
     _need("pytest")
     # pytest-benchmark warns where pytest-xdist is at work, and warnings are errors here.
@@ -169,7 +169,7 @@ def measure_here(device: str, path: Path) -> None:
     from benchmarks.compare import Pace, measure
     from benchmarks.team import Member
     from benchmarks.work import Setting as Shared
-    from vae_train.hardware import cores
+    from vae_train.util.runtime import cores
 
     cuda = device == "cuda"
     shared = Shared(WORKS["mlp-128"], MNIST_SIZE if cuda else 1024, device, cores() if cuda else 1)

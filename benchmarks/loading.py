@@ -119,11 +119,11 @@ def generated(root: Path, count: int) -> Path:
     """
     from PIL import Image
 
-    draw = np.random.RandomState(0)
+    rng = np.random.RandomState(0)
     for number in range(count):
         place = root / f"class_{number % CLASSES}" / f"{number:05}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
-        corners = Image.fromarray(draw.randint(256, size=(4, 4, 3)).astype(np.uint8))
+        corners = Image.fromarray(rng.randint(256, size=(4, 4, 3)).astype(np.uint8))
         corners.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(place, quality=90)
     return root
 

@@ -11,14 +11,14 @@ import torch
 
 from benchmarks.results import Spread, times_as_fast
 from benchmarks.team import Say
-from vae_train.data.pipeline.stored import ArrayImages
+from vae_train.data.storage.stored import ArrayImages
 from vae_train.evaluation.importance import IMAGES, fitting, seconds_per_draw
-from vae_train.hardware import prepare
 from vae_train.model.architecture.mlp import MLP
 from vae_train.model.likelihood.bernoulli import Bernoulli
 from vae_train.model.posterior.gaussian import Gaussian
 from vae_train.model.prior.standard_normal import StandardNormal
 from vae_train.model.vae import VAE
+from vae_train.util.runtime import prepare
 
 SHAPE, LATENTS, HIDDEN = (1, 28, 28), 50, [200, 200]
 """The network of Burda et al. (2016): 784-200-200-50-200-200-784."""

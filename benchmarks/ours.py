@@ -14,14 +14,15 @@ from omegaconf import DictConfig
 from benchmarks.contender import Contender, Missing
 from benchmarks.work import NUM_TEST, Setting, Source, Work, load
 from benchmarks.writing import accounted
-from vae_train.assembly import build_learner, build_model
-from vae_train.config import build, conf_dir
-from vae_train.data.base import Dataset, Stream, evaluation_batches
-from vae_train.data.pipeline.stored import ArrayImages
-from vae_train.hardware import prepare
+from vae_train.data.dataset import Dataset
+from vae_train.data.storage.stored import ArrayImages
+from vae_train.data.stream import Stream, evaluation_batches
+from vae_train.runs.build import build_learner, build_model
+from vae_train.runs.schema import build, conf_dir
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Files, Silent, Tee, TensorBoard
 from vae_train.training.trainer import Trainer
+from vae_train.util.runtime import prepare
 
 LEVELS = 256
 

@@ -84,10 +84,10 @@ def main() -> None:
 
     stamps.append(time.perf_counter())
 
-    from vae_train.assembly import assemble, resolve_device
-    from vae_train.commands.train import Settings, check
-    from vae_train.data.base import Stream
-    from vae_train.overrides import checked
+    from vae_train.cli.commands.train import Settings, check
+    from vae_train.cli.overrides import checked
+    from vae_train.data.stream import Stream
+    from vae_train.runs.build import assemble, resolve_device
 
     stamps.append(time.perf_counter())
     words = [*WORDS, f"device={sys.argv[1]}"]

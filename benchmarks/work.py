@@ -134,7 +134,7 @@ def load(shape: tuple[int, int, int], count: int, train: bool = True) -> Source:
         else:
             mnist.data, mnist.targets = mnist.data[:count], mnist.targets[:count]
             return Source(mnist.data[:, None].contiguous(), mnist.targets[:, None], "MNIST", mnist)
-    draw = torch.Generator().manual_seed(0 if train else 1)
-    pixels = torch.randint(256, (count, *shape), dtype=torch.uint8, generator=draw)
+    rng = torch.Generator().manual_seed(0 if train else 1)
+    pixels = torch.randint(256, (count, *shape), dtype=torch.uint8, generator=rng)
     about = "random images" + (", since MNIST is not here (set VAE_DATA)" if shape == MNIST_SHAPE else "")
     return Source(pixels, torch.zeros(count, 1, dtype=torch.int64), about)

@@ -76,7 +76,7 @@ class Worker:
 
     def machine(self) -> Answer:
         """What this machine is, as PyTorch sees it."""
-        from vae_train.hardware import cores
+        from vae_train.util.runtime import cores
 
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
         versions = {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda}

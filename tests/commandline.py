@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from vae_train.commands.reproduce import WALL_CLOCK
+from vae_train.cli.commands.reproduce import WALL_CLOCK
 
 TINY = ("epochs=2", "model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=2", "logger=none")
 BRIEF = ("k=5", "latents=false")
@@ -39,7 +39,7 @@ class Vae:
         self.capfd = capfd
 
     def __call__(self, *words: str) -> Answer:
-        from vae_train.cli import _main
+        from vae_train.cli.main import _main
 
         self.capfd.readouterr()
         code = _main(list(words))

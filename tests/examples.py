@@ -15,7 +15,7 @@ from vae_train.distributions.categorical import OneHotCategorical
 from vae_train.distributions.continuous_bernoulli import ContinuousBernoulli
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.distributions.fitted import Fitted
-from vae_train.distributions.flow import Flowed
+from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.huber import Huber
 from vae_train.distributions.laplace import DequantizedLaplace, Laplace
 from vae_train.distributions.levels import Levels
@@ -28,8 +28,8 @@ from vae_train.distributions.product import Product
 from vae_train.distributions.similarity import Similarity
 from vae_train.distributions.sphere import UniformSphere, VonMisesFisher
 from vae_train.distributions.student_t import StudentT
-from vae_train.draws import generator
-from vae_train.flows import MaskedFlow
+from vae_train.distributions.transformed import Transformed
+from vae_train.rng import generator
 
 Shape = tuple[int, ...]
 Make = Callable[[Shape, Shape, torch.dtype, int], Distribution]
@@ -114,12 +114,12 @@ def _low_rank(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> LowR
     return LowRankNormal(mean.to(dtype), log_scale.to(dtype), directions.to(dtype), len(event))
 
 
-def _flowed(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> Flowed:
+def _flowed(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> Transformed:
     base = _normal(batch, event, dtype, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         flow = MaskedFlow(torch.Size(event).numel(), 3, 2, [8], None, coupling=False).to(base.loc.dtype)
-    return Flowed(base, flow(numbers((*batch, 3), seed, 2).to(base.loc.dtype)))
+    return Transformed(base, flow(numbers((*batch, 3), seed, 2).to(base.loc.dtype)))
 
 
 def _point(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> PointMass:
@@ -200,7 +200,7 @@ EXAMPLES: dict[type[Distribution], Example] = {
     VonMisesFisher: Example(_von_mises_fisher, events=((2,), (5,)), masks=False, scaled=False),
     MultivariateNormal: Example(_multivariate, events=((4,), (1, 2, 3)), masks=False),
     LowRankNormal: Example(_low_rank, events=((4,), (1, 2, 3)), masks=False),
-    Flowed: Example(_flowed, events=((4,), (1, 2, 3)), masks=False, scaled=False, mean=False),
+    Transformed: Example(_flowed, events=((4,), (1, 2, 3)), masks=False, scaled=False, mean=False),
     PointMass: Example(_point, masks=False),
     Laplace: Example(_laplace),
     DequantizedLaplace: Example(_dequantized_laplace, levels=17),

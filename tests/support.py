@@ -19,22 +19,27 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import vae_train
-from vae_train.assembly import loaded
-from vae_train.combinations import knobs
-from vae_train.config import build, conf_dir, locate
-from vae_train.data.base import Batch, Dataset
+from vae_train.batch import Batch
+from vae_train.cli.overrides import with_values
+from vae_train.data.dataset import Dataset
 from vae_train.distributions.base import Distribution
-from vae_train.draws import Draw, generator
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
-from vae_train.overrides import with_values
+from vae_train.rng import Rng, generator
+from vae_train.runs.build import loaded
+from vae_train.runs.check import knobs
+from vae_train.runs.schema import build, conf_dir, locate
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
 
 CONF = conf_dir()
 PACKAGE = Path(vae_train.__file__).parent
-CATALOGUES = ("data", "objective", "model/architecture", "model/posterior", "model/prior", "model/likelihood")
-SHARED_FILES = ("__init__", "base")
+CATALOGUES = (
+    *("data/sources", "objective", "objective/schedule"),
+    *("model/architecture", "model/posterior", "model/prior", "model/likelihood"),
+)
+SHARED_FILES = ("__init__", "base", "bounds", "aggregate", "discrepancies", "critics")
+"""Files of a catalogue folder that are no entries of it."""
 OPEN = {
     "folder": ["data.size=16", "data.channels=3"],
     "arrays": ["data.shape=[3,16,16]", "data.levels=256"],
@@ -119,7 +124,7 @@ class InMemory:
     def __len__(self) -> int:
         return len(self.x)
 
-    def fetch(self, index: Tensor, draw: Draw | None = None) -> Batch:
+    def fetch(self, index: Tensor, rng: Rng | None = None) -> Batch:
         return Batch(self.x[index], None if self.y is None else self.y[index])
 
 

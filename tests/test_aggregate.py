@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from vae_train.aggregate import aggregate, log_weights
 from vae_train.distributions.normal import Normal
-from vae_train.draws import Draw
+from vae_train.objective.aggregate import aggregate, log_weights
+from vae_train.rng import Rng
 
 
 def posteriors(num, dim=3):
@@ -30,7 +30,7 @@ def exact(q, z):
 @pytest.mark.parametrize("estimator", ["stratified", "weighted"])
 def test_a_batch_that_is_the_whole_data_set_is_exact(estimator):
     q = posteriors(7)
-    z = q.sample(Draw(0, "x"), 4)
+    z = q.sample(Rng(0, "x"), 4)
     joint, marginals = aggregate(q, z, 7, estimator)
     expected = exact(q, z)
     shift = math.log(7) if estimator == "weighted" else 0.0  # 1 / (N B), and here N = B
@@ -40,7 +40,7 @@ def test_a_batch_that_is_the_whole_data_set_is_exact(estimator):
 
 def test_the_stratified_estimate_of_the_density_is_unbiased():
     q, total = posteriors(6, dim=1), 6
-    z = q.sample(Draw(0, "x"), 1)
+    z = q.sample(Rng(0, "x"), 1)
     expected = exact(q, z)[0].exp()
     found = []
     for a in range(1, total):
@@ -62,15 +62,15 @@ def test_weights_sum_to_what_they_should():
 @pytest.mark.parametrize(("batch", "total"), [(1, 1), (1, 50), (8, 4)])
 def test_small_splits_give_finite_estimates(estimator, batch, total):
     q = posteriors(batch)
-    assert all(value.isfinite().all() for value in aggregate(q, q.sample(Draw(0, "x"), 2), total, estimator))
+    assert all(value.isfinite().all() for value in aggregate(q, q.sample(Rng(0, "x"), 2), total, estimator))
 
 
 def test_independent_units_have_no_total_correlation():
     """Posteriors on the corners of a square: q(z) is a product, so both estimates are the same."""
     corners = torch.tensor([[-2.0, -2.0], [-2.0, 2.0], [2.0, -2.0], [2.0, 2.0]]).double()
     q = Normal(corners, torch.zeros(4, 2).double() - 1)
-    joint, marginals = aggregate(q, q.sample(Draw(0, "x"), 50), 4, "stratified")
+    joint, marginals = aggregate(q, q.sample(Rng(0, "x"), 50), 4, "stratified")
     assert torch.allclose(joint, marginals)
     tied = Normal(corners[[0, 0, 3, 3]], torch.zeros(4, 2).double() - 1)
-    joint, marginals = aggregate(tied, tied.sample(Draw(0, "x"), 50), 4, "stratified")
+    joint, marginals = aggregate(tied, tied.sample(Rng(0, "x"), 50), 4, "stratified")
     assert (joint - marginals).mean().item() == pytest.approx(math.log(2), abs=0.01)

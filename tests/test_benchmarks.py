@@ -29,7 +29,7 @@ from benchmarks.whole import writing_share
 from benchmarks.work import Setting, Work
 from benchmarks.writing import WRITING, accounted
 from tests.support import compose
-from vae_train.draws import Given
+from vae_train.rng import FixedNoise
 from vae_train.training.execution import Program
 from vae_train.training.inputs import Inputs
 from vae_train.training.reduced import reduced
@@ -140,7 +140,7 @@ def test_the_loss_is_the_same_with_the_same_weights_and_noise(work: Work, monkey
     noise = torch.randn(work.batch_size, work.latent_dim)
     monkeypatch.setattr(torch, "randn_like", lambda x: noise)
     batch = mine.stream.batch(0)
-    losses, _ = mine.learner.forward(batch, 0, Given([noise[None]]))
+    losses, _ = mine.learner.forward(batch, 0, FixedNoise([noise[None]]))
     expected = theirs.loss(batch.x, *theirs(batch.x)) / work.batch_size
     # Dequantised colours lie at (k + 1/2) / 256, others at k / 255.
     tolerance = 1e-5 if work.binary else 5e-3

@@ -14,10 +14,10 @@ import torch
 from omegaconf import DictConfig
 
 from tests.support import InMemory, build_learner, build_model, choices, compose, levels_for
-from vae_train.assembly import combination_mistakes, loaded, model_mistakes
-from vae_train.combinations import refusals
-from vae_train.data.base import Batch
-from vae_train.draws import Draw
+from vae_train.batch import Batch
+from vae_train.rng import Rng
+from vae_train.runs.build import combination_mistakes, loaded, model_mistakes
+from vae_train.runs.check import refusals
 
 AXES = ("objective", "posterior", "prior", "likelihood", "model")
 STEPS, BATCH = 20, 8
@@ -94,7 +94,7 @@ def train(choice: Choice) -> None:
         assert not bad, f"{choice}: {bad} at step {step}"
     assert all(p.isfinite().all() for p in learner.parameters), choice
     with torch.no_grad():
-        assert model.sample(2, Draw(0, "x")).mean.isfinite().all(), choice
+        assert model.sample(2, Rng(0, "x")).mean.isfinite().all(), choice
 
 
 def completions(part: Part, dice: random.Random) -> list[Choice]:

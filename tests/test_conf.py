@@ -24,21 +24,21 @@ from tests.support import (
     classes_in,
     compose,
 )
-from vae_train.config import INJECTED, build, locate, mistakes_in, parameters, unread_knobs
-from vae_train.data.base import Dataset
-from vae_train.errors import Mistake, UsageError
+from vae_train.data.dataset import Dataset
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
+from vae_train.runs.schema import INJECTED, build, locate, mistakes_in, parameters, unread_knobs
+from vae_train.util.errors import Mistake, UsageError
 
 FILLED = set(INJECTED)
 PLACES = {
     "optimizer": "torch.optim",
-    "lr_schedule": "vae_train.schedules",
-    "objective/beta_schedule": "vae_train.schedules",
+    "lr_schedule": "vae_train.training.lr",
+    "objective/beta_schedule": "vae_train.objective.schedule",
     **dict.fromkeys(("learner", "trainer", "logger"), "vae_train.training"),
-    **dict.fromkeys(("augmentation", "corruption", "preprocessing", "loader"), "vae_train.data.pipeline"),
+    **dict.fromkeys(("augmentation", "corruption", "preprocessing", "loader"), "vae_train.data"),
 }
-COMMANDS = sorted(path.stem for path in (PACKAGE / "commands").glob("[a-z]*.py"))
+COMMANDS = sorted(path.stem for path in (PACKAGE / "cli" / "commands").glob("[a-z]*.py"))
 YAMLS = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF)
 COMPONENTS = [path for path in YAMLS if path.parts[0] != "experiment"]
 DATA = choices("data")

@@ -8,11 +8,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from vae_train.config import build, locate, mistakes_in, value_mistake
-from vae_train.errors import Mistake, UsageError
 from vae_train.model.architecture.mlp import MLP
-from vae_train.ranges import Decay, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Range
-from vae_train.schedules import LinearBeta
+from vae_train.objective.schedule.linear import LinearBeta
+from vae_train.runs.schema import build, locate, mistakes_in, value_mistake
+from vae_train.util.errors import Mistake, UsageError
+from vae_train.util.ranges import Decay, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Range
 
 MLP_NAME = "vae_train.model.architecture.mlp.MLP"
 WIDTHS = list[PositiveInt] | PositiveInt
@@ -103,8 +103,8 @@ def test_every_mistake_is_found_at_once_with_its_path():
                 "init": "he",
             }
         },
-        many=[{"_target_": "vae_train.schedules.LinearBeta", "warmup": -1}],
-        data={"_target_": "vae_train.data.digits.Digit", "binarize": "none"},
+        many=[{"_target_": "vae_train.objective.schedule.linear.LinearBeta", "warmup": -1}],
+        data={"_target_": "vae_train.data.sources.digits.Digit", "binarize": "none"},
     )
     found = {m.where: m.why for m in mistakes_in(cfg)}
     assert found["model.encoder.hiden"] == f"{MLP_NAME} has no such parameter; did you mean hidden?"
@@ -126,11 +126,14 @@ def test_injected_arguments_need_not_be_given():
         "init": "torch",
     }
     assert mistakes_in(node(a=network)) == []
-    assert mistakes_in(node(a={"_target_": "vae_train.schedules.LinearBeta", "warmup": 1, "start": 0})) == []
+    assert (
+        mistakes_in(node(a={"_target_": "vae_train.objective.schedule.linear.LinearBeta", "warmup": 1, "start": 0}))
+        == []
+    )
 
 
 def test_interpolated_values_are_checked_as_what_they_stand_for():
-    cfg = node(x=-1, a={"_target_": "vae_train.schedules.LinearBeta", "warmup": "${x}", "start": 0})
+    cfg = node(x=-1, a={"_target_": "vae_train.objective.schedule.linear.LinearBeta", "warmup": "${x}", "start": 0})
     assert mistakes_in(cfg) == [Mistake("a.warmup", "is -1, must be above 0")]
 
 
@@ -160,10 +163,10 @@ def test_a_foreign_name_is_refused(target):
 @pytest.mark.parametrize(
     "target",
     [
-        "vae_train.config.Path",
-        "vae_train.config.build",
-        "vae_train.run.subprocess",
-        "vae_train.errors",
+        "vae_train.runs.schema.Path",
+        "vae_train.runs.schema.build",
+        "vae_train.runs.run.subprocess",
+        "vae_train.util.errors",
         "torch.nn.init.normal_",
         "torch.nn.functional.relu",
         "torch.nn",
@@ -174,14 +177,16 @@ def test_what_is_no_class_of_a_trusted_package_is_refused(target):
         locate(target)
 
 
-@pytest.mark.parametrize("target", ["vae_train.nothing.X", "vae_train.errors.Nothing", "vae_train..X", "vae_train"])
+@pytest.mark.parametrize(
+    "target", ["vae_train.nothing.X", "vae_train.util.errors.Nothing", "vae_train..X", "vae_train"]
+)
 def test_a_class_that_does_not_exist_is_refused(target):
     with pytest.raises(UsageError, match="there is no class"):
         locate(target)
 
 
 def test_a_foreign_module_is_not_even_imported():
-    code = "from vae_train.config import locate\ntry:\n    locate('antigravity.X')\nexcept Exception: pass\n"
+    code = "from vae_train.runs.schema import locate\ntry:\n    locate('antigravity.X')\nexcept Exception: pass\n"
     code += "import sys; sys.exit('antigravity' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -194,7 +199,9 @@ def test_allow_adds_a_package_and_no_more():
 
 def test_build_calls_the_constructor_with_injected_arguments_that_it_names():
     found = build(
-        node(_target_="vae_train.schedules.LinearBeta", warmup=2, start=0.5), steps_per_epoch=4.0, nothing="ignored"
+        node(_target_="vae_train.objective.schedule.linear.LinearBeta", warmup=2, start=0.5),
+        steps_per_epoch=4.0,
+        nothing="ignored",
     )
     assert isinstance(found, LinearBeta)
     assert [found(step) for step in (0, 8)] == [0.5, 1.0]
@@ -206,7 +213,7 @@ def test_build_makes_inner_nodes_first_and_partials_wait():
             "_target_": "vae_train.objective.elbo.ELBO",
             "beta": 2.0,
             "num_samples": 1,
-            "beta_schedule": {"_target_": "vae_train.schedules.LinearBeta", "warmup": 1, "start": 1.0},
+            "beta_schedule": {"_target_": "vae_train.objective.schedule.linear.LinearBeta", "warmup": 1, "start": 1.0},
             "capacity": None,
             "capacity_epochs": 1,
             "free_bits": 0,
@@ -228,7 +235,7 @@ def test_build_makes_inner_nodes_first_and_partials_wait():
 
 @pytest.mark.parametrize("partial", [False, True])
 def test_a_value_error_of_a_constructor_names_the_node(partial):
-    cosine = {"_target_": "vae_train.schedules.CosineRate", "_partial_": partial, "warmup": 9, "final": 0.0}
+    cosine = {"_target_": "vae_train.training.lr.CosineRate", "_partial_": partial, "warmup": 9, "final": 0.0}
     arguments = {"steps_per_epoch": 1.0, "epochs": 5}
 
     def make():

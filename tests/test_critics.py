@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vae_train.critics import PatchCritic, VectorCritic, rolled
-from vae_train.draws import generator
+from vae_train.objective.critics import PatchCritic, VectorCritic, permute_dims
+from vae_train.rng import generator
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 17), (1, 28, 28), (3, 64, 48)])
@@ -30,7 +30,7 @@ def test_critics_take_every_type(dtype):
 
 def test_no_two_units_are_of_one_image():
     z = torch.arange(6).unsqueeze(1).expand(6, 4).unsqueeze(0).float()  # every unit says which image it is of
-    moved = rolled(z)
+    moved = permute_dims(z)
     for i in range(6):
         assert moved[0, i].tolist() == [(i - 1 - d) % 6 for d in range(4)]
     for d in range(4):
@@ -40,7 +40,7 @@ def test_no_two_units_are_of_one_image():
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_batches_smaller_than_z_are_rolled_too(batch):
     z = torch.rand(2, batch, 7, generator=generator(0, "z"))
-    moved = rolled(z)
+    moved = permute_dims(z)
     assert torch.equal(moved.sort(1).values, z.sort(1).values)
     if batch > 1:
         assert not torch.equal(moved[:, :, 0], z[:, :, 0])
@@ -49,4 +49,4 @@ def test_batches_smaller_than_z_are_rolled_too(batch):
 def test_correlated_units_are_independent_after_rolling():
     first = torch.randn(1, 5000, 1, generator=generator(0, "z"))
     z = torch.cat([first, first, -first], -1)
-    assert torch.corrcoef(rolled(z)[0].T).sub(torch.eye(3)).abs().max() < 0.07
+    assert torch.corrcoef(permute_dims(z)[0].T).sub(torch.eye(3)).abs().max() < 0.07

@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vae_train.discrepancies import mmd, sliced_wasserstein
-from vae_train.draws import Draw
+from vae_train.objective.discrepancies import mmd, sliced_wasserstein
+from vae_train.rng import Rng
 
 SCALES = [0.3, 1.0]
 
 
 def normal(*shape, key=0):
-    return Draw(0, "sample", key).normal(shape, torch.float64)
+    return Rng(0, "sample", key).normal(shape, torch.float64)
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "imq"])

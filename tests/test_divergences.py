@@ -7,10 +7,10 @@ import torch
 
 from tests.examples import EXAMPLES
 from vae_train.distributions.bernoulli import Bernoulli
+from vae_train.distributions.kl import _CLOSED, _TERMS, kl, kl_elementwise
 from vae_train.distributions.normal import Normal
-from vae_train.divergences import _CLOSED, _TERMS, kl, kl_terms
-from vae_train.draws import Draw
 from vae_train.model.trace import Latent, Trace
+from vae_train.rng import Rng
 
 PAIRS = pytest.mark.parametrize(("q", "p"), sorted({*_CLOSED, *_TERMS}, key=str))
 
@@ -28,7 +28,7 @@ def pair(q, p, batch=(5,), event=None):
 @PAIRS
 def test_a_closed_form_equals_its_monte_carlo_estimate(q, p):
     first, second = pair(q, p)
-    z = first.sample(Draw(0, "x"), 20_000)
+    z = first.sample(Rng(0, "x"), 20_000)
     ratio = first.log_prob(z) - second.log_prob(z)
     error = ratio.std(0) / math.sqrt(len(z))
     assert ((ratio.mean(0) - kl(first, second)).abs() < 5 * error).all()
@@ -39,7 +39,7 @@ def test_a_closed_form_is_summed_over_the_event_only(q, p):
     for event in (e for e in EXAMPLES[q].events if e in EXAMPLES[p].events):
         first, second = pair(q, p, (5, 2) if (2, 5) in EXAMPLES[q].batches else (5,), event)
         assert kl(first, second).shape == first.batch_shape
-        terms = kl_terms(first, second)
+        terms = kl_elementwise(first, second)
         if terms is not None:
             assert terms.shape == (*first.batch_shape, *event)
 
@@ -67,7 +67,7 @@ def test_an_unknown_pair_has_no_closed_form():
 
 def test_the_rate_is_closed_where_it_can_be_and_sampled_elsewhere():
     q, p = pair(Normal, Normal, event=(3,))
-    z = q.sample(Draw(0, "x"), 4)
+    z = q.sample(Rng(0, "x"), 4)
     assert torch.equal(Latent(z, q, p).rate(), kl(q, p))
     foreign = Latent(z, Foreign(q.loc, q.log_scale), p)
     sampled = (q.log_prob(z) - p.log_prob(z)).mean(0)

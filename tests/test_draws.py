@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from vae_train.draws import BlockDraw, Draw, Rows, generator
+from vae_train.rng import BlockRng, Rng, Rows, generator
 
 METHODS = ["normal", "uniform"]
 SHAPE = (3, 10, 4)
@@ -18,7 +18,7 @@ def test_neighbouring_keys_give_unrelated_generators():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_key_gives_the_same_numbers(method):
-    first, second = (getattr(Draw(1, "train", 7), method)(SHAPE) for _ in range(2))
+    first, second = (getattr(Rng(1, "train", 7), method)(SHAPE) for _ in range(2))
     assert torch.equal(first, second)
     assert first.shape == SHAPE
 
@@ -26,19 +26,19 @@ def test_the_same_key_gives_the_same_numbers(method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("key", [(2, "train", 7), (1, "data", 7), (1, "train", 8), (1, "train", 7, 0), (1, "train")])
 def test_another_seed_stream_or_position_gives_other_numbers(method, key):
-    assert not torch.isclose(getattr(Draw(1, "train", 7), method)(SHAPE), getattr(Draw(*key), method)(SHAPE)).any()
+    assert not torch.isclose(getattr(Rng(1, "train", 7), method)(SHAPE), getattr(Rng(*key), method)(SHAPE)).any()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_second_call_gives_other_numbers(method):
-    draw = Draw(1, "train", 7)
-    assert not torch.equal(getattr(draw, method)(SHAPE), getattr(draw, method)(SHAPE))
+    rng = Rng(1, "train", 7)
+    assert not torch.equal(getattr(rng, method)(SHAPE), getattr(rng, method)(SHAPE))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_part_has_the_rows_of_the_whole_in_every_call(method):
-    whole = Draw(1, "train", 7)
-    parts = [Draw(1, "train", 7).part(Rows(a, b, 10)) for a, b in ((0, 3), (3, 4), (4, 10))]
+    whole = Rng(1, "train", 7)
+    parts = [Rng(1, "train", 7).part(Rows(a, b, 10)) for a, b in ((0, 3), (3, 4), (4, 10))]
     for _ in range(2):
         numbers = getattr(whole, method)(SHAPE)
         pieces = [getattr(p, method)((3, b - a, 4)) for p, (a, b) in zip(parts, ((0, 3), (3, 4), (4, 10)), strict=True)]
@@ -49,8 +49,8 @@ def test_a_part_has_the_rows_of_the_whole_in_every_call(method):
 @pytest.mark.parametrize("cuts", [(0, 200), (0, 1, 200), (0, 64, 128, 200), (0, 63, 65, 130, 200), (0, 100, 101, 200)])
 def test_block_noise_does_not_depend_on_how_images_are_cut(method, cuts):
     def whole(cuts):
-        draws = [(BlockDraw(3, "evaluation", a), b - a) for a, b in pairwise(cuts)]
-        calls = [[getattr(draw, method)((2, size, 5)) for draw, size in draws] for _ in range(2)]
+        draws = [(BlockRng(3, "evaluation", a), b - a) for a, b in pairwise(cuts)]
+        calls = [[getattr(rng, method)((2, size, 5)) for rng, size in draws] for _ in range(2)]
         return [torch.cat(call, 1) for call in calls]
 
     first, second = whole(cuts)
@@ -60,20 +60,20 @@ def test_block_noise_does_not_depend_on_how_images_are_cut(method, cuts):
 
 
 def test_blocks_differ_from_each_other_and_between_seeds():
-    noise = BlockDraw(3, "evaluation", 0).normal((1, 128, 5))
+    noise = BlockRng(3, "evaluation", 0).normal((1, 128, 5))
     assert not torch.isclose(noise[:, :64], noise[:, 64:]).any()
-    assert not torch.isclose(noise, BlockDraw(4, "evaluation", 0).normal((1, 128, 5))).any()
+    assert not torch.isclose(noise, BlockRng(4, "evaluation", 0).normal((1, 128, 5))).any()
 
 
 def test_uniform_numbers_are_in_the_half_open_unit_interval():
-    numbers = Draw(0, "x").uniform((1, 200_000))
+    numbers = Rng(0, "x").uniform((1, 200_000))
     assert numbers.min() >= 0
     assert numbers.max() < 1
     assert abs(numbers.mean() - 0.5) < 5 * (1 / 12 / numbers.numel()) ** 0.5
 
 
 def test_normal_numbers_have_mean_0_and_variance_1():
-    numbers = Draw(0, "x").normal((1, 200_000), torch.float64)
+    numbers = Rng(0, "x").normal((1, 200_000), torch.float64)
     assert abs(numbers.mean()) < 5 / numbers.numel() ** 0.5
     assert abs(numbers.var() - 1) < 5 * (2 / numbers.numel()) ** 0.5
 
@@ -88,14 +88,14 @@ def test_normal_numbers_have_mean_0_and_variance_1():
     ],
 )
 def test_noise_is_never_in_half_precision(asked, given):
-    assert Draw(0, "x").normal((1, 2), asked).dtype == given
-    assert BlockDraw(0, "x", 0).uniform((1, 2), asked).dtype == given
+    assert Rng(0, "x").normal((1, 2), asked).dtype == given
+    assert BlockRng(0, "x", 0).uniform((1, 2), asked).dtype == given
 
 
 def test_the_global_generator_is_neither_read_nor_moved():
     torch.manual_seed(0)
-    before, first = torch.get_rng_state(), Draw(0, "x").normal(SHAPE)
-    BlockDraw(0, "x", 5).uniform(SHAPE)
+    before, first = torch.get_rng_state(), Rng(0, "x").normal(SHAPE)
+    BlockRng(0, "x", 5).uniform(SHAPE)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
-    assert torch.equal(Draw(0, "x").normal(SHAPE), first)
+    assert torch.equal(Rng(0, "x").normal(SHAPE), first)

@@ -9,12 +9,15 @@ import torch
 from torch.autograd.functional import jacobian
 
 from tests.examples import numbers
-from vae_train.distributions.flow import Flowed
+from vae_train.distributions.flows.base import Chain, Reversed, Scale
+from vae_train.distributions.flows.masked import MaskedFlow
+from vae_train.distributions.flows.planar import Planar
+from vae_train.distributions.flows.sylvester import Sylvester
+from vae_train.distributions.kl import kl
 from vae_train.distributions.multivariate import LowRankNormal, MultivariateNormal, lower_triangle
 from vae_train.distributions.normal import Normal
-from vae_train.divergences import kl
-from vae_train.draws import Draw
-from vae_train.flows import Chain, MaskedFlow, Planar, Reversed, Scale, Sylvester
+from vae_train.distributions.transformed import Transformed
+from vae_train.rng import Rng
 
 BATCH, SIZE = 5, 4
 
@@ -188,18 +191,18 @@ def test_densities_of_flows_integrate_to_1(kind):
     base = Normal(torch.zeros(2).double(), torch.zeros(2).double())
     flow = KINDS["maf"](2) if kind == "reversed" else Reversed(KINDS[kind](2))
     with torch.no_grad():
-        assert total(Flowed(base, flow).log_prob(points), axis).item() == pytest.approx(1, abs=2e-4)
+        assert total(Transformed(base, flow).log_prob(points), axis).item() == pytest.approx(1, abs=2e-4)
 
 
 @pytest.mark.parametrize("kind", ["maf", "realnvp", "spline", "planar", "sylvester", "chain"])
 def test_draws_come_with_their_density(kind):
     flow = KINDS[kind]()
-    found = Flowed(Normal(numbers((BATCH, SIZE), 2), 0.3 * numbers((BATCH, SIZE), 3)), flow)
-    z, log_q = found.scored(Draw(0, "x"), 4)
-    assert torch.equal(z, found.sample(Draw(0, "x"), 4))
+    found = Transformed(Normal(numbers((BATCH, SIZE), 2), 0.3 * numbers((BATCH, SIZE), 3)), flow)
+    z, log_q = found.rsample_and_log_prob(Rng(0, "x"), 4)
+    assert torch.equal(z, found.sample(Rng(0, "x"), 4))
     if kind in INVERTIBLE:
         assert torch.allclose(log_q, found.log_prob(z), rtol=0, atol=1e-8)
-    base = found.base.sample(Draw(0, "x"), 4)
+    base = found.base.sample(Rng(0, "x"), 4)
     assert torch.allclose(log_q, found.base.log_prob(base) - flow.forward(base)[1])
 
 
@@ -207,8 +210,8 @@ def test_draws_come_with_their_density(kind):
 def test_densities_of_draws_are_normalised_where_there_is_no_inverse(kind):
     """E_q[g(z) / q(z)] is the integral of g, 1 for a normal density g that is narrower than q."""
     flow = KINDS[kind](2, (1,))
-    found = Flowed(Normal(torch.zeros(1, 2).double(), torch.ones(1, 2).double()), flow)
-    z, log_q = found.scored(Draw(0, "x"), 200_000)
+    found = Transformed(Normal(torch.zeros(1, 2).double(), torch.ones(1, 2).double()), flow)
+    z, log_q = found.rsample_and_log_prob(Rng(0, "x"), 200_000)
     center = found.mean
     weight = (Normal(center, torch.zeros(1, 2).double()).log_prob(z) - log_q).exp()[:, 0]
     error = weight.std() / math.sqrt(len(weight))
@@ -217,11 +220,11 @@ def test_densities_of_draws_are_normalised_where_there_is_no_inverse(kind):
 
 
 def test_some_elements_cannot_be_left_out():
-    found = Flowed(Normal(torch.zeros(SIZE).double(), torch.zeros(SIZE).double()), KINDS["maf"]())
-    observed = torch.ones(SIZE, dtype=torch.bool)
+    found = Transformed(Normal(torch.zeros(SIZE).double(), torch.zeros(SIZE).double()), KINDS["maf"]())
+    mask = torch.ones(SIZE, dtype=torch.bool)
     for q in (found, MultivariateNormal(torch.zeros(2), torch.eye(2))):
         with pytest.raises(NotImplementedError, match="left out"):
-            q.log_prob(torch.zeros(q.event_shape), observed[: q.event_shape[0]])
+            q.log_prob(torch.zeros(q.event_shape), mask[: q.event_shape[0]])
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
@@ -253,12 +256,12 @@ def test_normals_with_dependent_elements_equal_torch(kind):
     other = torch.distributions.MultivariateNormal(torch.ones_like(scale), torch.diag(scale**2))
     expected = torch.distributions.kl_divergence(theirs, other)
     assert torch.allclose(kl(found, Normal(torch.ones_like(scale), scale.log())), expected, rtol=0, atol=1e-9)
-    draws = found.sample(Draw(0, "x"), 40_000)[:, 0, 0]
+    draws = found.sample(Rng(0, "x"), 40_000)[:, 0, 0]
     assert torch.allclose(torch.cov(draws.T), covariance[0, 0], rtol=0.05, atol=0.1 * covariance[0, 0].max())
 
 
 def test_a_normal_scores_its_own_draws_without_solving():
     found, _ = dependent(MultivariateNormal)
-    z, log_q = found.scored(Draw(0, "x"), 2)
-    assert torch.equal(z, found.sample(Draw(0, "x"), 2))
+    z, log_q = found.rsample_and_log_prob(Rng(0, "x"), 2)
+    assert torch.equal(z, found.sample(Rng(0, "x"), 2))
     assert torch.allclose(log_q, found.log_prob(z), rtol=0, atol=1e-9)

@@ -7,12 +7,12 @@ import sys
 import pytest
 import torch
 
-from vae_train import hardware
-from vae_train.hardware import cores, emulated, memory_format
+from vae_train.util import runtime as hardware
+from vae_train.util.runtime import cores, emulated, memory_format
 
 ALONE = """
 import resource, torch
-from vae_train.hardware import prepare
+from vae_train.util.runtime import prepare
 prepare(2)
 small = torch.full((100_000,), 1e-38)
 print(torch.get_num_threads(), (small * 1e-3).abs().max().item())

@@ -10,11 +10,11 @@ import torch
 from tests.examples import EXAMPLES, numbers
 from vae_train.distributions.bernoulli import Bernoulli
 from vae_train.distributions.categorical import OneHotCategorical
+from vae_train.distributions.kl import kl, kl_elementwise
 from vae_train.distributions.mixture import Mixture
 from vae_train.distributions.normal import Normal
 from vae_train.distributions.product import Product
-from vae_train.divergences import kl, kl_terms
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 def naive(mixture, x):
@@ -34,7 +34,7 @@ def mixture(count=50, dim=40, log_scale=-1.0, dtype=torch.float64):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 1e-5)])
 def test_the_matrix_product_equals_the_plain_formula(log_scale, dtype, tolerance):
     found = mixture(log_scale=log_scale, dtype=dtype)
-    x = found.sample(Draw(0, "x"), 30).view(3, 10, 40)
+    x = found.sample(Rng(0, "x"), 30).view(3, 10, 40)
     expected = naive(found, x)
     assert found.log_prob(x).dtype == dtype
     assert torch.allclose(found.log_prob(x).double(), expected, rtol=tolerance, atol=10 * tolerance)
@@ -53,7 +53,7 @@ def test_the_matrix_product_has_the_gradients_of_the_plain_formula():
 
 def test_autocast_does_not_reach_the_matrix_product():
     found = mixture(dtype=torch.float32)
-    x = found.sample(Draw(0, "x"), 5)
+    x = found.sample(Rng(0, "x"), 5)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(found.log_prob(x), found.log_prob(x).float())
         under = found.log_prob(x)
@@ -77,13 +77,13 @@ def test_a_shared_scale_is_one_for_every_component():
     shared, spelt = (Mixture(Normal(mean, s), torch.zeros(4)) for s in (torch.tensor(-0.5), torch.full((4, 3), -0.5)))
     x = numbers((7, 3), 5)
     assert torch.allclose(shared.log_prob(x), spelt.log_prob(x))
-    assert torch.equal(shared.sample(Draw(0, "x"), 9), spelt.sample(Draw(0, "x"), 9))
+    assert torch.equal(shared.sample(Rng(0, "x"), 9), spelt.sample(Rng(0, "x"), 9))
 
 
 def test_components_are_drawn_as_often_as_they_weigh():
     weights = torch.tensor([0.1, 0.0, 0.6, 0.3]).double()
     found = Mixture(Normal(torch.arange(4.0).double()[:, None], torch.full((4, 1), -20.0).double()), weights.log())
-    drawn = found.sample(Draw(0, "x"), 20_000).round().long().flatten()
+    drawn = found.sample(Rng(0, "x"), 20_000).round().long().flatten()
     share = torch.bincount(drawn, minlength=4) / 20_000
     assert torch.allclose(share.double(), weights, atol=5 * math.sqrt(0.25 / 20_000))
     assert share[1] == 0
@@ -94,7 +94,7 @@ def test_other_components_are_mixed_too():
     found = Mixture(part, numbers((3,), 1))
     x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).double()] * 4)
     assert found.log_prob(x).exp().sum().item() == pytest.approx(1)
-    draws = found.sample(Draw(0, "x"), 20_000)
+    draws = found.sample(Rng(0, "x"), 20_000)
     assert torch.allclose(draws.mean(0), found.mean, atol=5 * math.sqrt(0.25 / 20_000))
 
 
@@ -102,11 +102,11 @@ def test_other_components_are_mixed_too():
 def test_unobserved_elements_of_a_mixture_are_integrated_out(components):
     part = EXAMPLES[components].make((3,), (4,), torch.float64, 0)
     found = Mixture(part, numbers((3,), 1))
-    observed = torch.tensor([True, False, True, False])
-    x = part.sample(Draw(0, "x"), 1)[0, :1]
-    kept = [value[..., observed] for value in ((part.loc, part.log_scale) if components is Normal else (part.logits,))]
-    expected = Mixture(components(*kept), found.log_weights).log_prob(x[..., observed])
-    assert torch.allclose(found.log_prob(x, observed), expected)
+    mask = torch.tensor([True, False, True, False])
+    x = part.sample(Rng(0, "x"), 1)[0, :1]
+    kept = [value[..., mask] for value in ((part.loc, part.log_scale) if components is Normal else (part.logits,))]
+    expected = Mixture(components(*kept), found.log_weights).log_prob(x[..., mask])
+    assert torch.allclose(found.log_prob(x, mask), expected)
 
 
 def test_a_mixture_can_be_shifted_and_scaled():
@@ -117,7 +117,7 @@ def test_a_mixture_can_be_shifted_and_scaled():
     assert moved.batch_shape == (2,)
     assert torch.allclose(torch.trapezoid(density, x, dim=0), torch.ones(2).double())
     assert torch.allclose(moved.mean[:, 0], torch.trapezoid(density * x[:, None], x, dim=0))
-    assert moved.sample(Draw(0, "x"), 3).shape == (3, 2, 1)
+    assert moved.sample(Rng(0, "x"), 3).shape == (3, 2, 1)
 
 
 def test_a_mixture_says_what_it_takes():
@@ -147,7 +147,7 @@ def test_categorical_kl_is_the_sum_over_all_values():
     q, p, x = categorical(), categorical((6,), seed=1), one_hots(2, 3)
     log_q, log_p = q.log_prob(x[:, None]), p.log_prob(x[:, None])
     assert torch.allclose(kl(q, p), (log_q.exp() * (log_q - log_p)).sum(0))
-    assert kl_terms(q, p) is None
+    assert kl_elementwise(q, p) is None
 
 
 def test_categorical_kl_needs_the_same_blocks():
@@ -159,11 +159,11 @@ def test_categorical_kl_needs_the_same_blocks():
 def test_draws_are_one_hot_where_no_gradient_is_wanted(hard):
     found = categorical(hard=hard)
     with torch.no_grad():
-        exact = found.sample(Draw(0, "x"), 20_000)
+        exact = found.sample(Rng(0, "x"), 20_000)
     assert set(exact.unique().tolist()) == {0.0, 1.0}
     assert (exact.unflatten(-1, (2, 3)).sum(-1) == 1).all()
     assert torch.allclose(exact.mean(0), found.mean, atol=5 * math.sqrt(0.25 / 20_000))
-    trained = found.sample(Draw(0, "x"), 20_000)
+    trained = found.sample(Rng(0, "x"), 20_000)
     assert torch.equal(trained.unflatten(-1, (2, 3)).argmax(-1), exact.unflatten(-1, (2, 3)).argmax(-1))
     assert torch.equal(trained, exact) == hard
 
@@ -171,19 +171,19 @@ def test_draws_are_one_hot_where_no_gradient_is_wanted(hard):
 @pytest.mark.parametrize("hard", [True, False])
 def test_the_gradient_of_a_draw_is_that_of_the_relaxed_one(hard):
     found = categorical(hard=hard)
-    uniform = Draw(0, "x").uniform((4, 5, 6), torch.float64)
+    uniform = Rng(0, "x").uniform((4, 5, 6), torch.float64)
     gumbel = -(-uniform.log()).log()
     relaxed = ((found.logits + gumbel).unflatten(-1, (2, 3)) / 0.5).softmax(-1).flatten(-2)
     weight = numbers((4, 5, 6), 7)
     (expected,) = torch.autograd.grad((relaxed * weight).sum(), found.logits)
-    (ours,) = torch.autograd.grad((found.sample(Draw(0, "x"), 4) * weight).sum(), found.logits)
+    (ours,) = torch.autograd.grad((found.sample(Rng(0, "x"), 4) * weight).sum(), found.logits)
     assert torch.allclose(ours, expected)
 
 
 def test_temperatures_sharpen_categorical_draws():
     found = categorical()
     with torch.no_grad():
-        warm, cool, cold = (found.sample(Draw(0, "x"), 5000, t) for t in (1.0, 0.5, 0.0))
+        warm, cool, cold = (found.sample(Rng(0, "x"), 5000, t) for t in (1.0, 0.5, 0.0))
     sharpened = (found.logits / 0.5).unflatten(-1, (2, 3)).softmax(-1).flatten(-2)
     assert torch.allclose(cool.mean(0), sharpened, atol=5 * math.sqrt(0.25 / 5000))
     assert (cold == cold[0]).all()
@@ -195,14 +195,14 @@ def test_a_product_is_its_parts_side_by_side():
     found = Product([normal, other])
     whole = Normal(torch.cat([normal.loc, other.loc], -1), torch.cat([normal.log_scale, other.log_scale], -1))
     x = numbers((4, 5, 5), 0)
-    assert found.factorised
+    assert found.is_factorized
     for name in ("log_prob", "terms"):
         assert torch.allclose(getattr(found, name)(x), getattr(whole, name)(x))
-    observed = torch.tensor([True, False, True, True, False])
-    assert torch.allclose(found.log_prob(x, observed), whole.log_prob(x, observed))
+    mask = torch.tensor([True, False, True, True, False])
+    assert torch.allclose(found.log_prob(x, mask), whole.log_prob(x, mask))
     assert torch.allclose(found.variance, whole.variance)
     standard = [Normal(torch.zeros(size).double(), torch.zeros(size).double()) for size in (2, 3, 5)]
-    assert torch.allclose(kl_terms(found, Product(standard[:2])), kl_terms(whole, standard[2]))
+    assert torch.allclose(kl_elementwise(found, Product(standard[:2])), kl_elementwise(whole, standard[2]))
     assert kl(found, Product(standard[1::-1])) is None
 
 
@@ -210,7 +210,7 @@ def test_a_product_has_a_closed_kl_where_its_parts_have():
     q, p = (EXAMPLES[Product].make(batch, (5,), torch.float64, seed) for batch, seed in (((4,), 0), ((), 1)))
     expected = sum(kl(one, other) for one, other in zip(q.parts, p.parts, strict=True))
     assert torch.allclose(kl(q, p), expected)
-    assert kl_terms(q, p) is None
+    assert kl_elementwise(q, p) is None
     unknown = Product([p.parts[0], Bernoulli(torch.zeros(3).double())])
     assert kl(q, unknown) is None
 

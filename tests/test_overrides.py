@@ -8,10 +8,10 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from vae_train.cli import _application, _composed
-from vae_train.commands.train import Settings
-from vae_train.errors import UsageError
-from vae_train.overrides import checked
+from vae_train.cli.commands.train import Settings
+from vae_train.cli.main import _application, _composed
+from vae_train.cli.overrides import checked
+from vae_train.util.errors import UsageError
 
 WORDS = [
     [],

@@ -5,21 +5,16 @@ import math
 import pytest
 import torch
 
-from tests.support import choices, classes_in, compose
-from vae_train import schedules
-from vae_train.config import build
-from vae_train.schedules import (
-    ConstantBeta,
-    ConstantRate,
-    CosineBeta,
-    CosineRate,
-    CyclicalBeta,
-    LinearBeta,
-    PlateauRate,
-    SigmoidBeta,
-    StepRate,
-    TwoPhaseBeta,
-)
+from tests.support import catalogue_modules, choices, classes_in, compose
+from vae_train.objective.schedule.constant import ConstantBeta
+from vae_train.objective.schedule.cosine import CosineBeta
+from vae_train.objective.schedule.cyclical import CyclicalBeta
+from vae_train.objective.schedule.linear import LinearBeta
+from vae_train.objective.schedule.sigmoid import SigmoidBeta
+from vae_train.objective.schedule.two_phase import TwoPhaseBeta
+from vae_train.runs.schema import build
+from vae_train.training import lr
+from vae_train.training.lr import ConstantRate, CosineRate, PlateauRate, StepRate
 
 SPE, EPOCHS = 8.0, 30
 STEPS = range(int(SPE * EPOCHS) + 20)
@@ -44,7 +39,8 @@ ALL = pytest.mark.parametrize(("make", "arguments"), SCHEDULES)
 def test_every_class_is_a_yaml():
     built = {type(beta(name)) for name in choices("objective/beta_schedule")}
     built |= {type(rate(name)) for name in choices("lr_schedule")}
-    assert built == set(classes_in(schedules))
+    schedules = {c for module in catalogue_modules("objective/schedule") for c in classes_in(module)}
+    assert built == schedules | set(classes_in(lr))
 
 
 @ALL
@@ -128,7 +124,7 @@ def plateau(**changes):
     )
 
 
-def observed(schedule, values):
+def mask(schedule, values):
     scales = []
     for value in values:
         schedule.observe(value)
@@ -137,30 +133,30 @@ def observed(schedule, values):
 
 
 def test_plateau_lowers_the_rate_after_its_patience():
-    assert observed(plateau(), [5, 4, 4, 4, 3, 3, 3]) == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
+    assert mask(plateau(), [5, 4, 4, 4, 3, 3, 3]) == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
 
 
 def test_plateau_takes_no_notice_of_improvements_below_its_threshold():
-    assert observed(plateau(), [5, 4.95, 4.91]) == [1, 1, 0.5]
+    assert mask(plateau(), [5, 4.95, 4.91]) == [1, 1, 0.5]
 
 
 def test_plateau_stops_at_its_lowest_factor():
-    assert observed(plateau(patience=1), [1] * 5) == [1, 0.5, 0.25, 0.2, 0.2]
+    assert mask(plateau(patience=1), [1] * 5) == [1, 0.5, 0.25, 0.2, 0.2]
 
 
 def test_plateau_goes_on_from_its_state():
     whole, first, second = plateau(), plateau(), plateau()
     values = [5, 5, 5, 4, 4, 4, 4, 4]
-    expected = observed(whole, values)
-    observed(first, values[:4])
+    expected = mask(whole, values)
+    mask(first, values[:4])
     second.load_state_dict(first.state_dict())
-    assert observed(second, values[4:]) == expected[4:]
+    assert mask(second, values[4:]) == expected[4:]
 
 
 @pytest.mark.parametrize("name", [n for n in choices("lr_schedule") if n != "plateau"])
 def test_other_rates_do_not_listen(name):
     schedule = rate(name)
     before = [schedule(step) for step in STEPS]
-    observed(schedule, [1.0] * 50)
+    mask(schedule, [1.0] * 50)
     assert [schedule(step) for step in STEPS] == before
     assert schedule.state_dict() == {}

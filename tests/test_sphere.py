@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from scipy.special import ive
 
 from tests.examples import numbers
+from vae_train.distributions.kl import kl
 from vae_train.distributions.sphere import UniformSphere, VonMisesFisher, log_area
-from vae_train.divergences import kl
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 DIMS = pytest.mark.parametrize("dim", [2, 3, 5, 10, 50])
 CONCENTRATIONS = pytest.mark.parametrize("k", [0.1, 1.0, 10.0, 100.0, 500.0])
@@ -77,7 +77,7 @@ def test_density_on_the_ordinary_sphere_is_the_closed_form(k):
 @CONCENTRATIONS
 def test_draws_lie_on_the_sphere_with_the_right_moments(dim, k):
     found, _ = made(dim, k)
-    z = found.sample(Draw(0, "x"), 20_000).detach()
+    z = found.sample(Rng(0, "x"), 20_000).detach()
     assert torch.allclose(z.norm(dim=-1), torch.ones(20_000, 1).double())
     error = z.std(0) / math.sqrt(len(z)) + 1e-6
     assert ((z.mean(0) - found.mean).abs() < 5 * error).all()
@@ -116,7 +116,7 @@ def test_the_ends_of_the_distribution_function_have_finite_values_and_gradients(
 @pytest.mark.parametrize("k", [0.1, 1.0, 10.0, 100.0])
 def test_kl_from_the_uniform_distribution_equals_its_estimate(dim, k):
     q, p = made(dim, k)[0], UniformSphere(torch.zeros(dim).double())
-    z = q.sample(Draw(1, "x"), 50_000)
+    z = q.sample(Rng(1, "x"), 50_000)
     ratio = (q.log_prob(z) - p.log_prob(z)).detach()
     assert ((ratio.mean(0) - kl(q, p)).abs() < 5 * ratio.std(0) / math.sqrt(len(z))).all()
 
@@ -136,7 +136,7 @@ def test_draws_carry_gradients_to_the_mean():
     raw = numbers((1, 4), 3).requires_grad_()
     weight = numbers((4,), 4)
     found = VonMisesFisher(F.normalize(raw, dim=-1), torch.tensor([5.0]).double())
-    z = found.sample(Draw(0, "x"), 50_000)
+    z = found.sample(Rng(0, "x"), 50_000)
     (sampled,) = torch.autograd.grad((z * weight).sum(-1).mean(), raw, retain_graph=True)
     (exact,) = torch.autograd.grad((found.mean * weight).sum(), raw)
     assert torch.allclose(sampled, exact, atol=0.03)
@@ -144,7 +144,7 @@ def test_draws_carry_gradients_to_the_mean():
 
 def test_a_temperature_draws_closer_to_the_mean():
     found, _ = made(5, 3.0)
-    spread = [found.sample(Draw(0, "x"), 5000, t).matmul(found.direction[0]).mean().item() for t in (1.0, 0.3, 0.0)]
+    spread = [found.sample(Rng(0, "x"), 5000, t).matmul(found.direction[0]).mean().item() for t in (1.0, 0.3, 0.0)]
     assert spread[0] < spread[1] < spread[2]
     assert spread[2] == pytest.approx(1)
     assert spread[1] == pytest.approx(mean_cosine(5, 3.0 / 0.09), abs=5e-3)

@@ -13,7 +13,7 @@ LATE = ("torch._dynamo", "torch._inductor", "torchvision", "sklearn", "scipy", "
 
 FIRST_STEP = f"""
 import sys
-from vae_train.cli import main
+from vae_train.cli.main import main
 from vae_train.training.learner import Learner
 
 advance = Learner.advance

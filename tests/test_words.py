@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vae_train.words import duration, first_line, size
+from vae_train.util.text import duration, first_line, size
 
 SIZES = {0: "0 B", 1023: "1,023 B", 1024: "1 KiB", 153_600_000: "146 MiB", 2**33: "8 GiB", 2**41: "2,048 GiB"}
 TIMES = {0.4: "0 s", 119: "119 s", 120: "2 min", 7199: "120 min", 9000: "2.5 h"}

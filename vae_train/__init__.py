@@ -24,10 +24,10 @@ def load(run: str, checkpoint: str = "best", device: str = "cpu", allow: str | N
         allow: a further package whose classes the run's configuration may name.
 
     Raises:
-        vae_train.errors.UsageError: there is no such run.
-        vae_train.errors.RunError: its checkpoint cannot be read.
+        vae_train.util.errors.UsageError: there is no such run.
+        vae_train.util.errors.RunError: its checkpoint cannot be read.
     """
-    from vae_train.assembly import open_model, resolve_device
-    from vae_train.run import Run
+    from vae_train.runs.build import open_model, resolve_device
+    from vae_train.runs.run import Run
 
     return open_model(Run.open(str(run)), checkpoint, resolve_device(device), allow)

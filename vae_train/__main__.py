@@ -1,5 +1,5 @@
 """`python -m vae_train` is `vae`."""
 
-from vae_train.cli import main
+from vae_train.cli.main import main
 
 main()

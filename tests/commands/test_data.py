@@ -18,7 +18,7 @@ from PIL import Image
 from tests.commandline import TINY, Vae, rows, start
 from tests.data.pictures import damaged, fill
 from tests.support import OPEN, choices
-from vae_train import assembly
+from vae_train.runs import build as assembly
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +205,7 @@ def test_a_worker_that_dies_ends_the_run_with_one_line(tmp_path: Path) -> None:
 
 PEAK = """
 import sys, threading, time
-from vae_train.cli import _main
+from vae_train.cli.main import _main
 peak = 0
 def watch():
     global peak

@@ -11,11 +11,11 @@ import torch
 
 from tests.commandline import BRIEF, Vae
 from vae_train import load
-from vae_train.data.base import evaluation_batches
+from vae_train.data.stream import evaluation_batches
 from vae_train.distributions.normal import Normal
-from vae_train.draws import BlockDraw, Draw, generator
 from vae_train.evaluation.expost import KINDS, comparison, fitted, log_density, restored
-from vae_train.run import Run
+from vae_train.rng import BlockRng, Rng, generator
+from vae_train.runs.run import Run
 
 FLOW = ("transforms=1", "hidden=[8]", "steps=60")
 SETTINGS = {
@@ -73,7 +73,7 @@ def test_draws_are_like_the_encodings(kind: str) -> None:
     z = two_moons(2000)
     prior, _ = made(kind, z)
     with torch.no_grad():
-        draws = prior(None).sample(Draw(0, "x"), 4000).double()
+        draws = prior(None).sample(Rng(0, "x"), 4000).double()
     assert torch.allclose(draws.mean(0), z.mean(0), atol=0.25)
     assert torch.allclose(draws.std(0), z.std(0), rtol=0.15)
 
@@ -161,8 +161,8 @@ def test_the_command_fits_scores_and_draws(vae: Vae, trained: Path, kind: str) -
 def test_the_gap_is_what_the_evidence_bound_gains(vae: Vae, trained: Path) -> None:
     """E_q[log p_fitted(z)] - E_q[log p(z)] by hand on the draws that the command saw."""
     vae("fit-prior", f"run={trained}", "components=2")
-    from vae_train.assembly import loaded, open_model
-    from vae_train.priors import replace_prior
+    from vae_train.runs.build import loaded, open_model
+    from vae_train.runs.priors import replace_prior
 
     run = Run.open(str(trained))
     model, fitted_one = (open_model(run, "best", torch.device("cpu")) for _ in range(2))
@@ -170,7 +170,7 @@ def test_the_gap_is_what_the_evidence_bound_gains(vae: Vae, trained: Path) -> No
     gains = []
     with torch.no_grad():
         for start, batch in evaluation_batches(loaded(run.config).split("valid"), 512):
-            traces = [m(batch, BlockDraw(0, "evaluation", start)) for m in (fitted_one, model)]
+            traces = [m(batch, BlockRng(0, "evaluation", start)) for m in (fitted_one, model)]
             gains.append(traces[0].log_weight()[0] - traces[1].log_weight()[0])
     assert figures(trained, "priors/gmm.json")["gap"]["value"] == pytest.approx(
         torch.cat(gains).mean().item(), abs=1e-4

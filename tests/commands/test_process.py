@@ -87,7 +87,7 @@ def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
 
     from omegaconf import OmegaConf
 
-    from vae_train.run import Run
+    from vae_train.runs.run import Run
 
     now, cfg = datetime(2026, 1, 2, 3, 4, 5), OmegaConf.create({"name": "x"})
     folders = {Run.create(None, cfg, now).folder for _ in range(5)}
@@ -96,7 +96,7 @@ def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
 
 def test_help_and_completion_do_not_import_torch(tmp_path: Path) -> None:
     code = (
-        "import sys, os\nfrom vae_train.cli import _main\n"
+        "import sys, os\nfrom vae_train.cli.main import _main\n"
         "assert _main(['--help']) == 0\n"
         "os.environ.update(COMP_LINE='vae train mod', COMP_POINT='13')\n"
         "_main(['-sc', 'query=bash'])\n"

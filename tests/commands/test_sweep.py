@@ -40,7 +40,7 @@ def test_a_job_that_fails_before_it_has_a_folder_is_in_the_table(vae: Vae, monke
     def broken(*args, **kwargs):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr("vae_train.assembly.assemble", broken)
+    monkeypatch.setattr("vae_train.runs.build.assemble", broken)
     answer = vae("train", *TINY, "-m", "seed=1,2", "sweep=none")
     assert answer.code == 1
     assert "0 of 2 jobs done" in answer.out

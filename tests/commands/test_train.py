@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests.commandline import BRIEF, TINY, Vae, rows
 from vae_train import load
-from vae_train.errors import RunError, UsageError
-from vae_train.run import ADDED
+from vae_train.runs.run import ADDED
+from vae_train.util.errors import RunError, UsageError
 
 
 def test_a_run_leaves_everything_that_it_promises(vae: Vae) -> None:
@@ -158,7 +158,7 @@ def test_init_from_another_architecture_is_refused(vae: Vae, trained: Path) -> N
         ("optimizer=adamax", "lr_schedule=step"),
         ("optimizer=sgd", "lr=1e-4", "lr_schedule=plateau"),
         ("optimizer=rmsprop", "learner.clip_norm=1"),
-        ("learner.ema=0.9", "learner.accumulate=3"),
+        ("learner.ema=0.9", "learner.grad_accumulation=3"),
         ("objective/beta_schedule=linear", "beta=4"),
         ("objective/beta_schedule=cyclical", "objective.num_samples=3"),
         ("objective/beta_schedule=sigmoid",),
@@ -295,7 +295,7 @@ def test_broken_saved_configuration_is_one_line(vae: Vae, trained: Path) -> None
 
 @pytest.mark.parametrize("line", ["precision=bfloat16: slow here", None])
 def test_a_precision_that_is_slow_here_is_said_at_the_start(vae: Vae, monkeypatch, line: str | None) -> None:
-    monkeypatch.setattr("vae_train.hardware.emulated", lambda precision, device: line)
+    monkeypatch.setattr("vae_train.util.runtime.emulated", lambda precision, device: line)
     answer = vae("train", *TINY[1:], "epochs=1", "precision=bfloat16", "out=run")
     assert answer.code == 0, answer.err
     assert ("slow here" in answer.out.splitlines()[1]) == (line is not None)

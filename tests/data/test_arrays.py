@@ -16,14 +16,14 @@ import torch
 from omegaconf import OmegaConf
 
 from tests.support import compose
-from vae_train.config import build
-from vae_train.data import arrays as arrays_module
-from vae_train.data.base import Stream
-from vae_train.data.pipeline import labels as labels_module
-from vae_train.data.pipeline.loader import Loader
-from vae_train.data.pipeline.stored import Hosted
-from vae_train.draws import Draw
-from vae_train.errors import UsageError
+from vae_train.data.sources import arrays as arrays_module
+from vae_train.data.storage import labels as labels_module
+from vae_train.data.storage.loader import Loader
+from vae_train.data.storage.stored import Hosted
+from vae_train.data.stream import Stream
+from vae_train.rng import Rng
+from vae_train.runs.schema import build
+from vae_train.util.errors import UsageError
 
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".npy", ".npz", ".pt")
@@ -193,10 +193,10 @@ def test_dynamic_bits_are_drawn_with_the_probability_of_the_pixel(tmp_path):
         data = opened(saved(tmp_path / "x.npy", array), "binarize=dynamic", *WHOLE)
         train, index = data.split("train"), torch.arange(6).repeat(400)
         assert data.levels == 2
-        grey, bits = train.fetch(torch.arange(6)).x, train.fetch(index, Draw(0, "data")).x
+        grey, bits = train.fetch(torch.arange(6)).x, train.fetch(index, Rng(0, "data")).x
         assert set(bits.unique().tolist()) == {0.0, 1.0}
-        assert torch.equal(bits, train.fetch(index, Draw(0, "data")).x)
-        assert not torch.equal(bits, train.fetch(index, Draw(1, "data")).x)
+        assert torch.equal(bits, train.fetch(index, Rng(0, "data")).x)
+        assert not torch.equal(bits, train.fetch(index, Rng(1, "data")).x)
         assert (bits.view(400, *grey.shape).mean(0) - grey).abs().max() < 0.13  # 5 standard deviations
 
 

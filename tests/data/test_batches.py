@@ -6,9 +6,10 @@ from itertools import count as count_from
 import pytest
 import torch
 
-from vae_train.data.base import Batch, Stream, evaluation_batches
-from vae_train.data.pipeline.stored import ArrayImages
-from vae_train.draws import Draw
+from vae_train.batch import Batch
+from vae_train.data.storage.stored import ArrayImages
+from vae_train.data.stream import Stream, evaluation_batches
+from vae_train.rng import Rng
 
 
 def numbered(count, stochastic=False):
@@ -86,7 +87,7 @@ def test_every_batch_draws_other_bits():
 
 def test_bits_have_the_grey_value_as_their_mean():
     images, index = numbered(10, True), torch.arange(10)
-    mean = torch.stack([images.fetch(index, Draw(0, "data", i)).x for i in range(4000)]).mean(0)
+    mean = torch.stack([images.fetch(index, Rng(0, "data", i)).x for i in range(4000)]).mean(0)
     grey = images.fetch(index).x
     assert ((mean - grey).abs() <= 5 * (grey * (1 - grey) / 4000).sqrt() + 1e-9).all()
     assert set(grey.unique().tolist()) - {0.0, 1.0}
@@ -109,7 +110,7 @@ def test_evaluation_sees_every_image_once_in_order(size):
 
 def test_a_part_of_a_batch_cuts_every_field():
     x, y = torch.rand(6, 1, 2, 2), torch.arange(6)[:, None]
-    whole = Batch(x, y, seen=2 * x, observed=x > 0.5, log_det=x.sum((1, 2, 3)), log_bins=0.5)
+    whole = Batch(x, y, encoder_input=2 * x, mask=x > 0.5, log_det=x.sum((1, 2, 3)), log_bins=0.5)
     part = whole.part(2, 5)
     assert all(torch.equal(mine, theirs[2:5]) for mine, theirs in zip(part[:-1], whole[:-1], strict=True))
     assert part.log_bins == 0.5

@@ -9,10 +9,10 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.datasets import celeba as torchvisions
 
-from vae_train.data import celeba
-from vae_train.data.celeba import NAMES, CelebA
-from vae_train.data.pipeline import cache
-from vae_train.errors import UsageError
+from vae_train.data.sources import celeba
+from vae_train.data.sources.celeba import NAMES, CelebA
+from vae_train.data.storage import cache
+from vae_train.util.errors import UsageError
 
 SPLITS = ("train", "valid", "test")
 PARTS = [0, 1, 0, 2, 0, 1, 0]

@@ -5,16 +5,16 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from vae_train.data.digits import Digits
-from vae_train.draws import Draw
-from vae_train.errors import UsageError
+from vae_train.data.sources.digits import Digits
+from vae_train.rng import Rng
+from vae_train.util.errors import UsageError
 
 SPLITS = ("train", "valid", "test")
 BINARIZE = pytest.mark.parametrize("binarize", ["none", "dynamic", "threshold"])
 
 
-def everything(images, draw=None):
-    return images.fetch(torch.arange(len(images)), draw)
+def everything(images, rng=None):
+    return images.fetch(torch.arange(len(images)), rng)
 
 
 @BINARIZE
@@ -44,7 +44,7 @@ def test_labels_belong_to_their_images():
 def test_the_facts_hold(binarize):
     data = Digits(binarize).load()
     for name in SPLITS:
-        batch = everything(data.split(name), Draw(0, "data", 0))
+        batch = everything(data.split(name), Rng(0, "data", 0))
         assert batch.x.shape[1:] == data.shape
         assert len(batch.x.unique()) == data.levels
         assert (batch.x.min(), batch.x.max()) == (0, 1)
@@ -66,9 +66,9 @@ def test_the_checksum_depends_on_the_binarisation():
 def test_dynamic_training_bits_change_and_evaluation_bits_do_not():
     data = Digits("dynamic").load()
     train, valid = data.split("train"), data.split("valid")
-    assert not torch.equal(everything(train, Draw(0, "data", 0)).x, everything(train, Draw(0, "data", 1)).x)
-    assert torch.equal(everything(valid, Draw(0, "data", 0)).x, everything(valid, Draw(0, "data", 1)).x)
-    assert torch.equal(everything(valid).x, everything(valid, Draw(0, "data", 1)).x)
+    assert not torch.equal(everything(train, Rng(0, "data", 0)).x, everything(train, Rng(0, "data", 1)).x)
+    assert torch.equal(everything(valid, Rng(0, "data", 0)).x, everything(valid, Rng(0, "data", 1)).x)
+    assert torch.equal(everything(valid).x, everything(valid, Rng(0, "data", 1)).x)
 
 
 def test_threshold_cuts_at_one_half():

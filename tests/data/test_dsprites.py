@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from vae_train.data import dsprites
-from vae_train.data.dsprites import NAME, DSprites
-from vae_train.errors import UsageError
+from vae_train.data.sources import dsprites
+from vae_train.data.sources.dsprites import NAME, DSprites
+from vae_train.util.errors import UsageError
 
 SPLITS = ("train", "valid", "test")
 SIZES = (1, 3, 2, 2, 2, 2)

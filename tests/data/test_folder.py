@@ -18,11 +18,11 @@ from PIL import Image
 
 from tests.data.pictures import GREEN, damaged, encoded, fill, odd, save, scene
 from tests.support import compose
-from vae_train.config import build
-from vae_train.data.pipeline import cache as cache_module
-from vae_train.data.pipeline.decoding import BadImage, Decoding, decode, header, quiet
-from vae_train.data.pipeline.listing import list_folder
-from vae_train.errors import RunError, UsageError
+from vae_train.data.storage import cache as cache_module
+from vae_train.data.storage.decoding import BadImage, Decoding, decode, header, quiet
+from vae_train.data.storage.listing import list_folder
+from vae_train.runs.schema import build
+from vae_train.util.errors import RunError, UsageError
 
 SPLITS = ("train", "valid", "test")
 PLAIN = Decoding((12, 16), 3, "crop", None, "bicubic", "black", False)
@@ -381,9 +381,9 @@ def test_facts_that_are_stated_need_no_folder(tmp_path):
 def test_binarised_folders_have_two_levels(binarize, tmp_path):
     fill(tmp_path, 20)
     data = opened(tmp_path, f"binarize={binarize}")
-    from vae_train.draws import Draw
+    from vae_train.rng import Rng
 
-    batch = data.split("train").fetch(torch.arange(8), Draw(0, "data"))
+    batch = data.split("train").fetch(torch.arange(8), Rng(0, "data"))
     assert data.levels == 2
     assert set(batch.x.unique().tolist()) == {0.0, 1.0}
 
@@ -446,10 +446,10 @@ def test_a_damaged_cache_is_made_again(damage, tmp_path, caches):
 
 KILLED = """
 import os, signal, sys
-from vae_train.data.pipeline import cache
-from vae_train.data.pipeline.cache import cache_folder, decoded
-from vae_train.data.pipeline.decoding import Decoding
-from vae_train.data.pipeline.listing import list_folder
+from vae_train.data.storage import cache
+from vae_train.data.storage.cache import cache_folder, decoded
+from vae_train.data.storage.decoding import Decoding
+from vae_train.data.storage.listing import list_folder
 real = cache.{function}
 def stop(*args):
     {before}

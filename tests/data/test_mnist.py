@@ -9,8 +9,8 @@ import pytest
 import torch
 from torchvision import datasets
 
-from vae_train.data.mnist import MNIST
-from vae_train.data.pipeline.published import drawn_bits
+from vae_train.data.sources.mnist import MNIST
+from vae_train.data.storage.published import drawn_bits
 
 SIZES = {
     "vamp": (50_000, 10_000, 10_000),

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torchvision.datasets import omniglot as torchvisions
 
-from vae_train.data import omniglot
-from vae_train.data.omniglot import Omniglot
-from vae_train.errors import UsageError
+from vae_train.data.sources import omniglot
+from vae_train.data.sources.omniglot import Omniglot
+from vae_train.util.errors import UsageError
 
 SPLITS = ("train", "valid", "test")
 CHARACTERS = {"background": ["B/c1", "A/c2", "A/c1"], "evaluation": ["Z/c1", "Y/c1"]}

@@ -14,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import compose
-from vae_train.config import build
-from vae_train.data.base import Batch, Stream, evaluation_batches
-from vae_train.data.pipeline.loader import GIB, Loader
-from vae_train.data.pipeline.stored import ArrayImages, Hosted, Resident
+from vae_train.batch import Batch
+from vae_train.data.storage.loader import GIB, Loader
+from vae_train.data.storage.stored import ArrayImages, Hosted, Resident
+from vae_train.data.stream import Stream, evaluation_batches
 from vae_train.distributions.normal import Normal
-from vae_train.draws import BlockDraw, Draw, generator
-from vae_train.errors import RunError
 from vae_train.model.trace import Trace
+from vae_train.rng import BlockRng, Rng, generator
+from vae_train.runs.schema import build
+from vae_train.util.errors import RunError
 
 OFF = {
     "augmentation": [False, 0, 0.0, 0.0, 0.0, 0.0, "zeros"],
@@ -65,7 +66,7 @@ AUGMENTATIONS = {
 @pytest.mark.parametrize("knobs", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
 def test_an_augmentation_is_a_function_of_the_draw_and_stays_in_range(knobs):
     augment, x = part("augmentation", **knobs), smooth()
-    first, again, other = (augment(x, Draw(0, "data", step)) for step in (1, 1, 2))
+    first, again, other = (augment(x, Rng(0, "data", step)) for step in (1, 1, 2))
     assert augment.active
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -82,7 +83,7 @@ def test_nothing_is_done_until_it_is_asked_for():
 
 def test_a_flip_mirrors_half_of_the_images():
     x = smooth(1000, 1, 4, 5)
-    found = part("augmentation", flip=True)(x, Draw(0, "data", 0))
+    found = part("augmentation", flip=True)(x, Rng(0, "data", 0))
     mirrored = (found == x.flip(-1)).flatten(1).all(1)
     assert ((found == x).flatten(1).all(1) | mirrored).all()
     assert 400 < mirrored.sum() < 600
@@ -91,7 +92,7 @@ def test_a_flip_mirrors_half_of_the_images():
 @pytest.mark.parametrize("edge", ["zeros", "repeat"])
 def test_a_crop_is_a_window_of_the_padded_image(edge):
     x = smooth(400, 2, 5, 6)
-    found = part("augmentation", crop=2, edge=edge)(x, Draw(0, "data", 0))
+    found = part("augmentation", crop=2, edge=edge)(x, Rng(0, "data", 0))
     padded = torch.nn.functional.pad(x, (2, 2, 2, 2), mode="constant" if edge == "zeros" else "replicate")
     corners = set()
     for image, frame in zip(found, padded, strict=True):
@@ -105,10 +106,10 @@ def test_a_crop_is_a_window_of_the_padded_image(edge):
 def test_a_rotation_keeps_lengths(height, width):
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     disc = (8.5 - ((y - height / 2) ** 2 + (x - width / 2) ** 2).sqrt()).clamp(0, 1).expand(50, 1, -1, -1)
-    found = part("augmentation", rotation=180.0)(disc, Draw(0, "data", 0))
+    found = part("augmentation", rotation=180.0)(disc, Rng(0, "data", 0))
     assert (found - disc).abs().mean() < 0.01
     bar = ((y - height / 2).abs() < 1.5).float().expand(50, 1, -1, -1)
-    turned = part("augmentation", rotation=180.0)(bar, Draw(0, "data", 0))
+    turned = part("augmentation", rotation=180.0)(bar, Rng(0, "data", 0))
     assert (turned - bar).abs().mean() > 0.02
 
 
@@ -117,7 +118,7 @@ def test_rotations_reach_their_angle_and_no_further():
     size, radius = 64, 24
     y, x = torch.meshgrid(torch.arange(size) + 0.5 - 32, torch.arange(size) + 0.5 - 32, indexing="ij")
     dot = (3 - ((x - radius) ** 2 + y**2).sqrt()).clamp(0, 1).expand(300, 1, -1, -1)
-    found = part("augmentation", rotation=25.0)(dot, Draw(0, "data", 0))[:, 0]
+    found = part("augmentation", rotation=25.0)(dot, Rng(0, "data", 0))[:, 0]
     total = found.sum((1, 2))
     angle = torch.atan2((found * y).sum((1, 2)) / total, (found * x).sum((1, 2)) / total) * 180 / math.pi
     assert 24 < angle.max() <= 25.2
@@ -128,7 +129,7 @@ def test_rotations_reach_their_angle_and_no_further():
 def test_translations_move_the_centre_by_their_share_of_the_side():
     y, x = torch.meshgrid(torch.arange(40) + 0.5, torch.arange(80) + 0.5, indexing="ij")
     dot = (4 - ((x - 40) ** 2 + (y - 20) ** 2).sqrt()).clamp(0, 1).expand(500, 1, -1, -1)
-    found = part("augmentation", translation=0.1)(dot, Draw(0, "data", 0))[:, 0]
+    found = part("augmentation", translation=0.1)(dot, Rng(0, "data", 0))[:, 0]
     total = found.sum((1, 2))
     across = (found * x).sum((1, 2)) / total - 40
     down = (found * y).sum((1, 2)) / total - 20
@@ -138,12 +139,12 @@ def test_translations_move_the_centre_by_their_share_of_the_side():
 
 def test_brightness_and_contrast_are_factors():
     x = 0.4 + 0.2 * smooth(200, 1, 4, 4)
-    brighter = part("augmentation", brightness=0.3)(x, Draw(0, "data", 0)) / x
+    brighter = part("augmentation", brightness=0.3)(x, Rng(0, "data", 0)) / x
     factors = brighter.flatten(1)
     assert torch.allclose(factors, factors[:, :1].expand_as(factors), atol=1e-5)
     assert 0.7 <= factors.min() < 0.72
     assert 1.28 < factors.max() <= 1.3
-    contrasted = part("augmentation", contrast=0.3)(x, Draw(0, "data", 0))
+    contrasted = part("augmentation", contrast=0.3)(x, Rng(0, "data", 0))
     assert torch.allclose(contrasted.mean((1, 2, 3)), x.mean((1, 2, 3)), atol=1e-6)
     spread = contrasted.std((1, 2, 3)) / x.std((1, 2, 3))
     assert 0.7 - 1e-4 <= spread.min() < 0.75 < 1.25 < spread.max() <= 1.3 + 1e-4
@@ -152,27 +153,27 @@ def test_brightness_and_contrast_are_factors():
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_augmented_pixels_stay_on_their_levels(levels):
     images = numbered(50, levels).equipped(augmentation=part("augmentation", rotation=40.0))
-    grid = images.fetch(torch.arange(50), Draw(0, "data", 0)).x * (levels - 1)
+    grid = images.fetch(torch.arange(50), Rng(0, "data", 0)).x * (levels - 1)
     assert torch.allclose(grid, grid.round(), atol=1e-4)
 
 
 def test_augmented_grey_values_are_what_bits_are_drawn_from():
     images = ArrayImages(torch.full((100, 1, 8, 8), 255, dtype=torch.uint8), 256, stochastic=True)
     augmented = images.equipped(augmentation=part("augmentation", brightness=1.0))
-    x = augmented.fetch(torch.arange(100), Draw(0, "data", 0)).x
+    x = augmented.fetch(torch.arange(100), Rng(0, "data", 0)).x
     assert set(x.unique().tolist()) == {0.0, 1.0}
 
 
 def test_training_alone_is_augmented_and_evaluation_alone_is_not():
     cfg = compose("augmentation.flip=true", "corruption.mask=0.5")
-    from vae_train.assembly import loaded
+    from vae_train.runs.build import loaded
 
     data, index = loaded(cfg), torch.arange(20)
-    draw = Draw(0, "data", 0)
-    assert data.training().fetch(index, draw).seen is not None
+    rng = Rng(0, "data", 0)
+    assert data.training().fetch(index, rng).encoder_input is not None
     for name in ("train", "valid", "test"):
-        assert data.split(name).fetch(index, draw).seen is None
-    assert data.pictured().fetch(index, draw).seen is not None
+        assert data.split(name).fetch(index, rng).encoder_input is None
+    assert data.pictured().fetch(index, rng).encoder_input is not None
 
 
 # Corruption
@@ -181,10 +182,10 @@ def test_training_alone_is_augmented_and_evaluation_alone_is_not():
 def test_noise_is_what_the_encoder_sees_and_the_target_is_clean():
     images = numbered(400)
     noisy = images.equipped(corruption=part("corruption", noise=0.25))
-    batch, clean = noisy.fetch(torch.arange(400), Draw(0, "data", 0)), images.fetch(torch.arange(400))
+    batch, clean = noisy.fetch(torch.arange(400), Rng(0, "data", 0)), images.fetch(torch.arange(400))
     assert torch.equal(batch.x, clean.x)
-    assert batch.observed is None
-    noise = batch.seen - batch.x
+    assert batch.mask is None
+    noise = batch.encoder_input - batch.x
     assert noise.std() == pytest.approx(0.25, rel=0.05)
     assert abs(float(noise.mean())) < 0.02
 
@@ -196,26 +197,26 @@ def test_hidden_pixels_are_zero_to_the_encoder_and_missing_to_the_likelihood(pat
     images = ArrayImages(x, None, bounds=(0.0, 1.0)).equipped(
         corruption=part("corruption", mask=0.3, patch=patch, score=score)
     )
-    batch = images.fetch(torch.arange(500), Draw(0, "data", 0))
-    hidden = (batch.seen == 0).all(1, keepdim=True)
-    assert torch.equal(batch.seen, torch.where(hidden, 0.0, batch.x))
+    batch = images.fetch(torch.arange(500), Rng(0, "data", 0))
+    hidden = (batch.encoder_input == 0).all(1, keepdim=True)
+    assert torch.equal(batch.encoder_input, torch.where(hidden, 0.0, batch.x))
     assert hidden.float().mean() == pytest.approx(0.3, abs=0.02)
     assert torch.equal(batch.x, x)
-    assert batch.observed is None if score == "all" else torch.equal(batch.observed, ~hidden)
+    assert batch.mask is None if score == "all" else torch.equal(batch.mask, ~hidden)
     squares = hidden[:, 0, : 8 // patch * patch, : 9 // patch * patch].unfold(1, patch, patch).unfold(2, patch, patch)
     assert (squares.flatten(3).all(-1) == squares.flatten(3).any(-1)).all()
 
 
 def test_missing_pixels_do_not_change_the_likelihood():
     x, other = torch.rand(2, 5, 1, 4, 4).unbind(0)
-    observed = torch.rand(5, 1, 4, 4) < 0.5
+    mask = torch.rand(5, 1, 4, 4) < 0.5
     px = Normal(torch.zeros(1, 5, 1, 4, 4), torch.zeros(()), 3)
-    mixed = torch.where(observed, x, other)
-    assert torch.equal(Trace(x, (), px, observed).log_likelihood(), Trace(mixed, (), px, observed).log_likelihood())
+    mixed = torch.where(mask, x, other)
+    assert torch.equal(Trace(x, (), px, mask).log_likelihood(), Trace(mixed, (), px, mask).log_likelihood())
 
 
 def test_everything_hidden_is_refused():
-    from vae_train.errors import UsageError
+    from vae_train.util.errors import UsageError
 
     with pytest.raises(UsageError, match="mask=1 would hide every pixel"):
         part("corruption", mask=1.0)
@@ -251,7 +252,7 @@ def test_a_jacobian_is_autograds(knobs):
 def test_the_inverse_gives_back_the_pixels(knobs):
     prepare = part("preprocessing", **knobs)
     x = torch.randint(256, (8, 3, 4, 4)) / 255
-    y = prepare(Batch(x), 256, Draw(0, "data", 0)).x
+    y = prepare(Batch(x), 256, Rng(0, "data", 0)).x
     back = (prepare.inverse(y) * 256).floor() / 255
     assert ((back - x).abs() < 1e-3).float().mean() > 0.999  # rounding may cross an edge
 
@@ -260,12 +261,12 @@ def test_the_inverse_gives_back_the_pixels(knobs):
 def test_bits_per_dimension_are_those_of_the_data(knobs):
     """A uniform density on the unit cube costs log2(levels) bits whatever x is a map of it to."""
     prepare = part("preprocessing", **knobs)
-    batch = prepare(Batch(torch.randint(256, (6, 3, 2, 2)) / 255), 256, Draw(0, "data", 0))
+    batch = prepare(Batch(torch.randint(256, (6, 3, 2, 2)) / 255), 256, Rng(0, "data", 0))
 
     class Pushed(Normal):
         """The uniform density on [0, 1], taken to where x is."""
 
-        def log_prob(self, x, observed=None):
+        def log_prob(self, x, mask=None):
             v = prepare.inverse(x.double()).requires_grad_()
             y = v
             if prepare.logit is not None:
@@ -283,7 +284,7 @@ def test_bits_per_dimension_are_those_of_the_data(knobs):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 255), st.floats(0, 1, exclude_max=True, allow_subnormal=False))
 def test_dequantisation_stays_within_the_level(level, u):
-    class Fixed(Draw):
+    class Fixed(Rng):
         def uniform(self, shape, dtype=torch.float32):
             return torch.full(tuple(shape), u)
 
@@ -297,14 +298,14 @@ def test_evaluation_dequantises_the_same_way_every_time_and_in_any_batch():
     whole = torch.cat([batch.x for _, batch in evaluation_batches(images, 100)])
     pieces = torch.cat([batch.x for _, batch in evaluation_batches(images, 7)])
     assert torch.equal(whole, pieces)
-    assert not torch.equal(whole, images.fetch(torch.arange(100), BlockDraw(1, "data", 0)).x)
+    assert not torch.equal(whole, images.fetch(torch.arange(100), BlockRng(1, "data", 0)).x)
 
 
 def test_hidden_pixels_leave_the_jacobian():
     prepare = part("preprocessing", dequantize=True, logit=0.05)
-    x, observed = torch.rand(4, 3, 2, 2), torch.rand(4, 1, 2, 2) < 0.5
+    x, mask = torch.rand(4, 3, 2, 2), torch.rand(4, 1, 2, 2) < 0.5
     whole = prepare(Batch(x), 256, None)
-    visible, rest = (prepare(Batch(x, observed=o), 256, None).log_det for o in (observed, ~observed))
+    visible, rest = (prepare(Batch(x, mask=o), 256, None).log_det for o in (mask, ~mask))
     assert torch.allclose(visible + rest, whole.log_det, atol=1e-4)
 
 

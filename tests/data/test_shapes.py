@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from tests.support import compose
-from vae_train.config import build, mistakes_in
-from vae_train.data.base import SPLITS, evaluation_batches
-from vae_train.data.pipeline.loader import Loader
-from vae_train.data.shapes import PERMUTED, Shapes, _root
-from vae_train.draws import Draw
-from vae_train.errors import UsageError
+from vae_train.batch import SPLITS
+from vae_train.data.sources.shapes import PERMUTED, Shapes, _root
+from vae_train.data.storage.loader import Loader
+from vae_train.data.stream import evaluation_batches
+from vae_train.rng import Rng
+from vae_train.runs.schema import build, mistakes_in
+from vae_train.util.errors import UsageError
 
 KNOBS = {
     "size": 16,
@@ -249,7 +250,7 @@ def test_one_value_is_the_middle():
 def test_values_are_levels_between_0_and_1(binarize, channels):
     data = shapes(binarize=binarize, channels=channels).load()
     for name in SPLITS:
-        batch = data.split(name).fetch(torch.arange(30), Draw(0, "data", 0))
+        batch = data.split(name).fetch(torch.arange(30), Rng(0, "data", 0))
         steps = batch.x.double() * (data.levels - 1)
         assert (batch.x.dtype, batch.x.shape, batch.y.shape) == (
             torch.float32,
@@ -270,12 +271,12 @@ def test_threshold_cuts_at_one_half():
 def test_dynamic_training_bits_change_and_evaluation_bits_do_not():
     data, grey = shapes(binarize="dynamic").load(), shapes().load()
     index = torch.arange(30)
-    first, second = (data.split("train").fetch(index, Draw(0, "data", step)).x for step in (0, 1))
+    first, second = (data.split("train").fetch(index, Rng(0, "data", step)).x for step in (0, 1))
     assert not torch.equal(first, second)
     for name in ("valid", "test"):
         split = data.split(name)
         bits = split.fetch(index).x
-        assert torch.equal(bits, split.fetch(index, Draw(0, "data", 1)).x)
+        assert torch.equal(bits, split.fetch(index, Rng(0, "data", 1)).x)
         share = grey.split(name).fetch(index).x
         assert (bits[share == 0] == 0).all()
         assert (bits[share == 1] == 1).all()
@@ -318,4 +319,4 @@ def test_the_yaml_is_built(binarize):
     data = build(cfg.data).load()
     assert math.prod(factor.size for factor in data.factors) == 737_280  # those of dSprites
     assert data.split("train").resident
-    assert data.training().fetch(torch.arange(5), Draw(0, "data", 0)).x.shape == (5, 1, 24, 24)
+    assert data.training().fetch(torch.arange(5), Rng(0, "data", 0)).x.shape == (5, 1, 24, 24)

@@ -16,15 +16,15 @@ from torchvision.datasets import cifar
 from torchvision.datasets import mnist as mnist_module
 from torchvision.datasets import svhn as svhn_module
 
-from vae_train.data import svhn
-from vae_train.data.cifar10 import CIFAR10
-from vae_train.data.cifar100 import CIFAR100, GROUPS
-from vae_train.data.emnist import EMNIST, FACTS
-from vae_train.data.fashion_mnist import FashionMNIST
-from vae_train.data.kmnist import KMNIST
-from vae_train.data.mnist import MNIST
-from vae_train.data.svhn import SVHN
-from vae_train.errors import UsageError
+from vae_train.data.sources import svhn
+from vae_train.data.sources.cifar10 import CIFAR10
+from vae_train.data.sources.cifar100 import CIFAR100, GROUPS
+from vae_train.data.sources.emnist import EMNIST, FACTS
+from vae_train.data.sources.fashion_mnist import FashionMNIST
+from vae_train.data.sources.kmnist import KMNIST
+from vae_train.data.sources.mnist import MNIST
+from vae_train.data.sources.svhn import SVHN
+from vae_train.util.errors import UsageError
 
 RNG = np.random.RandomState(0)
 TRAIN, TEST = RNG.randint(0, 256, (8, 28, 28), np.uint8), RNG.randint(0, 256, (3, 28, 28), np.uint8)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from vae_train.data.pipeline.workers import _death, results
-from vae_train.errors import RunError
-from vae_train.words import first_line
+from vae_train.data.storage.workers import _death, results
+from vae_train.util.errors import RunError
+from vae_train.util.text import first_line
 
 WAYS = [RuntimeError("DataLoader worker exited unexpectedly"), ConnectionResetError(104, "reset"), EOFError()]
 """An exit that was looked for, a connection that broke, and one that closed while a batch was handed over."""

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.support import SMALL, build_model, compose
-from vae_train.config import build
-from vae_train.data.pipeline.stored import ArrayImages
-from vae_train.draws import BlockDraw
+from vae_train.data.storage.stored import ArrayImages
 from vae_train.evaluation.evidence import evidence
+from vae_train.rng import BlockRng
+from vae_train.runs.schema import build
 
 NUM = 150
 
@@ -26,7 +26,7 @@ def setting(request):
 
 @torch.no_grad()
 def direct(model, images, num_samples=1, seed=0):
-    return model(images.fetch(torch.arange(len(images))), BlockDraw(seed, "evaluation", 0), num_samples)
+    return model(images.fetch(torch.arange(len(images))), BlockRng(seed, "evaluation", 0), num_samples)
 
 
 @pytest.mark.parametrize("num_samples", [1, 4])
@@ -43,7 +43,7 @@ def test_figures_equal_a_direct_computation(setting, num_samples):
 
 def test_the_direct_computation_equals_a_loop_over_images(setting):
     model, images = setting
-    batch, noise = images.fetch(torch.arange(NUM)), BlockDraw(0, "evaluation", 0).normal((1, NUM, 3))[0]
+    batch, noise = images.fetch(torch.arange(NUM)), BlockRng(0, "evaluation", 0).normal((1, NUM, 3))[0]
     total = 0.0
     for i in range(NUM):
         q = model.encode(batch.x[i : i + 1])

@@ -7,12 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vae_train.data.base import Dataset
-from vae_train.data.digits import Digits
-from vae_train.data.pipeline.preprocessing import Preprocessing
-from vae_train.data.pipeline.stored import ArrayImages
-from vae_train.draws import generator
-from vae_train.errors import RunError, UsageError
+from vae_train.data.dataset import Dataset
+from vae_train.data.sources.digits import Digits
+from vae_train.data.storage.stored import ArrayImages
+from vae_train.data.transforms.preprocessing import Preprocessing
 from vae_train.evaluation import features as features_module
 from vae_train.evaluation.features import InceptionFeatures, LabelFeatures, RandomFeatures
 from vae_train.evaluation.fidelity import (
@@ -26,6 +24,8 @@ from vae_train.evaluation.fidelity import (
     psnr,
     ssim,
 )
+from vae_train.rng import generator
+from vae_train.util.errors import RunError, UsageError
 
 
 def uniform(*shape, seed=0):

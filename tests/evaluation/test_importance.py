@@ -9,9 +9,7 @@ import torch
 from tests.model.test_exact import SHAPE as EXACT_SHAPE
 from tests.model.test_exact import linear_gaussian
 from tests.support import SMALL, InMemory, build_model, compose
-from vae_train.assembly import loaded
-from vae_train.draws import SampleDraw, generator
-from vae_train.evaluation.evidence import Spread, evidence
+from vae_train.evaluation.evidence import Subset, evidence
 from vae_train.evaluation.importance import (
     CURVE,
     IMAGES,
@@ -21,6 +19,8 @@ from vae_train.evaluation.importance import (
     largest_that_fits,
     seconds_per_draw,
 )
+from vae_train.rng import SampleRng, generator
+from vae_train.runs.build import loaded
 
 NUM = 100
 
@@ -33,7 +33,7 @@ def setting(*words):
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(1.5)
-    return model, Spread(data.split("test"), NUM)
+    return model, Subset(data.split("test"), NUM)
 
 
 BERNOULLI, GAUSSIAN = (), ("data.binarize=none", "model/likelihood=gaussian")
@@ -65,17 +65,17 @@ def test_it_equals_a_slow_loop_in_float64(words, tolerance):
     model, images = setting(*words)
     few = InMemory(images.fetch(torch.arange(5)).x)
     found = importance(model, few, 130, at_once=64)
-    blocks = [SampleDraw(0, "importance", 0, first).normal((64, 5, 3)) for first in (0, 64, 128)]
+    blocks = [SampleRng(0, "importance", 0, first).normal((64, 5, 3)) for first in (0, 64, 128)]
     noise = torch.cat(blocks)[:130].double()
     exact = model.double()
     for number in range(5):
         x = few.x[number : number + 1].double()
         weights = []
-        for draw in range(130):
+        for rng in range(130):
             q = exact.encode(x)
-            z = q.loc + q.log_scale.exp() * noise[draw, number]
+            z = q.loc + q.log_scale.exp() * noise[rng, number]
             log_p = -0.5 * (z**2 + math.log(2 * math.pi)).sum()
-            log_q = (-0.5 * (noise[draw, number] ** 2 + math.log(2 * math.pi)) - q.log_scale).sum()
+            log_q = (-0.5 * (noise[rng, number] ** 2 + math.log(2 * math.pi)) - q.log_scale).sum()
             weights.append(exact.decode(z).log_prob(x).squeeze() + log_p - log_q)
         expected = math.log(sum(math.exp(w - max(weights)) for w in weights) / 130) + max(weights)
         assert float(found.log_p[-1, number]) == pytest.approx(float(expected), **tolerance)
@@ -91,7 +91,7 @@ def test_how_many_draws_go_at_once_changes_rounding_only(at_once):
 def test_an_image_is_scored_alike_in_any_company():
     model, images = setting()
     both = importance(model, images, 20).log_p
-    alone = importance(model, Spread(images, NUM), 20).log_p
+    alone = importance(model, Subset(images, NUM), 20).log_p
     assert torch.equal(both, alone)
     assert not torch.equal(both, importance(model, images, 20, seed=1).log_p)
 
@@ -146,8 +146,8 @@ def test_the_curve_begins_with_one_draw_and_ends_with_what_papers_report():
 @pytest.mark.parametrize("cuts", [(0, 200), (0, 1, 200), (0, 64, 128, 200), (0, 63, 65, 200)])
 def test_noise_of_many_draws_does_not_depend_on_how_they_are_cut(cuts):
     def whole(cuts):
-        parts = [(SampleDraw(3, "x", 10, a), b - a) for a, b in pairwise(cuts)]
-        return [torch.cat([draw.normal((size, 70, 5)) for draw, size in parts]) for _ in range(2)]
+        parts = [(SampleRng(3, "x", 10, a), b - a) for a, b in pairwise(cuts)]
+        return [torch.cat([rng.normal((size, 70, 5)) for rng, size in parts]) for _ in range(2)]
 
     first, second = whole(cuts)
     assert torch.equal(first, whole((0, 200))[0])
@@ -157,5 +157,5 @@ def test_noise_of_many_draws_does_not_depend_on_how_they_are_cut(cuts):
 
 
 def test_noise_of_many_draws_does_not_depend_on_the_batch():
-    whole = SampleDraw(3, "x", 0, 0).normal((2, 200, 5))
-    assert torch.equal(SampleDraw(3, "x", 130, 0).normal((2, 70, 5)), whole[:, 130:])
+    whole = SampleRng(3, "x", 0, 0).normal((2, 200, 5))
+    assert torch.equal(SampleRng(3, "x", 130, 0).normal((2, 70, 5)), whole[:, 130:])

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tests.support import SMALL, build_model, compose
-from vae_train.assembly import loaded
-from vae_train.divergences import kl
-from vae_train.draws import generator
+from vae_train.distributions.kl import kl
 from vae_train.evaluation.evidence import evidence
 from vae_train.evaluation.latents import Codes, Usage, codes, decomposition, diagnosis, usage
+from vae_train.rng import generator
+from vae_train.runs.build import loaded
 
 
 def made(mean, log_scale, seed=0):
@@ -21,12 +21,12 @@ def made(mean, log_scale, seed=0):
     return Codes(mean, mean + log_scale.exp() * noise, (mean, log_scale), (zeros, zeros), None)
 
 
-def spread(count, units, seed=0):
+def evenly_spaced(count, units, seed=0):
     return torch.randn(count, units, generator=generator(seed, "mean"))
 
 
 def test_units_whose_mean_does_not_move_are_not_active():
-    mean = spread(500, 4) * torch.tensor([1.0, 0.3, 0.05, 0.0])
+    mean = evenly_spaced(500, 4) * torch.tensor([1.0, 0.3, 0.05, 0.0])
     found = usage(made(mean, torch.zeros(())))
     assert found.active == 2
     assert torch.allclose(found.variance, mean.double().var(0, unbiased=False))
@@ -46,7 +46,7 @@ def test_kl_of_units_adds_up_to_the_rate():
 
 
 def test_the_parts_of_the_rate_add_up():
-    found = decomposition(made(2 * spread(300, 3), torch.full((), -1.0)))
+    found = decomposition(made(2 * evenly_spaced(300, 3), torch.full((), -1.0)))
     parts = (found.mutual_information, found.total_correlation, found.dimension_wise_kl)
     assert sum(part.value for part in parts) == pytest.approx(found.rate.value, abs=1e-9)
     assert all(part.se > 0 for part in parts)
@@ -67,7 +67,7 @@ def test_a_collapsed_posterior_has_no_information():
 def test_the_aggregate_of_normal_means_is_normal():
     """Means from N(0, 1 - s²) and posteriors with scale s: the aggregate is the prior, and the rate is information."""
     s = 0.6
-    found = decomposition(made(math.sqrt(1 - s**2) * spread(8000, 1), torch.tensor(math.log(s))))
+    found = decomposition(made(math.sqrt(1 - s**2) * evenly_spaced(8000, 1), torch.tensor(math.log(s))))
     assert found.mutual_information.value == pytest.approx(-math.log(s), abs=0.03)
     assert found.dimension_wise_kl.value == pytest.approx(0.0, abs=0.01)
     assert found.total_correlation.value == pytest.approx(0.0, abs=1e-9)
@@ -76,15 +76,15 @@ def test_the_aggregate_of_normal_means_is_normal():
 def test_correlated_units_have_the_total_correlation_of_their_normal_distribution():
     """Two units with the same mean from N(0, 1): TC = -½ log(1 - rho²), rho = 1 / (1 + s²)."""
     s = 0.5
-    mean = spread(6000, 1).expand(-1, 2)
+    mean = evenly_spaced(6000, 1).expand(-1, 2)
     found = decomposition(made(mean, torch.tensor(math.log(s))))
     rho = 1 / (1 + s**2)
     assert found.total_correlation.value == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.04)
 
 
 def test_other_distributions_have_no_parts():
-    assert decomposition(made(spread(10, 2), torch.zeros(()))._replace(q=None)) is None
-    assert usage(made(spread(10, 2), torch.zeros(()))._replace(p=None)).kl is None
+    assert decomposition(made(evenly_spaced(10, 2), torch.zeros(()))._replace(q=None)) is None
+    assert usage(made(evenly_spaced(10, 2), torch.zeros(()))._replace(p=None)).kl is None
 
 
 def used(active, units, mean=0.0, std=1.0):
@@ -100,15 +100,15 @@ def used(active, units, mean=0.0, std=1.0):
     (used(10, 10, std=5.0), ["far from the prior in 10 of 10"]),
 ])  # fmt: skip
 def test_what_is_wrong_is_said_with_what_to_try(found, words):
-    said = diagnosis(found, made(spread(10, 2), torch.zeros(())), 4.0)
+    said = diagnosis(found, made(evenly_spaced(10, 2), torch.zeros(())), 4.0)
     assert all(word in said for word in words), said
 
 
 @pytest.mark.parametrize("found", [used(20, 50), used(10, 10), used(2, 2), used(1, 1)])
 def test_nothing_is_said_of_healthy_latents(found):
-    assert diagnosis(found, made(spread(10, 2), torch.zeros(())), 1.0) is None
+    assert diagnosis(found, made(evenly_spaced(10, 2), torch.zeros(())), 1.0) is None
 
 
 def test_a_prior_that_is_not_normal_is_not_compared_with_the_first_moments():
-    codes_of = made(spread(10, 2), torch.zeros(()))._replace(p=None)
+    codes_of = made(evenly_spaced(10, 2), torch.zeros(()))._replace(p=None)
     assert diagnosis(used(10, 10, mean=3.0), codes_of, 1.0) is None

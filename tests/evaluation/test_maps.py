@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
-from vae_train.data.base import spread
+from vae_train.batch import evenly_spaced
 from vae_train.evaluation import maps
 from vae_train.evaluation.maps import draw, pca, projector, tsne
 
@@ -33,7 +33,7 @@ def saturated(picture):
 
 @pytest.mark.parametrize(("count", "most"), [(1, 5), (5, 5), (7, 5), (1_000, 999), (10, 1)])
 def test_points_are_spread_evenly_without_repetition(count, most):
-    index = spread(count, most).tolist()
+    index = evenly_spaced(count, most).tolist()
     assert len(set(index)) == len(index) == min(count, most)
     assert index == sorted(index)
     assert index[0] == 0
@@ -146,7 +146,7 @@ def test_tsne_of_one_dimension_uses_both_of_its_own():
 def test_tsne_thins_evenly(monkeypatch):
     monkeypatch.setattr(maps, "MOST", 20)
     codes = normal(50, 3)
-    assert np.array_equal(tsne(codes, 0), tsne(codes[spread(50, 20).numpy()], 0))
+    assert np.array_equal(tsne(codes, 0), tsne(codes[evenly_spaced(50, 20).numpy()], 0))
 
 
 @pytest.mark.parametrize("kinds", [1, 3, 10, 20, 21, 40])
@@ -252,7 +252,7 @@ def test_the_projector_thins_evenly(tmp_path, monkeypatch):
     codes, y, images = torch.arange(20.0)[:, None], torch.arange(20), torch.arange(20.0).view(20, 1, 1, 1) / 20
     assert projector(tmp_path, codes, y, images) == 9
     _, tensor = read_projector(tmp_path)
-    expected = spread(20, 9).tolist()
+    expected = evenly_spaced(20, 9).tolist()
     assert tensor[:, 0].tolist() == expected
     assert (tmp_path / "metadata.tsv").read_text().split() == [str(i) for i in expected]
     assert pixels(tmp_path / "sprite.png")[..., 0].ravel() / 255 == pytest.approx(np.array(expected) / 20, abs=0.01)

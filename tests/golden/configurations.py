@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tests.golden.results import Result, digest
 from tests.golden.settings import GROUPS, SETTINGS, TOP, WITH_BETA_SCHEDULE
 from tests.support import compose
-from vae_train.assembly import assemble
-from vae_train.data.base import Stream
+from vae_train.data.stream import Stream
+from vae_train.runs.build import assemble
 from vae_train.training.learner import Learner
 
 STEPS = 30
@@ -78,7 +78,7 @@ CONFIGURATIONS: dict[str, str] = {
     "gaussian_pixel": f"model/likelihood=gaussian_pixel {_GREY}",
     "sigma_vae": f"model/likelihood=sigma_vae {_GREY}",
     # `vae train` rejects this one: the optimal scale depends on the whole batch.
-    "sigma_vae_accumulation": f"model/likelihood=sigma_vae learner.accumulate=3 {_GREY}",
+    "sigma_vae_accumulation": f"model/likelihood=sigma_vae learner.grad_accumulation=3 {_GREY}",
     # Architectures, and how training starts.
     "conv": "model=conv",
     "conv_norm": "model=conv model.encoder.norm=group model.decoder.norm=layer model.encoder.extra=1 "
@@ -98,8 +98,8 @@ CONFIGURATIONS: dict[str, str] = {
     "threshold": "data.binarize=threshold",
     # Learner, optimisers and schedules.
     "ema": "learner.ema=0.9 objective=geco",
-    "accumulation": "learner.accumulate=3 objective=iwae",
-    "accumulation_clip_ema": "learner.accumulate=3 learner.clip_norm=1.0 learner.ema=0.99 lr_schedule=cosine "
+    "accumulation": "learner.grad_accumulation=3 objective=iwae",
+    "accumulation_clip_ema": "learner.grad_accumulation=3 learner.clip_norm=1.0 learner.ema=0.99 lr_schedule=cosine "
     "model/prior=vamp corruption.mask=0.2",
     "bfloat16": f"precision=bfloat16 model=conv model/likelihood=gaussian {_GREY}",
     "clip_sgd": "learner.clip_norm=1.0 optimizer=sgd lr_schedule=step objective/beta_schedule=linear",

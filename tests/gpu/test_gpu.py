@@ -5,11 +5,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from vae_train.assembly import assemble
-from vae_train.config import conf_dir
-from vae_train.data.base import Stream
-from vae_train.draws import Draw
+from vae_train.data.stream import Stream
 from vae_train.evaluation.importance import importance
+from vae_train.rng import Rng
+from vae_train.runs.build import assemble
+from vae_train.runs.schema import conf_dir
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Silent
 from vae_train.training.meter import Meter
@@ -25,7 +25,7 @@ pytestmark = [
 CUDA = torch.device("cuda")
 
 
-class HostDraw(Draw):
+class HostDraw(Rng):
     """Noise that is made on the CPU and then moved, so that two devices see the same numbers."""
 
     def __init__(self, seed, device):
@@ -87,7 +87,7 @@ def test_batches_and_noise_lie_on_the_device(binarize):
     assert batch.x.is_cuda
     assert batch.y.is_cuda
     assert batch.x.dtype == torch.float32
-    trace = learner.model(batch, Draw(0, "train", 0, device=learner.device))
+    trace = learner.model(batch, Rng(0, "train", 0, device=learner.device))
     assert trace.latents[0].z.is_cuda
     assert trace.elbo().is_cuda
     scalars = learner.update(batch, 0)
@@ -95,7 +95,7 @@ def test_batches_and_noise_lie_on_the_device(binarize):
 
 
 def test_noise_is_a_function_of_its_key():
-    first, again, other = (Draw(0, "train", step, device=CUDA).normal((1, 8, 4)) for step in (3, 3, 4))
+    first, again, other = (Rng(0, "train", step, device=CUDA).normal((1, 8, 4)) for step in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -169,7 +169,7 @@ def test_evaluation_equals_the_cpu_given_the_same_noise(model):
 
 @pytest.mark.parametrize("model", ["mlp", "conv"])
 def test_an_update_at_batch_128(model):
-    data, learner, _ = built(f"model={model}", "batch_size=128", "learner.clip_norm=1", "learner.accumulate=2")
+    data, learner, _ = built(f"model={model}", "batch_size=128", "learner.clip_norm=1", "learner.grad_accumulation=2")
     before = [p.clone() for p in learner.parameters]
     batch = Stream(data.split("train"), 128, seed=0, device=learner.device).batch(0)
     scalars = learner.update(batch, 0)
@@ -182,7 +182,7 @@ SETTINGS = {
     "conv": ("model=conv",),
     "clip": ("learner.clip_norm=0.5",),
     "ema": ("learner.ema=0.9",),
-    "pieces": ("learner.accumulate=3", "objective.num_samples=2"),
+    "pieces": ("learner.grad_accumulation=3", "objective.num_samples=2"),
     "binarised once": ("data.binarize=threshold",),
     "bfloat16": ("precision=bfloat16",),
     "tf32": ("precision=tf32",),

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose
-from vae_train.assembly import model_mistakes
-from vae_train.config import build, locate
-from vae_train.draws import Draw
-from vae_train.errors import UsageError
+from vae_train.rng import Rng
+from vae_train.runs.build import model_mistakes
+from vae_train.runs.schema import build, locate
+from vae_train.util.errors import UsageError
 
 SIZES = (10, 4)
 POSTERIOR = {"real": "gaussian", "categorical": "categorical", "joint": "joint"}
@@ -19,8 +19,8 @@ def priors():
     """Every prior that can see y, with a posterior of its domain."""
     for name in choices("model/prior"):
         target = locate(compose(f"model/prior={name}").model.prior._target_)
-        if target.conditional:
-            yield POSTERIOR[target.domains[0]], name
+        if target.accepts_condition:
+            yield POSTERIOR[target.supports[0]], name
 
 
 PAIRS = list(priors())
@@ -31,7 +31,7 @@ def chosen(posterior, prior):
     return f"model/posterior={posterior}", f"model/prior={prior}", "latent_dim=10"
 
 
-def conditional(model="mlp", kind="label", *overrides):
+def accepts_condition(model="mlp", kind="label", *overrides):
     small = SMALL if model == "mlp" else ("latent_dim=3",)
     cfg = compose(f"model={model}", *small, f"model.condition={kind}", "model/likelihood=bernoulli", *overrides)
     torch.manual_seed(0)
@@ -46,10 +46,10 @@ def labelled(size=6):
 @pytest.mark.parametrize("kind", ["label", "factors"])
 @pytest.mark.parametrize("model", choices("model"))
 def test_encoder_decoder_and_prior_see_y(model, kind):
-    found, batch = conditional(model, kind), labelled()
+    found, batch = accepts_condition(model, kind), labelled()
     torch.nn.init.normal_(found.condition.prior.weight)
     other = batch._replace(y=(batch.y + 1) % torch.tensor(SIZES))
-    first, second = found(batch, Draw(0, "x")), found(other, Draw(0, "x"))
+    first, second = found(batch, Rng(0, "x")), found(other, Rng(0, "x"))
     assert not torch.equal(first.latents[0].q.mean, second.latents[0].q.mean)
     assert not torch.equal(first.latents[0].p.mean, second.latents[0].p.mean)
     z = first.latents[0].z
@@ -63,30 +63,30 @@ def test_encoder_decoder_and_prior_see_y(model, kind):
 
 @pytest.mark.parametrize(("posterior", "prior"), PAIRS)
 def test_every_conditional_prior_starts_as_the_unconditional_one_and_comes_to_see_y(posterior, prior):
-    found, batch = conditional("mlp", "label", *chosen(posterior, prior)), labelled()
-    latent = found(batch, Draw(0, "x")).latents[0]
+    found, batch = accepts_condition("mlp", "label", *chosen(posterior, prior)), labelled()
+    latent = found(batch, Rng(0, "x")).latents[0]
     p, alone = latent.p, found.prior(found.encode)
     assert (p.batch_shape, alone.batch_shape) == ((6,), ())
     assert torch.allclose(p.log_prob(latent.z), alone.log_prob(latent.z), atol=1e-4)
-    found(batch, Draw(0, "x")).rate().sum().backward()
+    found(batch, Rng(0, "x")).rate().sum().backward()
     assert found.condition.prior.weight.grad.abs().sum() > 0
     torch.nn.init.normal_(found.condition.prior.weight)
-    told, exact = found(batch, Draw(0, "x")).latents[0], found.prior(found.encode)
+    told, exact = found(batch, Rng(0, "x")).latents[0], found.prior(found.encode)
     assert not torch.allclose(told.p.log_prob(told.z), exact.log_prob(told.z), atol=1e-2)
-    drawn = found.sample(6, Draw(1, "x"), y=batch.y)
+    drawn = found.sample(6, Rng(1, "x"), y=batch.y)
     assert drawn.mean.isfinite().all()
 
 
 @pytest.mark.parametrize(("posterior", "prior"), [pair for pair in PAIRS if pair[0] in ("categorical", "joint")])
 def test_categories_of_a_conditional_prior_have_masses_for_every_y(posterior, prior):
-    found, y = conditional("mlp", "label", *chosen(posterior, prior)), labelled().y
+    found, y = accepts_condition("mlp", "label", *chosen(posterior, prior)), labelled().y
     torch.nn.init.normal_(found.condition.prior.weight)
     p = found._prior_given(y)
     part = p.parts[-1] if posterior == "joint" else p
     blocks = part.mean.unflatten(-1, (-1, part.categories))
     assert torch.allclose(blocks.sum(-1), torch.ones(6, blocks.shape[1]))
     assert (blocks[0] - blocks[1]).abs().max() > 0.01
-    trace = found(labelled(), Draw(0, "x"), 2000)
+    trace = found(labelled(), Rng(0, "x"), 2000)
     each = -trace.latents[0].log_ratio()
     assert ((trace.rate() - each.mean(0)).abs() < 5 * each.std(0) / 2000**0.5).all()
 
@@ -103,40 +103,40 @@ def test_a_prior_made_of_encoded_images_is_refused(posterior, prior):
 
 
 def test_a_uniform_prior_is_the_same_for_every_y():
-    found = conditional("mlp", "label", *chosen("von_mises_fisher", "uniform_sphere"))
+    found = accepts_condition("mlp", "label", *chosen("von_mises_fisher", "uniform_sphere"))
     assert found.condition.prior is None
-    assert found(labelled(), Draw(0, "x")).latents[0].p.batch_shape == ()
-    assert found.sample(4, Draw(0, "x")).mean.isfinite().all()
+    assert found(labelled(), Rng(0, "x")).latents[0].p.batch_shape == ()
+    assert found.sample(4, Rng(0, "x")).mean.isfinite().all()
 
 
 def test_the_rate_stays_closed_with_a_normal_prior_and_every_part_of_the_condition_learns():
     cfg = compose(*SMALL, "model.condition=label")
-    model = conditional()
+    model = accepts_condition()
     learner = build_learner(cfg, model)
     before = {name: p.clone() for name, p in model.condition.named_parameters()}
-    latent = model(labelled(), Draw(0, "x")).latents[0]
-    assert latent.rate_terms().shape == (6, 3)
+    latent = model(labelled(), Rng(0, "x")).latents[0]
+    assert latent.rate_elementwise().shape == (6, 3)
     for step in range(3):
         learner.update(labelled(), step)
     assert all(not torch.equal(before[name], p) for name, p in model.condition.named_parameters())
 
 
 def test_samples_are_of_the_class_that_is_asked_for():
-    found = conditional()
+    found = accepts_condition()
     three = torch.full((5, 1), 3)
-    z = found.prior(found.encode).sample(Draw(1, "x"), 5)
+    z = found.prior(found.encode).sample(Rng(1, "x"), 5)
     torch.nn.init.normal_(found.condition.prior.weight)
     shift, log_scale = found.condition.moments(three)
     # One draw of each of the five distributions takes the same numbers as five draws of one.
     expected = found.decode(shift + log_scale.exp() * z, three).mean
-    assert torch.allclose(found.sample(5, Draw(1, "x"), y=three).mean, expected, atol=1e-6)
+    assert torch.allclose(found.sample(5, Rng(1, "x"), y=three).mean, expected, atol=1e-6)
 
 
 def test_without_a_class_all_are_drawn_in_turn():
-    found = conditional(kind="factors")
+    found = accepts_condition(kind="factors")
     assert found.condition.in_turn(12, torch.device("cpu")).tolist()[8:] == [[8, 0], [9, 0], [0, 1], [1, 1]]
     y = found.condition.in_turn(12, torch.device("cpu"))
-    assert torch.equal(found.sample(12, Draw(1, "x")).mean, found.sample(12, Draw(1, "x"), y=y).mean)
+    assert torch.equal(found.sample(12, Rng(1, "x")).mean, found.sample(12, Rng(1, "x"), y=y).mean)
 
 
 def test_a_model_without_a_condition_takes_no_notice_of_y():
@@ -152,7 +152,7 @@ def test_data_without_labels_is_refused():
 
 def test_a_conditional_model_needs_y():
     with pytest.raises(ValueError, match="a conditional model needs y"):
-        conditional().encode(binary_batch(3).x)
+        accepts_condition().encode(binary_batch(3).x)
 
 
 def test_digits_can_be_conditioned():

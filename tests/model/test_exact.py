@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from vae_train.data.base import Batch
-from vae_train.draws import Draw
+from vae_train.batch import Batch
 from vae_train.model.base import Network
 from vae_train.model.likelihood.gaussian import Gaussian as GaussianPixels
 from vae_train.model.posterior.gaussian import Gaussian as GaussianPosterior
 from vae_train.model.prior.standard_normal import StandardNormal
 from vae_train.model.vae import VAE
+from vae_train.rng import Rng
 
 SHAPE, DIM, PIXELS, SIGMA = (1, 2, 4), 3, 8, 0.5
 
@@ -60,7 +60,7 @@ def linear_gaussian(orthogonal):
         decoder=partial(Decoder, weight=weight, bias=bias),
         posterior=partial(GaussianPosterior, log_variance=None),
         prior=StandardNormal,
-        likelihood=partial(GaussianPixels, scale=SIGMA, spread="fixed"),
+        likelihood=partial(GaussianPixels, scale=SIGMA, scale_mode="fixed"),
         condition=None,
         output_bias="init",
         factor_sizes=(),
@@ -86,7 +86,7 @@ def test_every_bound_of_the_exact_posterior_is_the_evidence(num_samples):
     model, evidence = linear_gaussian(orthogonal=True)
     batch = batch_of(evidence, 50)
     log_p = evidence.log_prob(batch.x.flatten(1))
-    trace = model(batch, Draw(0, "x"), num_samples)
+    trace = model(batch, Rng(0, "x"), num_samples)
     assert trace.log_weight().dtype == torch.float64
     assert torch.allclose(bound(trace), log_p, rtol=0, atol=1e-10)
     assert torch.allclose(trace.log_weight(), log_p.expand(num_samples, 50), rtol=0, atol=1e-10)
@@ -95,7 +95,7 @@ def test_every_bound_of_the_exact_posterior_is_the_evidence(num_samples):
 def test_the_elbo_of_the_exact_posterior_is_the_evidence_in_expectation():
     model, evidence = linear_gaussian(orthogonal=True)
     batch = batch_of(evidence, 1)
-    trace = model(batch, Draw(0, "x"), 100_000)
+    trace = model(batch, Rng(0, "x"), 100_000)
     error = trace.log_likelihood().std() / math.sqrt(100_000)
     assert abs(trace.elbo() - evidence.log_prob(batch.x.flatten(1))) < 5 * error
 
@@ -103,7 +103,7 @@ def test_the_elbo_of_the_exact_posterior_is_the_evidence_in_expectation():
 def test_the_elbo_with_a_sampled_rate_is_the_evidence_of_the_exact_posterior():
     model, evidence = linear_gaussian(orthogonal=True)
     batch = batch_of(evidence, 50)
-    trace = model(batch, Draw(0, "x"), 5)
+    trace = model(batch, Rng(0, "x"), 5)
     elbo = trace.log_likelihood().mean(0) + trace.latents[0].log_ratio().mean(0)
     assert torch.allclose(elbo, evidence.log_prob(batch.x.flatten(1)), rtol=0, atol=1e-10)
 
@@ -113,9 +113,9 @@ def test_bounds_of_a_mean_field_posterior_rise_with_the_number_of_samples_to_the
     batch = batch_of(evidence, 500)
     log_p = evidence.log_prob(batch.x.flatten(1)).mean()
     with torch.no_grad():
-        elbo = model(batch, Draw(0, "x"), 200).elbo().mean()
+        elbo = model(batch, Rng(0, "x"), 200).elbo().mean()
         gaps = [
-            (log_p - torch.stack([bound(model(batch, Draw(0, "x", k, i), k)).mean() for i in range(200 // k)]).mean())
+            (log_p - torch.stack([bound(model(batch, Rng(0, "x", k, i), k)).mean() for i in range(200 // k)]).mean())
             for k in (1, 10, 100)
         ]
     assert log_p - elbo > gaps[1] > 5 * gaps[2] > 0
@@ -125,7 +125,7 @@ def test_bounds_of_a_mean_field_posterior_rise_with_the_number_of_samples_to_the
 
 def test_closed_and_sampled_rates_agree():
     model, evidence = linear_gaussian(orthogonal=False)
-    trace = model(batch_of(evidence, 4), Draw(0, "x"), 50_000)
+    trace = model(batch_of(evidence, 4), Rng(0, "x"), 50_000)
     (latent,) = trace.latents
     error = latent.log_ratio().std(0) / math.sqrt(50_000)
     assert ((trace.rate() + latent.log_ratio().mean(0)).abs() < 5 * error).all()

@@ -10,8 +10,7 @@ import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from tests.support import SMALL, build_model, build_objective, choices, compose
-from vae_train.config import build
-from vae_train.data.base import Batch
+from vae_train.batch import Batch
 from vae_train.distributions.beta import Beta
 from vae_train.distributions.continuous_bernoulli import ContinuousBernoulli
 from vae_train.distributions.dequantized import Dequantized
@@ -21,12 +20,13 @@ from vae_train.distributions.laplace import DequantizedLaplace, Laplace
 from vae_train.distributions.logistic import DiscretizedLogistic, LogisticMixture
 from vae_train.distributions.similarity import ms_ssim, scales
 from vae_train.distributions.student_t import StudentT
-from vae_train.draws import Draw, Given, generator
-from vae_train.errors import UsageError
 from vae_train.evaluation.fidelity import ms_ssim as judged
 from vae_train.model.likelihood.beta import Beta as BetaPixels
 from vae_train.model.likelihood.gaussian import Gaussian
 from vae_train.model.likelihood.laplace import Laplace as LaplacePixels
+from vae_train.rng import FixedNoise, Rng, generator
+from vae_train.runs.schema import build
+from vae_train.util.errors import UsageError
 
 NAMES = choices("model/likelihood")
 LEVELS = [2, 17, 256, None]
@@ -88,7 +88,7 @@ def test_it_scores_what_it_takes_with_gradients_and_refuses_the_rest(name, level
     assert score.isfinite().all()
     assert gradient.isfinite().all()
     assert gradient.abs().sum() > 0
-    assert px.sample(Draw(0, "x"), 2).shape == (2, 2, 3, *shape)
+    assert px.sample(Rng(0, "x"), 2).shape == (2, 2, 3, *shape)
 
 
 @every
@@ -108,18 +108,18 @@ def test_bits_per_dim_are_there_where_it_is_a_likelihood_of_levels(name):
 def test_pixels_that_are_not_observed_do_not_count(name):
     found = taken(name, (3, 8, 8)).double()
     parameters, x = output(found, 2, 4), pixels((3, 8, 8), found.levels, 4)
-    observed = torch.rand(4, 1, 8, 8, generator=generator(0, "mask")) < 0.5
+    mask = torch.rand(4, 1, 8, 8, generator=generator(0, "mask")) < 0.5
     px = found(parameters)
     if name == "ms_ssim":
         with pytest.raises(ValueError, match=r"corruption\.score=all"):
-            px.log_prob(x, observed)
+            px.log_prob(x, mask)
         return
-    changed = torch.where(observed, x, 1 - x)
-    assert torch.equal(px.log_prob(x, observed), px.log_prob(changed, observed))
-    assert (px.log_prob(x, observed) != px.log_prob(x)).all()
+    changed = torch.where(mask, x, 1 - x)
+    assert torch.equal(px.log_prob(x, mask), px.log_prob(changed, mask))
+    assert (px.log_prob(x, mask) != px.log_prob(x)).all()
     with torch.no_grad():
         px = found(parameters)
-        assert torch.allclose(px.log_prob(x, observed) + px.log_prob(x, ~observed), px.log_prob(x))
+        assert torch.allclose(px.log_prob(x, mask) + px.log_prob(x, ~mask), px.log_prob(x))
 
 
 def test_a_pixel_of_dependent_colours_counts_where_all_of_them_are_observed():
@@ -177,7 +177,7 @@ def test_the_mean_of_draws_is_the_mean(name, channels):
     found = taken(name, (channels, 8, 8)).double()
     # Far from the ends, where the mean of dependent colours is exact.
     px = found(output(found, 2, scale=0.02 if name == "logistic_mixture" else 0.5))
-    draws = px.sample(Draw(1, "x"), 4000)
+    draws = px.sample(Rng(1, "x"), 4000)
     error = draws.std(0) / math.sqrt(len(draws))
     # A level of 1/16 that is drawn less than once in 4000/20 times may not show at all.
     slack = 0.003 if name == "logistic_mixture" and channels == 3 else 20 / (16 * 4000)
@@ -187,7 +187,7 @@ def test_the_mean_of_draws_is_the_mean(name, channels):
 @pytest.mark.parametrize("name", [*MASSES[1:], "bernoulli"])
 def test_draws_of_masses_lie_on_the_levels(name):
     found = taken(name)
-    k = found(output(found, 2).float()).sample(Draw(1, "x"), 50) * (found.levels - 1)
+    k = found(output(found, 2).float()).sample(Rng(1, "x"), 50) * (found.levels - 1)
     assert torch.allclose(k, k.round(), atol=1e-4)
     assert 0 <= k.min() < k.max() <= found.levels - 1
 
@@ -199,22 +199,22 @@ def test_draws_of_masses_lie_on_the_levels(name):
 @pytest.mark.parametrize("levels", [17, 256, None])
 def test_the_optimal_scale_is_that_of_maximum_likelihood(kind, power, levels):
     shape = (3, 4, 4)
-    found = kind(shape, levels, scale=0.5, spread="optimal").double()
+    found = kind(shape, levels, scale=0.5, scale_mode="optimal").double()
     mean, x = output(found, 2, 5, scale=0.3), pixels(shape, levels, 5)
-    observed = torch.rand(5, 1, 4, 4, generator=generator(0, "mask")) < 0.5
-    score = found(mean).log_prob(x, observed).sum()
+    mask = torch.rand(5, 1, 4, 4, generator=generator(0, "mask")) < 0.5
+    score = found(mean).log_prob(x, mask).sum()
     fitted = found.scale.log_scale().exp()
     if levels is None:
-        error = (x - mean).abs()[observed.expand(2, 5, *shape)] ** power
+        error = (x - mean).abs()[mask.expand(2, 5, *shape)] ** power
         assert fitted.item() == pytest.approx(error.mean().item() ** (1 / power), rel=1e-12)
     for factor in (0.9, 1.1):
-        other = kind(shape, levels, scale=fitted.item() * factor, spread="fixed").double()
-        assert other(mean).log_prob(x, observed).sum() < score
+        other = kind(shape, levels, scale=fitted.item() * factor, scale_mode="fixed").double()
+        assert other(mean).log_prob(x, mask).sum() < score
 
 
 @OPTIMAL
 def test_the_gradient_of_the_optimal_scale_is_that_of_the_profiled_likelihood(kind, power):
-    found = kind((1, 4, 4), None, scale=0.5, spread="optimal").double()
+    found = kind((1, 4, 4), None, scale=0.5, scale_mode="optimal").double()
     mean, x = output(found, 2, 5, scale=0.3).requires_grad_(), pixels((1, 4, 4), None, 5)
     profiled = -mean.numel() / power * ((x - mean).abs() ** power).mean().log()
     expected = torch.autograd.grad(profiled, mean)[0]
@@ -223,7 +223,7 @@ def test_the_gradient_of_the_optimal_scale_is_that_of_the_profiled_likelihood(ki
 
 @OPTIMAL
 def test_evaluation_does_not_depend_on_batch_mates_and_moves_nothing(kind, power):
-    found = kind((1, 4, 4), 17, scale=0.5, spread="optimal").double()
+    found = kind((1, 4, 4), 17, scale=0.5, scale_mode="optimal").double()
     mean, x = output(found, 2, 5, scale=0.3), pixels((1, 4, 4), 17, 5)
     together = found(mean).log_prob(x)
     alone = torch.cat([found(mean[:, i : i + 1]).log_prob(x[i : i + 1]) for i in range(5)], 1)
@@ -237,7 +237,7 @@ def test_evaluation_does_not_depend_on_batch_mates_and_moves_nothing(kind, power
 
 
 def test_the_running_average_takes_over_the_first_scale_and_then_follows_slowly():
-    found = Gaussian((1, 4, 4), None, scale=0.5, spread="optimal").double()
+    found = Gaussian((1, 4, 4), None, scale=0.5, scale_mode="optimal").double()
     x = torch.zeros(1, 1, 4, 4).double()
     found(x + 0.1).log_prob(x)
     assert found.scale.log_scale().exp().item() == pytest.approx(0.1)
@@ -245,7 +245,7 @@ def test_the_running_average_takes_over_the_first_scale_and_then_follows_slowly(
         found(x + 0.2).log_prob(x)
     assert 0.19 < found.scale.log_scale().exp().item() < 0.2
     state = {name: value.clone() for name, value in found.state_dict().items()}
-    other = Gaussian((1, 4, 4), None, scale=0.5, spread="optimal").double()
+    other = Gaussian((1, 4, 4), None, scale=0.5, scale_mode="optimal").double()
     other.load_state_dict(state)
     with torch.no_grad():
         assert torch.equal(other(x + 0.2).log_prob(x), found(x + 0.2).log_prob(x))
@@ -291,7 +291,7 @@ def test_huber_integrates_to_1_has_its_variance_and_the_loss_of_torch(delta):
     assert torch.trapezoid(density * x**2, x).item() == pytest.approx(found.variance.item(), rel=1e-7)
     theirs = torch.nn.functional.huber_loss(x, torch.zeros_like(x), delta=delta, reduction="none")
     assert torch.allclose(found.log_prob(x) - found.log_prob(x.new_zeros(())), -theirs, rtol=1e-10, atol=1e-10)
-    draws = found.sample(Draw(0, "x"), 100_000)
+    draws = found.sample(Rng(0, "x"), 100_000)
     assert draws.var().item() == pytest.approx(found.variance.item(), rel=0.05)
     share = ((x.abs() <= delta) * density).sum().item() * (x[1] - x[0]).item()
     assert (draws.abs() <= delta).double().mean().item() == pytest.approx(share, abs=0.01)
@@ -303,8 +303,8 @@ def test_the_closed_form_of_laplace_is_the_exact_expectation_over_the_noise(leve
     base = Laplace(loc, torch.tensor(-2.0).double(), 1)
     k = torch.arange(levels, dtype=torch.float64)
     u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
-    expected = base.terms((k + u[:, None, None]) / levels).mean(0)
-    found = DequantizedLaplace(base, levels).terms(k / (levels - 1))
+    expected = base.log_prob_elementwise((k + u[:, None, None]) / levels).mean(0)
+    found = DequantizedLaplace(base, levels).log_prob_elementwise(k / (levels - 1))
     assert torch.allclose(found, expected, rtol=0, atol=1e-7)
 
 
@@ -317,9 +317,9 @@ def test_the_quadrature_is_the_expectation_over_the_noise():
         Huber(torch.full((1,), 0.3).double(), torch.tensor(-2.0).double(), 1.0, 1),
         ContinuousBernoulli(torch.full((1,), 0.3).double(), 1),
     ):
-        expected = (base.terms(y) * weights / 2).sum(-1)
+        expected = (base.log_prob_elementwise(y) * weights / 2).sum(-1)
         nodes_used = 1 if isinstance(base, ContinuousBernoulli) else 4
-        found = Dequantized(base, 17, nodes_used).terms(k / 16)
+        found = Dequantized(base, 17, nodes_used).log_prob_elementwise(k / 16)
         assert torch.allclose(found, expected, rtol=0, atol=1e-4)
 
 
@@ -333,7 +333,7 @@ def test_continuous_bernoulli_is_smooth_near_even_odds_and_finite_far_from_them(
     assert torch.allclose(gradient, x - found.mean, atol=1e-5 if dtype == torch.float32 else 1e-10)
     assert found.mean[0] == 0.5
     assert (found.variance > 0).all()
-    draws = found.sample(Draw(0, "x"), 1000)
+    draws = found.sample(Rng(0, "x"), 1000)
     assert draws.isfinite().all()
     assert (draws.min() >= 0) & (draws.max() <= 1)
     (gradient,) = torch.autograd.grad(draws.sum(), logits)
@@ -352,7 +352,7 @@ def test_discretized_logistic_sums_to_1_for_extreme_parameters(levels, dtype):
     log_scale = torch.tensor([-20.0, -5.0, 0.0, 12.0], dtype=dtype)[:, None]
     loc, log_scale = (t.clone().requires_grad_() for t in (loc, log_scale))
     found = DiscretizedLogistic(loc, log_scale, levels, 1)
-    terms = found.terms(torch.arange(levels, dtype=dtype) / (levels - 1))
+    terms = found.log_prob_elementwise(torch.arange(levels, dtype=dtype) / (levels - 1))
     assert terms.isfinite().all()
     total = terms.exp().sum(-1)
     assert torch.allclose(total, torch.ones_like(total), rtol=0, atol=1e-4 if dtype == torch.float32 else 1e-9)
@@ -369,7 +369,7 @@ def test_a_mixture_of_dependent_colours_sums_to_1_over_all_colours():
     mass = found.log_prob(x).exp()
     assert mass.sum().item() == pytest.approx(1, abs=1e-10)
     expected = (mass[:, None, None, None] * x).sum(0)
-    draws = found.sample(Draw(0, "x"), 40_000)
+    draws = found.sample(Rng(0, "x"), 40_000)
     assert ((draws.mean(0) - expected).abs() < 5 * draws.std(0) / 200).all()
     assert torch.allclose(found.mean[0], expected[0], rtol=0, atol=1e-10)
 
@@ -395,7 +395,7 @@ def test_the_logits_of_a_categorical_are_those_of_its_pixel():
 @pytest.mark.parametrize("concentration", [0.01, 0.3, 1.0, 2.5, 400.0])
 def test_gamma_draws_have_the_distribution_of_scipy(concentration):
     stats = pytest.importorskip("scipy.stats")
-    found = log_gamma(Draw(0, "x"), (20_000,), torch.tensor(concentration).double())
+    found = log_gamma(Rng(0, "x"), (20_000,), torch.tensor(concentration).double())
     # log(g) of small concentrations reaches to -10⁵: scipy's distribution of g underflows, that of log g does not.
     assert stats.kstest(found.numpy(), stats.loggamma(concentration).cdf).pvalue > 1e-3
 
@@ -409,7 +409,7 @@ def test_beta_parameters_start_at_the_concentration_and_stay_finite():
     score = found(extreme).log_prob(torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1, 1))
     assert score.isfinite().all()
     assert torch.autograd.grad(score.sum(), extreme)[0].isfinite().all()
-    assert found(extreme).sample(Draw(0, "x"), 100).isfinite().all()
+    assert found(extreme).sample(Rng(0, "x"), 100).isfinite().all()
 
 
 # MS-SSIM
@@ -455,7 +455,7 @@ def test_ms_ssim_is_no_likelihood_and_says_so():
     found = likelihood("ms_ssim")
     assert found.warning == "MS-SSIM: not a likelihood"
     px = found(torch.zeros(2, 1, 8, 8))
-    assert not px.dense
+    assert not px.has_density
     assert (px.log_prob(torch.full((2, 1, 8, 8), 0.5)).abs() < 1e-3).all()
     with pytest.raises(UsageError, match="7 pixels on both sides"):
         build(compose("model/likelihood=ms_ssim").model.likelihood)(event_shape=(1, 1, 16), levels=None)
@@ -476,19 +476,19 @@ def trained(name, seed=0):
 def test_stacked_models_have_the_gradients_of_each(name):
     models = [trained(name, seed)[0] for seed in range(2)]
     _, objective, batch = trained(name)
-    if "vmap" not in models[0].likelihood.supports:
+    if "vmap" not in models[0].likelihood.capabilities:
         assert name == "sigma_vae"
         return
     noise = torch.randn(2, 1, 6, 3, generator=generator(0, "noise"))
 
     def loss(parameters, buffers, noise):
-        trace = functional_call(models[0], (parameters, buffers), (batch, Given([noise]), 1))
+        trace = functional_call(models[0], (parameters, buffers), (batch, FixedNoise([noise]), 1))
         return objective(trace, 0)["loss"]
 
     parameters, buffers = stack_module_state(models)
     gradients, losses = vmap(grad_and_value(loss))(parameters, buffers, noise)
     for i, model in enumerate(models):
-        alone = objective(model(batch, Given([noise[i]]), 1), 0)["loss"]
+        alone = objective(model(batch, FixedNoise([noise[i]]), 1), 0)["loss"]
         alone.backward()
         assert torch.allclose(losses[i], alone, rtol=1e-4)
         for key, parameter in model.named_parameters():
@@ -502,10 +502,10 @@ def test_stacked_models_have_the_gradients_of_each(name):
 def test_networks_may_compute_in_bfloat16(name):
     model, objective, batch = trained(name)
     with torch.autocast("cpu", torch.bfloat16):
-        trace = model(batch, Draw(0, "x"), 1)
+        trace = model(batch, Rng(0, "x"), 1)
     loss = objective(trace, 0)["loss"]
     loss.backward()
-    exact = objective(model(batch, Draw(0, "x"), 1), 0)["loss"]
+    exact = objective(model(batch, Rng(0, "x"), 1), 0)["loss"]
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(exact.item(), rel=0.05, abs=1.0)
 
@@ -515,11 +515,11 @@ def test_networks_may_compute_in_bfloat16(name):
 def test_models_compile_to_one_graph(name):
     model, objective, batch = trained(name)
     noise = torch.randn(1, 6, 3, generator=generator(0, "noise"))
-    if "compile" not in model.likelihood.supports:
+    if "compile" not in model.likelihood.capabilities:
         return
 
     def loss(x, noise):
-        return objective(model(Batch(x), Given([noise]), 1), 0)["loss"]
+        return objective(model(Batch(x), FixedNoise([noise]), 1), 0)["loss"]
 
     torch.compiler.reset()
     compiled = torch.compile(loss, fullgraph=True)

@@ -11,12 +11,12 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, compose
 from tests.training.test_execution import advanced
 from tests.training.test_execution import pair as pair_of_learners
-from vae_train.config import locate
-from vae_train.data.base import Batch
+from vae_train.batch import Batch
+from vae_train.distributions.kl import kl
 from vae_train.distributions.normal import Normal
-from vae_train.divergences import kl
-from vae_train.draws import Draw, Given, Noise
-from vae_train.errors import UsageError
+from vae_train.rng import FixedNoise, NoiseBuffers, Rng
+from vae_train.runs.schema import locate
+from vae_train.util.errors import UsageError
 
 DENSE = ["full_covariance", "low_rank", "planar", "sylvester", "iaf", "spline"]
 POSTERIORS = [*DENSE, "deterministic"]
@@ -66,11 +66,11 @@ def test_few_latents(posterior, prior, dim):
             made(posterior, prior, f"latent_dim={dim}")
         return
     model = made(posterior, prior, f"latent_dim={dim}")
-    trace = model(binary_batch(BATCH), Draw(0, "x"), 2)
+    trace = model(binary_batch(BATCH), Rng(0, "x"), 2)
     assert trace.latents[0].z.shape == (2, BATCH, dim)
     if trace.bounded:
         assert trace.elbo().isfinite().all()
-    assert model.sample(3, Draw(0, "x")).mean.shape == (3, *SHAPE)
+    assert model.sample(3, Rng(0, "x")).mean.shape == (3, *SHAPE)
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
@@ -79,7 +79,7 @@ def test_a_latent_may_have_several_dimensions(posterior):
     cfg.model.latent_shape = [2, 1, 2]
     model = build_model(cfg, SHAPE, 2)
     q = model.encode(binary_batch(BATCH).x)
-    z, log_q = q.scored(Draw(0, "x"), 3)
+    z, log_q = q.rsample_and_log_prob(Rng(0, "x"), 3)
     assert z.shape == (3, BATCH, 2, 1, 2)
     assert log_q is None or log_q.shape == (3, BATCH)
     assert model.prior(model.encode).log_prob(z).shape == (3, BATCH)
@@ -88,16 +88,16 @@ def test_a_latent_may_have_several_dimensions(posterior):
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_what_a_posterior_says_of_itself_is_so(posterior):
     q, kind = encoded(posterior), locate(settings(posterior).model.posterior._target_)
-    assert q.dense == kind.dense
-    assert q.factorised == kind.factorised
-    z, log_q = q.scored(Draw(0, "x"), 3)
-    if not kind.evaluates:
-        with pytest.raises(NotImplementedError if kind.dense else ValueError):
+    assert q.has_density == kind.has_density
+    assert q.is_factorized == kind.is_factorized
+    z, log_q = q.rsample_and_log_prob(Rng(0, "x"), 3)
+    if not kind.has_tractable_density:
+        with pytest.raises(NotImplementedError if kind.has_density else ValueError):
             q.log_prob(z)
         return
     if log_q is not None:
         assert torch.allclose(q.log_prob(z), log_q, rtol=0, atol=1e-8)
-    assert kind.holds
+    assert kind.supports_stop_gradient
     assert not q.detach().log_prob(z.detach()).requires_grad
 
 
@@ -107,7 +107,7 @@ def test_held_posteriors_give_gradients_through_the_draws_alone(posterior):
     model = made(posterior, "standard_normal", "latent_dim=2").double()
     found = []
     for held in (True, False):
-        latent = model(Batch(binary_batch(2).x.double()), Draw(0, "x"), 4000).latents[0]
+        latent = model(Batch(binary_batch(2).x.double()), Rng(0, "x"), 4000).latents[0]
         loss = -latent.log_ratio(held).mean(0).sum()
         found.append(torch.autograd.grad(loss, model.encoder.parameters()))
     for path, all_ways in zip(*found, strict=True):
@@ -120,7 +120,7 @@ def test_the_rate_is_that_of_monte_carlo(posterior):
     """E_q[f] of the draws' own density: E_q[p(z) / q(z)] is 1, and a closed KL is the mean of log q - log p."""
     q = encoded(posterior, "latent_dim=2")
     p = Normal(torch.zeros(2).double(), torch.zeros(2).double())
-    z, log_q = q.scored(Draw(0, "x"), 10_000)
+    z, log_q = q.rsample_and_log_prob(Rng(0, "x"), 10_000)
     ratio = (q.log_prob(z) if log_q is None else log_q) - p.log_prob(z)
     weight = (-ratio).exp()
     assert ((weight.mean(0) - 1).abs() < 5 * weight.std(0) / math.sqrt(len(z)) + 1e-9).all()
@@ -134,10 +134,10 @@ def test_the_rate_is_that_of_monte_carlo(posterior):
 def test_priors_start_near_the_standard_normal_and_invert(prior):
     model = made("gaussian", prior).double()
     p, standard = model.prior(model.encode), Normal(torch.zeros(3).double(), torch.zeros(3).double())
-    z = p.sample(Draw(0, "x"), 500)
+    z = p.sample(Rng(0, "x"), 500)
     assert (p.log_prob(z) - standard.log_prob(z)).abs().mean() < 0.2
     if prior != "standard_normal":
-        noise = p.base.sample(Draw(0, "x"), 500)
+        noise = p.base.sample(Rng(0, "x"), 500)
         assert torch.allclose(p.flow.inverse(z)[0], noise, rtol=0, atol=1e-9)
 
 
@@ -145,14 +145,14 @@ def test_priors_start_near_the_standard_normal_and_invert(prior):
 def test_priors_are_shifted_by_a_label(prior):
     model = made("iaf", prior, "model.condition=label")
     batch = binary_batch(BATCH)._replace(y=torch.arange(BATCH)[:, None])
-    trace = model(batch, Draw(0, "x"), 2)
+    trace = model(batch, Rng(0, "x"), 2)
     assert trace.elbo().isfinite().all()
-    assert model.sample(4, Draw(0, "x")).mean.shape == (4, *SHAPE)
+    assert model.sample(4, Rng(0, "x")).mean.shape == (4, *SHAPE)
 
 
 def test_a_point_mass_has_draws_and_no_bound():
     model = made("deterministic")
-    trace = model(binary_batch(BATCH), Draw(0, "x"), 2)
+    trace = model(binary_batch(BATCH), Rng(0, "x"), 2)
     assert not trace.bounded
     assert torch.equal(trace.latents[0].z[0], trace.latents[0].z[1])
     trace.distortion().mean().backward()
@@ -163,9 +163,9 @@ def test_a_point_mass_has_draws_and_no_bound():
 
 def noise_of(model, objective, samples):
     """What one pass asks for."""
-    noise = Noise(0, "x", "cpu")
+    noise = NoiseBuffers(0, "x", "cpu")
     noise.seek(0)
-    objective(model(binary_batch(BATCH), noise.draw(), samples), 0)
+    objective(model(binary_batch(BATCH), noise.rng(), samples), 0)
     return [tensor for _, tensor in noise._requests]
 
 
@@ -186,12 +186,12 @@ def test_stacked_models_have_the_gradients_of_each(posterior, prior):
     batch, noise = binary_batch(BATCH), noise_of(models[0], objective, 2)
 
     def loss(parameters, buffers):
-        trace = functional_call(models[0], (parameters, buffers), (batch, Given(noise), 2))
+        trace = functional_call(models[0], (parameters, buffers), (batch, FixedNoise(noise), 2))
         return objective(trace, 0)["loss"]
 
     gradients, losses = vmap(grad_and_value(loss))(*stack_module_state(models))
     for i, model in enumerate(models):
-        alone = objective(model(batch, Given(noise), 2), 0)["loss"]
+        alone = objective(model(batch, FixedNoise(noise), 2), 0)["loss"]
         alone.backward()
         assert torch.allclose(losses[i], alone, rtol=1e-5)
         for name, parameter in model.named_parameters():
@@ -205,7 +205,7 @@ def test_model_and_objective_compile_to_one_graph(posterior, prior):
     batch, noise = binary_batch(BATCH), noise_of(model, objective, 2)
 
     def loss(x):
-        return objective(model(type(batch)(x), Given(noise), 2), 0)["loss"]
+        return objective(model(type(batch)(x), FixedNoise(noise), 2), 0)["loss"]
 
     torch.compiler.reset()
     eager, fast = loss(batch.x), torch.compile(loss, fullgraph=True)(batch.x)

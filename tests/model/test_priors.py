@@ -13,14 +13,14 @@ from omegaconf import DictConfig
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from tests.support import InMemory, binary_batch, build_model, build_objective, choices, compose
-from vae_train.assembly import loaded
-from vae_train.config import locate
-from vae_train.data.base import Batch
+from vae_train.batch import Batch
+from vae_train.distributions.kl import kl
 from vae_train.distributions.mixture import Mixture
 from vae_train.distributions.normal import Normal
-from vae_train.divergences import kl
-from vae_train.draws import Draw, Given, Noise
-from vae_train.errors import UsageError
+from vae_train.rng import FixedNoise, NoiseBuffers, Rng
+from vae_train.runs.build import loaded
+from vae_train.runs.schema import locate
+from vae_train.util.errors import UsageError
 
 SHAPE, DIM = (1, 8, 8), 10
 SMALL = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]")
@@ -33,7 +33,7 @@ OURS = {
 }
 """Priors by the domain that they live in."""
 POSTERIOR = {"real": "gaussian", "sphere": "von_mises_fisher", "categorical": "categorical", "joint": "joint"}
-PAIRS = [(POSTERIOR[domain], prior) for domain, priors in OURS.items() for prior in dict.fromkeys([*priors, "vamp"])]
+PAIRS = [(POSTERIOR[support], prior) for support, priors in OURS.items() for prior in dict.fromkeys([*priors, "vamp"])]
 
 CLOSED = ("standard_normal", "diagonal", "uniform_sphere", "categorical", "joint")
 """Priors whose rate beside the posterior of their domain has a closed form."""
@@ -69,11 +69,11 @@ def density(model) -> Mixture | Normal:
     return model.prior(model.encode)
 
 
-def numbers_asked(ask: Callable[[Draw], object], seed: int) -> list[torch.Tensor]:
+def numbers_asked(ask: Callable[[Rng], object], seed: int) -> list[torch.Tensor]:
     """The noise that something asks for."""
-    noise = Noise(seed, "x", "cpu")
+    noise = NoiseBuffers(seed, "x", "cpu")
     noise.seek(0)
-    ask(noise.draw())
+    ask(noise.rng())
     return [numbers for _, numbers in noise._requests]
 
 
@@ -128,12 +128,12 @@ def test_every_pair_trains_or_is_refused_with_a_way_out(posterior, prior):
     if why:
         assert "Use model/" in why
         return
-    if not locate(part("posterior", posterior)["_target_"]).dense:
+    if not locate(part("posterior", posterior)["_target_"]).has_density:
         return  # the ELBO refuses it
     model, objective = built(posterior, prior)
     model.initialize(images(600))
     batch = binary_batch(6)
-    loss = objective(model(batch, Draw(0, "x"), 2), 0)["loss"]
+    loss = objective(model(batch, Rng(0, "x"), 2), 0)["loss"]
     loss.backward()
     assert loss.isfinite()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -141,18 +141,18 @@ def test_every_pair_trains_or_is_refused_with_a_way_out(posterior, prior):
     assert all(gradient.isfinite().all() for gradient in gradients)
     torch.optim.SGD(model.parameters(), lr=1e-3).step()
     with torch.no_grad():
-        trace = model(batch, Draw(0, "x"), 2)
+        trace = model(batch, Rng(0, "x"), 2)
         assert trace.elbo().isfinite().all()
-        z = density(model).sample(Draw(1, "x"), 5)
+        z = density(model).sample(Rng(1, "x"), 5)
         assert z.shape == (5, DIM)
-        assert model.sample(5, Draw(1, "x")).mean.shape == (5, *SHAPE)
+        assert model.sample(5, Rng(1, "x")).mean.shape == (5, *SHAPE)
 
 
 @pytest.mark.parametrize(("posterior", "prior"), PAIRS)
 def test_draws_of_a_prior_have_a_finite_density(posterior, prior):
     found = density(built(posterior, prior)[0])
     with torch.no_grad():
-        assert found.log_prob(found.sample(Draw(0, "x"), 200)).isfinite().all()
+        assert found.log_prob(found.sample(Rng(0, "x"), 200)).isfinite().all()
 
 
 @pytest.mark.parametrize(("posterior", "prior"), [pair for pair in PAIRS if pair[1] in CLOSED])
@@ -160,7 +160,7 @@ def test_a_closed_rate_equals_its_estimate_from_draws(posterior, prior):
     model = built(posterior, prior)[0].double()
     x = binary_batch(3).x.double()
     with torch.no_grad():
-        latent = model(Batch(x), Draw(0, "x"), 20_000).latents[0]
+        latent = model(Batch(x), Rng(0, "x"), 20_000).latents[0]
         assert kl(latent.q, latent.p) is not None
         ratio = -latent.log_ratio()
         assert ((ratio.mean(0) - latent.rate()).abs() <= 5 * ratio.std(0) / math.sqrt(len(ratio)) + 1e-9).all()
@@ -172,16 +172,16 @@ def test_stacked_models_have_the_gradients_of_each(posterior, prior):
     _, objective = built(posterior, prior, **knobs)
     models = [built(posterior, prior, f"seed={seed}", **knobs)[0] for seed in range(2)]
     batch = binary_batch(4)
-    asked = [numbers_asked(lambda draw: models[0](batch, draw, 2), seed) for seed in range(2)]
+    asked = [numbers_asked(lambda rng: models[0](batch, rng, 2), seed) for seed in range(2)]
 
     def loss(parameters, buffers, *noise):
-        trace = functional_call(models[0], (parameters, buffers), (batch, Given(list(noise)), 2))
+        trace = functional_call(models[0], (parameters, buffers), (batch, FixedNoise(list(noise)), 2))
         return objective(trace, 0)["loss"]
 
     noise = [torch.stack(pair) for pair in zip(*asked, strict=True)]
     gradients, losses = vmap(grad_and_value(loss))(*stack_module_state(models), *noise)
     for i, model in enumerate(models):
-        alone = objective(model(batch, Given(asked[i]), 2), 0)["loss"]
+        alone = objective(model(batch, FixedNoise(asked[i]), 2), 0)["loss"]
         alone.backward()
         assert torch.allclose(losses[i], alone, rtol=1e-5)
         for name, parameter in model.named_parameters():
@@ -193,10 +193,10 @@ def test_stacked_models_have_the_gradients_of_each(posterior, prior):
 def test_model_and_objective_compile_to_one_graph(posterior, prior):
     model, objective = built(posterior, prior)
     batch = binary_batch(4)
-    noise = numbers_asked(lambda draw: model(batch, draw, 2), 0)
+    noise = numbers_asked(lambda rng: model(batch, rng, 2), 0)
 
     def loss(x, *noise):
-        return objective(model(Batch(x), Given(list(noise)), 2), 0)["loss"]
+        return objective(model(Batch(x), FixedNoise(list(noise)), 2), 0)["loss"]
 
     torch.compiler.reset()
     eager, fast = loss(batch.x, *noise), torch.compile(loss, fullgraph=True)(batch.x, *noise)
@@ -211,10 +211,10 @@ def test_bfloat16_networks_leave_log_probabilities_in_float32(posterior, prior):
     model, objective = built(posterior, prior)
     batch = binary_batch(6)
     with torch.autocast("cpu", torch.bfloat16):
-        trace = model(batch, Draw(0, "x"), 2)
+        trace = model(batch, Rng(0, "x"), 2)
         loss = objective(trace, 0)["loss"]
     assert trace.rate().dtype == torch.float32
-    assert loss.item() == pytest.approx(objective(model(batch, Draw(0, "x"), 2), 0)["loss"].item(), rel=0.02)
+    assert loss.item() == pytest.approx(objective(model(batch, Rng(0, "x"), 2), 0)["loss"].item(), rel=0.02)
 
 
 def test_a_mixture_of_one_is_the_diagonal_prior():
@@ -224,13 +224,13 @@ def test_a_mixture_of_one_is_the_diagonal_prior():
     diagonal.prior.log_scale.data.copy_(scale)
     mixture.prior.log_scales.data[0].copy_(scale)
     one, other = density(mixture), density(diagonal)
-    z = other.sample(Draw(0, "x"), 50)
+    z = other.sample(Rng(0, "x"), 50)
     assert torch.allclose(one.log_prob(z), other.log_prob(z), rtol=1e-5)
     assert torch.allclose(one.mean, other.mean)
 
 
 def test_a_mixture_starts_as_spread_as_it_is_told():
-    means = built("gaussian", "mixture", components=400, spread=3.0)[0].prior.means
+    means = built("gaussian", "mixture", components=400, std=3.0)[0].prior.means
     assert means.std().item() == pytest.approx(3, rel=0.05)
 
 
@@ -247,7 +247,7 @@ def test_vamp_pseudo_inputs_start_as_training_images_and_learn():
     started = model.prior.pseudo_inputs.detach().clone()
     expected = binary_batch(40).x[torch.tensor([0, 6, 13, 20, 26, 32, 39])]
     assert torch.equal(started, expected)
-    trace = model(binary_batch(6), Draw(0, "x"))
+    trace = model(binary_batch(6), Rng(0, "x"))
     latent = trace.latents[0]
     gradient, *encoder = torch.autograd.grad(
         latent.p.log_prob(latent.z.detach()).sum(),
@@ -347,7 +347,7 @@ def test_a_prior_that_lives_elsewhere_is_refused(posterior, prior, way_out):
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_vamp_refuses_posteriors_that_cannot_score_what_others_drew(posterior):
     target = locate(part("posterior", posterior)["_target_"])
-    assert bool(refusal(posterior, "vamp")) == (not (target.dense and target.evaluates))
+    assert bool(refusal(posterior, "vamp")) == (not (target.has_density and target.has_tractable_density))
 
 
 def test_vamp_starts_from_the_digits_in_a_real_run():

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.support import InMemory, build_model, choices, compose, levels_for
-from vae_train.assembly import loaded, model_mistakes
 from vae_train.model.base import Network
 from vae_train.model.start import PIXELS, PULL, evenly_spread
+from vae_train.runs.build import loaded, model_mistakes
 
 IMAGES = 100
 ARCHITECTURES = {"mlp": ["model.decoder.hidden=[16]"], "conv": ["model.encoder.channels=4"]}

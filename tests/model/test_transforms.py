@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from tests.support import binary_batch, build_model, build_objective, compose
-from vae_train.draws import Given
+from vae_train.rng import FixedNoise
 
 BATCH, DIM, SAMPLES = 6, 10, 2
 
@@ -23,12 +23,12 @@ def test_gradients_of_stacked_models_equal_those_of_each():
     batch, noise = binary_batch(BATCH), torch.randn(3, SAMPLES, BATCH, DIM)
 
     def loss(parameters, buffers, noise):
-        trace = functional_call(models[0], (parameters, buffers), (batch, Given([noise]), SAMPLES))
+        trace = functional_call(models[0], (parameters, buffers), (batch, FixedNoise([noise]), SAMPLES))
         return objective(trace, 0)["loss"]
 
     gradients, losses = vmap(grad_and_value(loss))(*stack_module_state(models), noise)
     for i, model in enumerate(models):
-        alone = objective(model(batch, Given([noise[i]]), SAMPLES), 0)["loss"]
+        alone = objective(model(batch, FixedNoise([noise[i]]), SAMPLES), 0)["loss"]
         alone.backward()
         assert torch.allclose(losses[i], alone, rtol=1e-5)
         for name, parameter in model.named_parameters():
@@ -40,7 +40,7 @@ def test_model_and_objective_compile_to_one_graph():
     batch, noise = binary_batch(BATCH), torch.randn(SAMPLES, BATCH, DIM)
 
     def loss(x, noise, step):
-        terms = objective(model(type(batch)(x), Given([noise]), SAMPLES), step)
+        terms = objective(model(type(batch)(x), FixedNoise([noise]), SAMPLES), step)
         return terms["loss"]
 
     torch.compiler.reset()

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose
-from vae_train.config import build
-from vae_train.data.base import Batch
-from vae_train.draws import Draw, Given
-from vae_train.errors import UsageError
+from vae_train.batch import Batch
 from vae_train.model.likelihood.bernoulli import Bernoulli
 from vae_train.model.likelihood.gaussian import Gaussian
+from vae_train.rng import FixedNoise, Rng
+from vae_train.runs.schema import build
+from vae_train.util.errors import UsageError
 
 SIZES = [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 64, 48), (1, 37, 53), (3, 224, 224), (3, 256, 256)]
 MODELS = pytest.mark.parametrize("model", choices("model"))
@@ -55,7 +55,7 @@ def test_pytorch_example_has_the_parameters_of_its_original():
 @pytest.mark.parametrize("num_samples", [1, 4])
 def test_a_trace_has_its_shapes(model, num_samples):
     batch = binary_batch(5)
-    trace = small(model)(batch, Draw(0, "x"), num_samples)
+    trace = small(model)(batch, Rng(0, "x"), num_samples)
     (latent,) = trace.latents
     assert latent.z.shape == (num_samples, 5, 3)
     assert (latent.q.batch_shape, latent.p.batch_shape) == ((5,), ())
@@ -66,7 +66,7 @@ def test_a_trace_has_its_shapes(model, num_samples):
 
 
 def test_the_terms_of_a_trace_belong_together():
-    trace = small()(binary_batch(5), Draw(0, "x"), 4)
+    trace = small()(binary_batch(5), Rng(0, "x"), 4)
     (latent,) = trace.latents
     log_weight = trace.px.log_prob(trace.x) + latent.p.log_prob(latent.z) - latent.q.log_prob(latent.z)
     assert torch.allclose(trace.log_weight(), log_weight)
@@ -75,10 +75,10 @@ def test_the_terms_of_a_trace_belong_together():
 
 
 def test_bits_per_dim_follow_the_formula():
-    bits = small()(binary_batch(5), Draw(0, "x"))
+    bits = small()(binary_batch(5), Rng(0, "x"))
     assert torch.allclose(bits.bits_per_dim(), -bits.elbo() / 64 / torch.tensor(2.0).log())
     model = build_model(compose(*SMALL, "model/likelihood=gaussian"), (1, 8, 8), 17)
-    grey = model(binary_batch(5), Draw(0, "x"))
+    grey = model(binary_batch(5), Rng(0, "x"))
     expected = (-grey.elbo() / 64 + torch.tensor(17.0).log()) / torch.tensor(2.0).log()
     assert torch.allclose(grey.bits_per_dim(), expected)
 
@@ -87,7 +87,7 @@ def test_continuous_data_and_grey_targets_have_no_bits_per_dim():
     continuous = build_model(compose(*SMALL, "model/likelihood=gaussian"), (1, 8, 8), None)
     grey = build_model(compose(*SMALL, "model.likelihood.grey_targets=true"), (1, 8, 8), 17)
     for model in (continuous, grey):
-        assert model(binary_batch(2), Draw(0, "x")).bits_per_dim() is None
+        assert model(binary_batch(2), Rng(0, "x")).bits_per_dim() is None
 
 
 @MODELS
@@ -104,26 +104,26 @@ def test_decode_takes_any_leading_shape(model):
 def test_samples_are_decoded_draws_from_the_prior(model):
     found = small(model)
     z = torch.randn(6, 3)
-    assert found.sample(6, Draw(0, "x")).mean.shape == (6, 1, 8, 8)
-    assert torch.equal(found.sample(6, Given([z])).mean, found.decode(z).mean)
-    assert torch.equal(found.sample(6, Given([z]), temperature=0.5).mean, found.decode(0.5 * z).mean)
+    assert found.sample(6, Rng(0, "x")).mean.shape == (6, 1, 8, 8)
+    assert torch.equal(found.sample(6, FixedNoise([z])).mean, found.decode(z).mean)
+    assert torch.equal(found.sample(6, FixedNoise([z]), temperature=0.5).mean, found.decode(0.5 * z).mean)
 
 
 def test_the_encoder_sees_what_is_seen_and_the_target_is_x():
     model, batch, other = small(), binary_batch(5), binary_batch(5, seed=1)
-    trace = model(Batch(batch.x, seen=other.x), Draw(0, "x"))
+    trace = model(Batch(batch.x, encoder_input=other.x), Rng(0, "x"))
     assert torch.equal(trace.x, batch.x)
     assert torch.equal(trace.latents[0].q.mean, model.encode(other.x).mean)
 
 
 def test_unobserved_pixels_do_not_count_in_the_distortion():
     model, batch = small(), binary_batch(5)
-    observed = torch.zeros_like(batch.x, dtype=torch.bool)
-    observed[..., :4] = True
-    changed = Batch(torch.where(observed, batch.x, 1 - batch.x), seen=batch.x, observed=observed)
-    first = model(Batch(batch.x, observed=observed), Draw(0, "x")).distortion()
-    assert torch.equal(first, model(changed, Draw(0, "x")).distortion())
-    assert (first < model(batch, Draw(0, "x")).distortion()).all()
+    mask = torch.zeros_like(batch.x, dtype=torch.bool)
+    mask[..., :4] = True
+    changed = Batch(torch.where(mask, batch.x, 1 - batch.x), encoder_input=batch.x, mask=mask)
+    first = model(Batch(batch.x, mask=mask), Rng(0, "x")).distortion()
+    assert torch.equal(first, model(changed, Rng(0, "x")).distortion())
+    assert (first < model(batch, Rng(0, "x")).distortion()).all()
 
 
 @pytest.mark.parametrize("levels", [17, 256, None])
@@ -150,7 +150,7 @@ def test_a_refusal_names_the_node_and_what_to_type():
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_a_learned_scale_starts_where_it_is_told_and_stays_above_its_floor(levels):
-    likelihood = Gaussian((1, 8, 8), levels, scale=0.4, spread="shared")
+    likelihood = Gaussian((1, 8, 8), levels, scale=0.4, scale_mode="shared")
     assert likelihood.scale.log_scale().exp().item() == pytest.approx(0.4)
     with torch.no_grad():
         likelihood.scale.raw.fill_(-50)
@@ -158,14 +158,17 @@ def test_a_learned_scale_starts_where_it_is_told_and_stays_above_its_floor(level
 
 
 def test_a_scale_below_its_floor_is_refused():
-    with pytest.raises(ValueError, match=r"starts with scale=0.03, and one with spread=shared stays above"):
-        Gaussian((1, 8, 8), 16, scale=0.03, spread="shared")
-    fixed = Gaussian((1, 8, 8), 16, scale=0.03, spread="fixed")
+    with pytest.raises(ValueError, match=r"starts with scale=0.03, and one with scale_mode=shared stays above"):
+        Gaussian((1, 8, 8), 16, scale=0.03, scale_mode="shared")
+    fixed = Gaussian((1, 8, 8), 16, scale=0.03, scale_mode="fixed")
     assert fixed.scale.log_scale().exp().item() == pytest.approx(0.03)
 
 
 def test_only_a_shared_scale_is_a_parameter():
-    counts = {spread: count(Gaussian((1, 8, 8), 16, 0.3, spread)) for spread in ("fixed", "shared", "pixel", "optimal")}
+    counts = {
+        scale_mode: count(Gaussian((1, 8, 8), 16, 0.3, scale_mode))
+        for scale_mode in ("fixed", "shared", "pixel", "optimal")
+    }
     assert counts == {"fixed": 0, "shared": 1, "pixel": 0, "optimal": 0}
 
 

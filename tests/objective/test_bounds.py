@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.model.test_exact import SHAPE, batch_of, linear_gaussian
-from vae_train.data.base import Batch
-from vae_train.draws import Draw
+from vae_train.batch import Batch
 from vae_train.objective.ciwae import CIWAE
 from vae_train.objective.iwae import IWAE
 from vae_train.objective.miwae import MIWAE
 from vae_train.objective.piwae import PIWAE
+from vae_train.rng import Rng
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def model():
 
 @pytest.fixture
 def trace(model):
-    return model(batch_of(linear_gaussian(orthogonal=False)[1], 20), Draw(0, "x"), 12)
+    return model(batch_of(linear_gaussian(orthogonal=False)[1], 20), Rng(0, "x"), 12)
 
 
 def loss(objective, trace):
@@ -47,9 +47,9 @@ def test_bounds_rise_from_the_elbo_to_the_evidence():
     batch = batch_of(evidence, 500)
     log_p = evidence.log_prob(batch.x.flatten(1)).mean()
     with torch.no_grad():
-        elbo = model(batch, Draw(0, "x"), 200).elbo().mean()
+        elbo = model(batch, Rng(0, "x"), 200).elbo().mean()
         found = [
-            torch.stack([-loss(IWAE(k, "standard"), model(batch, Draw(0, "x", k, i), k)) for i in range(200 // k)])
+            torch.stack([-loss(IWAE(k, "standard"), model(batch, Rng(0, "x", k, i), k)) for i in range(200 // k)])
             for k in (5, 50)
         ]
     five, fifty = (values.mean() for values in found)
@@ -101,7 +101,7 @@ def estimates(model, evidence, objective, draws, stream):
     x = batch_of(evidence, 1).x.expand(40, *SHAPE)
     found = []
     for i in range(draws):
-        trace = model(Batch(x), Draw(0, stream, i), objective.num_samples)
+        trace = model(Batch(x), Rng(0, stream, i), objective.num_samples)
         found.append(followed(objective, trace, model))
     return torch.stack(found)
 
@@ -149,16 +149,16 @@ def test_at_the_exact_posterior_the_gradient_through_the_draws_vanishes(kind, nu
 def test_missing_pixels_do_not_count(model):
     """The bound of MIWAE as Mattei & Frellsen (2019) mean it."""
     batch = batch_of(linear_gaussian(orthogonal=False)[1], 6)
-    observed = torch.rand(batch.x.shape, generator=torch.Generator().manual_seed(0)) > 0.4
-    trace = model(batch, Draw(0, "x"), 4)
+    mask = torch.rand(batch.x.shape, generator=torch.Generator().manual_seed(0)) > 0.4
+    trace = model(batch, Rng(0, "x"), 4)
 
     def bound(x):
-        return loss(IWAE(4, "standard"), replace(trace, x=x, observed=observed))
+        return loss(IWAE(4, "standard"), replace(trace, x=x, mask=mask))
 
     whole = bound(batch.x)
-    assert torch.equal(bound(torch.where(observed, batch.x, 100.0)), whole)
-    assert not torch.allclose(bound(torch.where(observed, batch.x + 0.1, batch.x)), whole)
+    assert torch.equal(bound(torch.where(mask, batch.x, 100.0)), whole)
+    assert not torch.allclose(bound(torch.where(mask, batch.x + 0.1, batch.x)), whole)
     q, p, px = trace.latents[0].q, trace.latents[0].p, trace.px
     z = trace.latents[0].z
-    weight = (px.terms(batch.x) * observed).flatten(2).sum(-1) + p.log_prob(z) - q.log_prob(z)
+    weight = (px.log_prob_elementwise(batch.x) * mask).flatten(2).sum(-1) + p.log_prob(z) - q.log_prob(z)
     assert torch.allclose(whole, -(weight.logsumexp(0) - math.log(4)).mean())

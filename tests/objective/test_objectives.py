@@ -6,20 +6,21 @@ import pytest
 import torch
 
 from tests.support import SMALL, annealed, binary_batch, build_model, build_objective, choices, compose
-from vae_train.assembly import combination_mistakes
-from vae_train.combinations import pieces_refusal, refusals
-from vae_train.config import locate
 from vae_train.distributions.base import Affine
 from vae_train.distributions.normal import Normal
-from vae_train.draws import Draw, Rows
 from vae_train.model.trace import Latent
 from vae_train.objective.elbo import ELBO
-from vae_train.schedules import ConstantBeta, LinearBeta
+from vae_train.objective.schedule.constant import ConstantBeta
+from vae_train.objective.schedule.linear import LinearBeta
+from vae_train.rng import Rng, Rows
+from vae_train.runs.build import combination_mistakes
+from vae_train.runs.check import pieces_refusal, refusals
+from vae_train.runs.schema import locate
 
 
 @pytest.fixture(scope="module")
 def trace():
-    return build_model(compose(*SMALL), (1, 8, 8), 2)(binary_batch(6), Draw(0, "x"), 3)
+    return build_model(compose(*SMALL), (1, 8, 8), 2)(binary_batch(6), Rng(0, "x"), 3)
 
 
 def elbo(beta, schedule, **changes):
@@ -30,7 +31,7 @@ def elbo(beta, schedule, **changes):
 def checked(objective, model):
     """Every scalar is one and finite at every step, and the loss reaches every parameter of the model."""
     for step in (0, 5, torch.tensor(5), 10_000):
-        terms = objective(model(binary_batch(6), Draw(0, "x"), objective.num_samples), step)
+        terms = objective(model(binary_batch(6), Rng(0, "x"), objective.num_samples), step)
         assert all(value.shape == () and value.isfinite() for value in terms.values())
     terms["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -61,12 +62,13 @@ def test_every_objective_goes_with_every_posterior_that_it_does_not_refuse(name,
     dense = posterior != "deterministic"
     if found:
         assert (
-            locate(cfg.objective._target_).needs_density > dense or not locate(nodes["posterior"]._target_).factorised
+            locate(cfg.objective._target_).needs_density > dense
+            or not locate(nodes["posterior"]._target_).is_factorized
         )
         assert "Use " in found[0].why
         return
     objective, model = build_objective(cfg), build_model(cfg, (1, 8, 8), 2)
-    terms = objective(model(binary_batch(6), Draw(0, "x"), objective.num_samples), 5)
+    terms = objective(model(binary_batch(6), Rng(0, "x"), objective.num_samples), 5)
     assert all(value.shape == () and value.isfinite() for value in terms.values())
     terms["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.encoder.parameters())
@@ -102,10 +104,10 @@ def test_what_compares_images_cannot_be_accumulated(name):
     objective, model, batch = build_objective(cfg), build_model(cfg, (1, 8, 8), 2), binary_batch(8)
     if pieces_refusal(2, cfg.objective, cfg.model.likelihood):
         return
-    whole = objective(model(batch, Draw(0, "x"), objective.num_samples), 5)["loss"]
+    whole = objective(model(batch, Rng(0, "x"), objective.num_samples), 5)["loss"]
     halves = []
     for rows in (Rows(0, 3, 8), Rows(3, 8, 8)):
-        part = model(batch.part(rows.start, rows.stop), Draw(0, "x").part(rows), objective.num_samples)
+        part = model(batch.part(rows.start, rows.stop), Rng(0, "x").part(rows), objective.num_samples)
         halves.append((rows.stop - rows.start) / 8 * objective(part, 5)["loss"])
     assert torch.allclose(sum(halves), whole, rtol=1e-5)
 
@@ -114,7 +116,7 @@ def test_what_compares_images_cannot_be_accumulated(name):
 def test_objectives_that_compare_images_say_so(name):
     cfg = compose(f"objective={name}")
     (mistake,) = pieces_refusal(2, cfg.objective, cfg.model.likelihood)
-    assert mistake.where == "learner.accumulate=2"
+    assert mistake.where == "learner.grad_accumulation=2"
 
 
 @pytest.mark.parametrize("schedule", choices("objective/beta_schedule"))
@@ -158,7 +160,7 @@ def test_a_capacity_holds_every_image_at_its_rate(trace):
 
 
 def test_free_bits_per_unit_lift_every_unit_to_their_floor(trace):
-    units = trace.latents[0].rate_terms().mean(0)
+    units = trace.latents[0].rate_elementwise().mean(0)
     floor = units.sort().values[1].item()
     assert (units < floor).sum() == 1
     terms = elbo(2.0, ConstantBeta(10.0), free_bits=floor)(trace, 0)
@@ -176,7 +178,7 @@ def test_free_bits_per_group_lift_the_sum(trace):
 def test_units_below_their_free_bits_have_no_gradient():
     cfg = compose(*SMALL)
     model = build_model(cfg, (1, 8, 8), 2)
-    trace = model(binary_batch(6), Draw(0, "x"), 3)
+    trace = model(binary_batch(6), Rng(0, "x"), 3)
     loss = elbo(1.0, ConstantBeta(10.0), free_bits=1e3)(trace, 0)["loss"]
     (with_floor,) = torch.autograd.grad(loss, trace.latents[0].q.log_scale, retain_graph=True)
     (without,) = torch.autograd.grad(trace.distortion().mean(), trace.latents[0].q.log_scale)
@@ -188,7 +190,7 @@ def test_free_bits_of_units_without_a_closed_rate_come_from_the_draws(trace):
     other = Latent(
         latent.z, latent.q, Affine(Normal(torch.zeros(3), torch.zeros(3)), torch.zeros(6, 3), torch.ones(6, 3))
     )
-    units = (latent.q.terms(latent.z) - other.p.terms(latent.z)).mean((0, 1))
+    units = (latent.q.log_prob_elementwise(latent.z) - other.p.log_prob_elementwise(latent.z)).mean((0, 1))
     terms = elbo(1.0, ConstantBeta(10.0), free_bits=0.1)(replace(trace, latents=(other,)), 0)
     assert torch.allclose(terms["floored_rate"], units.clamp(min=0.1).sum())
 
@@ -201,9 +203,9 @@ def test_free_bits_of_units_are_refused_where_the_prior_ties_them():
 
 
 def test_the_best_scale_of_a_batch_cannot_be_had_in_pieces():
-    cfg = compose(*SMALL, "model/likelihood=sigma_vae", "learner.accumulate=2")
+    cfg = compose(*SMALL, "model/likelihood=sigma_vae", "learner.grad_accumulation=2")
     (mistake,) = combination_mistakes(cfg)
-    assert mistake.where == "learner.accumulate=2"
+    assert mistake.where == "learner.grad_accumulation=2"
     assert "model/likelihood=gaussian compares the images of a batch" in mistake.why
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose
-from vae_train.draws import Draw
 from vae_train.objective.control_vae import ControlVAE
 from vae_train.objective.geco import GECO
+from vae_train.rng import Rng
 
 CRITICS = {
     "factor_vae": ("objective.hidden=[8]",),
@@ -38,7 +38,7 @@ def test_each_player_follows_its_own_loss(name, kind):
     found, other = learner(name, *overrides), learner(name, *overrides)
     batch = binary_batch(6)
     found.update(batch, 3)
-    trace = other.model(batch, Draw(other.seed, "train", 3), 1)
+    trace = other.model(batch, Rng(other.seed, "train", 3), 1)
     terms = other.objective(trace, 3)
     pairs = [("loss", found.model, other.model), ("critic_loss", found.objective, other.objective)]
     for loss, updated, same in pairs:
@@ -110,7 +110,7 @@ def test_a_bound_with_a_gradient_of_its_own_trains_both_sides():
     found, other = (learner("piwae", "objective.num_samples=4", "objective.groups=2") for _ in range(2))
     batch = binary_batch(6)
     found.update(batch, 3)
-    terms = other.objective(other.model(batch, Draw(other.seed, "train", 3), 4), 3)
+    terms = other.objective(other.model(batch, Rng(other.seed, "train", 3), 4), 3)
     for loss, part in (("loss", "decoder"), ("encoder_loss", "encoder")):
         expected = gradients(terms[loss], getattr(other.model, part).parameters())
         mine = [p.grad for p in getattr(found.model, part).parameters()]
@@ -128,24 +128,24 @@ def test_every_parameter_of_a_conditional_encoder_follows_the_encoders_loss():
 
 def test_the_multiplier_of_geco_follows_the_constraint():
     objective = GECO(1, target=10.0, decay=0.9, speed=0.01, limit=5.0)
-    objective.react({"distortion": torch.tensor(20.0)})
+    objective.update_state({"distortion": torch.tensor(20.0)})
     assert objective.constraint.item() == pytest.approx(10.0), "the first violation is the mean"
     assert objective.log_multiplier.item() == pytest.approx(0.1)
-    objective.react({"distortion": torch.tensor(5.0)})
+    objective.update_state({"distortion": torch.tensor(5.0)})
     assert objective.constraint.item() == pytest.approx(0.9 * 10 - 0.1 * 5)
     assert objective.log_multiplier.item() == pytest.approx(0.1 + 0.085)
     for _ in range(1000):
-        objective.react({"distortion": torch.tensor(50.0)})
+        objective.update_state({"distortion": torch.tensor(50.0)})
     assert objective.log_multiplier.exp().item() == pytest.approx(5.0)
     for _ in range(1000):
-        objective.react({"distortion": torch.tensor(-50.0)})
+        objective.update_state({"distortion": torch.tensor(-50.0)})
     assert objective.log_multiplier.exp().item() == pytest.approx(0.2)
 
 
 def test_the_loss_of_geco_is_the_lagrangian():
     found = learner("geco", "objective.target=30")
     found.objective.log_multiplier.fill_(1.5)
-    trace = found.model(binary_batch(6), Draw(0, "x"), 1)
+    trace = found.model(binary_batch(6), Rng(0, "x"), 1)
     terms = found.objective(trace, 0)
     multiplier = torch.tensor(1.5).exp()
     expected = trace.rate().mean() + multiplier * (trace.distortion().mean() - 30)
@@ -159,7 +159,7 @@ def controlled(target, steps=4000, **changes):
     objective = ControlVAE(1, target, **knobs)
     for _ in range(steps):
         rate = 20.0 / (1.0 + objective.beta)
-        objective.react({"rate": rate})
+        objective.update_state({"rate": rate})
     return objective.beta.item(), rate.item()
 
 
@@ -179,9 +179,9 @@ def test_the_integral_does_not_wind_up():
     """After long out of reach, beta leaves its bound at once."""
     objective = ControlVAE(1, 5.0, proportional=0.0, integral=1e-2, beta_min=0.0, beta_max=2.0)
     for _ in range(10_000):
-        objective.react({"rate": torch.tensor(50.0)})
+        objective.update_state({"rate": torch.tensor(50.0)})
     for _ in range(50):
-        objective.react({"rate": torch.tensor(1.0)})
+        objective.update_state({"rate": torch.tensor(1.0)})
     assert objective.beta.item() < 0.1
 
 

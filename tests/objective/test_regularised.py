@@ -10,15 +10,15 @@ from torch import nn
 
 from tests.support import SMALL, binary_batch, build_model, build_objective, compose
 from vae_train.distributions.normal import Normal
-from vae_train.draws import Draw
 from vae_train.model.trace import Latent
 from vae_train.objective.rae import RAE, _largest_singular_value
+from vae_train.rng import Rng
 
 
 def traced(*overrides, size=6, num_samples=2):
     cfg = compose(*SMALL, *overrides)
     model = build_model(cfg, (1, 8, 8), 2)
-    return build_objective(cfg), model(binary_batch(size), Draw(0, "x"), num_samples)
+    return build_objective(cfg), model(binary_batch(size), Rng(0, "x"), num_samples)
 
 
 def base(trace):
@@ -47,7 +47,7 @@ def test_tcvae_of_the_whole_data_set_has_the_exact_mutual_information():
     objective, trace = traced("objective=tcvae")
     objective.num_train = 6
     q = Normal(100.0 * torch.arange(6.0).unsqueeze(1).expand(6, 3), torch.zeros(6, 3))
-    latent = Latent(q.sample(Draw(0, "z"), 2), q, trace.latents[0].p)
+    latent = Latent(q.sample(Rng(0, "z"), 2), q, trace.latents[0].p)
     terms = objective(replace(trace, latents=(latent,)), 0)
     log_6 = torch.tensor(6.0).log()
     assert torch.allclose(terms["mutual_information"], log_6, atol=1e-4)
@@ -94,9 +94,9 @@ def test_wasserstein_autoencoders_move_the_aggregate_to_the_prior(name, key):
     terms = objective(trace, 0)
     assert torch.allclose(terms["loss"], trace.distortion().mean() + objective.weight * terms[key])
     p = trace.latents[0].p
-    like_prior = Latent(p.sample(Draw(0, "z"), 128).view(2, 64, 3), trace.latents[0].q, p)
+    like_prior = Latent(p.sample(Rng(0, "z"), 128).view(2, 64, 3), trace.latents[0].q, p)
     far = replace(like_prior, z=like_prior.z + 2)
-    near, there = (objective(replace(trace, latents=(x,), draw=Draw(0, "x")), 0)[key] for x in (like_prior, far))
+    near, there = (objective(replace(trace, latents=(x,), rng=Rng(0, "x")), 0)[key] for x in (like_prior, far))
     assert there > 10 * near.abs()
 
 
@@ -135,9 +135,9 @@ def test_r1_adds_the_squared_gradient_at_images(kind):
 
 def test_the_critic_of_the_vae_gan_sees_nothing_of_missing_pixels():
     objective, trace = traced("objective=vae_gan", "objective.start=0")
-    observed = torch.rand(trace.x.shape) > 0.5
-    one = replace(trace, observed=observed)
-    other = replace(one, x=torch.where(observed, trace.x, 1 - trace.x))
+    mask = torch.rand(trace.x.shape) > 0.5
+    one = replace(trace, mask=mask)
+    other = replace(one, x=torch.where(mask, trace.x, 1 - trace.x))
     assert torch.equal(objective(one, 0)["critic_loss"], objective(other, 0)["critic_loss"])
 
 
@@ -172,7 +172,7 @@ def test_the_gradient_penalty_estimates_the_norm_of_the_jacobian():
     z = torch.randn(20_000, 1, 3, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
     px = Normal(linear(z).view(20_000, 1, 1, 8, 8), torch.zeros((), dtype=torch.float64), 3)
     latent = Latent(z, trace.latents[0].q, trace.latents[0].p)
-    linear_trace = replace(trace, x=trace.x[:1], latents=(latent,), px=px, draw=Draw(0, "v"))
+    linear_trace = replace(trace, x=trace.x[:1], latents=(latent,), px=px, rng=Rng(0, "v"))
     terms = RAE(1, 0.0, "gradient_penalty", 1.0)(linear_trace, 0)
     assert terms["penalty"].item() == pytest.approx(linear.weight.square().sum().item(), rel=0.1)
     (gradient,) = torch.autograd.grad(terms["penalty"], linear.weight)

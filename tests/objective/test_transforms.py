@@ -7,8 +7,8 @@ import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, choices, compose
-from vae_train.config import locate
-from vae_train.draws import Draw, Given
+from vae_train.rng import FixedNoise, Rng
+from vae_train.runs.schema import locate
 
 BATCH = 6
 QUICK = {
@@ -23,7 +23,7 @@ def supporting(what):
     return [
         name
         for name in choices("objective")
-        if what in locate(compose(f"objective={name}").objective._target_).supports
+        if what in locate(compose(f"objective={name}").objective._target_).capabilities
     ]
 
 
@@ -31,7 +31,7 @@ def composed(name, *more):
     return compose(*SMALL, f"objective={name}", *QUICK.get(name, ()), *more)
 
 
-class Asked(Draw):
+class Asked(Rng):
     """A draw that notes what it gave."""
 
     def __init__(self, seed):
@@ -44,9 +44,9 @@ class Asked(Draw):
 
 
 def noise_of(model, objective, seed):
-    draw = Asked(seed)
-    objective(model(binary_batch(BATCH), draw, objective.num_samples), 3)
-    return draw.given
+    rng = Asked(seed)
+    objective(model(binary_batch(BATCH), rng, objective.num_samples), 3)
+    return rng.given
 
 
 @pytest.mark.parametrize("name", supporting("vmap"))
@@ -57,13 +57,13 @@ def test_stacked_models_have_the_gradients_of_each(name):
     noise = [noise_of(model, objective, i) for i, model in enumerate(models)]
 
     def loss(parameters, buffers, *given):
-        trace = functional_call(models[0], (parameters, buffers), (batch, Given(given), objective.num_samples))
+        trace = functional_call(models[0], (parameters, buffers), (batch, FixedNoise(given), objective.num_samples))
         return objective(trace, 3)["loss"]
 
     stacked = [torch.stack(numbers) for numbers in zip(*noise, strict=True)]
     gradients, losses = vmap(grad_and_value(loss))(*stack_module_state(models), *stacked)
     for i, model in enumerate(models):
-        alone = objective(model(batch, Given(noise[i]), objective.num_samples), 3)["loss"]
+        alone = objective(model(batch, FixedNoise(noise[i]), objective.num_samples), 3)["loss"]
         alone.backward()
         assert torch.allclose(losses[i], alone, rtol=1e-5)
         for key, parameter in model.named_parameters():
@@ -78,7 +78,7 @@ def test_model_and_objective_compile_to_one_graph(name):
     noise = noise_of(model, objective, 0)
 
     def loss(x, noise, step):
-        return objective(model(type(batch)(x), Given(noise), objective.num_samples), step)["loss"]
+        return objective(model(type(batch)(x), FixedNoise(noise), objective.num_samples), step)["loss"]
 
     torch.compiler.reset()
     step = torch.tensor(3)
@@ -93,7 +93,7 @@ def test_losses_are_as_precise_as_the_model(name):
     cfg = composed(name)
     model, objective = build_model(cfg, (1, 8, 8), 2).double(), build_objective(cfg)
     batch = binary_batch(BATCH)
-    terms = objective(model(type(batch)(batch.x.double()), Draw(0, "x"), objective.num_samples), 3)
+    terms = objective(model(type(batch)(batch.x.double()), Rng(0, "x"), objective.num_samples), 3)
     assert terms["loss"].dtype == torch.float64
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.support import small_run
-from vae_train.errors import RunError, Stopped
 from vae_train.training.background import Background, Output
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Files, Silent
+from vae_train.util.errors import RunError, Stopped
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from vae_train.errors import RunError
 from vae_train.training import checkpoint
 from vae_train.training.checkpoint import Checkpoints, load, previous, save
+from vae_train.util.errors import RunError
 
 
 def state(number=0):

@@ -11,12 +11,12 @@ from torch.utils._pytree import tree_leaves
 
 from tests.support import SMALL, choices, compose, small_run
 from tests.tape import Rerun, Tape
-from vae_train.assembly import build_learner, build_model, execution_mistakes, loaded
-from vae_train.combinations import knobs
-from vae_train.config import build, locate
-from vae_train.data.base import Stream
-from vae_train.draws import Draw, Given, Noise
+from vae_train.data.stream import Stream
 from vae_train.objective.base import Objective
+from vae_train.rng import FixedNoise, NoiseBuffers, Rng
+from vae_train.runs.build import build_learner, build_model, execution_mistakes, loaded
+from vae_train.runs.check import knobs
+from vae_train.runs.schema import build, locate
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.execution import (
     MANY,
@@ -41,7 +41,7 @@ SETTINGS = {
     "plain": (),
     "clip": ("learner.clip_norm=0.5",),
     "ema": ("learner.ema=0.9",),
-    "pieces": ("learner.accumulate=3", "objective.num_samples=2"),
+    "pieces": ("learner.grad_accumulation=3", "objective.num_samples=2"),
     "binarised once": ("data.binarize=threshold",),
     "adamw": ("optimizer=adamw",),
     "sgd": ("optimizer=sgd",),
@@ -50,7 +50,7 @@ SETTINGS = {
         *("augmentation.flip=true", "augmentation.crop=2", "augmentation.rotation=20", "augmentation.translation=0.1"),
         *("augmentation.brightness=0.3", "augmentation.contrast=0.3", "data.binarize=dynamic"),
     ),
-    "corrupted": ("corruption.noise=0.1", "corruption.mask=0.3", "corruption.patch=2", "learner.accumulate=2"),
+    "corrupted": ("corruption.noise=0.1", "corruption.mask=0.3", "corruption.patch=2", "learner.grad_accumulation=2"),
     "preprocessed": (
         *("data.binarize=none", "model/likelihood=gaussian", "corruption.mask=0.2"),
         *("preprocessing.dequantize=true", "preprocessing.logit=0.05", "preprocessing.mean=-1", "preprocessing.std=2"),
@@ -360,7 +360,7 @@ def test_several_steps_of_small_models_and_one_of_large_ones_are_launched_togeth
     "overrides",
     [
         pytest.param((), marks=pytest.mark.slow),
-        ("learner.accumulate=2", "learner.ema=0.9", "lr_schedule=cosine", "learner.clip_norm=0.5"),
+        ("learner.grad_accumulation=2", "learner.ema=0.9", "lr_schedule=cosine", "learner.clip_norm=0.5"),
         ("optimizer=rmsprop", "lr_schedule=cosine"),
         *(pytest.param(setting, marks=pytest.mark.slow) for setting in SETTINGS.values()),
     ],
@@ -432,7 +432,7 @@ def test_a_gradient_has_the_layout_of_its_parameter():
     p = torch.nn.Parameter(torch.ones(3, 2).t())  # in another layout than usual
     learner.parameters = [p]
     learner.forward = lambda *_: (Losses((p.sum(0)[:1].expand(5) * torch.arange(5.0)).sum()), {})
-    ((gradient,), _) = learner.differentiated(batch, 0, Draw(0, "train", 0), 1.0)
+    ((gradient,), _) = learner.differentiated(batch, 0, Rng(0, "train", 0), 1.0)
     assert gradient.stride() == p.stride()
     assert gradient.tolist() == [[10.0, 0.0, 0.0]] * 2
 
@@ -443,7 +443,7 @@ def test_two_parameters_with_one_gradient_are_clipped_once():
     learner.parameters = p, q = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
     loss = ((p + q) * torch.arange(3.0)).sum()
     learner.forward = lambda *_: (Losses(loss), {})
-    learner.take(batch, 0, Draw(0, "train", 0))
+    learner.take(batch, 0, Rng(0, "train", 0))
     assert p.grad is not q.grad
     torch.testing.assert_close(torch.cat([p.grad, q.grad]).norm(), torch.tensor(0.5))
 
@@ -482,26 +482,26 @@ def test_a_compiler_that_fails_is_said_in_one_line_and_done_without(caplog, capt
 
 
 def test_noise_in_place_is_the_noise_of_a_draw():
-    noise = Noise(3, "train", "cpu")
+    noise = NoiseBuffers(3, "train", "cpu")
     noise.seek(0)
-    first = noise.draw()
+    first = noise.rng()
     a, b = first.normal((2, 5, 3)), first.uniform((1, 5), torch.float64)
     for position in (0, 7, 1, 7):
         noise.seek(position)
-        draw, expected = noise.draw(), Draw(3, "train", position)
-        x, y = draw.normal((2, 5, 3)), draw.uniform((1, 5), torch.float64)
+        rng, expected = noise.rng(), Rng(3, "train", position)
+        x, y = rng.normal((2, 5, 3)), rng.uniform((1, 5), torch.float64)
         assert (x.data_ptr(), y.data_ptr()) == (a.data_ptr(), b.data_ptr())
         assert torch.equal(x, expected.normal((2, 5, 3)))
         assert torch.equal(y, expected.uniform((1, 5), torch.float64))
     other = noise.like()
     other.seek(9)
-    assert torch.equal(other.draw().normal((2, 5, 3)), Draw(3, "train", 9).normal((2, 5, 3)))
-    assert torch.equal(noise.draw().normal((2, 5, 3)), Draw(3, "train", 7).normal((2, 5, 3)))
+    assert torch.equal(other.rng().normal((2, 5, 3)), Rng(3, "train", 9).normal((2, 5, 3)))
+    assert torch.equal(noise.rng().normal((2, 5, 3)), Rng(3, "train", 7).normal((2, 5, 3)))
 
 
 def test_noise_of_other_shapes_than_before_is_an_error():
     with pytest.raises(RuntimeError, match=r"noise with shape \(3,\) was asked for, and \(2,\) the first time"):
-        Given([torch.zeros(2)]).normal((3,))
+        FixedNoise([torch.zeros(2)]).normal((3,))
 
 
 def test_rows_hold_every_figure_of_every_step():

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, small_run
-from vae_train.data.base import Stream
-from vae_train.draws import Draw
+from vae_train.data.stream import Stream
+from vae_train.rng import Rng
 
 
 def learner(*overrides):
@@ -23,7 +23,7 @@ def weights(model):
 @pytest.mark.parametrize("num_samples", [1, 3])
 def test_accumulating_gives_the_same_update_scalars_and_gradient(pieces, num_samples):
     options = ("optimizer=sgd", "lr=1e-3", f"objective.num_samples={num_samples}")
-    whole, cut = learner(*options), learner(*options, f"learner.accumulate={pieces}")
+    whole, cut = learner(*options), learner(*options, f"learner.grad_accumulation={pieces}")
     for step in range(2):
         batch = binary_batch(10, seed=step)
         expected, found = whole.update(batch, step), cut.update(batch, step)
@@ -141,7 +141,7 @@ def test_the_reported_elbo_has_beta_1_whatever_is_optimised(beta):
 
 def test_scalars_are_of_the_weights_before_the_step():
     found, batch = learner("lr=0.1"), binary_batch(10)
-    trace = found.model(batch, Draw(0, "train", 3))
+    trace = found.model(batch, Rng(0, "train", 3))
     assert torch.allclose(found.update(batch, 3)["elbo"], trace.elbo().mean())
 
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vae_train.errors import RunError
 from vae_train.training.loggers import Files, Silent, Tee, TensorBoard, read_metrics
+from vae_train.util.errors import RunError
 
 
 @pytest.fixture

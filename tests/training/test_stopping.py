@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from vae_train.training import stopping
-from vae_train.training.stopping import StopRequest, handlers_kept
+from vae_train.training import signals as stopping
+from vae_train.training.signals import StopRequest, handlers_kept
 
 
 @pytest.mark.parametrize("number", stopping.STOPPING)

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from tests.support import small_run
-from vae_train.commands.reproduce import WALL_CLOCK
-from vae_train.data.base import Dataset
-from vae_train.data.pipeline.stored import ArrayImages
-from vae_train.errors import RunError, Stopped
-from vae_train.training import stopping
+from vae_train.cli.commands.reproduce import WALL_CLOCK
+from vae_train.data.dataset import Dataset
+from vae_train.data.storage.stored import ArrayImages
+from vae_train.training import signals as stopping
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Files, Silent, read_metrics
+from vae_train.util.errors import RunError, Stopped
 
 SETTINGS = ("batch_size=100", "epochs=3", "trainer.log_every=5", "learner.ema=0.9", "objective.num_samples=2")
 STEPS = [13, 26, 38]

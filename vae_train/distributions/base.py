@@ -1,7 +1,7 @@
 """Distributions whose noise comes in from outside.
 
 `torch.distributions` draws from the global generator, which raises under `vmap` and makes a number depend on all
-numbers drawn before it. These take a `Draw` instead and otherwise say the same things by the same names.
+numbers drawn before it. These take a `Rng` instead and otherwise say the same things by the same names.
 
 Shapes: `*batch` numbers the distributions, `*event` is one draw. Log-probabilities are in nats, summed over the event,
 in at least float32: half precisions are promoted, float64 stays float64.
@@ -16,8 +16,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -39,9 +40,9 @@ class Distribution(ABC):
 
     log_bins: float | None = None
     """What turns `log_prob` into a log-mass: nats per element to subtract; None for densities of continuous data."""
-    dense: bool = True
+    has_density: bool = True
     """Whether there is a density or mass that `log_prob` is the logarithm of; a point mass has none."""
-    factorised: bool = False
+    is_factorized: bool = False
     """Whether the elements of an event are independent, so that `terms` exists."""
 
     def __init__(self, shape: torch.Size, event_ndim: int) -> None:
@@ -58,8 +59,8 @@ class Distribution(ABC):
         """The variance of every element, with shape `(*batch, *event)`."""
         raise NotImplementedError(f"the variance of {type(self).__name__} is not known in closed form")
 
-    def terms(self, x: Tensor) -> Tensor:
-        """Log-density or log-mass of every element in nats, where they are independent (`factorised`).
+    def log_prob_elementwise(self, x: Tensor) -> Tensor:
+        """Log-density or log-mass of every element in nats, where they are independent (`is_factorized`).
 
         Args:
             x: values with shape `(*any, *event)` that broadcasts against `(*batch, *event)`.
@@ -69,7 +70,7 @@ class Distribution(ABC):
         """
         raise NotImplementedError(f"the elements of {type(self).__name__} are not independent")
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-density or log-mass in nats.
 
         Args:
@@ -79,10 +80,10 @@ class Distribution(ABC):
         Returns:
             A tensor with shape `(*any or *batch)`, the sum over the event.
         """
-        return self._sum(self.terms(x), observed)
+        return self._sum(self.log_prob_elementwise(x), mask)
 
     @abstractmethod
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Draws with shape `(num, *batch, *event)`; differentiable where the distribution is reparameterised.
 
         Args:
@@ -91,7 +92,7 @@ class Distribution(ABC):
             temperature: factor on the standard deviation, where there is one.
         """
 
-    def scored(self, draw: Draw, num: int) -> tuple[Tensor, Tensor | None]:
+    def rsample_and_log_prob(self, rng: Rng, num: int) -> tuple[Tensor, Tensor | None]:
         """`sample`, and the log-density of the draws where that comes with drawing them.
 
         Args:
@@ -102,7 +103,7 @@ class Distribution(ABC):
             Draws with shape `(num, *batch, *event)`, and their log-density with shape `(num, *batch)`; None leaves it
             to `log_prob`.
         """
-        return self.sample(draw, num), None
+        return self.sample(rng, num), None
 
     def detach(self: D) -> D:
         """The same distribution with its parameters held: gradients reach x, but not what made the parameters."""
@@ -124,10 +125,10 @@ class Distribution(ABC):
         """
         return Affine(self, shift, log_scale)
 
-    def _sum(self, terms: Tensor, observed: Tensor | None = None) -> Tensor:
+    def _sum(self, terms: Tensor, mask: Tensor | None = None) -> Tensor:
         """Sums elementwise terms over the event."""
-        if observed is not None:
-            terms = torch.where(observed, terms, 0.0)
+        if mask is not None:
+            terms = torch.where(mask, terms, 0.0)
         return terms.flatten(-len(self.event_shape)).sum(-1) if self.event_shape else terms
 
 
@@ -142,33 +143,33 @@ class Affine(Distribution):
 
     def __init__(self, base: Distribution, shift: Tensor, log_scale: Tensor) -> None:
         self.base, self.shift, self.log_scale = base, promote(shift), promote(log_scale)
-        self.factorised = base.factorised
+        self.is_factorized = base.is_factorized
         super().__init__(self.shift.shape, len(base.event_shape))
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """See `Distribution.mean`."""
         return self.shift + torch.exp(self.log_scale) * self.base.mean
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """See `Distribution.variance`."""
         return torch.exp(2 * self.log_scale) * self.base.variance
 
-    def terms(self, x: Tensor) -> Tensor:
-        """See `Distribution.terms`."""
-        return self.base.terms(self._back(x)) - self.log_scale
+    @override
+    def log_prob_elementwise(self, x: Tensor) -> Tensor:
+        return self.base.log_prob_elementwise(self._back(x)) - self.log_scale
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        """See `Distribution.log_prob`."""
-        if observed is not None:
-            return self._sum(self.terms(x), observed)
+    @override
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is not None:
+            return self._sum(self.log_prob_elementwise(x), mask)
         return self.base.log_prob(self._back(x)) - self._sum(self.log_scale)
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
-        """See `Distribution.sample`."""
+    @override
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         own = self.base.batch_shape == self.batch_shape
-        drawn = self.base.sample(draw, num if own else num * self.batch_shape.numel(), temperature)
+        drawn = self.base.sample(rng, num if own else num * self.batch_shape.numel(), temperature)
         return self.shift + torch.exp(self.log_scale) * drawn.view(num, *self.batch_shape, *self.event_shape)
 
     def _back(self, x: Tensor) -> Tensor:

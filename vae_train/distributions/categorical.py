@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution, promote
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 _TINY = 1e-30
 
@@ -55,15 +55,15 @@ class OneHotCategorical(Distribution):
         """The same with `shift`, a tensor with shape `(*any, D)`, added to the logits."""
         return OneHotCategorical(self.logits + shift, self.categories, self.relaxation, self.hard)
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-mass of one-hot blocks `x`, see `Distribution.log_prob`."""
-        if observed is not None:
-            return super().log_prob(x, observed)
+        if mask is not None:
+            return super().log_prob(x, mask)
         return (promote(x) * self.log_probs).sum(-1)
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """One-hot draws, relaxed where that is wanted; a temperature divides the logits, see `Distribution.sample`."""
-        uniform = draw.uniform((num, *self.logits.shape), self.logits.dtype)
+        uniform = rng.uniform((num, *self.logits.shape), self.logits.dtype)
         logits = self.logits.expand(uniform.shape)
         if temperature > 0.0:
             gumbel = -torch.log(-torch.log(uniform.clamp(min=_TINY)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution, promote
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 SLACK = 1e-4
 """How far rounding may move a value out of [0, 1]."""
@@ -29,7 +29,7 @@ class ContinuousBernoulli(Distribution):
         event_ndim: how many of the last dimensions are the event.
     """
 
-    factorised = True
+    is_factorized = True
 
     def __init__(self, logits: Tensor, event_ndim: int = 1) -> None:
         self.logits = promote(logits)
@@ -50,14 +50,14 @@ class ContinuousBernoulli(Distribution):
         series = 1 / 12 - half**2 / 60 + half**4 / 378
         return torch.where(near, series, 0.25 * (1 / far**2 - 1 / torch.sinh(far) ** 2))
 
-    def terms(self, x: Tensor) -> Tensor:
+    def log_prob_elementwise(self, x: Tensor) -> Tensor:
         """Log-density of every element of `x`, see `Distribution.terms`; there is none outside of [0, 1]."""
         x = promote(x)
         return torch.where((x - 0.5).abs() > 0.5 + SLACK, -math.inf, self.logits * (x - 0.5) - self._log_norm())
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Reparameterised draws, by the inverse of the distribution function, see `Distribution.sample`."""
-        uniform = 1 - draw.uniform((num, *self.batch_shape, *self.event_shape), self.logits.dtype)
+        uniform = 1 - rng.uniform((num, *self.batch_shape, *self.event_shape), self.logits.dtype)
         # That of l < 0 does not overflow; l > 0 is its mirror image.
         slope = self.logits.abs().clamp_min(1e-4)
         given = torch.where(self.logits > 0, 1 - uniform, uniform).clamp_max(1 - torch.finfo(uniform.dtype).eps)

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution, promote
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 _INNER, _OUTER = (math.sqrt(3 / 7 - sign * 2 / 7 * math.sqrt(6 / 5)) / 2 for sign in (1, -1))
 _WEIGHTS = [(18 + sign * math.sqrt(30)) / 72 for sign in (1, -1)]
@@ -34,7 +34,7 @@ class Dequantized(Distribution):
         nodes: 4 is exact for polynomials of degree 7 within a level, and 1 where log p is linear.
     """
 
-    factorised = True
+    is_factorized = True
 
     def __init__(self, base: Distribution, levels: int, nodes: int = 4) -> None:
         self.base, self.levels, self.nodes = base, levels, NODES[nodes]
@@ -51,18 +51,18 @@ class Dequantized(Distribution):
         """The variance on the grid's own scale, with shape `(*batch, *event)`."""
         return self.base.variance * (self.levels / (self.levels - 1)) ** 2
 
-    def terms(self, x: Tensor) -> Tensor:
+    def log_prob_elementwise(self, x: Tensor) -> Tensor:
         """Expected log-density of every dequantised element, see `Distribution.terms`; `x` holds k / (levels - 1)."""
         center = self.center(x)
         (first, weight), *others = self.nodes
-        total = weight * self.base.terms(center + first / self.levels)
+        total = weight * self.base.log_prob_elementwise(center + first / self.levels)
         for node, weight in others:
-            total = total + weight * self.base.terms(center + node / self.levels)
+            total = total + weight * self.base.log_prob_elementwise(center + node / self.levels)
         return total
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Draws on the grid's own scale, not rounded to it, see `Distribution.sample`."""
-        return self._to_grid(self.base.sample(draw, num, temperature))
+        return self._to_grid(self.base.sample(rng, num, temperature))
 
     def center(self, x: Tensor) -> Tensor:
         """The middle of the level of `x` on the scale of y, (k + ½) / levels."""

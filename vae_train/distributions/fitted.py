@@ -7,9 +7,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 class Scalable(Protocol):
@@ -47,8 +48,8 @@ class Fitted(Distribution):
         super().__init__(base.batch_shape + base.event_shape, len(base.event_shape))
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """See `Distribution.mean`."""
         return self.base.mean
 
     @property
@@ -56,20 +57,20 @@ class Fitted(Distribution):
         """See `Distribution.variance`: with the scale that was given."""
         return self.base.variance
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        """See `Distribution.log_prob`."""
+    @override
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         base: Scalable = self.base  # type: ignore[assignment]
         with torch.no_grad():
             distance = base.distance(x)
-            if observed is None:
+            if mask is None:
                 mean = distance.mean()
             else:
-                counted = observed.expand_as(distance)
+                counted = mask.expand_as(distance)
                 mean = torch.where(counted, distance, 0.0).sum() / counted.sum().clamp_min(1)
             log_scale = torch.log(mean.clamp_min(self.floor**base.power)) / base.power
             self.note(log_scale)
-        return base.at(log_scale).log_prob(x, observed)
+        return base.at(log_scale).log_prob(x, mask)
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """See `Distribution.sample`: with the scale that was given."""
-        return self.base.sample(draw, num, temperature)
+        return self.base.sample(rng, num, temperature)

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from vae_train.distributions.base import promote
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 PROPOSALS = 6
 """Proposals per draw: all are rejected less than once in 10⁷ draws, and the most probable value then stands in."""
 
 
 @torch.no_grad()
-def log_gamma(draw: Draw, shape: tuple[int, ...], concentration: Tensor) -> Tensor:
+def log_gamma(rng: Rng, shape: tuple[int, ...], concentration: Tensor) -> Tensor:
     """Logarithms of draws from Gamma(concentration, 1), without a gradient.
 
     x = d v with v = (1 + ε / √(9 d))³ and d = concentration + ⅔ is one of Gamma(concentration + 1) where it is
@@ -25,8 +25,8 @@ def log_gamma(draw: Draw, shape: tuple[int, ...], concentration: Tensor) -> Tens
         concentration: positive, broadcasts against `shape`.
     """
     concentration = promote(concentration)
-    normal = draw.normal((*shape, PROPOSALS), concentration.dtype)
-    uniform = draw.uniform((*shape, PROPOSALS + 1), concentration.dtype)
+    normal = rng.normal((*shape, PROPOSALS), concentration.dtype)
+    uniform = rng.uniform((*shape, PROPOSALS + 1), concentration.dtype)
     d = (concentration + 2 / 3)[..., None] if concentration.dim() else concentration + 2 / 3
     root = 1 + normal * (9 * d).rsqrt()
     log_v = 3 * torch.log(root.clamp_min(torch.finfo(root.dtype).tiny))

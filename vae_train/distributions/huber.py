@@ -6,9 +6,10 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.location_scale import LocationScale, Shape, centred
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 class Huber(LocationScale):
@@ -31,20 +32,20 @@ class Huber(LocationScale):
         self.norm = math.sqrt(2 * math.pi) * math.erf(delta / math.sqrt(2)) + self.tails
 
     @property
+    @override
     def unit_variance(self) -> float:
-        """See `LocationScale.unit_variance`."""
         d = self.delta
         core = self.norm - self.tails - 2 * d * math.exp(-(d**2) / 2)
         return (core + self.tails * (d**2 + 2 + 2 / d**2)) / self.norm
 
+    @override
     def unit_terms(self, t: Tensor) -> Tensor:
-        """See `LocationScale.unit_terms`."""
         near = t.abs().clamp_max(self.delta)
         return -near * (t.abs() - 0.5 * near) - math.log(self.norm)
 
-    def unit_sample(self, draw: Draw, shape: Shape, dtype: torch.dtype) -> Tensor:
+    def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
         """See `LocationScale.unit_sample`: the inverse of the distribution function, part by part."""
-        sign, tail = centred(draw, shape, dtype)
+        sign, tail = centred(rng, shape, dtype)
         share = self.tails / self.norm
         beyond = self.delta - torch.log(tail / share) / self.delta if share > 0 else torch.zeros_like(tail)
         width = math.sqrt(math.pi / 2) * 2 / self.norm

@@ -6,11 +6,12 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import promote
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.distributions.location_scale import LocationScale, Shape, centred
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 LOG_2 = math.log(2)
 
@@ -35,13 +36,13 @@ class Laplace(LocationScale):
         """The same with another scale."""
         return Laplace(self.loc, log_scale, len(self.event_shape))
 
+    @override
     def unit_terms(self, t: Tensor) -> Tensor:
-        """See `LocationScale.unit_terms`."""
         return -t.abs() - LOG_2
 
-    def unit_sample(self, draw: Draw, shape: Shape, dtype: torch.dtype) -> Tensor:
-        """See `LocationScale.unit_sample`."""
-        sign, tail = centred(draw, shape, dtype)
+    @override
+    def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
+        sign, tail = centred(rng, shape, dtype)
         return -sign * torch.log(tail)
 
 
@@ -72,6 +73,6 @@ class DequantizedLaplace(Dequantized):
         """The same with another scale."""
         return DequantizedLaplace(self.base.at(log_scale), self.levels)
 
-    def terms(self, x: Tensor) -> Tensor:
-        """See `Dequantized.terms`."""
+    @override
+    def log_prob_elementwise(self, x: Tensor) -> Tensor:
         return -self.distance(x) * torch.exp(-self.base.log_scale) - self.base.log_scale - LOG_2

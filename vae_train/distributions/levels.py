@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution, promote
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 class Levels(Distribution):
@@ -17,7 +17,7 @@ class Levels(Distribution):
         event_ndim: how many of the last dimensions but one are the event.
     """
 
-    factorised = True
+    is_factorized = True
     log_bins = 0.0
 
     def __init__(self, logits: Tensor, event_ndim: int = 1) -> None:
@@ -35,16 +35,16 @@ class Levels(Distribution):
         """The variance, with shape `(*batch, *event)`."""
         return (torch.exp(self.log_mass) * (self._values() - self.mean[..., None]) ** 2).sum(-1)
 
-    def terms(self, x: Tensor) -> Tensor:
+    def log_prob_elementwise(self, x: Tensor) -> Tensor:
         """Log-mass of every element of `x`, see `Distribution.terms`."""
         k = (promote(x) * (self.levels - 1)).round().long().clamp(0, self.levels - 1)[..., None]
         # torch.broadcast_shapes imports sympy.
         k, mass = torch.broadcast_tensors(k, self.log_mass[..., :1])[0], self.log_mass
         return torch.gather(mass.expand(*k.shape[:-1], self.levels), -1, k).squeeze(-1)
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Draws on the grid, without a gradient; a temperature divides the logits, see `Distribution.sample`."""
-        uniform = draw.uniform((num, *self.batch_shape, *self.event_shape), self.log_mass.dtype)
+        uniform = rng.uniform((num, *self.batch_shape, *self.event_shape), self.log_mass.dtype)
         if temperature == 0.0:
             return (self.log_mass.argmax(-1).to(uniform) / (self.levels - 1)).expand(uniform.shape)
         reached = torch.softmax(self.log_mass.detach() / temperature, -1).cumsum(-1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution, promote
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 Shape = tuple[int, ...]
 
@@ -22,7 +22,7 @@ class LocationScale(Distribution):
         event_ndim: how many of the last dimensions are the event.
     """
 
-    factorised = True
+    is_factorized = True
 
     def __init__(self, loc: Tensor, log_scale: Tensor, event_ndim: int = 1) -> None:
         self.loc, self.log_scale = promote(loc), promote(log_scale)
@@ -39,13 +39,13 @@ class LocationScale(Distribution):
         """The variance, with shape `(*batch, *event)`."""
         return (self.unit_variance * torch.exp(2 * self.log_scale)).expand(self.batch_shape + self.event_shape)
 
-    def terms(self, x: Tensor) -> Tensor:
+    def log_prob_elementwise(self, x: Tensor) -> Tensor:
         """Log-density of every element of `x`, see `Distribution.terms`."""
         return self.unit_terms((promote(x) - self.loc) * torch.exp(-self.log_scale)) - self.log_scale
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Reparameterised draws location + temperature · scale · t, see `Distribution.sample`."""
-        noise = self.unit_sample(draw, (num, *self.batch_shape, *self.event_shape), self.loc.dtype)
+        noise = self.unit_sample(rng, (num, *self.batch_shape, *self.event_shape), self.loc.dtype)
         # With a dimension for the draws autograd need not sum over them where there is one.
         loc, scale = self.loc.unsqueeze(0), torch.exp(self.log_scale).unsqueeze(0)
         return torch.addcmul(loc, scale, noise, value=temperature)
@@ -60,11 +60,11 @@ class LocationScale(Distribution):
         """log f(t), elementwise."""
 
     @abstractmethod
-    def unit_sample(self, draw: Draw, shape: Shape, dtype: torch.dtype) -> Tensor:
+    def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
         """Draws of t with shape `shape`."""
 
 
-def centred(draw: Draw, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def centred(rng: Rng, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Random signs, and tails: uniform numbers on (0, 1), the probability of lying further from 0 on either side.
 
     Args:
@@ -72,7 +72,7 @@ def centred(draw: Draw, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tenso
         shape: shape of both.
         dtype: type of both.
     """
-    uniform = draw.uniform(shape, dtype) - 0.5
+    uniform = rng.uniform(shape, dtype) - 0.5
     return torch.where(uniform < 0, -1.0, 1.0).to(uniform), (1 - 2 * uniform.abs()).clamp_min(
         torch.finfo(uniform.dtype).eps
     )

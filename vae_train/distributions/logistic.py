@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution, promote
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 def level_terms(x: Tensor, loc: Tensor, log_scale: Tensor, levels: int) -> Tensor:
@@ -63,7 +63,7 @@ class DiscretizedLogistic(Distribution):
         event_ndim: how many of the last dimensions are the event.
     """
 
-    factorised = True
+    is_factorized = True
     log_bins = 0.0
 
     def __init__(self, loc: Tensor, log_scale: Tensor, levels: int, event_ndim: int = 1) -> None:
@@ -76,13 +76,13 @@ class DiscretizedLogistic(Distribution):
         """The expectation of the level, exactly, with shape `(*batch, *event)`."""
         return level_mean(self.loc, self.log_scale, self.levels)
 
-    def terms(self, x: Tensor) -> Tensor:
+    def log_prob_elementwise(self, x: Tensor) -> Tensor:
         """Log-mass of every element of `x`, see `Distribution.terms`."""
         return level_terms(x, self.loc, self.log_scale, self.levels)
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Draws on the grid, without a gradient; a temperature is a factor on the scale, see `Distribution.sample`."""
-        uniform = draw.uniform((num, *self.batch_shape, *self.event_shape), self.loc.dtype)
+        uniform = rng.uniform((num, *self.batch_shape, *self.event_shape), self.loc.dtype)
         return level_sample(uniform, self.loc, self.log_scale, self.levels, temperature)
 
 
@@ -122,7 +122,7 @@ class LogisticMixture(Distribution):
         means = torch.stack(found, -3)  # (*batch, M, C, H, W)
         return (torch.exp(self.log_weights).unsqueeze(-3) * means).sum(-4)
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-mass, see `Distribution.log_prob`. A pixel counts where all its channels are observed."""
         colours = promote(x).unsqueeze(-4).unbind(-3)  # C of (*any, 1, H, W)
         total = self.log_weights
@@ -130,15 +130,15 @@ class LogisticMixture(Distribution):
             location = self._location(c, colours[:c])
             total = total + level_terms(value, location, self.log_scale[..., c, :, :], self.levels)
         terms = torch.logsumexp(total, -3)  # (*any or *batch, H, W)
-        if observed is not None:
-            terms = torch.where(observed.expand(*observed.shape[:-3], *self.event_shape).all(-3), terms, 0.0)
+        if mask is not None:
+            terms = torch.where(mask.expand(*mask.shape[:-3], *self.event_shape).all(-3), terms, 0.0)
         return terms.flatten(-2).sum(-1)
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Draws on the grid, colour by colour, without a gradient; a temperature is a factor on the scales."""
         channels, *size = self.event_shape
-        chance = draw.uniform((num, *self.batch_shape, *size), self.loc.dtype)
-        uniform = draw.uniform((num, *self.batch_shape, *self.event_shape), self.loc.dtype)
+        chance = rng.uniform((num, *self.batch_shape, *size), self.loc.dtype)
+        uniform = rng.uniform((num, *self.batch_shape, *self.event_shape), self.loc.dtype)
         passed = self.log_weights.exp().cumsum(-3) <= chance.unsqueeze(-3)
         last = self.log_weights.shape[-3] - 1
         index = passed.sum(-3, keepdim=True).clamp_max(last)  # (num, *batch, 1, H, W)

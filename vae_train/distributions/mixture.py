@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import LOG_2PI, Distribution, promote
 from vae_train.distributions.normal import Normal
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 class Mixture(Distribution):
@@ -28,7 +29,7 @@ class Mixture(Distribution):
             )
         self.components = components
         self.log_weights = promote(logits).log_softmax(-1)
-        self.log_bins, self.dense = components.log_bins, components.dense
+        self.log_bins, self.has_density = components.log_bins, components.has_density
         super().__init__(components.event_shape, len(components.event_shape))
 
     @property
@@ -42,25 +43,25 @@ class Mixture(Distribution):
         distance = self.components.mean - self.mean
         return self._average(self.components.variance + distance * distance)
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        """See `Distribution.log_prob`."""
+    @override
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         # Apple's GPUs have no float64, which the products need.
-        if type(self.components) is Normal and observed is None and x.device.type != "mps":
+        if type(self.components) is Normal and mask is None and x.device.type != "mps":
             each = _normal_log_probs(self.components, x)
         else:
             place = -len(self.event_shape) - 1
-            if observed is not None:
-                observed = observed.expand(torch.broadcast_tensors(x, observed)[0].shape).unsqueeze(place)
-            each = self.components.log_prob(promote(x).unsqueeze(place), observed)
+            if mask is not None:
+                mask = mask.expand(torch.broadcast_tensors(x, mask)[0].shape).unsqueeze(place)
+            each = self.components.log_prob(promote(x).unsqueeze(place), mask)
         return torch.logsumexp(each + self.log_weights, -1)  # (*any, M) -> (*any)
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Draws of a component each, with the temperature of the components; see `Distribution.sample`."""
-        uniform = draw.uniform((num, 1), self.log_weights.dtype)
+        uniform = rng.uniform((num, 1), self.log_weights.dtype)
         chosen = (uniform >= self.log_weights.exp().cumsum(-1)[:-1]).sum(-1)  # (num,)
         if type(self.components) is not Normal:
-            return self.components.sample(draw, num, temperature)[torch.arange(num, device=chosen.device), chosen]
-        noise = draw.normal((num, *self.event_shape), self.components.loc.dtype)
+            return self.components.sample(rng, num, temperature)[torch.arange(num, device=chosen.device), chosen]
+        noise = rng.normal((num, *self.event_shape), self.components.loc.dtype)
         scale = torch.exp(self.components.log_scale).expand(self.components.mean.shape)
         return torch.addcmul(self.components.mean[chosen], scale[chosen], noise, value=temperature)
 

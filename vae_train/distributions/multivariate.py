@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vae_train.distributions.base import LOG_2PI, Distribution, promote
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 def lower_triangle(values: Tensor, size: int) -> Tensor:
@@ -63,22 +63,22 @@ class MultivariateNormal(Distribution):
         """log det L, half of that of the covariance, with shape `(*batch)`."""
         return self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-density in nats, see `Distribution.log_prob`; all elements have to be observed."""
-        _whole(observed)
+        _whole(mask)
         return self._score(_solved(self.factor, _flat(promote(x) - self.loc, self)))
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Reparameterised draws mean + temperature · L ε, see `Distribution.sample`."""
-        return self._placed(temperature * self._noise(draw, num))
+        return self._placed(temperature * self._noise(rng, num))
 
-    def scored(self, draw: Draw, num: int) -> tuple[Tensor, Tensor]:
-        """See `Distribution.scored`: the noise is at hand, and nothing has to be solved for it."""
-        noise = self._noise(draw, num)
+    def rsample_and_log_prob(self, rng: Rng, num: int) -> tuple[Tensor, Tensor]:
+        """See `Distribution.rsample_and_log_prob`: the noise is at hand, and nothing has to be solved for it."""
+        noise = self._noise(rng, num)
         return self._placed(noise), self._score(noise)
 
-    def _noise(self, draw: Draw, num: int) -> Tensor:
-        return _flat(draw.normal((num, *self.batch_shape, *self.event_shape), self.loc.dtype), self)
+    def _noise(self, rng: Rng, num: int) -> Tensor:
+        return _flat(rng.normal((num, *self.batch_shape, *self.event_shape), self.loc.dtype), self)
 
     def _placed(self, noise: Tensor) -> Tensor:
         return self.loc + _times(self.factor, noise).view(-1, *self.loc.shape)
@@ -116,19 +116,19 @@ class LowRankNormal(Distribution):
         """Half of log det of the covariance, with shape `(*batch)`."""
         return self._log_det(self._factor())
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-density in nats, see `Distribution.log_prob`; all elements have to be observed."""
-        _whole(observed)
+        _whole(mask)
         scaled = _flat((promote(x) - self.loc) * torch.exp(-self.log_scale), self)  # S⁻¹ (x - mean)
         factor = self._factor()
         solved = _solved(factor, _times(self._scaled().mT, scaled))  # of Vᵀ S⁻² (x - mean)
         distance = scaled.square().sum(-1) - solved.square().sum(-1)
         return -0.5 * (distance + scaled.shape[-1] * LOG_2PI) - self._log_det(factor)
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Reparameterised draws mean + temperature · (scale · ε + V η), see `Distribution.sample`."""
-        own = draw.normal((num, *self.loc.shape), self.loc.dtype)
-        shared = draw.normal((num, *self.batch_shape, self.directions.shape[-1]), self.loc.dtype)
+        own = rng.normal((num, *self.loc.shape), self.loc.dtype)
+        shared = rng.normal((num, *self.batch_shape, self.directions.shape[-1]), self.loc.dtype)
         common = _times(self.directions, shared).view(own.shape)
         return self.loc + temperature * (torch.exp(self.log_scale) * own + common)
 
@@ -168,6 +168,6 @@ def _each(function: Callable[[Tensor], Tensor], matrix: Tensor, vectors: Tensor)
     return function(columns).movedim(-1, 0).reshape(*vectors.shape[:-1], -1)
 
 
-def _whole(observed: Tensor | None) -> None:
-    if observed is not None:
+def _whole(mask: Tensor | None) -> None:
+    if mask is not None:
         raise NotImplementedError("the elements depend on each other, so that none can be left out of log_prob")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import LOG_2PI, promote
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.distributions.location_scale import LocationScale, Shape
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 class Normal(LocationScale):
@@ -23,13 +24,13 @@ class Normal(LocationScale):
     power = 2
     unit_variance = 1.0
 
+    @override
     def unit_terms(self, t: Tensor) -> Tensor:
-        """See `LocationScale.unit_terms`."""
         return -0.5 * (t * t + LOG_2PI)
 
-    def unit_sample(self, draw: Draw, shape: Shape, dtype: torch.dtype) -> Tensor:
-        """See `LocationScale.unit_sample`."""
-        return draw.normal(shape, dtype)
+    @override
+    def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
+        return rng.normal(shape, dtype)
 
     def affine(self, shift: Tensor, log_scale: Tensor) -> Normal:
         """See `Distribution.affine`: normal again."""
@@ -61,8 +62,8 @@ class DequantizedNormal(Dequantized):
         super().__init__(base, levels)
         self.base: Normal = base
 
-    def terms(self, x: Tensor) -> Tensor:
-        """See `Dequantized.terms`."""
+    @override
+    def log_prob_elementwise(self, x: Tensor) -> Tensor:
         log_scale = self.base.log_scale
         return -0.5 * (self.distance(x) * torch.exp(-2 * log_scale) + LOG_2PI) - log_scale
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution, promote
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 class PointMass(Distribution):
@@ -16,7 +16,7 @@ class PointMass(Distribution):
         event_ndim: how many of the last dimensions are the event.
     """
 
-    dense = False
+    has_density = False
 
     def __init__(self, loc: Tensor, event_ndim: int = 1) -> None:
         self.loc = promote(loc)
@@ -32,7 +32,7 @@ class PointMass(Distribution):
         """Zeros, with shape `(*batch, *event)`."""
         return self.loc.new_zeros(self.loc.shape)
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """There is none.
 
         Raises:
@@ -40,6 +40,6 @@ class PointMass(Distribution):
         """
         raise ValueError("a point mass has no density: there is no log q(z | x), no rate and no bound")
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """The point `num` times, with its gradient; nothing is drawn. See `Distribution.sample`."""
         return self.loc.expand(num, *self.loc.shape)

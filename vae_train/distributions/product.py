@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 class Product(Distribution):
@@ -25,37 +26,39 @@ class Product(Distribution):
         if any(p.batch_shape != first.batch_shape or p.event_shape[:-1] != first.event_shape[:-1] for p in parts):
             shapes = ", ".join(f"{(*p.batch_shape, *p.event_shape)}" for p in parts)
             raise ValueError(f"parts that stand side by side differ in the last dimension only, not {shapes}")
-        self.factorised = all(part.factorised for part in parts)
-        self.dense = all(part.dense for part in parts)
+        self.is_factorized = all(part.is_factorized for part in parts)
+        self.has_density = all(part.has_density for part in parts)
         event = torch.Size([*first.event_shape[:-1], sum(self.sizes)])
         super().__init__(first.batch_shape + event, len(event))
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """See `Distribution.mean`."""
         return torch.cat([part.mean for part in self.parts], -1)
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """See `Distribution.variance`."""
         return torch.cat([part.variance for part in self.parts], -1)
 
-    def terms(self, x: Tensor) -> Tensor:
-        """See `Distribution.terms`."""
-        return torch.cat([part.terms(own) for part, own in zip(self.parts, self.split(x), strict=True)], -1)
+    @override
+    def log_prob_elementwise(self, x: Tensor) -> Tensor:
+        return torch.cat(
+            [part.log_prob_elementwise(own) for part, own in zip(self.parts, self.split(x), strict=True)], -1
+        )
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        """See `Distribution.log_prob`."""
-        seen = [None] * len(self.parts) if observed is None else self.split(observed.expand(x.shape))
+    @override
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        seen = [None] * len(self.parts) if mask is None else self.split(mask.expand(x.shape))
         every = zip(self.parts, self.split(x), seen, strict=True)
         return torch.stack([part.log_prob(own, counts) for part, own, counts in every]).sum(0)
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
-        """See `Distribution.sample`."""
-        return torch.cat([part.sample(draw, num, temperature) for part in self.parts], -1)
+    @override
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
+        return torch.cat([part.sample(rng, num, temperature) for part in self.parts], -1)
 
+    @override
     def detach(self) -> Product:
-        """See `Distribution.detach`."""
         return Product([part.detach() for part in self.parts])
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution, promote
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the scales, from the finest (Wang et al., 2003, section 3.2)."""
@@ -87,7 +87,7 @@ class Similarity(Distribution):
         weight: nats that a reconstruction without any similarity costs.
     """
 
-    dense = False
+    has_density = False
 
     def __init__(self, mean: Tensor, weight: float) -> None:
         self.loc, self.weight = promote(mean), weight
@@ -98,13 +98,13 @@ class Similarity(Distribution):
         """The images, with shape `(*batch, C, H, W)`."""
         return self.loc
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The term that stands where a log-likelihood would, see `Distribution.log_prob`.
 
         Raises:
             ValueError: some pixels do not count.
         """
-        if observed is not None:
+        if mask is not None:
             raise ValueError(
                 "MS-SSIM compares windows of pixels, and cannot leave single pixels out. Use corruption.score=all, or "
                 "model/likelihood=gaussian"
@@ -113,6 +113,6 @@ class Similarity(Distribution):
         similar = ms_ssim(x.reshape(-1, *self.event_shape), y.reshape(-1, *self.event_shape))
         return -self.weight * (1 - similar.view(x.shape[:-3]))
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """The mean, `num` times: there is no distribution to draw from."""
         return self.loc.expand(num, *self.loc.shape)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution, promote
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 def log_area(dim: int) -> float:
@@ -38,15 +38,15 @@ class UniformSphere(Distribution):
         """1 / D, with shape `(*batch, D)`."""
         return torch.full_like(self.zero, 1 / self.zero.shape[-1])
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-density of points `x` of the sphere, see `Distribution.log_prob`."""
-        if observed is not None:
-            return super().log_prob(x, observed)
+        if mask is not None:
+            return super().log_prob(x, mask)
         return 0.0 * (promote(x) + self.zero)[..., 0] - log_area(self.zero.shape[-1])
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Draws; there is no scale for a temperature, see `Distribution.sample`."""
-        return F.normalize(draw.normal((num, *self.zero.shape), self.zero.dtype), dim=-1)
+        return F.normalize(rng.normal((num, *self.zero.shape), self.zero.dtype), dim=-1)
 
 
 class VonMisesFisher(Distribution):
@@ -109,16 +109,16 @@ class VonMisesFisher(Distribution):
         """E[(mean·z)^power] with shape `(*batch)`."""
         return (torch.exp(self._log_mass) * torch.tanh(self._u) ** power).sum(-1)
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-density of points `x` of the sphere, see `Distribution.log_prob`."""
-        if observed is not None:
-            return super().log_prob(x, observed)
+        if mask is not None:
+            return super().log_prob(x, mask)
         return self.concentration * ((promote(x) * self.direction).sum(-1) - 1) - self.log_excess
 
-    def sample(self, draw: Draw, num: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         """Reparameterised draws, see `Distribution.sample`; a temperature divides k by its square."""
-        uniform = draw.uniform((num, *self.batch_shape), self.concentration.dtype)
-        noise = draw.normal((num, *self.batch_shape, self.event_shape[-1] - 1), self.concentration.dtype)
+        uniform = rng.uniform((num, *self.batch_shape), self.concentration.dtype)
+        noise = rng.normal((num, *self.batch_shape, self.event_shape[-1] - 1), self.concentration.dtype)
         if temperature == 0.0:
             return self.direction.expand(num, *self.direction.shape)
         cooled = self if temperature == 1.0 else VonMisesFisher(self.direction, self.concentration / temperature**2)

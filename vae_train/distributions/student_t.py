@@ -6,10 +6,11 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.gamma import log_gamma
 from vae_train.distributions.location_scale import LocationScale, Shape
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 
 class StudentT(LocationScale):
@@ -32,12 +33,12 @@ class StudentT(LocationScale):
         """See `LocationScale.unit_variance`; infinite where df <= 2."""
         return self.df / (self.df - 2) if self.df > 2 else math.inf
 
+    @override
     def unit_terms(self, t: Tensor) -> Tensor:
-        """See `LocationScale.unit_terms`."""
         return -0.5 * (self.df + 1) * torch.log1p(t * t / self.df) - self.log_norm
 
-    def unit_sample(self, draw: Draw, shape: Shape, dtype: torch.dtype) -> Tensor:
+    def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
         """See `LocationScale.unit_sample`: ε / √(g / (df/2)) for a normal ε and g from Gamma(df/2)."""
-        normal = draw.normal(shape, dtype)
+        normal = rng.normal(shape, dtype)
         half = torch.full((), self.df / 2, dtype=normal.dtype, device=normal.device)
-        return normal * torch.exp(0.5 * (math.log(self.df / 2) - log_gamma(draw, shape, half)))
+        return normal * torch.exp(0.5 * (math.log(self.df / 2) - log_gamma(rng, shape, half)))

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.data.base import Batch, Fetched, Images, evaluation_batches, spread
-from vae_train.draws import BlockDraw, Draw
+from vae_train.batch import Batch, Fetched, Images, evenly_spaced
+from vae_train.data.stream import evaluation_batches
 from vae_train.model.base import LatentVariableModel
+from vae_train.rng import BlockRng, Rng
 
 Figure = dict[str, float | int]
 
@@ -58,7 +60,7 @@ def per_image(
     """What `evidence` has the means of, for every image: tensors with shape `(N,)`."""
     columns: dict[str, list[Tensor]] = {"elbo": [], "distortion": [], "rate": [], "bits_per_dim": []}
     for start, batch in evaluation_batches(images, batch_size, device):
-        trace = model(batch, BlockDraw(seed, "evaluation", start, device=device), num_samples)
+        trace = model(batch, BlockRng(seed, "evaluation", start, device=device), num_samples)
         values: dict[str, Tensor | None] = {"distortion": trace.distortion()}
         if trace.bounded:
             values |= {"elbo": trace.elbo(), "rate": trace.rate(), "bits_per_dim": trace.bits_per_dim()}
@@ -75,7 +77,7 @@ def summary(values: Tensor) -> Figure:
     return {"value": values.mean().item(), "se": spread / math.sqrt(len(values)), "count": len(values)}
 
 
-class Spread:
+class Subset(Fetched):
     """Images of a split that are spread evenly over it.
 
     Args:
@@ -84,11 +86,11 @@ class Spread:
     """
 
     def __init__(self, images: Images, most: int) -> None:
-        self.images, self.index = images, spread(len(images), most)
+        self.images, self.index = images, evenly_spaced(len(images), most)
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def fetch(self, index: Tensor, draw: Draw | None = None) -> Batch:
-        """See `Images.fetch`."""
-        return self.images.fetch(self.index.to(index.device)[index], draw)
+    @override
+    def fetch(self, index: Tensor, rng: Rng | None = None) -> Batch:
+        return self.images.fetch(self.index.to(index.device)[index], rng)

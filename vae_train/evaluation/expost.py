@@ -23,18 +23,20 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from vae_train.data.base import spread
+from vae_train.batch import evenly_spaced
 from vae_train.distributions.base import Distribution
-from vae_train.distributions.flow import Flowed
+from vae_train.distributions.flows.base import Chain, Reversed, Scale
+from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.mixture import Mixture
 from vae_train.distributions.multivariate import MultivariateNormal
 from vae_train.distributions.normal import Normal
-from vae_train.draws import generator
+from vae_train.distributions.transformed import Transformed
 from vae_train.evaluation.evidence import summary
-from vae_train.flows import Chain, MaskedFlow, Reversed, Scale
 from vae_train.model.base import Prior, Shape
-from vae_train.ranges import NonNegativeInt, PositiveFloat, PositiveInt
+from vae_train.rng import generator
+from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 
 HELD = 0.1
 """Share of the encodings that nothing is fitted to, but by which bandwidths and the end of a training are chosen."""
@@ -117,8 +119,8 @@ class GaussianMixture(ExPost):
         self.factors.copy_(scale[:, None] * torch.linalg.cholesky(covariances))
         self.logits.copy_(weights.log())
 
+    @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Mixture:
-        """See `Prior.forward`."""
         means = self.means.unflatten(-1, self.event_shape)
         return _Sliced(MultivariateNormal(means, self.factors, len(self.event_shape)), self.logits)
 
@@ -150,9 +152,9 @@ class KernelDensity(ExPost):
         self.register_buffer("centers", torch.zeros(centers, self.size))
         self.register_buffer("log_scale", torch.zeros(self.size))
 
+    @override
     def fit(self, z: Tensor, held: Tensor, seed: int) -> None:
-        """See `ExPost.fit`."""
-        self.centers.copy_(z[spread(len(z), len(self.centers))])
+        self.centers.copy_(z[evenly_spaced(len(z), len(self.centers))])
         _, scale = moments(z)
         scott = len(self.centers) ** (-1 / (self.size + 4))
         if self.bandwidth == "validated":
@@ -166,8 +168,8 @@ class KernelDensity(ExPost):
         best = tried[max(range(len(tried)), key=found.__getitem__)]
         self.log_scale.copy_(scale.log() + math.log(best))
 
+    @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Mixture:
-        """See `Prior.forward`."""
         centers, log_scale = (t.unflatten(-1, self.event_shape) for t in (self.centers, self.log_scale))
         kernels = Normal(centers, log_scale, len(self.event_shape))
         return _Sliced(kernels, self.centers.new_zeros(len(self.centers)))
@@ -234,11 +236,11 @@ class SplineFlow(ExPost):
                 optimizer.step()
         self.load_state_dict(state)
 
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> Flowed:
-        """See `Prior.forward`."""
+    @override
+    def forward(self, encode: Callable[[Tensor], Distribution]) -> Transformed:
         zero = self.shift.new_zeros(self.event_shape)
         whole = Chain([Reversed(self.flow()), Scale(self.shift, self.log_scale)])
-        return Flowed(Normal(zero, zero, len(self.event_shape)), whole)
+        return Transformed(Normal(zero, zero, len(self.event_shape)), whole)
 
 
 KINDS: dict[str, type[ExPost]] = {kind.kind: kind for kind in (GaussianMixture, KernelDensity, SplineFlow)}
@@ -247,12 +249,12 @@ KINDS: dict[str, type[ExPost]] = {kind.kind: kind for kind in (GaussianMixture, 
 class _Sliced(Mixture):
     """A mixture that scores so few values at a time that many components fit into memory."""
 
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        """See `Distribution.log_prob`."""
+    @override
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         leading = x.shape[: x.dim() - len(self.event_shape)]
         rows = x.reshape(-1, *self.event_shape)
         count = max(1, AT_ONCE // (len(self.log_weights) * self.event_shape.numel()))
-        found = [super(_Sliced, self).log_prob(part, observed) for part in rows.split(count)]
+        found = [super(_Sliced, self).log_prob(part, mask) for part in rows.split(count)]
         return torch.cat(found).view(leading)
 
 

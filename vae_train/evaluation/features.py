@@ -15,10 +15,12 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
-from vae_train.data.base import Dataset, Stream
-from vae_train.draws import generator
-from vae_train.errors import UsageError
+from vae_train.data.dataset import Dataset
+from vae_train.data.stream import Stream
+from vae_train.rng import generator
+from vae_train.util.errors import UsageError
 
 SIZE = 128
 """d of the networks that are made here: few enough for the covariance of some thousand images."""
@@ -43,17 +45,15 @@ TENSORFLOW_CLASSES = 1008
 class Features(Protocol):
     """Images -> features."""
 
-    @property
-    def name(self) -> str:
-        """What the features are, in words that stand beside a figure."""
-        ...
+    name: str
+    """What the features are, in words that stand beside a figure."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Maps images `(N, C, H, W)` in [0, 1] to features `(N, d)`, in float64 on the CPU."""
         ...
 
 
-class RandomFeatures:
+class RandomFeatures(Features):
     """A convolutional network with fixed random weights (He et al., 2015, arXiv:1502.01852, eq. 10).
 
     Args:
@@ -67,12 +67,12 @@ class RandomFeatures:
         self.device = torch.device(device)
         self.net = _network(shape, SIZE, seed).requires_grad_(False).to(self.device)
 
+    @override
     def __call__(self, x: Tensor) -> Tensor:
-        """See `Features.__call__`."""
         return _in_chunks(self.net, x, CHUNK, self.device)
 
 
-class LabelFeatures:
+class LabelFeatures(Features):
     """What a small classifier of the data's own labels computes before its last layer.
 
     It is trained here, by Adam on the cross-entropy of the labels of the training images: a function of the seed on a
@@ -99,12 +99,12 @@ class LabelFeatures:
             _train(nn.Sequential(self.net, last), data, seed, steps, self.device)
         self.net.requires_grad_(False)
 
+    @override
     def __call__(self, x: Tensor) -> Tensor:
-        """See `Features.__call__`."""
         return _in_chunks(self.net, x, CHUNK, self.device)
 
 
-class InceptionFeatures:
+class InceptionFeatures(Features):
     """The 2,048 averages before the last layer of Inception v3 (Szegedy et al., 2015, arXiv:1512.00567), for FID.
 
     Images are resized to 299 x 299 bilinearly, with antialiasing where they are larger; grey is repeated. The file may

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from vae_train.draws import generator
-from vae_train.errors import RunError
+from vae_train.rng import generator
+from vae_train.util.errors import RunError
 
 Figure = dict[str, float | int]
 

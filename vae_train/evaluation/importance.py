@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vae_train.data.base import Batch, Fetched, evaluation_batches
-from vae_train.draws import BlockDraw, SampleDraw
+from vae_train.batch import Batch, Fetched
+from vae_train.data.stream import evaluation_batches
 from vae_train.model.base import LatentVariableModel
+from vae_train.rng import BlockRng, SampleRng
 
 CURVE = (1, 10, 100, 500, 1000, 5000)
 """Numbers of draws at which the estimate is looked at on the way."""
@@ -20,7 +21,7 @@ CURVE = (1, 10, 100, 500, 1000, 5000)
 PRESETS = (5000, 1000, 500, 100)
 """Numbers of draws that `largest_that_fits` chooses from; 5000 is what papers report."""
 
-IMAGES = BlockDraw.BLOCK
+IMAGES = BlockRng.BLOCK
 """Images at a time: the noise comes in blocks of as many."""
 
 TRIED = 2
@@ -145,7 +146,7 @@ def seconds_per_draw(
     """Seconds that one draw of z for one image takes, measured on a few passes."""
     device = torch.device(device)
     count = min(IMAGES, len(images))
-    batch = images.fetch(torch.arange(count, device=device), BlockDraw(seed, "data", 0, device=device))
+    batch = images.fetch(torch.arange(count, device=device), BlockRng(seed, "data", 0, device=device))
 
     def go(passes: int) -> None:
         for _ in range(passes):
@@ -175,4 +176,4 @@ def _log_weights(
     model: LatentVariableModel, batch: Batch, start: int, first: int, count: int, seed: int, device: torch.device | str
 ) -> Tensor:
     """log p(x, z) - log q(z | x) of draws `first` to `first` + `count`, with shape `(count, B)`."""
-    return model(batch, SampleDraw(seed, "importance", start, first, device=device), count).log_weight()
+    return model(batch, SampleRng(seed, "importance", start, first, device=device), count).log_weight()

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_train.data.base import Fetched, evaluation_batches, spread
+from vae_train.batch import Fetched, evenly_spaced
+from vae_train.data.stream import evaluation_batches
 from vae_train.distributions.base import Distribution
+from vae_train.distributions.kl import normal_kl_elementwise
 from vae_train.distributions.normal import Normal
-from vae_train.divergences import normal_terms
-from vae_train.draws import BlockDraw
 from vae_train.model.base import SingleLatent
+from vae_train.rng import BlockRng
 
 ACTIVE = 0.01
 """Variance over images of a unit's posterior mean above which it is active (Burda et al., 2016, appendix C)."""
@@ -61,7 +62,7 @@ def codes(
     for start, batch in evaluation_batches(images, batch_size, device):
         q = model.encode(batch.x, batch.y)
         means.append(q.mean.flatten(1))
-        zs.append(q.sample(BlockDraw(seed, "evaluation", start, device=device), 1)[0].flatten(1))
+        zs.append(q.sample(BlockRng(seed, "evaluation", start, device=device), 1)[0].flatten(1))
         moments.append(_moments(q))
         if batch.y is not None:
             ys.append(batch.y)
@@ -109,7 +110,7 @@ def usage(found: Codes) -> Usage:
     """Burda's active units, KL per unit, and the first moments of the aggregate posterior."""
     kl = None
     if found.q is not None and found.p is not None:
-        kl = normal_terms(*found.q, *found.p).double().mean(0)
+        kl = normal_kl_elementwise(*found.q, *found.p).double().mean(0)
     z = found.z.double()
     return Usage(found.mean.double().var(0, unbiased=False), kl, z.mean(0), z.std(0, unbiased=False))
 
@@ -151,7 +152,7 @@ def decomposition(found: Codes) -> Decomposition | None:
         return None
     (mean, log_scale), (p_mean, p_log_scale) = ([t.double() for t in pair] for pair in (found.q, found.p))
     count, units = mean.shape
-    chosen = spread(count, POINTS).to(mean.device)
+    chosen = evenly_spaced(count, POINTS).to(mean.device)
     columns = list[Tensor]()
     for rows in chosen.split(max(1, CHUNK // (count * units))):
         z = found.z[rows].double()

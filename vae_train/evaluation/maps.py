@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vae_train.data.base import spread
-from vae_train.draws import generator
+from vae_train.batch import evenly_spaced
+from vae_train.rng import generator
 
 Array = Tensor | NDArray[Any]
 
@@ -83,7 +83,7 @@ def tsne(codes: Array, seed: int) -> NDArray[np.float64]:
     codes and seed. Structure that another seed does not show is none.
 
     Args:
-        codes: `(N, D)`, of which those with the numbers `spread(N, MOST)` are used.
+        codes: `(N, D)`, of which those with the numbers `evenly_spaced(N, MOST)` are used.
         seed: decides the noise.
 
     Returns:
@@ -93,7 +93,7 @@ def tsne(codes: Array, seed: int) -> NDArray[np.float64]:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     used = floats(codes)
-    used = used[spread(len(used), MOST).numpy()]
+    used = used[evenly_spaced(len(used), MOST).numpy()]
     start = _start(used, seed)
     if start is None:
         return np.zeros((len(used), 2))
@@ -211,7 +211,7 @@ def projector(
     Args:
         folder: where TensorBoard looks: a folder with event files, or one that is given to `--logdir`. It gets
             projector_config.pbtxt, tensors.tsv, and metadata.tsv and sprite.png where there are labels and images.
-        codes: `(N, D)`, of which those with the numbers `spread(N, MOST)` are shown.
+        codes: `(N, D)`, of which those with the numbers `evenly_spaced(N, MOST)` are shown.
         labels: `(N,)` int.
         images: `(N, C, H, W)` in [0, 1], shown in place of the points.
         names: what the labels 0, 1, … stand for, where that is known.
@@ -219,7 +219,7 @@ def projector(
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
     folder.mkdir(parents=True, exist_ok=True)
-    index = spread(len(codes), MOST)
+    index = evenly_spaced(len(codes), MOST)
     np.savetxt(folder / "tensors.tsv", floats(codes)[index.numpy()], fmt="%.6g", delimiter="\t")
     config = ProjectorConfig()
     entry = config.embeddings.add(tensor_name="codes", tensor_path="tensors.tsv")

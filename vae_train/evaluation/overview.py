@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_train.data.base import Images, spread
+from vae_train.batch import Images, evenly_spaced
 
 BINS = 64
 """Of the histogram of data without levels."""
@@ -39,7 +39,7 @@ def overview(images: Images, levels: int | None, most: int = 10_000) -> Overview
         levels: number of stored values, each of which gets a bin; None for continuous ones.
         most: images that are looked at.
     """
-    index = spread(len(images), most)
+    index = evenly_spaced(len(images), most)
     bins = BINS if levels is None else min(levels, 256)
     total, squares, entropy = torch.zeros(()), torch.zeros(()), 0.0
     histogram = torch.zeros(())

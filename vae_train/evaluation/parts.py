@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vae_train.data.base import Dataset, Images, evaluation_batches, spread
-from vae_train.draws import BlockDraw, Draw
+from vae_train.batch import Images, evenly_spaced
+from vae_train.data.dataset import Dataset
+from vae_train.data.stream import evaluation_batches
 from vae_train.evaluation import maps, plots
 from vae_train.evaluation.anomaly import auroc
 from vae_train.evaluation.anomaly import draw as draw_anomaly
 from vae_train.evaluation.disentanglement import METRICS, all_scores
-from vae_train.evaluation.evidence import Figure, Spread, evidence, per_image, summary
+from vae_train.evaluation.evidence import Figure, Subset, evidence, per_image, summary
 from vae_train.evaluation.features import Features, InceptionFeatures, LabelFeatures, RandomFeatures
 from vae_train.evaluation.fidelity import (
     density_coverage,
@@ -34,7 +35,8 @@ from vae_train.evaluation.importance import Importance, fitting, importance, lar
 from vae_train.evaluation.latents import Codes, codes, decomposition, diagnosis, usage
 from vae_train.evaluation.probes import chance, knn_probe, linear_probe
 from vae_train.model.base import LatentVariableModel, SingleLatent
-from vae_train.words import duration
+from vae_train.rng import BlockRng, Rng
+from vae_train.util.text import duration
 
 log = logging.getLogger("vae_train")
 
@@ -109,7 +111,7 @@ def bound(subject: Subject, num_samples: int) -> None:
     train = subject.data.split("train")
     if subject.split == "train" or train is None:
         return subject.lacks("this is the training split", "gap")
-    there = evidence(subject.model, Spread(train, len(subject.images)), **common)["elbo"]
+    there = evidence(subject.model, Subset(train, len(subject.images)), **common)["elbo"]
     here = found["elbo"]
     se = math.hypot(there["se"], here["se"])
     return subject.has("gap", there["value"] - here["value"], there["count"] + here["count"], se)
@@ -159,7 +161,7 @@ def latents(subject: Subject, beta: float | None) -> Codes | None:
     if not isinstance(subject.model, SingleLatent):
         subject.lacks("the model has no single latent vector", *UNITS, "diagnosis")
         return None
-    some = Spread(subject.images, MOST_CODES)
+    some = Subset(subject.images, MOST_CODES)
     found = codes(subject.model, some, seed=subject.seed, device=subject.device, batch_size=subject.batch_size)
     used = usage(found)
     subject.has("active_units", used.active, len(some), of=len(used.variance))
@@ -187,7 +189,7 @@ def probes(subject: Subject, found: Codes | None) -> None:
         return subject.lacks("there are several factors: the disentanglement scores are for them", *PROBES)
     assert isinstance(subject.model, SingleLatent)
     options: dict[str, Any] = {"seed": subject.seed, "device": subject.device, "batch_size": subject.batch_size}
-    known = codes(subject.model, Spread(train, MOST_CODES), **options)
+    known = codes(subject.model, Subset(train, MOST_CODES), **options)
     assert known.y is not None
     given = (_array(known.mean), _array(known.y[:, 0]), _array(found.mean), _array(found.y[:, 0]))
     subject.figures["linear_probe"] = _counted(linear_probe(*given))
@@ -206,7 +208,7 @@ def mapped(subject: Subject, found: Codes | None, board: Path) -> None:
     """
     if found is None or found.mean.shape[1] < 2:
         return
-    index = spread(len(found.mean), maps.MOST)
+    index = evenly_spaced(len(found.mean), maps.MOST)
     points = _array(found.mean)[index.numpy()]
     labels = None if found.y is None else _array(found.y[:, 0])[index.numpy()]
     names = next((list(map(str, f.values)) for f in subject.data.factors[:1] if f.values is not None), None)
@@ -214,7 +216,7 @@ def mapped(subject: Subject, found: Codes | None, board: Path) -> None:
     title = f"PCA, {100 * share.sum():.0f} % of the variance"
     drawn = [(title, plane), ("t-SNE", maps.tsne(points, subject.seed))]
     maps.draw(drawn, labels, names, subject.picture("map"))
-    some = Spread(subject.images, MOST_CODES)
+    some = Subset(subject.images, MOST_CODES)
     x = some.fetch(index.to(subject.device)).x
     maps.projector(board, points, labels, subject.data.to_pixels(x).clamp(0, 1), names)
 
@@ -270,9 +272,9 @@ def fidelity(subject: Subject, inception: str | None) -> None:
 def _pairs(subject: Subject) -> tuple[Tensor, Tensor]:
     """Images of the split and the means of p(x | z) for one z of each, in [0, 1]."""
     real, rebuilt = list[Tensor](), list[Tensor]()
-    for start, batch in evaluation_batches(Spread(subject.images, MOST_PAIRS), subject.batch_size, subject.device):
-        draw = BlockDraw(subject.seed, "evaluation", start, device=subject.device)
-        mean = subject.model(batch, draw).px.mean[0]
+    for start, batch in evaluation_batches(Subset(subject.images, MOST_PAIRS), subject.batch_size, subject.device):
+        rng = BlockRng(subject.seed, "evaluation", start, device=subject.device)
+        mean = subject.model(batch, rng).px.mean[0]
         real.append(subject.data.to_pixels(batch.x).clamp(0, 1).cpu())
         rebuilt.append(subject.data.to_pixels(mean).clamp(0, 1).cpu())
     return torch.cat(real), torch.cat(rebuilt)
@@ -282,9 +284,9 @@ def _sampled(subject: Subject, count: int) -> Tensor:
     """Samples in [0, 1]: pixels where these are 0 or 1, else the means of p(x | z)."""
     found = []
     for number, start in enumerate(range(0, count, subject.batch_size)):
-        draw = Draw(subject.seed, "samples", number, device=subject.device)
-        px = subject.model.sample(min(subject.batch_size, count - start), draw)
-        x = px.sample(draw, 1)[0] if subject.data.scored_levels == 2 else px.mean
+        rng = Rng(subject.seed, "samples", number, device=subject.device)
+        px = subject.model.sample(min(subject.batch_size, count - start), rng)
+        x = px.sample(rng, 1)[0] if subject.data.scored_levels == 2 else px.mean
         found.append(subject.data.to_pixels(x).clamp(0, 1).cpu())
     return torch.cat(found)
 

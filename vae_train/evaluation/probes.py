@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vae_train.data.base import spread
+from vae_train.batch import evenly_spaced
 from vae_train.evaluation.evidence import Figure
 from vae_train.evaluation.maps import Array, floats
 
@@ -84,7 +84,7 @@ def chance(train_y: Array, test_y: Array) -> Figure:
 
 
 def _training(codes: Array, y: Array) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    index = spread(len(codes), MOST).numpy()
+    index = evenly_spaced(len(codes), MOST).numpy()
     return floats(codes)[index], _labels(y)[index]
 
 

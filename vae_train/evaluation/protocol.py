@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vae_train.data.base import Dataset
+from vae_train.data.dataset import Dataset
 
 
 def protocol(data: Dataset) -> str:

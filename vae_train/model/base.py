@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from vae_train.distributions.base import Distribution
-from vae_train.draws import Draw
 from vae_train.model.condition import Condition
-from vae_train.model.family import SUPPORTS, Domain, Posterior
+from vae_train.model.family import CAPABILITIES, Posterior, Support
 from vae_train.model.trace import Trace
+from vae_train.rng import Rng
 
 if TYPE_CHECKING:
-    from vae_train.data.base import Batch, Images
+    from vae_train.batch import Batch, Images
 
 Shape = tuple[int, ...]
 
@@ -49,14 +49,14 @@ class Prior(nn.Module, ABC):
         data_shape: (C, H, W) of an image, for priors that hold pseudo-inputs.
     """
 
-    supports: ClassVar[frozenset[str]] = SUPPORTS
-    domains: ClassVar[tuple[Domain, ...]] = ("real",)
-    """Where it may live, see `Posterior.domain`."""
-    factorised: ClassVar[bool] = False
-    """Whether the elements of z are independent, see `Distribution.factorised`."""
-    conditional: ClassVar[bool] = True
+    capabilities: ClassVar[frozenset[str]] = CAPABILITIES
+    supports: ClassVar[tuple[Support, ...]] = ("real",)
+    """Where it may live, see `Posterior.support`."""
+    is_factorized: ClassVar[bool] = False
+    """Whether the elements of z are independent, see `Distribution.is_factorized`."""
+    accepts_condition: ClassVar[bool] = True
     """Whether it can be another one for every y that a model is conditioned on, see `given`."""
-    encodes: ClassVar[bool] = False
+    uses_encoder: ClassVar[bool] = False
     """Whether it calls `encode`, so that the parameters of q(z | x) are its own as well."""
 
     def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
@@ -66,11 +66,11 @@ class Prior(nn.Module, ABC):
     @classmethod
     def refusal(cls, posterior: type[Posterior], **knobs: Any) -> str | None:
         """Why this prior cannot stand beside `posterior`, and what could; None where it can."""
-        if posterior.domain in cls.domains:
+        if posterior.support in cls.supports:
             return None
         return (
-            f"is a distribution on {_PLACES[cls.domains[0]]}, and the posterior is one on {_PLACES[posterior.domain]}. "
-            f"Use model/prior={USUAL_PRIOR[posterior.domain]}"
+            f"has support {_PLACES[cls.supports[0]]}, but the posterior has support {_PLACES[posterior.support]}. "
+            f"Use model/prior={USUAL_PRIOR[posterior.support]}"
         )
 
     def initialize(self, images: Images) -> None:
@@ -94,13 +94,13 @@ class Prior(nn.Module, ABC):
         """The prior, batch (). `encode` maps images `(N, C, H, W)` to posteriors, for priors made of such."""
 
 
-_PLACES: dict[Domain, str] = {
+_PLACES: dict[Support, str] = {
     "real": "R^D",
     "sphere": "the unit sphere",
     "categorical": "categories",
     "joint": "R^D and categories",
 }
-USUAL_PRIOR: dict[Domain, str] = {
+USUAL_PRIOR: dict[Support, str] = {
     "real": "standard_normal",
     "sphere": "uniform_sphere",
     "categorical": "categorical",
@@ -112,7 +112,7 @@ USUAL_PRIOR: dict[Domain, str] = {
 class LatentVariableModel(nn.Module, ABC):
     """p(x, z) with an approximate posterior q(z | x)."""
 
-    supports: ClassVar[frozenset[str]] = SUPPORTS
+    capabilities: ClassVar[frozenset[str]] = CAPABILITIES
     data_shape: Shape
     levels: int | None
     condition: Condition | None
@@ -130,7 +130,7 @@ class LatentVariableModel(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} does not tell inference from generation")
 
     @abstractmethod
-    def forward(self, batch: Batch, draw: Draw, num_samples: int = 1) -> Trace:
+    def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
         """One pass of inference; the only entry for training.
 
         Args:
@@ -140,7 +140,7 @@ class LatentVariableModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def sample(self, num: int, draw: Draw, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
+    def sample(self, num: int, rng: Rng, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
         """p(x | z) for `num` draws of z from the prior: a distribution over images with batch (num,).
 
         Args:

@@ -11,7 +11,7 @@ from vae_train.distributions.base import Distribution
 
 Shape = tuple[int, ...]
 
-SUPPORTS = frozenset({"compile", "vmap", "float64", "bf16"})
+CAPABILITIES = frozenset({"compile", "vmap", "float64", "bf16"})
 """What a component states that it can do, all of it unless it says otherwise: be compiled by torch.compile, be stacked
 by torch.func.vmap, compute in float64, follow networks under bfloat16 autocast."""
 
@@ -24,7 +24,7 @@ class Family(nn.Module, ABC):
         levels: number of values that a pixel can take (likelihoods of discrete data); None for continuous events.
     """
 
-    supports: ClassVar[frozenset[str]] = SUPPORTS
+    capabilities: ClassVar[frozenset[str]] = CAPABILITIES
     parameter_shape: Shape
     """What the network has to give for one event, for instance (2 D,) for a Gaussian on (D,)."""
 
@@ -37,7 +37,7 @@ class Family(nn.Module, ABC):
         """The distribution with batch `(*N,)` for parameters with shape `(*N, *parameter_shape)`."""
 
 
-Domain = Literal["real", "sphere", "categorical", "joint"]
+Support = Literal["real", "sphere", "categorical", "joint"]
 """Where z lives: R^D, the unit sphere in it, one-hot blocks of categories, or a real and a one-hot part."""
 
 
@@ -49,14 +49,14 @@ class Posterior(Family):
         levels: None.
     """
 
-    domain: ClassVar[Domain] = "real"
-    dense: ClassVar[bool] = True
+    support: ClassVar[Support] = "real"
+    has_density: ClassVar[bool] = True
     """Whether it has a density: without one there is no rate, no bound and no importance weight."""
-    factorised: ClassVar[bool] = True
-    """Whether the elements of z are independent given x, see `Distribution.factorised`."""
-    evaluates: ClassVar[bool] = True
+    is_factorized: ClassVar[bool] = True
+    """Whether the elements of z are independent given x, see `Distribution.is_factorized`."""
+    has_tractable_density: ClassVar[bool] = True
     """Whether it knows log q(z | x) of every z, and not only of its own draws."""
-    holds: ClassVar[bool] = True
+    supports_stop_gradient: ClassVar[bool] = True
     """Whether `Distribution.detach` holds all that made log q(z | x)."""
 
 
@@ -67,9 +67,9 @@ class Likelihood(Family):
     """Why its figures are no likelihoods, where they are not."""
 
     @classmethod
-    def compares(cls, **knobs: object) -> bool:
+    def couples_batch(cls, **knobs: object) -> bool:
         """Whether in training an image is scored by what others of its batch are like."""
-        return knobs.get("spread") == "optimal"
+        return knobs.get("scale_mode") == "optimal"
 
     @classmethod
     def refusal(cls, levels: int | None, **knobs: object) -> str | None:

@@ -15,7 +15,7 @@ from vae_train.distributions.base import Distribution, promote
 from vae_train.distributions.fitted import Fitted
 
 Shape = tuple[int, ...]
-Spread = Literal["fixed", "shared", "pixel", "optimal"]
+ScaleMode = Literal["fixed", "shared", "pixel", "optimal"]
 
 LEAST = 1e-3
 """What the scale of continuous pixels stays above where nothing shares it, or where it is the best one: a pixel that is
@@ -24,18 +24,18 @@ WINDOW = 100
 """Steps that the running average of the best scale looks back on."""
 
 
-def floor(levels: int | None, spread: Spread) -> float:
+def floor(levels: int | None, scale_mode: ScaleMode) -> float:
     """What a scale of densities stays above: half the distance of levels, since a narrower one scores their grid."""
-    if spread == "fixed":
+    if scale_mode == "fixed":
         return 0.0
     if levels is None:
-        return 0.0 if spread == "shared" else LEAST
+        return 0.0 if scale_mode == "shared" else LEAST
     return 1 / (2 * levels)
 
 
-def refusal(levels: int | None, scale: float, spread: Spread) -> str | None:
+def refusal(levels: int | None, scale: float, scale_mode: ScaleMode) -> str | None:
     """Why a density with this scale cannot score data with `levels` levels; None where it can."""
-    least = floor(levels, spread)
+    least = floor(levels, scale_mode)
     if scale > least:
         return None
     if levels == 2:
@@ -44,7 +44,7 @@ def refusal(levels: int | None, scale: float, spread: Spread) -> str | None:
             "model/likelihood=bernoulli, or data.binarize=none"
         )
     where = "" if levels is None else " 1 / (2 levels) ="
-    return f"starts with scale={scale:g}, and one with spread={spread} stays above{where} {least:g}"
+    return f"starts with scale={scale:g}, and one with scale_mode={scale_mode} stays above{where} {least:g}"
 
 
 class Scale(nn.Module):
@@ -53,24 +53,24 @@ class Scale(nn.Module):
     Args:
         event_shape: (C, H, W) of an image.
         scale: the scale, or where it starts.
-        spread: "fixed"; "shared", one parameter of the model; "pixel", a second half of the decoder's output says the
-            scale of every element; "optimal", in training that of maximum likelihood (Rybkin et al., 2021, eq. 8), over
-            everything in the batch (or in the piece of it, see `Learner`), and in evaluation its running average.
+        scale_mode: "fixed"; "shared", one parameter of the model; "pixel", a second half of the decoder's output gives
+            the scale of every element; "optimal", in training that of maximum likelihood (Rybkin et al., 2021, eq. 8),
+            over the whole batch (or microbatch), and in evaluation its running average.
         floor: what the scale stays above.
     """
 
-    def __init__(self, event_shape: Shape, scale: float, spread: Spread, floor: float) -> None:
+    def __init__(self, event_shape: Shape, scale: float, scale_mode: ScaleMode, floor: float) -> None:
         super().__init__()
-        self.event_ndim, self.spread, self.floor = len(event_shape), spread, floor
+        self.event_ndim, self.scale_mode, self.floor = len(event_shape), scale_mode, floor
         first, *rest = event_shape
-        self.parameter_shape: Shape = (2 * first, *rest) if spread == "pixel" else tuple(event_shape)
+        self.parameter_shape: Shape = (2 * first, *rest) if scale_mode == "pixel" else tuple(event_shape)
         self.raw: Tensor
         raw = torch.tensor(0.5 * math.log(scale**2 - floor**2))
-        if spread == "shared":
+        if scale_mode == "shared":
             self.raw = nn.Parameter(raw)
         else:
-            self.register_buffer("raw", raw, persistent=spread == "optimal")
-        if spread == "optimal":
+            self.register_buffer("raw", raw, persistent=scale_mode == "optimal")
+        if scale_mode == "optimal":
             self.seen: Tensor
             self.register_buffer("seen", torch.zeros(()))
 
@@ -81,7 +81,7 @@ class Scale(nn.Module):
 
     def forward(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Location with shape `(*N, C, H, W)` and logarithm of the scale, () or alike, of `(*N, *parameter_shape)`."""
-        if self.spread != "pixel":
+        if self.scale_mode != "pixel":
             return parameters, self.log_scale()
         location, change = promote(parameters).chunk(2, -self.event_ndim)
         return location, self.log_scale(change)
@@ -92,7 +92,7 @@ class Scale(nn.Module):
         Args:
             found: a distribution that `Fitted` takes.
         """
-        if self.spread != "optimal" or not torch.is_grad_enabled():
+        if self.scale_mode != "optimal" or not torch.is_grad_enabled():
             return found
         return Fitted(found, self.floor, self.follow)
 

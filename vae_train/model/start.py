@@ -13,7 +13,7 @@ from vae_train.model.base import Network
 from vae_train.model.family import Likelihood
 
 if TYPE_CHECKING:
-    from vae_train.data.base import Images
+    from vae_train.batch import Images
 
 PIXELS = 2**22
 """As many are looked at: 5,349 images of 28 x 28."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vae_train.distributions.base import Distribution
-from vae_train.divergences import kl, kl_terms
-from vae_train.draws import Draw
+from vae_train.distributions.kl import kl, kl_elementwise
+from vae_train.rng import Rng
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Latent:
     _log_p: Tensor | None = field(default=None, init=False, repr=False)
     _rate: Tensor | None = field(default=None, init=False, repr=False)
 
-    def log_ratio(self, held: bool = False) -> Tensor:
+    def log_ratio(self, stop_gradient: bool = False) -> Tensor:
         """log p(z) - log q(z | x) at the draws, with shape `(K, B)`, in nats.
 
         Args:
@@ -37,15 +37,15 @@ class Latent:
         """
         if self._log_p is None:
             self._log_p = self.p.log_prob(self.z)
-        if held:
+        if stop_gradient:
             return self._log_p - self.q.detach().log_prob(self.z)
         if self.log_q is None:
             self.log_q = self.q.log_prob(self.z)
         return self._log_p - self.log_q
 
-    def rate_terms(self) -> Tensor | None:
+    def rate_elementwise(self) -> Tensor | None:
         """KL(q || p) of every element of z with shape `(B, *event)`, in nats; None where that has no closed form."""
-        return kl_terms(self.q, self.p)
+        return kl_elementwise(self.q, self.p)
 
     def rate(self) -> Tensor:
         """KL(q || p) with shape `(B,)`, in nats: in closed form where there is one, else from the draws."""
@@ -68,7 +68,7 @@ class Trace:
     """The stochastic layers; the design's hierarchies have several."""
     px: Distribution
     """The likelihood p(x | z), batch (K, B)."""
-    observed: Tensor | None = None
+    mask: Tensor | None = None
     """(B, 1 or C, H, W) bool, the pixels that count."""
     log_det: Tensor | None = None
     """(B,) see `Batch.log_det`: x may be a map of the values that the data set means."""
@@ -78,7 +78,7 @@ class Trace:
     """(K, B, *parameters) the decoder's output, which `px` was made of."""
     decoder: nn.Module | None = None
     """The network that made it, for objectives that restrain its weights."""
-    draw: Draw | None = None
+    rng: Rng | None = None
     """The noise of this batch, for objectives that need some of their own."""
     # Each is computed once: the objective and the log both ask for them.
     _log_likelihood: Tensor | None = field(default=None, init=False, repr=False)
@@ -88,11 +88,11 @@ class Trace:
     def log_likelihood(self) -> Tensor:
         """log p(x | z) of the observed pixels with shape `(K, B)`, as a density of what the data set means."""
         if self._log_likelihood is None:
-            found = self.px.log_prob(self.x, self.observed)
+            found = self.px.log_prob(self.x, self.mask)
             self._log_likelihood = found if self.log_det is None else found + self.log_det
         return self._log_likelihood
 
-    def log_weight(self, held: bool = False) -> Tensor:
+    def log_weight(self, stop_gradient: bool = False) -> Tensor:
         """log p(x, z) - log q(z | x) with shape `(K, B)`, at the draws.
 
         It never holds a closed-form KL: the mean of such weights would be no estimate of p(x).
@@ -100,13 +100,13 @@ class Trace:
         Args:
             held: see `Latent.log_ratio`.
         """
-        ratios = [latent.log_ratio(held) for latent in self.latents]
+        ratios = [latent.log_ratio(stop_gradient) for latent in self.latents]
         return self.log_likelihood() + (ratios[0] if len(ratios) == 1 else torch.stack(ratios).sum(0))
 
     @property
     def bounded(self) -> bool:
         """Whether there is an evidence lower bound: not where a posterior is a point mass."""
-        return all(latent.q.dense for latent in self.latents)
+        return all(latent.q.has_density for latent in self.latents)
 
     def distortion(self) -> Tensor:
         """-E_q[log p(x | z)] with shape `(B,)`, estimated from the K draws."""

@@ -6,18 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
-from vae_train.draws import Draw
 from vae_train.model.base import Network, Prior, Shape, SingleLatent
 from vae_train.model.condition import Condition
 from vae_train.model.family import Likelihood, Posterior
 from vae_train.model.start import fit_output_bias
 from vae_train.model.trace import Latent, Trace
-from vae_train.ranges import Range
+from vae_train.rng import Rng
+from vae_train.util.ranges import Range
 
 if TYPE_CHECKING:
-    from vae_train.data.base import Batch, Images
+    from vae_train.batch import Batch, Images
 
 
 class VAE(SingleLatent):
@@ -74,51 +75,51 @@ class VAE(SingleLatent):
             name = type(self.decoder).__name__
             raise ValueError(f"output_bias=data needs a decoder with a last bias, and {name} has none: use init")
 
+    @override
     def initialize(self, images: Images) -> None:
-        """See `LatentVariableModel.initialize`."""
         self.prior.initialize(images)
         if self.starts_from_data:
             fit_output_bias(self.decoder, self.likelihood, images)
 
+    @override
     def inference_parameters(self) -> list[nn.Parameter]:
-        """See `LatentVariableModel.inference_parameters`."""
         told = [] if self.condition is None else self.condition.channel.parameters()
         return [*self.encoder.parameters(), *self.posterior.parameters(), *told]
 
+    @override
     def encode(self, x: Tensor, y: Tensor | None = None) -> Distribution:
-        """See `SingleLatent.encode`."""
         return self.posterior(self.encoder(x if self.condition is None else self.condition.with_image(x, y)))
 
+    @override
     def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution:
-        """See `SingleLatent.decode`."""
         return self.likelihood(self._decoded(z, y))
 
-    def forward(self, batch: Batch, draw: Draw, num_samples: int = 1) -> Trace:
-        """See `LatentVariableModel.forward`."""
-        q = self.encode(batch.x if batch.seen is None else batch.seen, batch.y)
-        z, log_q = q.scored(draw, num_samples)
+    @override
+    def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
+        q = self.encode(batch.x if batch.encoder_input is None else batch.encoder_input, batch.y)
+        z, log_q = q.rsample_and_log_prob(rng, num_samples)
         latents = (Latent(z, q, self._prior_given(batch.y), log_q),)
         decoded = self._decoded(z, batch.y)
         return Trace(
             batch.x,
             latents,
             self.likelihood(decoded),
-            batch.observed,
+            batch.mask,
             batch.log_det,
             batch.log_bins,
             decoded,
             self.decoder,
-            draw,
+            rng,
         )
 
-    def sample(self, num: int, draw: Draw, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
-        """See `LatentVariableModel.sample`."""
+    @override
+    def sample(self, num: int, rng: Rng, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
         if self.condition is None:
-            return self.decode(self.prior(self.encode).sample(draw, num, temperature))
+            return self.decode(self.prior(self.encode).sample(rng, num, temperature))
         if y is None:
             y = self.condition.in_turn(num, next(self.parameters()).device)
         p = self._prior_given(y)
-        z = p.sample(draw, 1, temperature)[0] if p.batch_shape else p.sample(draw, num, temperature)
+        z = p.sample(rng, 1, temperature)[0] if p.batch_shape else p.sample(rng, num, temperature)
         return self.decode(z, y)
 
     def _decoded(self, z: Tensor, y: Tensor | None) -> Tensor:
@@ -140,4 +141,4 @@ class VAE(SingleLatent):
         if not sizes:
             raise ValueError(f"condition={kind} needs labels, and the data has none")
         used = sizes[:1] if kind == "label" else sizes
-        return Condition(used, self.data_shape, self.latent_shape, self.prior.conditional)
+        return Condition(used, self.data_shape, self.latent_shape, self.prior.accepts_condition)

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from vae_train.bounds import Gradient
 from vae_train.model.base import Prior
-from vae_train.model.family import SUPPORTS, Likelihood, Posterior
+from vae_train.model.family import CAPABILITIES, Likelihood, Posterior
 from vae_train.model.trace import Latent, Trace
-from vae_train.ranges import PositiveInt
-from vae_train.schedules import Number
+from vae_train.objective.bounds import Gradient
+from vae_train.util.numbers import Number
+from vae_train.util.ranges import PositiveInt
 
 
 class Objective(nn.Module, ABC):
@@ -22,7 +22,7 @@ class Objective(nn.Module, ABC):
         num_samples: K, draws of z per image that it asks the model for.
     """
 
-    supports: ClassVar[frozenset[str]] = SUPPORTS
+    capabilities: ClassVar[frozenset[str]] = CAPABILITIES
     needs_density: ClassVar[bool] = True
     """Whether it uses log q(z | x) or the rate, which a point mass has not."""
     needs_likelihood: ClassVar[bool] = False
@@ -48,7 +48,7 @@ class Objective(nn.Module, ABC):
             likelihood: the class of p(x | z).
             knobs: its own settings.
         """
-        if cls.needs_density and not posterior.dense:
+        if cls.needs_density and not posterior.has_density:
             return (
                 "needs the density q(z | x), and the posterior is a point mass: there is no KL and no bound. "
                 "Use objective=rae or objective=wae_mmd, or model/posterior=gaussian"
@@ -58,11 +58,11 @@ class Objective(nn.Module, ABC):
         return None
 
     @classmethod
-    def compares(cls, **knobs: Any) -> bool:
+    def couples_batch(cls, **knobs: Any) -> bool:
         """Whether with such settings the images of a batch are compared, see `per_image`."""
         return not cls.per_image
 
-    def react(self, scalars: dict[str, Tensor]) -> None:
+    def update_state(self, scalars: dict[str, Tensor]) -> None:
         """Moves a state of its own, in place, with every update; evaluation never calls it.
 
         Args:
@@ -91,7 +91,7 @@ class ImportanceWeighted(Objective):
     Args:
         num_samples: draws of z per image.
         groups: in how many groups of one size they are.
-        gradient: how q(z | x) is trained, see `vae_train.bounds`.
+        gradient: how q(z | x) is trained, see `vae_train.objective.bounds`.
 
     Raises:
         ValueError: the draws make no groups of one size.
@@ -116,11 +116,11 @@ class ImportanceWeighted(Objective):
             return why
         through = f"with gradient={gradient} trains q(z | x) through its draws alone, and"
         usual = "Use objective.gradient=standard, or model/posterior=gaussian"
-        if not posterior.holds:
+        if not posterior.supports_stop_gradient:
             return f"{through} this posterior cannot hold the parameters of its density. {usual}"
-        if posterior.domain in ("categorical", "joint"):
+        if posterior.support in ("categorical", "joint"):
             return f"{through} categories cannot be moved a little. {usual}"
-        if gradient == "dreg" and prior.encodes:
+        if gradient == "dreg" and prior.uses_encoder:
             return (
                 "with gradient=dreg weighs all that reaches the encoder by squares, and this prior is made of the "
                 "encoder too. Use objective.gradient=standard, or model/prior=standard_normal"
@@ -129,7 +129,7 @@ class ImportanceWeighted(Objective):
 
     def log_weight(self, trace: Trace) -> Tensor:
         """Log-weights with shape `(K, B)`, with the parameters of q held where the gradient asks for that."""
-        return trace.log_weight(held=self.gradient != "standard")
+        return trace.log_weight(stop_gradient=self.gradient != "standard")
 
 
 def filled(value: Number, like: Tensor) -> Tensor:
@@ -140,21 +140,25 @@ def filled(value: Number, like: Tensor) -> Tensor:
 
 def unit_rates(latent: Latent) -> Tensor:
     """KL(q || p) of every element of z, closed where it can be, else from the draws: `(B, *event)`, in nats."""
-    closed = latent.rate_terms()
-    return (latent.q.terms(latent.z) - latent.p.terms(latent.z)).mean(0) if closed is None else closed
+    closed = latent.rate_elementwise()
+    return (
+        (latent.q.log_prob_elementwise(latent.z) - latent.p.log_prob_elementwise(latent.z)).mean(0)
+        if closed is None
+        else closed
+    )
 
 
 def prior_draws(trace: Trace) -> Tensor:
     """Draws from the prior of the first latent, one for every image of the batch: `(B, *event)`."""
-    latent, draw = trace.latents[0], trace.draw
-    assert draw is not None, "this objective needs a model that hands its noise on"
+    latent, rng = trace.latents[0], trace.rng
+    assert rng is not None, "this objective needs a model that hands its noise on"
     if latent.p.batch_shape:
-        return latent.p.sample(draw, 1)[0]
-    return latent.p.sample(draw, latent.z.shape[1])
+        return latent.p.sample(rng, 1)[0]
+    return latent.p.sample(rng, latent.z.shape[1])
 
 
-def factorised_refusal(posterior: type[Posterior], what: str) -> str | None:
+def factorized_refusal(posterior: type[Posterior], what: str) -> str | None:
     """Why `what` needs the elements of z to be independent given x; None where they are."""
-    if posterior.factorised:
+    if posterior.is_factorized:
         return None
     return f"{what}, and the elements of z are not independent given x here. Use model/posterior=gaussian"

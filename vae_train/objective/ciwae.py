@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.bounds import Gradient, doubly_reparameterised, log_mean_exp
 from vae_train.model.trace import Trace
 from vae_train.objective.base import ImportanceWeighted
-from vae_train.ranges import Fraction, PositiveInt
+from vae_train.objective.bounds import Gradient, doubly_reparameterised, log_mean_exp
+from vae_train.util.ranges import Fraction, PositiveInt
 
 
 class CIWAE(ImportanceWeighted):
@@ -16,16 +17,16 @@ class CIWAE(ImportanceWeighted):
     Args:
         num_samples: K, draws of z per image.
         elbo_share: 1 is the ELBO (its KL taken from the draws), 0 the importance-weighted bound.
-        gradient: how q(z | x) is trained, see `vae_train.bounds`. The ELBO's part is the mean of K bounds of one draw
-            each, for which "stl" and "dreg" are the same.
+        gradient: how q(z | x) is trained, see `vae_train.objective.bounds`. The ELBO's part is the mean of K bounds of
+            one sample each, for which "stl" and "dreg" are the same.
     """
 
     def __init__(self, num_samples: PositiveInt, elbo_share: Fraction, gradient: Gradient) -> None:
         super().__init__(num_samples, 1, gradient)
         self.elbo_share = elbo_share
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         log_weight = self.log_weight(trace)  # (K, B)
         terms = {"loss": -self._mixed(log_weight.mean(0), log_mean_exp(log_weight, 0))}
         if self.gradient == "dreg":

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
-from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
+from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class ControlVAE(Objective):
@@ -52,14 +53,14 @@ class ControlVAE(Objective):
         self.register_buffer("summed", torch.zeros(()))
         self.register_buffer("beta", torch.tensor(float(beta_min)))
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         rate = trace.rate()
         beta = self.beta.to(rate.dtype, copy=True)  # the buffer moves before anybody reads this
         return {"loss": (trace.distortion() + beta * rate).mean(), "beta": beta}
 
-    def react(self, scalars: dict[str, Tensor]) -> None:
-        """Moves beta, see `Objective.react`."""
+    def update_state(self, scalars: dict[str, Tensor]) -> None:
+        """Moves beta, see `Objective.update_state`."""
         error = self.target - scalars["rate"]
         self.summed.sub_(self.integral * error).clamp_(0.0, self.beta_max - self.beta_min)
         moved = self.beta_min + self.proportional * torch.sigmoid(-error) + self.summed

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, factorised_refusal, filled
-from vae_train.ranges import NonNegativeFloat, PositiveInt
-from vae_train.schedules import Number
+from vae_train.objective.base import Objective, factorized_refusal, filled
+from vae_train.util.numbers import Number
+from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
 class DIPVAE(Objective):
@@ -47,15 +48,15 @@ class DIPVAE(Objective):
         self.off_diagonal, self.diagonal = off_diagonal, diagonal
 
     @classmethod
+    @override
     def refusal(cls, posterior: Any, prior: Any, likelihood: Any, **knobs: Any) -> str | None:
-        """See `Objective.refusal`."""
         why = super().refusal(posterior, prior, likelihood, **knobs)
-        if why or posterior.domain == "real":
-            return why or factorised_refusal(posterior, "needs the mean and the variance of every element of z")
+        if why or posterior.support == "real":
+            return why or factorized_refusal(posterior, "needs the mean and the variance of every element of z")
         return "holds the covariance of z near the identity, which only latents in R^D have. Use objective=elbo"
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         distortion, rate = trace.distortion(), trace.rate()
         beta = filled(self.beta * self.beta_schedule(step), rate)
         q = trace.latents[0].q

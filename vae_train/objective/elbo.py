@@ -16,11 +16,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, factorised_refusal, filled, unit_rates
-from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
-from vae_train.schedules import LinearBeta, Number
+from vae_train.objective.base import Objective, factorized_refusal, filled, unit_rates
+from vae_train.objective.schedule.linear import LinearBeta
+from vae_train.util.numbers import Number
+from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class ELBO(Objective):
@@ -62,15 +64,15 @@ class ELBO(Objective):
         self.free_bits, self.free_bits_per = free_bits, free_bits_per
 
     @classmethod
+    @override
     def refusal(cls, posterior: Any, prior: Any, likelihood: Any, **knobs: Any) -> str | None:
-        """See `Objective.refusal`."""
         why = super().refusal(posterior, prior, likelihood, **knobs)
         if why or not knobs["free_bits"] or knobs["free_bits_per"] == "group":
             return why
-        why = factorised_refusal(posterior, "has free bits for every unit of z")
+        why = factorized_refusal(posterior, "has free bits for every unit of z")
         if why:
             return f"{why}, or objective.free_bits_per=group"
-        if prior.factorised:
+        if prior.is_factorized:
             return None
         return (
             "has free bits for every unit of z, and the elements of this prior are not independent. Use "
@@ -78,12 +80,12 @@ class ELBO(Objective):
         )
 
     @classmethod
-    def compares(cls, **knobs: Any) -> bool:
-        """See `Objective.compares`: free bits look at the mean rate of a batch."""
+    def couples_batch(cls, **knobs: Any) -> bool:
+        """See `Objective.couples_batch`: free bits look at the mean rate of a batch."""
         return bool(knobs["free_bits"])
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         distortion, rate = trace.distortion(), trace.rate()  # (B,) each
         beta = filled(self.beta * self.beta_schedule(step), rate)
         if self.free_bits:

@@ -12,19 +12,20 @@ from collections.abc import Callable
 
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
-from vae_train.critics import VectorCritic, rolled
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective, filled
-from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
-from vae_train.schedules import Number
+from vae_train.objective.critics import VectorCritic, permute_dims
+from vae_train.util.numbers import Number
+from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class FactorVAE(Objective):
     """The negative ELBO and a weight on the total correlation, which a critic measures.
 
-    The paper shows its critic a second batch; here it sees the draws of the same one, moved by `critics.rolled`. The
-    first latent layer is what it sees.
+    The paper shows its critic a second batch. Here the critic sees the samples of the same batch, after
+    `critics.permute_dims`, and the first latent layer only.
 
     Args:
         num_samples: draws of z per image.
@@ -52,14 +53,14 @@ class FactorVAE(Objective):
         self.beta, self.beta_schedule, self.gamma, self.critic_lr = beta, beta_schedule, gamma, critic_lr
         self.critic = VectorCritic(math.prod(latent_shape), hidden)
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         distortion, rate = trace.distortion(), trace.rate()
         beta = filled(self.beta * self.beta_schedule(step), rate)
         z = trace.latents[0].z.flatten(2)
         total = self.critic(z).mean().to(rate.dtype)
         held = z.detach()
         # The critic's loss is for its own parameters alone, and the model's for the model's.
-        critic_loss = 0.5 * (F.softplus(-self.critic(held)) + F.softplus(self.critic(rolled(held)))).mean()
+        critic_loss = 0.5 * (F.softplus(-self.critic(held)) + F.softplus(self.critic(permute_dims(held)))).mean()
         loss = (distortion + beta * rate).mean() + self.gamma * total
         return {"loss": loss, "critic_loss": critic_loss, "beta": beta, "total_correlation": total}

@@ -11,10 +11,11 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
-from vae_train.ranges import Decay, PositiveFloat, PositiveInt
+from vae_train.util.ranges import Decay, PositiveFloat, PositiveInt
 
 
 class GECO(Objective):
@@ -45,15 +46,15 @@ class GECO(Objective):
         self.register_buffer("constraint", torch.zeros(()))
         self.register_buffer("updates", torch.zeros(()))
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         rate = trace.rate()
         multiplier = self.log_multiplier.exp().to(rate.dtype)
         loss = (rate + multiplier * (trace.distortion() - self.target)).mean()
         return {"loss": loss, "multiplier": multiplier, "beta": 1 / multiplier}
 
-    def react(self, scalars: dict[str, Tensor]) -> None:
-        """Moves the multiplier, see `Objective.react`."""
+    def update_state(self, scalars: dict[str, Tensor]) -> None:
+        """Moves the multiplier, see `Objective.update_state`."""
         violation = scalars["distortion"] - self.target
         decay = self.decay * self.updates.clamp(max=1.0)  # the first one is the mean
         self.constraint.copy_(decay * self.constraint + (1 - decay) * violation)

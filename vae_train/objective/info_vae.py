@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.discrepancies import Kernel, mmd
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective, prior_draws
-from vae_train.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
+from vae_train.objective.discrepancies import Kernel, mmd
+from vae_train.util.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class InfoVAE(Objective):
@@ -46,8 +47,8 @@ class InfoVAE(Objective):
             raise ValueError("scales is empty: give at least one, for instance [1]")
         self.alpha, self.weight, self.kernel, self.scales = alpha, weight, kernel, scales
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         z, drawn = trace.latents[0].z.flatten(2), prior_draws(trace).flatten(1)
         distance = mmd(z, drawn, self.kernel, self.scales)
         loss = (trace.distortion() + (1 - self.alpha) * trace.rate()).mean()

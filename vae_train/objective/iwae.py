@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.bounds import Gradient, doubly_reparameterised, log_mean_exp
 from vae_train.model.trace import Trace
 from vae_train.objective.base import ImportanceWeighted
-from vae_train.ranges import PositiveInt
+from vae_train.objective.bounds import Gradient, doubly_reparameterised, log_mean_exp
+from vae_train.util.ranges import PositiveInt
 
 
 class IWAE(ImportanceWeighted):
@@ -18,14 +19,14 @@ class IWAE(ImportanceWeighted):
 
     Args:
         num_samples: K, draws of z per image.
-        gradient: how q(z | x) is trained, see `vae_train.bounds`.
+        gradient: how q(z | x) is trained, see `vae_train.objective.bounds`.
     """
 
     def __init__(self, num_samples: PositiveInt, gradient: Gradient) -> None:
         super().__init__(num_samples, 1, gradient)
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         log_weight = self.log_weight(trace)  # (K, B)
         terms = {"loss": -log_mean_exp(log_weight, 0).mean()}
         if self.gradient == "dreg":

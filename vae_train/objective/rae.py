@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from vae_train.model.family import SUPPORTS
+from vae_train.model.family import CAPABILITIES
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
-from vae_train.ranges import NonNegativeFloat, PositiveInt
+from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 POWER_STEPS = 10
 """Steps of the power iteration; it starts from the same vector every time and keeps nothing."""
@@ -37,7 +38,7 @@ class RAE(Objective):
         weight: weight of R.
     """
 
-    supports = SUPPORTS - {"compile", "vmap"}  # a gradient within the loss
+    capabilities = CAPABILITIES - {"compile", "vmap"}  # a gradient within the loss
     needs_density = False
 
     def __init__(
@@ -51,14 +52,14 @@ class RAE(Objective):
         self.beta, self.regularizer, self.weight = beta, regularizer, weight
 
     @classmethod
+    @override
     def refusal(cls, posterior: Any, prior: Any, likelihood: Any, **knobs: Any) -> str | None:
-        """See `Objective.refusal`."""
-        if not posterior.dense:
+        if not posterior.has_density:
             return None
         return "is meant for codes without noise. Use model/posterior=deterministic, or objective=wae_mmd"
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         length = torch.stack([0.5 * latent.z.square().flatten(2).sum(-1).mean() for latent in trace.latents]).sum()
         loss = trace.distortion().mean() + self.beta * length
         terms = {"loss": loss, "code_length": length}
@@ -79,8 +80,8 @@ class RAE(Objective):
 def _jacobian(trace: Trace) -> Tensor:
     """|J|²_F of the likelihood's mean, the mean over draws, estimated from one direction each."""
     mean, z = trace.px.mean, trace.latents[0].z
-    assert trace.draw is not None
-    direction = trace.draw.normal(mean.shape, mean.dtype)
+    assert trace.rng is not None
+    direction = trace.rng.normal(mean.shape, mean.dtype)
     (gradient,) = torch.autograd.grad((mean * direction).sum(), z, create_graph=True)
     return gradient.square().flatten(2).sum(-1).mean()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.discrepancies import sliced_wasserstein
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective, prior_draws
-from vae_train.ranges import NonNegativeFloat, PositiveInt
+from vae_train.objective.discrepancies import sliced_wasserstein
+from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
 class SlicedWasserstein(Objective):
@@ -26,10 +27,10 @@ class SlicedWasserstein(Objective):
         super().__init__(num_samples)
         self.weight, self.projections = weight, projections
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         z, drawn = trace.latents[0].z.flatten(2), prior_draws(trace).flatten(1)
-        assert trace.draw is not None
-        directions = trace.draw.normal((self.projections, z.shape[-1]), z.dtype)
+        assert trace.rng is not None
+        directions = trace.rng.normal((self.projections, z.shape[-1]), z.dtype)
         distance = sliced_wasserstein(z, drawn, directions)
         return {"loss": trace.distortion().mean() + self.weight * distance, "sliced_wasserstein": distance}

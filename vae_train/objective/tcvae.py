@@ -12,19 +12,20 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.aggregate import Estimator, aggregate
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, factorised_refusal, filled
-from vae_train.ranges import NonNegativeFloat, PositiveInt
-from vae_train.schedules import Number
+from vae_train.objective.aggregate import Estimator, aggregate
+from vae_train.objective.base import Objective, factorized_refusal, filled
+from vae_train.util.numbers import Number
+from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
 class TCVAE(Objective):
     """The negative ELBO with a weight on each part of the rate; all at 1 are the bound, estimated from the draws.
 
-    The parts are taken from a batch, see `vae_train.aggregate`: their logarithms are biased, and less so the larger the
-    batch is. The rate's parts are those of the first latent layer; others keep their rate.
+    The parts are estimated from a batch, see `vae_train.objective.aggregate`: their logarithms are biased, the less
+    the larger the batch is. The rate's parts are those of the first latent layer; others keep their rate.
 
     Args:
         num_samples: draws of z per image.
@@ -53,14 +54,14 @@ class TCVAE(Objective):
         self.estimator, self.num_train = estimator, num_train
 
     @classmethod
+    @override
     def refusal(cls, posterior: Any, prior: Any, likelihood: Any, **knobs: Any) -> str | None:
-        """See `Objective.refusal`."""
-        return super().refusal(posterior, prior, likelihood, **knobs) or factorised_refusal(
+        return super().refusal(posterior, prior, likelihood, **knobs) or factorized_refusal(
             posterior, "compares q(z) with the product of its marginals, of which every image has to give its part"
         )
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         first, *others = trace.latents
         joint, marginals = aggregate(first.q, first.z, self.num_train, self.estimator)
         log_q = first.q.log_prob(first.z)

@@ -17,13 +17,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
-from vae_train.critics import PatchCritic
-from vae_train.model.family import SUPPORTS
+from vae_train.model.family import CAPABILITIES
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective, filled
-from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
-from vae_train.schedules import Number
+from vae_train.objective.critics import PatchCritic
+from vae_train.util.numbers import Number
+from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 MOST = 1e4
 """Where the adaptive weight is cut off, as in the code of Esser et al."""
@@ -50,7 +51,7 @@ class VAEGAN(Objective):
         steps_per_epoch: optimiser steps in an epoch.
     """
 
-    supports = SUPPORTS - {"compile", "vmap"}  # gradients within the loss
+    capabilities = CAPABILITIES - {"compile", "vmap"}  # gradients within the loss
     per_image = False
 
     def __init__(
@@ -76,8 +77,8 @@ class VAEGAN(Objective):
         self.balance: Tensor
         self.register_buffer("balance", torch.ones(()))
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         distortion, rate = trace.distortion().mean(), trace.rate().mean()
         beta = filled(self.beta * self.beta_schedule(step), rate)
         begun = filled(1.0 * (step >= self.first_step), rate)
@@ -91,13 +92,13 @@ class VAEGAN(Objective):
         found = {"beta": beta, "adversarial": adversarial, "balance": balance}
         return {"loss": loss, "critic_loss": critic_loss} | found
 
-    def react(self, scalars: dict[str, Tensor]) -> None:
-        """Keeps the balance for evaluation, see `Objective.react`."""
+    def update_state(self, scalars: dict[str, Tensor]) -> None:
+        """Keeps the balance for evaluation, see `Objective.update_state`."""
         self.balance.copy_(scalars["balance"])
 
     def _seen(self, trace: Trace, x: Tensor) -> Tensor:
         """What the critic sees of images: nothing of pixels that are missing."""
-        return x if trace.observed is None else torch.where(trace.observed, x, 0.0)
+        return x if trace.mask is None else torch.where(trace.mask, x, 0.0)
 
     def _balance(self, distortion: Tensor, adversarial: Tensor, trace: Trace) -> Tensor:
         if not self.adaptive:

@@ -11,11 +11,12 @@ import math
 
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
-from vae_train.critics import VectorCritic
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective, prior_draws
-from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
+from vae_train.objective.critics import VectorCritic
+from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class WAEGAN(Objective):
@@ -44,8 +45,8 @@ class WAEGAN(Objective):
         self.weight, self.critic_lr = weight, critic_lr
         self.critic = VectorCritic(math.prod(latent_shape), hidden)
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         z, drawn = trace.latents[0].z.flatten(2), prior_draws(trace).flatten(1).detach()
         adversarial = F.softplus(-self.critic(z)).mean()
         # The critic's loss is for its own parameters alone, and the model's for the model's.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.discrepancies import Kernel, mmd
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective, prior_draws
-from vae_train.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
+from vae_train.objective.discrepancies import Kernel, mmd
+from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class WAEMMD(Objective):
@@ -34,8 +35,8 @@ class WAEMMD(Objective):
             raise ValueError("scales is empty: give at least one, for instance [1]")
         self.weight, self.kernel, self.scales = weight, kernel, scales
 
+    @override
     def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
         z, drawn = trace.latents[0].z.flatten(2), prior_draws(trace).flatten(1)
         distance = mmd(z, drawn, self.kernel, self.scales)
         return {"loss": trace.distortion().mean() + self.weight * distance, "mmd": distance}

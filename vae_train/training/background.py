@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_train.errors import Stopped
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Logger, Row
+from vae_train.util.errors import Stopped
 
 
 class Background:
@@ -92,7 +92,7 @@ class Output:
         """Names and the state that they shall have, the oldest first."""
 
     def scalars(self, row: Row) -> None:
-        """See `Logger.scalars`."""
+        """Writes a row of metrics in the background; see `Logger.scalars`."""
         self.background.submit(lambda: self.logger.scalars(row))
 
     def picture(self, kind: str, name: str, step: int, picture: Callable[[], Tensor]) -> None:

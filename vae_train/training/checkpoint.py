@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from vae_train.errors import RunError
+from vae_train.util.errors import RunError
 
 FORMAT = 1
 
@@ -41,7 +41,7 @@ class Checkpoints:
         save([self._file(name) for name in names], state)
 
     def load(self, name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """See `load`."""
+        """Reads the checkpoint `name`; see the function `load`."""
         return load(self.path(name), device)
 
     def names(self) -> list[str]:

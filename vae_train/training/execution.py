@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.draws import Draw, Given
+from vae_train.rng import FixedNoise, Rng
 from vae_train.training.counts import lay_side_by_side
 from vae_train.training.inputs import Inputs
+from vae_train.training.signals import handlers_kept
 from vae_train.training.step import Calls, Differentiated, Gradients, Last, Losses, Scalars
-from vae_train.training.stopping import handlers_kept
 from vae_train.training.traced import compiled, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vae_train.data.base import Batch, Stream
+    from vae_train.batch import Batch
+    from vae_train.data.stream import Stream
     from vae_train.training.learner import Learner
 
 Mode = Literal["auto", "eager", "compile", "graph"]
@@ -89,7 +91,7 @@ class Execution(ABC):
 
     @abstractmethod
     def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
-        """See `Learner.advance`."""
+        """Runs some steps; see `Learner.advance`."""
 
 
 class Eager(Execution):
@@ -97,8 +99,8 @@ class Eager(Execution):
 
     mode: Mode = "eager"
 
+    @override
     def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
-        """See `Learner.advance`."""
         return self.learner.row(self.learner.update(stream.batch(step), step))[None]
 
 
@@ -117,8 +119,8 @@ class Traced(Execution):
         self._inputs: Inputs | None = None
         self._program: Program | None = None
 
+    @override
     def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
-        """See `Learner.advance`."""
         if self._inputs is None or self._inputs.stream is not stream:
             return self._first(stream, step)
         if self._program is None:
@@ -144,8 +146,8 @@ class Repeated(Traced):
     mode: Mode = "graph"
     make = staticmethod(repeated)
 
+    @override
     def _first(self, stream: Stream, step: int) -> Tensor:
-        """See `Traced`."""
         row = super()._first(stream, step)
         lay_side_by_side(self.learner.optimizer)
         return row
@@ -192,7 +194,7 @@ class Program:
             learner.set_rates(learner.rates(step))
             learner.calls.apply()
         learner.last = Last(found, norm)
-        learner.follow()
+        learner.update_average()
         return rows
 
     def _take(self) -> list[Tensor]:
@@ -218,7 +220,7 @@ class Recorder(Protocol):
         ...
 
 
-class CudaGraphs:
+class CudaGraphs(Recorder):
     """CUDA's own recorder.
 
     Args:
@@ -229,16 +231,16 @@ class CudaGraphs:
         self.stream = torch.cuda.Stream(device)
 
     @contextmanager
+    @override
     def warm(self) -> Iterator[None]:
-        """See `Recorder.warm`."""
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
             yield
         current.wait_stream(self.stream)
 
+    @override
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
-        """See `Recorder.record`."""
         graph = torch.cuda.CUDAGraph()
         # "thread_local": the thread that writes checkpoints may talk to the device meanwhile.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
@@ -267,8 +269,8 @@ class Graph(Execution):
         self._warmed = 0
         self._launches: dict[int, Launch] = {}
 
+    @override
     def advance(self, stream: Stream, step: int, limit: int) -> Tensor:
-        """See `Learner.advance`."""
         self._recorder = self._recorder or CudaGraphs(self.learner.device)
         if self._first is None or self._first.inputs.stream is not stream:
             inputs = Inputs(self.learner, stream)
@@ -322,16 +324,16 @@ class CompiledGraph(Graph):
 
 
 def compiled_forward(learner: Learner) -> Differentiated:
-    """`Learner.differentiated` with the forward pass, and so its backward pass, compiled for noise that is `Given`."""
+    """`Learner.differentiated` with the forward pass, and so its backward pass, compiled, for `FixedNoise`."""
 
     def given(batch: Batch, step: int | Tensor, noise: tuple[Tensor, ...]) -> tuple[Losses, Scalars]:
-        return learner.forward(batch, step, Given(noise))
+        return learner.forward(batch, step, FixedNoise(noise))
 
     forward = torch.compile(given, fullgraph=True, dynamic=False)
 
-    def differentiated(batch: Batch, step: int | Tensor, draw: Draw, share: float) -> tuple[Gradients, Scalars]:
-        assert isinstance(draw, Given)
-        losses, scalars = forward(batch, step, draw.all())
+    def differentiated(batch: Batch, step: int | Tensor, rng: Rng, share: float) -> tuple[Gradients, Scalars]:
+        assert isinstance(rng, FixedNoise)
+        losses, scalars = forward(batch, step, rng.all())
         return learner.gradients(losses, share), scalars
 
     return differentiated
@@ -389,9 +391,9 @@ class Launch:
         learner = self.learner
         for number in range(self.inputs.count):
             learner.set_rates(self.inputs.rates(number))
-            batch, step, draw = self.inputs.of(number)
-            calls = self._calls if isinstance(draw, Given) else None
-            row = learner.row(learner.take(batch, step, draw, calls))
+            batch, step, rng = self.inputs.of(number)
+            calls = self._calls if isinstance(rng, FixedNoise) else None
+            row = learner.row(learner.take(batch, step, rng, calls))
             if self._rows is None:
                 self._rows = torch.zeros_like(row)[None]
             self._rows[number].copy_(row)

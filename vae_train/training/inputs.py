@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vae_train.data.base import Raw
-from vae_train.draws import Draw, Noise
+from vae_train.batch import Raw
+from vae_train.rng import NoiseBuffers, Rng
 
 if TYPE_CHECKING:
-    from vae_train.data.base import Batch, Stream
+    from vae_train.batch import Batch
+    from vae_train.data.stream import Stream
     from vae_train.training.learner import Learner
 
 
@@ -40,7 +41,9 @@ class Inputs:
         self._rates = torch.zeros(count, groups, device=device, dtype=torch.float64 if device.type == "cpu" else None)
         self._filled: list[list[float]] = []
         if like is None:
-            self._noise = [(Noise(learner.seed, "data", stream.device), Noise(learner.seed, "train", device))]
+            self._noise = [
+                (NoiseBuffers(learner.seed, "data", stream.device), NoiseBuffers(learner.seed, "train", device))
+            ]
         else:
             ((data, train),) = like._noise
             self._noise = [(data.like(), train.like()) for _ in range(count)]
@@ -66,11 +69,11 @@ class Inputs:
             for noise in noises:
                 noise.seek(step + number)
 
-    def of(self, number: int) -> tuple[Batch, Tensor, Draw]:
+    def of(self, number: int) -> tuple[Batch, Tensor, Rng]:
         """What `Learner.take` asks for, of step `number` among these, computed from the tensors."""
         data, train = self._noise[number]
-        batch = self.stream.images.finish(self._images(number), data.draw())
-        return batch, self._steps[number], train.draw()
+        batch = self.stream.images.finish(self._images(number), data.rng())
+        return batch, self._steps[number], train.rng()
 
     def rates(self, number: int) -> tuple[Tensor, ...]:
         """The learning rate of every group of parameters in step `number` among these."""

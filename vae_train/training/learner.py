@@ -14,21 +14,22 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vae_train.draws import BlockDraw, Draw, Rows
-from vae_train.hardware import Precision, memory_format
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
-from vae_train.ranges import Decay, PositiveFloat, PositiveInt
-from vae_train.schedules import LearningRate
+from vae_train.rng import BlockRng, Rng, Rows
 from vae_train.training.execution import Execution, Mode, resolve
 from vae_train.training.execution import execution as executed
+from vae_train.training.lr import LearningRate
 from vae_train.training.nodes import memory
 from vae_train.training.step import Calls, Differentiated, Gradients, Last, Losses, Scalars
-from vae_train.words import first_line
+from vae_train.util.ranges import Decay, PositiveFloat, PositiveInt
+from vae_train.util.runtime import Precision, memory_format
+from vae_train.util.text import first_line
 
 if TYPE_CHECKING:
-    from vae_train.data.base import Batch, Stream
+    from vae_train.batch import Batch
+    from vae_train.data.stream import Stream
 
 log = logging.getLogger("vae_train")
 
@@ -51,7 +52,7 @@ class Learner:
         accumulate: pieces that a batch is cut into, one after the other, to save memory. The noise is that of the whole
             batch, so the gradient is the same up to rounding.
         precision: "bfloat16" runs the networks under autocast; log-probabilities stay float32. "tf32" is for
-            `vae_train.hardware.prepare`.
+            `vae_train.util.runtime.prepare`.
         execution: how steps are executed, see `vae_train.training.execution`; "auto" is `resolve`d.
         steps: how many the run will take.
     """
@@ -65,7 +66,7 @@ class Learner:
         seed: int,
         clip_norm: PositiveFloat | None,
         ema: Decay | None,
-        accumulate: PositiveInt,
+        grad_accumulation: PositiveInt,
         precision: Precision,
         execution: Mode,
         steps: float = 0,
@@ -77,7 +78,7 @@ class Learner:
         self.model.to(memory_format=memory_format(self.device, precision))  # type: ignore[call-overload]
         self.optimizer = optimizer(_groups(model, objective))
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.clip_norm, self.accumulate, self.precision = clip_norm, accumulate, precision
+        self.clip_norm, self.grad_accumulation, self.precision = clip_norm, grad_accumulation, precision
         self.calls = Calls(self.differentiated, plain_step(self.optimizer))
         """What a step calls where nothing is compiled."""
         self._asked = [{k: group[k] for k in WAYS if k in group} for group in self.optimizer.param_groups]
@@ -138,9 +139,9 @@ class Learner:
     def update(self, batch: Batch, step: int) -> Scalars:
         """One optimiser step, one operation after the other; returns scalars of the batch, taken before the step."""
         self.set_rates(self.rates(step))
-        return self.take(batch, step, Draw(self.seed, "train", step, device=self.device))
+        return self.take(batch, step, Rng(self.seed, "train", step, device=self.device))
 
-    def take(self, batch: Batch, step: int | Tensor, draw: Draw, calls: Calls | None = None) -> Scalars:
+    def take(self, batch: Batch, step: int | Tensor, rng: Rng, calls: Calls | None = None) -> Scalars:
         """What a step is, given its learning rate and its noise: tensor operations that wait for nothing.
 
         Args:
@@ -150,13 +151,13 @@ class Learner:
             calls: what is called instead of `self.calls`.
         """
         calls = calls or self.calls
-        scalars = self.differentiate(batch, step, draw, calls.differentiated)
+        scalars = self.differentiate(batch, step, rng, calls.differentiated)
         calls.apply()
-        self.follow()
+        self.update_average()
         return scalars
 
     def differentiate(
-        self, batch: Batch, step: int | Tensor, draw: Draw, differentiated: Differentiated | None = None
+        self, batch: Batch, step: int | Tensor, rng: Rng, differentiated: Differentiated | None = None
     ) -> Scalars:
         """The first half of `take`: leaves the clipped gradients in `last` and with the parameters."""
         differentiated = differentiated or self.differentiated
@@ -164,7 +165,7 @@ class Learner:
         scalars: Scalars = {}
         for part, rows in self._parts(batch):
             share = (rows.stop - rows.start) / rows.total
-            noise = draw if rows.total == len(part.x) else draw.part(rows)
+            noise = rng if rows.total == len(part.x) else rng.part(rows)
             gradients, found = differentiated(part, step, noise, share)
             for p, gradient in zip(self.parameters, apart(gradients), strict=True):
                 if gradient is not None:
@@ -174,7 +175,7 @@ class Learner:
         norm = None if self.clip_norm is None else nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.last = Last([p.grad for p in self.parameters if p.grad is not None], norm)
         with torch.no_grad():
-            self.objective.react(scalars)
+            self.objective.update_state(scalars)
         return scalars
 
     def forget_gradients(self) -> None:
@@ -183,17 +184,17 @@ class Learner:
             p.grad = None
         self.last = Last([], None)
 
-    def forward(self, batch: Batch, step: int | Tensor, draw: Draw) -> tuple[Losses, Scalars]:
+    def forward(self, batch: Batch, step: int | Tensor, rng: Rng) -> tuple[Losses, Scalars]:
         """The losses of a batch, and what every run reports of it, detached."""
         with self._autocast():
-            trace = self.model(batch, draw, self._num_samples)
+            trace = self.model(batch, rng, self._num_samples)
         terms = self.objective(trace, step)
         losses = Losses(terms["loss"], terms.get("critic_loss"), terms.get("encoder_loss"))
         return losses, _scalars(terms, trace)
 
-    def differentiated(self, batch: Batch, step: int | Tensor, draw: Draw, share: float) -> tuple[Gradients, Scalars]:
+    def differentiated(self, batch: Batch, step: int | Tensor, rng: Rng, share: float) -> tuple[Gradients, Scalars]:
         """`gradients` of what `forward` returns, and what every run reports of the batch."""
-        losses, scalars = self.forward(batch, step, draw)
+        losses, scalars = self.forward(batch, step, rng)
         return self.gradients(losses, share), scalars
 
     def gradients(self, losses: Losses, share: float) -> Gradients:
@@ -209,7 +210,7 @@ class Learner:
                 found[number] = None if gradient is None else laid_out(gradient, p)
         return found
 
-    def follow(self) -> None:
+    def update_average(self) -> None:
         """Moves the average of the weights, where there is one, towards them.
 
         `AveragedModel.update_parameters` has a counter besides, which the device would be waited for.
@@ -254,9 +255,9 @@ class Learner:
             start: number of the batch's first image; the noise is a function of it, and the same at every evaluation.
             step: number of updates so far, for schedules.
         """
-        draw = BlockDraw(self.seed, "valid", start, device=self.device)
+        rng = BlockRng(self.seed, "valid", start, device=self.device)
         with self._autocast():
-            trace = self.evaluated(batch, draw, self._num_samples)
+            trace = self.evaluated(batch, rng, self._num_samples)
         return _scalars(self.objective(trace, step), trace)
 
     def state_dict(self) -> dict[str, Any]:
@@ -341,7 +342,7 @@ class Learner:
 
     def _parts(self, batch: Batch) -> Iterator[tuple[Batch, Rows]]:
         total = len(batch.x)
-        bounds = [round(i * total / self.accumulate) for i in range(self.accumulate + 1)]
+        bounds = [round(i * total / self.grad_accumulation) for i in range(self.grad_accumulation + 1)]
         for start, stop in pairwise(bounds):
             if start < stop:  # more pieces than images leave some empty
                 yield (batch if stop - start == total else batch.part(start, stop)), Rows(start, stop, total)

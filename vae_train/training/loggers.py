@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.errors import RunError
-from vae_train.ranges import PositiveInt
 from vae_train.training.pictures import encoded, write
+from vae_train.util.errors import RunError
+from vae_train.util.ranges import PositiveInt
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -45,7 +46,7 @@ class Logger(Protocol):
         ...
 
 
-class Files:
+class Files(Logger):
     """metrics.jsonl and picture files in the run's folder; metrics.csv when the run ends.
 
     Args:
@@ -69,8 +70,8 @@ class Files:
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         self._file.write(json.dumps(clean) + "\n")
 
+    @override
     def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
-        """See `Logger.picture`."""
         folder = self.folder / kind
         folder.mkdir(exist_ok=True)
         write(folder / f"{name}.png", picture)
@@ -89,7 +90,7 @@ class Files:
             writer.writerows(rows)
 
 
-class TensorBoard:
+class TensorBoard(Logger):
     """Curves, pictures and hyper-parameters for TensorBoard.
 
     Args:
@@ -119,8 +120,8 @@ class TensorBoard:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
         self._add(Summary(value=values), row["step"])
 
+    @override
     def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
-        """See `Logger.picture`."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         channels, height, width = picture.shape
@@ -142,8 +143,8 @@ class TensorBoard:
             self._writer.add_scalar(name, value)
         self._add(end)
 
+    @override
     def close(self) -> None:
-        """See `Logger.close`."""
         self._writer.close()
 
     def _add(self, summary: Summary, step: int | None = None) -> None:
@@ -152,7 +153,7 @@ class TensorBoard:
         self._writer.file_writer.add_summary(summary, step)
 
 
-class Silent:
+class Silent(Logger):
     """Writes nowhere: for runs whose files are enough.
 
     Args:
@@ -163,20 +164,24 @@ class Silent:
     def __init__(self, folder: Path, step: int) -> None:
         pass
 
+    @override
     def scalars(self, row: Row) -> None:
-        """See `Logger.scalars`."""
+        pass
 
+    @override
     def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
-        """See `Logger.picture`."""
+        pass
 
+    @override
     def hyperparameters(self, values: Row, figures: Row) -> None:
-        """See `Logger.hyperparameters`."""
+        pass
 
+    @override
     def close(self) -> None:
-        """See `Logger.close`."""
+        pass
 
 
-class Tee:
+class Tee(Logger):
     """Several loggers as one.
 
     Args:
@@ -186,23 +191,23 @@ class Tee:
     def __init__(self, *loggers: Logger) -> None:
         self.loggers = loggers
 
+    @override
     def scalars(self, row: Row) -> None:
-        """See `Logger.scalars`."""
         for logger in self.loggers:
             logger.scalars(row)
 
+    @override
     def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
-        """See `Logger.picture`."""
         for logger in self.loggers:
             logger.picture(kind, name, step, picture)
 
+    @override
     def hyperparameters(self, values: Row, figures: Row) -> None:
-        """See `Logger.hyperparameters`."""
         for logger in self.loggers:
             logger.hyperparameters(values, figures)
 
+    @override
     def close(self) -> None:
-        """See `Logger.close`."""
         for logger in self.loggers:
             logger.close()
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vae_train.data.base import Batch
-from vae_train.draws import BlockDraw, Draw
+from vae_train.batch import Batch
 from vae_train.model.base import LatentVariableModel, SingleLatent
+from vae_train.rng import BlockRng, Rng
 
 GAP, GREY = 2, 0.5
 """Pixels between the images of a grid, and their colour."""
@@ -131,8 +131,8 @@ def reconstructions(model: LatentVariableModel, batch: Batch, seed: int) -> Tens
         batch: N images.
         seed: decides z.
     """
-    draw, x = BlockDraw(seed, "pictures", 0, device=batch.x.device), batch.x
-    kinds = [x, *([] if batch.seen is None else [batch.seen]), model(batch, draw).px.mean[0]]
+    rng, x = BlockRng(seed, "pictures", 0, device=batch.x.device), batch.x
+    kinds = [x, *([] if batch.encoder_input is None else [batch.encoder_input]), model(batch, rng).px.mean[0]]
     rows = zip(*(images.split(columns(x)) for images in kinds), strict=True)
     return torch.cat([row for group in rows for row in group])
 
@@ -145,7 +145,7 @@ def columns(x: Tensor) -> int:
 @torch.no_grad()
 def samples(model: LatentVariableModel, num: int, seed: int, device: torch.device, temperature: float = 1.0) -> Tensor:
     """Means of p(x | z) for `num` draws of z from the prior, with shape `(num, C, H, W)`."""
-    return model.sample(num, Draw(seed, "samples", device=device), temperature).mean
+    return model.sample(num, Rng(seed, "samples", device=device), temperature).mean
 
 
 @torch.no_grad()

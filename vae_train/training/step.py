@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from vae_train.draws import Draw
+from vae_train.rng import Rng
 
 if TYPE_CHECKING:
-    from vae_train.data.base import Batch
+    from vae_train.batch import Batch
 
 Scalars = dict[str, Tensor]
 
@@ -26,7 +26,7 @@ class Losses(NamedTuple):
 Gradients = list[Tensor | None]
 """One for every parameter; None where the loss does not depend on it."""
 
-Differentiated = Callable[["Batch", int | Tensor, Draw, float], tuple[Gradients, Scalars]]
+Differentiated = Callable[["Batch", int | Tensor, Rng, float], tuple[Gradients, Scalars]]
 
 
 class Calls(NamedTuple):

@@ -15,17 +15,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vae_train.data.base import Dataset, Images, Stream, evaluation_batches, spread
-from vae_train.draws import Draw
-from vae_train.errors import RunError, Stopped
-from vae_train.ranges import NonNegativeFloat, PositiveInt
+from vae_train.batch import Images, evenly_spaced
+from vae_train.data.dataset import Dataset
+from vae_train.data.stream import Stream, evaluation_batches
+from vae_train.rng import Rng
 from vae_train.training.background import Background, Output
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.learner import Learner
 from vae_train.training.loggers import Logger
 from vae_train.training.meter import Meter, wide
 from vae_train.training.pictures import SIDE, columns, grid, is_planar, manifold, reconstructions, samples
-from vae_train.training.stopping import StopRequest
+from vae_train.training.signals import StopRequest
+from vae_train.util.errors import RunError, Stopped
+from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 log = logging.getLogger("vae_train")
 
@@ -223,9 +225,9 @@ class Trainer:
         """Pictures of the same images and the same noise every time."""
         model, name = learner.evaluated, "final" if final else f"epoch-{epoch:04d}"
         images = data.pictured()
-        draw = Draw(learner.seed, "pictures", device=learner.device)
-        index = spread(len(images), NUM_PICTURES // 2).to(learner.device)  # a folder's images come class by class
-        batch = images.fetch(index, draw)
+        rng = Rng(learner.seed, "pictures", device=learner.device)
+        index = evenly_spaced(len(images), NUM_PICTURES // 2).to(learner.device)
+        batch = images.fetch(index, rng)
         pairs = data.to_pixels(reconstructions(model, batch, learner.seed))
         drawn = data.to_pixels(samples(model, NUM_PICTURES, learner.seed, learner.device))
         output.picture("reconstructions", name, step, partial(grid, pairs, columns(batch.x)))

@@ -10,10 +10,11 @@ import math
 from typing import Literal
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vae_train.model.base import Network, Shape
 from vae_train.model.layers import Activation, Init, Norm, initialize, nonlinearity, norm2d
-from vae_train.ranges import NonNegativeInt, PositiveInt
+from vae_train.util.ranges import NonNegativeInt, PositiveInt
 
 Downsample = Literal["stride", "maxpool", "avgpool"]
 
@@ -103,8 +104,8 @@ class ConvEncoder(Network):
         self.layers = nn.Sequential(*layers, *_dense(features, dense, math.prod(out_shape), activation))
         initialize(self.layers, init)
 
+    @override
     def forward(self, h: Tensor) -> Tensor:
-        """See `Network.forward`."""
         return self.layers(h).view(-1, *self.out_shape)
 
 
@@ -165,8 +166,8 @@ class ConvDecoder(Network):
         assert last.bias is not None
         return last.bias.view(-1, 1, 1)
 
+    @override
     def forward(self, h: Tensor) -> Tensor:
-        """See `Network.forward`."""
         return self.layers(h)
 
 

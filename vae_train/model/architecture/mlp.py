@@ -6,10 +6,11 @@ import math
 from itertools import pairwise
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vae_train.model.base import Network, Shape
 from vae_train.model.layers import Activation, Init, initialize, nonlinearity
-from vae_train.ranges import PositiveInt
+from vae_train.util.ranges import PositiveInt
 
 
 class MLP(Network):
@@ -39,14 +40,14 @@ class MLP(Network):
         self.layers = nn.Sequential(nn.Flatten(), *_layers(sizes, activation, gated))
         initialize(self.layers, init)
 
+    @override
     def output_bias(self) -> Tensor:
-        """See `Network.output_bias`."""
         last = self.layers[-1]
         assert isinstance(last, nn.Linear)
         return last.bias.view(self.out_shape)
 
+    @override
     def forward(self, h: Tensor) -> Tensor:
-        """See `Network.forward`."""
         return self.layers(h).view(-1, *self.out_shape)
 
 

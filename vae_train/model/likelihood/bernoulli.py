@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.bernoulli import Bernoulli as BernoulliDistribution
 from vae_train.model.family import Likelihood, Shape
@@ -28,8 +29,8 @@ class Bernoulli(Likelihood):
         self.warning = None if self.binary else "grey targets: not a likelihood"
 
     @classmethod
+    @override
     def refusal(cls, levels: int | None, **knobs: object) -> str | None:
-        """See `Likelihood.refusal`."""
         if levels == 2 or knobs.get("grey_targets"):
             return None
         has = "continuous values" if levels is None else f"{levels} levels"
@@ -38,6 +39,6 @@ class Bernoulli(Likelihood):
             "data.binarize=threshold, or model.likelihood.grey_targets=true if you mean it"
         )
 
+    @override
     def forward(self, parameters: Tensor) -> BernoulliDistribution:
-        """See `Family.forward`."""
         return BernoulliDistribution(parameters, len(self.event_shape), self.binary)

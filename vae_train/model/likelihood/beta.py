@@ -11,12 +11,13 @@ from typing import Annotated, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.distributions.beta import Beta as BetaDistribution
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.model.family import Likelihood, Shape
-from vae_train.ranges import Range
+from vae_train.util.ranges import Range
 
 MOST = 1e4
 """What the concentration stays below: a pixel that is always the same would send it, and its density, to infinity."""
@@ -53,14 +54,14 @@ class Beta(Likelihood):
         self.start = -math.log(MOST / concentration - 1)
 
     @classmethod
+    @override
     def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
-        """See `Likelihood.refusal`."""
         if levels != 2:
             return None
         return "is a density, and the data is binary. Use model/likelihood=bernoulli, or data.binarize=none"
 
+    @override
     def forward(self, parameters: Tensor) -> Distribution:
-        """See `Family.forward`."""
         odds, change = promote(parameters).chunk(2, -len(self.event_shape))
         log_k = math.log(MOST) - F.softplus(-(self.start + change))
         a, b = (LEAST + torch.exp(log_k + F.logsigmoid(side)) for side in (odds, -odds))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.levels import Levels
 from vae_train.model.family import Likelihood, Shape
@@ -32,14 +33,14 @@ class Categorical(Likelihood):
         self.parameter_shape = (first * levels, *rest)
 
     @classmethod
+    @override
     def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
-        """See `Likelihood.refusal`."""
         if levels is not None:
             return None
         return "scores levels, and the data has continuous values. Use model/likelihood=gaussian"
 
+    @override
     def forward(self, parameters: Tensor) -> Levels:
-        """See `Family.forward`."""
         first, *rest = self.event_shape
         leading = parameters.shape[: parameters.dim() - len(self.event_shape)]
         logits = parameters.reshape(*leading, first, self.count, *rest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulliDistribution
@@ -31,13 +32,13 @@ class ContinuousBernoulli(Likelihood):
         self.parameter_shape = self.event_shape
 
     @classmethod
+    @override
     def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
-        """See `Likelihood.refusal`."""
         if levels != 2:
             return None
         return "is a density, and the data is binary. Use model/likelihood=bernoulli, or data.binarize=none"
 
+    @override
     def forward(self, parameters: Tensor) -> Distribution:
-        """See `Family.forward`."""
         found = ContinuousBernoulliDistribution(parameters, len(self.event_shape))
         return found if self.levels is None else Dequantized(found, self.levels, nodes=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.normal import DequantizedNormal, Normal
@@ -19,13 +20,13 @@ class Gaussian(LocationScale):
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
         scale: standard deviation on the scale of [0, 1]; where it is learned, the value to start from.
-        spread: whose standard deviation it is, see `vae_train.model.scale.Scale`. Unless it is fixed, it stays above
-            1 / (2 levels): a narrower density on data with levels scores the grid and not the pictures. "optimal" is
-            the sigma-VAE (Rybkin et al., 2021).
+        scale_mode: how the standard deviation is found, see `vae_train.model.scale.Scale`. Unless it is fixed, it
+            stays above 1 / (2 levels): a narrower density would score the grid of levels. "optimal" is the sigma-VAE
+            (Rybkin et al., 2021).
     """
 
+    @override
     def forward(self, parameters: Tensor) -> Distribution:
-        """See `Family.forward`."""
         mean, log_scale = self.scale(parameters)
         found = Normal(mean, log_scale, len(self.event_shape))
         return self.scale.fitted(found if self.levels is None else DequantizedNormal(found, self.levels))

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.distributions.huber import Huber as HuberDistribution
 from vae_train.model.family import Shape
 from vae_train.model.likelihood.base import LocationScale
-from vae_train.ranges import PositiveFloat
+from vae_train.util.ranges import PositiveFloat
 
 
 class Huber(LocationScale):
@@ -24,7 +25,7 @@ class Huber(LocationScale):
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
         scale: the scale of the normal part on the scale of [0, 1]; where it is learned, the value to start from.
-        spread: whose scale it is, see `vae_train.model.scale.Scale`; the best one has no closed form.
+        scale_mode: whose scale it is, see `vae_train.model.scale.Scale`; the best one has no closed form.
         delta: where squares end and absolute values begin, in units of the scale.
     """
 
@@ -33,14 +34,14 @@ class Huber(LocationScale):
         event_shape: Shape,
         levels: int | None,
         scale: PositiveFloat,
-        spread: Literal["fixed", "shared", "pixel"],
+        scale_mode: Literal["fixed", "shared", "pixel"],
         delta: PositiveFloat,
     ) -> None:
-        super().__init__(event_shape, levels, scale, spread)
+        super().__init__(event_shape, levels, scale, scale_mode)
         self.delta = delta
 
+    @override
     def forward(self, parameters: Tensor) -> Distribution:
-        """See `Family.forward`."""
         loc, log_scale = self.scale(parameters)
         found = HuberDistribution(loc, log_scale, self.delta, len(self.event_shape))
         return found if self.levels is None else Dequantized(found, self.levels)

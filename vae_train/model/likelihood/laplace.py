@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.laplace import DequantizedLaplace
@@ -20,11 +21,11 @@ class Laplace(LocationScale):
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
         scale: mean absolute deviation on the scale of [0, 1]; where it is learned, the value to start from.
-        spread: whose scale it is, see `vae_train.model.scale.Scale`; the optimal one is the mean absolute error.
+        scale_mode: whose scale it is, see `vae_train.model.scale.Scale`; the optimal one is the mean absolute error.
     """
 
+    @override
     def forward(self, parameters: Tensor) -> Distribution:
-        """See `Family.forward`."""
         loc, log_scale = self.scale(parameters)
         found = LaplaceDistribution(loc, log_scale, len(self.event_shape))
         return self.scale.fitted(found if self.levels is None else DequantizedLaplace(found, self.levels))

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import promote
 from vae_train.distributions.logistic import LogisticMixture as LogisticMixtureDistribution
 from vae_train.model.family import Likelihood, Shape
-from vae_train.ranges import PositiveFloat, PositiveInt
+from vae_train.util.ranges import PositiveFloat, PositiveInt
 
 
 class LogisticMixture(Likelihood):
@@ -42,14 +43,14 @@ class LogisticMixture(Likelihood):
         self.parameter_shape = (components * (1 + 2 * channels + 3 * self.coloured), *size)
         self.floor = 2 * math.log(1 / (8 * levels))
         self.start = math.log(scale**2 - 1 / (8 * levels) ** 2)
-        # Locations start spread over the levels, so that components differ from the first step on.
+        # Locations start scale_mode over the levels, so that components differ from the first step on.
         places = (torch.arange(components) + 0.5) / components
         self.places: Tensor
         self.register_buffer("places", places.view(-1, 1, 1, 1), persistent=False)
 
     @classmethod
+    @override
     def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
-        """See `Likelihood.refusal`."""
         if levels is None:
             return "scores levels, and the data has continuous values. Use model/likelihood=gaussian"
         if levels == 2:
@@ -58,8 +59,8 @@ class LogisticMixture(Likelihood):
             return None
         return f"starts with scale={knobs['scale']:g}, and scales stay above 1 / (8 levels) = {1 / (8 * levels):g}"
 
+    @override
     def forward(self, parameters: Tensor) -> LogisticMixtureDistribution:
-        """See `Family.forward`."""
         leading, size = parameters.shape[:-3], parameters.shape[-2:]
         parts = promote(parameters).reshape(*leading, self.components, -1, *size)  # (*N, M, 1 + 2 C (+ 3), H, W)
         logits, loc, change, *weights = parts.split(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import promote
 from vae_train.distributions.similarity import Similarity
 from vae_train.model.family import Likelihood, Shape
-from vae_train.ranges import PositiveFloat
+from vae_train.util.ranges import PositiveFloat
 
 SIDE = 7
 """Pixels that both sides of an image must have."""
@@ -36,6 +37,6 @@ class MSSSIM(Likelihood):
             )
         self.parameter_shape, self.weight = self.event_shape, weight
 
+    @override
     def forward(self, parameters: Tensor) -> Similarity:
-        """See `Family.forward`."""
         return Similarity(promote(parameters).sigmoid(), self.weight)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.distributions.student_t import StudentT as StudentTDistribution
 from vae_train.model.family import Shape
 from vae_train.model.likelihood.base import LocationScale
-from vae_train.ranges import PositiveFloat, Range
+from vae_train.util.ranges import PositiveFloat, Range
 
 
 class StudentT(LocationScale):
@@ -21,7 +22,7 @@ class StudentT(LocationScale):
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
         scale: the scale on that of [0, 1]; where it is learned, the value to start from.
-        spread: whose scale it is, see `vae_train.model.scale.Scale`; the best one has no closed form.
+        scale_mode: whose scale it is, see `vae_train.model.scale.Scale`; the best one has no closed form.
         df: degrees of freedom. Draws have a mean above 1, and a variance above 2.
     """
 
@@ -30,14 +31,14 @@ class StudentT(LocationScale):
         event_shape: Shape,
         levels: int | None,
         scale: PositiveFloat,
-        spread: Literal["fixed", "shared", "pixel"],
+        scale_mode: Literal["fixed", "shared", "pixel"],
         df: Annotated[float, Range(1, open_low=True)],
     ) -> None:
-        super().__init__(event_shape, levels, scale, spread)
+        super().__init__(event_shape, levels, scale, scale_mode)
         self.df = df
 
+    @override
     def forward(self, parameters: Tensor) -> Distribution:
-        """See `Family.forward`."""
         loc, log_scale = self.scale(parameters)
         found = StudentTDistribution(loc, log_scale, self.df, len(self.event_shape))
         return found if self.levels is None else Dequantized(found, self.levels)

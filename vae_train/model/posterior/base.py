@@ -19,7 +19,7 @@ class FlowPosterior(Posterior):
         further: how many numbers the flows need.
     """
 
-    factorised = False
+    is_factorized = False
 
     def __init__(self, event_shape: Shape, levels: int | None, further: int) -> None:
         super().__init__(event_shape, levels)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.categorical import OneHotCategorical
 from vae_train.model.family import Posterior, Shape
-from vae_train.ranges import PositiveFloat, PositiveInt
+from vae_train.util.ranges import PositiveFloat, PositiveInt
 
 
 class Categorical(Posterior):
@@ -21,8 +22,8 @@ class Categorical(Posterior):
             training sees relaxed ones, and log-masses of them are those of nothing, see `OneHotCategorical`.
     """
 
-    domain = "categorical"
-    factorised = False
+    support = "categorical"
+    is_factorized = False
 
     def __init__(
         self, event_shape: Shape, levels: int | None, categories: PositiveInt, temperature: PositiveFloat, hard: bool
@@ -36,6 +37,6 @@ class Categorical(Posterior):
         self.categories, self.temperature, self.hard = categories, temperature, hard
         self.parameter_shape = self.event_shape
 
+    @override
     def forward(self, parameters: Tensor) -> OneHotCategorical:
-        """See `Family.forward`."""
         return OneHotCategorical(parameters, self.categories, self.temperature, self.hard)

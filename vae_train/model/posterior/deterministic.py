@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.point import PointMass
 from vae_train.model.family import Posterior, Shape
@@ -16,15 +17,15 @@ class Deterministic(Posterior):
         levels: None, since z is continuous.
     """
 
-    dense = False
-    factorised = False
-    evaluates = False
-    holds = False
+    has_density = False
+    is_factorized = False
+    has_tractable_density = False
+    supports_stop_gradient = False
 
     def __init__(self, event_shape: Shape, levels: int | None) -> None:
         super().__init__(event_shape, levels)
         self.parameter_shape = tuple(event_shape)
 
+    @override
     def forward(self, parameters: Tensor) -> PointMass:
-        """See `Family.forward`."""
         return PointMass(parameters, len(self.event_shape))

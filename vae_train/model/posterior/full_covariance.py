@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import promote
 from vae_train.distributions.multivariate import MultivariateNormal, lower_triangle
@@ -20,15 +21,15 @@ class FullCovariance(Posterior):
         levels: None, since z is continuous.
     """
 
-    factorised = False
+    is_factorized = False
 
     def __init__(self, event_shape: Shape, levels: int | None) -> None:
         super().__init__(event_shape, levels)
         self.size = torch.Size(event_shape).numel()
         self.parameter_shape = (self.size + self.size * (self.size + 1) // 2,)
 
+    @override
     def forward(self, parameters: Tensor) -> MultivariateNormal:
-        """See `Family.forward`."""
         parameters = promote(parameters)
         free = lower_triangle(parameters[..., self.size :], self.size)
         factor = free.tril(-1) + torch.diag_embed(free.diagonal(dim1=-2, dim2=-1).exp())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import promote
 from vae_train.distributions.normal import Normal
@@ -24,8 +25,8 @@ class Gaussian(Posterior):
         first, *rest = event_shape
         self.parameter_shape = (2 * first, *rest)
 
+    @override
     def forward(self, parameters: Tensor) -> Normal:
-        """See `Family.forward`."""
         mean, log_variance = promote(parameters).chunk(2, dim=-len(self.event_shape))
         if self.log_variance is not None:
             log_variance = log_variance.clamp(*self.log_variance)

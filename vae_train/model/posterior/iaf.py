@@ -6,12 +6,13 @@ log q(z | x) = log q(z_0 | x) - sum_t sum_i log scale_{t, i}: the fast direction
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.distributions.flow import Flowed
-from vae_train.flows import MaskedFlow
+from vae_train.distributions.flows.masked import MaskedFlow
+from vae_train.distributions.transformed import Transformed
 from vae_train.model.family import Shape
 from vae_train.model.posterior.base import FlowPosterior
-from vae_train.ranges import PositiveInt
+from vae_train.util.ranges import PositiveInt
 
 
 class InverseAutoregressive(FlowPosterior):
@@ -39,7 +40,7 @@ class InverseAutoregressive(FlowPosterior):
         super().__init__(event_shape, levels, context)
         self.flow = MaskedFlow(self.size, context, flows, hidden, bins=None, coupling=False)
 
-    def forward(self, parameters: Tensor) -> Flowed:
-        """See `Family.forward`."""
+    @override
+    def forward(self, parameters: Tensor) -> Transformed:
         mean, log_scale, context = self.parts(parameters)
-        return Flowed(self.normal(mean, log_scale), self.flow(context))
+        return Transformed(self.normal(mean, log_scale), self.flow(context))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import promote
 from vae_train.distributions.categorical import OneHotCategorical
 from vae_train.distributions.normal import Normal
 from vae_train.distributions.product import Product
 from vae_train.model.family import Posterior, Shape
-from vae_train.ranges import PositiveFloat, PositiveInt
+from vae_train.util.ranges import PositiveFloat, PositiveInt
 
 
 class Joint(Posterior):
@@ -25,8 +26,8 @@ class Joint(Posterior):
         hard: whether blocks are one-hot in training too, see `vae_train.distributions.categorical`.
     """
 
-    domain = "joint"
-    factorised = False
+    support = "joint"
+    is_factorized = False
 
     def __init__(
         self,
@@ -47,8 +48,8 @@ class Joint(Posterior):
         self.normal = event_shape[0] - taken
         self.parameter_shape = (2 * self.normal + taken,)
 
+    @override
     def forward(self, parameters: Tensor) -> Product:
-        """See `Family.forward`."""
         mean, log_variance, *blocks = promote(parameters).split([self.normal, self.normal, *self.categories], -1)
         parts = [OneHotCategorical(logits, logits.shape[-1], self.temperature, self.hard) for logits in blocks]
         return Product([Normal(mean, 0.5 * log_variance), *parts])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import promote
 from vae_train.distributions.multivariate import LowRankNormal
 from vae_train.model.family import Posterior, Shape
-from vae_train.ranges import PositiveInt
+from vae_train.util.ranges import PositiveInt
 
 
 class LowRank(Posterior):
@@ -20,15 +21,15 @@ class LowRank(Posterior):
         rank: columns of V.
     """
 
-    factorised = False
+    is_factorized = False
 
     def __init__(self, event_shape: Shape, levels: int | None, rank: PositiveInt) -> None:
         super().__init__(event_shape, levels)
         self.size, self.rank = torch.Size(event_shape).numel(), rank
         self.parameter_shape = (self.size * (2 + rank),)
 
+    @override
     def forward(self, parameters: Tensor) -> LowRankNormal:
-        """See `Family.forward`."""
         sizes = [self.size, self.size, self.size * self.rank]
         mean, log_variance, values = promote(parameters).split(sizes, -1)
         mean, log_scale = (t.unflatten(-1, self.event_shape) for t in (mean, 0.5 * log_variance))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.distributions.flow import Flowed
-from vae_train.flows import Chain, Planar
+from vae_train.distributions.flows.base import Chain
+from vae_train.distributions.flows.planar import Planar
+from vae_train.distributions.transformed import Transformed
 from vae_train.model.family import Shape
 from vae_train.model.posterior.base import FlowPosterior
-from vae_train.ranges import PositiveInt
+from vae_train.util.ranges import PositiveInt
 
 
 class PlanarFlow(FlowPosterior):
@@ -26,16 +28,16 @@ class PlanarFlow(FlowPosterior):
         flows: how many, T.
     """
 
-    evaluates = False
-    holds = False
+    has_tractable_density = False
+    supports_stop_gradient = False
 
     def __init__(self, event_shape: Shape, levels: int | None, flows: PositiveInt) -> None:
         super().__init__(event_shape, levels, flows * (2 * torch.Size(event_shape).numel() + 1))
         self.flows = flows
 
-    def forward(self, parameters: Tensor) -> Flowed:
-        """See `Family.forward`."""
+    @override
+    def forward(self, parameters: Tensor) -> Transformed:
         mean, log_scale, values = self.parts(parameters)
         each = values.unflatten(-1, (self.flows, -1)).unbind(-2)
         flow = Chain([Planar(*v.split([self.size, self.size, 1], -1)) for v in each])
-        return Flowed(self.normal(mean, log_scale), flow)
+        return Transformed(self.normal(mean, log_scale), flow)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.distributions.flow import Flowed
-from vae_train.flows import Chain, MaskedFlow, Scale
+from vae_train.distributions.flows.base import Chain, Scale
+from vae_train.distributions.flows.masked import MaskedFlow
+from vae_train.distributions.transformed import Transformed
 from vae_train.model.family import Shape
 from vae_train.model.posterior.base import FlowPosterior
-from vae_train.ranges import PositiveInt
+from vae_train.util.ranges import PositiveInt
 
 
 class NeuralSpline(FlowPosterior):
@@ -42,8 +44,8 @@ class NeuralSpline(FlowPosterior):
         super().__init__(event_shape, levels, context)
         self.flow = MaskedFlow(self.size, context, flows, hidden, bins, coupling=False)
 
-    def forward(self, parameters: Tensor) -> Flowed:
-        """See `Family.forward`."""
+    @override
+    def forward(self, parameters: Tensor) -> Transformed:
         mean, log_scale, context = self.parts(parameters)
         zero = torch.zeros_like(mean)
-        return Flowed(self.normal(zero, zero), Chain([self.flow(context), Scale(mean, log_scale)]))
+        return Transformed(self.normal(zero, zero), Chain([self.flow(context), Scale(mean, log_scale)]))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.distributions.flow import Flowed
-from vae_train.flows import Chain, Sylvester
+from vae_train.distributions.flows.base import Chain
+from vae_train.distributions.flows.sylvester import Sylvester
+from vae_train.distributions.transformed import Transformed
 from vae_train.model.family import Shape
 from vae_train.model.posterior.base import FlowPosterior
-from vae_train.ranges import PositiveInt
+from vae_train.util.ranges import PositiveInt
 
 
 class SylvesterFlow(FlowPosterior):
@@ -27,8 +29,8 @@ class SylvesterFlow(FlowPosterior):
         reflections: of which each Q is the product.
     """
 
-    evaluates = False
-    holds = False
+    has_tractable_density = False
+    supports_stop_gradient = False
 
     def __init__(self, event_shape: Shape, levels: int | None, flows: PositiveInt, reflections: PositiveInt) -> None:
         size = torch.Size(event_shape).numel()
@@ -37,11 +39,11 @@ class SylvesterFlow(FlowPosterior):
         super().__init__(event_shape, levels, flows * sum(sizes))
         self.flows, self.reflections, self.sizes = flows, reflections, sizes
 
-    def forward(self, parameters: Tensor) -> Flowed:
-        """See `Family.forward`."""
+    @override
+    def forward(self, parameters: Tensor) -> Transformed:
         mean, log_scale, values = self.parts(parameters)
         each = values.unflatten(-1, (self.flows, -1)).unbind(-2)
-        return Flowed(self.normal(mean, log_scale), Chain([self._flow(one) for one in each]))
+        return Transformed(self.normal(mean, log_scale), Chain([self._flow(one) for one in each]))
 
     def _flow(self, values: Tensor) -> Sylvester:
         reflections, first, second, b = values.split(self.sizes, -1)

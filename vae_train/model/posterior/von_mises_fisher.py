@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import promote
 from vae_train.distributions.sphere import VonMisesFisher as VonMisesFisherDistribution
@@ -18,8 +19,8 @@ class VonMisesFisher(Posterior):
         levels: None, since z is continuous.
     """
 
-    domain = "sphere"
-    factorised = False
+    support = "sphere"
+    is_factorized = False
 
     def __init__(self, event_shape: Shape, levels: int | None) -> None:
         super().__init__(event_shape, levels)
@@ -27,8 +28,8 @@ class VonMisesFisher(Posterior):
             raise ValueError("the unit sphere needs a vector of at least two elements: use latent_dim=2 or more")
         self.parameter_shape = (event_shape[0] + 1,)
 
+    @override
     def forward(self, parameters: Tensor) -> VonMisesFisherDistribution:
-        """See `Family.forward`."""
         parameters = promote(parameters)
         mean = F.normalize(parameters[..., :-1], dim=-1)
         return VonMisesFisherDistribution(mean, F.softplus(parameters[..., -1]) + 1)

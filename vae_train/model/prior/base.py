@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
-from vae_train.distributions.flow import Flowed
+from vae_train.distributions.flows.base import Reversed
+from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
-from vae_train.errors import Mistake, UsageError
-from vae_train.flows import MaskedFlow, Reversed
+from vae_train.distributions.transformed import Transformed
 from vae_train.model.base import Prior, Shape
 from vae_train.model.start import evenly_spread
+from vae_train.util.errors import Mistake, UsageError
 
 if TYPE_CHECKING:
-    from vae_train.data.base import Images
+    from vae_train.batch import Images
 
 
 class FlowPrior(Prior):
@@ -46,9 +48,9 @@ class FlowPrior(Prior):
         self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
         self.flow = MaskedFlow(self.zero.numel(), 0, transforms, hidden, bins, coupling)
 
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> Flowed:
-        """See `Prior.forward`."""
-        return Flowed(Normal(self.zero, self.zero, len(self.event_shape)), Reversed(self.flow()))
+    @override
+    def forward(self, encode: Callable[[Tensor], Distribution]) -> Transformed:
+        return Transformed(Normal(self.zero, self.zero, len(self.event_shape)), Reversed(self.flow()))
 
 
 def training_images(images: Images, like: Tensor) -> Tensor:

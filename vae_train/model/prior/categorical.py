@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.categorical import OneHotCategorical
 from vae_train.model.base import Prior, Shape
-from vae_train.ranges import PositiveInt
+from vae_train.util.ranges import PositiveInt
 
 
 class Categorical(Prior):
@@ -23,7 +24,7 @@ class Categorical(Prior):
         learned: whether the probabilities are trained; they start equal.
     """
 
-    domains = ("categorical",)
+    supports = ("categorical",)
 
     def __init__(self, event_shape: Shape, data_shape: Shape, categories: PositiveInt, learned: bool) -> None:
         super().__init__(event_shape, data_shape)
@@ -42,7 +43,7 @@ class Categorical(Prior):
         assert isinstance(p, OneHotCategorical)
         return p.shifted(shift)
 
+    @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> OneHotCategorical:
-        """See `Prior.forward`."""
         # Nobody wants the gradient of a draw here: these parameters learn from log-masses.
         return OneHotCategorical(self.logits, self.categories, relaxation=1.0, hard=True)

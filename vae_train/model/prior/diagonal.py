@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.normal import Normal
@@ -20,13 +21,13 @@ class Diagonal(Prior):
         data_shape: (C, H, W) of an image; not used.
     """
 
-    factorised = True
+    is_factorized = True
 
     def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
         super().__init__(event_shape, data_shape)
         self.mean = nn.Parameter(torch.zeros(event_shape))
         self.log_scale = nn.Parameter(torch.zeros(event_shape))
 
+    @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Normal:
-        """See `Prior.forward`."""
         return Normal(self.mean, self.log_scale, len(self.event_shape))

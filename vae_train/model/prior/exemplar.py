@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
@@ -14,10 +15,10 @@ from vae_train.distributions.normal import Normal
 from vae_train.model.base import Prior, Shape
 from vae_train.model.family import Posterior
 from vae_train.model.prior.base import training_images
-from vae_train.ranges import PositiveInt
+from vae_train.util.ranges import PositiveInt
 
 if TYPE_CHECKING:
-    from vae_train.data.base import Images
+    from vae_train.batch import Images
 
 
 class Exemplar(Prior):
@@ -34,8 +35,8 @@ class Exemplar(Prior):
         components: M, number of exemplars.
     """
 
-    conditional = False
-    encodes = True
+    accepts_condition = False
+    uses_encoder = True
 
     def __init__(self, event_shape: Shape, data_shape: Shape, components: PositiveInt) -> None:
         super().__init__(event_shape, data_shape)
@@ -46,9 +47,9 @@ class Exemplar(Prior):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     @classmethod
+    @override
     def refusal(cls, posterior: type[Posterior], **knobs: Any) -> str | None:
-        """See `Prior.refusal`."""
-        if posterior.domain == "real" and not posterior.dense:
+        if posterior.support == "real" and not posterior.has_density:
             return "is made for posteriors with a density, and this one is a point mass. Use model/posterior=gaussian"
         return super().refusal(posterior, **knobs)
 
@@ -57,6 +58,6 @@ class Exemplar(Prior):
         """Copies the training images, see `Prior.initialize`."""
         self.exemplars.copy_(training_images(images, self.exemplars))
 
+    @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Mixture:
-        """See `Prior.forward`."""
         return Mixture(Normal(encode(self.exemplars).mean, self.log_scale, len(self.event_shape)), self.logits)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.categorical import OneHotCategorical
 from vae_train.distributions.normal import Normal
 from vae_train.distributions.product import Product
 from vae_train.model.base import Prior, Shape
-from vae_train.ranges import PositiveInt
+from vae_train.util.ranges import PositiveInt
 
 
 class Joint(Prior):
@@ -24,7 +25,7 @@ class Joint(Prior):
         categories: number of values of each categorical variable, as the posterior has them.
     """
 
-    domains = ("joint",)
+    supports = ("joint",)
 
     def __init__(self, event_shape: Shape, data_shape: Shape, categories: list[PositiveInt]) -> None:
         super().__init__(event_shape, data_shape)
@@ -44,8 +45,8 @@ class Joint(Prior):
         told = zip(p.parts, p.split(shift), p.split(log_scale), strict=True)
         return Product([q.shifted(a) if isinstance(q, OneHotCategorical) else q.affine(a, b) for q, a, b in told])
 
+    @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Product:
-        """See `Prior.forward`."""
         real, *blocks = self.zero.split([len(self.zero) - sum(self.categories), *self.categories])
         # Nobody wants the gradient of a draw here: there are no parameters.
         parts = [OneHotCategorical(block, len(block), relaxation=1.0, hard=True) for block in blocks]

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture as MixtureDistribution
 from vae_train.distributions.normal import Normal
 from vae_train.model.base import Prior, Shape
-from vae_train.ranges import NonNegativeFloat, PositiveInt
+from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
 class Mixture(Prior):
@@ -23,17 +24,15 @@ class Mixture(Prior):
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
         components: M, number of components.
-        spread: standard deviation of the means at the start. With 0 all components stay equal.
+        std: standard deviation of the means at the start. With 0 all components stay equal.
     """
 
-    def __init__(
-        self, event_shape: Shape, data_shape: Shape, components: PositiveInt, spread: NonNegativeFloat
-    ) -> None:
+    def __init__(self, event_shape: Shape, data_shape: Shape, components: PositiveInt, std: NonNegativeFloat) -> None:
         super().__init__(event_shape, data_shape)
-        self.means = nn.Parameter(spread * torch.randn(components, *event_shape))
+        self.means = nn.Parameter(std * torch.randn(components, *event_shape))
         self.log_scales = nn.Parameter(torch.zeros(components, *event_shape))
         self.logits = nn.Parameter(torch.zeros(components))
 
+    @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> MixtureDistribution:
-        """See `Prior.forward`."""
         return MixtureDistribution(Normal(self.means, self.log_scales, len(self.event_shape)), self.logits)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from vae_train.model.base import Shape
 from vae_train.model.prior.base import FlowPrior
-from vae_train.ranges import PositiveInt
+from vae_train.util.ranges import PositiveInt
 
 
 class NeuralSpline(FlowPrior):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.sphere import UniformSphere as UniformSphereDistribution
@@ -20,14 +21,14 @@ class UniformSphere(Prior):
         data_shape: (C, H, W) of an image; not used.
     """
 
-    domains = ("sphere",)
-    conditional = False
+    supports = ("sphere",)
+    accepts_condition = False
 
     def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
         super().__init__(event_shape, data_shape)
         self.zero: Tensor
         self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
 
+    @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> UniformSphereDistribution:
-        """See `Prior.forward`."""
         return UniformSphereDistribution(self.zero)

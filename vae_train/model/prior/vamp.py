@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
 from vae_train.model.base import Prior, Shape
 from vae_train.model.family import Posterior
 from vae_train.model.prior.base import training_images
-from vae_train.ranges import PositiveInt
+from vae_train.util.ranges import PositiveInt
 
 if TYPE_CHECKING:
-    from vae_train.data.base import Images
+    from vae_train.batch import Images
 
 
 class Vamp(Prior):
@@ -33,9 +34,9 @@ class Vamp(Prior):
             noise.
     """
 
-    domains = ("real", "sphere", "categorical", "joint")
-    conditional = False
-    encodes = True
+    supports = ("real", "sphere", "categorical", "joint")
+    accepts_condition = False
+    uses_encoder = True
 
     def __init__(
         self, event_shape: Shape, data_shape: Shape, components: PositiveInt, start: Literal["data", "random"]
@@ -51,11 +52,11 @@ class Vamp(Prior):
         self.register_buffer("logits", torch.zeros(components), persistent=False)
 
     @classmethod
+    @override
     def refusal(cls, posterior: type[Posterior], **knobs: Any) -> str | None:
-        """See `Prior.refusal`."""
-        if posterior.dense and posterior.evaluates:
+        if posterior.has_density and posterior.has_tractable_density:
             return super().refusal(posterior, **knobs)
-        lacks = "knows log q(z | x) at its own draws only" if posterior.dense else "is a point mass"
+        lacks = "knows log q(z | x) at its own draws only" if posterior.has_density else "is a point mass"
         return (
             f"is made of posteriors q(z | u), and this one {lacks}. "
             "Use model/posterior=gaussian, or model/prior=mixture"
@@ -71,6 +72,6 @@ class Vamp(Prior):
         random = self.low + (self.high - self.low) * self.pseudo_inputs
         self.pseudo_inputs.copy_(found if self.start == "data" else random)
 
+    @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Mixture:
-        """See `Prior.forward`."""
         return Mixture(encode(self.pseudo_inputs.clamp(self.low, self.high)), self.logits)

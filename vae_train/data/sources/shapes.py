@@ -1,0 +1,320 @@
+"""Shapes drawn from known factors of variation, at any resolution: nothing is downloaded.
+
+After dSprites (Matthey et al., 2017), whose factors and whose numbers of values are the defaults here. A pixel's grey
+value is the share of it that the form covers. Behind an edge at the signed distance d, negative inside, that is
+clamp(1/2 - d, 0, 1) with d in pixels; where two edges meet, the shares are multiplied. Both are exact for edges along
+the pixels, and in the forms' areas to about 1 % for the others.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import copy
+import math
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.batch import Factor, Shape
+from vae_train.data.dataset import Dataset
+from vae_train.data.storage.published import drawn_bits
+from vae_train.data.storage.splits import shuffled
+from vae_train.data.storage.stored import ArrayImages, Binarize, Place, Store
+from vae_train.util.ranges import NonNegativeInt, PositiveInt, Range
+
+SPLIT_SEED = 123
+BITS_SEED = 777
+
+SCALES = (0.16, 0.32)
+"""Smallest and largest square root of a form's area, as a share of the image's side."""
+
+PLACES = (0.3, 0.7)
+"""First and last place of a form's centre: no corner of the largest triangle, 0.281 away, reaches the border."""
+
+SATURATION = 0.7
+"""Of the colours, whose largest channel is always 1."""
+
+FINEST = 64
+"""Smaller images are averages of finer ones, with at least this side: their pixels are coarse beside the forms."""
+
+PERMUTED = 2**23
+"""Up to so many combinations of factors are all put in order to draw some of them."""
+
+SAMPLES = 2**19
+"""Pixels that are computed at a time; a few tensors of as many float32 values are alive then."""
+
+STEPS = 2**12
+"""Coverage is a multiple of 1 / STEPS, so that sums of it are exact, and the same in whatever order they are added."""
+
+
+class Shapes(Dataset):
+    """White or coloured forms on black, one in each image, with the table of what they were drawn from.
+
+    The factors, in the order of the labels' columns:
+
+    - shape: square, ellipse, heart, triangle. All forms have the same area for the same scale.
+    - hue: of a colour wheel that begins with red; only with `channels=3`.
+    - scale: the square root of the area, as a share of the image's side.
+    - orientation: value k of K turns a form counter-clockwise by k/K of the angle after which it looks the same again,
+      which is 90° for the square, 180° for the ellipse, 360° for the heart and 120° for the triangle: no two
+      combinations of factors mean the same image.
+    - x, y: the place of the form's centre of mass, from the left and from the top, as a share of the image's side.
+
+    The splits are disjoint sets of combinations, drawn by a stored seed without replacement. Test and validation images
+    do not depend on `num_train`.
+
+    Args:
+        size: height and width.
+        channels: 1 for white forms, 3 for coloured ones.
+        shapes: how many of the forms there are, counted from the square.
+        hues: number of colours; without effect with `channels=1`.
+        scales: number of scales.
+        orientations: number of orientations.
+        positions: number of values of x, and of y.
+        num_train: number of training images.
+        num_valid: number of validation images; 0 for no such split.
+        num_test: number of test images; 0 for no such split.
+        binarize: "none" keeps 256 levels; "dynamic" draws each pixel as 0 or 1 with probability x, afresh for every
+            training batch and once for validation and test; "threshold" cuts at ½.
+    """
+
+    def __init__(
+        self,
+        size: Annotated[int, Range(8, 256)],
+        channels: Literal[1, 3],
+        shapes: Annotated[int, Range(1, 4)],
+        hues: Annotated[int, Range(1, 64)],
+        scales: Annotated[int, Range(1, 64)],
+        orientations: Annotated[int, Range(1, 360)],
+        positions: Annotated[int, Range(1, 256)],
+        num_train: PositiveInt,
+        num_valid: NonNegativeInt,
+        num_test: NonNegativeInt,
+        binarize: Binarize,
+    ) -> None:
+        super().__init__()
+        self.size, self.channels, self.binarize = size, channels, binarize
+        self.num_train, self.num_valid, self.num_test = num_train, num_valid, num_test
+        self.shape, self.classes = (channels, size, size), shapes
+        self.levels = 256 if binarize == "none" else 2
+        places = _spread(*PLACES, positions)
+        factors = {
+            "shape": tuple(FORMS)[:shapes],
+            "hue": tuple(360 * k / hues for k in range(hues)),  # degrees
+            "scale": _spread(*SCALES, scales),
+            "orientation": tuple(k / orientations for k in range(orientations)),
+            "x": places,
+            "y": places,
+        }
+        if channels == 1:
+            del factors["hue"]
+        self.factors = tuple(Factor(name, len(values), values) for name, values in factors.items())
+        combinations, asked = math.prod(factor.size for factor in self.factors), num_train + num_valid + num_test
+        if asked > combinations:
+            raise ValueError(
+                f"num_train + num_valid + num_test = {asked:,} images are more than the {combinations:,} combinations "
+                "of the factors"
+            )
+
+    @override
+    def read(self) -> dict[str, ArrayImages | None]:
+        labels = _drawn([factor.size for factor in self.factors], self.num_test + self.num_valid + self.num_train)
+        test, valid, train = np.split(labels, np.cumsum([self.num_test, self.num_valid]))
+        rng = np.random.RandomState(BITS_SEED)
+        return {
+            "train": self._images(train),
+            "valid": self._evaluated(valid, rng),
+            "test": self._evaluated(test, rng),
+        }
+
+    def _images(self, labels: np.ndarray) -> ArrayImages:
+        """Images that are drawn whenever they are asked for; under "dynamic" every fetch draws their bits anew."""
+        levels = 2 if self.binarize == "threshold" else 256
+        value = {f.name: np.asarray(f.values)[labels[:, column]] for column, f in enumerate(self.factors)}
+        turn = np.array([form.turn for form in FORMS.values()])[labels[:, 0]]
+        angle = 2 * np.pi * turn * value["orientation"]
+        pose = np.stack([value["x"], value["y"], value["scale"], np.cos(angle), np.sin(angle)], 1)
+        colour = _colours(value["hue"]) if self.channels == 3 else np.ones((len(labels), 1))
+        store = _Rendered(*map(torch.from_numpy, (labels[:, 0], pose, colour)), size=self.size, levels=levels)
+        return ArrayImages(store, levels, torch.from_numpy(labels), stochastic=self.binarize == "dynamic")
+
+    def _evaluated(self, labels: np.ndarray, rng: np.random.RandomState) -> ArrayImages | None:
+        """Images for evaluation: under "dynamic" their bits are drawn once, here."""
+        if len(labels) == 0:
+            return None
+        images = self._images(labels)
+        if self.binarize != "dynamic":
+            return images
+        bits = [drawn_bits(part.numpy(), 256, rng) for part in images.pixels.split(64)]
+        return ArrayImages(torch.from_numpy(np.concatenate(bits)), 2, images.labels)
+
+
+def _spread(low: float, high: float, count: int) -> tuple[float, ...]:
+    """`count` evenly spaced values from `low` to `high`; the middle, where there is one."""
+    return tuple(np.linspace(low, high, count).tolist()) if count > 1 else ((low + high) / 2,)
+
+
+def _colours(hues: np.ndarray) -> np.ndarray:
+    """Red, green and blue in [0, 1], with shape `(N, 3)`, of hues in degrees with shape `(N,)`."""
+    distinct, number = np.unique(hues, return_inverse=True)
+    return np.array([colorsys.hsv_to_rgb(hue / 360, SATURATION, 1) for hue in distinct])[number]
+
+
+def _drawn(sizes: list[int], count: int) -> np.ndarray:
+    """`count` different combinations of factors with these sizes, int64 with shape `(count, F)`.
+
+    They are the same on every machine, and a longer draw begins with a shorter one.
+    """
+    total = math.prod(sizes)
+    if total <= PERMUTED:
+        numbers = shuffled(total, SPLIT_SEED)[:count]
+    else:
+        rng, numbers = np.random.RandomState(SPLIT_SEED), np.empty(0, np.int64)
+        while len(numbers) < count:
+            numbers = np.concatenate([numbers, rng.randint(0, total, count, dtype=np.int64)])
+            numbers = numbers[np.sort(np.unique(numbers, return_index=True)[1])]  # in the order of the first draw
+    return np.stack(np.unravel_index(numbers[:count], sizes), 1).astype(np.int64)
+
+
+class _Rendered:
+    """A `Store` that draws its images when they are asked for.
+
+    Only operations that IEEE 754 rounds in one way are used on pixels, one at a time (no division by a constant, which
+    some devices make a product; no product and sum at once): an image is to be the same bits in every batch, and on
+    every device.
+
+    Args:
+        form: int64 numbers of the forms within `FORMS`, with shape `(N,)`.
+        pose: x, y and scale as shares of the image's side, cosine and sine of the orientation, with shape `(N, 5)`.
+        colour: in [0, 1], with shape `(N, C)`.
+        size: height and width.
+        levels: 256, or 2 to cut at ½.
+    """
+
+    lies_in: Place = "nothing"
+    itemsize = 1
+
+    def __init__(self, form: Tensor, pose: Tensor, colour: Tensor, *, size: int, levels: int) -> None:
+        self.form, self.pose, self.colour = form, pose.float(), colour.float()
+        self.levels, self.device = levels, form.device
+        self.shape: Shape = (colour.shape[1], size, size)
+        self.fine = -(-FINEST // size)  # the grid has this many points on each side of a pixel
+        self.forms = list(FORMS.values())[: int(form.max()) + 1]
+        points = torch.arange(size * self.fine, dtype=torch.float64) + 0.5
+        self.points = (points / len(points)).float().to(self.device)
+
+    def __len__(self) -> int:
+        return len(self.form)
+
+    def take(self, index: Tensor) -> Tensor:
+        """See `Store.take`: uint8."""
+        pieces = index.to(self.device).split(max(1, SAMPLES // len(self.points) ** 2))
+        return torch.cat([self._render(piece) for piece in pieces])
+
+    def on(self, device: torch.device) -> Store:
+        """See `Store.on`: they are drawn there."""
+        other = copy.copy(self)
+        other.form, other.pose, other.colour, other.points = (
+            part.to(device) for part in (self.form, self.pose, self.colour, self.points)
+        )
+        other.device = device
+        return other
+
+    def _render(self, index: Tensor) -> Tensor:
+        colour = self.colour.index_select(0, index)[:, :, None, None]  # (B, C, 1, 1)
+        share = self._covered(index)[:, None]  # (B, 1, H, W)
+        pixels = share.mul(255).mul(colour).round_().to(torch.uint8)
+        return pixels if self.levels == 256 else pixels.ge(128).to(torch.uint8)
+
+    def _covered(self, index: Tensor) -> Tensor:
+        """The share of every pixel that the form covers, with shape `(B, H, W)`."""
+        x, y, scale, cos, sin = self.pose.index_select(0, index)[:, :, None, None].unbind(1)  # (B, 1, 1)
+        right, up = self.points - x, y - self.points[:, None]  # (B, 1, G), (B, G, 1): G points on a side
+        right, up = right / scale, up / scale
+        p, q = cos * right + sin * up, cos * up - sin * right  # (B, G, G), turned back
+        form = self.form.index_select(0, index)[:, None, None]
+        width = scale * len(self.points)
+        share = self.forms[0].share(p, q, width)
+        for number, other in enumerate(self.forms[1:], 1):
+            share = torch.where(form == number, other.share(p, q, width), share)
+        return self._averaged(share)
+
+    def _averaged(self, share: Tensor) -> Tensor:
+        """The mean over the points of every pixel, `(B, G, G)` to `(B, H, W)`."""
+        if self.fine == 1:
+            return share
+        side, fine = self.shape[-1], self.fine
+        steps = share.mul_(STEPS).round_().view(-1, side, fine, side, fine).sum((2, 4))
+        return steps.mul_(1 / (STEPS * fine**2))
+
+
+def _square(p: Tensor, q: Tensor, width: Tensor) -> Tensor:
+    return _share(p.abs() - 0.5, width).mul_(_share(q.abs() - 0.5, width))
+
+
+def _ellipse(p: Tensor, q: Tensor, width: Tensor) -> Tensor:
+    """The distance is exact to first order at the edge: for k = |(p/a, q/b)| it is k - 1 over the gradient of k."""
+    a, b = math.sqrt(ASPECT / math.pi), math.sqrt(1 / (ASPECT * math.pi))
+    p, q = p * (1 / a), q * (1 / b)
+    k = _norm(p, q).clamp_min_(1e-4)  # (The gradient at the centre is 0 / 0.)
+    slope = _norm(p * (1 / a), q * (1 / b)).clamp_min_(1e-4)
+    return _share((k - 1).mul_(k).div_(slope), width)
+
+
+def _heart(p: Tensor, q: Tensor, width: Tensor) -> Tensor:
+    """A square on its corner, with a disc around the middle of each of its upper sides."""
+    radius = 1 / math.sqrt(4 + math.pi)  # half of the square's side, too
+    q = q + radius**3 * (math.pi + 4 / 3) * math.sqrt(0.5)  # from the square's centre
+    along, across = (p + q) * math.sqrt(0.5), (q - p) * math.sqrt(0.5)
+    square = _share(along.abs() - radius, width).mul_(_share(across.abs() - radius, width))
+    right, left = (
+        _share(_norm(along - radius, across) - radius, width),
+        _share(_norm(along, across - radius) - radius, width),
+    )
+    return torch.maximum(square, 1 - (1 - right) * (1 - left))
+
+
+def _triangle(p: Tensor, q: Tensor, width: Tensor) -> Tensor:
+    inner = 27**-0.25  # the sides' distance from the centre
+    slope, rise = p * math.sqrt(0.75), q * 0.5 - inner
+    return _share(rise + slope, width).mul_(_share(rise - slope, width)).mul_(_share(-inner - q, width))
+
+
+def _share(distance: Tensor, width: Tensor) -> Tensor:
+    """The share of a pixel behind an edge at this signed distance, with `width` pixels on the unit of length."""
+    return (0.5 - distance * width).clamp_(0, 1)
+
+
+def _norm(p: Tensor, q: Tensor) -> Tensor:
+    return _root(p * p + q * q)
+
+
+def _root(x: Tensor) -> Tensor:
+    """The square root, rounded as IEEE 754 says; PyTorch's own on processors with AVX-512 is off in the last bit.
+
+    Rounding a float64 root to float32 gives just that, though the float64 one is off as well (Figueroa, 1995).
+    """
+    return x.sqrt() if x.device.type == "mps" else x.double().sqrt_().float()  # (Apple's GPUs have no float64.)
+
+
+class _Form(NamedTuple):
+    share: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """For points p to the right and q upwards of the centre of mass, `(B, G, G)` in units of the root of the form's
+    area, and the points on that unit, `(B, 1, 1)`: the share of each point's surroundings that the form covers."""
+    turn: float
+    """The smallest turn after which the form looks the same, as a share of 360°."""
+
+
+ASPECT = 1.6
+"""Length of the ellipse over its width; its reach is that of the square and the heart then."""
+
+FORMS = {
+    "square": _Form(_square, 1 / 4),
+    "ellipse": _Form(_ellipse, 1 / 2),
+    "heart": _Form(_heart, 1),
+    "triangle": _Form(_triangle, 1 / 3),
+}

@@ -1,0 +1,113 @@
+"""How batches are cut from a split.
+
+Batch i is a function of (seed, i): the order is an endless stream of permutations, one per pass over the data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from vae_train.batch import Batch, Fetched, Images, Raw
+from vae_train.rng import BlockRng, Rng, generator
+
+
+class Stream:
+    """The endless stream of training batches: one permutation of all images after the other.
+
+    Batch i holds the stream's images i·B to (i + 1)·B: it is always full, may reach from one pass into the next, and is
+    a function of (seed, i), wherever the images lie.
+
+    Args:
+        images: the training split.
+        batch_size: B, images in a batch; at most as many as there are.
+        seed: the run's seed.
+        device: the training device, where bits and noise are made.
+    """
+
+    def __init__(self, images: Images, batch_size: int, *, seed: int, device: torch.device | str = "cpu") -> None:
+        if batch_size > len(images):
+            raise ValueError(f"a batch of {batch_size:,} cannot be filled from {len(images):,} images")
+        self.images, self.batch_size, self.seed, self.device = images, batch_size, seed, torch.device(device)
+        self.waited = 0.0
+        """Seconds that were spent waiting for images which are not on the training device."""
+        self._orders = _Orders(len(images), seed, self.device if images.resident else torch.device("cpu"))
+        self._ahead: Iterator[Raw] | None = None
+        self._next = -1
+
+    def batch(self, step: int) -> Batch:
+        """Batch number `step`."""
+        return self.images.finish(self.raw(step), Rng(self.seed, "data", step, device=self.device))
+
+    def raw(self, step: int) -> Raw:
+        """The stored images of batch number `step`, on the training device."""
+        if self.images.resident:
+            return self.images.gather(self.index(step))
+        begin = time.perf_counter()
+        if self._ahead is None or self._next != step:
+            self._ahead = self.images.ahead(self._indices(step))
+        self._next = step + 1
+        raw = next(self._ahead)
+        self.waited += time.perf_counter() - begin
+        return raw
+
+    def index(self, step: int, count: int = 1) -> Tensor:
+        """Numbers of the images of `count` batches, the first of them number `step`, with shape `(count · B,)`.
+
+        Args:
+            step: number of the first batch.
+            count: how many; together at most one pass over the images.
+        """
+        return self._orders.cut(step * self.batch_size, count * self.batch_size)
+
+    def close(self) -> None:
+        """Ends the processes that read ahead."""
+        self._ahead = None
+
+    def _indices(self, step: int) -> Iterator[Tensor]:
+        orders = _Orders(len(self.images), self.seed, torch.device("cpu"))
+        while True:
+            yield orders.cut(step * self.batch_size, self.batch_size)
+            step += 1
+
+
+class _Orders:
+    """One permutation after the other, of which any piece can be asked for.
+
+    They are made on the CPU, so that a run sees the same images on every device.
+    """
+
+    def __init__(self, count: int, seed: int, device: torch.device) -> None:
+        self.count, self.seed, self.device = count, seed, device
+        self._pass = -2  # none: not even the one before the first
+        self._orders = torch.empty(0, dtype=torch.int64, device=device)
+
+    def cut(self, start: int, length: int) -> Tensor:
+        """Places `start` to `start` + `length` of the endless stream; at most `count` at a time."""
+        number, inside = divmod(start, self.count)
+        if number != self._pass:
+            following = self._orders[self.count :] if number == self._pass + 1 else self._order(number)
+            self._orders = torch.cat([following, self._order(number + 1)])
+            self._pass = number
+        return self._orders[inside : inside + length]
+
+    def _order(self, number: int) -> Tensor:
+        order = torch.randperm(self.count, generator=generator(self.seed, "order", number))
+        if self.device.type == "cuda":
+            order = order.pin_memory()  # or the copy would wait for the device
+        return order.to(self.device, non_blocking=True)
+
+
+def evaluation_batches(
+    images: Fetched, batch_size: int, device: torch.device | str = "cpu", seed: int = 0
+) -> Iterator[tuple[int, Batch]]:
+    """All images once, in order, with the number of each batch's first image; the last batch may be short.
+
+    Bits and dequantisation that a split draws are a function of (seed, number of the image).
+    """
+    for start in range(0, len(images), batch_size):
+        index = torch.arange(start, min(start + batch_size, len(images)), device=device)
+        yield start, images.fetch(index, BlockRng(seed, "data", start, device=device))

@@ -1,0 +1,99 @@
+"""Random changes of training images: batched, on the training device, a function of (seed, step)."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vae_train.rng import Rng
+from vae_train.util.ranges import Fraction, NonNegativeInt, Range
+
+
+class Augmentation:
+    """Flip, crop, rotation and translation, brightness and contrast, each drawn anew for every image.
+
+    What is augmented is another data set: its ELBO is that of the augmented images. Validation and test images are left
+    alone.
+
+    Args:
+        flip: mirror left and right with probability ½.
+        crop: pixels that are added on every side before an image of the old size is cut out at a random place.
+        rotation: largest angle in degrees, to either side.
+        translation: largest shift as a share of height and width, in every direction.
+        brightness: the image is multiplied by a number in [1 - brightness, 1 + brightness].
+        contrast: its distance from its mean is multiplied by a number in [1 - contrast, 1 + contrast].
+        edge: what lies beyond the image: "zeros", or "repeat" for its outermost pixels.
+    """
+
+    def __init__(
+        self,
+        flip: bool,
+        crop: NonNegativeInt,
+        rotation: Annotated[float, Range(0, 180)],
+        translation: Fraction,
+        brightness: Fraction,
+        contrast: Fraction,
+        edge: Literal["zeros", "repeat"],
+    ) -> None:
+        self.flip, self.crop, self.rotation, self.translation = flip, crop, rotation, translation
+        self.brightness, self.contrast, self.edge = brightness, contrast, edge
+
+    @property
+    def active(self) -> bool:
+        """Whether it changes anything."""
+        return any((self.flip, self.crop, self.rotation, self.translation, self.brightness, self.contrast))
+
+    def __call__(self, x: Tensor, rng: Rng) -> Tensor:
+        """Augmented images.
+
+        Args:
+            x: images in [0, 1] with shape `(B, C, H, W)`.
+            draw: the source of what is random.
+        """
+        if self.flip:
+            mirrored = self._uniform(x, rng, 1)[:, 0] < 0.5
+            x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
+        if self.crop:
+            x = self._cropped(x, self._uniform(x, rng, 2))
+        if self.rotation or self.translation:
+            x = self._moved(x, 2 * self._uniform(x, rng, 3) - 1)
+        if self.brightness or self.contrast:
+            x = self._shaded(x, 2 * self._uniform(x, rng, 2) - 1)
+        return x
+
+    def _uniform(self, x: Tensor, rng: Rng, count: int) -> Tensor:
+        return rng.uniform((1, len(x), count))[0]
+
+    def _cropped(self, x: Tensor, u: Tensor) -> Tensor:
+        """Cuts at whole pixels: nothing is interpolated. `u` has shape `(B, 2)` and values in [0, 1)."""
+        height, width = x.shape[-2:]
+        mode = "constant" if self.edge == "zeros" else "replicate"
+        padded = F.pad(x, 4 * (self.crop,), mode=mode)
+        corner = (u * (2 * self.crop + 1)).long()  # (B, 2)
+        rows = corner[:, :1] + torch.arange(height, device=x.device)  # (B, H)
+        columns = corner[:, 1:] + torch.arange(width, device=x.device)  # (B, W)
+        images = torch.arange(len(x), device=x.device).view(-1, 1, 1)
+        return padded[images, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    def _moved(self, x: Tensor, v: Tensor) -> Tensor:
+        """Rotates about the centre and shifts, bilinearly interpolated; `v` has shape `(B, 3)`, values in [-1, 1)."""
+        height, width = x.shape[-2:]
+        angle = v[:, 0] * math.radians(self.rotation)
+        cos, sin = angle.cos(), angle.sin()
+        # Coordinates of `affine_grid` run from -1 to 1 along both sides: a rotation must know their lengths.
+        across = torch.stack([cos, -sin * height / width, 2 * self.translation * v[:, 1]], -1)
+        down = torch.stack([sin * width / height, cos, 2 * self.translation * v[:, 2]], -1)
+        grid = F.affine_grid(torch.stack([across, down], 1), list(x.shape), align_corners=False)
+        mode = "zeros" if self.edge == "zeros" else "border"
+        return F.grid_sample(x, grid, mode="bilinear", padding_mode=mode, align_corners=False)
+
+    def _shaded(self, x: Tensor, v: Tensor) -> Tensor:
+        brightness = 1 + self.brightness * v[:, 0].view(-1, 1, 1, 1)
+        contrast = 1 + self.contrast * v[:, 1].view(-1, 1, 1, 1)
+        x = x * brightness
+        mean = x.mean((1, 2, 3), keepdim=True)
+        return ((x - mean) * contrast + mean).clamp(0, 1)

@@ -1,0 +1,151 @@
+"""Flows with masked autoregressive networks: MAF, IAF, RealNVP and neural splines.
+
+Masks and monotonic maps of one number are Zuko's (Rozet et al., 2022), the only use of that library in this program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+from vae_train.distributions.flows.base import Chain, Flow
+
+
+class Autoregressive(Flow):
+    """y_i = t(z_i; parameters of z_<i and of a context), t monotonic      (Kingma et al., 2016; Durkan et al., 2019).
+
+    Args:
+        layers: weight and bias of every layer of a masked network from z (and the context) to the parameters.
+        univariate: Zuko's class of t, made of these parameters.
+        sizes: how many parameters of each kind t takes for one element; where all are 1, they have no dimension.
+        passes: evaluations of the network that the inverse takes; D, or 2 for a coupling.
+        context: tensor with shape `(*batch, C)`; None for none.
+    """
+
+    def __init__(
+        self,
+        layers: list[tuple[Tensor, Tensor]],
+        univariate: Any,
+        sizes: tuple[int, ...],
+        passes: int,
+        context: Tensor | None,
+    ) -> None:
+        self.layers, self.univariate, self.sizes, self.passes, self.context = layers, univariate, sizes, passes, context
+
+    @override
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(z.device.type, enabled=False):  # half a precision is no inverse of itself
+            z = self._spread(z)
+            y, log_slope = self._map(z).call_and_ladj(z)
+            return y, log_slope.sum(-1)
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Flow.inverse`: every pass makes one more group of elements right."""
+        with torch.autocast(y.device.type, enabled=False):
+            y = self._spread(y)
+            z = torch.zeros_like(y)
+            for _ in range(self.passes):
+                known = self._map(z)
+                z = known._inverse(y)
+            # The last pass had all the parameters right, since these hang on the groups before.
+            return z, -known.log_abs_det_jacobian(z, y).sum(-1)
+
+    def _spread(self, z: Tensor) -> Tensor:
+        """`z` with shape `(*N, D)`."""
+        if self.context is None:
+            return z
+        return z.expand(torch.broadcast_tensors(z[..., :1], self.context[..., :1])[0].shape[:-1] + z.shape[-1:])
+
+    def _map(self, z: Tensor) -> Any:
+        """t for all elements of `z`."""
+        h = z if self.context is None else torch.cat([z, self.context.expand(*z.shape[:-1], -1)], -1)
+        *inner, last = self.layers
+        for weight, bias in inner:
+            h = F.elu(F.linear(h, weight, bias))
+        values = F.linear(h, *last).unflatten(-1, (-1, sum(self.sizes)))  # (*N, D, parameters)
+        parts = values.split(self.sizes, -1)
+        if all(size == 1 for size in self.sizes):
+            parts = tuple(part.squeeze(-1) for part in parts)
+        return self.univariate(*parts)
+
+
+def _masked(layer: Any) -> tuple[Tensor, Tensor]:
+    """Weight and bias of one of Zuko's masked layers."""
+    return layer.mask * layer.weight, layer.bias
+
+
+class MaskedFlow(nn.Module):
+    """Autoregressive flows, one after the other, with the order of the elements reversed from each to the next.
+
+    They start near the identity: their networks' last layers start near 0.
+
+    Args:
+        features: D.
+        context: C, numbers that the networks see beside z.
+        transforms: how many flows.
+        hidden: sizes of the hidden layers of each one's network.
+        bins: of the rational-quadratic splines on [-5, 5] that t is; None for y = shift + scale · z.
+        coupling: the second half of the elements depends on the first alone, so that the inverse takes two passes.
+
+    Raises:
+        ValueError: a coupling of one element, or splines of one bin.
+    """
+
+    def __init__(
+        self, features: int, context: int, transforms: int, hidden: Sequence[int], bins: int | None, coupling: bool
+    ) -> None:
+        from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
+
+        super().__init__()
+        if coupling and features < 2:
+            raise ValueError("couples two halves of z, which needs at least 2 latents; use maf or spline for one")
+        if bins == 1:
+            raise ValueError("a spline with bins=1 is the identity: use at least 2")
+        self.features, self.groups = features, 2 if coupling else features
+        # A single element without a context would have a network without an input: it sees a constant.
+        self.constant = features == 1 and context == 0
+        self.univariate = MonotonicAffineTransform if bins is None else MonotonicRQSTransform
+        self.sizes = (1, 1) if bins is None else (bins, bins, bins - 1)
+        columns = 1 if self.constant else context
+        made = [self._network(number, columns, hidden) for number in range(transforms)]
+        self.networks = nn.ModuleList(nn.ModuleList(layers) for layers in made)
+
+    def forward(self, context: Tensor | None = None) -> Flow:
+        """The flow for a context.
+
+        Args:
+            context: tensor with shape `(*batch, C)`.
+        """
+        flows = []
+        for network in self.networks:
+            layers = [_masked(layer) for layer in network.children()]
+            if self.constant:
+                context = layers[0][0].new_ones(1)
+            flows.append(Autoregressive(layers, self.univariate, self.sizes, self.groups, context))
+        return Chain(flows)
+
+    def _network(self, number: int, context: int, hidden: Sequence[int]) -> list[Any]:
+        """The layers of one masked network; its masks are found by looking at numbers, so not on the meta device."""
+        from zuko.nn import MaskedLinear, MaskedMLP
+
+        wanted = torch.empty(0).device
+        with torch.device("cpu"):
+            group = torch.arange(self.features) // -(-self.features // self.groups)
+            if number % 2:
+                group = group.flip(0)
+            sees = torch.cat([group[:, None] > group, torch.ones(self.features, context, dtype=torch.bool)], 1)
+            made: Any = MaskedMLP(sees.repeat_interleave(sum(self.sizes), 0), hidden_features=hidden)
+            layers = [layer for layer in made if isinstance(layer, MaskedLinear)]
+        for layer in layers:
+            mask = layer.mask.to(layer.weight.dtype)
+            del layer.mask  # a bool would be averaged with the weights, and be saved with them
+            layer.register_buffer("mask", mask, persistent=False)
+        with torch.no_grad():
+            layers[-1].weight.mul_(0.01)
+            layers[-1].bias.zero_()
+        return [layer.to(wanted) for layer in layers]

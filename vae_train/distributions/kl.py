@@ -1,0 +1,119 @@
+"""Closed-form Kullback-Leibler divergences, one function per pair of distributions, in nats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.categorical import OneHotCategorical
+from vae_train.distributions.multivariate import LowRankNormal, MultivariateNormal
+from vae_train.distributions.normal import Normal
+from vae_train.distributions.product import Product
+from vae_train.distributions.sphere import UniformSphere, VonMisesFisher, log_area
+
+KL = Callable[..., Tensor | None]
+"""What is registered: (q, p) -> nats, or None where these two have no closed form after all."""
+
+_TERMS: dict[tuple[type, type], KL] = {}
+_CLOSED: dict[tuple[type, type], KL] = {}
+
+
+def register_elementwise(q: type, p: type) -> Callable[[KL], KL]:
+    """Declares the decorated function as the KL of every element, for exactly these two classes: `(*batch, *event)`."""
+
+    def decorate(function: KL) -> KL:
+        _TERMS[q, p] = function
+        return function
+
+    return decorate
+
+
+def register(q: type, p: type) -> Callable[[KL], KL]:
+    """Declares the decorated function as KL(q || p) of exactly these two classes, with shape `(*batch)`.
+
+    For pairs whose KL is no sum over elements; the others have `register_elementwise`.
+    """
+
+    def decorate(function: KL) -> KL:
+        _CLOSED[q, p] = function
+        return function
+
+    return decorate
+
+
+def kl(q: Distribution, p: Distribution) -> Tensor | None:
+    """KL(q || p) = E_q[log q - log p] with shape `(*batch)`, or None where there is no closed form."""
+    terms = kl_elementwise(q, p)
+    if terms is not None:
+        return terms.flatten(-len(q.event_shape)).sum(-1) if q.event_shape else terms
+    function = _CLOSED.get((type(q), type(p)))
+    return None if function is None else function(q, p)
+
+
+def kl_elementwise(q: Distribution, p: Distribution) -> Tensor | None:
+    """KL(q || p) of every element with shape `(*batch, *event)`, where the elements of both are independent.
+
+    None where there is no closed form.
+    """
+    function = _TERMS.get((type(q), type(p)))
+    return None if function is None else function(q, p)
+
+
+def normal_kl_elementwise(mean: Tensor, log_scale: Tensor, p_mean: Tensor, p_log_scale: Tensor) -> Tensor:
+    """KL of every component of independent normals, N(mean, scale²) from N(p_mean, p_scale²), elementwise in nats."""
+    log_ratio = log_scale - p_log_scale
+    distance = (mean - p_mean) * torch.exp(-p_log_scale)
+    return 0.5 * torch.addcmul(torch.expm1(2 * log_ratio), distance, distance) - log_ratio
+
+
+@register_elementwise(Normal, Normal)
+def _normal_normal(q: Normal, p: Normal) -> Tensor:
+    return normal_kl_elementwise(q.loc, q.log_scale, p.loc, p.log_scale)
+
+
+@register(MultivariateNormal, Normal)
+@register(LowRankNormal, Normal)
+def _dependent_normal(q: MultivariateNormal | LowRankNormal, p: Normal) -> Tensor:
+    # ½ (tr(Σ_q Σ_p⁻¹) + |mean_q - mean_p|² Σ_p⁻¹ - D + log det Σ_p - log det Σ_q); the trace needs variances only.
+    distance = (q.loc - p.loc) * torch.exp(-p.log_scale)
+    ratio = q.variance * torch.exp(-2 * p.log_scale)
+    terms = 0.5 * (ratio + distance * distance - 1) + p.log_scale
+    return terms.flatten(-len(q.event_shape)).sum(-1) - q.log_det
+
+
+@register(OneHotCategorical, OneHotCategorical)
+def _categorical_categorical(q: OneHotCategorical, p: OneHotCategorical) -> Tensor:
+    if q.categories != p.categories:
+        raise ValueError(
+            f"the posterior has blocks of {q.categories} categories and the prior blocks of {p.categories}: give both "
+            "the same number"
+        )
+    return (q.mean * (q.log_probs - p.log_probs)).sum(-1)
+
+
+@register(VonMisesFisher, UniformSphere)
+def _sphere_uniform(q: VonMisesFisher, p: UniformSphere) -> Tensor:
+    return q.concentration * (q.cosine(1) - 1) - q.log_excess + log_area(q.event_shape[-1])
+
+
+@register_elementwise(Product, Product)
+def _product_terms(q: Product, p: Product) -> Tensor | None:
+    every = _of_parts(kl_elementwise, q, p)
+    return None if every is None else torch.cat(every, -1)
+
+
+@register(Product, Product)
+def _product(q: Product, p: Product) -> Tensor | None:
+    every = _of_parts(kl, q, p)
+    return None if every is None else torch.stack(every).sum(0)
+
+
+def _of_parts(function: KL, q: Product, p: Product) -> list[Tensor] | None:
+    """KL of every part; None where one of them has no closed form, or the parts end in different places."""
+    if q.sizes != p.sizes:
+        return None
+    every = [function(*pair) for pair in zip(q.parts, p.parts, strict=True)]
+    return [found for found in every if found is not None] if all(found is not None for found in every) else None

@@ -1,0 +1,57 @@
+"""The aggregate posterior q(z) = 1/N sum_n q(z | x_n) of N training images, estimated from a batch of B of them.
+
+With one weight for the image that z was drawn from and one for each of the others,
+
+    log q(z_i) ~ log sum_j c_ij q(z_i | x_j)
+
+- "weighted" (minibatch weighted sampling, Chen et al., 2018, appendix C.1): all weights are 1 / (N B).
+- "stratified" (minibatch stratified sampling, their appendix C.2): 1 / N for i = j, and (N - 1) / (N (B - 1)) for the
+  others. Theirs gives one of the others, whichever comes last, less weight than the rest; this is the mean over which
+  one it is. The estimate of q(z) is unbiased, and exact where the batch is the whole data set.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vae_train.distributions.base import Distribution
+
+Estimator = Literal["stratified", "weighted"]
+
+
+def log_weights(batch: int, total: int, estimator: Estimator, like: Tensor) -> Tensor:
+    """log c with shape `(batch, batch)`, row i for the draw of image i.
+
+    Args:
+        batch: B, images in the batch.
+        total: N, images in the training split.
+        estimator: how the others are weighed.
+        like: a tensor of the wanted device and type.
+    """
+    total = max(total, batch)
+    if estimator == "weighted":
+        return like.new_full((batch, batch), -math.log(total * batch))
+    # A batch of one image says nothing of the others.
+    other = math.log((total - 1) / (total * (batch - 1))) if batch > 1 else 0.0
+    own = torch.eye(batch, dtype=torch.bool, device=like.device)
+    return torch.where(own, like.new_full((), -math.log(total)), like.new_full((), other))
+
+
+def aggregate(q: Distribution, z: Tensor, total: int, estimator: Estimator) -> tuple[Tensor, Tensor]:
+    """log q(z) and sum_d log q(z_d) at the draws, each with shape `(K, B)`, in nats.
+
+    Args:
+        q: the posteriors of a batch, factorised, batch (B,).
+        z: their draws, with shape `(K, B, *event)`.
+        total: N, images in the training split.
+        estimator: see above.
+    """
+    pairs = q.log_prob_elementwise(z.unsqueeze(2)).flatten(3)  # (K, B, B, D): log q(z_id | x_j)
+    weights = log_weights(z.shape[1], total, estimator, pairs)
+    joint = (pairs.sum(-1) + weights).logsumexp(-1)
+    marginals = (pairs + weights.unsqueeze(-1)).logsumexp(2).sum(-1)
+    return joint, marginals

@@ -1,0 +1,247 @@
+"""Random numbers as a function of (seed, stream, position): every draw of a run comes from here.
+
+Nothing uses PyTorch's global generator. A resumed run, a repeated evaluation and a run on another number of devices see
+the same numbers, because no number depends on how many were drawn before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+
+def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator whose seed is a hash of `key`, so that neighbouring keys give unrelated numbers."""
+    return torch.Generator(device).manual_seed(_hashed(key))
+
+
+def _hashed(key: tuple[int | str, ...]) -> int:
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+Request = tuple[Callable[..., Tensor], Tensor]
+"""torch.randn or torch.rand, and what it made."""
+
+AGAIN: dict[Callable[..., Tensor], Callable[..., Tensor]] = {torch.randn: Tensor.normal_, torch.rand: Tensor.uniform_}
+"""What makes the same numbers in a tensor that is there; `out=` takes more than twice as long to call."""
+
+
+class Rows(NamedTuple):
+    """Images `start` to `stop` of a batch of `total`."""
+
+    start: int
+    stop: int
+    total: int
+
+
+class Rng:
+    """The noise of one position of one stream.
+
+    Args:
+        seed: the run's seed.
+        stream: what the noise is for ("train", "data", …).
+        position: the step, or whatever else numbers the draws of the stream.
+        device: where the numbers are made.
+        rows: which images of the global batch are at hand, where these are not all of them. The noise is always that of
+            the global batch, so a batch that is cut into pieces sees the numbers that it would see whole.
+    """
+
+    def __init__(
+        self, seed: int, stream: str, *position: int, device: torch.device | str = "cpu", rows: Rows | None = None
+    ) -> None:
+        self._seed, self._stream, self._position = seed, stream, position
+        self._device = torch.device(device)
+        self._rows = rows
+        self._generator: torch.Generator | None = None
+
+    def part(self, rows: Rows) -> Rng:
+        """The same noise, for some images of the batch."""
+        return Rng(self._seed, self._stream, *self._position, device=self._device, rows=rows)
+
+    def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard normal numbers with shape `shape`, by convention `(K, B, *event)`."""
+        return self._take(torch.randn, shape, dtype)
+
+    def uniform(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Numbers uniform on [0, 1) with shape `shape`, by convention `(K, B, *event)`."""
+        return self._take(torch.rand, shape, dtype)
+
+    def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        if self._rows is None:
+            return self._make(make, shape, dtype)
+        num_samples, _, *event = shape
+        start, stop, total = self._rows
+        return self._make(make, (num_samples, total, *event), dtype)[:, start:stop]
+
+    def _make(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        if self._generator is None:
+            self._generator = generator(self._seed, self._stream, *self._position, device=self._device)
+        return make(tuple(shape), generator=self._generator, device=self._device, dtype=_drawable(dtype))
+
+
+class BlockRng(Rng):
+    """Noise of evaluation, keyed by blocks of images: how the images are cut into batches changes rounding only.
+
+    Args:
+        seed: the evaluation's seed.
+        stream: what the noise is for.
+        start: number of the batch's first image within its split.
+        device: where the numbers are made.
+    """
+
+    BLOCK = 64
+
+    def __init__(self, seed: int, stream: str, start: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(seed, stream, start, device=device)
+        self._start = start
+        self._calls = 0
+
+    def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        found = self._blocks(make, shape, dtype)
+        self._calls += 1
+        return found
+
+    def _blocks(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype, *further: int) -> Tensor:
+        """The numbers of one request; `further` is more of their key."""
+        num_samples, batch, *event = shape
+        first, last = self._start // self.BLOCK, (self._start + batch - 1) // self.BLOCK
+        blocks = []
+        for block in range(first, last + 1):
+            source = generator(self._seed, self._stream, block, self._calls, *further, device=self._device)
+            size = (num_samples, self.BLOCK, *event)
+            blocks.append(make(size, generator=source, device=self._device, dtype=_drawable(dtype)))
+        skipped = self._start - first * self.BLOCK
+        return torch.cat(blocks, 1)[:, skipped : skipped + batch]
+
+
+class SampleRng(BlockRng):
+    """Noise of evaluation with many draws of z per image, keyed by blocks of images and of draws.
+
+    How either is cut changes rounding only.
+
+    Args:
+        seed: the evaluation's seed.
+        stream: what the noise is for.
+        start: number of the batch's first image within its split.
+        first: number of the first draw of every image.
+        device: where the numbers are made.
+    """
+
+    DRAWS = 64
+
+    def __init__(self, seed: int, stream: str, start: int, first: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(seed, stream, start, device=device)
+        self._first = first
+
+    def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        count, *rest = shape
+        begin, end = self._first // self.DRAWS, (self._first + count - 1) // self.DRAWS
+        blocks = [self._blocks(make, (self.DRAWS, *rest), dtype, block) for block in range(begin, end + 1)]
+        self._calls += 1
+        skipped = self._first - begin * self.DRAWS
+        return torch.cat(blocks)[skipped : skipped + count]
+
+
+class NoiseBuffers:
+    """The numbers of a `Rng`, in tensors that keep their addresses: what a compiled or a captured step reads.
+
+    The first pass notes what it is asked for. Every later position finds new numbers with the same shapes in the same
+    tensors; they are those that `Draw(seed, stream, position)` gives.
+
+    Args:
+        seed: the run's seed.
+        stream: see `Rng`.
+        device: where the numbers are made.
+    """
+
+    def __init__(self, seed: int, stream: str, device: torch.device | str) -> None:
+        self._seed, self._stream, self._device = seed, stream, torch.device(device)
+        self._generator = torch.Generator(self._device)
+        self._position: int | None = None
+        self._requests: list[Request] = []
+        self._noted = False
+
+    def like(self) -> NoiseBuffers:
+        """Other tensors for the same requests."""
+        other = NoiseBuffers(self._seed, self._stream, self._device)
+        other._requests = [(make, torch.empty_like(tensor)) for make, tensor in self._requests]
+        other._noted = self._noted
+        return other
+
+    def seek(self, position: int) -> None:
+        """Makes the numbers of `position`."""
+        self._noted = self._noted or self._position is not None
+        self._position = position
+        if self._requests:
+            self._generator.manual_seed(_hashed((self._seed, self._stream, position)))
+            for make, tensor in self._requests:
+                AGAIN[make](tensor, generator=self._generator)
+
+    def rng(self) -> Rng:
+        """Hands the numbers out, in the order of the first pass."""
+        assert self._position is not None, "seek() comes before draw()"
+        if self._noted:
+            return FixedNoise([tensor for _, tensor in self._requests])
+        return RecordingRng(self._requests, self._seed, self._stream, self._position, device=self._device)
+
+
+class FixedNoise(Rng):
+    """Hands out numbers that were made elsewhere, in order.
+
+    Args:
+        numbers: tensors with the shapes that will be asked for.
+        rows: see `Rng`; the tensors hold the whole batch.
+    """
+
+    def __init__(self, numbers: Sequence[Tensor], rows: Rows | None = None) -> None:
+        self.numbers, self._rows, self._next = numbers, rows, 0
+
+    @override
+    def part(self, rows: Rows) -> FixedNoise:
+        return FixedNoise(self.numbers, rows)
+
+    def all(self) -> tuple[Tensor, ...]:
+        """Everything that can be asked for."""
+        return tuple(map(self._cut, self.numbers))
+
+    def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        found = self._cut(self.numbers[self._next])
+        self._next += 1
+        if tuple(found.shape) != tuple(shape):
+            raise RuntimeError(
+                f"noise with shape {tuple(shape)} was asked for, and {tuple(found.shape)} the first time"
+            )
+        return found
+
+    def _cut(self, numbers: Tensor) -> Tensor:
+        return numbers if self._rows is None else numbers[:, self._rows.start : self._rows.stop]
+
+
+class RecordingRng(Rng):
+    """A `Rng` that keeps what it gives, whole."""
+
+    def __init__(self, requests: list[Request] | None, *key: Any, **options: Any) -> None:
+        super().__init__(*key, **options)
+        self._requests = requests
+
+    def part(self, rows: Rows) -> RecordingRng:
+        """See `Rng.part`. The parts ask for the same noise: that of the first one is kept."""
+        requests = self._requests if rows.start == 0 else None
+        return RecordingRng(requests, self._seed, self._stream, *self._position, device=self._device, rows=rows)
+
+    def _make(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        made = super()._make(make, shape, dtype)
+        if self._requests is not None:
+            self._requests.append((make, made))
+        return made
+
+
+def _drawable(dtype: torch.dtype) -> torch.dtype:
+    """Half precisions are too coarse for noise."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

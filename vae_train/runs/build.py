@@ -1,0 +1,328 @@
+"""A checked configuration -> the objects of a run, and the checks that need to look at more than one of them."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from vae_train.data.dataset import Dataset
+from vae_train.model.base import LatentVariableModel
+from vae_train.objective.base import Objective
+from vae_train.runs.check import PARTS, condition_refusal, knobs, pieces_refusal, refusals, stem, support_refusals
+from vae_train.runs.run import OUTPUTS, Run
+from vae_train.runs.schema import allowed, build, locate, mistakes_in
+from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.learner import Learner
+from vae_train.training.trainer import Trainer
+from vae_train.util.errors import Mistake, RunError, UsageError
+from vae_train.util.runtime import memory_format, prepare
+
+_KEPT: dict[str, Dataset] = {}
+"""See `loaded`."""
+
+
+def assemble(cfg: DictConfig, device: torch.device) -> tuple[Dataset, Learner, Trainer]:
+    """Builds everything that a training needs, on `device`."""
+    allow = allowed(cfg)
+    prepare(cfg.threads, cfg.learner.precision)
+    data = loaded(cfg, device)
+    trainer: Trainer = build(cfg.trainer, allow)
+    model = build_model(cfg, data, device)
+    model.initialize(data.training())
+    return data, build_learner(cfg, model, trainer, data), trainer
+
+
+def loaded(cfg: DictConfig, device: torch.device | str = "cpu") -> Dataset:
+    """The data of a configuration, where it is used on `device`."""
+    return inspected(cfg).load(device)
+
+
+def inspected(cfg: DictConfig) -> Dataset:
+    """The data of a configuration with all facts known, not read yet.
+
+    What was asked for last is kept, with what was read of it: the check, the training behind it and the next job of a
+    sweep mostly ask for the same.
+
+    Raises:
+        UsageError: the data is not there, or not what the configuration says.
+    """
+    key = os.getcwd() + OmegaConf.to_yaml(cfg.data, resolve=True)
+    if key not in _KEPT:
+        data = described(cfg).inspect()
+        _KEPT.clear()
+        _KEPT[key] = data
+    return _equipped(_KEPT[key], cfg)
+
+
+def described(cfg: DictConfig) -> Dataset:
+    """The data of a configuration as far as that says what it is, without looking for it."""
+    data: Dataset = build(cfg.data, allowed(cfg))
+    return _equipped(data, cfg)
+
+
+def _equipped(data: Dataset, cfg: DictConfig) -> Dataset:
+    """Adds what the configuration says about the way from the data to the model."""
+    parts = {}
+    for place in ("augmentation", "corruption", "preprocessing", "loader"):
+        if cfg.get(place) is not None:  # runs of earlier versions have none
+            part = build(cfg[place], allowed(cfg))
+            parts[place] = part if getattr(part, "active", True) else None
+    return data.equip(**parts)
+
+
+def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer, data: Dataset) -> Learner:
+    """The learner of a model, on the model's device."""
+    allow, steps = allowed(cfg), trainer.steps_per_epoch(data.num_train)
+    device = next(model.parameters()).device
+    learner: Learner = build(
+        cfg.learner,
+        allow,
+        model=model,
+        objective=build_objective(cfg, data, steps).to(device),
+        optimizer=build(cfg.optimizer, allow),
+        lr_schedule=build(cfg.lr_schedule, allow, steps_per_epoch=steps, epochs=trainer.epochs),
+        seed=cfg.seed,
+        steps=steps * trainer.epochs,
+    )
+    return learner
+
+
+def build_objective(cfg: DictConfig, data: Dataset, steps_per_epoch: float) -> Objective:
+    """The objective, on the CPU."""
+    facts = {"data_shape": data.shape, "num_train": data.num_train}
+    objective: Objective = build(cfg.objective, allowed(cfg), steps_per_epoch=steps_per_epoch, **facts)
+    return objective
+
+
+def build_model(cfg: DictConfig, data: Dataset, device: torch.device) -> LatentVariableModel:
+    """The model with its initial weights, which are a function of the seed and not of the device."""
+    torch.manual_seed(cfg.seed)
+    facts = {"data_shape": data.shape, "levels": data.scored_levels, "factor_sizes": factor_sizes(data)}
+    model: LatentVariableModel = build(cfg.model, allowed(cfg), **facts)
+    return model.to(device)
+
+
+def factor_sizes(data: Dataset) -> tuple[int, ...]:
+    """Number of values of each column of y, the label first; empty where there are no labels."""
+    return tuple(factor.size for factor in data.factors) or ((data.classes,) if data.classes else ())
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is CUDA, else Apple's GPU, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def open_run(name: str, where: str, allow: str | None) -> tuple[Run | None, list[Mistake]]:
+    """Opens a run and looks its saved configuration through, which somebody else may have written.
+
+    Args:
+        name: see `Run.open`.
+        where: what was typed, for the messages.
+        allow: a further package whose classes may be named; never taken from the run itself.
+    """
+    try:
+        run = Run.open(name)
+    except UsageError as error:
+        return None, [Mistake(where, str(error))]
+    run.config.allow = allow
+    found = mistakes_in(run.config, allowed(run.config))
+    return (None if found else run), [Mistake(f"{run.folder}/config.yaml: {m.where}", m.why) for m in found]
+
+
+def open_model(run: Run, checkpoint: str, device: torch.device, allow: str | None = None) -> LatentVariableModel:
+    """A run's model with the weights of a checkpoint, ready to be evaluated; the moving average where there is one."""
+    cfg = run.config
+    cfg.allow = allow  # never from the run itself
+    model = build_model(cfg, described(cfg), device)
+    read_weights(model, run, checkpoint)
+    model.to(memory_format=memory_format(device, "float32"))  # type: ignore[call-overload]
+    return model.eval()
+
+
+def read_weights(model: LatentVariableModel, run: Run, checkpoint: str = "best") -> None:
+    """Copies the evaluated weights of a run's checkpoint into `model`.
+
+    Raises:
+        UsageError: they belong to another architecture.
+        RunError: the checkpoint cannot be read.
+    """
+    state = Checkpoints(run.checkpoints).load(checkpoint, next(model.parameters()).device)
+    weights = state["model"]
+    if state["ema"] is not None:
+        prefix = "module."
+        weights = {k.removeprefix(prefix): v for k, v in state["ema"].items() if k.startswith(prefix)}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UsageError(f"the weights of {run.folder} do not fit this model: {detail}") from error
+
+
+def device_mistakes(name: str) -> list[Mistake]:
+    """A device that does not exist here."""
+    where = f"device={name}"
+    if name == "auto":
+        return []
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        return [Mistake(where, "no such device (auto, cpu, cuda, cuda:1, mps)")]
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if not torch.cuda.is_available():
+            return [Mistake(where, "there is no CUDA device here; use device=auto or device=cpu")]
+        if (device.index or 0) >= count:
+            return [Mistake(where, f"there are {count} CUDA devices here, cuda:0 to cuda:{count - 1}")]
+    elif device.type == "mps":
+        if not torch.backends.mps.is_available():
+            return [Mistake(where, "there is no mps device here; use device=auto or device=cpu")]
+    elif device.type != "cpu":
+        return [Mistake(where, "no such device (auto, cpu, cuda, cuda:1, mps)")]
+    return []
+
+
+def execution_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """A device that does not exist here, and what only CUDA has."""
+    found = device_mistakes(cfg.device)
+    if found or (device := resolve_device(cfg.device)).type == "cuda":
+        return found
+    if cfg.learner.execution == "graph" and device.type != "cpu":
+        found.append(Mistake("execution=graph", f"needs CUDA or a CPU, and this is {device}; use execution=auto"))
+    if cfg.learner.precision == "tf32":
+        found.append(Mistake("precision=tf32", f"needs CUDA, and this is {device}; use float32 or bfloat16"))
+    return found
+
+
+def checkpoint_mistakes(run: Run, checkpoint: str = "best") -> list[Mistake]:
+    """A run that has not saved anything, or not what is asked for."""
+    names = Checkpoints(run.checkpoints).names()
+    if not names:
+        return [Mistake(str(run.folder), "has no checkpoint yet")]
+    if checkpoint not in names and checkpoint != "best":  # without a best one the last one is the best
+        return [Mistake(f"checkpoint={checkpoint}", f"is not in {run.checkpoints}; use checkpoint={names[0]}")]
+    return []
+
+
+def folder_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """A folder that exists already, cannot be written, or has no possible name."""
+    name = str(cfg.get("name") or "run")
+    if Path(name).name != name:
+        return [Mistake(f"name={name}", "is no name of a folder; out= takes a path")]
+    folder = Path(str(cfg.out)) if cfg.out else OUTPUTS
+    where = f"out={cfg.out}" if cfg.out else str(OUTPUTS)
+    if cfg.out and folder.exists():
+        return [Mistake(where, "exists already: out= names a new folder")]
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        return [Mistake(where, f"{parent} cannot be written to; give another folder with out=")]
+    return []
+
+
+def data_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """Data that is not there, cannot be preprocessed as asked, or is less than a batch."""
+    try:
+        data = inspected(cfg)
+        if not cfg.get("plan"):
+            loaded(cfg)
+    except UsageError as error:
+        return [m if m.where else Mistake(_place_of(cfg), m.why) for m in error.mistakes]
+    refused = data.preprocessing and data.preprocessing.refusal(data.levels, data.shape[0])
+    if refused:
+        return [Mistake("preprocessing", refused)]
+    if "trainer" in cfg and cfg.trainer.batch_size > data.num_train:
+        where = f"batch_size={cfg.trainer.batch_size}"
+        return [Mistake(where, f"the data has {data.num_train:,} training images: use at most that")]
+    return []
+
+
+def _place_of(cfg: DictConfig) -> str:
+    """The setting that says where the data is."""
+    given = next((name for name in ("root", "path") if cfg.data.get(name)), None)
+    return f"data.{given}={cfg.data[given]}" if given else "data"
+
+
+def model_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """Parts that do not fit each other: found by building everything, without memory and without data."""
+    try:
+        data = inspected(cfg)
+    except UsageError:
+        return []  # `data_mistakes` says so
+    found = _likelihood_mistakes(cfg, data) + _latent_mistakes(cfg, data) + combination_mistakes(cfg)
+    if found:
+        return found
+    try:
+        with torch.device("meta"):
+            model = build_model(cfg, data, torch.device("meta"))
+    except UsageError as error:
+        return error.mistakes
+    steps = data.num_train / cfg.trainer.batch_size
+    for place in ("objective", "lr_schedule", "optimizer"):
+        try:
+            facts = {"data_shape": data.shape, "num_train": data.num_train}
+            built = build(cfg[place], allowed(cfg), steps_per_epoch=steps, epochs=cfg.epochs, **facts)
+            if place == "optimizer":
+                built([nn.Parameter(torch.zeros(1))])
+        except UsageError as error:
+            found += error.mistakes
+    if cfg.get("init_from"):
+        found += _init_mistakes(cfg, model)
+    return found
+
+
+def _likelihood_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:
+    """Asks the likelihood itself, so that the message names what the user can choose."""
+    node = cfg.model.get("likelihood")
+    if node is None:
+        return []
+    target = locate(node["_target_"], allowed(cfg))
+    refuse = getattr(target, "refusal", None)
+    why = refuse(data.scored_levels, **knobs(node)) if refuse else None
+    return [Mistake(f"model/likelihood={stem(target)}", why)] if why else []
+
+
+def combination_mistakes(cfg: DictConfig) -> list[Mistake]:
+    """Parts of a model and an objective that make no sense together, or not as they are to be computed."""
+    allow = allowed(cfg)
+    parts = {place: cfg.model[place] for place in PARTS if cfg.model.get(place) is not None}
+    if len(parts) < len(PARTS):
+        return []
+    found = refusals(parts, cfg.objective, allow) + condition_refusal(cfg.model.get("condition"), parts, allow)
+    if "learner" not in cfg:
+        return found
+    asked = {}
+    compiled = cfg.learner.execution == "compile" and not device_mistakes(cfg.device)
+    # Elsewhere than on CUDA steps are compiled below autograd, where every objective looks alike.
+    if compiled and resolve_device(cfg.device).type == "cuda":
+        asked["compile"] = "execution=compile"
+    if cfg.learner.precision == "bfloat16":
+        asked["bf16"] = "precision=bfloat16"
+    nodes = {**{f"model/{place}": node for place, node in parts.items()}, "objective": cfg.objective}
+    found += pieces_refusal(cfg.learner.grad_accumulation, cfg.objective, parts["likelihood"], allow)
+    return found + support_refusals(asked, nodes, allow)
+
+
+def _latent_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:
+    size, pixels = cfg.latent_dim, math.prod(data.shape)
+    if size <= pixels:
+        return []
+    return [Mistake(f"latent_dim={size}", f"is more than the {pixels} values of an image: nothing would be compressed")]
+
+
+def _init_mistakes(cfg: DictConfig, model: LatentVariableModel) -> list[Mistake]:
+    where = f"init_from={cfg.init_from}"
+    try:
+        read_weights(model.to_empty(device="cpu"), Run.open(cfg.init_from))
+    except (UsageError, RunError) as error:
+        return [Mistake(where, str(error))]
+    return []

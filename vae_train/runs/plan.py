@@ -1,0 +1,115 @@
+"""`vae train plan=true`: what a training would be, without training."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from vae_train.batch import Batch
+from vae_train.data.dataset import Dataset
+from vae_train.data.storage.stored import ArrayImages
+from vae_train.data.stream import Stream
+from vae_train.model.base import LatentVariableModel
+from vae_train.rng import Rng
+from vae_train.runs.build import build_learner, build_model, factor_sizes, inspected, resolve_device
+from vae_train.runs.schema import allowed, build
+from vae_train.training.learner import Learner
+from vae_train.training.trainer import Trainer
+from vae_train.util.text import duration, size
+
+log = logging.getLogger("vae_train")
+
+WARM, TIMED = 5, 10
+"""Goes of steps before and during the timing; where steps are captured, that happens in the fourth."""
+
+PASS = 10
+"""Batches of random images."""
+
+
+def show(cfg: DictConfig) -> None:
+    """Prints layers with their shapes and parameters, memory and time; needs no data."""
+    device, allow = resolve_device(cfg.device), allowed(cfg)
+    data = inspected(cfg)
+    trainer: Trainer = build(cfg.trainer, allow)
+    steps = trainer.steps_per_epoch(data.num_train)
+    learner = build_learner(cfg, build_model(cfg, data, device), trainer, data)
+    images = _random_images(data, PASS * trainer.batch_size, device)
+    stream = Stream(images, trainer.batch_size, seed=cfg.seed, device=device)
+    layers = _layers(learner, stream.batch(0))
+    seconds = _seconds_per_step(learner, stream)
+    for name, module, shape, count in layers:
+        log.info("%-26s %-22s %-18s %12s", name, module, "x".join(map(str, shape)), f"{count:,}" if count else "")
+    count = sum(p.numel() for p in learner.parameters)
+    state = sum(t.numel() * t.element_size() for t in _tensors(learner.optimizer.state_dict()))
+    activations = sum(4 * trainer.batch_size * _product(shape) for _, _, shape, _ in layers)
+    pixels = data.num_train * _product(data.shape) * (4 if data.levels is None else 1)
+    total = 8 * count + state + activations + pixels + (4 * count if learner.average is not None else 0)
+    whole = trainer.epochs * steps
+    log.info("parameters      %s", f"{count:,}")
+    log.info("memory          about %s: parameters and gradients %s, optimiser %s, activations %s, training images %s",
+             size(total), size(8 * count), size(state), size(activations), size(pixels))  # fmt: skip
+    log.info("steps           %s: %d epochs of %s", f"{round(whole):,}", trainer.epochs, f"{steps:,.1f}")
+    log.info("time            about %s on %s (%s), measured on random images, without validation",
+             duration(seconds * whole), device, learner.execution)  # fmt: skip
+
+
+def _random_images(data: Dataset, count: int, device: torch.device) -> ArrayImages:
+    """Images of noise, with everything that happens to the data's own images on their way to the model."""
+    columns = [torch.randint(n, (count,), device=device) for n in factor_sizes(data)]
+    y = torch.stack(columns, 1) if columns else None
+    if data.levels is None:
+        images = ArrayImages(torch.rand(count, *data.shape, device=device), None, y, bounds=(0.0, 1.0))
+    else:
+        pixels = torch.randint(data.levels, (count, *data.shape), dtype=torch.uint8, device=device)
+        images = ArrayImages(pixels, data.levels, y)
+    return images.equipped(augmentation=data.augmentation, corruption=data.corruption, preprocessing=data.preprocessing)
+
+
+def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, ...], int]]:
+    """Name, class, output shape of one image and parameters of every innermost module, in the order of use."""
+    seen: list[tuple[str, str, tuple[int, ...], int]] = []
+    handles = []
+    for name, module in learner.model.named_modules():
+        if not list(module.children()) and not isinstance(module, LatentVariableModel):
+
+            def hook(module: nn.Module, _: Any, output: Any, name: str = name) -> None:
+                if isinstance(output, Tensor):
+                    count = sum(p.numel() for p in module.parameters())
+                    seen.append((name, type(module).__name__, tuple(output.shape[1:]), count))
+
+            handles.append(module.register_forward_hook(hook))
+    with torch.no_grad():
+        learner.model(batch, Rng(learner.seed, "plan", device=learner.device))
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def _seconds_per_step(learner: Learner, stream: Stream) -> float:
+    def go(step: int, times: int) -> int:
+        for _ in range(times):
+            step += len(learner.advance(stream, step, PASS))
+        if learner.device.type == "cuda":
+            torch.cuda.synchronize()
+        return step
+
+    first = go(0, WARM)
+    start = time.perf_counter()
+    last = go(first, TIMED)
+    return (time.perf_counter() - start) / (last - first)
+
+
+def _tensors(node: Any) -> list[Tensor]:
+    if isinstance(node, Tensor):
+        return [node]
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else []
+    return [tensor for value in values for tensor in _tensors(value)]
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())

@@ -1,0 +1,25 @@
+"""Elementary functions of numbers that may be Python's or tensors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+Number = int | float | Tensor
+
+
+def clamp(x: Number, low: float = 0.0, high: float = 1.0) -> Number:
+    """`x`, limited to the interval from `low` to `high`."""
+    return x.clamp(low, high) if isinstance(x, Tensor) else min(max(x, low), high)
+
+
+def cos(x: Number) -> Number:
+    """The cosine of `x`."""
+    return torch.cos(x) if isinstance(x, Tensor) else math.cos(x)
+
+
+def sigmoid(x: Number) -> Number:
+    """1 / (1 + exp(-x))."""
+    return torch.sigmoid(x) if isinstance(x, Tensor) else 1 / (1 + math.exp(-x))
