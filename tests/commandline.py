@@ -23,12 +23,12 @@ class Answer(NamedTuple):
     out: str
     err: str
 
-    def mistakes(self) -> list[str]:
+    def errors(self) -> list[str]:
         """The lines below the head line of a refusal."""
         assert self.code == 2, self
         assert "Traceback" not in self.err
         head, *lines = self.err.strip().splitlines()
-        assert head.endswith("nothing was started")
+        assert head.endswith("nothing was written")
         return lines
 
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from tests.support import InMemory, build_learner, build_model, choices, compose, levels_for
 from vae_train.batch import Batch
 from vae_train.rng import Rng
-from vae_train.runs.build import combination_mistakes, loaded, model_mistakes
+from vae_train.runs.build import combination_errors, loaded, model_errors
 from vae_train.runs.check import refusals
 
 AXES = ("objective", "posterior", "prior", "likelihood", "model")
@@ -175,9 +175,9 @@ def test_a_refusal_says_what_to_use():
     found = 0
     for objective, posterior, prior, likelihood in itertools.product(*(names(axis) for axis in AXES[:4])):
         if refused(objective, posterior, prior, likelihood):
-            mistakes = combination_mistakes(configured((objective, posterior, prior, likelihood, "mlp")))
-            assert mistakes
-            assert all("use " in m.why.lower() or "=" in m.why for m in mistakes), mistakes
+            errors = combination_errors(configured((objective, posterior, prior, likelihood, "mlp")))
+            assert errors
+            assert all("use " in m.message.lower() or "=" in m.message for m in errors), errors
             found += 1
             if found >= 300:
                 return
@@ -194,7 +194,7 @@ def test_the_command_line_refuses_what_is_refused():
         f"model/likelihood={likelihood}",
         "data.binarize=threshold",
     )
-    assert model_mistakes(cfg)
+    assert model_errors(cfg)
 
 
 def test_the_table_in_the_docs_is_that_of_the_code():

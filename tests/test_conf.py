@@ -27,8 +27,8 @@ from tests.support import (
 from vae_train.data.dataset import Dataset
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
-from vae_train.runs.schema import INJECTED, build, locate, mistakes_in, parameters, unread_knobs
-from vae_train.util.errors import Mistake, UsageError
+from vae_train.runs.schema import INJECTED, build, locate, parameters, schema_errors, unread_knobs
+from vae_train.util.errors import ErrorDetail, UsageError
 
 FILLED = set(INJECTED)
 PLACES = {
@@ -84,8 +84,8 @@ def test_values_on_top_of_choices_are_what_hydra_composes(words):
 
 
 @named(YAMLS)
-def test_every_yaml_composes_without_a_mistake(path):
-    assert mistakes_in(compose(override(path))) == []
+def test_every_yaml_composes_without_a_error(path):
+    assert schema_errors(compose(override(path))) == []
 
 
 @named(COMPONENTS)
@@ -113,13 +113,13 @@ def stated(data: str) -> list[str]:
     return [f"data={data}", *OPEN.get(data, [])]
 
 
-def tried(cfg: DictConfig, facts: Dataset) -> tuple[LatentVariableModel | None, list[Mistake]]:
+def tried(cfg: DictConfig, facts: Dataset) -> tuple[LatentVariableModel | None, list[ErrorDetail]]:
     """The model, or what its constructors said."""
     try:
         with torch.device("meta"):
             return build_model(cfg, facts.shape, facts.levels), []
     except UsageError as error:
-        return None, error.mistakes
+        return None, error.errors
 
 
 @pytest.mark.parametrize("likelihood", choices("model/likelihood"))

@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 from vae_train.model.architecture.mlp import MLP
 from vae_train.objective.schedule.linear import LinearBeta
-from vae_train.runs.schema import build, locate, mistakes_in, value_mistake
-from vae_train.util.errors import Mistake, UsageError
+from vae_train.runs.schema import build, locate, schema_errors, value_error
+from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Decay, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Range
 
 MLP_NAME = "vae_train.model.architecture.mlp.MLP"
@@ -49,8 +49,8 @@ def node(**entries):
         ({"a": 1}, torch.Tensor),
     ],
 )
-def test_a_fitting_value_is_no_mistake(value, hint):
-    assert value_mistake(value, hint) is None
+def test_a_fitting_value_is_no_error(value, hint):
+    assert value_error(value, hint) is None
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_fitting_value_is_no_mistake(value, hint):
     ],
 )
 def test_a_value_that_does_not_fit_is_explained(value, hint, why):
-    assert value_mistake(value, hint) == why
+    assert value_error(value, hint) == why
 
 
 def test_every_mistake_is_found_at_once_with_its_path():
@@ -106,7 +106,7 @@ def test_every_mistake_is_found_at_once_with_its_path():
         many=[{"_target_": "vae_train.objective.schedule.linear.LinearBeta", "warmup": -1}],
         data={"_target_": "vae_train.data.sources.digits.Digit", "binarize": "none"},
     )
-    found = {m.where: m.why for m in mistakes_in(cfg)}
+    found = {m.where: m.message for m in schema_errors(cfg)}
     assert found["model.encoder.hiden"] == f"{MLP_NAME} has no such parameter; did you mean hidden?"
     assert "must be one of relu" in found["model.encoder.activation"]
     assert found["many[0].warmup"] == "is -1, must be above 0"
@@ -125,16 +125,16 @@ def test_injected_arguments_need_not_be_given():
         "gated": False,
         "init": "torch",
     }
-    assert mistakes_in(node(a=network)) == []
+    assert schema_errors(node(a=network)) == []
     assert (
-        mistakes_in(node(a={"_target_": "vae_train.objective.schedule.linear.LinearBeta", "warmup": 1, "start": 0}))
+        schema_errors(node(a={"_target_": "vae_train.objective.schedule.linear.LinearBeta", "warmup": 1, "start": 0}))
         == []
     )
 
 
 def test_interpolated_values_are_checked_as_what_they_stand_for():
     cfg = node(x=-1, a={"_target_": "vae_train.objective.schedule.linear.LinearBeta", "warmup": "${x}", "start": 0})
-    assert mistakes_in(cfg) == [Mistake("a.warmup", "is -1, must be above 0")]
+    assert schema_errors(cfg) == [ErrorDetail("a.warmup", "is -1, must be above 0")]
 
 
 def test_trusted_classes_are_located():
@@ -244,7 +244,7 @@ def test_a_value_error_of_a_constructor_names_the_node(partial):
 
     with pytest.raises(UsageError) as caught:
         make()
-    assert [m.where for m in caught.value.mistakes] == ["a.b"]
+    assert [m.where for m in caught.value.errors] == ["a.b"]
 
 
 def test_build_refuses_a_foreign_class():

@@ -76,7 +76,7 @@ def test_hydra_composes_a_sweep_and_what_is_about_itself(words, sweep):
 def test_what_hydra_cannot_be_told_is_a_mistake_like_any_other(word, why, sweep):
     with pytest.raises(UsageError) as caught:
         checked("train", [word, "beta=x"], Settings, lambda cfg, words: [], sweep=sweep)
-    assert [(m.where, m.why) for m in caught.value.mistakes] == [
+    assert [(m.where, m.message) for m in caught.value.errors] == [
         (word, why),
         ("beta=x", "is 'x', expected a number"),
     ]

@@ -21,14 +21,14 @@ def test_a_conditional_model_is_evaluated_and_sampled_by_label(vae: Vae, run: Pa
     answer = vae("sample", "run=run", "label=3", "num=4")
     assert answer.code == 0, answer.err
     assert (run / "samples" / "seed0-t1-label3.png").exists()
-    (line,) = vae("sample", "run=run", "label=10").mistakes()
+    (line,) = vae("sample", "run=run", "label=10").errors()
     assert line.endswith("must be below 10")
-    (line,) = vae("sample", "run=run", "factors=[1]").mistakes()
+    (line,) = vae("sample", "run=run", "factors=[1]").errors()
     assert "this run's model has model.condition=label" in line
 
 
 def test_a_label_for_a_model_without_one_is_refused(vae: Vae, trained: Path) -> None:
-    (line,) = vae("sample", f"run={trained}", "label=3").mistakes()
+    (line,) = vae("sample", f"run={trained}", "label=3").errors()
     assert "has no condition: train one with model.condition=label" in line
 
 
@@ -36,7 +36,7 @@ def test_factors_of_shapes(vae: Vae) -> None:
     data = ("data=shapes", "data.size=8", "data.num_train=200", "data.num_valid=20", "data.num_test=20")
     answer = vae.train(*data, "model.condition=factors", "out=run")
     assert answer.code == 0, answer.err
-    (line,) = vae("sample", "run=run", "factors=[1]").mistakes()
+    (line,) = vae("sample", "run=run", "factors=[1]").errors()
     assert "factors: give" in line
     assert vae("sample", "run=run", "factors=[1,0,2,3,4]", "num=2").code == 0
 

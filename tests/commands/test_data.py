@@ -84,7 +84,7 @@ def test_a_run_is_sampled_where_its_data_is_gone(vae: Vae) -> None:
     assert vae.train("data=folder", "data.root=photos", "batch_size=8", "out=run").code == 0
     Path("photos").rename("elsewhere")
     assert vae("sample", "run=run", "num=4").code == 0
-    (line,) = vae("eval", "run=run").mistakes()
+    (line,) = vae("eval", "run=run").errors()
     assert "data.root=photos" in line
     assert "there is no such folder" in line
 
@@ -106,10 +106,10 @@ def test_a_run_is_sampled_where_its_data_is_gone(vae: Vae) -> None:
     (["data=arrays", "data.path=nowhere.npy"], "there is no such file"),
     (["data=arrays", "data.path=photos"], "data=folder reads folders"),
 ])  # fmt: skip
-def test_mistakes_are_one_line(vae: Vae, words: list[str], why: str) -> None:
+def test_errors_are_one_line(vae: Vae, words: list[str], why: str) -> None:
     fill(Path("photos"), 20)
     size = [] if any("batch_size" in word for word in words) else ["batch_size=8"]
-    lines = vae.train(*words, *size, "out=run").mistakes()
+    lines = vae.train(*words, *size, "out=run").errors()
     assert len(lines) == 1, lines
     assert why in lines[0]
     assert not Path("run").exists()
@@ -247,7 +247,7 @@ def test_a_run_does_not_go_on_with_other_data(vae: Vae) -> None:
     assert vae.train(*words, "out=run").code == 0
     fill(Path("photos"), 1, start=30)
     assembly._KEPT.clear()  # what another process would not have
-    (line,) = vae("train", "resume=run", "epochs=3").mistakes()
+    (line,) = vae("train", "resume=run", "epochs=3").errors()
     assert "its data has changed since" in line
     Path("photos/0030.png").unlink()
     assembly._KEPT.clear()
@@ -303,11 +303,11 @@ def test_data_shows_what_a_model_sees(vae: Vae) -> None:
 
 
 def test_data_refuses_what_is_not_there(vae: Vae) -> None:
-    (line,) = vae("data", "data=folder", "data.root=nowhere").mistakes()
+    (line,) = vae("data", "data=folder", "data.root=nowhere").errors()
     assert "there is no such folder" in line
-    (line,) = vae("data", "data=digit").mistakes()
+    (line,) = vae("data", "data=digit").errors()
     assert "did you mean digits?" in line
     Path("there").mkdir()
-    (line,) = vae("data", "out=there").mistakes()
+    (line,) = vae("data", "out=there").errors()
     assert "exists already" in line
     assert not Path("outputs").exists()

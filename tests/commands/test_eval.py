@@ -69,7 +69,7 @@ def test_auto_chooses_by_the_time(vae: Vae, trained: Path) -> None:
     [("-1", "one of auto or at least 0"), ("half", "one of auto or a whole number"), ("1.5", "auto or a whole number")],
 )
 def test_a_number_of_draws_is_checked(vae: Vae, trained: Path, k: str, why: str) -> None:
-    (line,) = vae("eval", f"run={trained}", f"k={k}").mistakes()
+    (line,) = vae("eval", f"run={trained}", f"k={k}").errors()
     assert why in line
 
 
@@ -90,7 +90,7 @@ def test_a_folder_of_runs_is_scored_as_a_table(vae: Vae) -> None:
     rows = [line for line in answer.out.splitlines() if line.startswith("| outputs/sweeps/s/")]
     assert len(rows) == 2
     assert figures("outputs/sweeps/s/0")["nll"]["draws"] == figures("outputs/sweeps/s/1")["nll"]["draws"] == 10
-    (line,) = vae("eval", "run=nowhere").mistakes()
+    (line,) = vae("eval", "run=nowhere").errors()
     assert "no run at nowhere" in line
 
 
@@ -143,7 +143,7 @@ def test_images_are_compared_where_that_is_asked_for(vae: Vae, trained: Path) ->
     assert found["why"]["ms_ssim"] == "the images are too small for it"
     for name in ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"):
         assert found[name]["by"] == "360 samples, features of a classifier of this data's labels (seed 0)"
-    (line,) = vae("eval", f"run={trained}", "images=true", "inception=nowhere.pt").mistakes()
+    (line,) = vae("eval", f"run={trained}", "images=true", "inception=nowhere.pt").errors()
     assert "inception=nowhere.pt" in line
 
 
@@ -173,6 +173,6 @@ def test_other_data_is_told_apart(vae: Vae, trained: Path) -> None:
     ("nowhere.npy", "no such data set, folder or file"),
 ])  # fmt: skip
 def test_other_data_must_be_like_the_runs(vae: Vae, trained: Path, name: str, why: str) -> None:
-    (line,) = vae("eval", f"run={trained}", f"against={name}").mistakes()
+    (line,) = vae("eval", f"run={trained}", f"against={name}").errors()
     assert f"against={name}" in line
     assert why in line

@@ -35,7 +35,7 @@ def test_beta_does_not_change_what_is_reported(vae: Vae) -> None:
 
 
 def test_a_split_that_does_not_exist_is_refused(vae: Vae, trained: Path) -> None:
-    (line,) = vae("eval", f"run={trained}", "split=tset").mistakes()
+    (line,) = vae("eval", f"run={trained}", "split=tset").errors()
     assert "must be one of train, valid, test" in line
 
 
@@ -46,9 +46,9 @@ def test_run_can_be_named_in_three_ways(vae: Vae) -> None:
     for name in (str(second), "last", "-second"):
         assert f"{second}" in vae("eval", f"run={name}", *BRIEF).out
     Path("empty").mkdir()
-    (line,) = vae("eval", "run=empty").mistakes()
+    (line,) = vae("eval", "run=empty").errors()
     assert "no run at empty" in line
-    (line,) = vae("eval", "run=20").mistakes()
+    (line,) = vae("eval", "run=20").errors()
     assert "give more of it" in line
 
 
@@ -92,7 +92,7 @@ def test_manifold_wants_two_latents(vae: Vae, trained: Path) -> None:
     assert vae("sample", f"run={trained}", "manifold=true", "out=plane").code == 0
     assert Path("plane/manifold.png").exists()
     vae("train", "epochs=1", "latent_dim=3", "out=three")
-    (line,) = vae("sample", "run=three", "manifold=true").mistakes()
+    (line,) = vae("sample", "run=three", "manifold=true").errors()
     assert "two latents" in line
 
 

@@ -190,14 +190,14 @@ def test_an_autoencoder_gets_a_prior_to_draw_from(vae: Vae) -> None:
 
 def test_a_prior_that_was_not_fitted_names_those_that_were(vae: Vae, trained: Path) -> None:
     for command in ("eval", "sample"):
-        (line,) = vae(command, f"run={trained}", "prior=kde").mistakes()
+        (line,) = vae(command, f"run={trained}", "prior=kde").errors()
         assert "made has no fitted prior. Fit it: vae fit-prior run=made prior=kde" in line
     vae("fit-prior", f"run={trained}", "components=1")
     vae("fit-prior", f"run={trained}", "components=2")  # the first is kept as gmm.previous.pt
     for command in ("eval", "sample"):
-        (line,) = vae(command, f"run={trained}", "prior=kde").mistakes()
+        (line,) = vae(command, f"run={trained}", "prior=kde").errors()
         assert "made has gmm alone. Fit it: vae fit-prior run=made prior=kde" in line
-        (line,) = vae(command, f"run={trained}", "prior=normal").mistakes()
+        (line,) = vae(command, f"run={trained}", "prior=normal").errors()
         assert "must be one of gmm, kde, flow" in line
 
 
@@ -221,7 +221,7 @@ def test_other_weights_are_noticed(vae: Vae, trained: Path) -> None:
 )
 def test_latents_that_no_density_fits_are_refused(vae: Vae, words: list[str], why: str) -> None:
     assert vae.train(*words, "out=run").code == 0
-    (line,) = vae("fit-prior", "run=run").mistakes()
+    (line,) = vae("fit-prior", "run=run").errors()
     assert why in line
 
 
@@ -234,7 +234,7 @@ def test_latents_that_no_density_fits_are_refused(vae: Vae, words: list[str], wh
     ],
 )
 def test_settings_are_checked(vae: Vae, trained: Path, word: str, why: str) -> None:
-    (line,) = vae("fit-prior", f"run={trained}", word).mistakes()
+    (line,) = vae("fit-prior", f"run={trained}", word).errors()
     assert why in line
 
 

@@ -103,18 +103,18 @@ def test_resuming_with_more_epochs_equals_training_that_long(vae: Vae) -> None:
 
 
 def test_resume_lists_what_it_cannot_change(vae: Vae, trained: Path) -> None:
-    lines = vae("train", f"resume={trained}", "beta=3", "model=conv", "epochs=4").mistakes()
+    lines = vae("train", f"resume={trained}", "beta=3", "model=conv", "epochs=4").errors()
     assert len(lines) == 2
     assert all("cannot change on resume" in line for line in lines)
 
 
 def test_resume_of_a_finished_run_says_what_to_do(vae: Vae, trained: Path) -> None:
-    (line,) = vae("train", f"resume={trained}").mistakes()
+    (line,) = vae("train", f"resume={trained}").errors()
     assert "add epochs=4" in line
 
 
 def test_epochs_may_only_be_raised(vae: Vae, trained: Path) -> None:
-    (line,) = vae("train", f"resume={trained}", "epochs=1").mistakes()
+    (line,) = vae("train", f"resume={trained}", "epochs=1").errors()
     assert "may only be raised" in line
 
 
@@ -147,7 +147,7 @@ def test_init_from_copies_weights_only(vae: Vae, trained: Path) -> None:
 
 
 def test_init_from_another_architecture_is_refused(vae: Vae, trained: Path) -> None:
-    (line,) = vae("train", *TINY[1:3], "latent_dim=3", f"init_from={trained}").mistakes()
+    (line,) = vae("train", *TINY[1:3], "latent_dim=3", f"init_from={trained}").errors()
     assert "do not fit this model" in line
 
 
@@ -221,7 +221,7 @@ def test_own_yaml_folder_and_own_classes(vae: Vae, tmp_path: Path, monkeypatch: 
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     words = ("--config-dir", "mine", "model/prior=wide")
-    (line,) = vae.train(*words).mistakes()
+    (line,) = vae.train(*words).errors()
     assert "allow=minepkg" in line
     assert vae.train(*words, "allow=minepkg", "out=run").code == 0
     with pytest.raises(UsageError, match="foreign class"):
@@ -283,13 +283,13 @@ def test_foreign_class_in_a_saved_configuration_is_refused(vae: Vae, trained: Pa
     text = (trained / "config.yaml").read_text()
     (trained / "config.yaml").write_text(text.replace("vae_train.model.vae.VAE", "os.path.join"))
     for command in ("eval", "sample", "reproduce"):
-        (line,) = vae(command, f"run={trained}").mistakes()
+        (line,) = vae(command, f"run={trained}").errors()
         assert "foreign class os.path.join" in line
 
 
 def test_broken_saved_configuration_is_one_line(vae: Vae, trained: Path) -> None:
     (trained / "config.yaml").write_text("a: [1,\n")
-    (line,) = vae("eval", f"run={trained}").mistakes()
+    (line,) = vae("eval", f"run={trained}").errors()
     assert "cannot read" in line
 
 

@@ -74,28 +74,28 @@ WRONG = {
 
 @pytest.mark.parametrize("typed", WRONG)
 def test_each_mistake_is_named_and_nothing_is_written(vae: Vae, typed: str) -> None:
-    lines = vae("train", *typed.split()).mistakes()
+    lines = vae("train", *typed.split()).errors()
     assert len(lines) == 1, lines
     for text in WRONG[typed]:
         assert text in lines[0]
     assert os.listdir() == []
 
 
-def test_all_mistakes_are_listed_at_once(vae: Vae) -> None:
+def test_all_errors_are_listed_at_once(vae: Vae) -> None:
     typed = ["data=mnits", "lr=-1", "model.encoder.hiden=3", "+foo=1", "epochs=x", "optimizer.betas=3"]
-    lines = vae("train", *typed).mistakes()
+    lines = vae("train", *typed).errors()
     assert len(lines) == len(typed)
     for word in typed:
         assert any(line.strip().startswith(word.split("=")[0]) for line in lines)
 
 
 def test_a_misspelt_word_does_not_hide_what_does_not_fit(vae: Vae) -> None:
-    lines = vae("train", "latent_dims=8", "data.binarize=none", "batch_size=9999", "out=.").mistakes()
+    lines = vae("train", "latent_dims=8", "data.binarize=none", "batch_size=9999", "out=.").errors()
     assert len(lines) == 4
 
 
 def test_all_jobs_of_a_sweep_are_checked_before_the_first(vae: Vae) -> None:
-    lines = vae("train", "-m", "model=mlp,conv", "model.encoder.hidden=[8]", "beta=1,2", "lr=1,-1").mistakes()
+    lines = vae("train", "-m", "model=mlp,conv", "model.encoder.hidden=[8]", "beta=1,2", "lr=1,-1").errors()
     assert any("model.encoder.hidden" in line and "no such setting" in line for line in lines)
     assert any("lr=-1" in line for line in lines)
     assert os.listdir() == []
@@ -107,7 +107,7 @@ def test_data_that_is_not_there_names_both_ways(vae: Vae) -> None:
         ("fashion_mnist", "FashionMNIST/raw"),
         ("cifar10", "cifar-10-batches-py"),
     ):
-        (line,) = vae("train", f"data={name}", "data.root=nowhere").mistakes()
+        (line,) = vae("train", f"data={name}", "data.root=nowhere").errors()
         assert f"nowhere/{place}" in line
         assert "could not be downloaded" in line
         assert "data.root=" in line
@@ -115,7 +115,7 @@ def test_data_that_is_not_there_names_both_ways(vae: Vae) -> None:
 
 
 def test_likelihood_and_missing_data_are_reported_together(vae: Vae) -> None:
-    lines = vae("train", "data=cifar10", "data.root=nowhere", "model/likelihood=bernoulli").mistakes()
+    lines = vae("train", "data=cifar10", "data.root=nowhere", "model/likelihood=bernoulli").errors()
     assert len(lines) == 2
     assert "256 levels" in lines[1]
 
@@ -126,7 +126,7 @@ def test_a_knob_that_nothing_reads_is_refused(vae: Vae, tmp_path: Path) -> None:
     text += "beta_schedule: {_target_: vae_train.objective.schedule.constant.ConstantBeta}\n"
     text += "capacity: null\ncapacity_epochs: 1\nfree_bits: 0\nfree_bits_per: group\n"
     (tmp_path / "mine" / "objective" / "plain.yaml").write_text(text)
-    (line,) = vae("train", "--config-dir", "mine", "objective=plain", "beta=4").mistakes()
+    (line,) = vae("train", "--config-dir", "mine", "objective=plain", "beta=4").errors()
     assert "beta=4" in line
     assert "has no effect" in line
 
@@ -134,19 +134,19 @@ def test_a_knob_that_nothing_reads_is_refused(vae: Vae, tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_is_refused(vae: Vae, tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
-    (line,) = vae("train", "out=closed/run").mistakes()
+    (line,) = vae("train", "out=closed/run").errors()
     assert "cannot be written" in line
 
 
 def test_a_file_in_the_way_is_refused(vae: Vae) -> None:
     Path("file").write_text("")
-    (line,) = vae("train", "out=file/run").mistakes()
+    (line,) = vae("train", "out=file/run").errors()
     assert "cannot be written" in line
 
 
 def test_no_cuda_device_is_one_line(vae: Vae, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    (line,) = vae("train", "device=cuda").mistakes()
+    (line,) = vae("train", "device=cuda").errors()
     assert "no CUDA device here" in line
 
 
@@ -161,7 +161,7 @@ def test_no_cuda_device_is_one_line(vae: Vae, monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_other_commands_refuse_in_the_same_way(vae: Vae, command: str, typed: str, text: str) -> None:
-    lines = vae(command, *typed.split()).mistakes()
+    lines = vae(command, *typed.split()).errors()
     assert any(text in line for line in lines)
     assert os.listdir() == []
 

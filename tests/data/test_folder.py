@@ -359,7 +359,7 @@ def test_different_sizes_want_a_size(tmp_path):
     assert opened(tmp_path, "size=8", "valid=0", "test=0").shape == (3, 8, 8)
 
 
-def test_mistakes_are_the_users(tmp_path):
+def test_errors_are_the_users(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     for root, why in (("nowhere", "no such folder"), ("empty", "holds no image"), ("file", "data=arrays reads files")):

@@ -13,7 +13,7 @@ from vae_train.data.sources.shapes import PERMUTED, Shapes, _root
 from vae_train.data.storage.loader import Loader
 from vae_train.data.stream import evaluation_batches
 from vae_train.rng import Rng
-from vae_train.runs.schema import build, mistakes_in
+from vae_train.runs.schema import build, schema_errors
 from vae_train.util.errors import UsageError
 
 KNOBS = {
@@ -309,7 +309,7 @@ def test_more_images_than_combinations_are_refused():
     "knob", ["size=7", "size=257", "channels=2", "shapes=5", "scales=0", "positions=0", "num_train=0", "binarize=maybe"]
 )
 def test_what_cannot_be_is_refused(knob):
-    found = mistakes_in(compose("data=shapes", f"data.{knob}"))
+    found = schema_errors(compose("data=shapes", f"data.{knob}"))
     assert [mistake.where for mistake in found] == [f"data.{knob.split('=')[0]}"]
 
 

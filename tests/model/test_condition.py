@@ -7,7 +7,7 @@ import torch
 
 from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose
 from vae_train.rng import Rng
-from vae_train.runs.build import model_mistakes
+from vae_train.runs.build import model_errors
 from vae_train.runs.schema import build, locate
 from vae_train.util.errors import UsageError
 
@@ -95,11 +95,13 @@ def test_categories_of_a_conditional_prior_have_masses_for_every_y(posterior, pr
 @pytest.mark.parametrize("prior", ["vamp", "exemplar"])
 def test_a_prior_made_of_encoded_images_is_refused(posterior, prior):
     (mistake,) = [
-        m for m in model_mistakes(compose("model.condition=label", *chosen(posterior, prior))) if "another one" in m.why
+        m
+        for m in model_errors(compose("model.condition=label", *chosen(posterior, prior)))
+        if "another one" in m.message
     ]
     assert mistake.where == "model.condition=label"
-    usual = mistake.why.rpartition("model/prior=")[2]
-    assert model_mistakes(compose("model.condition=label", *chosen(posterior, usual))) == []
+    usual = mistake.message.rpartition("model/prior=")[2]
+    assert model_errors(compose("model.condition=label", *chosen(posterior, usual))) == []
 
 
 def test_a_uniform_prior_is_the_same_for_every_y():
@@ -156,4 +158,4 @@ def test_a_conditional_model_needs_y():
 
 
 def test_digits_can_be_conditioned():
-    assert model_mistakes(compose(*SMALL, "model.condition=label")) == []
+    assert model_errors(compose(*SMALL, "model.condition=label")) == []

@@ -289,7 +289,7 @@ def test_exemplars_are_training_images_around_whose_codes_it_lies():
 
 
 @pytest.mark.parametrize("prior", ["vamp", "exemplar"])
-def test_more_images_than_there_are_is_a_mistake(prior):
+def test_more_images_than_there_are_is_a_error(prior):
     model = built("gaussian", prior, components=41)[0]
     with pytest.raises(UsageError, match=r"components=41: is more than the 40 training images"):
         model.initialize(images())

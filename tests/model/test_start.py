@@ -8,7 +8,7 @@ import torch
 from tests.support import InMemory, build_model, choices, compose, levels_for
 from vae_train.model.base import Network
 from vae_train.model.start import PIXELS, PULL, evenly_spread
-from vae_train.runs.build import loaded, model_mistakes
+from vae_train.runs.build import loaded, model_errors
 
 IMAGES = 100
 ARCHITECTURES = {"mlp": ["model.decoder.hidden=[16]"], "conv": ["model.encoder.channels=4"]}
@@ -100,7 +100,7 @@ def test_it_is_left_alone_where_nobody_asks():
 
 def test_a_decoder_without_a_last_bias_is_refused_before_anything_is_written(monkeypatch):
     monkeypatch.setattr("vae_train.model.architecture.mlp.MLP.output_bias", Network.output_bias)
-    found = model_mistakes(compose("model.output_bias=data"))
+    found = model_errors(compose("model.output_bias=data"))
     assert len(found) == 1
     assert "needs a decoder with a last bias" in found[0].why
 

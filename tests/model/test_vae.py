@@ -142,10 +142,10 @@ def test_bernoulli_on_bits_needs_no_warning():
 def test_a_refusal_names_the_node_and_what_to_type():
     with pytest.raises(UsageError) as caught:
         build_model(compose("model/likelihood=bernoulli"), (1, 8, 8), 256)
-    (mistake,) = caught.value.mistakes
+    (mistake,) = caught.value.errors
     assert mistake.where == "model.likelihood"
-    assert "256 levels" in mistake.why
-    assert "model/likelihood=gaussian" in mistake.why
+    assert "256 levels" in mistake.message
+    assert "model/likelihood=gaussian" in mistake.message
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])

@@ -13,7 +13,7 @@ from vae_train.objective.elbo import ELBO
 from vae_train.objective.schedule.constant import ConstantBeta
 from vae_train.objective.schedule.linear import LinearBeta
 from vae_train.rng import Rng, Rows
-from vae_train.runs.build import combination_mistakes
+from vae_train.runs.build import combination_errors
 from vae_train.runs.check import pieces_refusal, refusals
 from vae_train.runs.schema import locate
 
@@ -91,7 +91,7 @@ def test_what_makes_no_sense_is_refused_with_a_way_out(name):
     cfg = compose(f"objective={name}", *overrides)
     nodes = {place: cfg.model[place] for place in ("posterior", "prior", "likelihood")}
     (mistake,) = refusals(nodes, cfg.objective)
-    assert reason in mistake.why
+    assert reason in mistake.message
     assert (
         refusals(nodes | {"posterior": compose().model.posterior, "prior": compose().model.prior}, cfg.objective) == []
     )
@@ -197,31 +197,31 @@ def test_free_bits_of_units_without_a_closed_rate_come_from_the_draws(trace):
 
 def test_free_bits_of_units_are_refused_where_the_prior_ties_them():
     cfg = compose(*SMALL, "objective=free_bits", "model/prior=mixture")
-    (mistake,) = combination_mistakes(cfg)
+    (mistake,) = combination_errors(cfg)
     assert mistake.where == "objective=elbo"
-    assert "objective.free_bits_per=group, or model/prior=standard_normal" in mistake.why
+    assert "objective.free_bits_per=group, or model/prior=standard_normal" in mistake.message
 
 
 def test_the_best_scale_of_a_batch_cannot_be_had_in_pieces():
     cfg = compose(*SMALL, "model/likelihood=sigma_vae", "learner.grad_accumulation=2")
-    (mistake,) = combination_mistakes(cfg)
+    (mistake,) = combination_errors(cfg)
     assert mistake.where == "learner.grad_accumulation=2"
-    assert "model/likelihood=gaussian compares the images of a batch" in mistake.why
+    assert "model/likelihood=gaussian compares the images of a batch" in mistake.message
 
 
 def test_gradients_within_the_loss_cannot_be_compiled_on_cuda(monkeypatch):
     cfg = compose(*SMALL, "objective=vae_gan", "execution=compile", "device=cpu")
-    assert combination_mistakes(cfg) == []
+    assert combination_errors(cfg) == []
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     cfg.device = "auto"
-    (mistake,) = combination_mistakes(cfg)
+    (mistake,) = combination_errors(cfg)
     assert mistake.where == "execution=compile"
-    assert "objective=vae_gan does not support it; use execution=eager" in mistake.why
+    assert "objective=vae_gan does not support it; use execution=eager" in mistake.message
 
 
 def test_importance_weights_need_a_likelihood():
-    (mistake,) = combination_mistakes(compose(*SMALL, "model/likelihood=ms_ssim", "objective=iwae"))
-    assert "MS-SSIM: not a likelihood" in mistake.why
+    (mistake,) = combination_errors(compose(*SMALL, "model/likelihood=ms_ssim", "objective=iwae"))
+    assert "MS-SSIM: not a likelihood" in mistake.message
 
 
 def test_a_capacity_and_free_bits_exclude_each_other():

@@ -14,7 +14,7 @@ from tests.tape import Rerun, Tape
 from vae_train.data.stream import Stream
 from vae_train.objective.base import Objective
 from vae_train.rng import FixedNoise, NoiseBuffers, Rng
-from vae_train.runs.build import build_learner, build_model, execution_mistakes, loaded
+from vae_train.runs.build import build_learner, build_model, execution_errors, loaded
 from vae_train.runs.check import knobs
 from vae_train.runs.schema import build, locate
 from vae_train.training.checkpoint import Checkpoints
@@ -285,12 +285,12 @@ def test_auto_is_a_rule_of_the_device_and_the_number_of_steps():
 
 def test_what_only_some_devices_can_is_a_mistake_elsewhere(monkeypatch):
     cfg = compose("execution=graph", "device=cpu")
-    assert execution_mistakes(cfg) == []
+    assert execution_errors(cfg) == []
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     cfg.device = "mps"
-    (mistake,) = execution_mistakes(cfg)
+    (mistake,) = execution_errors(cfg)
     assert mistake.where == "execution=graph"
-    assert mistake.why == "needs CUDA or a CPU, and this is mps; use execution=auto"
+    assert mistake.message == "needs CUDA or a CPU, and this is mps; use execution=auto"
 
 
 REPEATED = {

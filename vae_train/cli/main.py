@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vae_train.util.errors import Mistake, RunError, Stopped, UsageError
+from vae_train.util.errors import ErrorDetail, RunError, Stopped, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +93,7 @@ def _run(command: str, words: list[str]) -> int:
     try:
         return _hydra(command, words)
     except UsageError as error:
-        _say_mistakes(command, error, debug)
+        _print_errors(command, error, debug)
         return 2
     except Stopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)
@@ -118,12 +118,12 @@ def _plain(command: str) -> str:
     return command.replace("-", "_")
 
 
-def _say_mistakes(command: str, error: UsageError, debug: bool) -> None:
-    count = len(error.mistakes)
-    print(f"vae {command}: {count} mistake{'s' if count > 1 else ''}, nothing was started", file=sys.stderr)
-    width = max((len(m.where) for m in error.mistakes), default=0)
-    for mistake in error.mistakes:
-        print(f"  {mistake.where:<{min(width, 40)}}  {mistake.why}".replace("\n", " "), file=sys.stderr)
+def _print_errors(command: str, error: UsageError, debug: bool) -> None:
+    count = len(error.errors)
+    print(f"vae {command}: {count} error{'s' if count > 1 else ''}; nothing was written", file=sys.stderr)
+    width = max((len(m.where) for m in error.errors), default=0)
+    for detail in error.errors:
+        print(f"  {detail.where:<{min(width, 40)}}  {detail.message}".replace("\n", " "), file=sys.stderr)
     if debug:
         import traceback
 
@@ -153,7 +153,7 @@ def _hydra(command: str, words: list[str]) -> int:
         flags.overrides,
         module.Settings,
         (lambda cfg, words: []) if only_show else module.check,
-        found=_mode_mistakes(command, flags.overrides, flags.multirun),
+        found=_mode_errors(command, flags.overrides, flags.multirun),
         sweep=flags.multirun,
         config_dir=flags.config_dir,
     )
@@ -171,23 +171,23 @@ def _hydra(command: str, words: list[str]) -> int:
     return _sweep(module.run, words, jobs) if command == "train" else _each(command, module.run, words, len(jobs))
 
 
-def _mode_mistakes(command: str, words: list[str], multirun: bool) -> list[Mistake]:
+def _mode_errors(command: str, words: list[str], multirun: bool) -> list[ErrorDetail]:
     """Settings that only go with -m, or only without."""
     if command != "train":
         return []
     given = {word.lstrip("+").partition("=")[0]: word for word in words}
     if not multirun:
-        return [Mistake(given["sweep"], "names a sweep, which -m makes")] if "sweep" in given else []
+        return [ErrorDetail(given["sweep"], "names a sweep, which -m makes")] if "sweep" in given else []
     found = [
-        Mistake(given[key], f"{key}= is for one run and cannot go with -m{hint}")
+        ErrorDetail(given[key], f"{key}= is for one run and cannot go with -m{hint}")
         for key, hint in (("out", ": sweep= names the folder"), ("resume", ""), ("plan", ""))
         if key in given
     ]
     if "sweep" in given:
-        from vae_train.runs.sweep import folder_mistake
+        from vae_train.runs.sweep import folder_error
 
-        wrong = folder_mistake(given["sweep"].partition("=")[2])
-        found += [Mistake(given["sweep"], wrong)] if wrong else []
+        wrong = folder_error(given["sweep"].partition("=")[2])
+        found += [ErrorDetail(given["sweep"], wrong)] if wrong else []
     return found
 
 

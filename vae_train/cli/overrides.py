@@ -24,10 +24,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_train.runs.schema import allowed, conf_dir, did_you_mean, mistakes_in, shown, unread_knobs, value_mistake
-from vae_train.util.errors import Mistake, UsageError
+from vae_train.runs.schema import allowed, conf_dir, did_you_mean, schema_errors, shown, unread_knobs, value_error
+from vae_train.util.errors import ErrorDetail, UsageError
 
-Check = Callable[[DictConfig, Sequence[str]], list[Mistake]]
+Check = Callable[[DictConfig, Sequence[str]], list[ErrorDetail]]
 
 
 class Checked(NamedTuple):
@@ -46,7 +46,7 @@ def checked(
     settings: type,
     check: Check,
     *,
-    found: Sequence[Mistake] = (),
+    found: Sequence[ErrorDetail] = (),
     sweep: bool = False,
     config_dir: str | None = None,
 ) -> Checked:
@@ -67,34 +67,34 @@ def checked(
     with _hydra():
         reader = _Reader(command, config_dir)
         overrides, unread = reader.parse(words, sweep)
-        mistakes = [*found, *unread]
+        errors = [*found, *unread]
         jobs = BasicSweeper.split_arguments(overrides, None)[0] if sweep else [[_text(o) for o in overrides]]
         for job in jobs:
-            mistakes += _job_mistakes(reader, job, settings, check)
-        if mistakes:
-            raise UsageError(list(dict.fromkeys(mistakes)))
+            errors += _job_errors(reader, job, settings, check)
+        if errors:
+            raise UsageError(list(dict.fromkeys(errors)))
         return Checked(jobs, None if sweep else reader.whole(overrides))
 
 
-def _job_mistakes(reader: _Reader, job: list[str], settings: type, check: Check) -> list[Mistake]:
+def _job_errors(reader: _Reader, job: list[str], settings: type, check: Check) -> list[ErrorDetail]:
     groups, values, unknown = reader.known(job)
     cfg, why = reader.compose(groups, values)
     if cfg is None:
-        return [*unknown, Mistake(" ".join(job), why)]
-    found = _settings_mistakes(cfg, settings)
+        return [*unknown, ErrorDetail(" ".join(job), why)]
+    found = _settings_errors(cfg, settings)
     valid = [_text(override) for override in (*groups, *values)]
     typed = {override.key_or_group for override in values}
-    found += _signature_mistakes(cfg, {m.where.partition("=")[0] for m in found})
+    found += _signature_errors(cfg, {m.where.partition("=")[0] for m in found})
     knobs = [name for name in reader.knobs(settings) if name in typed and not cfg.get("resume")]
     found += [
-        Mistake(f"{knob}={cfg[knob]}", "has no effect here: nothing in the composed configuration reads it")
+        ErrorDetail(f"{knob}={cfg[knob]}", "has no effect here: nothing in the composed configuration reads it")
         for knob in unread_knobs(cfg, knobs)
     ]
     # A check of the whole supposes that the parts are right. (Unknown words have been left out of it.)
     return unknown + (found or check(cfg, valid))
 
 
-def _settings_mistakes(cfg: DictConfig, settings: type) -> list[Mistake]:
+def _settings_errors(cfg: DictConfig, settings: type) -> list[ErrorDetail]:
     """Values of the command's own knobs that do not fit their types and ranges."""
     import typing
 
@@ -102,11 +102,11 @@ def _settings_mistakes(cfg: DictConfig, settings: type) -> list[Mistake]:
     found = []
     for name, hint in hints.items():
         if OmegaConf.is_missing(cfg, name):
-            found.append(Mistake(f"{name}=", "is needed"))
+            found.append(ErrorDetail(f"{name}=", "is needed"))
             continue
-        wrong = value_mistake(_plain(cfg[name]), hint)
+        wrong = value_error(_plain(cfg[name]), hint)
         if wrong:
-            found.append(Mistake(f"{name}={shown(_plain(cfg[name]))}", wrong))
+            found.append(ErrorDetail(f"{name}={shown(_plain(cfg[name]))}", wrong))
     return found
 
 
@@ -114,12 +114,12 @@ def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
-def _signature_mistakes(cfg: DictConfig, known: set[str]) -> list[Mistake]:
+def _signature_errors(cfg: DictConfig, known: set[str]) -> list[ErrorDetail]:
     """Mistakes of the components, but for values that only repeat a top-level knob which is wrong already."""
     try:
-        found = mistakes_in(cfg, allowed(cfg))
+        found = schema_errors(cfg, allowed(cfg))
     except OmegaConfBaseException as error:
-        return [Mistake("", f"the configuration cannot be resolved: {str(error).splitlines()[0]}")]
+        return [ErrorDetail("", f"the configuration cannot be resolved: {str(error).splitlines()[0]}")]
     return [m for m in found if not any(_repeats(cfg, m.where, knob) for knob in known)]
 
 
@@ -143,55 +143,55 @@ class _Reader:
     def __init__(self, command: str, config_dir: str | None) -> None:
         self.command = command
         if config_dir is not None and not Path(config_dir).is_dir():
-            raise UsageError([Mistake(f"--config-dir {config_dir}", "there is no such folder")])
+            raise UsageError([ErrorDetail(f"--config-dir {config_dir}", "there is no such folder")])
         self.search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
         self.loader = GlobalHydra.instance().config_loader()
         self.parser = OverridesParser.create(config_loader=self.loader)
         self.choose, self.options = cache(self._choose), cache(self._options)  # jobs of a sweep share most of both
 
-    def parse(self, words: Sequence[str], sweep: bool) -> tuple[list[Override], list[Mistake]]:
+    def parse(self, words: Sequence[str], sweep: bool) -> tuple[list[Override], list[ErrorDetail]]:
         """The words that can be read, one per key, and what is wrong with the others."""
         read: dict[str, Override] = {}
         found = []
         for word in words:
             if "=" not in word and not word.startswith("~"):
-                found.append(Mistake(word, "is not a setting: settings look like beta=4, flags like --help"))
+                found.append(ErrorDetail(word, "is not a setting: settings look like beta=4, flags like --help"))
                 continue
             try:
                 override = self.parser.parse_override(word)
             except HydraException as error:
-                found.append(Mistake(word, f"cannot be read: {str(error).splitlines()[0]} (quote it: '{word}')"))
+                found.append(ErrorDetail(word, f"cannot be read: {str(error).splitlines()[0]} (quote it: '{word}')"))
                 continue
             key = override.key_or_group
             if override.is_delete():
-                found.append(Mistake(word, "nothing can be taken away: give another value or choice"))
+                found.append(ErrorDetail(word, "nothing can be taken away: give another value or choice"))
             elif override.is_sweep_override() and not sweep:
-                found.append(Mistake(word, "stands for several runs, which -m makes (a list is written [1,2])"))
+                found.append(ErrorDetail(word, "stands for several runs, which -m makes (a list is written [1,2])"))
             elif key in read:
-                found.append(Mistake(word, f"{key} is given twice"))
+                found.append(ErrorDetail(word, f"{key} is given twice"))
             else:
                 read[key] = override
         return list(read.values()), found
 
-    def known(self, job: list[str]) -> tuple[list[Override], list[Override], list[Mistake]]:
+    def known(self, job: list[str]) -> tuple[list[Override], list[Override], list[ErrorDetail]]:
         """The choices and the values that exist, and what is wrong with the other words."""
         groups, values = [], []
         read = [self.parser.parse_override(word) for word in job]
-        found = self._mistakes_about_hydra([override for override in read if _is_hydras(override)])
+        found = self._errors_about_hydra([override for override in read if _is_hydras(override)])
         for override in (override for override in read if not _is_hydras(override)):
             options = self.options(override.key_or_group)
             if not options and "/" not in override.key_or_group:
                 values.append(override)
                 continue
-            wrong = self._group_mistake(override, options)
+            wrong = self._group_error(override, options)
             if wrong:
                 found.append(wrong)
             else:
                 groups.append(override)
         cfg, _, why = self.choose(*map(_text, groups))
         if cfg is None:
-            return [], [], [*found, Mistake(" ".join(map(_text, groups)), why)]
-        wrongs = [_key_mistake(override, cfg) for override in values]
+            return [], [], [*found, ErrorDetail(" ".join(map(_text, groups)), why)]
+        wrongs = [_key_error(override, cfg) for override in values]
         found += [wrong for wrong in wrongs if wrong]
         return groups, [value for value, wrong in zip(values, wrongs, strict=True) if not wrong], found
 
@@ -239,29 +239,29 @@ class _Reader:
         with open_dict(cfg):
             return cfg, cfg.pop("hydra"), ""
 
-    def _group_mistake(self, override: Override, options: list[str]) -> Mistake | None:
+    def _group_error(self, override: Override, options: list[str]) -> ErrorDetail | None:
         key, value = override.key_or_group, override.value()
         if not options:
-            return Mistake(_text(override), f"there is no group {key}{did_you_mean(key, self._groups())}")
+            return ErrorDetail(_text(override), f"there is no group {key}{did_you_mean(key, self._groups())}")
         names = value if isinstance(value, list) else [value]
         for name in names:
             if name is None:
-                return Mistake(_text(override), f"is a choice and cannot be null ({', '.join(options)})")
+                return ErrorDetail(_text(override), f"is a choice and cannot be null ({', '.join(options)})")
             if str(name) not in options:
                 hint = did_you_mean(str(name), options)
                 what = key.replace("/", " ").replace("_", " ")
-                return Mistake(_text(override), f"no such {what}{hint} ({', '.join(options)})")
+                return ErrorDetail(_text(override), f"no such {what}{hint} ({', '.join(options)})")
         return None
 
-    def _mistakes_about_hydra(self, overrides: Sequence[Override]) -> list[Mistake]:
+    def _errors_about_hydra(self, overrides: Sequence[Override]) -> list[ErrorDetail]:
         """What Hydra itself cannot be told."""
-        mode = [Mistake(_text(o), "is what -m says") for o in overrides if o.key_or_group == "hydra.mode"]
-        groups = [self._group_mistake(o, self.options(o.key_or_group)) for o in overrides if "/" in o.key_or_group]
+        mode = [ErrorDetail(_text(o), "is what -m says") for o in overrides if o.key_or_group == "hydra.mode"]
+        groups = [self._group_error(o, self.options(o.key_or_group)) for o in overrides if "/" in o.key_or_group]
         found = mode + [wrong for wrong in groups if wrong]
         words = [_text(override) for override in overrides]
         if words and not found:
             cfg, _, why = self.choose(*words)
-            found = [] if cfg is not None else [Mistake(" ".join(words), f"is not for Hydra: {why}")]
+            found = [] if cfg is not None else [ErrorDetail(" ".join(words), f"is not for Hydra: {why}")]
         return found
 
     def _groups(self) -> list[str]:
@@ -269,7 +269,7 @@ class _Reader:
         return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_dir()]
 
 
-def _key_mistake(override: Override, cfg: DictConfig) -> Mistake | None:
+def _key_error(override: Override, cfg: DictConfig) -> ErrorDetail | None:
     """Why a setting of this name cannot be given, or None where it can."""
     key, text = override.key_or_group, _text(override)
     parent, _, name = key.rpartition(".")
@@ -279,9 +279,11 @@ def _key_mistake(override: Override, cfg: DictConfig) -> Mistake | None:
         assert isinstance(raw, dict)
         if name in raw:
             if override.is_add():
-                return Mistake(text, f"exists already: write {text.lstrip('+')}")
+                return ErrorDetail(text, f"exists already: write {text.lstrip('+')}")
             if isinstance(raw[name], dict) and not isinstance(override.value(), dict):
-                return Mistake(text, f"{key} is a group of settings: {', '.join(k for k in raw[name] if k[0] != '_')}")
+                return ErrorDetail(
+                    text, f"{key} is a group of settings: {', '.join(k for k in raw[name] if k[0] != '_')}"
+                )
             return None
         if override.is_add() and "_target_" in raw:
             return None  # the signature says whether there is such a parameter
@@ -290,7 +292,7 @@ def _key_mistake(override: Override, cfg: DictConfig) -> Mistake | None:
     hint = did_you_mean(key, paths)
     if not hint and (near := did_you_mean(name, last)):
         hint = f"; did you mean {last[near.removeprefix('; did you mean ').removesuffix('?')]}?"
-    return Mistake(text, f"no such setting{hint}")
+    return ErrorDetail(text, f"no such setting{hint}")
 
 
 def _paths(node: Any, path: str) -> Iterable[str]:

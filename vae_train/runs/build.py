@@ -15,11 +15,11 @@ from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.runs.check import PARTS, condition_refusal, knobs, pieces_refusal, refusals, stem, support_refusals
 from vae_train.runs.run import OUTPUTS, Run
-from vae_train.runs.schema import allowed, build, locate, mistakes_in
+from vae_train.runs.schema import allowed, build, locate, schema_errors
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
-from vae_train.util.errors import Mistake, RunError, UsageError
+from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.runtime import memory_format, prepare
 
 _KEPT: dict[str, Dataset] = {}
@@ -121,7 +121,7 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def open_run(name: str, where: str, allow: str | None) -> tuple[Run | None, list[Mistake]]:
+def open_run(name: str, where: str, allow: str | None) -> tuple[Run | None, list[ErrorDetail]]:
     """Opens a run and looks its saved configuration through, which somebody else may have written.
 
     Args:
@@ -132,10 +132,10 @@ def open_run(name: str, where: str, allow: str | None) -> tuple[Run | None, list
     try:
         run = Run.open(name)
     except UsageError as error:
-        return None, [Mistake(where, str(error))]
+        return None, [ErrorDetail(where, str(error))]
     run.config.allow = allow
-    found = mistakes_in(run.config, allowed(run.config))
-    return (None if found else run), [Mistake(f"{run.folder}/config.yaml: {m.where}", m.why) for m in found]
+    found = schema_errors(run.config, allowed(run.config))
+    return (None if found else run), [ErrorDetail(f"{run.folder}/config.yaml: {m.where}", m.message) for m in found]
 
 
 def open_model(run: Run, checkpoint: str, device: torch.device, allow: str | None = None) -> LatentVariableModel:
@@ -167,7 +167,7 @@ def read_weights(model: LatentVariableModel, run: Run, checkpoint: str = "best")
         raise UsageError(f"the weights of {run.folder} do not fit this model: {detail}") from error
 
 
-def device_mistakes(name: str) -> list[Mistake]:
+def device_errors(name: str) -> list[ErrorDetail]:
     """A device that does not exist here."""
     where = f"device={name}"
     if name == "auto":
@@ -175,74 +175,74 @@ def device_mistakes(name: str) -> list[Mistake]:
     try:
         device = torch.device(name)
     except RuntimeError:
-        return [Mistake(where, "no such device (auto, cpu, cuda, cuda:1, mps)")]
+        return [ErrorDetail(where, "no such device (auto, cpu, cuda, cuda:1, mps)")]
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if not torch.cuda.is_available():
-            return [Mistake(where, "there is no CUDA device here; use device=auto or device=cpu")]
+            return [ErrorDetail(where, "there is no CUDA device here; use device=auto or device=cpu")]
         if (device.index or 0) >= count:
-            return [Mistake(where, f"there are {count} CUDA devices here, cuda:0 to cuda:{count - 1}")]
+            return [ErrorDetail(where, f"there are {count} CUDA devices here, cuda:0 to cuda:{count - 1}")]
     elif device.type == "mps":
         if not torch.backends.mps.is_available():
-            return [Mistake(where, "there is no mps device here; use device=auto or device=cpu")]
+            return [ErrorDetail(where, "there is no mps device here; use device=auto or device=cpu")]
     elif device.type != "cpu":
-        return [Mistake(where, "no such device (auto, cpu, cuda, cuda:1, mps)")]
+        return [ErrorDetail(where, "no such device (auto, cpu, cuda, cuda:1, mps)")]
     return []
 
 
-def execution_mistakes(cfg: DictConfig) -> list[Mistake]:
+def execution_errors(cfg: DictConfig) -> list[ErrorDetail]:
     """A device that does not exist here, and what only CUDA has."""
-    found = device_mistakes(cfg.device)
+    found = device_errors(cfg.device)
     if found or (device := resolve_device(cfg.device)).type == "cuda":
         return found
     if cfg.learner.execution == "graph" and device.type != "cpu":
-        found.append(Mistake("execution=graph", f"needs CUDA or a CPU, and this is {device}; use execution=auto"))
+        found.append(ErrorDetail("execution=graph", f"needs CUDA or a CPU, and this is {device}; use execution=auto"))
     if cfg.learner.precision == "tf32":
-        found.append(Mistake("precision=tf32", f"needs CUDA, and this is {device}; use float32 or bfloat16"))
+        found.append(ErrorDetail("precision=tf32", f"needs CUDA, and this is {device}; use float32 or bfloat16"))
     return found
 
 
-def checkpoint_mistakes(run: Run, checkpoint: str = "best") -> list[Mistake]:
+def checkpoint_errors(run: Run, checkpoint: str = "best") -> list[ErrorDetail]:
     """A run that has not saved anything, or not what is asked for."""
     names = Checkpoints(run.checkpoints).names()
     if not names:
-        return [Mistake(str(run.folder), "has no checkpoint yet")]
+        return [ErrorDetail(str(run.folder), "has no checkpoint yet")]
     if checkpoint not in names and checkpoint != "best":  # without a best one the last one is the best
-        return [Mistake(f"checkpoint={checkpoint}", f"is not in {run.checkpoints}; use checkpoint={names[0]}")]
+        return [ErrorDetail(f"checkpoint={checkpoint}", f"is not in {run.checkpoints}; use checkpoint={names[0]}")]
     return []
 
 
-def folder_mistakes(cfg: DictConfig) -> list[Mistake]:
+def folder_errors(cfg: DictConfig) -> list[ErrorDetail]:
     """A folder that exists already, cannot be written, or has no possible name."""
     name = str(cfg.get("name") or "run")
     if Path(name).name != name:
-        return [Mistake(f"name={name}", "is no name of a folder; out= takes a path")]
+        return [ErrorDetail(f"name={name}", "is no name of a folder; out= takes a path")]
     folder = Path(str(cfg.out)) if cfg.out else OUTPUTS
     where = f"out={cfg.out}" if cfg.out else str(OUTPUTS)
     if cfg.out and folder.exists():
-        return [Mistake(where, "exists already: out= names a new folder")]
+        return [ErrorDetail(where, "exists already: out= names a new folder")]
     parent = folder
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        return [Mistake(where, f"{parent} cannot be written to; give another folder with out=")]
+        return [ErrorDetail(where, f"{parent} cannot be written to; give another folder with out=")]
     return []
 
 
-def data_mistakes(cfg: DictConfig) -> list[Mistake]:
+def data_errors(cfg: DictConfig) -> list[ErrorDetail]:
     """Data that is not there, cannot be preprocessed as asked, or is less than a batch."""
     try:
         data = inspected(cfg)
         if not cfg.get("plan"):
             loaded(cfg)
     except UsageError as error:
-        return [m if m.where else Mistake(_place_of(cfg), m.why) for m in error.mistakes]
+        return [m if m.where else ErrorDetail(_place_of(cfg), m.message) for m in error.errors]
     refused = data.preprocessing and data.preprocessing.refusal(data.levels, data.shape[0])
     if refused:
-        return [Mistake("preprocessing", refused)]
+        return [ErrorDetail("preprocessing", refused)]
     if "trainer" in cfg and cfg.trainer.batch_size > data.num_train:
         where = f"batch_size={cfg.trainer.batch_size}"
-        return [Mistake(where, f"the data has {data.num_train:,} training images: use at most that")]
+        return [ErrorDetail(where, f"the data has {data.num_train:,} training images: use at most that")]
     return []
 
 
@@ -252,20 +252,20 @@ def _place_of(cfg: DictConfig) -> str:
     return f"data.{given}={cfg.data[given]}" if given else "data"
 
 
-def model_mistakes(cfg: DictConfig) -> list[Mistake]:
+def model_errors(cfg: DictConfig) -> list[ErrorDetail]:
     """Parts that do not fit each other: found by building everything, without memory and without data."""
     try:
         data = inspected(cfg)
     except UsageError:
-        return []  # `data_mistakes` says so
-    found = _likelihood_mistakes(cfg, data) + _latent_mistakes(cfg, data) + combination_mistakes(cfg)
+        return []  # `data_errors` says so
+    found = _likelihood_errors(cfg, data) + _latent_errors(cfg, data) + combination_errors(cfg)
     if found:
         return found
     try:
         with torch.device("meta"):
             model = build_model(cfg, data, torch.device("meta"))
     except UsageError as error:
-        return error.mistakes
+        return error.errors
     steps = data.num_train / cfg.trainer.batch_size
     for place in ("objective", "lr_schedule", "optimizer"):
         try:
@@ -274,13 +274,13 @@ def model_mistakes(cfg: DictConfig) -> list[Mistake]:
             if place == "optimizer":
                 built([nn.Parameter(torch.zeros(1))])
         except UsageError as error:
-            found += error.mistakes
+            found += error.errors
     if cfg.get("init_from"):
-        found += _init_mistakes(cfg, model)
+        found += _init_errors(cfg, model)
     return found
 
 
-def _likelihood_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:
+def _likelihood_errors(cfg: DictConfig, data: Dataset) -> list[ErrorDetail]:
     """Asks the likelihood itself, so that the message names what the user can choose."""
     node = cfg.model.get("likelihood")
     if node is None:
@@ -288,10 +288,10 @@ def _likelihood_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:
     target = locate(node["_target_"], allowed(cfg))
     refuse = getattr(target, "refusal", None)
     why = refuse(data.scored_levels, **knobs(node)) if refuse else None
-    return [Mistake(f"model/likelihood={stem(target)}", why)] if why else []
+    return [ErrorDetail(f"model/likelihood={stem(target)}", why)] if why else []
 
 
-def combination_mistakes(cfg: DictConfig) -> list[Mistake]:
+def combination_errors(cfg: DictConfig) -> list[ErrorDetail]:
     """Parts of a model and an objective that make no sense together, or not as they are to be computed."""
     allow = allowed(cfg)
     parts = {place: cfg.model[place] for place in PARTS if cfg.model.get(place) is not None}
@@ -301,7 +301,7 @@ def combination_mistakes(cfg: DictConfig) -> list[Mistake]:
     if "learner" not in cfg:
         return found
     asked = {}
-    compiled = cfg.learner.execution == "compile" and not device_mistakes(cfg.device)
+    compiled = cfg.learner.execution == "compile" and not device_errors(cfg.device)
     # Elsewhere than on CUDA steps are compiled below autograd, where every objective looks alike.
     if compiled and resolve_device(cfg.device).type == "cuda":
         asked["compile"] = "execution=compile"
@@ -312,17 +312,19 @@ def combination_mistakes(cfg: DictConfig) -> list[Mistake]:
     return found + support_refusals(asked, nodes, allow)
 
 
-def _latent_mistakes(cfg: DictConfig, data: Dataset) -> list[Mistake]:
+def _latent_errors(cfg: DictConfig, data: Dataset) -> list[ErrorDetail]:
     size, pixels = cfg.latent_dim, math.prod(data.shape)
     if size <= pixels:
         return []
-    return [Mistake(f"latent_dim={size}", f"is more than the {pixels} values of an image: nothing would be compressed")]
+    return [
+        ErrorDetail(f"latent_dim={size}", f"is more than the {pixels} values of an image: nothing would be compressed")
+    ]
 
 
-def _init_mistakes(cfg: DictConfig, model: LatentVariableModel) -> list[Mistake]:
+def _init_errors(cfg: DictConfig, model: LatentVariableModel) -> list[ErrorDetail]:
     where = f"init_from={cfg.init_from}"
     try:
         read_weights(model.to_empty(device="cpu"), Run.open(cfg.init_from))
     except (UsageError, RunError) as error:
-        return [Mistake(where, str(error))]
+        return [ErrorDetail(where, str(error))]
     return []

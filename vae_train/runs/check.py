@@ -7,14 +7,14 @@ from typing import Any
 
 from vae_train.model.base import USUAL_PRIOR
 from vae_train.runs.schema import locate
-from vae_train.util.errors import Mistake
+from vae_train.util.errors import ErrorDetail
 
 PARTS = ("posterior", "prior", "likelihood")
 
 Node = Mapping[str, Any]
 
 
-def refusals(parts: Mapping[str, Node], objective: Node, allow: Sequence[str] = ()) -> list[Mistake]:
+def refusals(parts: Mapping[str, Node], objective: Node, allow: Sequence[str] = ()) -> list[ErrorDetail]:
     """What refuses what, and why.
 
     Args:
@@ -26,18 +26,20 @@ def refusals(parts: Mapping[str, Node], objective: Node, allow: Sequence[str] = 
     found = []
     why = kinds["prior"].refusal(kinds["posterior"], **knobs(parts["prior"]))
     if why:
-        found.append(Mistake(f"model/prior={stem(kinds['prior'])}", why))
+        found.append(ErrorDetail(f"model/prior={stem(kinds['prior'])}", why))
     own, other = (parts[place].get("categories") for place in ("prior", "posterior"))
     if not why and own is not None and other is not None and own != other:
-        found.append(Mistake(f"model.prior.categories={own}", f"must be those of the posterior, {other}: use the same"))
+        found.append(
+            ErrorDetail(f"model.prior.categories={own}", f"must be those of the posterior, {other}: use the same")
+        )
     aim: Any = locate(str(objective["_target_"]), allow)
     why = aim.refusal(**kinds, **knobs(objective))
     if why:
-        found.append(Mistake(f"objective={stem(aim)}", why))
+        found.append(ErrorDetail(f"objective={stem(aim)}", why))
     return found
 
 
-def condition_refusal(condition: str | None, parts: Mapping[str, Node], allow: Sequence[str] = ()) -> list[Mistake]:
+def condition_refusal(condition: str | None, parts: Mapping[str, Node], allow: Sequence[str] = ()) -> list[ErrorDetail]:
     """Why p(z | y) cannot be made of the prior.
 
     Args:
@@ -53,12 +55,12 @@ def condition_refusal(condition: str | None, parts: Mapping[str, Node], allow: S
         f"model/prior={stem(prior)} cannot be another one for every y: its components are posteriors of images without "
         f"one. Use model/prior={USUAL_PRIOR[posterior.support]}"
     )
-    return [Mistake(f"model.condition={condition}", why)]
+    return [ErrorDetail(f"model.condition={condition}", why)]
 
 
 def pieces_refusal(
     grad_accumulation: int, objective: Node, likelihood: Node, allow: Sequence[str] = ()
-) -> list[Mistake]:
+) -> list[ErrorDetail]:
     """Why a batch cannot be cut into `grad_accumulation` pieces."""
     found = []
     for place, node in (("objective", objective), ("model/likelihood", likelihood)):
@@ -66,12 +68,14 @@ def pieces_refusal(
         if grad_accumulation > 1 and part.couples_batch(**knobs(node)):
             why = f"{place}={stem(part)} compares the images of a batch, which then cannot be cut into pieces"
             found.append(
-                Mistake(f"learner.grad_accumulation={grad_accumulation}", f"{why}: use learner.grad_accumulation=1")
+                ErrorDetail(f"learner.grad_accumulation={grad_accumulation}", f"{why}: use learner.grad_accumulation=1")
             )
     return found
 
 
-def support_refusals(asked: Mapping[str, str], nodes: Mapping[str, Node], allow: Sequence[str] = ()) -> list[Mistake]:
+def support_refusals(
+    asked: Mapping[str, str], nodes: Mapping[str, Node], allow: Sequence[str] = ()
+) -> list[ErrorDetail]:
     """Ways of computing that a part states it cannot be computed in.
 
     Args:
@@ -85,7 +89,7 @@ def support_refusals(asked: Mapping[str, str], nodes: Mapping[str, Node], allow:
         for place, node in nodes.items():
             part: Any = locate(str(node["_target_"]), allow)
             if what not in part.capabilities:
-                found.append(Mistake(where, f"{place}={stem(part)} does not support it; use {instead[what]}"))
+                found.append(ErrorDetail(where, f"{place}={stem(part)} does not support it; use {instead[what]}"))
     return found
 
 

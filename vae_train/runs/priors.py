@@ -12,7 +12,7 @@ from vae_train.runs.check import stem
 from vae_train.runs.run import Run
 from vae_train.runs.schema import allowed, locate
 from vae_train.training.checkpoint import load
-from vae_train.util.errors import Mistake, RunError
+from vae_train.util.errors import ErrorDetail, RunError
 from vae_train.util.text import first_line
 
 log = logging.getLogger("vae_train")
@@ -23,13 +23,13 @@ def fitted_priors(run: Run) -> list[str]:
     return sorted(path.stem for path in (run.folder / "priors").glob("*.pt") if ".previous" not in path.name)
 
 
-def prior_mistakes(run: Run, name: str | None) -> list[Mistake]:
+def prior_errors(run: Run, name: str | None) -> list[ErrorDetail]:
     """A prior that was not fitted."""
     known = fitted_priors(run)
     if name is None or name in known:
         return []
     has = f"{run.folder} has {', '.join(known)} alone" if known else f"{run.folder} has no fitted prior"
-    return [Mistake(f"prior={name}", f"{has}. Fit it: vae fit-prior run={run.folder} prior={name}")]
+    return [ErrorDetail(f"prior={name}", f"{has}. Fit it: vae fit-prior run={run.folder} prior={name}")]
 
 
 def replace_prior(model: LatentVariableModel, run: Run, name: str) -> None:

@@ -1,6 +1,6 @@
 """YAML -> checked -> objects. The signature of a class is the schema of its YAML.
 
-`mistakes_in` compares every `_target_` node with the signature and the type hints of its class and reports everything
+`schema_errors` compares every `_target_` node with the signature and the type hints of its class and reports everything
 that is wrong at once; `build` then calls the constructors.
 """
 
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
-from vae_train.util.errors import Mistake, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Range
 
 TRUSTED = ("vae_train", "torch.optim", "torch.nn")
@@ -75,14 +75,14 @@ def locate(target: str, allow: Sequence[str] = ()) -> type:
     return found
 
 
-def mistakes_in(cfg: DictConfig, allow: Sequence[str] = ()) -> list[Mistake]:
+def schema_errors(cfg: DictConfig, allow: Sequence[str] = ()) -> list[ErrorDetail]:
     """Everything that is wrong with the `_target_` nodes of a configuration, each with its dotted path."""
-    found: list[Mistake] = []
+    found: list[ErrorDetail] = []
     for path, node in _targets(OmegaConf.to_container(cfg, resolve=True), ""):
         try:
             found += _compare(path, node, locate(str(node["_target_"]), allow))
         except UsageError as error:
-            found.append(Mistake(f"{path}._target_", str(error)))
+            found.append(ErrorDetail(f"{path}._target_", str(error)))
     return found
 
 
@@ -121,12 +121,12 @@ def _said(value: Any) -> str:
     return repr(value) if isinstance(value, str) else shown(value)
 
 
-def value_mistake(value: Any, hint: Any) -> str | None:
+def value_error(value: Any, hint: Any) -> str | None:
     """Why `value` does not fit the type hint, or None where it does. Hints that say nothing of values fit all."""
     origin = get_origin(hint)
     if origin is Annotated:
         base, *marks = get_args(hint)
-        wrong = value_mistake(value, base)
+        wrong = value_error(value, base)
         if wrong or not isinstance(value, int | float):
             return wrong
         return next((f"is {_said(value)}, must be {m}" for m in marks if isinstance(m, Range) and value not in m), None)
@@ -135,11 +135,11 @@ def value_mistake(value: Any, hint: Any) -> str | None:
         fits = any(value == option and type(value) is type(option) for option in options)  # 3.0 and true are no 3 and 1
         return None if fits else f"is {_said(value)}, must be one of {', '.join(map(shown, options))}"
     if origin in (Union, types.UnionType):
-        return _union_mistake(value, get_args(hint))
+        return _union_error(value, get_args(hint))
     if hint in (type(None), None):
         return None if value is None else f"is {_said(value)}, expected null"
     if origin in (list, tuple, Sequence):
-        return _list_mistake(value, origin, get_args(hint))
+        return _list_error(value, origin, get_args(hint))
     if hint is float:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
     elif hint is int:
@@ -156,8 +156,8 @@ def value_mistake(value: Any, hint: Any) -> str | None:
 _NAMES: Mapping[Any, str] = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
 
 
-def _union_mistake(value: Any, options: tuple[Any, ...]) -> str | None:
-    wrong = [value_mistake(value, option) for option in options]
+def _union_error(value: Any, options: tuple[Any, ...]) -> str | None:
+    wrong = [value_error(value, option) for option in options]
     if None in wrong:
         return None
     # A range is nearer to what was meant than "expected null".
@@ -170,7 +170,7 @@ def _union_mistake(value: Any, options: tuple[Any, ...]) -> str | None:
     return f"is {_said(value)}, expected {' or '.join(expected)}"
 
 
-def _list_mistake(value: Any, origin: Any, items: tuple[Any, ...]) -> str | None:
+def _list_error(value: Any, origin: Any, items: tuple[Any, ...]) -> str | None:
     if not isinstance(value, list | tuple):
         return f"is {_said(value)}, expected a list"
     if origin is tuple and items and items[-1] is not Ellipsis:
@@ -179,7 +179,7 @@ def _list_mistake(value: Any, origin: Any, items: tuple[Any, ...]) -> str | None
         pairs = list(zip(value, items, strict=True))
     else:
         pairs = [(v, items[0]) for v in value] if items else []
-    return next((f"is {_said(value)}: {w}" for w in (value_mistake(v, hint) for v, hint in pairs) if w), None)
+    return next((f"is {_said(value)}: {w}" for w in (value_error(v, hint) for v, hint in pairs) if w), None)
 
 
 def _inside(name: str, packages: Iterable[str]) -> bool:
@@ -206,20 +206,20 @@ def _hints(target: type) -> dict[str, Any]:
         return {}  # a class of PyTorch whose hints do not resolve: its own constructor speaks
 
 
-def _compare(path: str, node: dict[str, Any], target: type) -> Iterable[Mistake]:
+def _compare(path: str, node: dict[str, Any], target: type) -> Iterable[ErrorDetail]:
     known = parameters(target)
     given = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
     for key, value in given.items():
         if key not in known:
             hint = did_you_mean(key, known)
-            yield Mistake(f"{path}.{key}", f"{target.__module__}.{target.__name__} has no such parameter{hint}")
+            yield ErrorDetail(f"{path}.{key}", f"{target.__module__}.{target.__name__} has no such parameter{hint}")
             continue
-        wrong = value_mistake(value, _hints(target).get(key, Any))
+        wrong = value_error(value, _hints(target).get(key, Any))
         if wrong:
-            yield Mistake(f"{path}.{key}", wrong)
+            yield ErrorDetail(f"{path}.{key}", wrong)
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in given and key not in INJECTED:
-            yield Mistake(f"{path}.{key}", f"{target.__name__} needs it")
+            yield ErrorDetail(f"{path}.{key}", f"{target.__name__} needs it")
 
 
 def _construct(node: Any, allow: Sequence[str], injected: dict[str, Any], path: str) -> Any:
@@ -248,7 +248,7 @@ class Partial:
         try:
             return self.target(*args, **(kwargs | self.arguments))
         except ValueError as error:
-            raise UsageError([Mistake(self.path, str(error))]) from error
+            raise UsageError([ErrorDetail(self.path, str(error))]) from error
 
 
 def unread_knobs(raw: DictConfig, knobs: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ log = logging.getLogger("vae_train")
 HIDDEN = ("sweep", "out")
 
 
-def folder_mistake(name: str) -> str | None:
+def folder_error(name: str) -> str | None:
     """Why a sweep cannot have this name, or None where it can."""
     folder = OUTPUTS / "sweeps" / name
     if Path(name).name != name or name in ("", ".", ".."):

@@ -1,39 +1,52 @@
-"""The two kinds of failure that a person meets; everything else is a bug and shows its traceback."""
+"""The failures that a user meets; everything else is a bug and shows its traceback."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
-class Mistake(NamedTuple):
-    """One thing that is wrong with what was asked for: where it stands, and what would be right."""
+class ErrorDetail(NamedTuple):
+    """One thing that is wrong with what was asked for: the setting as typed, and what is wrong with it."""
 
     where: str
-    why: str
+    message: str
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done: nothing has been started or written. Exit code 2.
+    """A request that cannot be carried out. Nothing has been started or written; exit code 2.
 
     Args:
-        mistakes: every mistake that was found, or one text.
+        errors: every error that was found, or one text.
     """
 
-    def __init__(self, mistakes: list[Mistake] | str) -> None:
-        self.mistakes = [Mistake("", mistakes)] if isinstance(mistakes, str) else mistakes
-        super().__init__("; ".join(f"{m.where}: {m.why}" if m.where else m.why for m in self.mistakes))
+    def __init__(self, errors: list[ErrorDetail] | str) -> None:
+        self.errors = [ErrorDetail("", errors)] if isinstance(errors, str) else errors
+        super().__init__("; ".join(f"{e.where}: {e.message}" if e.where else e.message for e in self.errors))
 
 
 class RunError(Exception):
-    """A run failed while it ran (a NaN, a full disk, a damaged checkpoint). Exit code 1."""
+    """A run that failed while it ran: a NaN, a full disk, a damaged checkpoint. Exit code 1."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was stopped by a signal after it had saved its state. Exit code 128 + `signal`.
+    """A run that a signal stopped after its state was saved. Exit code 128 + `signal`.
 
-    It is no `Exception`, so that Hydra's launchers end a whole sweep instead of going on with the next job.
+    It is not an `Exception`, so that a sweep ends as well instead of going on with the next job.
     """
 
     def __init__(self, signal: int, epoch: int, step: int) -> None:
         self.signal, self.epoch, self.step = signal, epoch, step
-        super().__init__(f"stopped at epoch {epoch}, step {step:,}; saved")
+        super().__init__(f"interrupted at epoch {epoch}, step {step:,}; checkpoint saved")
+
+
+class Incompatible(NamedTuple):
+    """Why a component does not work with the others, and what would.
+
+    Components do not know how a command line is spelt: `vae_train.runs` turns this into a message.
+    """
+
+    reason: str
+    """What does not fit, without a suggestion: "needs the density q(z | x), but the posterior is a point mass"."""
+    instead: Mapping[str, str] = {}
+    """Alternatives by role or setting: {"posterior": "gaussian"} or {"objective.free_bits_per": "group"}."""

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vae_train.runs.run import OUTPUTS, new_folder, write_bad_files
-from vae_train.util.errors import Mistake, RunError
+from vae_train.util.errors import ErrorDetail, RunError
 from vae_train.util.ranges import PositiveInt
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ class Settings:
     allow: str | None
 
 
-def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
+def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
     """Data that is not there or cannot be preprocessed as asked, and a folder that cannot be written."""
-    from vae_train.runs.build import data_mistakes, folder_mistakes
+    from vae_train.runs.build import data_errors, folder_errors
     from vae_train.util.runtime import prepare
 
     prepare()
-    return folder_mistakes(cfg) + data_mistakes(cfg)
+    return folder_errors(cfg) + data_errors(cfg)
 
 
 def run(cfg: DictConfig) -> None:

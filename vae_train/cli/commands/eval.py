@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from vae_train.runs.run import Run, runs_named
-from vae_train.util.errors import Mistake, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
 if TYPE_CHECKING:
@@ -46,23 +46,23 @@ class Settings:
     allow: str | None
 
 
-def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
+def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
     """A run, a split or a device that is not there."""
-    from vae_train.runs.build import device_mistakes
+    from vae_train.runs.build import device_errors
     from vae_train.util.runtime import prepare
 
     prepare()
     try:
         names = runs_named(cfg.run)
     except UsageError as error:
-        return [Mistake(f"run={cfg.run}", str(error))]
-    found = device_mistakes(cfg.device) + _weights_mistakes(cfg)
+        return [ErrorDetail(f"run={cfg.run}", str(error))]
+    found = device_errors(cfg.device) + _weights_errors(cfg)
     for name in names:
-        found += _run_mistakes(str(name), cfg)
+        found += _run_errors(str(name), cfg)
     return found
 
 
-def _weights_mistakes(cfg: DictConfig) -> list[Mistake]:
+def _weights_errors(cfg: DictConfig) -> list[ErrorDetail]:
     """A file of weights that is not there, or holds something else."""
     if not cfg.images or cfg.inception is None:
         return []
@@ -71,25 +71,25 @@ def _weights_mistakes(cfg: DictConfig) -> list[Mistake]:
     try:
         InceptionFeatures(cfg.inception)
     except UsageError as error:
-        return [Mistake(f"inception={cfg.inception}", str(error))]
+        return [ErrorDetail(f"inception={cfg.inception}", str(error))]
     return []
 
 
-def _run_mistakes(name: str, cfg: DictConfig) -> list[Mistake]:
-    from vae_train.runs.build import checkpoint_mistakes, data_mistakes, loaded, open_run
-    from vae_train.runs.priors import prior_mistakes
+def _run_errors(name: str, cfg: DictConfig) -> list[ErrorDetail]:
+    from vae_train.runs.build import checkpoint_errors, data_errors, loaded, open_run
+    from vae_train.runs.priors import prior_errors
 
     run, found = open_run(name, f"run={name}", cfg.allow)
     if run is None:
         return found
-    found = checkpoint_mistakes(run, cfg.checkpoint) + prior_mistakes(run, cfg.prior) + data_mistakes(run.config)
+    found = checkpoint_errors(run, cfg.checkpoint) + prior_errors(run, cfg.prior) + data_errors(run.config)
     if not found and loaded(run.config).split(cfg.split) is None:
-        found.append(Mistake(f"split={cfg.split}", "this run's data has no such split"))
+        found.append(ErrorDetail(f"split={cfg.split}", "this run's data has no such split"))
     if not found and cfg.against:
         try:
             against(cfg.against, run.config, loaded(run.config))
         except UsageError as error:
-            found.append(Mistake(f"against={cfg.against}", "; ".join(m.why for m in error.mistakes)))
+            found.append(ErrorDetail(f"against={cfg.against}", "; ".join(m.message for m in error.errors)))
     return found
 
 

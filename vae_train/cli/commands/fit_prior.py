@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from vae_train.runs.run import Run
-from vae_train.util.errors import Mistake, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class Settings:
     allow: str | None
 
 
-def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
+def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
     """A run or a device that is not there, latents that are no vectors of numbers, settings of another kind."""
-    from vae_train.runs.build import checkpoint_mistakes, data_mistakes, device_mistakes, open_run
+    from vae_train.runs.build import checkpoint_errors, data_errors, device_errors, open_run
     from vae_train.runs.priors import unfittable
     from vae_train.util.runtime import prepare
 
@@ -61,7 +61,7 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
     typed = {word.partition("=")[0]: word for word in words}
     others = {knob: kind for kind, knobs in KNOBS.items() if kind != cfg.prior for knob in knobs}
     found = [
-        Mistake(typed[knob], f"is a setting of prior={kind}, and this fits prior={cfg.prior}")
+        ErrorDetail(typed[knob], f"is a setting of prior={kind}, and this fits prior={cfg.prior}")
         for knob, kind in others.items()
         if knob in typed
     ]
@@ -70,10 +70,10 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
         return found + wrong
     why = unfittable(run.config)
     if why:
-        found.append(Mistake(f"run={cfg.run}", why))
+        found.append(ErrorDetail(f"run={cfg.run}", why))
     if cfg.prior == "flow" and cfg.bins < 2:
-        found.append(Mistake(f"bins={cfg.bins}", "a spline of one piece is the identity: use at least 2"))
-    return found + device_mistakes(cfg.device) + checkpoint_mistakes(run, cfg.checkpoint) + data_mistakes(run.config)
+        found.append(ErrorDetail(f"bins={cfg.bins}", "a spline of one piece is the identity: use at least 2"))
+    return found + device_errors(cfg.device) + checkpoint_errors(run, cfg.checkpoint) + data_errors(run.config)
 
 
 def run(cfg: DictConfig) -> float:
@@ -96,7 +96,7 @@ def run(cfg: DictConfig) -> float:
     try:
         prior, state = fitted(cfg.prior, z, model.latent_shape, model.data_shape, cfg.seed, settings)
     except ValueError as error:
-        raise UsageError([Mistake(f"prior={cfg.prior}", str(error))]) from error
+        raise UsageError([ErrorDetail(f"prior={cfg.prior}", str(error))]) from error
     there = _encoded(model, data.split(split), cfg, device)
     own = _own(model, there)
     figures = comparison(own, prior.log_prob(there.to(next(prior.buffers()).dtype)))

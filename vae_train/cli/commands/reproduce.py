@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from vae_train.runs.run import Run
-from vae_train.util.errors import Mistake, RunError
+from vae_train.util.errors import ErrorDetail, RunError
 from vae_train.util.ranges import NonNegativeFloat
 
 log = logging.getLogger("vae_train")
@@ -30,9 +30,9 @@ class Settings:
     allow: str | None
 
 
-def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
+def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
     """A run that is not there or has no figures, and whatever would be wrong with it as a new one."""
-    from vae_train.runs.build import data_mistakes, execution_mistakes, folder_mistakes, open_run
+    from vae_train.runs.build import data_errors, execution_errors, folder_errors, open_run
     from vae_train.util.runtime import prepare
 
     run, found = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
@@ -40,9 +40,9 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
         return found
     saved = _configuration(run, cfg)
     if not (run.folder / "metrics.jsonl").exists():
-        return [Mistake(f"run={cfg.run}", f"{run.folder} has no metrics.jsonl to compare with")]
+        return [ErrorDetail(f"run={cfg.run}", f"{run.folder} has no metrics.jsonl to compare with")]
     prepare(saved.threads, saved.learner.precision)
-    return execution_mistakes(saved) + folder_mistakes(cfg) + data_mistakes(saved)
+    return execution_errors(saved) + folder_errors(cfg) + data_errors(saved)
 
 
 def run(cfg: DictConfig) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from omegaconf import DictConfig
 
 from vae_train.runs.run import Run
-from vae_train.util.errors import Mistake, RunError
+from vae_train.util.errors import ErrorDetail, RunError
 from vae_train.util.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Seed
 
 if TYPE_CHECKING:
@@ -48,26 +48,28 @@ class Settings:
     allow: str | None
 
 
-def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
+def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
     """A run or a device that is not there."""
-    from vae_train.runs.build import checkpoint_mistakes, device_mistakes, open_run
-    from vae_train.runs.priors import prior_mistakes
+    from vae_train.runs.build import checkpoint_errors, device_errors, open_run
+    from vae_train.runs.priors import prior_errors
     from vae_train.util.runtime import prepare
 
     prepare()
     run, found = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
     if run is None:
         return found
-    found = device_mistakes(cfg.device) + checkpoint_mistakes(run, cfg.checkpoint) + prior_mistakes(run, cfg.prior)
+    found = device_errors(cfg.device) + checkpoint_errors(run, cfg.checkpoint) + prior_errors(run, cfg.prior)
     shape = list(run.config.model.get("latent_shape", []))
     if cfg.manifold and shape != [2]:
-        found.append(Mistake("manifold=true", f"needs a model with two latents, and this one has {shape}"))
+        found.append(ErrorDetail("manifold=true", f"needs a model with two latents, and this one has {shape}"))
     if cfg.manifold and run.config.model.get("condition"):
-        found.append(Mistake("manifold=true", "needs a model without a condition: p(x | z, y) is another for every y"))
-    return found + _condition_mistakes(cfg, run)
+        found.append(
+            ErrorDetail("manifold=true", "needs a model without a condition: p(x | z, y) is another for every y")
+        )
+    return found + _condition_errors(cfg, run)
 
 
-def _condition_mistakes(cfg: DictConfig, run: Run) -> list[Mistake]:
+def _condition_errors(cfg: DictConfig, run: Run) -> list[ErrorDetail]:
     """Labels and factors that the run's model does not know."""
     from vae_train.runs.build import described, factor_sizes
 
@@ -80,13 +82,13 @@ def _condition_mistakes(cfg: DictConfig, run: Run) -> list[Mistake]:
         where = f"{kind}={cfg[kind]}"
         if kind != condition:
             was = f"model.condition={condition}" if condition else "no condition: train one with model.condition=label"
-            found.append(Mistake(where, f"this run's model has {was}"))
+            found.append(ErrorDetail(where, f"this run's model has {was}"))
             continue
         sizes = factor_sizes(described(run.config))[: 1 if kind == "label" else None]
         if len(values) != len(sizes):
-            found.append(Mistake(where, f"the data has {len(sizes)} factors: give {len(sizes)} values"))
+            found.append(ErrorDetail(where, f"the data has {len(sizes)} factors: give {len(sizes)} values"))
         elif any(value >= size for value, size in zip(values, sizes, strict=True)):
-            found.append(Mistake(where, f"must be below {', '.join(map(str, sizes))}"))
+            found.append(ErrorDetail(where, f"must be below {', '.join(map(str, sizes))}"))
     return found
 
 

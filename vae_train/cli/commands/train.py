@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from vae_train.runs.run import ENVIRONMENT, SUMMARY, Run, environment, write_bad_files
-from vae_train.util.errors import Mistake, Stopped
+from vae_train.util.errors import ErrorDetail, Stopped
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 
 if TYPE_CHECKING:
@@ -68,18 +68,18 @@ class Settings:
     allow: str | None
 
 
-def check(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
+def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
     """What only this command knows to be wrong: combinations, the device, files that are not there."""
-    from vae_train.runs.build import data_mistakes, execution_mistakes, folder_mistakes, model_mistakes
+    from vae_train.runs.build import data_errors, execution_errors, folder_errors, model_errors
     from vae_train.util.runtime import prepare
 
     prepare(cfg.threads, cfg.learner.precision)
     if cfg.resume:
-        return _resume_mistakes(cfg, words)
-    found = execution_mistakes(cfg)
-    found += folder_mistakes(cfg)
-    found += data_mistakes(cfg)
-    return found + model_mistakes(cfg)
+        return _resume_errors(cfg, words)
+    found = execution_errors(cfg)
+    found += folder_errors(cfg)
+    found += data_errors(cfg)
+    return found + model_errors(cfg)
 
 
 def run(cfg: DictConfig) -> float:
@@ -248,25 +248,25 @@ def _hyperparameters(cfg: DictConfig) -> dict[str, Any]:
     return {k: v for k, v in values.items() if not k.endswith("_partial_")}
 
 
-def _resume_mistakes(cfg: DictConfig, words: Sequence[str]) -> list[Mistake]:
+def _resume_errors(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
     """Whatever of a resumed run cannot be changed, and a run that has nothing left to do."""
-    from vae_train.runs.build import checkpoint_mistakes, data_mistakes, execution_mistakes, open_run
+    from vae_train.runs.build import checkpoint_errors, data_errors, execution_errors, open_run
 
     found = []
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
         if key != "resume" and key not in CHANGEABLE:
             options = "epochs, device, threads, execution and trainer.*_every"
-            found.append(Mistake(word, f"cannot change on resume (only {options} can); start a new run for that"))
+            found.append(ErrorDetail(word, f"cannot change on resume (only {options} can); start a new run for that"))
     opened, wrong = open_run(cfg.resume, f"resume={cfg.resume}", cfg.allow)
     if opened is None or found:
         return found + wrong
     saved = _changed(opened, words)
-    found = checkpoint_mistakes(opened) + execution_mistakes(saved) + data_mistakes(saved)
-    return found or _epoch_mistakes(opened, saved) + _changed_data(opened, saved)
+    found = checkpoint_errors(opened) + execution_errors(saved) + data_errors(saved)
+    return found or _epoch_errors(opened, saved) + _changed_data(opened, saved)
 
 
-def _changed_data(opened: Run, saved: DictConfig) -> list[Mistake]:
+def _changed_data(opened: Run, saved: DictConfig) -> list[ErrorDetail]:
     """Data that is not what the run was trained on: a folder, for instance, that has one more image."""
     import json
 
@@ -278,21 +278,23 @@ def _changed_data(opened: Run, saved: DictConfig) -> list[Mistake]:
         return []
     if before in (None, loaded(saved).checksum):
         return []
-    return [Mistake(f"resume={opened.folder}", "its data has changed since: put the old data back, or start a new run")]
+    return [
+        ErrorDetail(f"resume={opened.folder}", "its data has changed since: put the old data back, or start a new run")
+    ]
 
 
-def _epoch_mistakes(opened: Run, saved: DictConfig) -> list[Mistake]:
+def _epoch_errors(opened: Run, saved: DictConfig) -> list[ErrorDetail]:
     """A number of epochs that leaves nothing to do."""
     import json
 
     if saved.epochs < opened.config.epochs:
-        return [Mistake(f"epochs={saved.epochs}", f"the run has {opened.config.epochs}: they may only be raised")]
+        return [ErrorDetail(f"epochs={saved.epochs}", f"the run has {opened.config.epochs}: they may only be raised")]
     path = opened.folder / SUMMARY
     done = json.loads(path.read_text()).get("status") == "done" if path.exists() else False
     if not done or saved.epochs > opened.config.epochs:
         return []
     more = 2 * opened.config.epochs
-    return [Mistake(f"resume={opened.folder}", f"has ended after {opened.config.epochs} epochs; add epochs={more}")]
+    return [ErrorDetail(f"resume={opened.folder}", f"has ended after {opened.config.epochs} epochs; add epochs={more}")]
 
 
 def _changed(opened: Run, words: Sequence[str]) -> DictConfig:

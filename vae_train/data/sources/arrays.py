@@ -18,7 +18,7 @@ from vae_train.data.storage.labels import Unfit, numbered, table
 from vae_train.data.storage.numbers import check_grid, check_kinds, check_precision, extremes, rounded, said
 from vae_train.data.storage.splits import cut
 from vae_train.data.storage.stored import LAYOUTS, ArrayImages, Hosted
-from vae_train.util.errors import Mistake, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
 
 LARGE = 2**30
@@ -92,7 +92,7 @@ class ArrayFile(Dataset):
     def inspect(self) -> Dataset:
         """See `Dataset.inspect`: looks at shapes and types, and at the numbers where levels or range are left open."""
         if self.path is None:
-            raise UsageError([Mistake("data.path=", "is needed: a .npy, .npz or .pt file")])
+            raise UsageError([ErrorDetail("data.path=", "is needed: a .npy, .npz or .pt file")])
         arrays, self._mapped = open_file(self.path)
         self._names = names_of_images(arrays, self.key, self.label_key)
         images = {name: arrays[name] for name in self._names.values()}
@@ -103,7 +103,7 @@ class ArrayFile(Dataset):
             if shape != shapes[self._names["train"]]:
                 raise UsageError(f"has images of {shapes[self._names['train']]} for training and of {shape} in {name}")
         if (found := shapes[self._names["train"]]) != getattr(self, "shape", found):
-            raise UsageError([Mistake(f"data.shape={list(self.shape)}", f"the file has images of {found}")])
+            raise UsageError([ErrorDetail(f"data.shape={list(self.shape)}", f"the file has images of {found}")])
         self.shape, self._arrays = found, arrays
         self._measure(list(images.values()))
         self.levels = 2 if self.binarize == "dynamic" else self.stored_levels
@@ -146,7 +146,7 @@ class ArrayFile(Dataset):
         assert self.layout is not None
         if array.ndim != len(self.layout):
             what = f"{said(name)}has shape {array.shape}: {self.layout} has {len(self.layout)} dimensions"
-            raise UsageError([Mistake(f"data.layout={self.layout}", what)])
+            raise UsageError([ErrorDetail(f"data.layout={self.layout}", what)])
         return LAYOUTS[self.layout].shape(array.shape[1:])
 
     def _measure(self, arrays: list[np.ndarray]) -> None:
@@ -176,20 +176,20 @@ class ArrayFile(Dataset):
                 raise UsageError(f"holds integers up to {high:.0f}: say how many there are with data.levels=")
             if not whole and found != {"bool": 2, "uint8": 256, "uint16": 65536}.get(dtype.name):
                 what = f"is needed: integers up to {high:.0f} were found, and the file is too large to look at all"
-                raise UsageError([Mistake("data.levels=", what)])
+                raise UsageError([ErrorDetail("data.levels=", what)])
             self.stored_levels = found
         if high >= self.stored_levels:
             what = f"the file holds integers up to {high:.0f}, which are at least {high + 1:.0f} levels"
-            raise UsageError([Mistake(f"data.levels={self.stored_levels}", what)])
+            raise UsageError([ErrorDetail(f"data.levels={self.stored_levels}", what)])
         self.bounds = (0.0, float(self.stored_levels - 1))
 
     def _found_range(self, low: float, high: float, whole: bool) -> tuple[float, float]:
         """The range of floating-point numbers that nobody states."""
         if self.stored_levels is not None:
             what = "is needed: it says which floating-point numbers the first and the last level are"
-            raise UsageError([Mistake("data.range=", what)])
+            raise UsageError([ErrorDetail("data.range=", what)])
         if not whole:
-            raise UsageError([Mistake("data.range=", "is needed: the file is too large to look for its extremes")])
+            raise UsageError([ErrorDetail("data.range=", "is needed: the file is too large to look for its extremes")])
         if low == high:
             raise UsageError(f"holds the number {low:g} alone: if that is meant, say data.range=[smallest,largest]")
         return low, high
@@ -208,7 +208,7 @@ class ArrayFile(Dataset):
             return numbered(columns)
         except Unfit as error:
             if self.label_key is not None:
-                raise UsageError([Mistake(f"data.labels={self.label_key}", str(error))]) from error
+                raise UsageError([ErrorDetail(f"data.labels={self.label_key}", str(error))]) from error
             log.warning("no labels: %s", error)
             return None, ()
 
@@ -222,9 +222,9 @@ def _layout(array: np.ndarray) -> Literal["NCHW", "NHWC", "NHW", "NCT", "ND"]:
         return "NCT" if 4 * sizes[0] < sizes[1] else "NHW"
     if len(sizes) == 2:
         what = f"is needed: {array.shape} may be images, NHW, or signals (N, T, C), which want to be saved as (N, C, T)"
-        raise UsageError([Mistake("data.layout=", what)])
+        raise UsageError([ErrorDetail("data.layout=", what)])
     if len(sizes) == 3 and (sizes[0] <= 4) != (sizes[2] <= 4):
         return "NCHW" if sizes[0] <= 4 else "NHWC"
     if len(sizes) == 3:
-        raise UsageError([Mistake("data.layout=", f"is needed: {array.shape} may be NCHW or NHWC")])
+        raise UsageError([ErrorDetail("data.layout=", f"is needed: {array.shape} may be NCHW or NHWC")])
     raise UsageError(f"has shape {array.shape}: images are NCHW, NHWC or NHW, signals NCT, vectors ND")

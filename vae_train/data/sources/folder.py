@@ -16,7 +16,7 @@ from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit,
 from vae_train.data.storage.listing import Listing, list_folder
 from vae_train.data.storage.splits import cut
 from vae_train.data.storage.stored import ArrayImages, Binarize, Hosted
-from vae_train.util.errors import Mistake, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
 
 HEADERS = 256
@@ -81,7 +81,7 @@ class Folder(Dataset):
     def inspect(self) -> Dataset:
         """See `Dataset.inspect`: lists the folder, and looks into some files where size or channels are left open."""
         if self.root is None:
-            raise UsageError([Mistake("data.root=", "is needed: the folder of the images")])
+            raise UsageError([ErrorDetail("data.root=", "is needed: the folder of the images")])
         self._listing = listing = list_folder(str(self.root))
         if self.size is None or self.channels is None:
             self._infer(listing)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vae_train.data.storage.listing import SPLIT_NAMES
-from vae_train.util.errors import Mistake, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError
 
 LABELS = ("labels", "label", "y", "targets", "target", "factors", "latents_classes", "classes")
 """Names that labels go by."""
@@ -156,7 +156,7 @@ def names_of_images(arrays: Mapping[str, np.ndarray], key: str | None, labels: s
     chosen = named if "train" in named else {"train": candidates}
     if any(len(names) != 1 for names in chosen.values()):
         where, why = ("", "says which are the images") if key is None or candidates else (key, "there is no such array")
-        raise UsageError([Mistake(f"data.key={where}", f"{why}: the file has {_listed(arrays)}")])
+        raise UsageError([ErrorDetail(f"data.key={where}", f"{why}: the file has {_listed(arrays)}")])
     return {split: names[0] for split, names in chosen.items()}
 
 
@@ -179,7 +179,7 @@ def name_of_labels(arrays: Mapping[str, np.ndarray], images: str, key: str | Non
     wanted = [name for name in fitting if name == key or (_split(name) == split and _means(key, name))]
     if not wanted:
         what = f"there is no such array for {images}" if images else "there is no such array"
-        raise UsageError([Mistake(f"data.labels={key}", f"{what}: the file has {_listed(arrays)}")])
+        raise UsageError([ErrorDetail(f"data.labels={key}", f"{what}: the file has {_listed(arrays)}")])
     return key if key in wanted else wanted[0]
 
 

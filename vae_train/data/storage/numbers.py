@@ -8,7 +8,7 @@ import numpy as np
 
 from vae_train.batch import evenly_spaced
 from vae_train.data.storage.stored import CHUNK, SAMPLED, expect_jumps
-from vae_train.util.errors import Mistake, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError
 
 
 def check_kinds(images: Mapping[str, np.ndarray]) -> None:
@@ -65,7 +65,7 @@ def check_grid(arrays: list[np.ndarray], whole: bool, levels: int, bounds: tuple
         steps = (part.astype(np.result_type(part, np.float32)) - low) * ((levels - 1) / (high - low))
         if np.abs(steps - steps.round()).max() > 0.25:
             what = f"the file holds numbers between the levels from {low:g} to {high:g}"
-            raise UsageError([Mistake(f"data.levels={levels}", what)])
+            raise UsageError([ErrorDetail(f"data.levels={levels}", what)])
 
 
 def _chunks(array: np.ndarray, whole: bool) -> Iterator[np.ndarray]:

@@ -16,7 +16,7 @@ from vae_train.distributions.normal import Normal
 from vae_train.distributions.transformed import Transformed
 from vae_train.model.base import Prior, Shape
 from vae_train.model.start import evenly_spread
-from vae_train.util.errors import Mistake, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError
 
 if TYPE_CHECKING:
     from vae_train.batch import Images
@@ -66,5 +66,5 @@ def training_images(images: Images, like: Tensor) -> Tensor:
     count = len(like)
     if count > len(images):
         why = f"is more than the {len(images):,} training images: use at most that"
-        raise UsageError([Mistake(f"model.prior.components={count}", why)])
+        raise UsageError([ErrorDetail(f"model.prior.components={count}", why)])
     return evenly_spread(images, count, like)
