@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from vae_train.evaluation.anomaly import auroc, draw, roc
+from vae_train.evaluation.anomaly import auroc, roc
 
 
 def scores(count, other, seed=0, shift=1.0, ties=False):
@@ -119,37 +118,3 @@ def test_rates_rise_from_0_to_1():
     for rates in (false, true):
         assert (rates[0], rates[-1]) == (0, 1)
         assert (np.diff(rates) >= 0).all()
-
-
-def pixels(path):
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB")).astype(int)
-
-
-@pytest.mark.parametrize(
-    ("low", "high"),
-    [
-        scores(500, 300),
-        scores(500, 300, ties=True),
-        scores(500, 300, shift=1e4),
-        ([0.0], [0.0]),
-        ([-1e9] * 3, [-1e9] * 2),
-        ([0.0, 1.0], [math.inf, -math.inf]),
-        ([math.inf], [math.inf]),
-        (np.random.default_rng(0).standard_cauchy(400), np.random.default_rng(1).standard_cauchy(40)),
-    ],
-    ids=["apart", "ties", "far", "one", "constant", "infinite", "nothing finite", "heavy tails"],
-)
-def test_the_picture_has_its_size_and_three_colours(tmp_path, low, high):
-    draw(low, high, ("digits", "letters"), tmp_path / "a.png", "-ELBO (nats)")
-    picture = pixels(tmp_path / "a.png")
-    assert picture.shape == (380, 960, 3)
-    red, green, blue = picture.transpose(2, 0, 1)
-    for seen in (blue - red > 40, (red - blue > 40) & (green - blue > 20), (red - blue > 100) & (green - blue < 20)):
-        assert seen.sum() > 50  # normal, anomalous, the curve
-
-
-def test_the_picture_is_refused_as_the_figure_is(tmp_path):
-    with pytest.raises(ValueError, match="NaN"):
-        draw([0.0], [math.nan], ("a", "b"), tmp_path / "a.png")
-    assert not (tmp_path / "a.png").exists()

@@ -16,9 +16,8 @@ from tqdm import tqdm
 from vae_train.batch import Images, evenly_spaced
 from vae_train.data.dataset import Dataset
 from vae_train.data.stream import evaluation_batches
-from vae_train.evaluation import maps, plots
-from vae_train.evaluation.anomaly import auroc
-from vae_train.evaluation.anomaly import draw as draw_anomaly
+from vae_train.evaluation import maps
+from vae_train.evaluation.anomaly import auroc, roc
 from vae_train.evaluation.disentanglement import METRICS, all_scores
 from vae_train.evaluation.evidence import Figure, Subset, evidence, per_image, summary
 from vae_train.evaluation.features import Features, InceptionFeatures, LabelFeatures, RandomFeatures
@@ -32,9 +31,14 @@ from vae_train.evaluation.fidelity import (
     ssim,
 )
 from vae_train.evaluation.importance import Importance, fitting, importance, largest_that_fits, seconds_per_draw
-from vae_train.evaluation.latents import Codes, codes, decomposition, diagnosis, usage
+from vae_train.evaluation.latents import ACTIVE, Codes, codes, decomposition, diagnosis, usage
 from vae_train.evaluation.probes import chance, knn_probe, linear_probe
 from vae_train.model.base import LatentVariableModel, SingleLatent
+from vae_train.plotting.latents import plot_latent_activity
+from vae_train.plotting.maps import plot_maps
+from vae_train.plotting.nll import plot_nll_curve
+from vae_train.plotting.projector import plot_projector
+from vae_train.plotting.roc import plot_roc
 from vae_train.rng import BlockRng, Rng
 from vae_train.util.text import duration
 
@@ -137,7 +141,9 @@ def likelihood(subject: Subject, draws: int | Literal["auto"], minutes: float) -
     rows = zip(found.draws, found.log_p, strict=True)
     subject.figures["nll_curve"] = [{"draws": draws, **summary(-row)} for draws, row in rows]
     _bits(subject, found)
-    plots.curve(subject.figures["nll_curve"], subject.figures["elbo"], subject.picture("nll"))
+    points = subject.figures["nll_curve"]
+    counts, values, errors = ([point[key] for point in points] for key in ("draws", "value", "se"))
+    plot_nll_curve(counts, values, errors, subject.figures["elbo"]["value"], subject.picture("nll"))
     return None
 
 
@@ -176,7 +182,7 @@ def latents(subject: Subject, beta: float | None) -> Codes | None:
             part = getattr(parts, name)
             subject.has(name, part.value, len(some), part.se)
     subject.figures["diagnosis"] = diagnosis(used, found, beta)
-    plots.units(used, subject.picture("latents"))
+    plot_latent_activity(used.variance, used.kl, ACTIVE, subject.picture("latents"))
     return found
 
 
@@ -208,17 +214,17 @@ def mapped(subject: Subject, found: Codes | None, board: Path) -> None:
     """
     if found is None or found.mean.shape[1] < 2:
         return
-    index = evenly_spaced(len(found.mean), maps.MOST)
+    index = evenly_spaced(len(found.mean), maps.MAX_TSNE_POINTS)
     points = _array(found.mean)[index.numpy()]
     labels = None if found.y is None else _array(found.y[:, 0])[index.numpy()]
     names = next((list(map(str, f.values)) for f in subject.data.factors[:1] if f.values is not None), None)
     plane, share = maps.pca(points)
     title = f"PCA, {100 * share.sum():.0f} % of the variance"
     drawn = [(title, plane), ("t-SNE", maps.tsne(points, subject.seed))]
-    maps.draw(drawn, labels, names, subject.picture("map"))
+    plot_maps(drawn, labels, names, subject.picture("map"))
     some = Subset(subject.images, MOST_CODES)
     x = some.fetch(index.to(subject.device)).x
-    maps.projector(board, points, labels, subject.data.to_pixels(x).clamp(0, 1), names)
+    plot_projector(board, points, labels, subject.data.to_pixels(x).clamp(0, 1), names)
 
 
 def disentanglement(subject: Subject, found: Codes | None) -> None:
@@ -317,7 +323,9 @@ def anomaly(subject: Subject, other: Images, name: str, num_samples: int) -> Non
     by = f"{score} against {Path(name).name}"
     subject.has("auroc", found["value"], len(normal) + len(anomalous), found["se"], by=by)
     names = (subject.split, Path(name).name)
-    draw_anomaly(normal, anomalous, names, subject.picture(f"against-{Path(name).stem}"), f"{score} (nats)")
+    error = "" if math.isnan(found["se"]) else f" ± {found['se']:.3f}"
+    title, path = f"AUROC {found['value']:.3f}{error}", subject.picture(f"against-{Path(name).stem}")
+    plot_roc((normal, anomalous), roc(normal, anomalous), names, path, title, f"{score} (nats)")
 
 
 def _array(values: Tensor | None) -> Any:

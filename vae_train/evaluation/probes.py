@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vae_train.batch import evenly_spaced
 from vae_train.evaluation.evidence import Figure
-from vae_train.evaluation.maps import Array, floats
+from vae_train.plotting.arrays import Array, to_float_array
 
 MOST = 10_000
 """Training codes of a probe: more of them take long and change little."""
@@ -49,7 +49,7 @@ def linear_probe(train_codes: Array, train_y: Array, test_codes: Array, test_y: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the bound is meant
         probe.fit(codes, y)
-    return _accuracy(probe.predict(floats(test_codes)), test_y, len(y))
+    return _accuracy(probe.predict(to_float_array(test_codes)), test_y, len(y))
 
 
 def knn_probe(train_codes: Array, train_y: Array, test_codes: Array, test_y: Array, *, neighbours: int = 10) -> Figure:
@@ -69,7 +69,7 @@ def knn_probe(train_codes: Array, train_y: Array, test_codes: Array, test_y: Arr
 
     codes, y = _training(train_codes, train_y)
     probe = KNeighborsClassifier(min(neighbours, len(y))).fit(codes, y)
-    return _accuracy(probe.predict(floats(test_codes)), test_y, len(y))
+    return _accuracy(probe.predict(to_float_array(test_codes)), test_y, len(y))
 
 
 def chance(train_y: Array, test_y: Array) -> Figure:
@@ -85,7 +85,7 @@ def chance(train_y: Array, test_y: Array) -> Figure:
 
 def _training(codes: Array, y: Array) -> tuple[NDArray[np.float64], NDArray[Any]]:
     index = evenly_spaced(len(codes), MOST).numpy()
-    return floats(codes)[index], _labels(y)[index]
+    return to_float_array(codes)[index], _labels(y)[index]
 
 
 def _labels(y: Array) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.training.pictures import encoded, write
+from vae_train.plotting.png import encode_png, write_png
 from vae_train.util.errors import RunError
 from vae_train.util.ranges import PositiveInt
 
@@ -74,7 +74,7 @@ class Files(Logger):
     def picture(self, kind: str, name: str, step: int, picture: Tensor) -> None:
         folder = self.folder / kind
         folder.mkdir(exist_ok=True)
-        write(folder / f"{name}.png", picture)
+        write_png(folder / f"{name}.png", picture)
 
     def hyperparameters(self, values: Row, figures: Row) -> None:
         """They stand in config.yaml."""
@@ -126,7 +126,7 @@ class TensorBoard(Logger):
 
         channels, height, width = picture.shape
         # `add_image` compresses three times as long.
-        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded(picture))
+        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encode_png(picture))
         self._add(Summary(value=[Summary.Value(tag=kind, image=image)]), step)
 
     def hyperparameters(self, values: Row, figures: Row) -> None:

@@ -18,13 +18,14 @@ from tqdm import tqdm
 from vae_train.batch import Images, evenly_spaced
 from vae_train.data.dataset import Dataset
 from vae_train.data.stream import Stream, evaluation_batches
+from vae_train.plotting.grid import plot_grid
 from vae_train.rng import Rng
 from vae_train.training.background import Background, Output
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.learner import Learner
 from vae_train.training.loggers import Logger
 from vae_train.training.meter import Meter, wide
-from vae_train.training.pictures import SIDE, columns, grid, is_planar, manifold, reconstructions, samples
+from vae_train.training.previews import MANIFOLD_SIDE, is_planar, manifold, num_columns, reconstructions, samples
 from vae_train.training.signals import StopRequest
 from vae_train.util.errors import RunError, Stopped
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
@@ -230,11 +231,11 @@ class Trainer:
         batch = images.fetch(index, rng)
         pairs = data.to_pixels(reconstructions(model, batch, learner.seed))
         drawn = data.to_pixels(samples(model, NUM_PICTURES, learner.seed, learner.device))
-        output.picture("reconstructions", name, step, partial(grid, pairs, columns(batch.x)))
-        output.picture("samples", name, step, partial(grid, drawn, 8))
+        output.picture("reconstructions", name, step, partial(plot_grid, pairs, num_columns(batch.x)))
+        output.picture("samples", name, step, partial(plot_grid, drawn, 8))
         if final and is_planar(model):
             plane = data.to_pixels(manifold(model, learner.device))
-            output.picture("samples", "manifold", step, partial(grid, plane, SIDE))
+            output.picture("samples", "manifold", step, partial(plot_grid, plane, MANIFOLD_SIDE))
 
     def _check(self, learner: Learner, meter: Meter, step: int, output: Output) -> float:
         """Ends the run where a figure since the last check is NaN or infinite; comes before every checkpoint.

@@ -122,12 +122,14 @@ def _say(data: Dataset, name: str, found: Overview, facts: dict[str, Any]) -> No
 def _write(folder: Path, data: Dataset, found: Overview, facts: dict[str, Any], num: int) -> None:
     import json
 
-    from vae_train.training.pictures import contact_sheet, grid, histogram, write
+    from vae_train.plotting.grid import plot_contact_sheet, plot_grid
+    from vae_train.plotting.histogram import plot_pixel_histogram
+    from vae_train.plotting.png import write_png
 
     x, texts = _examples(data, data.training(), num)
-    write(folder / "contact.png", contact_sheet(x, texts, COLUMNS))
-    write(folder / "mean.png", grid(found.mean[None], 1))
-    histogram(found.histogram, folder / "histogram.png")
+    write_png(folder / "contact.png", plot_contact_sheet(x, texts, COLUMNS))
+    write_png(folder / "mean.png", plot_grid(found.mean[None], 1))
+    plot_pixel_histogram(found.histogram, folder / "histogram.png")
     (folder / "data.json").write_text(json.dumps(facts, indent=2) + "\n")
     write_bad_files(folder, data.bad_files)
 

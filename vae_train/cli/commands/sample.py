@@ -94,9 +94,11 @@ def _condition_errors(cfg: DictConfig, run: Run) -> list[ErrorDetail]:
 
 def run(cfg: DictConfig) -> None:
     """Writes a grid and, on request, single pictures and an array."""
+    from vae_train.plotting.grid import plot_grid
+    from vae_train.plotting.png import write_png
     from vae_train.runs.build import described, open_model, resolve_device
     from vae_train.runs.priors import replace_prior
-    from vae_train.training.pictures import SIDE, grid, manifold, write
+    from vae_train.training.previews import MANIFOLD_SIDE, manifold
 
     opened, device = Run.open(cfg.run), resolve_device(cfg.device)
     model = open_model(opened, cfg.checkpoint, device, cfg.allow)
@@ -109,14 +111,14 @@ def run(cfg: DictConfig) -> None:
         if cfg.manifold:
             path = folder / "manifold.png"
             plane = data.to_pixels(manifold(model, device))  # type: ignore[arg-type]
-            write(path, grid(plane, SIDE))
+            write_png(path, plot_grid(plane, MANIFOLD_SIDE))
             log.info("%s", path)
             return
         pictures = data.to_pixels(_pictures(model, cfg, device)).clamp(0, 1)
         name = f"seed{cfg.seed}-t{cfg.temperature:g}" + ("" if cfg.mean else "-pixels") + _condition_name(cfg)
         name += f"-{cfg.prior}" if cfg.prior else ""
         path = folder / f"{name}.png"
-        write(path, grid(pictures, cfg.columns))
+        write_png(path, plot_grid(pictures, cfg.columns))
         log.info("%d samples: %s", cfg.num, path)
         if cfg.singles:
             _write_singles(pictures, folder / name)
@@ -152,12 +154,13 @@ def _pictures(model: LatentVariableModel, cfg: DictConfig, device: torch.device)
 
 
 def _write_singles(pictures: Tensor, folder: Path) -> None:
-    from vae_train.training.pictures import lines, write
+    from vae_train.plotting.grid import plot_lines
+    from vae_train.plotting.png import write_png
 
     folder.mkdir(exist_ok=True)
     for number, picture in enumerate(pictures):
-        drawn = lines(picture[None], 1) if picture.shape[1] == 1 else picture
-        write(folder / f"{number:05d}.png", drawn)
+        drawn = plot_lines(picture[None], 1) if picture.shape[1] == 1 else picture
+        write_png(folder / f"{number:05d}.png", drawn)
     log.info("single pictures: %s", folder)
 
 

@@ -143,9 +143,9 @@ def job_folder(cfg: DictConfig) -> Path | None:
 
 def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: dict[str, Any] | None) -> float:
     """Trains within an existing folder."""
+    from vae_train.plotting.curves import plot_curves
     from vae_train.runs.schema import allowed, build
     from vae_train.training.checkpoint import Checkpoints
-    from vae_train.training.curves import plot
     from vae_train.training.loggers import Files, Tee, read_metrics
 
     step = state["progress"]["step"] if state else 0
@@ -172,7 +172,7 @@ def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: d
             how = {"execution": learner.execution, "seconds": round(time.perf_counter() - started, 3)}
             run.write_json(SUMMARY, status | how)
             logger.close()
-            plot(read_metrics(run.folder / "metrics.jsonl"), run.folder / "curves.png")
+            plot_curves(read_metrics(run.folder / "metrics.jsonl"), run.folder / "curves.png")
         _conclude(run, figures, learner)
     return -figures.get("best_elbo", figures.get("train_elbo", math.nan))
 

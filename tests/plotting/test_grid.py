@@ -6,33 +6,34 @@ import torch
 from PIL import Image
 from torchvision.utils import make_grid
 
-from vae_train.training.pictures import GAP, GREY, grid, write
+from vae_train.plotting.grid import GRID_GAP, GRID_GREY, plot_grid
+from vae_train.plotting.png import write_png
 
 
 @pytest.mark.parametrize("shape", [(1, 60, 60), (3, 60, 70)])
 @pytest.mark.parametrize(("count", "columns"), [(1, 8), (5, 8), (8, 8), (9, 8), (64, 8), (7, 3)])
 def test_a_grid_is_that_of_torchvision(shape, count, columns):
     images = torch.rand(count, *shape, generator=torch.Generator().manual_seed(0))
-    expected = make_grid(images, nrow=columns, padding=GAP, pad_value=GREY)
-    found = grid(images, columns)
+    expected = make_grid(images, nrow=columns, padding=GRID_GAP, pad_value=GRID_GREY)
+    found = plot_grid(images, columns)
     if count == 1:  # torchvision leaves the frame out there
-        found = found[:, GAP:-GAP, GAP:-GAP]
+        found = found[:, GRID_GAP:-GRID_GAP, GRID_GAP:-GRID_GAP]
         assert found.shape[0] == shape[0]
     assert torch.equal(found.expand_as(expected), expected)
 
 
 def test_small_images_are_enlarged_by_whole_pixels():
     image = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).expand(1, 1, 2, 2)
-    inner = grid(image, 8)[0, GAP:-GAP, GAP:-GAP]
+    inner = plot_grid(image, 8)[0, GRID_GAP:-GRID_GAP, GRID_GAP:-GRID_GAP]
     assert inner.shape == (56, 56)
     assert torch.equal(inner[::28, ::28], image[0, 0])
     assert set(inner.unique().tolist()) == {0.0, 1.0}
 
 
 def test_values_outside_of_0_and_1_are_cut():
-    assert set(grid(torch.tensor([-3.0, 7.0]).view(2, 1, 1, 1).expand(2, 1, 56, 56), 2).unique().tolist()) == {
+    assert set(plot_grid(torch.tensor([-3.0, 7.0]).view(2, 1, 1, 1).expand(2, 1, 56, 56), 2).unique().tolist()) == {
         0,
-        GREY,
+        GRID_GREY,
         1,
     }
 
@@ -40,6 +41,6 @@ def test_values_outside_of_0_and_1_are_cut():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_picture_is_written_with_its_levels(tmp_path, channels):
     picture = (torch.arange(channels * 12) * 7 % 256).float().view(channels, 3, 4) / 255
-    write(tmp_path / "a.png", picture)
+    write_png(tmp_path / "a.png", picture)
     read = np.asarray(Image.open(tmp_path / "a.png")).reshape(3, 4, channels)
     assert np.array_equal(read, (picture * 255).round().permute(1, 2, 0).numpy())

@@ -1,4 +1,4 @@
-"""The picture of a run's curves."""
+"""Training curves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from vae_train.training.curves import draw, plot
+from vae_train.plotting.curves import curves_figure, plot_curves
 
 
 def rows(last, size=1.0):
@@ -30,7 +30,7 @@ def rows(last, size=1.0):
 
 @pytest.mark.parametrize("last", [40, 2000, 175_000, 2_345_678])
 def test_numbers_of_steps_do_not_run_into_each_other(last):
-    figure = draw(rows(last))
+    figure = curves_figure(rows(last))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     for axis in figure.axes:
@@ -47,7 +47,7 @@ def test_numbers_of_steps_do_not_run_into_each_other(last):
 
 @pytest.mark.parametrize("size", [1e-5, 1.0, 1234.0, -1e4, 1e9])
 def test_panels_stay_within_the_picture_and_off_each_other(size):
-    figure = draw(rows(2000, size))
+    figure = curves_figure(rows(2000, size))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     boxes = [axis.get_tightbbox(canvas.get_renderer()) for axis in figure.axes]
@@ -59,5 +59,5 @@ def test_panels_stay_within_the_picture_and_off_each_other(size):
 
 
 def test_a_run_without_rows_has_a_picture_all_the_same(tmp_path):
-    plot([], tmp_path / "curves.png")
+    plot_curves([], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000

@@ -1,42 +1,45 @@
-"""Loss curves as a picture."""
+"""Training curves."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from vae_train.training.loggers import Row
+from vae_train.plotting.png import write_figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-PANELS = (("loss", "optimised loss (nats)"), ("elbo", "ELBO, beta = 1 (nats)"), ("distortion", "distortion (nats)"))
+PANELS = (
+    ("loss", "optimised loss (nats)"),
+    ("elbo", "ELBO, beta = 1 (nats)"),
+    ("distortion", "distortion (nats)"),
+    ("rate", "rate (nats)"),
+)
 
 MARGINS = {"left": 0.055, "right": 0.99, "bottom": 0.15, "top": 0.89, "wspace": 0.28}
-"""Wide enough for numbers of seven digits; to measure what is needed would draw everything three times."""
+"""Wide enough for numbers of seven digits. Measuring the margins would render the figure three times."""
+
+SETTLED_MIN_VALUES = 20
+"""Values from which on the first twentieth, which dwarfs the rest, does not decide the axis limits."""
 
 
-def plot(rows: list[Row], path: Path) -> None:
-    """Draws loss, ELBO, distortion and rate of every split over steps.
+def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Plots loss, ELBO, distortion and rate of every split over steps.
 
     Args:
-        rows: a run's metrics.
+        rows: a run's metrics, with "step", "split", "scope" ("step" or "epoch") and values in nats.
         path: the PNG to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(draw(rows)).print_png(str(path))
+    write_figure(curves_figure(rows), path)
 
 
-def draw(rows: list[Row]) -> Figure:
-    """The picture that `plot` writes."""
+def curves_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Builds the matplotlib figure that `plot_curves` writes."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     figure = Figure(figsize=(13, 3.4))
-    axes = figure.subplots(1, 4, gridspec_kw=MARGINS)
-    panels = (*PANELS, ("rate", "rate (nats)"))
-    for axis, (name, title) in zip(axes, panels, strict=True):
+    axes = figure.subplots(1, len(PANELS), gridspec_kw=MARGINS)
+    for axis, (name, title) in zip(axes, PANELS, strict=True):
         for split, scope, style in (
             ("train", "step", {"color": "C0", "alpha": 0.3, "linewidth": 0.8}),
             ("train", "epoch", {"color": "C0", "label": "train, epoch mean"}),
@@ -56,17 +59,17 @@ def draw(rows: list[Row]) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 150k: six digits would run into each other
         axis.grid(alpha=0.25)
-        _zoom(axis, [row[name] for row in rows if row.get(name) is not None])
+        _limit(axis, [row[name] for row in rows if row.get(name) is not None])
     if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend(fontsize=8)
     return figure
 
 
-def _zoom(axis: object, values: list[float]) -> None:
-    """Leaves the first steps, which dwarf everything after them, above or below the picture."""
-    if len(values) < 20:
+def _limit(axis: Any, values: list[float]) -> None:
+    """Sets the limits by all values but those of the first steps."""
+    if len(values) < SETTLED_MIN_VALUES:
         return
-    settled = sorted(values[len(values) // 20 :])
+    settled = sorted(values[len(values) // SETTLED_MIN_VALUES :])
     low, high = settled[0], settled[-1]
     margin = 0.05 * (high - low) or 1.0
-    axis.set_ylim(low - margin, high + margin)  # type: ignore[attr-defined]
+    axis.set_ylim(low - margin, high + margin)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vae_train.plotting.maps import plot_maps
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def saturated(picture):
+    """How many coloured pixels there are, and of how many hues, in steps of 15 degrees."""
+    values = np.asarray(Image.fromarray(picture).convert("HSV")).reshape(-1, 3).astype(int)
+    bright = values[(values[:, 1] > 100) & (values[:, 2] > 60)]
+    return len(bright), len(set((bright[:, 0] * 24 // 256).tolist()))
+
+
+@pytest.mark.parametrize("kinds", [1, 3, 10, 20, 21, 40])
+@pytest.mark.parametrize("panels", [1, 2])
+def test_a_map_has_its_size_and_the_colours_of_its_classes(tmp_path, kinds, panels):
+    xy, y = normal(400, 2), torch.arange(400) % kinds
+    plot_maps([(f"map {i}", xy) for i in range(panels)], y, None, tmp_path / "a.png")
+    picture = pixels(tmp_path / "a.png")
+    assert picture.shape == (460, 460 * panels + 140, 3)
+    count, hues = saturated(picture)
+    assert count > 300
+    assert hues == 1 if kinds == 1 else hues >= min(kinds, 6)
+    shown = saturated(picture[:, 460 * panels + 40 :])[1]  # in the legend
+    assert shown == kinds if kinds in (1, 3) else shown >= 6
+
+
+@pytest.mark.parametrize("count", [1, 5, 400])
+def test_a_map_without_labels_is_grey(tmp_path, count):
+    plot_maps([("a", normal(count, 2)), ("b", torch.zeros(count, 2))], None, None, tmp_path / "a.png")
+    picture = pixels(tmp_path / "a.png")
+    assert picture.shape == (460, 920, 3)
+    assert saturated(picture)[0] == 0
+    assert (picture < 128).all(-1).any()
+
+
+def test_names_replace_the_numbers_of_classes(tmp_path):
+    def written(labels, names):
+        plot_maps([("a", normal(4, 2))], np.array(labels), names, tmp_path / "a.png")
+        return pixels(tmp_path / "a.png")
+
+    plain = written([0, 1, 1, 0], None)
+    assert np.array_equal(plain, written([0, 1, 1, 0], ["0", "1"]))
+    assert np.array_equal(written([0, 1, 1, 0], ["a" * 17 + "…", "b c"]), written([0, 1, 1, 0], ["a" * 99, "b\nc"]))
+    assert not np.array_equal(plain, written([0, 1, 1, 0], ["cat", "dog"]))
+    assert np.array_equal(written([-1, 5, 5, -1], ["cat"]), written([-1, 5, 5, -1], None))  # not names[-1]
+
+
+def test_the_order_of_the_classes_hides_none(tmp_path):
+    """Two classes on the same spot, one after the other: both are seen."""
+    xy, y = normal(2_000, 2), np.arange(2_000) // 1_000
+    plot_maps([("a", 0.1 * xy)], y, None, tmp_path / "a.png")
+    picture = pixels(tmp_path / "a.png")[:, :460].astype(int)
+    blue, orange = (picture[..., 2] - picture[..., 0] > 60).sum(), (picture[..., 0] - picture[..., 2] > 60).sum()
+    assert 0.6 < blue / orange < 1.7

@@ -1,0 +1,38 @@
+"""Writing PNG files."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def encode_png(image: Tensor) -> bytes:
+    """Encodes an image `(C, height, width)` in [0, 1] as the bytes of a PNG."""
+    file = BytesIO()
+    # Level 1 takes a third of the default level's time for an eighth more bytes: training wants the processor.
+    to_pil(image).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def write_png(path: Path, image: Tensor) -> None:
+    """Writes an image `(C, height, width)` in [0, 1] as a PNG."""
+    path.write_bytes(encode_png(image))
+
+
+def to_pil(image: Tensor) -> Any:
+    """Converts an image `(1 or 3, height, width)` in [0, 1] to a PIL image."""
+    from PIL import Image
+
+    levels = (image * 255).round().to(torch.uint8).permute(1, 2, 0)  # (height, width, C)
+    return Image.fromarray(levels.squeeze(-1).numpy())
+
+
+def write_figure(figure: Any, path: Path) -> None:
+    """Renders a matplotlib figure to a PNG, without a window and without pyplot's global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).print_png(str(path))
