@@ -1,7 +1,8 @@
-"""Measures training against a tutorial's loop, against pythae and against what the hardware could do.
+"""Measures training against a tutorial's loop, against pythae and against the limits of the hardware.
 
-Run by scripts/bench. All contenders live in processes of their own and take turns on one machine; every figure is a
-median with its spread. Nothing here passes or fails by a time, but contenders that do not learn alike are not timed.
+Run by scripts/bench. Every implementation lives in a process of its own, and they take turns on one machine. Every
+value is a median with its range. Nothing passes or fails by a time, but implementations whose losses disagree are not
+timed.
 """
 
 from __future__ import annotations
@@ -16,186 +17,170 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compare, loading, nll, report, scaling, startup, tune, whole
-from benchmarks.compare import Pace, Unequal
-from benchmarks.team import Broken, Process
-from benchmarks.work import MNIST_SHAPE, Setting, Work
+from benchmarks import against, compare, epochs, io_overhead, loading, machine, nll, report, scaling, startup, tune
+from benchmarks.compare import Schedule, WorkloadMismatch
+from benchmarks.pool import ChildProcess, ProcessError
+from benchmarks.workload import MNIST_SHAPE, Settings, Workload
 
-MNIST_SIZE, COLOUR_SIZE, QUICK_SIZE = 60_000, 2_048, 8_192
+MNIST_SIZE, QUICK_SIZE = 60_000, 8_192
 
-WORKS = {
-    "mlp-128": Work("mlp", MNIST_SHAPE, 128),
-    "mlp-1024": Work("mlp", MNIST_SHAPE, 1024),
-    "conv-28": Work("conv", MNIST_SHAPE, 128),
-    "conv-32": Work("conv", (3, 32, 32), 128),
-    "conv-64": Work("conv", (3, 64, 64), 128),
+WORKLOADS = {"mlp-128": Workload("mlp", MNIST_SHAPE, 128), "conv-28": Workload("conv", MNIST_SHAPE, 128)}
+SCHEDULES = {
+    "mlp-128": Schedule(warmup_steps=800, loss_window=200, tolerance=0.02, turn_seconds=1.0, repeats=7),
+    "conv-28": Schedule(warmup_steps=60, loss_window=10, tolerance=0.05, turn_seconds=1.0, repeats=7),
 }
-COMPILED = ("mlp-128", "conv-28")
-"""Where compiled steps compete; elsewhere compiling would take longer than the rest."""
-
-PACES = {
-    "mlp-128": Pace(warm=800, window=200, band=0.02, turn=1.0, repeats=7),
-    "mlp-1024": Pace(warm=200, window=50, band=0.03, turn=1.0, repeats=5),
-    "conv-28": Pace(warm=60, window=10, band=0.05, turn=1.0, repeats=5),
-    "conv-32": Pace(warm=30, window=10, band=0.03, turn=1.0, repeats=5),
-    "conv-64": Pace(warm=70, window=15, band=0.05, turn=1.2, repeats=5),
+QUICK_SCHEDULES = {
+    "mlp-128": Schedule(warmup_steps=150, loss_window=50, tolerance=0.04, turn_seconds=0.4, repeats=3),
+    "conv-28": Schedule(warmup_steps=12, loss_window=4, tolerance=0.15, turn_seconds=0.4, repeats=3),
 }
-QUICK_PACES = {
-    "mlp-128": Pace(warm=150, window=50, band=0.04, turn=0.4, repeats=3),
-    "mlp-1024": Pace(warm=40, window=10, band=0.05, turn=0.4, repeats=3),
-    "conv-28": Pace(warm=12, window=4, band=0.15, turn=0.4, repeats=3),
-    "conv-32": Pace(warm=8, window=3, band=0.1, turn=0.4, repeats=3),
-    "conv-64": Pace(warm=6, window=2, band=0.2, turn=0.5, repeats=2),
-}
-QUICK_WORKS = ("mlp-128", "conv-28", "conv-32")
-PARTS = (*WORKS, "epochs", "overhead", "startup", "scaling", "loading", "nll")
+PARTS = (*WORKLOADS, "epochs", "io_overhead", "startup", "scaling", "loading", "nll")
 
 
 @dataclass(frozen=True)
-class Run:
-    """What was asked for."""
+class Plan:
+    """The options that the parts depend on."""
 
     device: str
     threads: int
-    images: int
     repeats: int | None
     """Overrides the repetitions of every part."""
     quick: bool
     folder: Path | None = None
-    """The images that "loading" reads; None for generated ones."""
+    """Images for "loading"; None generates some."""
 
-    def setting(self, work: Work) -> Setting:
-        """What the contenders of a work share."""
-        most = QUICK_SIZE if self.quick else MNIST_SIZE
-        count = most if work.shape == MNIST_SHAPE else COLOUR_SIZE
-        return Setting(work, max(work.batch_size, min(self.images, count)), self.device, self.threads)
+    def settings(self, workload: Workload) -> Settings:
+        """What the implementations of a workload share."""
+        return Settings(workload, QUICK_SIZE if self.quick else MNIST_SIZE, self.device, self.threads)
 
-    def pace(self, name: str) -> Pace:
-        """How long a work is measured."""
-        pace = (QUICK_PACES if self.quick else PACES)[name]
-        return replace(pace, repeats=self.repeats or pace.repeats)
+    def schedule(self, name: str) -> Schedule:
+        """How long a workload is measured."""
+        schedule = (QUICK_SCHEDULES if self.quick else SCHEDULES)[name]
+        return replace(schedule, repeats=self.repeats or schedule.repeats)
 
-    def often(self, normally: int, quickly: int) -> int:
+    def num_repeats(self, default: int, quick: int) -> int:
         """Repetitions of a part."""
-        return self.repeats or (quickly if self.quick else normally)
+        return self.repeats or (quick if self.quick else default)
 
 
-def parts(run: Run) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Everything that can be measured, in order."""
+def parts(plan: Plan) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Name -> function that measures a part, in order."""
 
     def comparison(name: str) -> Callable[[], dict[str, Any]]:
-        competing = compare.members(run.setting(WORKS[name]), name in COMPILED, everybody=not run.quick)
-        return lambda: compare.measure(competing, run.pace(name), say)
+        return lambda: compare.measure(compare.workers(plan.settings(WORKLOADS[name])), plan.schedule(name), log)
 
-    small = run.setting(WORKS["mlp-128"])
-    warm = 100 if run.quick else 350  # another epoch follows before the timing
-    return {name: comparison(name) for name in WORKS} | {
-        "epochs": lambda: whole.epochs(small, warm, run.often(4, 2), say),
-        "overhead": lambda: whole.overhead(small, warm, run.often(7, 2), say),
-        "startup": lambda: startup.measure(run.device, run.often(5, 1)),
-        "scaling": lambda: scaling.measure(
-            run.device, run.threads, 0.2 if run.quick else 0.4, run.often(3, 2), say, run.quick
-        ),
+    mlp, device, threads, quick = plan.settings(WORKLOADS["mlp-128"]), plan.device, plan.threads, plan.quick
+    warmup = 100 if quick else 350  # another epoch follows before the timing
+    repeats = plan.num_repeats
+    return {name: comparison(name) for name in WORKLOADS} | {
+        "epochs": lambda: epochs.measure(mlp, warmup, repeats(5, 2), log),
+        "io_overhead": lambda: io_overhead.measure(mlp, warmup, repeats(7, 2), log),
+        "startup": lambda: startup.measure(device, repeats(5, 1)),
+        "scaling": lambda: scaling.measure(device, threads, 0.2 if quick else 0.4, repeats(3, 2), log, quick),
         "loading": lambda: loading.measure(
-            run.device, run.threads, run.folder, run.quick, 0.4 if run.quick else 0.7, run.often(5, 2), say
+            device, threads, plan.folder, quick, 0.4 if quick else 0.7, repeats(5, 2), log
         ),
-        "nll": lambda: nll.measure(run.device, run.threads, run.often(7, 2), say),
+        "nll": lambda: nll.measure(device, threads, repeats(7, 2), log),
     }
 
 
-def say(line: str) -> None:
-    """Tells how far it is."""
+def log(line: str) -> None:
+    """Prints a line of progress."""
     print(f"  {line}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
     """The command line of scripts/bench."""
-    options = _options()
-    with Process() as process:
-        machine = process.ask("machine")
-    device = options.device or ("cuda" if machine["gpu"] else "cpu")
-    if device == "cuda" and not machine["gpu"]:
-        print("bench: there is no CUDA device here", file=sys.stderr)
+    options = _parse_options()
+    with ChildProcess() as process:
+        software = process.run("machine", "software")
+    device = options.device or ("cuda" if software["gpu"] else "cpu")
+    if device == "cuda" and not software["gpu"]:
+        print("bench: no CUDA device", file=sys.stderr)
         return 2
-    threads = options.threads or machine["threads"]
+    threads = options.threads or software["threads"]
     if options.tune:
-        return tune.main(device, machine["threads"], options.repeats, options.quick, say)
-    run = Run(device, threads, options.images, options.repeats, options.quick, options.folder)
-    start = time.perf_counter()
-    result: dict[str, Any] = {
+        return tune.main(device, software["threads"], options.repeats, options.quick, log)
+    results = {
         "command": _command(options),
         "date": f"{datetime.now():%Y-%m-%d}",
-        "machine": report.machine(machine, device, threads),
-        "parts": {},
-        "failed": {},
+        "machine": machine.describe(software, device, threads),
     }
-    for name, measure in parts(run).items():
-        if name not in (options.only or _parts(options.quick)):
+    if options.against:
+        return _compare_with_commit(options, results, device, threads)
+    plan = Plan(device, threads, options.repeats, options.quick, options.folder)
+    return _measure_parts(plan, options, results)
+
+
+def _compare_with_commit(options: argparse.Namespace, results: dict[str, Any], device: str, threads: int) -> int:
+    """Measures --against and prints its table."""
+    repeats = options.repeats or (2 if options.quick else 7)
+    results["against"] = against.measure(options.against, device, threads, repeats, log)
+    print(against.table(results["against"], options.against))
+    if options.json:
+        report.write(results, options.json)
+    return 0
+
+
+def _measure_parts(plan: Plan, options: argparse.Namespace, results: dict[str, Any]) -> int:
+    """Measures parts, prints their tables and writes the results of a complete run; returns 1 if a part failed."""
+    start = time.perf_counter()
+    results |= {"parts": {}, "failed": {}}
+    for name, measure in parts(plan).items():
+        if name not in (options.only or PARTS):
             continue
         print(f"{name} ({time.perf_counter() - start:.0f} s so far)", file=sys.stderr, flush=True)
         try:
-            result["parts"][name] = measure()
-        except (Broken, Unequal) as error:
+            results["parts"][name] = measure()
+        except (ProcessError, WorkloadMismatch) as error:
             print(f"bench: {name}: {error}", file=sys.stderr, flush=True)
-            result["failed"][name] = str(error).splitlines()[0]
-    result["seconds"] = round(time.perf_counter() - start)
-    print(report.tables(result))
-    complete = not (options.only or options.quick)
-    path = options.json or (report.path(result) if complete else None)
+            results["failed"][name] = str(error).splitlines()[0]
+    results["seconds"] = round(time.perf_counter() - start)
+    print(report.bench_tables(results))
+    is_complete = not (options.only or options.quick)
+    path = options.json or (report.results_path(results) if is_complete else None)
     if path is None:
-        print("not written: only a whole run is (or name a file with --json)")
-        return int(bool(result["failed"]))
-    report.write(result, path)
-    if options.json is None:
-        report.rewrite_readme()
-    print(f"{result['seconds']} s · {os.path.relpath(path)}")
-    return int(bool(result["failed"]))
-
-
-def _parts(quick: bool) -> tuple[str, ...]:
-    """What is measured where nothing is named."""
-    return tuple(name for name in PARTS if not quick or name not in WORKS or name in QUICK_WORKS)
+        print("not written: only complete runs are, or use --json FILE")
+    else:
+        report.write(results, path)
+        if options.json is None:
+            report.rewrite_readme()
+        print(f"{results['seconds']} s · {os.path.relpath(path)}")
+    return int(bool(results["failed"]))
 
 
 def _command(options: argparse.Namespace) -> str:
-    """What was typed, but for where the figures go."""
+    """The command line, without the path of the results."""
     words = ["scripts/bench"]
     for name, value in vars(options).items():
-        if name == "json" or value is None or value is False or (name == "images" and value == MNIST_SIZE):
+        if name == "json" or value is None or value is False:
             continue
-        shown = value.name if isinstance(value, Path) else value  # where it lies is nobody's business
-        given = shown if isinstance(shown, list) else [] if shown is True else [shown]
-        words += [f"--{name}", *map(str, given)]
+        shown = value.name if isinstance(value, Path) else value  # its parents belong to this machine
+        values = shown if isinstance(shown, list) else [] if shown is True else [shown]
+        words += [f"--{name}", *map(str, values)]
     return " ".join(words)
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    parser.add_argument("--threads", type=int, help="PyTorch's threads, for all contenders (default: its choice)")
-    parser.add_argument("--images", type=int, default=MNIST_SIZE, help=f"training images (default {MNIST_SIZE})")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if available")
+    parser.add_argument("--threads", type=int, help="PyTorch's threads, for all implementations (default: its choice)")
     parser.add_argument("--repeats", type=int, help="repetitions of everything (default: 3 to 7)")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help=f"some of: {' '.join(PARTS)}")
     parser.add_argument(
-        "--folder", type=Path, help="images for loading: a folder per class, all of one size (default: generated ones)"
+        "--folder", type=Path, help="images for loading: one folder per class, all of one size (default: generated)"
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="some two minutes, to try it out: fewer works, steps and repetitions"
-    )
-    parser.add_argument("--json", type=Path, help="where the figures go (default benchmarks/<kind of machine>.json)")
-    parser.add_argument(
-        "--tune", action="store_true", help="tell which settings pay on this machine instead, in ten minutes"
-    )
+    parser.add_argument("--quick", action="store_true", help="two minutes, to try it out: fewer steps and repetitions")
+    parser.add_argument("--tune", action="store_true", help="print which settings are fastest on this machine")
+    parser.add_argument("--against", metavar="COMMIT", help="compare eager training with another commit, interleaved")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE")
     options = parser.parse_args()
-    if not 1024 <= options.images <= MNIST_SIZE:
-        parser.error(f"--images is {options.images}, must be from 1024 to {MNIST_SIZE}")
     for name in ("repeats", "threads"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
-            parser.error(f"--{name} is {getattr(options, name)}, must be at least 1")
+            parser.error(f"--{name}={getattr(options, name)}: must be at least 1")
     if options.folder is not None and (options.tune or "loading" not in (options.only or PARTS)):
-        parser.error("--folder is for the part loading, which is not asked for")
+        parser.error("--folder only applies to the part loading")
     if options.folder is not None and not options.folder.is_dir():
-        parser.error(f"--folder is {options.folder}, which is no folder (seen from {Path.cwd()})")
+        parser.error(f"--folder={options.folder}: not a folder")
     return options
 
 

@@ -1,148 +1,151 @@
-"""Contenders against each other on one work: that they do the same, and then how fast."""
+"""Implementations against each other on one workload: checks that they do the same work, then times them."""
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from benchmarks.results import Spread, times_as_fast
-from benchmarks.team import Member, Say, Team
-from benchmarks.work import Setting, load
+from benchmarks.measurement import Measurement, speedup
+from benchmarks.pool import Log, Pool, Worker
+from benchmarks.workload import Settings, load_images
 from vae_train.util.runtime import emulated
 
 
-class Unequal(Exception):
-    """Contenders do not do the same work; comparing their times would mean nothing."""
+class WorkloadMismatch(Exception):
+    """Implementations do not do the same work, so comparing their times would mean nothing."""
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How much is trained before the timing, and how long the timing takes."""
+class Schedule:
+    """How long implementations train before they are timed, and how long they are timed."""
 
-    warm: int
-    """Steps before the timing. Adam's averages become denormal numbers after some 700 steps on MNIST, which slows down
-    those who do not flush them: with 800 steps the steady state is what is timed."""
-    window: int
-    """Steps, the last of these, that the losses are means of."""
-    band: float
-    """How far apart these losses may be, as a share."""
-    turn: float
-    """About how many seconds a turn takes."""
+    warmup_steps: int
+    """After some 700 steps on MNIST, Adam's averages become denormal numbers, which slow down implementations that do
+    not flush them. 800 steps reach this steady state."""
+    loss_window: int
+    """Last steps of the warm-up whose mean loss is compared."""
+    tolerance: float
+    """Largest relative difference of these losses."""
+    turn_seconds: float
     repeats: int
-    """Turns of each."""
 
 
-def members(setting: Setting, compiled: bool = True, everybody: bool = True) -> list[Member]:
-    """Who competes on a device; "ours" has the default settings.
+def workers(settings: Settings) -> list[Worker]:
+    """The implementations that compete on a device; "vae_train" has the default settings."""
 
-    Args:
-        setting: what is trained and on what.
-        compiled: whether compiled steps compete too; compiling takes up to a minute.
-        everybody: whether other settings of ours compete too.
-    """
+    def vae_train(*execution: str) -> Worker:
+        options = {"execution": execution[0]} if execution else {}
+        return Worker(", ".join(["vae_train", *execution]), "vae_train_loop", settings, options)
 
-    def ours(**knobs: str) -> Member:
-        return Member(", ".join(["ours", *knobs.values()]), "ours", setting, knobs)
-
-    def floor(precision: str) -> Member:
-        name = "floor" if precision == "float32" else f"floor, {precision}"
-        return Member(name, "floor", setting, {"precision": precision})
-
-    pythae = Member("pythae", "pythae", setting)
-    if setting.device == "cpu":
-        found = [Member("plain", "plain", setting, {"workers": 0}), pythae, ours()]
-        if not everybody:
-            return [*found, floor("float32")]
-        found += [ours(execution="eager")]
-        found += [ours(execution="compile")] if compiled else []
-        found += [ours(precision="bfloat16")]
-        found += [ours(execution="compile", precision="bfloat16")] if compiled else []
-        return [*found, floor("float32"), floor("bfloat16")]
-    found = [Member(f"plain, workers={n}", "plain", setting, {"workers": n}) for n in (1, 4)]
-    found += [pythae, ours(), ours(execution="eager")]
-    if not everybody:
-        return [*found, floor("float32")]
-    found += [ours(execution="compile")] if compiled else []
-    found += [ours(precision=name) for name in ("tf32", "bfloat16")]
-    return [*found, *map(floor, ("float32", "tf32", "bfloat16"))]
+    pythae, roofline = Worker("pythae", "pythae_baseline", settings), Worker("roofline", "roofline", settings)
+    if settings.device == "cpu":
+        loops = [Worker("pytorch_loop", "pytorch_loop", settings, {"workers": 0})]
+        own = [vae_train(), vae_train("compile")]
+    else:
+        loops = [Worker(f"pytorch_loop, workers={n}", "pytorch_loop", settings, {"workers": n}) for n in (1, 4)]
+        own = [vae_train(), vae_train("eager"), vae_train("compile")]
+    return [*loops, pythae, *own, roofline]
 
 
-def measure(found: Sequence[Member], pace: Pace, say: Say) -> dict[str, Any]:
-    """Lets everybody train, asserts that all do the same, and then times them in turns.
+def measure(workers: Sequence[Worker], schedule: Schedule, log: Log) -> dict[str, Any]:
+    """Trains all implementations, checks that they agree, and times them in turns.
 
     Args:
-        found: who competes; one is called "ours".
-        pace: how long.
-        say: told how far it is.
+        workers: the implementations; one is called "vae_train".
+        schedule: how long.
+        log: reports progress.
 
     Raises:
-        Unequal: they do not do the same.
+        WorkloadMismatch: they do not do the same work.
     """
-    setting = found[0].setting
-    absent = {m.name: why for m in found if (why := unfit(setting.device, **m.knobs))}
-    work = setting.work
-    with Team([m for m in found if m.name not in absent], say) as team:
-        say(f"{work.title}: {pace.warm} steps of each before the timing")
-        team.warm_up(pace.warm, pace.window)
-        agreed = agreement(team.members, pace)
-        say("losses agree: " + ", ".join(f"{name} {loss:.2f}" for name, loss in agreed["losses"].items()))
-        seconds = team.turns(pace.turn, pace.repeats)
-        memory = {m.name: m.process.ask("memory") for m in team.members if m.process is not None}
-        gflop = next((m.facts["gflop"] for m in team.members if "gflop" in m.facts), None)
-        parameters = team.members[0].facts["parameters"]
-        kinds = {m.name: m.kind for m in team.members}
-        absent |= team.absent
-    rows = {}
-    for name, times in seconds.items():
-        rate = Spread.of([1 / t for t in times])
-        rows[name] = {
-            "steps_per_second": rate.as_json(),
-            "images_per_second": rate.map(lambda r: r * work.batch_size).as_json(),
-            "ours_times_as_fast": times_as_fast(seconds["ours"], times).as_json() if "ours" in seconds else None,
-            "peak_mib": None if kinds[name] == "floor" else {k: round(v) for k, v in memory[name].items()},
-        }
+    settings = workers[0].settings
+    workload = settings.workload
+    unavailable = {w.name: reason for w in workers if (reason := missing_support(settings.device, **w.options))}
+    with Pool([w for w in workers if w.name not in unavailable], log) as pool:
+        log(f"{workload.title}: {schedule.warmup_steps} warm-up steps of each implementation")
+        pool.warm_up(schedule.warmup_steps, schedule.loss_window)
+        agreement = check_agreement(pool.workers, schedule)
+        log("losses agree: " + ", ".join(f"{name} {loss:.2f}" for name, loss in agreement["losses"].items()))
+        seconds = pool.time_steps(schedule.turn_seconds, schedule.repeats)
+        memory = pool.peak_memory()
+        gflop = next((w.facts["gflop"] for w in pool.workers if "gflop" in w.facts), None)
+        parameters = pool.workers[0].facts["parameters"]
+        kinds = {w.name: w.kind for w in pool.workers}
     return {
-        "title": work.title,
-        "data": f"{setting.images:,} images: {load(work.shape, 1).about}",
-        "batch_size": work.batch_size,
+        "title": workload.title,
+        "data": f"{settings.num_images:,} images: {load_images(workload.shape, 1).description}",
+        "batch_size": workload.batch_size,
         "parameters": parameters,
         "gflop_per_step": gflop,
-        "agreement": agreed,
-        "contenders": rows,
-        "left_out": absent,
+        "agreement": agreement,
+        "implementations": table_rows(seconds, kinds, workload.batch_size, memory),
+        "left_out": unavailable | pool.unavailable,
     }
 
 
-def agreement(found: Sequence[Member], pace: Pace) -> dict[str, Any]:
-    """The losses after the warm-up, which lie within the band around the first one's.
+def table_rows(
+    seconds: dict[str, list[float]], kinds: dict[str, str], batch_size: int, memory: dict[str, dict[str, int]]
+) -> dict[str, Any]:
+    """Rates, memory, and speedups over the baselines and over the default settings of vae_train.
+
+    Args:
+        seconds: per step, of every implementation in every repetition.
+        kinds: see `Worker.kind`.
+        batch_size: B.
+        memory: peak memory of every implementation in MiB.
+    """
+    baselines = ("pytorch_loop", "pythae_baseline")
+    references = [name for name in seconds if kinds[name] in baselines or name == "vae_train"]
+    rows = {}
+    for name, times in seconds.items():
+        rate = Measurement.of([1 / t for t in times])
+        rows[name] = {
+            "steps_per_second": rate.as_json(),
+            "images_per_second": rate.map(lambda r: r * batch_size).as_json(),
+            "speedup_over": {r: speedup(times, seconds[r]).as_json() for r in references if r != name},
+            "peak_mib": None if kinds[name] == "roofline" else memory[name],
+        }
+    return rows
+
+
+def check_agreement(workers: Sequence[Worker], schedule: Schedule) -> dict[str, Any]:
+    """Checks that models have the same size and that losses after the warm-up agree; returns the losses.
 
     Raises:
-        Unequal: they do not, or the models have different numbers of parameters.
+        WorkloadMismatch: they do not.
     """
-    counts = {m.name: m.facts["parameters"] for m in found}
+    counts = {w.name: w.facts["parameters"] for w in workers}
     if len(set(counts.values())) > 1:
-        raise Unequal(f"the models have different numbers of parameters: {counts}")
-    losses = {m.name: m.loss for m in found if m.kind != "floor"}
-    about = {"steps": pace.warm, "window": pace.window, "band": pace.band, "losses": losses}
-    if not losses:
-        return about
-    reference = next(iter(losses.values()))
-    far = {name: loss for name, loss in losses.items() if not abs(loss - reference) <= pace.band * abs(reference)}
-    if far or not math.isfinite(reference):
-        raise Unequal(
-            f"after {pace.warm} steps the losses are {losses}, more than {pace.band:.0%} apart: they do not do the "
-            "same work, so nothing was timed"
-        )
-    return about
+        raise WorkloadMismatch(f"the models have different numbers of parameters: {counts}")
+    losses = {w.name: w.loss for w in workers if w.kind != "roofline"}
+    steps, tolerance = schedule.warmup_steps, schedule.tolerance
+    reference = next(iter(losses.values()), 0.0)
+    agree = all(abs(loss - reference) <= tolerance * abs(reference) for loss in losses.values())
+    if not agree or not math.isfinite(reference):
+        raise WorkloadMismatch(f"after {steps} steps the losses {losses} differ by more than {tolerance:.0%}")
+    return {"steps": steps, "window": schedule.loss_window, "tolerance": tolerance, "losses": losses}
 
 
-def unfit(device: str, execution: str = "auto", precision: Any = "float32", **_: object) -> str | None:
-    """Why ours, with these settings, cannot compete here, or would take minutes for what takes others a second."""
-    if execution == "compile" and device == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
-        return "execution=compile: there is no C++ compiler here"
+def missing_support(
+    device: str,
+    execution: str = "auto",
+    precision: Any = "float32",
+    find_program: Callable[[str], str | None] = shutil.which,
+    **_: object,
+) -> str | None:
+    """Why vae_train cannot run with these settings on this machine, or would take minutes; None if it can.
+
+    Args:
+        device: "cpu" or "cuda".
+        execution: the setting of that name.
+        precision: the setting of that name.
+        find_program: finds a program by its name.
+    """
+    if execution == "compile" and device == "cpu" and not any(map(find_program, ("c++", "g++", "clang++", "cl"))):
+        return "execution=compile needs a C++ compiler"
     return emulated(precision, torch.device(device))

@@ -11,51 +11,51 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import ToTensor
+from typing_extensions import override
 
-from benchmarks.contender import Contender
-from benchmarks.work import Setting
+from benchmarks.implementation import Implementation
+from benchmarks.workload import Settings
 
 
-class Tutorial(Contender):
+class ImageFolderLoop(Implementation):
     """torchvision's `ImageFolder` and `ToTensor` in a DataLoader that shuffles.
 
     Args:
-        setting: the batch size, the device and the threads.
+        settings: the batch size, the device and the threads.
         root: the folder.
-        workers: processes of the DataLoader, which every pass starts anew.
+        workers: processes of the DataLoader, which are started anew in every epoch.
     """
 
-    parameters = 0
+    num_parameters = 0
 
-    def __init__(self, setting: Setting, root: str, workers: int) -> None:
-        super().__init__(setting)
-        torch.set_num_threads(setting.threads)
+    def __init__(self, settings: Settings, root: str, workers: int) -> None:
+        super().__init__(settings)
+        torch.set_num_threads(settings.threads)
         torch.manual_seed(1)
-        pinned = self.device.type == "cuda"
-        self.loader = DataLoader(
-            ImageFolder(root, ToTensor()), self.work.batch_size, shuffle=True, num_workers=workers, pin_memory=pinned
-        )
-        self.batches = self._endless()
+        images, pin = ImageFolder(root, ToTensor()), self.device.type == "cuda"
+        self.loader = DataLoader(images, self.workload.batch_size, shuffle=True, num_workers=workers, pin_memory=pin)
+        self.batches = self._batches()
 
+    @override
     def steps(self, count: int) -> float:
-        """Takes `count` batches; there is no loss."""
         for _ in range(count):
             next(self.batches)
-        return 0.0
+        return 0.0  # there is no loss
 
-    def about(self) -> dict[str, Any]:
-        """The batches that are timed at least, and their images: a pass."""
+    @override
+    def facts(self) -> dict[str, Any]:
+        # Whole epochs are timed, since every epoch starts the worker processes.
         return {"batches": len(self.loader), "images": len(self.loader.dataset)}  # type: ignore[arg-type]
 
-    def _endless(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches on the device, of one pass after the other."""
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the batches of an endless sequence of epochs, on the device."""
         while True:
             for x, y in self.loader:
                 yield x.to(self.device), y.to(self.device)
 
 
-def tutorial_start(root: str) -> dict[str, Any]:
-    """What a tutorial waits for: that `ImageFolder` lists the folder; returns "seconds"."""
-    begin = time.perf_counter()
+def list_images(root: str) -> dict[str, Any]:
+    """Lets `ImageFolder` list the folder, which a tutorial has to wait for; returns "seconds"."""
+    start = time.perf_counter()
     ImageFolder(root, ToTensor())
-    return {"seconds": time.perf_counter() - begin}
+    return {"seconds": time.perf_counter() - start}

@@ -1,4 +1,4 @@
-"""The data layer alone: a folder of small JPEGs as batches, from our cache and as torchvision's tutorials read it."""
+"""Loading alone: a folder of small JPEGs as batches, from vae_train's cache and as torchvision's tutorials read it."""
 
 from __future__ import annotations
 
@@ -10,164 +10,165 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import Spread, times_as_fast
-from benchmarks.team import Member, Process, Say, Team
-from benchmarks.work import Setting, Work
+from benchmarks.measurement import Measurement, speedup
+from benchmarks.pool import ChildProcess, Log, Pool, Worker
+from benchmarks.workload import Settings, Workload
 
-NUM_IMAGES, QUICK_IMAGES = 5_000, 1_000
-CLASSES, SIDE, BATCH_SIZE = 10, 32, 128
+NUM_IMAGES, QUICK_NUM_IMAGES = 5_000, 1_000
+NUM_CLASSES, SIDE, BATCH_SIZE = 10, 32, 128
 
-FIRST, SECOND, LISTING = "ours, first start (decodes all)", "ours, second start (from the cache)", "ImageFolder lists"
-"""The starts."""
+FIRST = "vae_train, first start (decodes all images)"
+SECOND = "vae_train, second start (from the cache)"
+LISTING = "ImageFolder, listing"
+MAX_OPENINGS = 3
+"""Repetitions of opening the data."""
 
 
 def measure(
-    device: str, threads: int, folder: Path | None, quick: bool, turn: float, repeats: int, say: Say
+    device: str, threads: int, folder: Path | None, quick: bool, turn_seconds: float, repeats: int, log: Log
 ) -> dict[str, Any]:
-    """Seconds until there is data, and images per second from then on; after all were compared with `ImageFolder`'s.
+    """Seconds for opening the data, and images per second from then on, after a comparison with `ImageFolder`'s.
 
     Args:
-        device: where batches are wanted.
+        device: where batches are needed.
         threads: PyTorch's threads.
-        folder: the images, a folder per class, all of one size; None for some that are made for the purpose.
-        quick: makes fewer.
-        turn: about how many seconds a turn takes; of the tutorial at least a pass.
-        repeats: turns of each.
-        say: told how far it is.
+        folder: contains the images, one folder per class, all of one size; None generates images.
+        quick: generates fewer images.
+        turn_seconds: approximate length of a turn; `ImageFolder` is timed for an epoch at least.
+        repeats: turns of each reader.
+        log: reports progress.
     """
-    with tempfile.TemporaryDirectory() as name, Process() as ours, Process() as theirs:
-        place = Path(name)
-        root = folder.resolve() if folder else generated(place / "images", QUICK_IMAGES if quick else NUM_IMAGES)
-        where = {"root": str(root), "cache": str(place / "cache")}
-        starts, about = _starts(where, device, threads, min(repeats, 3), ours, theirs)
-        say(", ".join(f"{name}: {min(values):.3f} s" for name, values in starts.items()))
-        work = Work("mlp", tuple(about["shape"]), BATCH_SIZE)  # (the network does not matter)
-        setting = Setting(work, about["images"], device, threads)
-        with Team(members(setting, where, ours, theirs), say) as team:
-            agreed = [member.ask("agreement") for member in team.members if member.kind == "cached"]
-            say(f"{about['images']:,} images agree with ImageFolder's")
-            seconds = _turns(team, math.ceil(about["images"] / BATCH_SIZE), turn, repeats)
-    rows = compared(seconds)
-    for row, found in rows["contenders"].items():
-        say(f"{row}: {found['images_per_second']['median']:,.0f} images/s")
-    _, height, width = about["shape"]
+    with tempfile.TemporaryDirectory() as temporary, ChildProcess() as own, ChildProcess() as torchvision:
+        place = Path(temporary)
+        root = folder.resolve() if folder else generate(place / "images", QUICK_NUM_IMAGES if quick else NUM_IMAGES)
+        paths = {"root": str(root), "cache": str(place / "cache")}
+        opening, facts = _time_opening(paths, device, threads, min(repeats, MAX_OPENINGS), own, torchvision)
+        log(", ".join(f"{name}: {min(values):.3f} s" for name, values in opening.items()))
+        workload = Workload("mlp", tuple(facts["shape"]), BATCH_SIZE)  # the network does not matter
+        settings = Settings(workload, facts["images"], device, threads)
+        with Pool(workers(settings, paths, own, torchvision), log) as pool:
+            agreement = [worker.call("compare_images") for worker in pool.workers if worker.kind == "cached"]
+            log(f"{facts['images']:,} images agree with ImageFolder's")
+            seconds = _time_batches(pool, math.ceil(facts["images"] / BATCH_SIZE), turn_seconds, repeats)
+    rows = table_rows(seconds)
+    for name, row in rows["implementations"].items():
+        log(f"{name}: {row['images_per_second']['median']:,.0f} images/s")
+    _, height, width = facts["shape"]
     return {
-        "title": f"{about['images']:,} images of {height}x{width} in {about['classes']} classes",
-        "data": "a folder that was given" if folder else "JPEGs of smooth random colours",
-        "images": about["images"],
+        "title": f"{facts['images']:,} images of {height}x{width} in {facts['classes']} classes",
+        "data": "a folder passed with --folder" if folder else "JPEGs of smooth random colours",
+        "images": facts["images"],
         "batch_size": BATCH_SIZE,
-        "agreement": {**agreed[0], "greatest_difference": max(found["greatest_difference"] for found in agreed)},
-        "starts": {
-            name: {
-                "seconds": Spread.of(values).as_json(),
-                "images_per_second": None  # it reads none
-                if name == LISTING
-                else Spread.of([about["images"] / value for value in values]).as_json(),
-            }
-            for name, values in starts.items()
-        },
+        "agreement": {**agreement[0], "max_difference": max(found["max_difference"] for found in agreement)},
+        "opening": {name: _opening_row(values, facts["images"], name) for name, values in opening.items()},
         **rows,
     }
 
 
-def members(setting: Setting, where: dict[str, str], ours: Process, theirs: Process) -> list[Member]:
-    """Who competes; "ours" keeps the pixels on the device, the others of ours read them from the cache's file.
+def workers(settings: Settings, paths: dict[str, str], own: ChildProcess, torchvision: ChildProcess) -> list[Worker]:
+    """The readers; "vae_train" has the pixels on the device, its other rows read them from the cache file.
 
     Args:
-        setting: the batch size, the device and the threads.
-        where: "root", the folder, and "cache".
-        ours: the process of all of ours.
-        theirs: that of the tutorial's.
+        settings: the batch size, the device and the threads.
+        paths: "root", the folder, and "cache".
+        own: runs the readers of vae_train.
+        torchvision: runs those of torchvision.
     """
-    tutorial, root = "ImageFolder, workers={}", where["root"]
-    found = [Member(tutorial.format(n), "imagefolder", setting, {"root": root, "workers": n}, theirs) for n in (0, 2)]
-    for name, storage, workers in (
-        ("ours", "device", 0),
-        ("ours, storage=host, workers=0", "host", 0),
-        ("ours, storage=host, workers=2", "host", 2),
+    root = paths["root"]
+    readers = [
+        Worker(f"ImageFolder, workers={n}", "imagefolder", settings, {"root": root, "workers": n}, torchvision)
+        for n in (0, 2)
+    ]
+    for name, storage, count in (
+        ("vae_train", "device", 0),
+        ("vae_train, storage=host, workers=0", "host", 0),
+        ("vae_train, storage=host, workers=2", "host", 2),
     ):
-        found.append(Member(name, "cached", setting, {**where, "storage": storage, "workers": workers}, ours))
-    return found
+        readers.append(Worker(name, "cached", settings, {**paths, "storage": storage, "workers": count}, own))
+    return readers
 
 
-def compared(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Images per second, and how many times as fast that is as the faster of the tutorial's ways.
+def table_rows(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Images per second, and the speedup over the fastest reader of torchvision.
 
     Args:
-        seconds: per image, for every contender in every repetition.
+        seconds: per image, of every reader in every repetition.
     """
-    rates = {name: Spread.of([1 / value for value in values]) for name, values in seconds.items()}
-    fastest = max((name for name in rates if not name.startswith("ours")), key=lambda name: rates[name].median)
-    return {
-        "contenders": {
-            name: {
-                "images_per_second": rates[name].as_json(),
-                "times_as_fast": times_as_fast(values, seconds[fastest]).as_json(),
-            }
-            for name, values in seconds.items()
-        },
-        "reference": fastest,
+    rates = {name: Measurement.of([1 / value for value in values]) for name, values in seconds.items()}
+    reference = max((n for n in rates if not n.startswith("vae_train")), key=lambda name: rates[name].median)
+    rows = {
+        name: {
+            "images_per_second": rates[name].as_json(),
+            "speedup": speedup(values, seconds[reference]).as_json(),
+        }
+        for name, values in seconds.items()
     }
+    return {"implementations": rows, "reference": reference}
 
 
-def generated(root: Path, count: int) -> Path:
-    """Writes JPEGs of smooth random colours in folders of classes, the same ones every time; returns `root`.
+def generate(root: Path, count: int) -> Path:
+    """Writes JPEGs of smooth random colours in one folder per class, always the same ones; returns `root`.
 
     Args:
         root: the folder.
-        count: how many images.
+        count: number of images.
     """
     from PIL import Image
 
     rng = np.random.RandomState(0)
     for number in range(count):
-        place = root / f"class_{number % CLASSES}" / f"{number:05}.jpg"
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path = root / f"class_{number % NUM_CLASSES}" / f"{number:05}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
         corners = Image.fromarray(rng.randint(256, size=(4, 4, 3)).astype(np.uint8))
-        corners.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(place, quality=90)
+        corners.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path, quality=90)
     return root
 
 
-def _starts(
-    where: dict[str, str], device: str, threads: int, repeats: int, ours: Process, theirs: Process
+def _opening_row(seconds: list[float], images: int, name: str) -> dict[str, Any]:
+    rate = None if name == LISTING else Measurement.of([images / value for value in seconds]).as_json()
+    return {"seconds": Measurement.of(seconds).as_json(), "images_per_second": rate}
+
+
+def _time_opening(
+    paths: dict[str, str], device: str, threads: int, repeats: int, own: ChildProcess, torchvision: ChildProcess
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Seconds of the starts in turns, after one of each that does not count; the last ones leave the cache warm.
+    """Seconds for opening the data, in turns, after one uncounted round; the last round leaves a cache.
 
     Returns:
-        The seconds of each; what `benchmarks.cached.start` says of the folder.
+        The seconds of every way to open it; what `benchmarks.cached.open_folder` returned.
     """
     seconds: dict[str, list[float]] = {FIRST: [], SECOND: [], LISTING: []}
-    about: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     for repeat in range(repeats + 1):
-        shutil.rmtree(where["cache"], ignore_errors=True)
+        shutil.rmtree(paths["cache"], ignore_errors=True)
         for name in seconds:
             if name == LISTING:
-                taken = theirs.ask("tutorial_start", root=where["root"])["seconds"]
+                taken = torchvision.run("imagefolder", "list_images", root=paths["root"])["seconds"]
             else:
-                about = ours.ask("start", **where, device=device, threads=threads)
-                taken = about["seconds"]
+                facts = own.run("cached", "open_folder", **paths, device=device, threads=threads)
+                taken = facts["seconds"]
             seconds[name] += [taken] if repeat else []
-    return seconds, about
+    return seconds, facts
 
 
-def _turns(team: Team, batches: int, turn: float, repeats: int) -> dict[str, list[float]]:
-    """Seconds per image of everybody in every repetition, after two passes and a turn that do not count.
+def _time_batches(pool: Pool, batches: int, turn_seconds: float, repeats: int) -> dict[str, list[float]]:
+    """Seconds per image of every reader in every repetition, after two epochs and a turn that are not counted.
 
     Args:
-        team: the contenders.
-        batches: in a pass.
-        turn: about how many seconds a turn takes.
-        repeats: turns of each.
+        pool: the readers.
+        batches: number of batches in an epoch.
+        turn_seconds: approximate length of a turn.
+        repeats: turns of each reader.
     """
-    team.warm_up(2 * batches, batches)
+    pool.warm_up(2 * batches, batches)
 
-    def measured(member: Member) -> float:
-        unit = member.facts["batches"]
-        units = max(1, round(turn / member.seconds_per_step / unit))
-        seconds: float = member.ask("steps", count=units * unit)["seconds"]
-        return seconds / (units * member.facts["images"])
+    def measure(worker: Worker) -> float:
+        unit = worker.facts["batches"]
+        units = max(1, round(turn_seconds / worker.seconds_per_step / unit))
+        seconds: float = worker.call("timed_steps", count=units * unit)["seconds"]
+        return seconds / (units * worker.facts["images"])
 
-    for name, (taken,) in team.rounds(1, measured).items():
-        member = next(m for m in team.members if m.name == name)
-        member.seconds_per_step = taken * member.facts["images"] / member.facts["batches"]
-    return team.rounds(repeats, measured)
+    first = pool.take_turns(1, measure)
+    for worker in pool.workers:
+        worker.seconds_per_step = first[worker.name][0] * worker.facts["images"] / worker.facts["batches"]
+    return pool.take_turns(repeats, measure)

@@ -1,4 +1,4 @@
-"""How much memory a process had. Imports nothing that would count."""
+"""The peak memory of this process. Imports nothing that would count."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 STATUS = Path("/proc/self/status")
 
 
-def most_resident() -> float:
+def peak_resident() -> float:
     """The largest resident set of this process so far, in MiB."""
     if STATUS.exists():
         # getrusage would count what the parent had when it started this process.
@@ -16,5 +16,5 @@ def most_resident() -> float:
         return int(line.split()[1]) / 1024
     import resource
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**20 if sys.platform == "darwin" else 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)

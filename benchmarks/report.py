@@ -1,238 +1,201 @@
-"""The figures as a file and as tables; benchmarks/README.md shows the tables of every machine that was measured."""
+"""Results as JSON files and as Markdown tables; benchmarks/README.md shows the tables of every measured machine."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.whole import EPOCHS
+from benchmarks.io_overhead import EPOCHS
 
 HERE = Path(__file__).parent
-README = HERE / "README.md"
-BEGIN, END = "<!-- measured: begin (scripts/bench writes this) -->", "<!-- measured: end -->"
+README, RESULTS = HERE / "README.md", HERE / "results"
+BEGIN, END = "<!-- results: begin (written by scripts/bench) -->", "<!-- results: end -->"
+CAPTION = "Every value is median (min – max)."
 
-Figures = dict[str, Any]
+Results = dict[str, Any]
 
 
-def machine(facts: Figures, device: str, threads: int) -> Figures:
-    """The kind of machine and its software; nothing that names this one.
+def results_path(results: Results) -> Path:
+    """The results file of a kind of machine."""
+    return RESULTS / f"{results['machine']['kind']}.json"
+
+
+def write(results: Results, path: Path) -> None:
+    """Writes results as JSON; a list of numbers takes one line."""
+    text = json.dumps(results, indent=2)
+    text = re.sub(r"\[\s+([-+.\d\se,]+?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+
+
+def rewrite_readme(readme: Path = README, folder: Path = RESULTS) -> None:
+    """Writes the tables of all results between the two marks of the README.
 
     Args:
-        facts: what `Worker.machine` says.
-        device: what is measured, "cpu" or "cuda".
-        threads: PyTorch's threads.
+        readme: the file.
+        folder: contains the results.
     """
-    cores = facts["cores"]
-    cpu = cpu_model()
-    kind = f"cpu {cores} cores {cpu.replace('(R)', '').replace('(TM)', '')}" if device == "cpu" else facts["gpu"]
-    return {
-        "kind": re.sub("[^a-z0-9]+", "-", kind.lower()).strip("-"),
-        "device": device,
-        "cpu": cpu,
-        "gpu": facts["gpu"] if device == "cuda" else None,
-        "cores": cores,
-        "threads": threads,
-        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        **{name: facts[name] for name in ("python", "torch", "cuda")},
-    }
-
-
-def cpu_model() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def path(report: Figures) -> Path:
-    """Where a report belongs: one file per kind of machine."""
-    return HERE / f"{report['machine']['kind']}.json"
-
-
-def write(report: Figures, place: Path) -> None:
-    """Writes a report; lists of figures take a line each."""
-    text = json.dumps(report, indent=2)
-    text = re.sub(r"\[\s+([-+.\d\se,]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(text + "\n")
-
-
-def tables(report: Figures) -> str:
-    """Everything that a report has, as Markdown."""
-    about = report["machine"]
-    name = about["gpu"] or f"{about['cpu']}, {about['cores']} cores"
-    blocks = [
-        f"### {name}",
-        f"`{report['command']}`, {about['threads']} threads, torch {about['torch']}, {report['date']}. "
-        "Every figure is median (min – max).",
-    ]
-    parts = report["parts"]
-    blocks += [comparison(part) for part in parts.values() if "gflop_per_step" in part]
-    makers = {
-        "epochs": _epochs, "overhead": _overhead, "startup": _startup, "scaling": _scaling, "loading": _loading,
-        "nll": _nll,
-    }  # fmt: skip
-    blocks += [make(parts[name]) for name, make in makers.items() if name in parts]
-    blocks += [f"**{name}** was not measured: {why}." for name, why in report.get("failed", {}).items()]
-    return "\n\n".join(blocks)
-
-
-def rewrite_readme(readme: Path = README) -> None:
-    """Puts the tables of all reports in the README's folder between its two marks."""
-    reports = [json.loads(file.read_text()) for file in sorted(readme.parent.glob("*.json"))]
-    makers = {"parts": tables, "stages": checked}
-    text = "\n\n".join(make(report) for report in reports for key, make in makers.items() if key in report)
+    files = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    formats = {"parts": bench_tables, "stages": gpu_tables}
+    text = "\n\n".join(format(results) for results in files for key, format in formats.items() if key in results)
     before, _, rest = readme.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
-def checked(report: Figures) -> str:
-    """What scripts/gpu_check found, as Markdown."""
-    host = report["host"]
-    about = f"`{report['command']}`, torch {host['torch']}, {host['date'][:10]}. Every figure is median (min – max)."
-    blocks = [f"### {host['gpu']}", about]
-    if report["timings"] is not None:
-        blocks.append(comparison(report["timings"]))
-    if "launch_gaps" in report:
-        rows = [
-            [f"execution={row['execution']}", f"{row['wall_us_per_step']:,.0f}", f"{row['kernels_us_per_step']:,.0f}",
-             f"{row['kernels_per_step']:.0f}", f"{row['gap_share']:.1%}"]
-            for row in report["launch_gaps"]
-        ]  # fmt: skip
-        head = ["", "μs per step", "of which kernels run", "kernels", "share without one"]
-        blocks.append(f"**Kernels and the gaps between them** (the same step)\n\n{_table(head, rows)}")
+def bench_tables(results: Results) -> str:
+    """The tables of scripts/bench."""
+    machine = results["machine"]
+    name = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
+    run = f"`{results['command']}`, {machine['threads']} threads, torch {machine['torch']}, {results['date']}."
+    parts = results["parts"]
+    blocks = [f"### {name}", f"{run} {CAPTION}"]
+    blocks += [comparison_table(part) for part in parts.values() if "agreement" in part and "parameters" in part]
+    formats = {
+        "epochs": _epochs, "io_overhead": _io_overhead, "startup": _startup, "scaling": _scaling, "loading": _loading,
+        "nll": _nll,
+    }  # fmt: skip
+    blocks += [format(parts[name]) for name, format in formats.items() if name in parts]
+    blocks += [f"**{name}** was not measured: {reason}." for name, reason in results.get("failed", {}).items()]
     return "\n\n".join(blocks)
 
 
-def comparison(part: Figures) -> str:
-    """The table of a work, see `benchmarks.compare.measure`."""
-    rows = []
-    for name, row in part["contenders"].items():
-        memory = row["peak_mib"]
-        rows.append([
-            name,
-            _spread(row["steps_per_second"], 1),
-            f"{row['images_per_second']['median']:,.0f}",
-            _ratio(row["ours_times_as_fast"], name),
-            "–" if memory is None else " + ".join(f"{v:,}" for v in memory.values()),
-        ])  # fmt: skip
+def gpu_tables(results: Results) -> str:
+    """The tables of scripts/gpu_check."""
+    host = results["host"]
+    run = f"`{results['command']}`, torch {host['torch']}, {host['date'][:10]}."
+    blocks = [f"### {host['gpu']}", f"{run} {CAPTION}"]
+    if results["timings"] is not None:
+        blocks.append(comparison_table(results["timings"]))
+    if "gpu_idle" in results:
+        rows = [
+            [f"execution={row['execution']}", f"{row['wall_us_per_step']:,.0f}", f"{row['kernels_us_per_step']:,.0f}",
+             f"{row['kernels_per_step']:.0f}", f"{row['idle_share']:.1%}"]
+            for row in results["gpu_idle"]
+        ]  # fmt: skip
+        head = ["", "μs per step", "μs in kernels", "kernels", "GPU idle"]
+        blocks.append(f"**Kernels and idle time** (the same step)\n\n{markdown_table(head, rows)}")
+    return "\n\n".join(blocks)
+
+
+def comparison_table(part: Results) -> str:
+    """The table of a workload; see `benchmarks.compare.measure`."""
+    implementations = part["implementations"]
+    references = [
+        name for name in implementations if any(name in row["speedup_over"] for row in implementations.values())
+    ]
+    rows = [
+        [name, show(row["steps_per_second"], 1), f"{row['images_per_second']['median']:,.0f}",
+         *(show(row["speedup_over"][r], 2) if r in row["speedup_over"] else "1" for r in references),
+         _memory(row["peak_mib"])]
+        for name, row in implementations.items()
+    ]  # fmt: skip
+    head = ["", "steps/s", "images/s", *(f"speedup over {r}" for r in references), "peak memory, MiB"]
     work = f", {part['gflop_per_step']:.2f} GFLOP per step" if part["gflop_per_step"] else ""
-    losses = ", ".join(f"{name} {loss:.2f}" for name, loss in part["agreement"]["losses"].items())
-    last = part["agreement"]["steps"]
-    agreed = f"Mean loss of steps {last - part['agreement']['window']} to {last}"
-    head = ["", "steps/s", "images/s", "ours is … times as fast", "peak memory, MiB"]
+    agreement = part["agreement"]
+    first, last = agreement["steps"] - agreement["window"], agreement["steps"]
+    losses = ", ".join(f"{name} {loss:.2f}" for name, loss in agreement["losses"].items())
     return "\n\n".join([
         f"**{part['title']}** ({part['data']}; {part['parameters']:,} parameters{work})",
-        _table(head, rows),
-        f"{agreed}: {losses}." + _left_out(part),
+        markdown_table(head, rows),
+        f"Mean loss of steps {first} to {last}: {losses}.{_left_out(part)}",
     ])  # fmt: skip
 
 
-def _epochs(part: Figures) -> str:
+def _epochs(part: Results) -> str:
     rows = [
-        [name, _spread(row["seconds_per_epoch"], 2), _ratio(row["ours_times_as_fast"], name),
-         " + ".join(f"{v:,}" for v in row["peak_mib"].values())]
-        for name, row in part["contenders"].items()
-    ]  # fmt: skip
-    title = f"**A whole epoch with validation and what is written** ({part['title']}, {part['images']:,} images)"
-    head = ["", "seconds", "ours is … times as fast", "peak memory, MiB"]
-    return f"{title}\n\n{_table(head, rows)}{_left_out(part)}"
+        [name, show(row["seconds_per_epoch"], 2), show(row["vae_train_speedup"], 2), _memory(row["peak_mib"])]
+        for name, row in part["implementations"].items()
+    ]
+    title = f"**One epoch with validation and output files** ({part['title']}, {part['images']:,} images)"
+    head = ["", "seconds", "speedup of vae_train over it", "peak memory, MiB"]
+    return f"{title}\n\n{markdown_table(head, rows)}{_left_out(part)}"
 
 
-def _overhead(part: Figures) -> str:
-    rows = [[f"{name}: share of a step outside PyTorch's kernels", _bounds(v)] for name, v in part["outside"].items()]
-    rows.append([f"ours: share of {EPOCHS} epochs that goes into writing", _bounds(part["writing"])])
-    rows.append([f"ours: share of {EPOCHS} epochs that is neither step nor validation", _percent(part["besides"])])
-    title = f"**Overhead** ({part['title']}, {part['images']:,} images)"
-    return f"{title}\n\n{_table(['', 'share'], rows)}"
+def _io_overhead(part: Results) -> str:
+    seconds = part["seconds"]
+    rows = [["all outputs", show(seconds["outputs"], 2)], ["steps and validation alone", show(seconds["bare"], 2)]]
+    title = f"**Logging, previews and checkpoints** ({part['title']}, {part['images']:,} images)"
+    table = markdown_table([f"{EPOCHS} epochs", "seconds"], rows)
+    return f"{title}\n\n{table}\n\nShare of the time: {show_percent(part['share'])}."
 
 
-def _bounds(share: Figures) -> str:
-    most = _percent(share["most"])
-    return f"between {_percent(share['least'])} and {most}" if "least" in share else f"at most {most}"
-
-
-def _startup(part: Figures) -> str:
-    rows = [[f"`{name}`" if name.startswith(("vae --", "python")) else name, _spread(v, 2)]
+def _startup(part: Results) -> str:
+    rows = [[f"`{name}`" if name.startswith(("vae --", "python")) else name, show(v, 2)]
             for name, v in part["seconds"].items()]  # fmt: skip
-    memory = f"A process that has only imported torch has {part['torch_resident_mib']:,} MiB."
-    return f"**Start-up**\n\n{_table(['', 'seconds'], rows)}\n\n{memory}"
+    memory = f"Peak memory of a process that only imports torch: {part['torch_resident_mib']:,} MiB."
+    return f"**Start-up**\n\n{markdown_table(['', 'seconds'], rows)}\n\n{memory}"
 
 
-def _scaling(part: Figures) -> str:
+def _scaling(part: Results) -> str:
     blocks = []
     for name, series in part.items():
         rows = [
-            [str(row["value"]), f"{row['gflop_per_step']:,.2f}", _spread(row["milliseconds"]["ours"], 2),
-             _spread(row["milliseconds"]["floor"], 2), _spread(row["of_the_floor"], 2)]
+            [str(row["value"]), f"{row['gflop_per_step']:,.2f}", show(row["milliseconds"]["vae_train"], 2),
+             show(row["milliseconds"]["roofline"], 2), show(row["times_roofline"], 2)]
             for row in series["rows"]
         ]  # fmt: skip
-        head = [name, "GFLOP per step", "ours, ms per step", "floor, ms per step", "ours / floor"]
-        blocks.append(f"**Cost by {name}** ({series['about']})\n\n{_table(head, rows)}")
+        head = [name, "GFLOP per step", "vae_train, ms per step", "roofline, ms per step", "vae_train / roofline"]
+        blocks.append(f"**Cost by {name}** ({series['title']})\n\n{markdown_table(head, rows)}")
     return "\n\n".join(blocks)
 
 
-def _loading(part: Figures) -> str:
+def _loading(part: Results) -> str:
     rows = [
-        [name, _spread(row["images_per_second"], 0), _spread(row["times_as_fast"], 2)]
-        for name, row in part["contenders"].items()
+        [name, show(row["images_per_second"], 0), show(row["speedup"], 2)]
+        for name, row in part["implementations"].items()
     ]
-    starts = [
-        [name, _spread(row["seconds"], 2), _spread(rate, 0) if (rate := row["images_per_second"]) else "–"]
-        for name, row in part["starts"].items()
+    opening = [
+        [name, show(row["seconds"], 2), show(rate, 0) if (rate := row["images_per_second"]) else "–"]
+        for name, row in part["opening"].items()
     ]
-    agreed = part["agreement"]
+    agreement = part["agreement"]
     return "\n\n".join([
-        f"**Loading** ({part['title']}: {part['data']}; batch {part['batch_size']}, nothing is trained)",
-        _table(["", "images/s", f"times as fast as {part['reference']}"], rows),
-        _table(["until there is data", "seconds", "images/s"], starts),
-        f"All {agreed['images']:,} images were compared with ImageFolder's before: {agreed['share_differing']:.1%} "
-        f"differ in their label or by half a level, the greatest difference is {agreed['greatest_difference']:.1g}.",
+        f"**Loading** ({part['title']}: {part['data']}; batch {part['batch_size']}, no training)",
+        markdown_table(["", "images/s", f"speedup over {part['reference']}"], rows),
+        markdown_table(["opening the data", "seconds", "images/s"], opening),
+        f"All {agreement['images']:,} images were compared with ImageFolder's: {agreement['share_differing']:.1%} "
+        f"differ in their label or by half a level; the largest difference is {agreement['max_difference']:.1g}.",
     ])  # fmt: skip
 
 
-def _nll(part: Figures) -> str:
+def _nll(part: Results) -> str:
     rows = [
-        ["vae eval", _spread(part["draws_per_second"], 0), _spread(part["minutes"], 1)],
-        ["the decoder's matrix products alone", _spread(part["floor_per_second"], 0), "–"],
+        ["vae eval", show(part["samples_per_second"], 0), show(part["minutes"], 1)],
+        ["matrix products of the decoder alone", show(part["roofline_per_second"], 0), "–"],
     ]
     return "\n\n".join([
         "**-log p(x) by importance sampling** (784-200-200-50-200-200-784, "
-        f"{part['draws_at_once']} draws per image at once; {part['flop_per_draw']:,} floating-point operations of the "
-        "decoder per draw)",
-        _table(["", "draws of z per second", "minutes for 10,000 images, K = 5,000"], rows),
-        f"Share of the time that the matrix products alone take: {_percent(part['share_of_the_floor'])}.",
+        f"{part['chunk']} samples of z per image at a time; {part['flop_per_sample']:,} floating-point operations of "
+        "the decoder per sample)",
+        markdown_table(["", "samples of z per second", "minutes for 10,000 images, K = 5,000"], rows),
+        f"Share of the time in the matrix products: {show_percent(part['share_of_roofline'])}.",
     ])  # fmt: skip
 
 
-def _left_out(part: Figures) -> str:
-    return "".join(f"\n\nLeft out: {name} ({why})." for name, why in part["left_out"].items())
+def _left_out(part: Results) -> str:
+    return "".join(f"\n\nLeft out: {name} ({reason})." for name, reason in part["left_out"].items())
 
 
-def _spread(figure: Figures, digits: int) -> str:
-    """The median and its spread; small figures keep three significant digits."""
-    digits = max(digits, 2 if figure["median"] < 10 else digits) if figure["median"] >= 0.1 else 3
-    return f"{figure['median']:,.{digits}f} ({figure['min']:,.{digits}f} – {figure['max']:,.{digits}f})"
+def _memory(peak_mib: dict[str, int] | None) -> str:
+    return "–" if peak_mib is None else " + ".join(f"{value:,}" for value in peak_mib.values())
 
 
-def _ratio(figure: Figures | None, name: str) -> str:
-    if name == "ours" or figure is None:
-        return "1" if figure else "–"
-    return _spread(figure, 2)
+def show(measurement: Results, digits: int) -> str:
+    """Median and range; medians below 10 have at least two decimals, and below 0.1 three."""
+    digits = max(digits, 2 if measurement["median"] < 10 else digits) if measurement["median"] >= 0.1 else 3
+    median, least, most = (f"{measurement[key]:,.{digits}f}" for key in ("median", "min", "max"))
+    return f"{median} ({least} – {most})"
 
 
-def _percent(figure: Figures) -> str:
-    return f"{figure['median']:.1%} ({figure['min']:.1%} – {figure['max']:.1%})"
+def show_percent(measurement: Results) -> str:
+    """Median and range as percentages."""
+    median, least, most = (f"{measurement[key]:.1%}" for key in ("median", "min", "max"))
+    return f"{median} ({least} – {most})"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])

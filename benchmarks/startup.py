@@ -1,6 +1,6 @@
-"""How long one waits for the first answer: `vae --help`, completion, the import of torch, the first training step.
+"""How long users wait for the first answer: `vae --help`, completion, the import of torch, the first training step.
 
-Run as a program it is the process that is timed until its first step; it prints its time stamps as JSON.
+As a program, this module measures the time until the first step in its own process and prints the parts as JSON.
 """
 
 from __future__ import annotations
@@ -15,46 +15,43 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Spread
+from benchmarks.measurement import Measurement
 
-LINE = "vae train mod"
-WORDS = ("epochs=1", "logger=none")
-PEAK = "import torch; from benchmarks.memory import most_resident; print(most_resident())"
+COMPLETED_LINE = "vae train mod"
+OVERRIDES = ("epochs=1", "logger=none")
+PEAK = "import torch; from benchmarks.memory import peak_resident; print(peak_resident())"
 
 
 def measure(device: str, repeats: int) -> dict[str, Any]:
-    """Seconds of every answer, in turns, after one of each that does not count (files come into memory).
+    """Seconds of every command, in turns, after one uncounted round that loads files into memory.
 
     Args:
         device: where the first step is taken.
-        repeats: how often each is asked.
+        repeats: how often each command runs.
     """
     seconds: dict[str, list[float]] = {}
-
-    def note(name: str, value: float, counts: bool) -> None:
-        if counts:
-            seconds.setdefault(name, []).append(value)
-
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(repeats + 1):
-            counts = repeat > 0
-            for name, ask in _asked(device, Path(folder) / str(repeat)).items():
+            for name, command in _commands(device, Path(folder) / str(repeat)).items():
                 start = time.perf_counter()
-                found = ask()
-                note(name, time.perf_counter() - start, counts)
-                for part, value in (found or {}).items():
-                    note(part, value, counts)
+                parts = command()
+                total = {name: time.perf_counter() - start}
+                for part, value in (total | (parts or {})).items() if repeat else ():
+                    seconds.setdefault(part, []).append(value)
     memory = float(_run(sys.executable, "-c", PEAK))
-    return {"seconds": {k: Spread.of(v).as_json() for k, v in seconds.items()}, "torch_resident_mib": round(memory)}
+    return {
+        "seconds": {k: Measurement.of(v).as_json() for k, v in seconds.items()},
+        "torch_resident_mib": round(memory),
+    }
 
 
-def _asked(device: str, out: Path) -> dict[str, Callable[[], dict[str, float] | None]]:
-    """What is timed: a name for each, and what runs it; some tell the parts of their time."""
+def _commands(device: str, out: Path) -> dict[str, Callable[[], dict[str, float] | None]]:
+    """Name -> function that runs the command; some return the parts of their time."""
     vae = [sys.executable, "-m", "vae_train"]
-    completion = {"COMP_LINE": LINE, "COMP_POINT": str(len(LINE))}
+    completion = {"COMP_LINE": COMPLETED_LINE, "COMP_POINT": str(len(COMPLETED_LINE))}
 
-    def run(*words: str, **variables: str) -> None:
-        _run(*words, **variables)
+    def run(*command: str, **variables: str) -> None:
+        _run(*command, **variables)
 
     return {
         "vae --help": lambda: run(*vae, "--help"),
@@ -63,53 +60,45 @@ def _asked(device: str, out: Path) -> dict[str, Callable[[], dict[str, float] | 
         "a process until its first step": lambda: json.loads(
             _run(sys.executable, "-m", "benchmarks.startup", device).splitlines()[-1]
         ),
-        "vae train epochs=1 (digits), whole": lambda: run(*vae, "train", *WORDS, f"device={device}", f"out={out}"),
+        "vae train epochs=1 (digits), whole": lambda: run(*vae, "train", *OVERRIDES, f"device={device}", f"out={out}"),
     }
 
 
-def _run(*words: str, **variables: str) -> str:
-    from benchmarks.team import environment
+def _run(*command: str, **variables: str) -> str:
+    from benchmarks.pool import environment
 
-    done = subprocess.run(words, env={**environment(), **variables}, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return done.stdout
+    process = subprocess.run(command, env={**environment(), **variables}, capture_output=True, text=True)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed with {process.returncode}: {process.stderr[-2000:]}")
+    return process.stdout
 
 
 def main() -> None:
-    """The parts of `vae train` until the first step is done."""
+    """Measures the parts of a training until its first step is done."""
     stamps = [time.perf_counter()]
 
-    import torch
+    import torch  # noqa: F401
 
     stamps.append(time.perf_counter())
 
-    from vae_train.cli.commands.train import Settings, check
-    from vae_train.cli.overrides import checked
-    from vae_train.data.stream import Stream
-    from vae_train.runs.build import assemble, resolve_device
+    from benchmarks.training import Training, checked_config
 
     stamps.append(time.perf_counter())
-    words = [*WORDS, f"device={sys.argv[1]}"]
-    cfg = checked("train", words, Settings, check).whole
-    assert cfg is not None
+    config = checked_config([*OVERRIDES, f"device={sys.argv[1]}"])
     stamps.append(time.perf_counter())
-    data, learner, trainer = assemble(cfg, resolve_device(cfg.device))
+    training = Training(config)
     stamps.append(time.perf_counter())
-    train = data.split("train")
-    assert train is not None
-    stream = Stream(train, trainer.batch_size, seed=learner.seed, device=learner.device)
-    rows = learner.advance(stream, 0, 1)
-    assert bool(torch.isfinite(rows.cpu()).all())
+    loss = training.steps(1)
+    assert loss == loss
     stamps.append(time.perf_counter())
-    imported, libraries, composed, assembled, stepped = (b - a for a, b in pairwise(stamps))
+    imported, libraries, composed, built, stepped = (b - a for a, b in pairwise(stamps))
     parts = {
-        "… of it: import torch": imported,
+        "… import torch": imported,
         "… import the rest": libraries,
         "… compose and check": composed,
-        "… assemble": assembled,
+        "… build": built,
         "… the first step": stepped,
-        "from torch imported to the first step done": sum((libraries, composed, assembled, stepped)),
+        "from torch imported to the first step done": libraries + composed + built + stepped,
     }
     print(json.dumps(parts))
 

@@ -1,4 +1,4 @@
-"""`scripts/reproduce`: what is trained, gone on with, scored and left alone."""
+"""`scripts/reproduce`: what it trains, resumes, evaluates and leaves alone."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 class Commands:
-    """Stands for `vae`, and leaves what it would."""
+    """Replaces `vae`: records the commands and writes the files that they would write."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def __call__(self, *words: str) -> None:
-        self.lines.append(" ".join(words))
-        given = dict(word.split("=", 1) for word in words[1:])
-        run = Path(given.get("out") or given.get("resume") or given["run"])
-        if words[0] == "eval":
+    def __call__(self, *arguments: str) -> None:
+        self.lines.append(" ".join(arguments))
+        settings = dict(argument.split("=", 1) for argument in arguments[1:])
+        run = Path(settings.get("out") or settings.get("resume") or settings["run"])
+        if arguments[0] == "eval":
             (run / "eval").mkdir()
             (run / "eval" / "test.json").write_text(json.dumps({"nll": {"value": 90.0, "draws": 5000}}))
         else:
@@ -49,7 +49,9 @@ def test_every_target_is_an_experiment(script: ModuleType) -> None:
     assert set(script.TARGETS) <= set(choices("experiment"))
 
 
-def test_a_setting_is_trained_scored_and_then_left_alone(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_is_trained_evaluated_and_then_left_alone(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vae = Commands()
     monkeypatch.setattr(script, "vae", vae)
     assert script.reproduce("burda2016_k1", 3, ["threads=1"]) == 90.0
@@ -61,7 +63,7 @@ def test_a_setting_is_trained_scored_and_then_left_alone(script: ModuleType, mon
 
 
 @pytest.mark.parametrize("summary", [None, {"status": "stopped"}, {"status": "failed"}])
-def test_what_was_interrupted_goes_on(script: ModuleType, monkeypatch: pytest.MonkeyPatch, summary: object) -> None:
+def test_an_interrupted_run_is_resumed(script: ModuleType, monkeypatch: pytest.MonkeyPatch, summary: object) -> None:
     vae, run = Commands(), Path("outputs/reproduce/burda2016_k1-seed0")
     monkeypatch.setattr(script, "vae", vae)
     run.mkdir(parents=True)
@@ -72,22 +74,22 @@ def test_what_was_interrupted_goes_on(script: ModuleType, monkeypatch: pytest.Mo
     assert vae.lines[0] == f"train resume={run}"
 
 
-def test_a_score_with_fewer_draws_does_not_count(script: ModuleType) -> None:
+def test_an_estimate_with_fewer_samples_does_not_count(script: ModuleType) -> None:
     run = Path("run")
     (run / "eval").mkdir(parents=True)
     (run / "eval" / "test.json").write_text(json.dumps({"nll": {"value": 90.0, "draws": 500}}))
-    assert script.score(run) is None
+    assert script.negative_log_likelihood(run) is None
 
 
-def test_the_table_has_means_over_seeds_beside_what_was_published(script: ModuleType) -> None:
-    found = script.table({"burda2016_k1": {0: 86.0, 1: 87.0}, "tomczak2018_vamp": {0: 82.5}})
-    _, _, first, second = found.splitlines()
+def test_the_table_has_means_over_seeds_beside_the_published_values(script: ModuleType) -> None:
+    table = script.table({"burda2016_k1": {0: 86.0, 1: 87.0}, "tomczak2018_vamp": {0: 82.5}})
+    _, _, first, second = table.splitlines()
     assert "| 0, 1 | 86.50 ± 0.71 (sd) | 86.76" in first
     assert first.endswith("| -0.26 |")
     assert "| 0 | 82.50 | 82.43" in second
 
 
-def test_an_unknown_setting_is_a_usage_error(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_experiment_is_a_usage_error(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["reproduce", "burda"])
     with pytest.raises(SystemExit) as ended:
         script.main()

@@ -1,0 +1,189 @@
+"""Builds trainings and data sets of vae_train from overrides.
+
+The other benchmarks of vae_train use this module alone, so that only this one depends on how the package is wired.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from torch import nn
+
+from vae_train.batch import Batch
+from vae_train.cli.commands.train import Settings, check
+from vae_train.cli.overrides import checked
+from vae_train.data.storage.listing import list_folder
+from vae_train.data.stream import Stream, evaluation_batches
+from vae_train.runs.build import assemble, build_model, described, resolve_device
+from vae_train.runs.schema import build, conf_dir
+from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.loggers import Files, Tee
+from vae_train.util.runtime import prepare
+
+
+class Training:
+    """A training as `vae train` builds it, of which single steps can be taken.
+
+    Args:
+        config: the configuration of `vae train`.
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.data, self.learner, self.trainer = assemble(self.config, resolve_device(self.config.device))
+        self.step = 0
+        self.restart_stream()
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is trained."""
+        return self.learner.model
+
+    @property
+    def execution(self) -> str:
+        """How steps are executed: eager, compile or graph."""
+        return self.learner.execution
+
+    def restart_stream(self) -> None:
+        """Starts a new stream of batches, as every call of `fit` does."""
+        batch_size, device = self.trainer.batch_size, self.learner.device
+        self.stream = Stream(self.data.training(), batch_size, seed=self.config.seed, device=device)
+
+    def steps(self, count: int) -> float:
+        """Takes steps and returns their mean loss; scalars are copied from the device as often as the trainer does."""
+        total, left, pending = 0.0, count, list[torch.Tensor]()
+        while left:
+            limit = min(left, self.trainer.log_every - self.step % self.trainer.log_every)
+            rows = self.learner.advance(self.stream, self.step, limit)
+            pending.append(rows)
+            self.step, left = self.step + len(rows), left - len(rows)
+            if not left or self.step % self.trainer.log_every == 0:
+                total += torch.cat(pending)[:, self.learner.names.index("loss")].sum().item()
+                pending = []
+        return total / count
+
+    def validate(self) -> None:
+        """Evaluates the validation split."""
+        valid = self.data.split("valid")
+        assert valid is not None
+        for start, batch in evaluation_batches(valid, self.trainer.eval_batch_size, self.learner.device):
+            self.learner.evaluate(batch, start, self.step)
+
+    def fit(self, epochs: int, folder: Path) -> None:
+        """Trains for some epochs and writes what `vae train` writes into a folder.
+
+        Args:
+            epochs: how many.
+            folder: an empty folder.
+        """
+        self.trainer.epochs = epochs
+        logger = Tee(Files(folder), build(self.config.logger, folder=folder / "tensorboard", step=0))
+        self.trainer.fit(self.learner, self.data, Checkpoints(folder), logger)
+        logger.close()
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """The configuration of `vae train` with these overrides."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+def checked_config(overrides: Sequence[str]) -> DictConfig:
+    """The configuration of `vae train` with these overrides, after the checks of the command."""
+    config = checked("train", list(overrides), Settings, check).whole
+    assert config is not None
+    return config
+
+
+class FolderReader:
+    """The batches of an image folder, all of whose images are for training.
+
+    Args:
+        overrides: settings of the data.
+        root: the folder.
+        batch_size: B.
+        threads: PyTorch's threads.
+    """
+
+    def __init__(self, overrides: Sequence[str], root: str, batch_size: int, threads: int) -> None:
+        prepare(threads)
+        config = compose_config(overrides)
+        device = resolve_device(config.device)
+        data = described(config).inspect().load(device)
+        unreadable = {name for name, _ in data.bad_files}
+        self.names = [entry.name for entry in list_folder(root).entries if entry.name not in unreadable]
+        """Files relative to the folder, in the order of the images."""
+        assert len(self.names) == data.num_train
+        self.stream = Stream(data.training(), batch_size, seed=0, device=device)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        return self.stream.batch(step)
+
+    def indices(self, step: int) -> torch.Tensor:
+        """The numbers of the images of a batch, with shape `(B,)`, on the CPU."""
+        return self.stream.index(step).cpu()
+
+    def close(self) -> None:
+        """Ends the processes that prefetch."""
+        self.stream.close()
+
+
+class DataSummary(NamedTuple):
+    """Facts about the data, and how long it took to open it."""
+
+    seconds: float
+    num_train: int
+    shape: tuple[int, ...]
+    classes: int | None
+
+
+def open_dataset(overrides: Sequence[str], threads: int) -> DataSummary:
+    """Opens the data of `vae train` with these overrides; composing them is not timed."""
+    prepare(threads)
+    config = compose_config(overrides)
+    source = described(config)
+    start = time.perf_counter()
+    data = source.inspect().load(resolve_device(config.device))
+    return DataSummary(time.perf_counter() - start, data.num_train, data.shape, data.classes)
+
+
+class ImportanceSampling:
+    """The importance-weighted estimate of `vae eval`, with initial weights.
+
+    Args:
+        overrides: settings of the model.
+        images: uint8 array of bits with shape `(N, 28, 28)`.
+        device: "cpu" or "cuda".
+        threads: PyTorch's threads.
+    """
+
+    def __init__(self, overrides: Sequence[str], images: np.ndarray, device: str, threads: int) -> None:
+        # Imported here, since the module is imported by the measurement of the start-up of `vae train`.
+        from vae_train.evaluation.importance import IMAGES, fitting, seconds_per_draw
+
+        prepare(threads)
+        self.device, self._seconds_per_draw = torch.device(device), seconds_per_draw
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "images.npy"
+            np.save(path, images)
+            split = ["data=arrays", f"data.path={path}", "data.levels=2", "data.valid=0", "data.test=0"]
+            config = compose_config([*split, *overrides, f"device={device}"])
+            data = described(config).inspect().load(self.device)
+        self.images = data.training()
+        self.model = build_model(config, data, self.device).eval()
+        self.num_images = IMAGES
+        self.chunk = fitting(self.model, self.images, self.device)
+        """Samples of every image in one pass."""
+
+    def seconds_per_sample(self) -> float:
+        """Seconds for one sample of z of one image."""
+        return self._seconds_per_draw(self.model, self.images, self.device, self.chunk)
