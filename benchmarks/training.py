@@ -168,10 +168,10 @@ class ImportanceSampling:
 
     def __init__(self, overrides: Sequence[str], images: np.ndarray, device: str, threads: int) -> None:
         # Imported here, since the module is imported by the measurement of the start-up of `vae train`.
-        from vae_train.evaluation.importance import IMAGES, fitting, seconds_per_draw
+        from vae_train.evaluation.importance import IMAGES_PER_PASS, samples_per_pass, seconds_per_sample
 
         prepare(threads)
-        self.device, self._seconds_per_draw = torch.device(device), seconds_per_draw
+        self.device, self._seconds_per_sample = torch.device(device), seconds_per_sample
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "images.npy"
             np.save(path, images)
@@ -180,10 +180,10 @@ class ImportanceSampling:
             data = described(config).inspect().load(self.device)
         self.images = data.training()
         self.model = build_model(config, data, self.device).eval()
-        self.num_images = IMAGES
-        self.chunk = fitting(self.model, self.images, self.device)
+        self.num_images = IMAGES_PER_PASS
+        self.chunk = samples_per_pass(self.model, self.images, self.device)
         """Samples of every image in one pass."""
 
     def seconds_per_sample(self) -> float:
         """Seconds for one sample of z of one image."""
-        return self._seconds_per_draw(self.model, self.images, self.device, self.chunk)
+        return self._seconds_per_sample(self.model, self.images, self.device, self.chunk)

@@ -36,7 +36,8 @@ CONF = conf_dir()
 PACKAGE = Path(vae_train.__file__).parent
 CATALOGUES = (
     *("data/sources", "objective", "objective/schedule"),
-    *("model/architecture", "model/posterior", "model/prior", "model/likelihood"),
+    *("model/architecture", "model/posterior", "model/prior", "model/prior/fitted", "model/likelihood"),
+    "evaluation/metrics",
 )
 SHARED_FILES = ("__init__", "base", "bounds", "aggregate", "discrepancies", "critics")
 """Files of a catalogue folder that are no entries of it."""

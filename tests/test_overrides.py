@@ -84,4 +84,4 @@ def test_what_hydra_cannot_be_told_is_a_mistake_like_any_other(word, why, sweep)
 
 @pytest.mark.parametrize("word", ["+hydra.job.env_set.X=1", "hydra.verbose=true", "hydra/job_logging=default"])
 def test_what_hydra_can_be_told_is_left_to_it(word):
-    assert checked("train", [word], Settings, lambda cfg, words: []) == ([[word]], None)
+    assert checked("train", [word], Settings, lambda cfg, words: []) == ([[word]], None, [])

@@ -38,7 +38,7 @@ class Commands:
         run = Path(settings.get("out") or settings.get("resume") or settings["run"])
         if arguments[0] == "eval":
             (run / "eval").mkdir()
-            (run / "eval" / "test.json").write_text(json.dumps({"nll": {"value": 90.0, "draws": 5000}}))
+            (run / "eval" / "test.json").write_text(json.dumps({"nll": {"value": 90.0, "num_samples": 5000}}))
         else:
             run.mkdir(parents=True, exist_ok=True)
             (run / "config.yaml").write_text("")
@@ -77,7 +77,7 @@ def test_an_interrupted_run_is_resumed(script: ModuleType, monkeypatch: pytest.M
 def test_an_estimate_with_fewer_samples_does_not_count(script: ModuleType) -> None:
     run = Path("run")
     (run / "eval").mkdir(parents=True)
-    (run / "eval" / "test.json").write_text(json.dumps({"nll": {"value": 90.0, "draws": 500}}))
+    (run / "eval" / "test.json").write_text(json.dumps({"nll": {"value": 90.0, "num_samples": 500}}))
     assert script.negative_log_likelihood(run) is None
 
 

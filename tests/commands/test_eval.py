@@ -12,23 +12,23 @@ from PIL import Image
 from tests.commandline import BRIEF, TINY, Vae
 
 
-def figures(run: Path | str, split: str = "test") -> dict:
+def report(run: Path | str, split: str = "test") -> dict:
     return json.loads((Path(run) / "eval" / f"{split}.json").read_text())
 
 
 def test_every_figure_has_its_uncertainty_and_what_it_was_measured_on(vae: Vae, trained: Path) -> None:
     answer = vae("eval", f"run={trained}", "k=200")
     assert answer.code == 0, answer.err
-    found = figures(trained)
-    for name in ("elbo", "rate", "distortion", "bits_per_dim", "gap", "nll", "nll_bits_per_dim"):
-        assert set(found[name]) >= {"value", "se", "count"}, name
+    found = report(trained)
+    for name in ("elbo", "rate", "distortion", "bits_per_dim", "generalization_gap", "nll", "nll_bits_per_dim"):
+        assert set(found[name]) >= {"value", "se", "n"}, name
         assert found[name]["se"] > 0
-    assert found["nll"]["draws"] == 200
-    assert found["nll"]["count"] == 360
+    assert found["nll"]["num_samples"] == 200
+    assert found["nll"]["n"] == 360
     assert found["nll"]["value"] <= -found["elbo"]["value"] + 3 * found["elbo"]["se"]
     assert found["nll_bits_per_dim"]["value"] == pytest.approx(found["nll"]["value"] / 64 / np.log(2))
-    assert [point["draws"] for point in found["nll_curve"]] == [1, 10, 100, 200]
-    assert "200 draws of z for each of 360 images, about" in answer.out
+    assert [point["num_samples"] for point in found["nll"]["curve"]] == [1, 10, 100, 200]
+    assert "200 importance samples for each of 360 images, about" in answer.out
     assert "360 images, K = 200" in answer.out
     assert "binary pixels, drawn" in answer.out
 
@@ -36,32 +36,32 @@ def test_every_figure_has_its_uncertainty_and_what_it_was_measured_on(vae: Vae, 
 def test_the_table_has_every_figure_and_why_others_are_missing(vae: Vae, trained: Path) -> None:
     vae("eval", f"run={trained}", "k=0")
     text = (trained / "eval/test.md").read_text()
-    assert "| -log p(x), importance-weighted, nats | – | k=0 asks for none |" in text
-    assert f"| ELBO (beta = 1), nats | {figures(trained)['elbo']['value']:.2f} ± " in text
-    assert figures(trained)["nll"] is None
-    assert figures(trained)["why"]["nll"] == "k=0 asks for none"
-    for name in figures(trained)["pictures"]:
+    assert "| -log p(x), importance-weighted, nats | – | disabled by k=0 |" in text
+    assert f"| ELBO (beta = 1), nats | {report(trained)['elbo']['value']:.2f} ± " in text
+    assert report(trained)["nll"] is None
+    assert report(trained)["unavailable"]["nll"] == "disabled by k=0"
+    for name in report(trained)["plots"]:
         assert f"![]({name})" in text
         assert np.array(Image.open(trained / "eval" / name)).std() > 1
 
 
 def test_the_training_split_has_no_gap_to_itself(vae: Vae, trained: Path) -> None:
     assert vae("eval", f"run={trained}", "k=1", "split=train", "latents=false").code == 0
-    assert figures(trained, "train")["gap"] is None
-    assert "this is the training split" in figures(trained, "train")["why"]["gap"]
+    assert report(trained, "train")["generalization_gap"] is None
+    assert "this is the training split" in report(trained, "train")["unavailable"]["generalization_gap"]
 
 
 def test_grey_targets_have_no_bits(vae: Vae) -> None:
     vae.train("data.binarize=none", "model.likelihood.grey_targets=true", "out=run")
     vae("eval", "run=run", *BRIEF)
-    assert figures("run")["bits_per_dim"] is figures("run")["nll_bits_per_dim"] is None
-    assert figures("run")["nll"]["value"] > 0
+    assert report("run")["bits_per_dim"] is report("run")["nll_bits_per_dim"] is None
+    assert report("run")["nll"]["value"] > 0
     assert "**grey targets: not a likelihood**" in Path("run/eval/test.md").read_text()
 
 
 def test_auto_chooses_by_the_time(vae: Vae, trained: Path) -> None:
     vae("eval", f"run={trained}", "minutes=1e-6", "latents=false")
-    assert figures(trained)["nll"]["draws"] == 100
+    assert report(trained)["nll"]["num_samples"] == 100
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_the_batch_size_changes_rounding_only(vae: Vae, trained: Path) -> None:
     found = []
     for size in (512, 33):
         vae("eval", f"run={trained}", f"batch_size={size}", "k=20")
-        found.append(figures(trained))
-    for name in ("elbo", "nll", "gap", "mutual_information", "total_correlation"):
+        found.append(report(trained))
+    for name in ("elbo", "nll", "generalization_gap", "mutual_information", "total_correlation"):
         assert found[0][name]["value"] == pytest.approx(found[1][name]["value"], abs=1e-3)
 
 
@@ -89,7 +89,9 @@ def test_a_folder_of_runs_is_scored_as_a_table(vae: Vae) -> None:
     assert "| run | ELBO (beta = 1), nats |" in answer.out
     rows = [line for line in answer.out.splitlines() if line.startswith("| outputs/sweeps/s/")]
     assert len(rows) == 2
-    assert figures("outputs/sweeps/s/0")["nll"]["draws"] == figures("outputs/sweeps/s/1")["nll"]["draws"] == 10
+    assert (
+        report("outputs/sweeps/s/0")["nll"]["num_samples"] == report("outputs/sweeps/s/1")["nll"]["num_samples"] == 10
+    )
     (line,) = vae("eval", "run=nowhere").errors()
     assert "no run at nowhere" in line
 
@@ -99,22 +101,22 @@ def test_a_model_that_was_collapsed_is_told_so_and_a_healthy_one_is_not(vae: Vae
     for name, words in (("healthy", ["lr=3e-3"]), ("collapsed", ["beta=100"])):
         assert vae("train", *healthy, *words, f"out={name}").code == 0
         vae("eval", f"run={name}", "k=10")
-    assert figures("healthy")["diagnosis"] is None
-    assert figures("healthy")["active_units"]["value"] >= 3
-    assert "none of 4 units is active" in figures("collapsed")["diagnosis"]
-    assert "lower beta (it was 100)" in figures("collapsed")["diagnosis"]
-    assert figures("collapsed")["active_units"]["value"] == 0
-    assert figures("collapsed")["mutual_information"]["value"] == pytest.approx(0, abs=0.05)
+    assert report("healthy")["warnings"] == []
+    assert report("healthy")["active_units"]["value"] >= 3
+    assert "none of 4 latent dimensions is active" in report("collapsed")["warnings"][0]
+    assert "lower beta (it was 100)" in report("collapsed")["warnings"][0]
+    assert report("collapsed")["active_units"]["value"] == 0
+    assert report("collapsed")["mutual_information"]["value"] == pytest.approx(0, abs=0.05)
 
 
 def test_labels_are_read_off_the_codes_and_drawn_as_a_map(vae: Vae, trained: Path) -> None:
     vae("eval", f"run={trained}", "k=0")
-    found = figures(trained)
-    for name in ("linear_probe", "knn_probe", "chance"):
+    found = report(trained)
+    for name in ("linear_probe", "knn_probe", "majority_class"):
         assert 0 <= found[name]["value"] <= 1
-        assert found[name]["count"] == 360
+        assert found[name]["n"] == 360
     assert found["mig"] is None
-    assert found["why"]["mig"] == "the data has no factors of variation"
+    assert found["unavailable"]["mig"] == "the data has no factors of variation"
     assert (
         len(np.unique(np.array(Image.open(trained / "eval/test-map.png").convert("RGB")).reshape(-1, 3), axis=0)) > 10
     )
@@ -128,21 +130,21 @@ def test_factors_have_disentanglement_scores(vae: Vae) -> None:
     assert vae.train(*shapes, "data.orientations=2", "data.positions=4", "batch_size=50", "out=run").code == 0
     assert vae("eval", "run=run", "k=1").code == 0
     for name in ("mig", "sap", "dci_disentanglement", "factor_vae_score", "beta_vae_score", "modularity"):
-        assert 0 <= figures("run")[name]["value"] <= 1
-        assert figures("run")[name]["count"] > 50
-    assert figures("run")["linear_probe"] is None
-    assert "several factors" in figures("run")["why"]["linear_probe"]
+        assert 0 <= report("run")[name]["value"] <= 1
+        assert report("run")[name]["n"] > 50
+    assert report("run")["linear_probe"] is None
+    assert "several factors" in report("run")["unavailable"]["linear_probe"]
 
 
 def test_images_are_compared_where_that_is_asked_for(vae: Vae, trained: Path) -> None:
     assert vae("eval", f"run={trained}", "k=0", "latents=false", "images=true").code == 0
-    found = figures(trained)
+    found = report(trained)
     assert found["psnr"]["value"] > 3
     assert -1 <= found["ssim"]["value"] <= 1
     assert found["ms_ssim"] is None
-    assert found["why"]["ms_ssim"] == "the images are too small for it"
+    assert found["unavailable"]["ms_ssim"] == "images of at least 176 pixels a side are needed; these have 8"
     for name in ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"):
-        assert found[name]["by"] == "360 samples, features of a classifier of this data's labels (seed 0)"
+        assert found[name]["conditions"] == "360 samples, features of a classifier of this data's labels (seed 0)"
     (line,) = vae("eval", f"run={trained}", "images=true", "inception=nowhere.pt").errors()
     assert "inception=nowhere.pt" in line
 
@@ -152,19 +154,19 @@ def test_signals_have_no_figures_of_images(vae: Vae) -> None:
     assert vae.train("data=arrays", "data.path=x.npy", "batch_size=10", "out=run").code == 0
     answer = vae("eval", "run=run", "images=true", "k=5")
     assert answer.code == 0, answer.err
-    assert figures("run")["psnr"] is None
-    assert figures("run")["why"]["psnr"] == "the data are no images"
+    assert report("run")["psnr"] is None
+    assert report("run")["unavailable"]["psnr"] == "the data are not images"
     assert "continuous values: a density of the numbers in the file" in answer.out
 
 
 def test_other_data_is_told_apart(vae: Vae, trained: Path) -> None:
     np.save("noise.npy", np.random.RandomState(0).randint(0, 2, (100, 8, 8)).astype(np.uint8))
-    answer = vae("eval", f"run={trained}", "k=0", "latents=false", "against=noise.npy")
+    answer = vae("eval", f"run={trained}", "k=0", "latents=false", "ood=noise.npy")
     assert answer.code == 0, answer.err
-    assert figures(trained)["auroc"]["value"] > 0.7
-    assert figures(trained)["auroc"]["by"] == "-ELBO against noise.npy"
-    assert figures(trained)["auroc"]["count"] == 360 + 100
-    assert np.array(Image.open(trained / "eval/test-against-noise.png")).std() > 1
+    assert report(trained)["auroc"]["value"] > 0.7
+    assert report(trained)["auroc"]["conditions"] == "-ELBO, ood=noise.npy"
+    assert report(trained)["auroc"]["n"] == 360 + 100
+    assert np.array(Image.open(trained / "eval/test-ood-noise.png")).std() > 1
 
 
 @pytest.mark.parametrize(("name", "why"), [
@@ -173,6 +175,44 @@ def test_other_data_is_told_apart(vae: Vae, trained: Path) -> None:
     ("nowhere.npy", "no such data set, folder or file"),
 ])  # fmt: skip
 def test_other_data_must_be_like_the_runs(vae: Vae, trained: Path, name: str, why: str) -> None:
-    (line,) = vae("eval", f"run={trained}", f"against={name}").errors()
-    assert f"against={name}" in line
+    (line,) = vae("eval", f"run={trained}", f"ood={name}").errors()
+    assert f"ood={name}" in line
     assert why in line
+
+
+NEW_METRIC = """
+from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo
+
+
+class NumImages(Metric):
+    outputs = (MetricInfo("num_images", "number of images", "images", 0),)
+
+    def __init__(self, factor: float, enabled: bool = True) -> None:
+        super().__init__(enabled)
+        self.factor = factor
+
+    def __call__(self, subject):
+        return {"num_images": Estimate(self.factor * len(subject.images), None, len(subject.images))}
+"""
+
+
+def test_a_metric_of_another_package_is_one_file_and_one_yaml(vae: Vae, trained: Path, monkeypatch) -> None:
+    Path("mymetrics.py").write_text(NEW_METRIC)
+    Path("myconf/metric").mkdir(parents=True)
+    Path("myconf/metric/num_images.yaml").write_text("_target_: mymetrics.NumImages\nfactor: 2.0\n")
+    monkeypatch.syspath_prepend(".")
+    words = ("eval", f"run={trained}", *BRIEF, "--config-dir", "myconf")
+    assert vae(*words, "allow=mymetrics").code == 0
+    assert report(trained)["num_images"]["value"] == 720
+    assert "number of images, images" in (trained / "eval/test.md").read_text()
+    assert vae(*words, "allow=mymetrics", "metrics.num_images.factor=3").code == 0
+    assert report(trained)["num_images"]["value"] == 1080
+    (line,) = vae(*words).errors()
+    assert "allow=mymetrics" in line
+
+
+def test_a_metric_can_be_left_out(vae: Vae, trained: Path) -> None:
+    assert vae("eval", f"run={trained}", *BRIEF, "metrics.nll.enabled=false").code == 0
+    assert "nll" not in report(trained)
+    (line,) = vae("eval", f"run={trained}", "metrics.nll.kk=3").errors()
+    assert "no such setting" in line

@@ -9,16 +9,17 @@ import torch
 from tests.model.test_exact import SHAPE as EXACT_SHAPE
 from tests.model.test_exact import linear_gaussian
 from tests.support import SMALL, InMemory, build_model, compose
-from vae_train.evaluation.evidence import Subset, evidence
+from vae_train.evaluation.bounds import image_bounds
 from vae_train.evaluation.importance import (
-    CURVE,
-    IMAGES,
+    CURVE_NUM_SAMPLES,
+    IMAGES_PER_PASS,
     LogMeanExp,
-    fitting,
-    importance,
-    largest_that_fits,
-    seconds_per_draw,
+    estimate_log_likelihood,
+    largest_affordable,
+    samples_per_pass,
+    seconds_per_sample,
 )
+from vae_train.evaluation.subject import Subset
 from vae_train.rng import SampleRng, generator
 from vae_train.runs.build import loaded
 
@@ -44,7 +45,7 @@ def test_the_exact_posterior_gives_the_evidence_with_any_number_of_draws(draws):
     model, truth = linear_gaussian(orthogonal=True)
     torch.manual_seed(0)
     x = truth.sample((50,))
-    found = importance(model, InMemory(x.view(50, *EXACT_SHAPE)), draws)
+    found = estimate_log_likelihood(model, InMemory(x.view(50, *EXACT_SHAPE)), draws)
     assert torch.allclose(found.log_p[-1], truth.log_prob(x), atol=1e-9)
 
 
@@ -52,8 +53,8 @@ def test_more_draws_come_nearer_to_the_evidence_from_below():
     model, truth = linear_gaussian(orthogonal=False)
     torch.manual_seed(0)
     x = truth.sample((400,))
-    found = importance(model, InMemory(x.view(400, *EXACT_SHAPE)), 5000)
-    assert found.draws == (1, 10, 100, 500, 1000, 5000)
+    found = estimate_log_likelihood(model, InMemory(x.view(400, *EXACT_SHAPE)), 5000)
+    assert found.num_samples == (1, 10, 100, 500, 1000, 5000)
     gaps = (truth.log_prob(x) - found.log_p).mean(1)
     assert gaps[0] > gaps[1] > gaps[2] > gaps[-1] > -0.005
     assert gaps[-1] < 0.005
@@ -64,7 +65,7 @@ def test_more_draws_come_nearer_to_the_evidence_from_below():
 def test_it_equals_a_slow_loop_in_float64(words, tolerance):
     model, images = setting(*words)
     few = InMemory(images.fetch(torch.arange(5)).x)
-    found = importance(model, few, 130, at_once=64)
+    found = estimate_log_likelihood(model, few, 130, chunk=64)
     blocks = [SampleRng(0, "importance", 0, first).normal((64, 5, 3)) for first in (0, 64, 128)]
     noise = torch.cat(blocks)[:130].double()
     exact = model.double()
@@ -81,35 +82,35 @@ def test_it_equals_a_slow_loop_in_float64(words, tolerance):
         assert float(found.log_p[-1, number]) == pytest.approx(float(expected), **tolerance)
 
 
-@pytest.mark.parametrize("at_once", [1, 5, 64, 100, 130])
-def test_how_many_draws_go_at_once_changes_rounding_only(at_once):
+@pytest.mark.parametrize("chunk", [1, 5, 64, 100, 130])
+def test_the_chunk_size_changes_rounding_only(chunk):
     model, images = setting()
-    whole, cut = (importance(model, images, 130, at_once=size).log_p for size in (130, at_once))
+    whole, cut = (estimate_log_likelihood(model, images, 130, chunk=size).log_p for size in (130, chunk))
     assert torch.allclose(cut, whole, atol=2e-4)
 
 
 def test_an_image_is_scored_alike_in_any_company():
     model, images = setting()
-    both = importance(model, images, 20).log_p
-    alone = importance(model, Subset(images, NUM), 20).log_p
+    both = estimate_log_likelihood(model, images, 20).log_p
+    alone = estimate_log_likelihood(model, Subset(images, NUM), 20).log_p
     assert torch.equal(both, alone)
-    assert not torch.equal(both, importance(model, images, 20, seed=1).log_p)
+    assert not torch.equal(both, estimate_log_likelihood(model, images, 20, seed=1).log_p)
 
 
 def test_one_draw_is_the_bound_in_expectation():
     model, images = setting()
-    one = importance(model, images, 1).log_p[-1]
-    bound = evidence(model, images, num_samples=200)["elbo"]["value"]
+    one = estimate_log_likelihood(model, images, 1).log_p[-1]
+    bound = image_bounds(model, images, num_samples=200)["elbo"].mean().item()
     assert one.mean() == pytest.approx(bound, abs=4 * one.std().item() / math.sqrt(NUM))
-    assert importance(model, images, 500).log_p[-1].mean() > bound
+    assert estimate_log_likelihood(model, images, 500).log_p[-1].mean() > bound
 
 
 def test_it_says_how_far_it_is_and_how_long_it_took():
     model, images = setting()
     told = []
-    found = importance(model, images, 10, told=told.append)
-    assert told == [IMAGES, NUM - IMAGES]
-    assert found.rate == pytest.approx(10 * NUM / found.seconds)
+    found = estimate_log_likelihood(model, images, 10, progress=told.append)
+    assert told == [IMAGES_PER_PASS, NUM - IMAGES_PER_PASS]
+    assert found.samples_per_second == pytest.approx(10 * NUM / found.seconds)
 
 
 @pytest.mark.parametrize("cuts", [[1] * 12, [12], [5, 7], [4, 4, 4], [11, 1]])
@@ -124,23 +125,23 @@ def test_a_mean_of_exponentials_is_the_same_however_it_streams(cuts, shift):
     assert torch.allclose(stream.values(), torch.stack(expected))
 
 
-def test_what_goes_at_once_follows_the_largest_activation():
+def test_the_chunk_size_follows_the_largest_activation():
     small, images = setting()
     large, _ = setting("model.decoder.hidden=[4096]")
-    assert fitting(small, images, "cpu") == 512
-    assert fitting(large, images, "cpu") == 16
-    assert fitting(large, images, "cpu", memory=1.0) == 1
+    assert samples_per_pass(small, images, "cpu") == 512
+    assert samples_per_pass(large, images, "cpu") == 16
+    assert samples_per_pass(large, images, "cpu", memory=1.0) == 1
 
 
 def test_a_number_of_draws_is_chosen_by_the_time_it_takes():
     for minutes, expected in ((10.0, 5000), (9.99, 5000), (2.5, 1000), (1.0, 500), (0.4, 100), (0.001, 100)):
-        assert largest_that_fits(9.9 * 60 / 5_000_000, 1000, minutes) == (expected if minutes != 9.99 else 5000)
+        assert largest_affordable(9.9 * 60 / 5_000_000, 1000, minutes) == (expected if minutes != 9.99 else 5000)
     model, images = setting()
-    assert 0 < seconds_per_draw(model, images, "cpu", 8) < 1
+    assert 0 < seconds_per_sample(model, images, "cpu", 8) < 1
 
 
 def test_the_curve_begins_with_one_draw_and_ends_with_what_papers_report():
-    assert (CURVE[0], CURVE[-1]) == (1, 5000)
+    assert (CURVE_NUM_SAMPLES[0], CURVE_NUM_SAMPLES[-1]) == (1, 5000)
 
 
 @pytest.mark.parametrize("cuts", [(0, 200), (0, 1, 200), (0, 64, 128, 200), (0, 63, 65, 200)])

@@ -1,63 +1,77 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from vae_train.evaluation.report import ROWS, comparison, conditions, lines, markdown, shown
+from vae_train.evaluation.metrics.base import Estimate, MetricInfo, Unavailable
+from vae_train.evaluation.report import comparison, format_conditions, format_value, lines, markdown
+from vae_train.evaluation.suite import Report
+
+INFOS = (
+    MetricInfo("elbo", "ELBO (beta = 1)", "nats"),
+    MetricInfo("distortion", "distortion", "nats"),
+    MetricInfo("nll", "-log p(x)", "nats"),
+    MetricInfo("frechet_distance", "Fréchet distance of samples"),
+)
 
 
-def figure(value, se=None, **about):
-    return {"value": value, "se": se, "count": 1234, **about}
+def estimate(value, se=None, **about):
+    return Estimate(value, se, 1234, about)
 
 
-def figures(**more):
-    found = {name: figure(value, 0.25) for name, value in (("elbo", -90.0), ("rate", 20.0), ("distortion", 70.0))}
-    about = {"split": "test", "images": 1234, "num_samples": 1, "protocol": "binary pixels", "why": {}}
-    return {**found, "bits_per_dim": None, **about, **more}
+def report(**results):
+    results = {"elbo": estimate(-90.0, 0.25), "distortion": estimate(70.0, 0.25), **results}
+    infos = tuple(info for info in INFOS if info.name in results)
+    return Report(infos, results, split="test", prior=None, seed=0, protocol="binary pixels")
 
 
 @pytest.mark.parametrize(("given", "text"), [
-    (figure(1.23456, 0.01), "1.23 ± 0.01"),
-    (figure(1.23456), "1.23"),
-    (figure(1.0, math.nan), "1.00"),
-    (figure(3, of=50), "3.00 of 50"),
+    (estimate(1.23456, 0.01), "1.23 ± 0.01"),
+    (estimate(1.23456), "1.23"),
+    (estimate(3, of=50), "3.00 of 50"),
 ])  # fmt: skip
 def test_a_value_stands_with_its_error(given, text):
-    assert shown(given, 2) == text
+    assert format_value(given, 2) == text
 
 
-def test_what_a_figure_was_measured_on_stands_beside_it():
-    assert conditions(figure(1.0)) == "1,234 images"
-    assert conditions(figure(1.0, draws=5000, by="features")) == "1,234 images, K = 5,000, features"
+def test_what_an_estimate_was_measured_on_stands_beside_it():
+    assert format_conditions(estimate(1.0)) == "1,234 images"
+    assert format_conditions(estimate(1.0, num_samples=5000, conditions="x")) == "1,234 images, K = 5,000, x"
 
 
-def test_every_figure_is_printed_once_and_in_the_table():
-    given = figures(**{name: figure(0.5, 0.1) for name, _, _ in ROWS[3:]})
-    printed, table = lines(given), markdown("run", given)
-    for name, title, _ in ROWS[4:]:
-        assert sum(line.startswith(title) for line in printed) >= 1, name
-    assert all(f"| {title} | " in table for _, title, _ in ROWS)
-    assert "0.5000 bits/dim" in printed[0]
+def test_every_estimate_is_printed_once_and_in_the_table():
+    full = report(**{info.name: estimate(0.5, 0.1) for info in INFOS})
+    printed, table = lines(full), markdown("run", full)
+    for info in INFOS:
+        assert sum(line.startswith(info.label) for line in printed) == 1, info
+        assert f"| {info.label} | 0.50 ± 0.10 | 1,234 images |" in table
 
 
-def test_a_distance_is_called_fid_where_it_says_so_alone():
-    for called in ({}, {"called": "FID"}):
-        given = figures(frechet_distance=figure(12.0, **called))
-        assert any(line.startswith("FID ") for line in lines(given)) is bool(called)
-        assert ("| FID | 12.00 |" in markdown("run", given)) is bool(called)
+def test_a_distance_is_called_fid_only_if_it_says_so():
+    for about in ({}, {"title": "FID"}):
+        full = report(frechet_distance=estimate(12.0, **about))
+        assert any(line.startswith("FID ") for line in lines(full)) is bool(about)
+        assert ("| FID | 12.00 |" in markdown("run", full)) is bool(about)
 
 
-def test_what_is_missing_says_why_and_what_is_wrong_is_bold():
-    text = markdown("run", figures(mig=None, why={"mig": "no factors"}, diagnosis="3 of 32 units active", warning=None))
-    assert "| MIG | – | no factors |" in text
-    assert "**3 of 32 units active**" in text
-    assert "SAP" not in text
+def test_what_is_missing_says_why_and_warnings_are_bold():
+    full = report(nll=Unavailable("disabled by k=0"))
+    full = Report(**{**vars(full), "warnings": ("only 3 of 32 latent dimensions are active",)})
+    text = markdown("run", full)
+    assert "| -log p(x), nats | – | disabled by k=0 |" in text
+    assert "**only 3 of 32 latent dimensions are active**" in text
+    assert "Fréchet" not in text
+    assert full.to_dict()["nll"] is None
+    assert full.to_dict()["unavailable"] == {"nll": "disabled by k=0"}
 
 
 def test_runs_stand_side_by_side_with_the_best_first():
-    worse = figures(elbo=figure(-100.0, 0.5), nll=figure(95.0, 0.5))
-    rows = comparison([("worse", worse), ("better", figures())]).splitlines()
+    worse = report(elbo=estimate(-100.0, 0.5), nll=estimate(95.0, 0.5))
+    rows = comparison([("worse", worse), ("better", report())]).splitlines()
     assert rows[2].startswith("| better | -90.00 ± 0.25 |")
     assert rows[2].endswith("| – |")
     assert rows[3].endswith("| 95.00 ± 0.50 |")
+
+
+def test_a_model_without_a_bound_is_ranked_by_its_distortion():
+    assert report().cost == 90.0
+    assert report(elbo=Unavailable("the posterior is a point mass")).cost == 70.0

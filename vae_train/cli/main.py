@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vae_train.util.errors import ErrorDetail, RunError, Stopped, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from omegaconf import DictConfig
@@ -133,6 +134,9 @@ def _print_errors(command: str, error: UsageError, debug: bool) -> None:
 def _hydra(command: str, words: list[str]) -> int:
     """Checks what was typed, then hands it to Hydra."""
     module = importlib.import_module(f"vae_train.cli.commands.{_plain(command)}")
+    # A command may choose among the files of a group by another word: see GROUPS of fit_prior.py.
+    names = getattr(module, "GROUPS", {})
+    words = ["=".join([names.get(key, key), *rest]) for key, *rest in (word.split("=", 1) for word in words)]
     if any(word.split("=")[0] in ASKING for word in words):
         _application(command, module.run, words)
         return 0
@@ -148,15 +152,22 @@ def _hydra(command: str, words: list[str]) -> int:
     from vae_train.cli.overrides import checked
 
     only_show = flags.cfg is not None
-    jobs, whole = checked(
-        _plain(command),
-        flags.overrides,
-        module.Settings,
-        (lambda cfg, words: []) if only_show else module.check,
-        found=_mode_errors(command, flags.overrides, flags.multirun),
-        sweep=flags.multirun,
-        config_dir=flags.config_dir,
-    )
+    try:
+        jobs, whole, added = checked(
+            _plain(command),
+            flags.overrides,
+            module.Settings,
+            (lambda cfg, words: []) if only_show else module.check,
+            found=_mode_errors(command, flags.overrides, flags.multirun),
+            sweep=flags.multirun,
+            config_dir=flags.config_dir,
+            all_of=getattr(module, "ALL_OF", None),
+        )
+    except UsageError as error:
+        for typed, group in names.items():
+            error.errors = [m._replace(where=m.where.replace(f"{group}=", f"{typed}=")) for m in error.errors]
+        raise
+    words = [*words, *added]
     if not only_show:
         _log_to_console()
     if not flags.multirun:
@@ -168,7 +179,9 @@ def _hydra(command: str, words: list[str]) -> int:
         if single.error is not None:
             raise single.error
         return 0
-    return _sweep(module.run, words, jobs) if command == "train" else _each(command, module.run, words, len(jobs))
+    if command == "train":
+        return _sweep(module.run, words, jobs)
+    return _each(command, module.run, words, len(jobs), added)
 
 
 def _mode_errors(command: str, words: list[str], multirun: bool) -> list[ErrorDetail]:
@@ -207,11 +220,11 @@ def _sweep(function: Any, words: list[str], jobs: list[list[str]]) -> int:
     return 1 if failed else 0
 
 
-def _each(command: str, function: Any, words: list[str], count: int) -> int:
+def _each(command: str, function: Any, words: list[str], count: int, added: list[str]) -> int:
     """Runs all jobs of a command that writes into the runs it is given."""
     from tempfile import TemporaryDirectory
 
-    job = _Job(function, count)
+    job = _Job(function, count, added=added)
     with TemporaryDirectory() as folder:  # Hydra leaves a file of its own where a sweep ran
         _application(command, job, [*words, f"hydra.sweep.dir={folder}"])
     return 1 if job.failed else 0
@@ -243,10 +256,11 @@ class _Job:
         function: the command's function.
         count: how many jobs there are.
         folder: where the sweep leaves its jobs' folders, if it does.
+        added: overrides that were not typed, which are not printed.
     """
 
-    def __init__(self, function: Any, count: int, folder: Path | None = None) -> None:
-        self.function, self.count, self.folder, self.failed = function, count, folder, 0
+    def __init__(self, function: Any, count: int, folder: Path | None = None, added: Sequence[str] = ()) -> None:
+        self.function, self.count, self.folder, self.added, self.failed = function, count, folder, added, 0
 
     def __call__(self, cfg: Any) -> float | None:
         import math
@@ -257,7 +271,8 @@ class _Job:
         from vae_train.runs import sweep as table
 
         hydra = HydraConfig.get()
-        print(f"[{hydra.job.num + 1}/{self.count}] {' '.join(hydra.overrides.task)}", flush=True)
+        typed = [word for word in hydra.overrides.task if word not in self.added]
+        print(f"[{hydra.job.num + 1}/{self.count}] {' '.join(typed)}", flush=True)
         try:
             return self.function(cfg)
         except Exception as error:

@@ -7,7 +7,7 @@ are composed, and the result is checked as a whole.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
@@ -38,6 +38,8 @@ class Checked(NamedTuple):
     whole: DictConfig | None
     """The configuration of the only job, with Hydra's own node; None where Hydra has to compose: for a sweep, and where
     Hydra's own settings are given."""
+    added: list[str]
+    """Overrides that were not typed: those of `all_of`."""
 
 
 def checked(
@@ -49,6 +51,7 @@ def checked(
     found: Sequence[ErrorDetail] = (),
     sweep: bool = False,
     config_dir: str | None = None,
+    all_of: Mapping[str, str] | None = None,
 ) -> Checked:
     """Composes and checks every job that the words stand for.
 
@@ -60,12 +63,13 @@ def checked(
         found: mistakes that are known already.
         sweep: whether commas make several jobs.
         config_dir: a further folder of YAML files.
+        all_of: groups of which every option is composed, see `_Reader`.
 
     Raises:
         UsageError: something is wrong; lists every mistake of every job, each once.
     """
     with _hydra():
-        reader = _Reader(command, config_dir)
+        reader = _Reader(command, config_dir, all_of)
         overrides, unread = reader.parse(words, sweep)
         errors = [*found, *unread]
         jobs = BasicSweeper.split_arguments(overrides, None)[0] if sweep else [[_text(o) for o in overrides]]
@@ -73,7 +77,7 @@ def checked(
             errors += _job_errors(reader, job, settings, check)
         if errors:
             raise UsageError(list(dict.fromkeys(errors)))
-        return Checked(jobs, None if sweep else reader.whole(overrides))
+        return Checked(jobs, None if sweep else reader.whole(overrides), reader.added)
 
 
 def _job_errors(reader: _Reader, job: list[str], settings: type, check: Check) -> list[ErrorDetail]:
@@ -138,15 +142,22 @@ class _Reader:
     Args:
         command: name of the primary configuration.
         config_dir: a further folder of YAML files.
+        all_of: groups of which every option is composed, each with its package. `vae eval` composes all of `metric`
+            into `metrics`, those of `config_dir` included: a new metric is a Python file and a YAML, in no list.
     """
 
-    def __init__(self, command: str, config_dir: str | None) -> None:
+    def __init__(self, command: str, config_dir: str | None, all_of: Mapping[str, str] | None = None) -> None:
         self.command = command
         if config_dir is not None and not Path(config_dir).is_dir():
             raise UsageError([ErrorDetail(f"--config-dir {config_dir}", "there is no such folder")])
         self.search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
         self.loader = GlobalHydra.instance().config_loader()
         self.parser = OverridesParser.create(config_loader=self.loader)
+        self.added = [
+            f"+{group}@{package}.{name}={name}"
+            for group, package in (all_of or {}).items()
+            for name in self._options(group)
+        ]
         self.choose, self.options = cache(self._choose), cache(self._options)  # jobs of a sweep share most of both
 
     def parse(self, words: Sequence[str], sweep: bool) -> tuple[list[Override], list[ErrorDetail]]:
@@ -233,7 +244,7 @@ class _Reader:
     def _choose(self, *words: str) -> tuple[DictConfig | None, Any, str]:
         """The configuration with these choices and Hydra's own node, or None twice and why there is none."""
         try:
-            cfg = compose(self.command, overrides=[*words, *self.search], return_hydra_config=True)
+            cfg = compose(self.command, overrides=[*words, *self.added, *self.search], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             return None, None, str(error).splitlines()[0]
         with open_dict(cfg):

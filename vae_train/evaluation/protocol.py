@@ -1,4 +1,4 @@
-"""What a likelihood was computed of, in words: figures of different protocols cannot be compared."""
+"""How pixels became what a likelihood scores: values of different protocols cannot be compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from vae_train.data.dataset import Dataset
 
 
 def protocol(data: Dataset) -> str:
-    """How pixels became what the likelihood scored.
+    """Describes how pixels became what the likelihood scores.
 
     Args:
         data: the data set.

@@ -1,4 +1,4 @@
-"""`vae eval`: how good a trained model is."""
+"""`vae eval`: evaluates trained models."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
     from vae_train.batch import Images
     from vae_train.data.dataset import Dataset
+    from vae_train.evaluation.suite import Report
 
 log = logging.getLogger("vae_train")
 
-Figures = dict[str, Any]
+ALL_OF = {"metric": "metrics"}
+"""Groups of which every option is composed, with the package that receives them: the command line adds
+`+metric@metrics.NAME=NAME` for every file of conf/metric and of a metric folder in --config-dir. No list names them."""
 
 
 @dataclass
@@ -31,7 +34,7 @@ class Settings:
 
     run: str
     checkpoint: Literal["best", "last"]
-    prior: Literal["gmm", "kde", "flow"] | None
+    prior: str | None
     split: Literal["train", "valid", "test"]
     num_samples: PositiveInt
     k: Literal["auto"] | NonNegativeInt
@@ -39,7 +42,7 @@ class Settings:
     latents: bool
     images: bool
     inception: str | None
-    against: str | None
+    ood: str | None
     batch_size: PositiveInt
     seed: Seed
     device: str
@@ -47,7 +50,7 @@ class Settings:
 
 
 def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
-    """A run, a split or a device that is not there."""
+    """Reports a run, a split or a device that does not exist."""
     from vae_train.runs.build import device_errors
     from vae_train.util.runtime import prepare
 
@@ -63,10 +66,10 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
 
 
 def _weights_errors(cfg: DictConfig) -> list[ErrorDetail]:
-    """A file of weights that is not there, or holds something else."""
+    """Reports a file of weights that does not exist, or holds something else."""
     if not cfg.images or cfg.inception is None:
         return []
-    from vae_train.evaluation.features import InceptionFeatures
+    from vae_train.evaluation.inception import InceptionFeatures
 
     try:
         InceptionFeatures(cfg.inception)
@@ -77,7 +80,7 @@ def _weights_errors(cfg: DictConfig) -> list[ErrorDetail]:
 
 def _run_errors(name: str, cfg: DictConfig) -> list[ErrorDetail]:
     from vae_train.runs.build import checkpoint_errors, data_errors, loaded, open_run
-    from vae_train.runs.priors import prior_errors
+    from vae_train.runs.fitted_priors import prior_errors
 
     run, found = open_run(name, f"run={name}", cfg.allow)
     if run is None:
@@ -85,16 +88,16 @@ def _run_errors(name: str, cfg: DictConfig) -> list[ErrorDetail]:
     found = checkpoint_errors(run, cfg.checkpoint) + prior_errors(run, cfg.prior) + data_errors(run.config)
     if not found and loaded(run.config).split(cfg.split) is None:
         found.append(ErrorDetail(f"split={cfg.split}", "this run's data has no such split"))
-    if not found and cfg.against:
+    if not found and cfg.ood:
         try:
-            against(cfg.against, run.config, loaded(run.config))
+            ood_images(cfg.ood, run.config, loaded(run.config))
         except UsageError as error:
-            found.append(ErrorDetail(f"against={cfg.against}", "; ".join(m.message for m in error.errors)))
+            found.append(ErrorDetail(f"ood={cfg.ood}", "; ".join(m.message for m in error.errors)))
     return found
 
 
-def against(name: str, config: DictConfig, data: Dataset, device: torch.device | str = "cpu") -> Images:
-    """Images of another data set, made like a run's own: its test images, or all where it has no such split.
+def ood_images(name: str, config: DictConfig, data: Dataset, device: torch.device | str = "cpu") -> Images:
+    """Opens another data set, made like a run's own: its test images, or all of a data set without that split.
 
     Args:
         name: a data set of `conf/data`, a folder of images or an array file.
@@ -103,7 +106,7 @@ def against(name: str, config: DictConfig, data: Dataset, device: torch.device |
         device: where the images are used.
 
     Raises:
-        UsageError: there is no such data, or it is unlike the run's.
+        UsageError: there is no such data, or its images differ from the run's in shape or levels.
     """
     from vae_train.runs.build import described
     from vae_train.runs.schema import conf_dir, did_you_mean
@@ -134,56 +137,48 @@ def against(name: str, config: DictConfig, data: Dataset, device: torch.device |
 
 
 def run(cfg: DictConfig) -> float:
-    """Writes and prints the figures of every run that is named; returns the `cost` of the best."""
-    from vae_train.evaluation.report import comparison, cost
+    """Evaluates every run that is named, writes and prints the reports; returns the cost of the best."""
+    from vae_train.evaluation.report import comparison
 
-    found = [(str(folder), evaluate(Run.open(str(folder)), cfg)) for folder in runs_named(cfg.run)]
-    if len(found) > 1:
-        log.info("\n%s", comparison(found))
-    return min(cost(figures) for _, figures in found)
+    reports = [(str(folder), evaluate_run(Run.open(str(folder)), cfg)) for folder in runs_named(cfg.run)]
+    if len(reports) > 1:
+        log.info("\n%s", comparison(reports))
+    return min(report.cost for _, report in reports)
 
 
-def evaluate(run: Run, cfg: DictConfig) -> Figures:
-    """Writes eval/<split>.json and eval/<split>.md of one run and prints its figures, which it returns."""
-    from vae_train.evaluation import parts
-    from vae_train.evaluation.protocol import protocol
+def evaluate_run(run: Run, cfg: DictConfig) -> Report:
+    """Writes eval/<split>.json and eval/<split>.md of one run and prints its report, which it returns."""
     from vae_train.evaluation.report import lines, markdown
+    from vae_train.evaluation.subject import Subject
+    from vae_train.evaluation.suite import evaluate
     from vae_train.runs.build import loaded, open_model, resolve_device
-    from vae_train.runs.priors import replace_prior
+    from vae_train.runs.fitted_priors import replace_prior
+    from vae_train.runs.schema import allowed, build
 
     device = resolve_device(cfg.device)
     model = open_model(run, cfg.checkpoint, device, cfg.allow)
     if cfg.prior is not None:
         replace_prior(model, run, cfg.prior)
-    folder = run.make_folder("eval")
     data = loaded(run.config, device)
-    subject = parts.Subject(model, data, cfg.split, device, cfg.seed, cfg.batch_size, folder, cfg.prior)
+    subject = Subject(
+        model,
+        data,
+        cfg.split,
+        folder=run.make_folder("eval"),
+        device=device,
+        seed=cfg.seed,
+        batch_size=cfg.batch_size,
+        prior=cfg.prior,
+        beta=run.config.get("beta"),
+        board=run.folder / "tensorboard",
+        open_ood=lambda name: ood_images(name, run.config, data, device),
+    )
     log.info("%s", run.folder)
-    parts.bound(subject, cfg.num_samples)
-    parts.likelihood(subject, cfg.k, cfg.minutes)
-    if cfg.latents:
-        found = parts.latents(subject, run.config.get("beta"))
-        parts.probes(subject, found)
-        parts.disentanglement(subject, found)
-        parts.mapped(subject, found, run.folder / "tensorboard")
-    if cfg.images:
-        parts.fidelity(subject, cfg.inception)
-    if cfg.against:
-        other = against(cfg.against, run.config, data, device)
-        parts.anomaly(subject, other, cfg.against, cfg.num_samples)
-    figures = subject.figures | {
-        "split": cfg.split,
-        "checkpoint": cfg.checkpoint,
-        "prior": cfg.prior,
-        "seed": cfg.seed,
-        "protocol": protocol(data),
-        "warning": getattr(getattr(model, "likelihood", None), "warning", None),
-        "why": subject.why,
-        "pictures": subject.pictures,
-    }
-    path = run.write_json(f"eval/{subject.name}.json", figures)
-    run.write_text(f"eval/{subject.name}.md", markdown(run.folder.name, figures))
-    for line in lines(figures):
+    metrics = [build(node, allowed(cfg)) for node in cfg.metrics.values()]
+    report = evaluate(subject, metrics, checkpoint=cfg.checkpoint, num_samples=cfg.num_samples)
+    path = run.write_json(f"eval/{subject.name}.json", report.to_dict())
+    run.write_text(f"eval/{subject.name}.md", markdown(run.folder.name, report))
+    for line in lines(report):
         log.info("  %s", line)
     log.info("  %s", path)
-    return figures
+    return report

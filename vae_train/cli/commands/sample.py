@@ -32,7 +32,7 @@ class Settings:
 
     run: str
     checkpoint: Literal["best", "last"]
-    prior: Literal["gmm", "kde", "flow"] | None
+    prior: str | None
     num: PositiveInt
     temperature: NonNegativeFloat
     mean: bool
@@ -51,7 +51,7 @@ class Settings:
 def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
     """A run or a device that is not there."""
     from vae_train.runs.build import checkpoint_errors, device_errors, open_run
-    from vae_train.runs.priors import prior_errors
+    from vae_train.runs.fitted_priors import prior_errors
     from vae_train.util.runtime import prepare
 
     prepare()
@@ -97,7 +97,7 @@ def run(cfg: DictConfig) -> None:
     from vae_train.plotting.grid import plot_grid
     from vae_train.plotting.png import write_png
     from vae_train.runs.build import described, open_model, resolve_device
-    from vae_train.runs.priors import replace_prior
+    from vae_train.runs.fitted_priors import replace_prior
     from vae_train.training.previews import MANIFOLD_SIDE, manifold
 
     opened, device = Run.open(cfg.run), resolve_device(cfg.device)

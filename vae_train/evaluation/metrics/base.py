@@ -1,0 +1,102 @@
+"""The interface of a metric: what it outputs, what it needs, and its estimates."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from vae_train.evaluation.subject import Subject
+
+
+class MetricInfo(NamedTuple):
+    """How an output is reported."""
+
+    name: str
+    """Key in the report."""
+    title: str
+    """What people read."""
+    unit: str = ""
+    decimals: int = 2
+
+    @property
+    def label(self) -> str:
+        """Title and unit."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its uncertainty."""
+
+    value: float
+    se: float | None
+    """Standard error; None where there is none, as of a single image."""
+    n: int
+    """Images that it was measured on."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Further entries of the report. It prints "of" (a maximum), "num_samples" (K), "conditions" (what the value
+    depends on), "title" (replaces that of the output) and "warning" (what is wrong with the model, and what to try)."""
+
+    @classmethod
+    def mean_of(cls, values: Tensor, **about: Any) -> Estimate:
+        """Estimates the mean of values `(N,)`."""
+        values = values.cpu().double()
+        se = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else None
+        return cls(values.mean().item(), se, len(values), about)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the entry of the JSON report."""
+        return {"value": self.value, "se": self.se, "n": self.n, **self.about}
+
+
+class Unavailable(NamedTuple):
+    """An output that cannot be measured on this model and data."""
+
+    reason: str
+
+
+Results = dict[str, Estimate | Unavailable]
+
+Requirement = Callable[[Subject], str | None]
+"""Returns why a subject does not qualify, or None where it does: see `vae_train.evaluation.requirements`."""
+
+
+class Metric(ABC):
+    """One metric, or the metrics that a publication defines together.
+
+    A subclass in a file of its own and a YAML in `conf/metric` with its `_target_` are a metric of `vae eval`;
+    arguments of its constructor are the settings of the YAML.
+
+    Args:
+        enabled: whether it is measured.
+    """
+
+    outputs: ClassVar[tuple[MetricInfo, ...]]
+    """What it measures, in the order of the report. A metric that only plots has none."""
+    requires: ClassVar[tuple[Requirement, ...]] = ()
+    """What the model and the data must have."""
+    order: ClassVar[int] = 100
+    """Metrics with a lower one are measured and reported first."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+
+    def measure(self, subject: Subject) -> Results:
+        """Measures a subject; without what the metric requires, every output is `Unavailable` with the reason."""
+        for requirement in self.requires:
+            if reason := requirement(subject):
+                return self.unavailable(reason)
+        return self(subject)
+
+    def unavailable(self, reason: str) -> Results:
+        """Returns `Unavailable` for every output."""
+        return {info.name: Unavailable(reason) for info in self.outputs}
+
+    @abstractmethod
+    def __call__(self, subject: Subject) -> Results:
+        """Measures a subject that has what the metric requires; returns a result for every output."""

@@ -1,0 +1,89 @@
+"""Kernel distance of features."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.evaluation.feature_distances import validated
+from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
+from vae_train.evaluation.reconstructions import feature_sets
+from vae_train.evaluation.requirements import image_data
+from vae_train.evaluation.subject import Subject
+from vae_train.rng import generator
+
+
+class KernelDistance(Metric):
+    """Kernel distance of samples.
+
+    Source: Binkowski et al., "Demystifying MMD GANs" (arXiv:1801.01401), section 4.
+
+    Args:
+        inception: file with weights of Inception v3; None for features of this data's own labels.
+        enabled: whether it is measured.
+    """
+
+    outputs = (MetricInfo("kernel_distance", "kernel distance of samples", decimals=5),)
+    requires = (image_data,)
+    order = 54
+
+    def __init__(self, inception: str | None, enabled: bool) -> None:
+        super().__init__(enabled)
+        self.inception = inception
+
+    @override
+    def __call__(self, subject: Subject) -> Results:
+        sets = feature_sets(subject, self.inception)
+        value, se = kernel_distance(sets.real, sets.sampled, seed=subject.seed)
+        return {"kernel_distance": Estimate(value, se, len(sets.real), {"conditions": sets.conditions})}
+
+
+def kernel_distance(
+    real: Tensor, sampled: Tensor, *, seed: int = 0, num_subsets: int = 100, subset_size: int = 1000
+) -> tuple[float, float | None]:
+    """Computes the unbiased squared maximum mean discrepancy with the kernel (a · b / d + 1)³, averaged over subsets.
+
+    Its expectation is 0 if both sets come from one distribution, whatever N is; single values may be negative.
+
+    Args:
+        real: features of real images, `(N, d)`.
+        sampled: features of samples, `(M, d)`.
+        seed: decides the subsets, which are sampled without replacement.
+        num_subsets: how many.
+        subset_size: features of either kind in a subset; at most N and M.
+
+    Returns:
+        The value and its standard error over the subsets. The error is too small for overlapping subsets, as with more
+        of them than N / subset_size, and None where every subset holds all features.
+    """
+    real, sampled = validated(real, sampled, minimum=2)
+    size = min(subset_size, len(real), len(sampled))
+    if size == max(len(real), len(sampled)):
+        return _discrepancy(real, sampled), None
+    source = generator(seed, "kernel distance")
+    values = torch.tensor(
+        [_discrepancy(*(_subset(features, size, source) for features in (real, sampled))) for _ in range(num_subsets)],
+        dtype=torch.float64,
+    )
+    return values.mean().item(), values.std().item() / math.sqrt(num_subsets) if num_subsets > 1 else None
+
+
+def _subset(features: Tensor, size: int, source: torch.Generator) -> Tensor:
+    return features[torch.randperm(len(features), generator=source)[:size].to(features.device)]
+
+
+def _discrepancy(x: Tensor, y: Tensor) -> float:
+    """Computes the unbiased MMD² of `(n, d)` and `(m, d)`, without the kernel of a feature with itself."""
+    within = sum(_mean_off_diagonal(_kernel(features, features)) for features in (x, y))
+    return within - 2 * _kernel(x, y).mean().item()
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return (x @ y.T / x.shape[1] + 1) ** 3  # (n, m)
+
+
+def _mean_off_diagonal(k: Tensor) -> float:
+    return (k.sum() - k.trace()).item() / (len(k) * (len(k) - 1))

@@ -1,0 +1,97 @@
+"""Which latent dimensions a model uses."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.distributions.kl import normal_kl_elementwise
+from vae_train.evaluation.encodings import Encodings, encodings
+from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
+from vae_train.evaluation.requirements import single_latent
+from vae_train.evaluation.subject import Subject
+from vae_train.plotting.latents import plot_latent_activity
+
+ACTIVE_VARIANCE = 0.01
+"""Variance over images of its posterior mean above which a latent dimension is active."""
+
+FEW_ACTIVE_FRACTION = 0.25
+FAR_MEAN, FAR_STD = 0.5, 2.0
+"""Moments of the aggregate posterior beyond which it counts as far from a standard normal prior."""
+
+
+class Activity(NamedTuple):
+    """What each of D latent dimensions does."""
+
+    variance: Tensor
+    """(D,) variance over images of the posterior mean."""
+    kl: Tensor | None
+    """(D,) nats, the mean over images of KL(q(z_d | x) || p(z_d)); None where q or p is not normal."""
+    mean: Tensor
+    """(D,) mean of the aggregate posterior."""
+    std: Tensor
+    """(D,) standard deviation of the aggregate posterior."""
+
+    @property
+    def num_active(self) -> int:
+        """Number of active latent dimensions."""
+        return int((self.variance > ACTIVE_VARIANCE).sum())
+
+
+class LatentActivity(Metric):
+    """Number of active latent dimensions, with a diagnosis of posterior collapse, and a plot.
+
+    Source: Burda et al., "Importance Weighted Autoencoders" (arXiv:1509.00519), appendix C.
+    """
+
+    outputs = (MetricInfo("active_units", "active latent dimensions", decimals=0),)
+    requires = (single_latent,)
+    order = 20
+
+    @override
+    def __call__(self, subject: Subject) -> Results:
+        e = encodings(subject)
+        activity = latent_activity(e)
+        plot_latent_activity(activity.variance, activity.kl, ACTIVE_VARIANCE, subject.plot_path("latents"))
+        about: dict[str, Any] = {
+            name: None if values is None else [round(value, 6) for value in values.tolist()]
+            for name, values in activity._asdict().items()
+        }
+        about |= {"of": len(activity.variance), "warning": diagnosis(activity, e.p is not None, subject.beta)}
+        return {"active_units": Estimate(activity.num_active, None, len(e.mean), about)}
+
+
+def latent_activity(e: Encodings) -> Activity:
+    """Computes variance, KL and aggregate moments of every latent dimension."""
+    kl = None
+    if e.q is not None and e.p is not None:
+        kl = normal_kl_elementwise(*e.q, *e.p).double().mean(0)
+    z = e.z.double()
+    return Activity(e.mean.double().var(0, unbiased=False), kl, z.mean(0), z.std(0, unbiased=False))
+
+
+def diagnosis(activity: Activity, has_normal_prior: bool, beta: float | None) -> str | None:
+    """Says what is wrong with the latents and what to try; None if nothing is.
+
+    Args:
+        activity: what each latent dimension does.
+        has_normal_prior: whether moments of the aggregate posterior can be compared with the prior's.
+        beta: the weight that the model was trained with, if any.
+    """
+    size, active = len(activity.variance), activity.num_active
+    lower = f"lower beta (it was {beta:g}), " if beta else ""
+    advice = f"{lower}warm it up (objective/beta_schedule=linear) or train longer"
+    if active == 0:
+        return f"posterior collapse: none of {size} latent dimensions is active, so z carries no information: {advice}"
+    if active <= FEW_ACTIVE_FRACTION * size:
+        return f"only {active} of {size} latent dimensions are active: {advice}, or use fewer latent dimensions"
+    far = int(((activity.mean.abs() > FAR_MEAN) | (activity.std > FAR_STD)).sum())
+    if has_normal_prior and 2 * far > size:
+        return (
+            f"the aggregate posterior is far from the prior in {far} of {size} latent dimensions (its mean is beyond "
+            f"{FAR_MEAN}, or its standard deviation above {FAR_STD:g}): samples will not look like reconstructions; "
+            "raise beta, or fit a prior to the encodings (vae fit-prior)"
+        )
+    return None

@@ -1,0 +1,128 @@
+"""Two-dimensional maps of encodings: principal components and t-SNE."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from vae_train.batch import evenly_spaced
+from vae_train.evaluation.encodings import MAX_ENCODED_IMAGES, encodings
+from vae_train.evaluation.metrics.base import Metric, Results
+from vae_train.evaluation.requirements import single_latent
+from vae_train.evaluation.subject import Subject, Subset
+from vae_train.plotting.arrays import Array, to_float_array
+from vae_train.plotting.maps import plot_maps
+from vae_train.plotting.projector import plot_projector
+from vae_train.rng import generator
+
+MAX_TSNE_POINTS = 2_000
+"""Points of a t-SNE or of TensorBoard's projector: more take minutes, and make the page slow."""
+
+MAX_PERPLEXITY = 30.0
+
+INITIAL_STD = 1e-4
+"""Standard deviation of the points that t-SNE starts from, as in scikit-learn."""
+
+
+class Maps(Metric):
+    """Plots of encodings by principal components and t-SNE, and the files of TensorBoard's projector."""
+
+    outputs = ()
+    requires = (single_latent,)
+    order = 33
+
+    @override
+    def __call__(self, subject: Subject) -> Results:
+        e = encodings(subject)
+        if e.mean.shape[1] < 2:
+            return {}
+        index = evenly_spaced(len(e.mean), MAX_TSNE_POINTS)
+        points = e.mean.cpu().numpy()[index.numpy()]
+        labels = None if e.y is None else e.y[:, 0].cpu().numpy()[index.numpy()]
+        names = next((list(map(str, f.values)) for f in subject.data.factors[:1] if f.values is not None), None)
+        plane, share = pca(points)
+        title = f"PCA, {100 * share.sum():.0f} % of the variance"
+        maps = [(title, plane), ("t-SNE", tsne(points, subject.seed))]
+        plot_maps(maps, labels, names, subject.plot_path("map"))
+        if subject.board is not None:
+            x = Subset(subject.images, MAX_ENCODED_IMAGES).fetch(index.to(subject.device)).x
+            plot_projector(subject.board, points, labels, subject.data.to_pixels(x).clamp(0, 1), names)
+        return {}
+
+
+def pca(latents: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Projects latents on their two principal components with the largest variances.
+
+    Args:
+        latents: `(N, D)`; if D is 1, the second component is 0.
+
+    Returns:
+        `(N, 2)` the centred latents in these directions, on their own scale; and `(2,)` the share of the total variance
+        that each direction explains, 0 where nothing varies.
+    """
+    centred = to_float_array(latents)
+    centred = centred - centred.mean(0)
+    _, scales, directions = np.linalg.svd(centred, full_matrices=False)  # (R,), (R, D) with R = min(N, D)
+    points, share = np.zeros((len(centred), 2)), np.zeros(2)
+    count = min(2, len(scales))
+    points[:, :count] = centred @ _signed(directions[:count]).T
+    total = (scales**2).sum()
+    if total > 0:
+        share[:count] = scales[:count] ** 2 / total
+    return points, share
+
+
+def _signed(directions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gives directions `(K, D)` the sign that makes the largest entry of each positive, which an SVD leaves open.
+
+    Among entries that are equally large up to rounding, the first one decides.
+    """
+    size = np.abs(directions)
+    first = (size >= (1 - 1e-6) * size.max(1, keepdims=True)).argmax(1)
+    return directions * np.sign(directions[np.arange(len(directions)), first])[:, None]
+
+
+def tsne(latents: Array, seed: int, max_points: int = MAX_TSNE_POINTS) -> NDArray[np.float64]:
+    """Maps at most `max_points` latents by t-SNE: close points were close, distances mean little.
+
+    The map starts from the two principal components and a hundredth of noise, and is a function of latents and seed.
+    Structure that another seed does not show is none.
+
+    Source: van der Maaten & Hinton, "Visualizing Data using t-SNE" (JMLR 2008); Kobak & Berens, "The art of using t-SNE
+    for single-cell transcriptomics" (2019, doi:10.1038/s41467-019-13056-x).
+
+    Args:
+        latents: `(N, D)`, of which evenly spaced ones are used.
+        seed: decides the noise.
+        max_points: limits M.
+
+    Returns:
+        `(M, 2)`, without a unit.
+    """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    points = to_float_array(latents)
+    points = points[evenly_spaced(len(points), max_points).numpy()]
+    start = _start(points, seed)
+    if start is None:
+        return np.zeros((len(points), 2))
+    # A point has N - 1 neighbours; the perplexity, which is how many of them count, is at most a third of these.
+    perplexity = min(MAX_PERPLEXITY, max(1.0, (len(points) - 1) / 3))
+    with threadpool_limits(1):  # or sums, and so the map, would depend on the number of threads
+        return to_float_array(TSNE(init=start, perplexity=perplexity).fit_transform(points.astype(np.float32)))
+
+
+def _start(latents: NDArray[np.float64], seed: int) -> NDArray[np.float32] | None:
+    """Returns `(N, 2)` points that t-SNE starts from, or None if all latents are equal.
+
+    The noise separates points that coincide, and leads latents with one dimension off the line that they start on.
+    """
+    points, _ = pca(latents)
+    scale = points[:, 0].std()
+    if scale <= 1e-12 * np.abs(latents).max():
+        return None
+    noise = torch.randn(points.shape, generator=generator(seed, "tsne")).numpy()
+    return np.asarray(INITIAL_STD * (points / scale + 0.01 * noise), np.float32)

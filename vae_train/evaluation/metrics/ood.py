@@ -1,0 +1,127 @@
+"""Out-of-distribution detection by the ELBO."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.evaluation.bounds import image_bounds, subject_bounds
+from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
+from vae_train.evaluation.subject import Subject
+from vae_train.plotting.arrays import Array, to_float_array
+from vae_train.plotting.roc import plot_roc
+from vae_train.util.ranges import PositiveInt
+
+Scores = NDArray[np.float64]
+
+
+class OODDetection(Metric):
+    """Area under the ROC curve of telling another data set from the split by -ELBO, or by the distortion without one.
+
+    Args:
+        ood: name of the other data set; None disables the metric.
+        num_samples: samples of z per image that the distortion is averaged over.
+        enabled: whether it is measured.
+    """
+
+    outputs = (MetricInfo("auroc", "out-of-distribution AUROC", decimals=4),)
+    order = 60
+
+    def __init__(self, ood: str | None, num_samples: PositiveInt, enabled: bool) -> None:
+        super().__init__(enabled and ood is not None)
+        self.ood, self.num_samples = ood, num_samples
+
+    @override
+    def __call__(self, subject: Subject) -> Results:
+        assert self.ood is not None
+        name = Path(self.ood).name
+        other = subject.open_ood(self.ood)
+        bounds = (
+            subject_bounds(subject, self.num_samples),
+            image_bounds(subject.model, other, num_samples=self.num_samples, **subject.options),
+        )
+        score = "distortion" if any(b["elbo"] is None for b in bounds) else "-ELBO"
+        normal, anomalous = (_scores(b, score) for b in bounds)
+        value, se = auroc(normal, anomalous)
+        title = f"AUROC {value:.3f}" + ("" if se is None else f" ± {se:.3f}")
+        path = subject.plot_path(f"ood-{Path(self.ood).stem}")
+        plot_roc((normal, anomalous), roc(normal, anomalous), (subject.split, name), path, title, f"{score} (nats)")
+        about = {"conditions": f"{score}, ood={name}"}
+        return {"auroc": Estimate(value, se, len(normal) + len(anomalous), about)}
+
+
+def _scores(bounds: dict[str, Tensor | None], score: str) -> Tensor:
+    """Returns scores that are higher for less normal images."""
+    elbo, distortion = bounds["elbo"], bounds["distortion"]
+    assert distortion is not None
+    if score == "distortion":
+        return distortion
+    assert elbo is not None
+    return -elbo
+
+
+def auroc(normal: Array, anomalous: Array) -> tuple[float, float | None]:
+    """Computes the probability that an anomalous score exceeds a normal one, counting ties as half.
+
+    It is the Mann-Whitney statistic, and the area under `roc`.
+
+    Args:
+        normal: `(N,)` scores.
+        anomalous: `(M,)` scores.
+
+    Returns:
+        The value and its standard error over both data sets: None for a single score, 0 for scores that do not overlap.
+        Source: DeLong et al., "Comparing the Areas under Two or More Correlated Receiver Operating Characteristic
+        Curves" (1988, doi:10.2307/2531595), equation 6.
+
+    Raises:
+        ValueError: there are no scores, or a score is NaN.
+    """
+    low, high = _validated(normal), _validated(anomalous)
+    above, below = _share_below(low, high), 1 - _share_below(high, low)  # (M,), (N,): what each score wins
+    se = math.sqrt(_variance_of_mean(above) + _variance_of_mean(below))
+    return float(above.mean()), None if math.isnan(se) else se
+
+
+def roc(normal: Array, anomalous: Array) -> tuple[Scores, Scores]:
+    """Computes the shares of normal and of anomalous scores at or above every threshold, from high to low.
+
+    Args:
+        normal: `(N,)` scores.
+        anomalous: `(M,)` scores.
+
+    Returns:
+        `(T + 1,)` false positive and true positive rates from 0 to 1, where T is the number of different scores.
+
+    Raises:
+        ValueError: there are no scores, or a score is NaN.
+    """
+    low, high = _validated(normal), _validated(anomalous)
+    thresholds = np.unique(np.concatenate([low, high]))[::-1]
+    false, true = (1 - np.searchsorted(np.sort(scores), thresholds) / len(scores) for scores in (low, high))
+    return np.concatenate([[0.0], false]), np.concatenate([[0.0], true])
+
+
+def _validated(scores: Array) -> Scores:
+    values = to_float_array(scores)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"scores must have the shape (N,), not {values.shape}")
+    if np.isnan(values).any():
+        raise ValueError(f"{np.isnan(values).sum():,} of {len(values):,} scores are NaN")
+    return values
+
+
+def _share_below(reference: Scores, scores: Scores) -> Scores:
+    """Returns the share of the reference that lies below each score, counting ties as half."""
+    ordered = np.sort(reference)
+    twice = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
+    return twice / (2 * len(reference))
+
+
+def _variance_of_mean(values: Scores) -> float:
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else math.nan

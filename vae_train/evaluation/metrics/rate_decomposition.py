@@ -1,0 +1,82 @@
+"""The rate as mutual information, total correlation and dimension-wise KL."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.batch import evenly_spaced
+from vae_train.evaluation.encodings import Encodings, encodings
+from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
+from vae_train.evaluation.requirements import normal_latents, single_latent
+from vae_train.evaluation.subject import Subject
+
+NUM_POINTS = 2_000
+"""Samples of z at which the aggregate posterior is evaluated."""
+
+MAX_CHUNK_ELEMENTS = 2**22
+"""Log-densities at a time."""
+
+
+class RateDecomposition(Metric):
+    """E_x KL(q(z | x) || p(z)) = mutual information + total correlation + dimension-wise KL.
+
+    The aggregate posterior q(z) is that of the N encoded images, so the mutual information is at most log N.
+
+    Source: Hoffman & Johnson, "ELBO surgery" (2016); Chen et al., "Isolating Sources of Disentanglement in VAEs"
+    (arXiv:1802.04942), equation 2.
+    """
+
+    outputs = (
+        MetricInfo("mutual_information", "mutual information of image and z", "nats"),
+        MetricInfo("total_correlation", "total correlation of z", "nats"),
+        MetricInfo("dimension_wise_kl", "dimension-wise KL", "nats"),
+    )
+    requires = (single_latent, normal_latents)
+    order = 21
+
+    @override
+    def __call__(self, subject: Subject) -> Results:
+        e = encodings(subject)
+        n = len(e.mean)
+        terms = decompose(e)
+        estimates = {name: Estimate(t.value, t.se, n) for name, t in terms.items()}
+        return {info.name: estimates[info.name] for info in self.outputs}
+
+
+@torch.no_grad()
+def decompose(e: Encodings) -> dict[str, Estimate]:
+    """Estimates the rate and its three terms at `NUM_POINTS` samples, against the posteriors of all images.
+
+    Args:
+        e: encodings with a normal posterior and a normal prior.
+
+    Returns:
+        "rate", "mutual_information" I_q(x; z), "total_correlation" KL(q(z) || prod_d q(z_d)) and "dimension_wise_kl"
+        sum_d KL(q(z_d) || p(z_d)), in nats: means over the samples.
+    """
+    assert e.q is not None
+    assert e.p is not None
+    (mean, log_scale), (p_mean, p_log_scale) = ([t.double() for t in pair] for pair in (e.q, e.p))
+    count, size = mean.shape
+    points = evenly_spaced(count, NUM_POINTS).to(mean.device)
+    columns = list[Tensor]()
+    for rows in points.split(max(1, MAX_CHUNK_ELEMENTS // (count * size))):
+        z = e.z[rows].double()
+        elements = _log_normal(z[:, None], mean, log_scale)  # (R, N, D)
+        log_aggregate = elements.sum(-1).logsumexp(1) - math.log(count)  # (R,)
+        log_marginals = (elements.logsumexp(1) - math.log(count)).sum(-1)
+        log_q = _log_normal(z, mean[rows], log_scale[rows]).sum(-1)
+        log_p = _log_normal(z, p_mean, p_log_scale).sum(-1)
+        terms = (log_q - log_p, log_q - log_aggregate, log_aggregate - log_marginals, log_marginals - log_p)
+        columns.append(torch.stack(terms))  # (4, R)
+    names = ("rate", "mutual_information", "total_correlation", "dimension_wise_kl")
+    return {name: Estimate.mean_of(values) for name, values in zip(names, torch.cat(columns, 1), strict=True)}
+
+
+def _log_normal(z: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Computes log N(z; mean, scale²) elementwise."""
+    return -0.5 * (((z - mean) * torch.exp(-log_scale)) ** 2 + math.log(2 * math.pi)) - log_scale

@@ -1,0 +1,121 @@
+"""What is evaluated: a model on a split of a data set, with the results that several metrics share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import torch
+from typing_extensions import override
+
+from vae_train.batch import Batch, Fetched, Images, Split, evenly_spaced
+from vae_train.data.dataset import Dataset
+from vae_train.model.base import LatentVariableModel
+from vae_train.rng import Rng
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _no_ood_data(name: str) -> Images:
+    raise ValueError(f"nothing opens out-of-distribution data called {name}")
+
+
+@dataclass
+class Subject:
+    """A model on a split of a data set.
+
+    Args:
+        model: the model, on `device`.
+        data: the data set, loaded for `device`.
+        split: the split to evaluate.
+        folder: receives the plots.
+        device: where to compute.
+        seed: decides all noise.
+        batch_size: images at a time; changes rounding only.
+        prior: name of the fitted prior that has replaced the model's own; None for its own.
+        beta: weight of the rate that the model was trained with; None without one.
+        board: TensorBoard's folder, for the embedding projector; None for none.
+        open_ood: opens another data set by name, made like this one.
+    """
+
+    model: LatentVariableModel
+    data: Dataset
+    split: Split
+    folder: Path
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+    batch_size: int = 512
+    prior: str | None = None
+    beta: float | None = None
+    board: Path | None = None
+    open_ood: Callable[[str], Images] = _no_ood_data
+    plots: list[str] = field(default_factory=list)
+    """File names of the plots that metrics have written."""
+    _results: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def images(self) -> Images:
+        """The images of the split."""
+        images = self.data.split(self.split)
+        assert images is not None
+        return images
+
+    @property
+    def name(self) -> str:
+        """Stem of the files of this evaluation."""
+        return self.split if self.prior is None else f"{self.split}-{self.prior}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of functions that run the model over images."""
+        return {"seed": self.seed, "device": self.device, "batch_size": self.batch_size}
+
+    def plot_path(self, name: str) -> Path:
+        """Returns the path of a new plot, which the report then lists."""
+        path = self.folder / f"{self.name}-{name}.png"
+        self.plots.append(path.name)
+        return path
+
+    def result(self, key: Any, compute: Callable[[], T]) -> T:
+        """Returns the result stored under `key`, and computes it at the first call."""
+        if key not in self._results:
+            self._results[key] = compute()
+        result: T = self._results[key]
+        return result
+
+
+def shared(function: Callable[Concatenate[Subject, P], T]) -> Callable[Concatenate[Subject, P], T]:
+    """Decorates a function of a subject so that it is computed once per subject and arguments.
+
+    Metrics that build on the same intermediate result call the same function instead of passing the result around.
+    """
+
+    @wraps(function)
+    def cached(subject: Subject, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = (function, args, tuple(kwargs.items()))
+        return subject.result(key, lambda: function(subject, *args, **kwargs))
+
+    return cast("Callable[Concatenate[Subject, P], T]", cached)
+
+
+class Subset(Fetched):
+    """Evenly spaced images of a split.
+
+    Args:
+        images: the split.
+        limit: how many images at most.
+    """
+
+    def __init__(self, images: Images, limit: int) -> None:
+        self.images, self.index = images, evenly_spaced(len(images), limit)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @override
+    def fetch(self, index: torch.Tensor, rng: Rng | None = None) -> Batch:
+        return self.images.fetch(self.index.to(index.device)[index], rng)

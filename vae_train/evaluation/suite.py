@@ -1,0 +1,82 @@
+"""Measuring metrics of a subject, and collecting them in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results, Unavailable
+from vae_train.evaluation.protocol import protocol
+from vae_train.evaluation.subject import Subject
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of an evaluation."""
+
+    infos: tuple[MetricInfo, ...]
+    """What was measured, in order."""
+    results: Results
+    """A result for each of them."""
+    split: str
+    prior: str | None
+    seed: int
+    protocol: str
+    """How pixels became what the likelihood scores."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the model, or makes its likelihood none."""
+    plots: tuple[str, ...] = ()
+    """File names of the plots."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """Further entries of the JSON report."""
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """The results that are available."""
+        return {name: r for name, r in self.results.items() if isinstance(r, Estimate)}
+
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """Why the other outputs have no estimate."""
+        return {name: r.reason for name, r in self.results.items() if isinstance(r, Unavailable)}
+
+    @property
+    def cost(self) -> float:
+        """What runs are ranked by: -ELBO, or the distortion of a model without a bound."""
+        elbo = self.estimates.get("elbo")
+        return -elbo.value if elbo is not None else self.estimates["distortion"].value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON report: an entry for every output, null without an estimate, and the conditions."""
+        entries = {name: r.to_dict() if isinstance(r, Estimate) else None for name, r in self.results.items()}
+        conditions = {name: getattr(self, name) for name in ("split", "prior", "seed", "protocol", "unavailable")}
+        return entries | conditions | {"warnings": list(self.warnings), "plots": list(self.plots)} | self.about
+
+
+def evaluate(subject: Subject, metrics: Iterable[Metric], **about: Any) -> Report:
+    """Measures the enabled metrics in their order.
+
+    Args:
+        subject: what to evaluate.
+        metrics: the metrics.
+        about: further entries of the JSON report.
+    """
+    chosen = sorted((m for m in metrics if m.enabled), key=lambda m: (m.order, type(m).__name__))
+    results: Results = {}
+    for metric in chosen:
+        results |= metric.measure(subject)
+    infos = tuple(info for metric in chosen for info in metric.outputs)
+    warning = getattr(getattr(subject.model, "likelihood", None), "warning", None)
+    warnings = [warning, *(r.about.get("warning") for r in results.values() if isinstance(r, Estimate))]
+    return Report(
+        infos,
+        results,
+        split=subject.split,
+        prior=subject.prior,
+        seed=subject.seed,
+        protocol=protocol(subject.data),
+        warnings=tuple(w for w in warnings if w),
+        plots=tuple(subject.plots),
+        about=about,
+    )

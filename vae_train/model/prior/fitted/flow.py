@@ -1,0 +1,69 @@
+"""Neural spline flow, trained on encodings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.distributions.flows.base import Chain, Reversed, Scale
+from vae_train.distributions.flows.masked import MaskedFlow
+from vae_train.distributions.normal import Normal
+from vae_train.distributions.transformed import Transformed
+from vae_train.model.base import Shape
+from vae_train.model.prior.fitted.base import Encode, FittedPrior, GradientTraining, mean_and_std
+from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
+
+MIN_BINS = 2
+
+
+class SplineFlow(FittedPrior):
+    """A neural spline flow on encodings that are standardised to mean 0 and variance 1.
+
+    Source: Durkan et al., "Neural Spline Flows" (arXiv:1906.04032), section 3.1.
+
+    Args:
+        event_shape: shape of z.
+        data_shape: (C, H, W) of an image; not used.
+        transforms: number of autoregressive layers.
+        bins: pieces of each spline, at least 2.
+        hidden: sizes of the hidden layers of each one's network.
+        steps: updates, at most.
+        patience: evaluations on held-out encodings without an improvement, after which training stops.
+        batch_size: encodings per update.
+        lr: learning rate of Adam.
+    """
+
+    def __init__(
+        self,
+        event_shape: Shape,
+        data_shape: Shape,
+        transforms: PositiveInt,
+        bins: PositiveInt,
+        hidden: list[PositiveInt],
+        steps: NonNegativeInt,
+        patience: PositiveInt,
+        batch_size: PositiveInt,
+        lr: PositiveFloat,
+    ) -> None:
+        if bins < MIN_BINS:
+            raise ValueError(f"bins={bins}: a spline of one piece is the identity; use at least {MIN_BINS}")
+        super().__init__(event_shape, data_shape)
+        self.shift: Tensor
+        self.log_scale: Tensor
+        self.register_buffer("shift", torch.zeros(self.size))
+        self.register_buffer("log_scale", torch.zeros(self.size))
+        self.flow = MaskedFlow(self.size, 0, transforms, hidden, bins, coupling=False)
+        self.gradient_training = GradientTraining(steps, patience, batch_size, lr)
+
+    @override
+    def fit(self, z: Tensor, held_out: Tensor, seed: int) -> None:
+        shift, scale = mean_and_std(z)
+        self.shift.copy_(shift)
+        self.log_scale.copy_(scale.log())
+
+    @override
+    def forward(self, encode: Encode) -> Transformed:
+        zero = self.shift.new_zeros(self.event_shape)
+        whole = Chain([Reversed(self.flow()), Scale(self.shift, self.log_scale)])
+        return Transformed(Normal(zero, zero, len(self.event_shape)), whole)

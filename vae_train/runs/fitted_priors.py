@@ -1,0 +1,153 @@
+"""Priors that `vae fit-prior` fitted to the encodings of a run: listing, fitting and loading them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from vae_train.evaluation.encodings import encode
+from vae_train.evaluation.metrics.base import Estimate
+from vae_train.model.base import SingleLatent
+from vae_train.model.prior.fitted.base import FittedPrior, log_density
+from vae_train.rng import generator
+from vae_train.runs.check import stem
+from vae_train.runs.prior_training import copy_state, train_prior
+from vae_train.runs.run import Run
+from vae_train.runs.schema import allowed, build, locate
+from vae_train.training.checkpoint import load, save
+from vae_train.util.errors import ErrorDetail, RunError, UsageError
+from vae_train.util.text import first_line
+
+log = logging.getLogger("vae_train")
+
+HELD_OUT_FRACTION = 0.1
+"""Share of the encodings by which bandwidths and the end of a training are chosen."""
+
+
+class PriorComparison(NamedTuple):
+    """log p(z) of encodings of a split under two priors, in nats."""
+
+    own: Estimate
+    """Under the model's own prior."""
+    fitted: Estimate
+    gain: Estimate
+    """Of the fitted prior over the model's own."""
+
+
+def prior_name(node: DictConfig) -> str:
+    """Returns the name of a fitted prior: that of its class's file."""
+    return str(node["_target_"]).split(".")[-2]
+
+
+def fitted_prior_names(run: Run) -> list[str]:
+    """Lists the fitted priors of a run."""
+    return sorted(path.stem for path in (run.folder / "priors").glob("*.pt") if ".previous" not in path.name)
+
+
+def prior_errors(run: Run, name: str | None) -> list[ErrorDetail]:
+    """Reports a prior that was not fitted."""
+    names = fitted_prior_names(run)
+    if name is None or name in names:
+        return []
+    has = f"{run.folder} has only {', '.join(names)}" if names else f"{run.folder} has no fitted prior"
+    return [ErrorDetail(f"prior={name}", f"{has}; fit it with: vae fit-prior run={run.folder} prior={name}")]
+
+
+def fitting_error(cfg: DictConfig) -> str | None:
+    """Returns why no prior can be fitted to the encodings of a run's model, or None."""
+    model: Any = locate(cfg.model["_target_"], allowed(cfg))
+    if not issubclass(model, SingleLatent) or cfg.model.get("posterior") is None:
+        return "has no single latent vector that a prior could be fitted to"
+    posterior: Any = locate(cfg.model.posterior["_target_"], allowed(cfg))
+    if posterior.support not in FittedPrior.supports:
+        return f"has latents of model/posterior={stem(posterior)}; a prior can only be fitted to vectors in R^D"
+    if cfg.model.get("condition"):
+        return f"has a prior for every {cfg.model.condition}, which one prior of all encodings cannot replace"
+    return None
+
+
+def fit_prior(node: DictConfig, model: SingleLatent, z: Tensor, seed: int, allow: list[str]) -> FittedPrior:
+    """Builds a prior and fits it to encodings, on the CPU.
+
+    Args:
+        node: the prior's class and settings.
+        model: the model, for the shapes.
+        z: (N, D) encodings.
+        seed: decides everything random.
+        allow: further packages whose classes may be built.
+
+    Raises:
+        ValueError: there are too few encodings.
+        UsageError: a setting is impossible.
+    """
+    z = z.cpu().double()
+    z = z[torch.randperm(len(z), generator=generator(seed, "expost"))]
+    count = max(1, round(HELD_OUT_FRACTION * len(z)))
+    held_out, z = z[:count], z[count:]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        prior: FittedPrior = build(node, allow, event_shape=model.latent_shape, data_shape=model.data_shape)
+    prior.fit(z, held_out, seed)
+    if prior.gradient_training is not None:
+        train_prior(prior, z, held_out, seed, prior.gradient_training)
+    return prior.eval()
+
+
+def save_prior(prior: FittedPrior, node: DictConfig, model: nn.Module, run: Run, name: str) -> None:
+    """Writes priors/<name>.pt: class, settings, weights and the fingerprint of the model, as plain values."""
+    settings = OmegaConf.to_container(node, resolve=True)
+    state = {"settings": settings, "weights": copy_state(prior), "fingerprint": fingerprint(model)}
+    save([run.make_folder("priors") / f"{name}.pt"], state)
+
+
+def replace_prior(model: Any, run: Run, name: str) -> None:
+    """Replaces the prior of a run's model by a fitted one.
+
+    Args:
+        model: the run's model, with its weights.
+        run: the run.
+        name: one of `fitted_prior_names`.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    path = run.folder / "priors" / f"{name}.pt"
+    state = load(path)
+    try:
+        node, shapes = OmegaConf.create(state["settings"]), (model.latent_shape, model.data_shape)
+        prior: FittedPrior = build(node, allowed(run.config), event_shape=shapes[0], data_shape=shapes[1])
+        prior.load_weights(state["weights"])
+    except (KeyError, TypeError, RuntimeError, ValueError, UsageError) as error:
+        raise RunError(f"{path} holds no prior of this model ({first_line(error)}); refit it") from error
+    if state["fingerprint"] != fingerprint(model):
+        log.warning("prior=%s was fitted to a different checkpoint; refit it", name)
+    model.prior = prior.eval().to(next(model.parameters()).device)
+
+
+def compare_priors(model: Any, prior: FittedPrior, z: Tensor) -> PriorComparison:
+    """Scores encodings `(N, D)` under a model's own prior and under a fitted one."""
+    with torch.no_grad():
+        p = model.prior(model.encode)
+    own = log_density(p, z.to(next(model.parameters()).device).view(-1, *model.latent_shape))
+    fitted = prior.log_prob(z.to(next(prior.buffers()).dtype))
+    return PriorComparison(*map(Estimate.mean_of, (own, fitted, fitted - own)))
+
+
+def sampled_encodings(model: SingleLatent, images: Any, **options: Any) -> Tensor:
+    """Samples q(z | x) once for every image: `(N, D)` on the CPU."""
+    return encode(model, images, **options).z.cpu()
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Computes a fingerprint of the model's weights, which detects a stale fitted prior."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in model.state_dict().items():
+        if not name.startswith("prior."):
+            content = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            digest.update(name.encode() + content)
+    return digest.hexdigest()
