@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from vae_train.batch import evenly_spaced
 from vae_train.evaluation.encodings import encodings, train_encodings
-from vae_train.evaluation.metrics.base import Estimate
+from vae_train.evaluation.metrics.base import Estimate, Metric, Results
+from vae_train.evaluation.requirements import class_labels, single_latent
 from vae_train.evaluation.subject import Subject, shared
 from vae_train.plotting.arrays import Array, to_float_array
 
@@ -36,6 +39,20 @@ def probe_data(subject: Subject) -> ProbeData:
     assert test.y is not None
     columns = (train.mean, train.y[:, 0], test.mean, test.y[:, 0])
     return ProbeData(*(column.cpu().numpy() for column in columns))
+
+
+class Probe(Metric):
+    """A classifier of posterior means: a subclass has its output and `accuracy`."""
+
+    requires = (single_latent, class_labels)
+
+    @override
+    def __call__(self, subject: Subject) -> Results:
+        return {self.outputs[0].name: self.accuracy(probe_data(subject))}
+
+    @abstractmethod
+    def accuracy(self, data: ProbeData) -> Estimate:
+        """Estimates the accuracy on the test points."""
 
 
 def thin(latents: Array, y: Array, limit: int) -> tuple[NDArray[np.float64], NDArray[Any]]:

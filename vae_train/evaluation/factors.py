@@ -13,13 +13,16 @@ depend on their scales either.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from vae_train.evaluation.encodings import encodings
+from vae_train.evaluation.metrics.base import Estimate, Metric, Results
 from vae_train.evaluation.requirements import single_latent
 from vae_train.evaluation.subject import Subject, shared
 
@@ -62,6 +65,26 @@ def varying_factors(subject: Subject) -> str | None:
     if len(subject.data.factors) < 2 or encodings(subject).y is None:
         return "the data has no factors of variation"
     return obstacle(*factor_data(subject))
+
+
+class DisentanglementMetric(Metric):
+    """A metric of latents and factors: a subclass has its outputs and `scores`."""
+
+    requires = (varying_factors,)
+    splits_images = False
+    """Whether it uses the images of `train_test_split` rather than all."""
+
+    @override
+    def __call__(self, subject: Subject) -> Results:
+        data, n = factor_data(subject), len(factor_data(subject).latents)
+        if self.splits_images:
+            n = sum(map(len, train_test_split(n, subject.seed)))
+        values = self.scores(data.latents, data.factors, subject.seed)
+        return {info.name: Estimate(value, None, n) for info, value in zip(self.outputs, values, strict=True)}
+
+    @abstractmethod
+    def scores(self, latents: Floats, factors: Integers, seed: int) -> tuple[float, ...]:
+        """Returns a value for every output, from posterior means `(N, D)` and values `(N, F)`."""
 
 
 def measurable_factors(latents: Floats, factors: Integers) -> FactorData:

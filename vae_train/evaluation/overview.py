@@ -1,4 +1,4 @@
-"""What a split holds: mean, histogram, and the entropy that its binarisation adds."""
+"""Statistics of a split: mean, standard deviation, histogram, and the entropy that binarisation adds."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from torch import Tensor
 
 from vae_train.batch import Images, evenly_spaced
 
-BINS = 64
-"""Of the histogram of data without levels."""
+CONTINUOUS_BINS, MAX_LEVEL_BINS = 64, 256
+"""Bins of the histogram, of continuous data and of data with levels."""
 
-CHUNK = 512
+CHUNK_IMAGES = 512
 
 
 class Overview(NamedTuple):
-    """Figures of some images of a split, which are spread evenly over it."""
+    """Statistics of evenly spaced images of a split."""
 
     images: int
-    """How many images were looked at."""
+    """Number of images."""
     mean: Tensor
     """(C, H, W) the mean image."""
     std: Tensor
     """(C,) standard deviation of every channel's values."""
     histogram: Tensor
-    """(C, bins) how many values of each channel fall into each of the bins that [0, 1] is cut into."""
+    """(C, bins) counts of each channel's values in equal bins of [0, 1]."""
     entropy: float
-    """sum_i H(x_i) in nats, the mean over images: the entropy of bits that are drawn with probabilities x."""
+    """sum_i H(x_i) in nats, the mean over images: the entropy of bits with probabilities x."""
 
 
 @torch.no_grad()
-def overview(images: Images, levels: int | None, most: int = 10_000) -> Overview:
-    """Goes through a split without drawing anything: what is binarised at every step is seen in grey here.
+def overview(images: Images, levels: int | None, limit: int = 10_000) -> Overview:
+    """Computes the statistics of a split, of grey values where training binarises them.
 
     Args:
         images: the split.
-        levels: number of stored values, each of which gets a bin; None for continuous ones.
-        most: images that are looked at.
+        levels: number of values that a stored pixel can take, one bin each; None for continuous data.
+        limit: images, at most.
     """
-    index = evenly_spaced(len(images), most)
-    bins = BINS if levels is None else min(levels, 256)
+    index = evenly_spaced(len(images), limit)
+    bins = CONTINUOUS_BINS if levels is None else min(levels, MAX_LEVEL_BINS)
     total, squares, entropy = torch.zeros(()), torch.zeros(()), 0.0
     histogram = torch.zeros(())
-    for part in index.split(CHUNK):
-        x = images.fetch(part).x.double().cpu()
+    for rows in index.split(CHUNK_IMAGES):
+        x = images.fetch(rows).x.double().cpu()
         total = total + x.sum(0)
         squares = squares + (x * x).sum((0, 2, 3))
         entropy += float(_bit_entropy(x.clamp(0, 1)).sum())
@@ -56,5 +56,5 @@ def overview(images: Images, levels: int | None, most: int = 10_000) -> Overview
 
 
 def _bit_entropy(p: Tensor) -> Tensor:
-    """Entropy of bits with probabilities `p`, elementwise in nats."""
+    """Computes the entropy of bits with probabilities `p`, elementwise in nats."""
     return torch.special.entr(p) + torch.special.entr(1 - p)

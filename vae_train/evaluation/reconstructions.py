@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import abstractmethod
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.data.stream import evaluation_batches
 from vae_train.evaluation.features import Features, LabelFeatures, RandomFeatures
 from vae_train.evaluation.inception import InceptionFeatures
+from vae_train.evaluation.metrics.base import Estimate, Metric, Requirement, Results
+from vae_train.evaluation.requirements import image_data
 from vae_train.evaluation.subject import Subject, Subset, shared
 from vae_train.rng import BlockRng, Rng
 
@@ -52,11 +56,6 @@ class FeatureSets(NamedTuple):
     """(N, d)."""
     features: Features
 
-    @property
-    def conditions(self) -> str:
-        """What a distance of the sets depends on, for the report."""
-        return f"{len(self.sampled):,} samples, {self.features.name}"
-
 
 @shared
 @torch.no_grad()
@@ -79,3 +78,48 @@ def _features(subject: Subject, inception: str | None) -> Features:
     if subject.data.classes is None or len(subject.data.factors) > 1:
         return RandomFeatures(tuple(subject.data.shape), device=subject.device)
     return LabelFeatures(subject.data, device=subject.device)
+
+
+class ReconstructionMetric(Metric):
+    """A comparison of reconstructions with their originals: a subclass has its output and `compare`."""
+
+    requires: ClassVar[tuple[Requirement, ...]] = (image_data,)
+
+    @override
+    def __call__(self, subject: Subject) -> Results:
+        real, rebuilt = reconstruction_pairs(subject)
+        return {self.outputs[0].name: Estimate.mean_of(self.compare(rebuilt, real))}
+
+    @abstractmethod
+    def compare(self, x: Tensor, y: Tensor) -> Tensor:
+        """Compares images `(N, C, H, W)` in [0, 1] one by one: `(N,)`."""
+
+
+class SampleMetric(Metric):
+    """A comparison of samples with real images by their features: a subclass has its outputs and `compare`.
+
+    Args:
+        inception: file with weights of Inception v3; None for features of this data's own labels.
+        enabled: whether it is measured.
+    """
+
+    requires = (image_data,)
+    fid_title: ClassVar[str | None] = None
+    """What it is called with the features that FID is defined with."""
+
+    def __init__(self, inception: str | None, enabled: bool) -> None:
+        super().__init__(enabled)
+        self.inception = inception
+
+    @override
+    def __call__(self, subject: Subject) -> Results:
+        sets = feature_sets(subject, self.inception)
+        about: dict[str, Any] = {"conditions": f"{len(sets.sampled):,} samples, {sets.features.name}"}
+        if sets.features.is_fid and (title := self.fid_title):
+            about["title"] = title
+        values = self.compare(sets.real, sets.sampled, subject.seed)
+        return {name: Estimate(value, se, len(sets.real), about) for name, (value, se) in values.items()}
+
+    @abstractmethod
+    def compare(self, real: Tensor, sampled: Tensor, seed: int) -> dict[str, tuple[float, float | None]]:
+        """Compares features `(N, d)` of real images and of samples: a value and its standard error by output."""

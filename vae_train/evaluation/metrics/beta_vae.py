@@ -9,20 +9,18 @@ from vae_train.evaluation.factors import (
     GROUP_SIZE,
     NUM_TEST,
     NUM_TRAIN,
+    DisentanglementMetric,
     FactorGroups,
     Floats,
     Integers,
-    factor_data,
     validated,
-    varying_factors,
 )
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.metrics.base import MetricInfo
 
 MAX_ITERATIONS = 1_000
 
 
-class BetaVAEScore(Metric):
+class BetaVAEScore(DisentanglementMetric):
     """beta-VAE score.
 
     Source: Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework"
@@ -30,13 +28,11 @@ class BetaVAEScore(Metric):
     """
 
     outputs = (MetricInfo("beta_vae_score", "beta-VAE score", decimals=3),)
-    requires = (varying_factors,)
     order = 44
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        data = factor_data(subject)
-        return {"beta_vae_score": Estimate(beta_vae_score(*data, subject.seed), None, len(data.latents))}
+    def scores(self, latents: Floats, factors: Integers, seed: int) -> tuple[float, ...]:
+        return (beta_vae_score(latents, factors, seed),)
 
 
 def beta_vae_score(latents: Floats, factors: Integers, seed: int) -> float:

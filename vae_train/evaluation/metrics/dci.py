@@ -7,23 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from typing_extensions import override
 
-from vae_train.evaluation.factors import (
-    Floats,
-    Integers,
-    factor_data,
-    train_test_split,
-    validated,
-    varying_factors,
-)
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.factors import DisentanglementMetric, Floats, Integers, train_test_split, validated
+from vae_train.evaluation.metrics.base import MetricInfo
 
 NUM_TREES = 20
 MIN_LEAF_FRACTION = 0.003
 """Share of the training images that a leaf holds at least."""
 
 
-class DCI(Metric):
+class DCI(DisentanglementMetric):
     """Disentanglement, completeness and informativeness.
 
     Source: Eastwood & Williams, "A Framework for the Quantitative Evaluation of Disentangled Representations"
@@ -35,15 +27,12 @@ class DCI(Metric):
         MetricInfo("dci_completeness", "DCI completeness", decimals=3),
         MetricInfo("dci_informativeness", "DCI informativeness", decimals=3),
     )
-    requires = (varying_factors,)
     order = 42
+    splits_images = True
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        data = factor_data(subject)
-        n = sum(map(len, train_test_split(len(data.latents), subject.seed)))
-        scores = dci(*data, subject.seed)
-        return {f"dci_{name}": Estimate(value, None, n) for name, value in scores._asdict().items()}
+    def scores(self, latents: Floats, factors: Integers, seed: int) -> tuple[float, ...]:
+        return dci(latents, factors, seed)
 
 
 class DCIScores(NamedTuple):

@@ -6,40 +6,26 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.evaluation.feature_distances import CHUNK_ROWS, centered, squared_distances, squared_radii
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.reconstructions import feature_sets
-from vae_train.evaluation.requirements import image_data
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.metrics.base import MetricInfo
+from vae_train.evaluation.reconstructions import SampleMetric
 
 
-class DensityCoverage(Metric):
+class DensityCoverage(SampleMetric):
     """Precision and recall that outliers among the samples do not change.
 
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models" (arXiv:2002.09797), equations
     5 and 6.
-
-    Args:
-        inception: file with weights of Inception v3; None for features of this data's own labels.
-        enabled: whether it is measured.
     """
 
     outputs = (
         MetricInfo("density", "density of samples", decimals=3),
         MetricInfo("coverage", "coverage of samples", decimals=3),
     )
-    requires = (image_data,)
     order = 56
 
-    def __init__(self, inception: str | None, enabled: bool) -> None:
-        super().__init__(enabled)
-        self.inception = inception
-
     @override
-    def __call__(self, subject: Subject) -> Results:
-        sets = feature_sets(subject, self.inception)
-        about, n = {"conditions": sets.conditions}, len(sets.real)
-        values = density_coverage(sets.real, sets.sampled)
-        return {name: Estimate(value, None, n, about) for name, value in values.items()}
+    def compare(self, real: Tensor, sampled: Tensor, seed: int) -> dict[str, tuple[float, float | None]]:
+        return {name: (value, None) for name, value in density_coverage(real, sampled).items()}
 
 
 def density_coverage(real: Tensor, sampled: Tensor, *, k: int = 5, chunk: int = CHUNK_ROWS) -> dict[str, float]:

@@ -9,34 +9,30 @@ from vae_train.evaluation.factors import (
     GROUP_SIZE,
     NUM_TEST,
     NUM_TRAIN,
+    DisentanglementMetric,
     FactorGroups,
     Floats,
     Integers,
-    factor_data,
     validated,
-    varying_factors,
 )
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.metrics.base import MetricInfo
 
 MIN_VOTING_VARIANCE = 0.05
 """Variance of its mean that a latent dimension needs to vote."""
 
 
-class FactorVAEScore(Metric):
+class FactorVAEScore(DisentanglementMetric):
     """FactorVAE score.
 
     Source: Kim & Mnih, "Disentangling by Factorising" (arXiv:1802.05983), section 4.
     """
 
     outputs = (MetricInfo("factor_vae_score", "FactorVAE score", decimals=3),)
-    requires = (varying_factors,)
     order = 43
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        data = factor_data(subject)
-        return {"factor_vae_score": Estimate(factor_vae_score(*data, subject.seed), None, len(data.latents))}
+    def scores(self, latents: Floats, factors: Integers, seed: int) -> tuple[float, ...]:
+        return (factor_vae_score(latents, factors, seed),)
 
 
 def factor_vae_score(latents: Floats, factors: Integers, seed: int) -> float:

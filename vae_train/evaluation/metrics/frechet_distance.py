@@ -9,38 +9,24 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.evaluation.feature_distances import validated
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.reconstructions import feature_sets
-from vae_train.evaluation.requirements import image_data
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.metrics.base import MetricInfo
+from vae_train.evaluation.reconstructions import SampleMetric
 
 
-class FrechetDistance(Metric):
+class FrechetDistance(SampleMetric):
     """Fréchet distance of samples; called FID only with the features that FID is defined with.
 
     Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium"
     (arXiv:1706.08500), equation 6.
-
-    Args:
-        inception: file with weights of Inception v3; None for features of this data's own labels.
-        enabled: whether it is measured.
     """
 
     outputs = (MetricInfo("frechet_distance", "Fréchet distance of samples"),)
-    requires = (image_data,)
     order = 53
-
-    def __init__(self, inception: str | None, enabled: bool) -> None:
-        super().__init__(enabled)
-        self.inception = inception
+    fid_title = "FID"
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        sets = feature_sets(subject, self.inception)
-        title = {"title": "FID"} if sets.features.is_fid else {}
-        about = {"conditions": sets.conditions, **title}
-        value = frechet_distance(sets.real, sets.sampled)
-        return {"frechet_distance": Estimate(value, None, len(sets.real), about)}
+    def compare(self, real: Tensor, sampled: Tensor, seed: int) -> dict[str, tuple[float, float | None]]:
+        return {"frechet_distance": (frechet_distance(real, sampled), None)}
 
 
 def frechet_distance(real: Tensor, sampled: Tensor) -> float:

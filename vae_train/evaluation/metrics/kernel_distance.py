@@ -9,36 +9,23 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.evaluation.feature_distances import validated
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.reconstructions import feature_sets
-from vae_train.evaluation.requirements import image_data
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.metrics.base import MetricInfo
+from vae_train.evaluation.reconstructions import SampleMetric
 from vae_train.rng import generator
 
 
-class KernelDistance(Metric):
+class KernelDistance(SampleMetric):
     """Kernel distance of samples.
 
     Source: Binkowski et al., "Demystifying MMD GANs" (arXiv:1801.01401), section 4.
-
-    Args:
-        inception: file with weights of Inception v3; None for features of this data's own labels.
-        enabled: whether it is measured.
     """
 
     outputs = (MetricInfo("kernel_distance", "kernel distance of samples", decimals=5),)
-    requires = (image_data,)
     order = 54
 
-    def __init__(self, inception: str | None, enabled: bool) -> None:
-        super().__init__(enabled)
-        self.inception = inception
-
     @override
-    def __call__(self, subject: Subject) -> Results:
-        sets = feature_sets(subject, self.inception)
-        value, se = kernel_distance(sets.real, sets.sampled, seed=subject.seed)
-        return {"kernel_distance": Estimate(value, se, len(sets.real), {"conditions": sets.conditions})}
+    def compare(self, real: Tensor, sampled: Tensor, seed: int) -> dict[str, tuple[float, float | None]]:
+        return {"kernel_distance": kernel_distance(real, sampled, seed=seed)}
 
 
 def kernel_distance(

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from vae_train.evaluation.classification import MAX_TRAIN_POINTS, accuracy, probe_data, thin
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.requirements import class_labels, single_latent
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.classification import MAX_TRAIN_POINTS, Probe, ProbeData, accuracy, thin
+from vae_train.evaluation.metrics.base import Estimate, MetricInfo
 from vae_train.plotting.arrays import Array, to_float_array
 
 
-class KNNProbe(Metric):
+class KNNProbe(Probe):
     """How well nearest neighbours of the posterior mean predict the class."""
 
     outputs = (MetricInfo("knn_probe", "nearest-neighbour accuracy", decimals=4),)
-    requires = (single_latent, class_labels)
     order = 31
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        return {"knn_probe": knn_probe(*probe_data(subject))}
+    def accuracy(self, data: ProbeData) -> Estimate:
+        return knn_probe(*data)
 
 
 def knn_probe(

@@ -7,29 +7,26 @@ import warnings
 import numpy as np
 from typing_extensions import override
 
-from vae_train.evaluation.classification import MAX_TRAIN_POINTS, accuracy, probe_data, thin
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.requirements import class_labels, single_latent
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.classification import MAX_TRAIN_POINTS, Probe, ProbeData, accuracy, thin
+from vae_train.evaluation.metrics.base import Estimate, MetricInfo
 from vae_train.plotting.arrays import Array, to_float_array
 
 MAX_ITERATIONS = 500
 """On standardised latents some dozens are enough."""
 
 
-class LinearProbe(Metric):
+class LinearProbe(Probe):
     """How well a linear classifier reads the class off the posterior mean.
 
     Source: Alain & Bengio, "Understanding intermediate layers using linear classifier probes" (arXiv:1610.01644).
     """
 
     outputs = (MetricInfo("linear_probe", "linear probe accuracy", decimals=4),)
-    requires = (single_latent, class_labels)
     order = 30
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        return {"linear_probe": linear_probe(*probe_data(subject))}
+    def accuracy(self, data: ProbeData) -> Estimate:
+        return linear_probe(*data)
 
 
 def linear_probe(

@@ -6,33 +6,29 @@ import numpy as np
 from typing_extensions import override
 
 from vae_train.evaluation.factors import (
+    DisentanglementMetric,
     Floats,
     Integers,
-    factor_data,
     information,
     mutual_information,
     ranks,
     validated,
-    varying_factors,
 )
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.metrics.base import MetricInfo
 
 
-class MIG(Metric):
+class MIG(DisentanglementMetric):
     """Mutual information gap.
 
     Source: Chen et al., "Isolating Sources of Disentanglement in VAEs" (arXiv:1802.04942), section 4.
     """
 
     outputs = (MetricInfo("mig", "MIG", decimals=3),)
-    requires = (varying_factors,)
     order = 40
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        data = factor_data(subject)
-        return {"mig": Estimate(mig(*data), None, len(data.latents))}
+    def scores(self, latents: Floats, factors: Integers, seed: int) -> tuple[float, ...]:
+        return (mig(latents, factors),)
 
 
 def mig(latents: Floats, factors: Integers) -> float:

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from vae_train.evaluation.factors import (
-    Floats,
-    Integers,
-    factor_data,
-    mutual_information,
-    validated,
-    varying_factors,
-)
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.factors import DisentanglementMetric, Floats, Integers, mutual_information, validated
+from vae_train.evaluation.metrics.base import MetricInfo
 
 
-class Modularity(Metric):
+class Modularity(DisentanglementMetric):
     """Modularity: whether every latent dimension depends on at most one factor.
 
     Source: Ridgeway & Mozer, "Learning Deep Disentangled Embeddings with the F-Statistic Loss" (arXiv:1802.05312),
@@ -24,13 +16,11 @@ class Modularity(Metric):
     """
 
     outputs = (MetricInfo("modularity", "modularity", decimals=3),)
-    requires = (varying_factors,)
     order = 45
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        data = factor_data(subject)
-        return {"modularity": Estimate(modularity(*data), None, len(data.latents))}
+    def scores(self, latents: Floats, factors: Integers, seed: int) -> tuple[float, ...]:
+        return (modularity(latents, factors),)
 
 
 def modularity(latents: Floats, factors: Integers) -> float:

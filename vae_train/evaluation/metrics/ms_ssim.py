@@ -5,17 +5,16 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.reconstructions import reconstruction_pairs
+from vae_train.evaluation.metrics.base import MetricInfo
+from vae_train.evaluation.reconstructions import ReconstructionMetric
 from vae_train.evaluation.requirements import image_data, min_side
 from vae_train.evaluation.similarity import to_float64
-from vae_train.evaluation.subject import Subject
 
 MS_SSIM_MIN_SIDE = 176
 """Pixels on both sides of an image: at the last of five scales they are a window of 11 pixels."""
 
 
-class MSSSIM(Metric):
+class MSSSIM(ReconstructionMetric):
     """Structural similarity of reconstructions at five scales.
 
     Source: Wang et al., "Multi-scale structural similarity for image quality assessment" (2003,
@@ -27,9 +26,8 @@ class MSSSIM(Metric):
     order = 52
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        real, rebuilt = reconstruction_pairs(subject)
-        return {"ms_ssim": Estimate.mean_of(ms_ssim(rebuilt, real))}
+    def compare(self, x: Tensor, y: Tensor) -> Tensor:
+        return ms_ssim(x, y)
 
 
 def ms_ssim(x: Tensor, y: Tensor) -> Tensor:

@@ -6,40 +6,26 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.evaluation.feature_distances import CHUNK_ROWS, centered, squared_distances, squared_radii
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.reconstructions import feature_sets
-from vae_train.evaluation.requirements import image_data
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.metrics.base import MetricInfo
+from vae_train.evaluation.reconstructions import SampleMetric
 
 
-class PrecisionRecall(Metric):
+class PrecisionRecall(SampleMetric):
     """Shares of samples among the real images, and of real images among the samples.
 
     Source: Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models"
     (arXiv:1904.06991), equations 1 and 2.
-
-    Args:
-        inception: file with weights of Inception v3; None for features of this data's own labels.
-        enabled: whether it is measured.
     """
 
     outputs = (
         MetricInfo("precision", "precision of samples", decimals=3),
         MetricInfo("recall", "recall of samples", decimals=3),
     )
-    requires = (image_data,)
     order = 55
 
-    def __init__(self, inception: str | None, enabled: bool) -> None:
-        super().__init__(enabled)
-        self.inception = inception
-
     @override
-    def __call__(self, subject: Subject) -> Results:
-        sets = feature_sets(subject, self.inception)
-        about, n = {"conditions": sets.conditions}, len(sets.real)
-        values = precision_recall(sets.real, sets.sampled)
-        return {name: Estimate(value, None, n, about) for name, value in values.items()}
+    def compare(self, real: Tensor, sampled: Tensor, seed: int) -> dict[str, tuple[float, float | None]]:
+        return {name: (value, None) for name, value in precision_recall(real, sampled).items()}
 
 
 def precision_recall(real: Tensor, sampled: Tensor, *, k: int = 3, chunk: int = CHUNK_ROWS) -> dict[str, float]:

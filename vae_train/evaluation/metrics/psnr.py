@@ -5,23 +5,19 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.reconstructions import reconstruction_pairs
-from vae_train.evaluation.requirements import image_data
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.metrics.base import MetricInfo
+from vae_train.evaluation.reconstructions import ReconstructionMetric
 
 
-class PSNR(Metric):
+class PSNR(ReconstructionMetric):
     """Peak signal-to-noise ratio of reconstructions."""
 
     outputs = (MetricInfo("psnr", "PSNR of reconstructions", "dB"),)
-    requires = (image_data,)
     order = 50
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        real, rebuilt = reconstruction_pairs(subject)
-        return {"psnr": Estimate.mean_of(psnr(rebuilt, real))}
+    def compare(self, x: Tensor, y: Tensor) -> Tensor:
+        return psnr(x, y)
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:

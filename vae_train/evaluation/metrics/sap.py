@@ -5,21 +5,13 @@ from __future__ import annotations
 import numpy as np
 from typing_extensions import override
 
-from vae_train.evaluation.factors import (
-    Floats,
-    Integers,
-    factor_data,
-    train_test_split,
-    validated,
-    varying_factors,
-)
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.factors import DisentanglementMetric, Floats, Integers, train_test_split, validated
+from vae_train.evaluation.metrics.base import MetricInfo
 
 SVM_C = 0.01
 
 
-class SAP(Metric):
+class SAP(DisentanglementMetric):
     """Separated attribute predictability, for discrete factors.
 
     Source: Kumar et al., "Variational Inference of Disentangled Latent Concepts from Unlabeled Observations"
@@ -27,14 +19,12 @@ class SAP(Metric):
     """
 
     outputs = (MetricInfo("sap", "SAP", decimals=3),)
-    requires = (varying_factors,)
     order = 41
+    splits_images = True
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        data = factor_data(subject)
-        n = sum(map(len, train_test_split(len(data.latents), subject.seed)))
-        return {"sap": Estimate(sap(*data, subject.seed), None, n)}
+    def scores(self, latents: Floats, factors: Integers, seed: int) -> tuple[float, ...]:
+        return (sap(latents, factors, seed),)
 
 
 def sap(latents: Floats, factors: Integers, seed: int) -> float:

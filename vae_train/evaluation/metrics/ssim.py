@@ -5,17 +5,16 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.reconstructions import reconstruction_pairs
+from vae_train.evaluation.metrics.base import MetricInfo
+from vae_train.evaluation.reconstructions import ReconstructionMetric
 from vae_train.evaluation.requirements import image_data, min_side
 from vae_train.evaluation.similarity import to_float64
-from vae_train.evaluation.subject import Subject
 
 SSIM_MIN_SIDE = 6
 """Pixels on both sides of an image: more than half a window, which is mirrored at the borders."""
 
 
-class SSIM(Metric):
+class SSIM(ReconstructionMetric):
     """Structural similarity of reconstructions.
 
     Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004,
@@ -27,9 +26,8 @@ class SSIM(Metric):
     order = 51
 
     @override
-    def __call__(self, subject: Subject) -> Results:
-        real, rebuilt = reconstruction_pairs(subject)
-        return {"ssim": Estimate.mean_of(ssim(rebuilt, real))}
+    def compare(self, x: Tensor, y: Tensor) -> Tensor:
+        return ssim(x, y)
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
