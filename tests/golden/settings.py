@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TOP = (
     "latent_dim=4 beta=1.0 lr=0.01 batch_size=32 epochs=1 seed=3 device=cpu precision=float32 execution=eager threads=1"
+    " loader.storage=device loader.memory=null loader.workers=0 loader.prefetch=2"
 )
 
 GROUPS = {
@@ -15,10 +16,9 @@ GROUPS = {
     "model/prior": "standard_normal",
     "model/likelihood": "bernoulli",
     "data": "digits",
-    "augmentation": "default",
-    "corruption": "default",
-    "preprocessing": "default",
-    "loader": "default",
+    "augmentation": "none",
+    "corruption": "none",
+    "preprocessing": "none",
     "objective": "elbo",
     "objective/beta_schedule": "constant",
     "optimizer": "adam",
@@ -92,12 +92,9 @@ SETTINGS: dict[str, dict[str, str]] = {
         "student_t": "scale=0.1 scale_mode=shared df=5.0",
     },
     "data": {"digits": "binarize=dynamic"},
-    "augmentation": {
-        "default": "flip=false crop=0 rotation=0.0 translation=0.0 brightness=0.0 contrast=0.0 edge=zeros"
-    },
-    "corruption": {"default": "noise=0.0 mask=0.0 patch=1 score=observed"},
-    "preprocessing": {"default": "dequantize=false logit=null mean=null std=null"},
-    "loader": {"default": "storage=device memory=null workers=0 prefetch=2"},
+    "augmentation": {"none": "flip=false crop=0 rotation=0.0 translation=0.0 brightness=0.0 contrast=0.0 edge=zeros"},
+    "corruption": {"none": "noise=0.0 mask=0.0 patch=1 score=observed"},
+    "preprocessing": {"none": "dequantize=false logit=null mean=null std=null"},
     "objective": {
         "capacity": _ELBO.replace("capacity=null", "capacity=10"),
         "ciwae": "num_samples=4 elbo_share=0.4 gradient=standard",
