@@ -22,7 +22,7 @@ from vae_train.cli.commands.train import Settings, check
 from vae_train.cli.overrides import checked
 from vae_train.data.storage.listing import list_folder
 from vae_train.data.stream import Stream, evaluation_batches
-from vae_train.runs.build import assemble, build_model, described, resolve_device
+from vae_train.runs.build import assemble, build_model, loaded, resolve_device
 from vae_train.runs.schema import build, conf_dir
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Files, Tee
@@ -117,11 +117,11 @@ class FolderReader:
         prepare(threads)
         config = compose_config(overrides)
         device = resolve_device(config.device)
-        data = described(config).inspect().load(device)
+        data = loaded(config, device)
         unreadable = {name for name, _ in data.bad_files}
         self.names = [entry.name for entry in list_folder(root).entries if entry.name not in unreadable]
         """Files relative to the folder, in the order of the images."""
-        assert len(self.names) == data.num_train
+        assert len(self.names) == data.facts.num_train
         self.stream = Stream(data.training(), batch_size, seed=0, device=device)
 
     def batch(self, step: int) -> Batch:
@@ -150,10 +150,9 @@ def open_dataset(overrides: Sequence[str], threads: int) -> DataSummary:
     """Opens the data of `vae train` with these overrides; composing them is not timed."""
     prepare(threads)
     config = compose_config(overrides)
-    source = described(config)
     start = time.perf_counter()
-    data = source.inspect().load(resolve_device(config.device))
-    return DataSummary(time.perf_counter() - start, data.num_train, data.shape, data.classes)
+    facts = loaded(config, resolve_device(config.device)).facts
+    return DataSummary(time.perf_counter() - start, facts.num_train, facts.data_shape, facts.classes)
 
 
 class ImportanceSampling:
@@ -177,9 +176,9 @@ class ImportanceSampling:
             np.save(path, images)
             split = ["data=arrays", f"data.path={path}", "data.levels=2", "data.valid=0", "data.test=0"]
             config = compose_config([*split, *overrides, f"device={device}"])
-            data = described(config).inspect().load(self.device)
+            data = loaded(config, self.device)
         self.images = data.training()
-        self.model = build_model(config, data, self.device).eval()
+        self.model = build_model(config, data.facts, self.device).eval()
         self.num_images = IMAGES_PER_PASS
         self.chunk = samples_per_pass(self.model, self.images, self.device)
         """Samples of every image in one pass."""

@@ -19,9 +19,14 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import vae_train
-from vae_train.batch import Batch
+from vae_train.batch import Batch, DataFacts
 from vae_train.cli.overrides import with_values
-from vae_train.data.dataset import Dataset
+from vae_train.data.dataset import Contents, Dataset, Source
+from vae_train.data.images import TransformedImages
+from vae_train.data.session import DataSession
+from vae_train.data.storage.stored import Splits, StoredImages
+from vae_train.data.storage.stores import TensorStore
+from vae_train.data.transforms.pipeline import Transforms
 from vae_train.distributions.base import Distribution
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
@@ -108,12 +113,40 @@ def small_run(*overrides: str) -> tuple[Dataset, Learner, Trainer]:
     cfg = compose(*SMALL, *overrides)
     data = loaded(cfg)
     trainer = build(cfg.trainer)
-    model = build_model(cfg, data.shape, data.scored_levels)
-    return data, build_learner(cfg, model, trainer.steps_per_epoch(data.num_train)), trainer
+    model = build_model(cfg, data.facts.data_shape, data.facts.levels)
+    return data, build_learner(cfg, model, trainer.steps_per_epoch(data.facts.num_train)), trainer
 
 
 def binary_batch(size: int, shape: tuple[int, ...] = (1, 8, 8), seed: int = 0) -> Batch:
     return Batch(torch.rand(size, *shape, generator=generator(seed, "batch")).round())
+
+
+def load(source: Source, **options: Any) -> Dataset:
+    """The data set of a source, read anew; see `DataSession.load`."""
+    return DataSession().load(source, **options)
+
+
+def tensor_images(pixels: Tensor, levels: int | None, *stored: Any, **transforms: Any) -> TransformedImages:
+    """Images from a tensor; `stored` are further arguments of `StoredImages`, `transforms` those of `Transforms`."""
+    images = StoredImages(TensorStore(pixels), levels, *stored)
+    return TransformedImages(images, transforms=Transforms(**transforms))
+
+
+class SplitSource(Source):
+    """A source of splits that are in memory already."""
+
+    def __init__(
+        self, train: StoredImages, valid: StoredImages | None = None, test: StoredImages | None = None
+    ) -> None:
+        self.splits: Splits = {"train": train, "valid": valid, "test": test}
+
+    def inspect(self) -> DataFacts:
+        train = self.splits["train"]
+        assert train is not None
+        return DataFacts(train.shape, 2 if train.stochastic else train.levels, len(train))
+
+    def read(self) -> Contents:
+        return Contents(self.splits)
 
 
 class InMemory:

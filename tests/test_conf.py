@@ -24,7 +24,7 @@ from tests.support import (
     classes_in,
     compose,
 )
-from vae_train.data.dataset import Dataset
+from vae_train.batch import DataFacts
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.runs.schema import INJECTED, build, locate, parameters, schema_errors, unread_knobs
@@ -38,7 +38,7 @@ PLACES = {
     **dict.fromkeys(("learner", "trainer", "logger"), "vae_train.training"),
     "metric": "vae_train.evaluation.metrics",
     "fitted_prior": "vae_train.model.prior.fitted",
-    **dict.fromkeys(("augmentation", "corruption", "preprocessing", "loader"), "vae_train.data"),
+    **dict.fromkeys(("augmentation", "corruption", "preprocessing"), "vae_train.data.transforms"),
 }
 COMMANDS = sorted(path.stem for path in (PACKAGE / "cli" / "commands").glob("[a-z]*.py"))
 YAMLS = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF)
@@ -120,11 +120,11 @@ def stated(data: str) -> list[str]:
     return [f"data={data}", *OPEN.get(data, [])]
 
 
-def tried(cfg: DictConfig, facts: Dataset) -> tuple[LatentVariableModel | None, list[ErrorDetail]]:
+def tried(cfg: DictConfig, facts: DataFacts) -> tuple[LatentVariableModel | None, list[ErrorDetail]]:
     """The model, or what its constructors said."""
     try:
         with torch.device("meta"):
-            return build_model(cfg, facts.shape, facts.levels), []
+            return build_model(cfg, facts.data_shape, facts.levels), []
     except UsageError as error:
         return None, error.errors
 
@@ -136,14 +136,14 @@ def test_every_model_is_built_with_every_likelihood_that_takes_the_data(model, l
     for data in DATA:
         cfg = compose(f"model={model}", *stated(data))
         cfg.model.likelihood = node  # composing every choice would take minutes
-        facts = build(cfg.data)
+        facts = build(cfg.data).stated()
         with torch.device("meta"):
             built, wrong = tried(cfg, facts)
         knobs = {key: value for key, value in cfg.model.likelihood.items() if not key.startswith("_")}
         refused = locate(cfg.model.likelihood._target_).refusal(facts.levels, **knobs)
         assert [m.where for m in wrong] == ["model.likelihood"] * (built is None)
         if refused:
-            assert wrong[0].why == refused
+            assert wrong[0].message == refused
         taken += built is not None
     assert taken, "no data set goes with this likelihood"
 
@@ -152,9 +152,9 @@ def test_every_model_is_built_with_every_likelihood_that_takes_the_data(model, l
 @pytest.mark.parametrize("model", choices("model"))
 def test_a_data_set_names_a_likelihood_that_takes_it(model, data):
     cfg = compose(f"model={model}", *stated(data))
-    facts = build(cfg.data)
+    facts = build(cfg.data).stated()
     with torch.device("meta"):
-        assert build_model(cfg, facts.shape, facts.levels).levels == facts.levels
+        assert build_model(cfg, facts.data_shape, facts.levels).levels == facts.levels
 
 
 @pytest.mark.parametrize("part", ["prior", "posterior"])
@@ -204,8 +204,8 @@ def test_every_logger_is_built(name, tmp_path):
 @pytest.mark.parametrize("name", choices("experiment"))
 def test_every_experiment_is_built(name):
     cfg = compose(f"experiment={name}")
-    facts = build(cfg.data)
-    assert build_model(cfg, facts.shape, facts.levels)
+    facts = build(cfg.data).stated()
+    assert build_model(cfg, facts.data_shape, facts.levels)
     assert build(cfg.trainer).epochs == cfg.epochs
 
 

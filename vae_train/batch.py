@@ -1,4 +1,4 @@
-"""What data sets and models share: batches of images, and the facts about a data set."""
+"""What data and models share: batches of images, and the facts about a data set."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ from torch import Tensor
 from vae_train.rng import Rng
 
 Shape = tuple[int, ...]
-
-
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
 class Batch(NamedTuple):
-    """Some images and what is known of them."""
+    """Images with their labels, and what a model needs to know to score them."""
 
     x: Tensor
-    """(B, C, H, W) float32, the target: in [0, 1], unless `Preprocessing` maps it elsewhere."""
+    """(B, C, H, W) float32, the target; in [0, 1] unless a `Preprocessing` maps it elsewhere."""
     y: Tensor | None = None
     """(B, F) int64 labels or factors of variation."""
     encoder_input: Tensor | None = None
-    """(B, C, H, W) what the encoder sees, where it is not `x`."""
+    """(B, C, H, W) what the encoder sees; None if that is `x`."""
     mask: Tensor | None = None
-    """(B, 1 or C, H, W) bool, the pixels that count; None where all do."""
+    """(B, 1 or C, H, W) bool, True for observed pixels; None if all are observed."""
     log_det: Tensor | None = None
-    """(B,) log |det dx/dv| in nats for the values v that the data set means, where x is a map of them; None for 0."""
+    """(B,) log |det dx/dv| in nats, where x is a map of the values v whose density is reported; None for 0."""
     log_bins: float | None = None
-    """Nats per dimension that turn a density of v into the mass of a pixel's level; None where v has no levels."""
+    """Nats per dimension that turn a density of v into the mass of a pixel's level; None if v has no levels."""
 
     def part(self, start: int, stop: int) -> Batch:
         """Images `start` to `stop` of the batch."""
-        cut: dict[str, Any] = {k: part[start:stop] for k, part in self._asdict().items() if isinstance(part, Tensor)}
+        cut: dict[str, Any] = {k: value[start:stop] for k, value in self._asdict().items() if isinstance(value, Tensor)}
         return self._replace(**cut)
 
 
@@ -45,11 +43,11 @@ class Raw(NamedTuple):
     pixels: Tensor
     """(B, C, H, W), uint8 levels or float32 values."""
     y: Tensor | None
-    """(B, F) int64, or None."""
+    """(B, F) int64 labels, or None."""
 
 
 class Fetched(Protocol):
-    """Images that can be asked for by number."""
+    """Images that are fetched by number."""
 
     def __len__(self) -> int:
         """The number of images."""
@@ -61,36 +59,64 @@ class Fetched(Protocol):
 
 
 class Images(Fetched, Protocol):
-    """One split of a data set."""
+    """One split of a data set: `fetch` is `gather`, then `finish`."""
 
     @property
     def resident(self) -> bool:
-        """Whether `gather` is an operation on the training device, which waits for nothing."""
+        """Whether `gather` only computes on the training device and never waits for memory or a file."""
         ...
 
     def gather(self, index: Tensor) -> Raw:
-        """The stored images with the numbers `index`, an int64 tensor with shape `(B,)`; on the training device."""
+        """The stored images with the numbers `index`, int64 with shape `(B,)`, on the training device."""
         ...
 
-    def ahead(self, indices: Iterator[Tensor]) -> Iterator[Raw]:
-        """`gather` of one index after the other, read before they are asked for."""
+    def prefetch(self, indices: Iterator[Tensor]) -> Iterator[Raw]:
+        """Yields `gather` of each index, read in advance by worker processes."""
         ...
 
     def finish(self, raw: Raw, rng: Rng | None = None) -> Batch:
-        """What a model is given: tensor operations on the training device. Nothing is random without a `draw`."""
+        """Computes the batch that a model receives, on the training device. Nothing is random without `rng`."""
         ...
 
 
 class Factor(NamedTuple):
-    """A column of `Batch.y`: a class, or a factor of variation."""
+    """A column of `Batch.y`: a class label or a factor of variation."""
 
     name: str
     size: int
     """Its values are 0 to size - 1."""
     values: tuple[Any, ...] | None = None
-    """What they stand for, where that is known: names of classes, angles, …"""
+    """What the values stand for, if known: class names, angles, …"""
 
 
-def evenly_spaced(count: int, most: int) -> Tensor:
-    """At most `most` of the numbers 0 to count - 1, evenly spread, the first and the last among them, as int64."""
-    return torch.linspace(0, count - 1, min(most, count), dtype=torch.float64).round().long()
+class DataFacts(NamedTuple):
+    """What is known of a data set without its pixels.
+
+    Parameters of constructors that have the name of a field or property are filled in from it.
+    """
+
+    data_shape: Shape
+    """(C, H, W) of one image."""
+    levels: int | None
+    """Number of values of a pixel that a likelihood scores: 2 for binary data, None for continuous data."""
+    num_train: int
+    """Number of training images."""
+    factors: tuple[Factor, ...] = ()
+    """The columns of `Batch.y`; empty if there are no labels."""
+    bounds: tuple[float, float] | None = None
+    """The numbers in the file that become 0 and 1, if its values are continuous; None for levels."""
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes; None without labels or with several factors of variation."""
+        return self.factors[0].size if len(self.factors) == 1 else None
+
+    @property
+    def factor_sizes(self) -> tuple[int, ...]:
+        """Number of values of each column of `Batch.y`."""
+        return tuple(factor.size for factor in self.factors)
+
+
+def evenly_spaced(count: int, limit: int) -> Tensor:
+    """At most `limit` evenly spaced numbers from 0 to count - 1, both included, as int64."""
+    return torch.linspace(0, count - 1, min(limit, count), dtype=torch.float64).round().long()

@@ -15,11 +15,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tests.support import compose
-from vae_train.data.sources import arrays as arrays_module
-from vae_train.data.storage import labels as labels_module
+from tests.support import compose, load
+from vae_train.data.sources.arrays import ArrayFile
+from vae_train.data.storage.labels import MAX_VALUES
 from vae_train.data.storage.loader import Loader
-from vae_train.data.storage.stored import Hosted
+from vae_train.data.storage.stores import ArrayStore
 from vae_train.data.stream import Stream
 from vae_train.rng import Rng
 from vae_train.runs.schema import build
@@ -56,7 +56,7 @@ def described(path, *words):
 
 
 def opened(path, *words):
-    return described(path, *words).load()
+    return load(described(path, *words))
 
 
 def refused(path, *words):
@@ -98,7 +98,7 @@ def marked(count, start=0):
 
 def marks(data, split):
     images = data.split(split)
-    return [] if images is None else images.pixels[:, 0, 0, 0].long().tolist()
+    return [] if images is None else images.stored.pixels[:, 0, 0, 0].long().tolist()
 
 
 # What becomes of the numbers
@@ -110,11 +110,11 @@ def test_pixels_are_those_that_were_saved(dtype, suffix, tmp_path):
     for layout, shape in STORED.items():
         array = numbers(dtype, shape)
         data = opened(saved(tmp_path / f"x{suffix}", array), *WHOLE)
-        pixels, expected = data.split("train").pixels, CHW[layout](array)
-        assert (data.layout, data.shape) == (layout, expected.shape[1:])
+        pixels, expected = data.split("train").stored.pixels, CHW[layout](array)
+        assert (data.resolved["layout"], data.facts.data_shape) == (layout, expected.shape[1:])
         assert pixels.dtype == (torch.uint8 if dtype in ("bool", "uint8") else torch.float32)
         assert np.array_equal(pixels.numpy(), expected.astype(pixels.numpy().dtype))
-        x, (low, high) = data.split("train").fetch(torch.arange(6)).x.numpy(), data.bounds
+        x, (low, high) = data.split("train").fetch(torch.arange(6)).x.numpy(), data.split("train").stored.value_range
         assert x.dtype == np.float32
         assert np.abs(x - (expected.astype(np.float64) - low) / (high - low)).max() < 1e-6
 
@@ -123,7 +123,7 @@ def test_pixels_are_those_that_were_saved(dtype, suffix, tmp_path):
 @pytest.mark.parametrize("dtype", [">u2", ">i8", ">f2", ">f4", ">f8", "longdouble"])
 def test_foreign_types_of_numbers_are_converted(dtype, suffix, tmp_path):
     array = numbers(dtype, (6, 3, 8, 9))
-    found = opened(saved(tmp_path / f"x{suffix}", array), *WHOLE).split("train").pixels
+    found = opened(saved(tmp_path / f"x{suffix}", array), *WHOLE).split("train").stored.pixels
     assert np.array_equal(found.numpy(), array.astype(np.float32))
 
 
@@ -141,19 +141,21 @@ def test_the_order_in_memory_does_not_matter(words, suffix, tmp_path):
     for other in others:
         found = opened(saved(tmp_path / f"b{suffix}", other), *words)
         assert found.checksum == want.checksum
-        assert all(torch.equal(found.split(s).pixels, want.split(s).pixels) for s in SPLITS if want.split(s))
+        assert all(
+            torch.equal(found.split(s).stored.pixels, want.split(s).stored.pixels) for s in SPLITS if want.split(s)
+        )
 
 
 def test_tensors_of_every_kind_are_read(tmp_path):
     path, array = tmp_path / "x.pt", torch.from_numpy(numbers("float32", (6, 3, 8, 9)))
     for tensor in (array.bfloat16(), torch.nn.Parameter(array), array[:1].expand(6, -1, -1, -1)):
         torch.save(tensor, path)
-        assert torch.equal(opened(path, *WHOLE).split("train").pixels, tensor.detach().float())
+        assert torch.equal(opened(path, *WHOLE).split("train").stored.pixels, tensor.detach().float())
     torch.save(array, path, _use_new_zipfile_serialization=False)
-    assert torch.equal(opened(path, *WHOLE).split("train").pixels, array)
+    assert torch.equal(opened(path, *WHOLE).split("train").stored.pixels, array)
     for odd in (torch.eye(5).to_sparse(), torch.zeros(4, 5).to(torch.float8_e4m3fn)):
         torch.save({"x": odd}, path)
-        assert "which is no array: convert it first" in refused(path)
+        assert "which is not supported; convert it first" in refused(path)
 
 
 @pytest.mark.parametrize("shape", [(6, 3, 8, 9), (6, 2, 20), (6, 5)])
@@ -163,9 +165,9 @@ def test_densities_are_those_of_the_numbers_in_the_file(stated, shape, tmp_path)
     array = 10 + 3 * np.random.default_rng(0).normal(size=shape)
     words = () if stated is None else (f"range=[{stated[0]},{stated[1]}]",)
     data = opened(saved(tmp_path / "x.npy", array), *WHOLE, *words)
-    low, high = data.bounds
-    assert data.bounds == (stated or (array.min(), array.max()))
-    assert data.levels is None
+    low, high = data.facts.bounds
+    assert data.facts.bounds == (stated or (array.min(), array.max()))
+    assert data.facts.levels is None
     batch, dims = data.split("train").fetch(torch.arange(6)), math.prod(shape[1:])
     assert batch.log_det.shape == (6,)
     assert batch.log_det.tolist() == pytest.approx([-dims * math.log(high - low)] * 6)
@@ -192,7 +194,7 @@ def test_dynamic_bits_are_drawn_with_the_probability_of_the_pixel(tmp_path):
     for array in (numbers("uint8", (6, 8, 8)), np.linspace(0, 1, 384, dtype=np.float32).reshape(6, 8, 8)):
         data = opened(saved(tmp_path / "x.npy", array), "binarize=dynamic", *WHOLE)
         train, index = data.split("train"), torch.arange(6).repeat(400)
-        assert data.levels == 2
+        assert data.facts.levels == 2
         grey, bits = train.fetch(torch.arange(6)).x, train.fetch(index, Rng(0, "data")).x
         assert set(bits.unique().tolist()) == {0.0, 1.0}
         assert torch.equal(bits, train.fetch(index, Rng(0, "data")).x)
@@ -206,8 +208,8 @@ def test_dynamic_bits_are_drawn_with_the_probability_of_the_pixel(tmp_path):
 def test_channels_tell_the_layout_of_an_image(tmp_path):
     for channels in (1, 2, 3, 4):
         for layout, shape in (("NCHW", (4, channels, 16, 12)), ("NHWC", (4, 16, 12, channels))):
-            data = described(saved(tmp_path / "x.npy", np.zeros(shape, np.uint8))).inspect()
-            assert (data.layout, data.shape) == (layout, (channels, 16, 12))
+            source = described(saved(tmp_path / "x.npy", np.zeros(shape, np.uint8)))
+            assert (source.resolved()["layout"], source.inspect().data_shape) == (layout, (channels, 16, 12))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,7 @@ def test_channels_tell_the_layout_of_an_image(tmp_path):
 def test_what_may_be_either_is_asked_for(shape, layout, found, tmp_path):
     path = saved(tmp_path / "x.npy", np.zeros(shape, np.uint8))
     assert "data.layout=: is needed" in refused(path)
-    assert described(path, f"layout={layout}").inspect().shape == found
+    assert described(path, f"layout={layout}").inspect().data_shape == found
 
 
 @pytest.mark.parametrize("layout", STORED)
@@ -232,7 +234,7 @@ def test_layouts_that_do_not_fit_are_refused(layout, tmp_path):
     for other, shape in STORED.items():
         path = saved(tmp_path / "x.npy", np.zeros(shape, np.uint8))
         if len(other) == len(layout):
-            assert len(opened(path, f"layout={layout}").shape) == 3
+            assert len(opened(path, f"layout={layout}").facts.data_shape) == 3
         else:
             message = refused(path, f"layout={layout}")
             assert f"data.layout={layout}: has shape {shape}: {layout} has {len(layout)} dimensions" in message
@@ -249,7 +251,7 @@ def test_other_numbers_of_dimensions_are_refused(shape, suffix, tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("shape", [(0, 3, 8, 8), (5, 0), (4, 8, 0), (0, 0)])
 def test_empty_arrays_are_refused(shape, suffix, tmp_path):
-    assert "there is nothing in it" in refused(saved(tmp_path / f"x{suffix}", np.zeros(shape, np.uint8)))
+    assert "it is empty" in refused(saved(tmp_path / f"x{suffix}", np.zeros(shape, np.uint8)))
 
 
 def test_a_single_image_trains(tmp_path):
@@ -268,26 +270,26 @@ def test_integers_say_how_many_levels_there_are(dtype, most, tmp_path):
     levels = {0: 2, 1: 2, 2: 256, 255: 256, 256: 65536, 65535: 65536}.get(most)
     path = saved(tmp_path / "x.npy", np.linspace(0, most, 60).astype(dtype).reshape(10, 6))
     if levels is None:
-        assert "holds integers up to 65536: say how many there are with data.levels=" in refused(path)
+        assert "holds integers up to 65536; set the number of levels with data.levels=" in refused(path)
     else:
-        assert opened(path).levels == levels
-        assert opened(path).bounds == (0, levels - 1)
+        assert opened(path).facts.levels == levels
+        assert opened(path).split("train").stored.value_range == (0, levels - 1)
 
 
 def test_levels_that_are_stated(tmp_path):
     path = saved(tmp_path / "x.npy", np.arange(17).repeat(4).reshape(17, 4))
-    assert opened(path, "levels=17").levels == 17
+    assert opened(path, "levels=17").facts.levels == 17
     assert opened(path, "levels=17", *WHOLE).split("train").fetch(torch.arange(17)).x.unique().numel() == 17
     assert "data.levels=16: the file holds integers up to 16, which are at least 17" in refused(path, "levels=16")
     for wrong in ("1", str(2**24 + 1)):
-        assert "give 2 to 16,777,216" in refused(path, f"levels={wrong}")
+        assert "must be 2 to 16,777,216" in refused(path, f"levels={wrong}")
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int64", "float32"])
 def test_levels_may_start_and_step_elsewhere(dtype, tmp_path):
     path = saved(tmp_path / "x.npy", np.arange(-128, 128, 2).astype(dtype).reshape(16, 8))
     data = opened(path, "range=[-128,126]", "levels=128", *WHOLE)
-    assert data.levels == 128
+    assert data.facts.levels == 128
     batch = data.split("train").fetch(torch.arange(16))
     assert batch.log_det is None
     assert (batch.x.flatten() * 127 - torch.arange(128)).abs().max() < 1e-4
@@ -298,7 +300,7 @@ def test_levels_may_start_and_step_elsewhere(dtype, tmp_path):
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_floating_point_numbers_can_be_levels(levels, dtype, tmp_path):
     path = saved(tmp_path / "x.npy", (np.arange(240) % levels / (levels - 1)).astype(dtype).reshape(20, 12))
-    assert opened(path, f"levels={levels}", "range=[0,1]").levels == levels
+    assert opened(path, f"levels={levels}", "range=[0,1]").facts.levels == levels
     assert "data.range=: is needed" in refused(path, f"levels={levels}")
     random = saved(tmp_path / "y.npy", np.random.default_rng(0).uniform(size=(20, 12)).astype(dtype))
     assert "between the levels" in refused(random, f"levels={levels}", "range=[0,1]")
@@ -306,7 +308,7 @@ def test_floating_point_numbers_can_be_levels(levels, dtype, tmp_path):
 
 def test_black_and_white_may_be_0_and_255(tmp_path):
     path = saved(tmp_path / "x.npy", numbers("bool", (6, 8, 8)).astype(np.uint8) * 255)
-    assert opened(path).levels == 256
+    assert opened(path).facts.levels == 256
     batch = opened(path, "levels=2", "range=[0,255]", *WHOLE).split("train").fetch(torch.arange(6))
     assert batch.x.unique().tolist() == [0, 1]
 
@@ -314,17 +316,17 @@ def test_black_and_white_may_be_0_and_255(tmp_path):
 def test_negative_integers_want_a_range(tmp_path):
     array = np.arange(-30, 30).reshape(10, 6)
     path = saved(tmp_path / "x.npy", array)
-    assert "holds integers from -30 to 29: say what they are with data.range=" in refused(path)
+    assert "holds integers from -30 to 29; set their range with data.range=" in refused(path)
     assert "holds integers from -30" in refused(path, "levels=256")
     data = opened(path, "range=[-30,30]", *WHOLE)
-    assert data.levels is None
+    assert data.facts.levels is None
     assert np.allclose(data.split("train").fetch(torch.arange(10)).x[:, 0, 0], (array + 30) / 60)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int16"])
 def test_numbers_outside_of_the_stated_range_are_refused(dtype, tmp_path):
     path = saved(tmp_path / "x.npy", np.linspace(-100, 100, 60).astype(dtype).reshape(10, 6))
-    assert opened(path, "range=[-100,100]").bounds == (-100, 100)
+    assert opened(path, "range=[-100,100]").facts.bounds == (-100, 100)
     for words in ("range=[-99,100]", "range=[-100,99]", "range=[0,1]"):
         assert f"holds numbers from -100 to 100, outside of data.{words[:7]}" in refused(path, words)
 
@@ -332,7 +334,7 @@ def test_numbers_outside_of_the_stated_range_are_refused(dtype, tmp_path):
 def test_a_range_need_not_be_a_number_that_the_file_can_hold(tmp_path):
     for dtype in ("float16", "float32"):
         path = saved(tmp_path / "x.npy", np.linspace(-0.7, 0.1, 60).astype(dtype).reshape(10, 6))
-        assert opened(path, "range=[-0.7,0.1]").bounds == (-0.7, 0.1)
+        assert opened(path, "range=[-0.7,0.1]").facts.bounds == (-0.7, 0.1)
 
 
 @pytest.mark.parametrize("words", ["range=[1,0]", "range=[1,1]", "range=[1]", "range=[0,.inf]", "range=[.nan,1]"])
@@ -362,7 +364,7 @@ def test_constant_data_wants_a_range(tmp_path):
     assert "holds the number 0.5 alone" in refused(path)
     batch = opened(path, "range=[0,2]").split("train").fetch(torch.arange(2))
     assert batch.x.unique().tolist() == [0.25]
-    assert opened(saved(tmp_path / "x.npy", np.full((10, 6), 9, np.uint8))).levels == 256
+    assert opened(saved(tmp_path / "x.npy", np.full((10, 6), 9, np.uint8))).facts.levels == 256
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
@@ -382,7 +384,7 @@ def test_splits_are_disjoint_and_a_function_of_the_seed(suffix, tmp_path):
         data = opened(path, f"split_seed={seed}", "valid=0.2", "test=0.3")
         found = [marks(data, name) for name in SPLITS]
         assert [len(f) for f in found] == [25, 10, 15]
-        assert data.num_train == 25
+        assert data.facts.num_train == 25
         assert sorted(chain(*found)) == list(range(50))
         assert sets.setdefault(seed, found) == found
     assert sets[0] != sets[1]
@@ -423,14 +425,14 @@ def test_names_say_what_is_what(names, suffix, tmp_path):
         found = marks(data, split)
         assert found == want[split] if split in want and split != "train" else set(found) <= set(want["train"])
         if labels:
-            assert (data.split(split).labels[:, 0] == torch.tensor(found) % 3).all()
+            assert (data.split(split).stored.labels[:, 0] == torch.tensor(found) % 3).all()
     assert sorted(chain(*(marks(data, split) for split in SPLITS))) == list(range(start))
-    assert data.classes == (3 if labels else None)
+    assert data.facts.classes == (3 if labels else None)
 
 
 def test_one_array_may_be_called_anything(tmp_path):
     for name in ("arr_0", "y", "test", "some name", "factors"):
-        assert opened(saved(tmp_path / "x.npz", **{name: marked(10)})).num_train == 8
+        assert opened(saved(tmp_path / "x.npz", **{name: marked(10)})).facts.num_train == 8
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pt"])
@@ -460,11 +462,11 @@ def test_splits_must_be_alike(tmp_path):
         (numbers("uint8", (4, 8, 8, 1)), "x_test has shape (4, 8, 8, 1): NHW has 3 dimensions"),
         (numbers("uint8", (4, 64)), "x_test has shape (4, 64): NHW has 3 dimensions"),
         (numbers("float32", (4, 8, 8)), "mixes integers and floating-point numbers"),
-        (numbers("uint8", (0, 8, 8)), "x_test has shape (0, 8, 8): there is nothing in it"),
+        (numbers("uint8", (0, 8, 8)), "x_test has shape (0, 8, 8): it is empty"),
         (np.zeros((4, 8, 8), "S1"), "x_test holds |S1"),
     ]:
         assert why in refused(saved(path, x_train=train, x_test=test))
-    assert opened(saved(path, x_train=train // 255, x_test=train)).levels == 256
+    assert opened(saved(path, x_train=train // 255, x_test=train)).facts.levels == 256
 
 
 # Labels
@@ -477,21 +479,21 @@ def test_splits_must_be_alike(tmp_path):
 def test_labels_are_numbered_in_ascending_order(values, suffix, tmp_path):
     column = np.random.default_rng(0).choice(np.array(values), 60)
     data = opened(saved(tmp_path / f"x{suffix}", images=marked(60), labels=column))
-    assert data.classes == len(values)
-    assert data.factors[0].values == tuple(sorted(values))
-    assert data.factors[0].name == "class"
+    assert data.facts.classes == len(values)
+    assert data.facts.factors[0].values == tuple(sorted(values))
+    assert data.facts.factors[0].name == "class"
     for split in SPLITS:
-        found = [data.factors[0].values[i] for i in data.split(split).labels[:, 0].tolist()]
+        found = [data.facts.factors[0].values[i] for i in data.split(split).stored.labels[:, 0].tolist()]
         assert found == column[marks(data, split)].tolist()
-        assert data.split(split).labels.dtype == torch.int64
+        assert data.split(split).stored.labels.dtype == torch.int64
 
 
 @pytest.mark.parametrize("kind", ["U", "S"])
 def test_labels_may_be_names(kind, tmp_path):
     column = np.array(["dog", "cat", "bird"] * 10).astype(kind)
     data = opened(saved(tmp_path / "x.npz", images=marked(30), labels=column), *WHOLE)
-    assert data.factors[0].values == ("bird", "cat", "dog")
-    assert data.split("train").labels[:3, 0].tolist() == [2, 1, 0]
+    assert data.facts.factors[0].values == ("bird", "cat", "dog")
+    assert data.split("train").stored.labels[:3, 0].tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pt"])
@@ -499,12 +501,12 @@ def test_factors_are_numbered_column_by_column(suffix, tmp_path):
     rng = np.random.default_rng(0)
     table = np.stack([rng.integers(0, 4, 60) * 3 - 2, rng.choice([0.1, 0.7], 60), np.full(60, 5)], 1)
     data = opened(saved(tmp_path / f"x{suffix}", images=marked(60), factors=table))
-    assert data.classes is None
-    assert [f.size for f in data.factors] == [4, 2, 1]
-    assert [f.name for f in data.factors] == ["factor 0", "factor 1", "factor 2"]
+    assert data.facts.classes is None
+    assert [f.size for f in data.facts.factors] == [4, 2, 1]
+    assert [f.name for f in data.facts.factors] == ["factor 0", "factor 1", "factor 2"]
     for split in SPLITS:
         batch = data.split(split).fetch(torch.arange(len(data.split(split))))
-        found = [[data.factors[i].values[v] for i, v in enumerate(row)] for row in batch.y.tolist()]
+        found = [[data.facts.factors[i].values[v] for i, v in enumerate(row)] for row in batch.y.tolist()]
         assert np.array_equal(found, table[marks(data, split)])
 
 
@@ -513,19 +515,19 @@ def test_values_that_only_one_split_has_are_counted(tmp_path):
         tmp_path / "x.npz", x_train=marked(10), y_train=np.arange(10) % 2 + 5, x_test=marked(3), y_test=[4, 5, 9]
     )
     data = opened(path)
-    assert data.factors[0].values == (4, 5, 6, 9)
-    assert data.split("test").labels[:, 0].tolist() == [0, 1, 3]
+    assert data.facts.factors[0].values == (4, 5, 6, 9)
+    assert data.split("test").stored.labels[:, 0].tolist() == [0, 1, 3]
 
 
 def test_labels_that_are_said(tmp_path):
     path = saved(tmp_path / "x.npz", images=marked(10), attributes=np.arange(10) % 2, labels=np.arange(10) % 5)
     assert "data.key=: says which" in refused(path)
-    assert opened(path, "labels=attributes").classes == 2
-    assert opened(path, "key=images").classes == 5
+    assert opened(path, "labels=attributes").facts.classes == 2
+    assert opened(path, "key=images").facts.classes == 5
     assert "data.labels=nothing: there is no such array" in refused(path, "key=images", "labels=nothing")
     split = {"x_train": marked(10), "z_train": np.arange(10) % 3, "x_test": marked(3), "z_test": np.arange(3)}
     for words in ("labels=z", "labels=z_train"):
-        assert opened(saved(path, **split), words).classes == 3
+        assert opened(saved(path, **split), words).facts.classes == 3
     del split["z_test"]
     assert "data.labels=z: there is no such array for x_test" in refused(saved(path, **split), "labels=z")
     assert "data.labels=y: there is no such array" in refused(saved(tmp_path / "x.npy", marked(9)), "labels=y")
@@ -542,24 +544,29 @@ def test_as_many_labels_as_images(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        (np.arange(30.0), "there are 30 different labels, which are no classes"),
-        (np.array(3), "has shape (), and labels are (N,) or (N, F)"),
-        (np.zeros((30, 0)), "has shape (30, 0), and"),
-        (np.zeros((30, 6, 6)), "has shape (30, 6, 6), and"),
+        (np.array(3), "has shape (), but labels are (N,) or (N, F)"),
+        (np.zeros((30, 0)), "has shape (30, 0), but"),
+        (np.zeros((30, 6, 6)), "has shape (30, 6, 6), but"),
         (np.where(np.arange(30) == 4, np.nan, 1), "labels that are NaN"),
         (np.zeros(30, "c8"), "holds complex64"),
         (np.array([{}] * 30), "holds Python objects"),
     ],
-    ids=["many", "0-d", "empty", "masks", "nan", "complex", "objects"],
+    ids=["0-d", "empty", "masks", "nan", "complex", "objects"],
 )
-def test_labels_that_are_none_are_refused_where_they_are_said(labels, why, tmp_path, monkeypatch, caplog):
+def test_labels_that_are_none_are_refused_where_they_are_said(labels, why, tmp_path, caplog):
     """Where they are guessed, nobody could do anything about them: they are left out."""
-    monkeypatch.setattr(labels_module, "MOST_VALUES", 20)
     path = saved(tmp_path / "x.npz", images=marked(30), targets=labels)
     assert why in refused(path, "labels=targets")
     with caplog.at_level("WARNING", "vae_train"):
-        assert opened(path).split("train").labels is None
+        assert opened(path).split("train").stored.labels is None
     assert why in caplog.text
+
+
+def test_too_many_different_values_are_no_classes(tmp_path):
+    count = MAX_VALUES + 1
+    path = saved(tmp_path / "x.npz", images=np.zeros((count, 2, 2), np.uint8), targets=np.arange(float(count)))
+    assert f"there are {count:,} different labels, too many for classes" in refused(path, "labels=targets")
+    assert opened(path).facts.factors == ()
 
 
 @pytest.mark.parametrize("content", [tuple, list])
@@ -567,9 +574,9 @@ def test_pairs_of_images_and_targets_as_torchvision_saves_them(content, tmp_path
     images, targets = torch.from_numpy(marked(30)).byte(), torch.arange(30) % 10
     torch.save(content([images, targets]), tmp_path / "training.pt")
     data = opened(tmp_path / "training.pt")
-    assert (data.shape, data.classes, data.levels) == ((1, 6, 6), 10, 256)
+    assert (data.facts.data_shape, data.facts.classes, data.facts.levels) == ((1, 6, 6), 10, 256)
     for split in SPLITS:
-        assert data.split(split).labels[:, 0].tolist() == [i % 10 for i in marks(data, split)]
+        assert data.split(split).stored.labels[:, 0].tolist() == [i % 10 for i in marks(data, split)]
 
 
 def test_lists_of_tensors_go_by_their_numbers(tmp_path):
@@ -579,7 +586,7 @@ def test_lists_of_tensors_go_by_their_numbers(tmp_path):
     assert "the file has 0, 1, 2" in refused(tmp_path / "x.pt")
     data = opened(tmp_path / "x.pt", "key=1", "labels=2", *WHOLE)
     assert marks(data, "train") == list(range(10, 20))
-    assert data.classes == 2
+    assert data.facts.classes == 2
 
 
 def test_dsprites_is_read_without_its_metadata(tmp_path):
@@ -589,8 +596,8 @@ def test_dsprites_is_read_without_its_metadata(tmp_path):
           latents_values=classes * 0.5, latents_classes=classes)  # fmt: skip
     assert "data.key=: says which are the images: the file has metadata, imgs" in refused(path)
     data = opened(path, "key=imgs")
-    assert (data.levels, [f.size for f in data.factors]) == (2, [1, 3])
-    assert opened(path, "key=imgs", "labels=latents_values").factors[1].values == (0, 0.5, 1)
+    assert (data.facts.levels, [f.size for f in data.facts.factors]) == (2, [1, 3])
+    assert opened(path, "key=imgs", "labels=latents_values").facts.factors[1].values == (0, 0.5, 1)
     assert "metadata holds Python objects" in refused(path, "key=metadata")
     assert not (tmp_path / "executed").exists()
 
@@ -659,7 +666,7 @@ def test_files_with_anothers_suffix_are_refused(other, suffix, tmp_path):
     path = saved(tmp_path / f"real{other}", marked(10))
     path = path.rename(tmp_path / f"x{suffix}")
     if other == suffix:
-        assert opened(path).num_train == 8
+        assert opened(path).facts.num_train == 8
     else:
         refused(path)
 
@@ -686,7 +693,7 @@ def test_damaged_bytes_never_crash(tmp_path):
 def test_archives_of_other_things_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    assert "readme.txt is no array" in refused(tmp_path / "x.npz")
+    assert "readme.txt is not an array" in refused(tmp_path / "x.npz")
     with zipfile.ZipFile(tmp_path / "x.npz", "w"):
         pass
     assert "no arrays" in refused(tmp_path / "x.npz")
@@ -697,25 +704,25 @@ def test_a_damaged_member_is_said(tmp_path):
     content = bytearray(path.read_bytes())
     content[300] ^= 255
     path.write_bytes(content)
-    assert "images cannot be read, it may be cut off or damaged: BadZipFile Bad CRC-32" in refused(path)
+    assert "images cannot be read, it may be truncated or damaged: BadZipFile Bad CRC-32" in refused(path)
 
 
 def test_paths_that_are_no_files(tmp_path):
     assert "there is no such file" in refused(tmp_path / "nowhere.npy")
-    assert "is a folder: data=folder reads folders" in refused(tmp_path)
+    assert "is a folder; use data=folder" in refused(tmp_path)
     (tmp_path / "x.csv").write_text("1,2")
-    assert "is no .npy, .npz or .pt file" in refused(tmp_path / "x.csv")
+    assert "is not a .npy, .npz or .pt file" in refused(tmp_path / "x.csv")
     os.mkfifo(tmp_path / "x.npy")
-    assert "is no ordinary file" in refused(tmp_path / "x.npy")
+    assert "is not a regular file" in refused(tmp_path / "x.npy")
     for path in ("~nobody_of_that_name/x.npy", "x" * 5000 + ".npy", "a\0b.npy"):
         assert refused(path)
     with pytest.raises(UsageError, match=r"data\.path=: is needed: a \.npy"):
-        build(compose("data=arrays").data).load()
+        load(build(compose("data=arrays").data))
 
 
 def test_names_may_be_in_capitals(tmp_path):
     saved(tmp_path / "x.npy", marked(10)).rename(tmp_path / "X.NPY")
-    assert opened(tmp_path / "X.NPY").num_train == 8
+    assert opened(tmp_path / "X.NPY").facts.num_train == 8
 
 
 # Facts without the file
@@ -737,21 +744,20 @@ FILES = {
 def test_what_was_found_opens_the_same_file_the_same_way(name, suffix, tmp_path):
     array, words = FILES[name]
     cfg = settings(saved(tmp_path / f"x{suffix}", array), *words)
-    first = build(cfg).load()
-    cfg.update(first.inferred())
+    first = load(build(cfg))
+    cfg.update(first.resolved)
     cfg = OmegaConf.create(OmegaConf.to_yaml(cfg))  # as a run keeps it
-    second = build(cfg).load()
+    second = load(build(cfg))
     assert second.checksum == first.checksum
-    assert second.inferred() == first.inferred()
+    assert second.resolved == first.resolved
     cfg.path = "/nowhere"
-    facts = ("shape", "levels", "bounds", "layout")
-    for data in (build(cfg), second):
-        assert [getattr(data, fact) for fact in facts] == [getattr(first, fact) for fact in facts]
+    assert second.facts == first.facts
+    assert build(cfg).stated() == first.facts._replace(num_train=0)
 
 
 def test_a_file_that_has_changed_its_shape_is_refused(tmp_path):
     path = saved(tmp_path / "x.npy", marked(10))
-    assert opened(path, "shape=[1,6,6]").shape == (1, 6, 6)
+    assert opened(path, "shape=[1,6,6]").facts.data_shape == (1, 6, 6)
     message = refused(path, "shape=[1,6,5]")
     assert message == "data.shape=[1, 6, 5]: the file has images of (1, 6, 6)"
     assert "is not [channels, height, width]" in refused(path, "shape=[6,6]")
@@ -762,7 +768,7 @@ def test_a_file_that_has_changed_its_shape_is_refused(tmp_path):
 
 @pytest.fixture
 def large(monkeypatch):
-    monkeypatch.setattr(arrays_module, "LARGE", 1000)
+    monkeypatch.setattr(ArrayFile, "max_scanned_bytes", 1000)
 
 
 @pytest.mark.usefixtures("large")
@@ -770,18 +776,18 @@ def large(monkeypatch):
 def test_large_files_stay_where_they_are(suffix, tmp_path):
     path = saved(tmp_path / f"x{suffix}", numbers("float32", (100, 3, 8, 9)))
     assert "data.range=: is needed: the file is too large" in refused(path)
-    mapped = described(path, "range=[-3,5]").equip(loader=HOST).load()
+    mapped = load(described(path, "range=[-3,5]"), loader=HOST)
     resident = opened(path, "range=[-3,5]")
     assert mapped.checksum == resident.checksum
     assert "a mapped file" in mapped.storage
     for split in SPLITS:
         images = mapped.split(split)
-        assert isinstance(images.store, Hosted)
-        assert images.store.lies_in == "file"
+        assert isinstance(images.stored.store, ArrayStore)
+        assert images.stored.store.location == "file"
         assert not images.resident
         assert resident.split(split).resident
     if suffix == ".npy":
-        assert isinstance(mapped.split("train").store.array, np.memmap)
+        assert isinstance(mapped.split("train").stored.store.array, np.memmap)
     streams = [Stream(data.split("train"), 32, seed=3) for data in (mapped, resident)]
     for step in (0, 1, 2, 9, 5):
         one, other = (stream.batch(step) for stream in streams)
@@ -792,7 +798,7 @@ def test_large_files_stay_where_they_are(suffix, tmp_path):
 def test_processes_read_ahead_from_a_mapped_file(tmp_path):
     path = saved(tmp_path / "x.npy", numbers("float32", (100, 8, 9)))
     streams = [
-        Stream(described(path).equip(loader=Loader("host", None, workers, 2)).load().split("train"), 32, seed=3)
+        Stream(load(described(path), loader=Loader("host", None, workers, 2)).split("train"), 32, seed=3)
         for workers in (0, 1)
     ]
     for step in range(4):
@@ -805,9 +811,9 @@ def test_a_mapped_file_is_not_written(tmp_path):
     for suffix in (".npy", ".pt"):
         path = saved(tmp_path / f"x{suffix}", numbers("uint8", (20, 8, 8)))
         before = path.read_bytes()
-        images = described(path, *WHOLE).equip(loader=HOST).load().split("train")
+        images = load(described(path, *WHOLE), loader=HOST).split("train")
         images.gather(torch.arange(20)).pixels.zero_()
-        opened(path, *WHOLE).split("train").pixels.zero_()
+        opened(path, *WHOLE).split("train").stored.pixels.zero_()
         assert path.read_bytes() == before
 
 
@@ -817,8 +823,8 @@ def test_large_files_are_looked_at_in_some_places(suffix, tmp_path, monkeypatch)
     array[2] = 100
     path = saved(tmp_path / f"x{suffix}", array)
     assert "outside of data.range" in refused(path, "range=[-3,5]")
-    monkeypatch.setattr(arrays_module, "LARGE", 1000)
-    assert opened(path, "range=[-3,5]").bounds == (-3, 5)
+    monkeypatch.setattr(ArrayFile, "max_scanned_bytes", 1000)
+    assert opened(path, "range=[-3,5]").facts.bounds == (-3, 5)
     array[-1] = 100
     assert "outside of data.range" in refused(saved(path, array), "range=[-3,5]")
 
@@ -832,6 +838,6 @@ def test_levels_of_large_files_are_not_guessed_from_some_places(dtype, most, lev
     path = saved(tmp_path / "x.npy", (np.arange(5000) % 2 * most).astype(dtype).reshape(1000, 5))
     if levels is None:
         assert "data.levels=: is needed" in refused(path)
-        assert opened(path, f"levels={most + 1}").levels == most + 1
+        assert opened(path, f"levels={most + 1}").facts.levels == most + 1
     else:
-        assert opened(path).levels == levels
+        assert opened(path).facts.levels == levels

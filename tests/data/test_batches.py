@@ -6,8 +6,8 @@ from itertools import count as count_from
 import pytest
 import torch
 
+from tests.support import tensor_images
 from vae_train.batch import Batch
-from vae_train.data.storage.stored import ArrayImages
 from vae_train.data.stream import Stream, evaluation_batches
 from vae_train.rng import Rng
 
@@ -15,7 +15,7 @@ from vae_train.rng import Rng
 def numbered(count, stochastic=False):
     """Images whose label is their number and whose pixels are grey."""
     pixels = (torch.arange(count * 4) % 256).to(torch.uint8).view(count, 1, 2, 2)
-    return ArrayImages(pixels, 256, torch.arange(count)[:, None], stochastic)
+    return tensor_images(pixels, 256, torch.arange(count)[:, None], stochastic)
 
 
 def batches(images, size, seed=0, start=0):
@@ -80,7 +80,7 @@ def test_dynamic_bits_are_a_function_of_seed_and_batch_number():
 
 
 def test_every_batch_draws_other_bits():
-    grey = ArrayImages(torch.full((10, 1, 8, 8), 128, dtype=torch.uint8), 256, stochastic=True)
+    grey = tensor_images(torch.full((10, 1, 8, 8), 128, dtype=torch.uint8), 256, None, True)
     first, second = islice(batches(grey, 10, seed=0), 2)
     assert 0.3 < (first.x != second.x).float().mean() < 0.7
 
@@ -94,7 +94,7 @@ def test_bits_have_the_grey_value_as_their_mean():
 
 
 def test_pixels_leave_as_fractions_of_the_highest_level():
-    images = ArrayImages(torch.tensor([0, 8, 16], dtype=torch.uint8).view(3, 1, 1, 1), 17)
+    images = tensor_images(torch.tensor([0, 8, 16], dtype=torch.uint8).view(3, 1, 1, 1), 17)
     batch = images.fetch(torch.tensor([2, 0, 1]))
     assert batch.x.flatten().tolist() == [1.0, 0.0, 0.5]
     assert batch.x.dtype == torch.float32
@@ -119,6 +119,6 @@ def test_a_part_of_a_batch_cuts_every_field():
 
 def test_images_on_a_device_are_the_same_images():
     images = numbered(10, True)
-    moved = images.to(torch.device("cpu"))
-    assert torch.equal(moved.pixels, images.pixels)
+    moved = images.stored.to(torch.device("cpu"))
+    assert torch.equal(moved.pixels, images.stored.pixels)
     assert moved.stochastic

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from tests.data.pictures import GREEN, damaged, encoded, fill, odd, save, scene
-from tests.support import compose
-from vae_train.data.storage import cache as cache_module
+from tests.support import compose, load
+from vae_train.data.storage.cache import MIN_PARALLEL_FILES, decoded
 from vae_train.data.storage.decoding import BadImage, Decoding, decode, header, quiet
 from vae_train.data.storage.listing import list_folder
 from vae_train.runs.schema import build
@@ -41,15 +41,11 @@ def folder(root, *words):
 
 
 def opened(root, *words):
-    return folder(root, *words).load()
+    return load(folder(root, *words))
 
 
 def pixels(data, split="train"):
-    return data.split(split).pixels.permute(0, 2, 3, 1).numpy()
-
-
-def names(data):
-    return [entry.name for entry in data._listing.entries]
+    return data.split(split).stored.pixels.permute(0, 2, 3, 1).numpy()
 
 
 # What becomes of a file
@@ -165,8 +161,8 @@ def test_every_kind_of_damage_is_said_and_skipped(tmp_path, caches):
     assert len(broken) + len(unusual) > 40
     assert all(bad.values())
     assert sum(len(data.split(name)) for name in SPLITS) == len(whole) + len(unusual)
-    assert data.num_train == len(data.split("train"))
-    assert bad["bad/empty.png"] == bad["bad/text.png"] == "is no image"
+    assert data.facts.num_train == len(data.split("train"))
+    assert bad["bad/empty.png"] == bad["bad/text.png"] == "is not an image"
     assert "floating-point" in bad["bad/floats.tif"]
     assert "No such file" in bad["bad/nowhere.png"]
     assert dict(opened(root, "size=[12,16]", "channels=3", "max_bad=0.5").bad_files) == bad
@@ -195,7 +191,7 @@ def test_too_many_bad_files_are_an_error(bad, total, refused, tmp_path):
     for number in range(total):
         (root / f"{number:05d}.png").write_bytes(b"" if number < bad else content)
     if refused:
-        why = r"12 of 1,100 files cannot be read \(00000.png: is no image.*max_bad=0.02"
+        why = r"12 of 1,100 files cannot be read \(00000.png: is not an image.*max_bad=0.02"
         with pytest.raises(UsageError, match=why):
             opened(root, "size=2", "channels=1")
     else:
@@ -211,28 +207,31 @@ def test_nothing_but_bad_files_is_an_error(tmp_path, caches):
     assert list(caches.iterdir()) == []
 
 
-def test_a_disk_that_refuses_is_asked_again(tmp_path, monkeypatch):
-    """An error of the disk is no property of the file: the next start looks again, at that file alone."""
-    root = tmp_path / "photos"
-    fill(root, 20)
-    real, calls = cache_module.decode, []
+def test_a_file_that_the_disk_failed_to_read_is_decoded_again(tmp_path, caches):
+    """An error of the disk says nothing of the file: the next start decodes that file alone."""
+    fill(tmp_path, 20)
+    listing, calls, failing = list_folder(str(tmp_path)), [], {"0003.png"}
 
-    def refuse(path, how):
+    def unreliable(path, how):
         calls.append(path.name)
-        if path.name == "0003.png":
-            raise BadImage("Input/output error", passing=True)
-        return real(path, how)
+        if path.name in failing:
+            raise BadImage("Input/output error", transient=True)
+        return decode(path, how)
 
-    monkeypatch.setattr(cache_module, "decode", refuse)
-    assert opened(root).bad_files == [("0003.png", "Input/output error")]
+    def images():
+        return decoded(tmp_path, listing.entries, PLAIN, caches, decode=unreliable)
+
+    assert images()[1] == {3: "Input/output error"}
     calls.clear()
-    assert opened(root).bad_files == [("0003.png", "Input/output error")]
+    assert images()[1] == {3: "Input/output error"}
     assert calls == ["0003.png"]
-    monkeypatch.setattr(cache_module, "decode", real)
-    mended = opened(root)
-    assert mended.bad_files == []
-    found = {image.tobytes() for split in SPLITS for image in pixels(mended, split)}
-    assert found == {scene(seed=seed).tobytes() for seed in range(20)}
+    failing.clear()
+    found, bad = images()
+    assert bad == {}
+    assert np.array_equal(found[3].transpose(1, 2, 0), scene(seed=3))
+    calls.clear()
+    images()
+    assert calls == []
 
 
 def test_a_read_error_is_a_bad_file(tmp_path, monkeypatch):
@@ -244,7 +243,7 @@ def test_a_read_error_is_a_bad_file(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(BadImage, match="Input/output error") as caught:
         decode(tmp_path / "0000.png", PLAIN)
-    assert caught.value.passing
+    assert caught.value.transient
 
 
 # What is found in a folder
@@ -253,11 +252,11 @@ def test_a_read_error_is_a_bad_file(tmp_path, monkeypatch):
 def test_folders_are_classes(tmp_path):
     fill(tmp_path, 30, classes=3)
     data = opened(tmp_path)
-    assert data.classes == 3
-    assert data.factors[0].values == ("class0", "class1", "class2")
+    assert data.facts.classes == 3
+    assert data.facts.factors[0].values == ("class0", "class1", "class2")
     for split in SPLITS:
         images = data.split(split)
-        for picture, label in zip(pixels(data, split), images.labels[:, 0].tolist(), strict=True):
+        for picture, label in zip(pixels(data, split), images.stored.labels[:, 0].tolist(), strict=True):
             (seed,) = (s for s in range(30) if np.array_equal(scene(seed=s), picture))
             assert seed % 3 == label
 
@@ -266,8 +265,8 @@ def test_images_outside_of_folders_have_no_classes(tmp_path):
     fill(tmp_path, 10, classes=2)
     fill(tmp_path, 10, start=10)
     data = opened(tmp_path)
-    assert data.classes is None
-    assert data.split("train").labels is None
+    assert data.facts.classes is None
+    assert data.split("train").stored.labels is None
 
 
 def test_folders_with_the_names_of_splits_are_the_splits(tmp_path):
@@ -275,7 +274,7 @@ def test_folders_with_the_names_of_splits_are_the_splits(tmp_path):
         fill(tmp_path / split, 4 + number, classes=2, start=10 * number)
     data = opened(tmp_path)
     assert [len(data.split(name)) for name in SPLITS] == [4, 5, 6]
-    assert data.classes == 2
+    assert data.facts.classes == 2
     assert {p.tobytes() for p in pixels(data, "valid")} == {scene(seed=s).tobytes() for s in range(10, 15)}
 
 
@@ -290,7 +289,7 @@ def test_a_class_called_test_is_no_split(tmp_path):
     fill(tmp_path / "test", 10)
     fill(tmp_path / "rest", 10, start=10)
     data = opened(tmp_path)
-    assert data.factors[0].values == ("rest", "test")
+    assert data.facts.factors[0].values == ("rest", "test")
     assert len(data.split("train")) == 16
 
 
@@ -311,7 +310,7 @@ def test_shares_that_come_to_nothing_leave_no_split(words, tmp_path):
     fill(tmp_path, 10)
     data = opened(tmp_path, *words)
     assert [data.split(name) is None for name in SPLITS] == [False, True, True]
-    assert data.num_train == 10
+    assert data.facts.num_train == 10
 
 
 def test_links_are_followed_once_and_hidden_files_left_out(tmp_path):
@@ -339,30 +338,30 @@ def test_names_that_are_no_text_can_be_listed(tmp_path):
 
 def test_size_and_channels_are_found(tmp_path):
     fill(tmp_path, 5)
-    data = folder(tmp_path).inspect()
-    assert (data.shape, data.num_train) == ((3, 12, 16), 3)
-    assert data.inferred() == {"size": [12, 16], "channels": 3}
+    source = folder(tmp_path)
+    assert source.inspect()[:3] == ((3, 12, 16), 256, 3)
+    assert source.resolved() == {"size": [12, 16], "channels": 3}
 
 
 def test_grey_folders_have_one_channel(tmp_path):
     for number in range(4):
         save(tmp_path / f"{number}.png", scene(seed=number)[..., 0])
-    assert folder(tmp_path).inspect().shape == (1, 12, 16)
-    assert folder(tmp_path, "channels=3").inspect().shape == (3, 12, 16)
+    assert folder(tmp_path).inspect().data_shape == (1, 12, 16)
+    assert folder(tmp_path, "channels=3").inspect().data_shape == (3, 12, 16)
 
 
 def test_different_sizes_want_a_size(tmp_path):
     save(tmp_path / "a.png", scene(100, 90))
     save(tmp_path / "b.png", scene(70, 200))
-    with pytest.raises(UsageError, match=r"different sizes: set data\.size, for instance data\.size=64"):
+    with pytest.raises(UsageError, match=r"different sizes; set data\.size, for instance data\.size=64"):
         opened(tmp_path)
-    assert opened(tmp_path, "size=8", "valid=0", "test=0").shape == (3, 8, 8)
+    assert opened(tmp_path, "size=8", "valid=0", "test=0").facts.data_shape == (3, 8, 8)
 
 
 def test_errors_are_the_users(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    for root, why in (("nowhere", "no such folder"), ("empty", "holds no image"), ("file", "data=arrays reads files")):
+    for root, why in (("nowhere", "no such folder"), ("empty", "holds no image"), ("file", "use data=arrays")):
         with pytest.raises(UsageError, match=why):
             folder(tmp_path / root).inspect()
     with pytest.raises(UsageError, match="is needed: the folder of the images"):
@@ -374,7 +373,7 @@ def test_errors_are_the_users(tmp_path):
 
 
 def test_facts_that_are_stated_need_no_folder(tmp_path):
-    assert folder(tmp_path / "nowhere", "size=[12,16]", "channels=3").shape == (3, 12, 16)
+    assert folder(tmp_path / "nowhere", "size=[12,16]", "channels=3").stated().data_shape == (3, 12, 16)
 
 
 @pytest.mark.parametrize("binarize", ["dynamic", "threshold"])
@@ -384,22 +383,22 @@ def test_binarised_folders_have_two_levels(binarize, tmp_path):
     from vae_train.rng import Rng
 
     batch = data.split("train").fetch(torch.arange(8), Rng(0, "data"))
-    assert data.levels == 2
+    assert data.facts.levels == 2
     assert set(batch.x.unique().tolist()) == {0.0, 1.0}
 
 
 # The cache
 
 
-def test_the_second_start_decodes_nothing(tmp_path, monkeypatch):
-    fill(tmp_path / "photos", 20)
-    first = opened(tmp_path / "photos")
-
-    def never(path, how):
-        raise AssertionError("decoded again")
-
-    monkeypatch.setattr(cache_module, "decode", never)
-    second = opened(tmp_path / "photos")
+def test_the_second_start_decodes_nothing(tmp_path):
+    paths = fill(tmp_path / "photos", 20)
+    first = opened(tmp_path / "photos", "size=[12,16]", "channels=3")
+    for path in paths:  # what tells files apart stays the same
+        status = path.stat()
+        path.write_bytes(bytes(status.st_size))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = opened(tmp_path / "photos", "size=[12,16]", "channels=3")
+    assert second.bad_files == ()
     assert first.checksum == second.checksum
     assert all(np.array_equal(pixels(first, name), pixels(second, name)) for name in SPLITS)
 
@@ -446,27 +445,26 @@ def test_a_damaged_cache_is_made_again(damage, tmp_path, caches):
 
 KILLED = """
 import os, signal, sys
-from vae_train.data.storage import cache
+from PIL import Image
 from vae_train.data.storage.cache import cache_folder, decoded
 from vae_train.data.storage.decoding import Decoding
 from vae_train.data.storage.listing import list_folder
-real = cache.{function}
-def stop(*args):
-    {before}
-    os.kill(os.getpid(), signal.SIGKILL)
-cache.{function} = stop
-found = list_folder(sys.argv[1])
-decoded(found.root, found.entries, Decoding((12, 16), 3, "crop", None, "bicubic", "black", False), cache_folder(None))
+if {module}:
+    {module}.{function} = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+listing = list_folder(sys.argv[1])
+how = Decoding((12, 16), 3, "crop", None, "bicubic", "black", False)
+decoded(listing.root, listing.entries, how, cache_folder(None))
 """
 
 
-KILLS = [("_decode_all", "real(*args)"), ("_put", "pass"), ("_reserved", "pass")]
-
-
-@pytest.mark.parametrize(("function", "before"), KILLS)
-def test_what_a_killed_process_leaves_is_never_used(function, before, tmp_path, caches):
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [("os", "posix_fallocate"), ("Image", "open"), ("os", "fsync")],
+    ids=["file", "image", "end"],
+)
+def test_what_a_killed_process_leaves_is_never_used(module, function, tmp_path, caches):
     fill(tmp_path / "photos", 20)
-    code = KILLED.format(function=function, before=before)
+    code = KILLED.format(module=module, function=function)
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "photos")], check=False)
     assert killed.returncode == -9
     assert [path.suffix for path in caches.iterdir()] == [".tmp"]
@@ -477,7 +475,7 @@ def test_what_a_killed_process_leaves_is_never_used(function, before, tmp_path, 
 
 def test_two_processes_may_make_the_same_cache(tmp_path, caches):
     fill(tmp_path / "photos", 40)
-    code = KILLED.format(function="_sweep", before="return")  # nobody is killed
+    code = KILLED.format(module=None, function="open")  # nobody is killed
     command = [sys.executable, "-c", code, str(tmp_path / "photos")]
     both = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
@@ -485,13 +483,15 @@ def test_two_processes_may_make_the_same_cache(tmp_path, caches):
     assert found == {scene(seed=seed).tobytes() for seed in range(40)}
 
 
-def test_a_decoding_process_that_is_killed_is_said_and_leaves_nothing(tmp_path, monkeypatch, caches):
-    fill(tmp_path / "photos", 5)
-    monkeypatch.setattr(cache_module, "FEW", 1)
-    monkeypatch.setattr(cache_module, "decode", lambda *args: os.kill(os.getpid(), signal.SIGKILL))
+def test_a_decoding_process_that_is_killed_is_said_and_leaves_nothing(tmp_path, caches):
+    entries = list_folder(str(fill(tmp_path / "photos", 1)[0].parent)).entries * MIN_PARALLEL_FILES
+
+    def kill(path, how):
+        os.kill(os.getpid(), signal.SIGKILL)
+
     handler = signal.getsignal(signal.SIGCHLD)
     with pytest.raises(RunError, match=r"worker process \d+ was killed by SIGKILL, as happens where memory runs out$"):
-        opened(tmp_path / "photos")
+        decoded(tmp_path / "photos", entries, PLAIN, caches, decode=kill)
     assert list(caches.iterdir()) == []
     assert signal.getsignal(signal.SIGCHLD) is handler
 
@@ -503,7 +503,7 @@ def test_a_full_disk_is_said_before_anything_is_decoded(tmp_path, monkeypatch, c
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(UsageError, match=r"No space left on device\); data.cache= names another folder"):
+    with pytest.raises(UsageError, match=r"No space left on device\); set data.cache= to another folder"):
         opened(tmp_path / "photos")
     assert list(caches.iterdir()) == []
 
@@ -521,4 +521,4 @@ def test_the_index_says_what_was_bad(tmp_path, caches):
     (tmp_path / "photos/0005.png").write_bytes(b"broken")
     opened(tmp_path / "photos")
     (place,) = caches.iterdir()
-    assert json.loads((place / "index.json").read_text()) == {"5": ["is no image", False]}
+    assert json.loads((place / "index.json").read_text()) == {"5": ["is not an image", False]}

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torchvision import datasets
 
+from tests.support import load
 from vae_train.data.sources.mnist import MNIST
-from vae_train.data.storage.published import drawn_bits
+from vae_train.data.storage.bits import random_bits
 
 SIZES = {
     "vamp": (50_000, 10_000, 10_000),
@@ -33,32 +34,32 @@ def original(mnist_root):
 
 @pytest.mark.parametrize("protocol", SIZES)
 def test_protocols_have_their_sizes_and_keep_the_original_order(protocol, mnist_root, original):
-    data = MNIST(mnist_root, protocol, "none").load()
+    data = load(MNIST(mnist_root, protocol, "none"))
     splits = [data.split(name) for name in ("train", "valid", "test")]
     assert tuple(None if s is None else len(s) for s in splits) == SIZES[protocol]
-    assert data.num_train == SIZES[protocol][0]
-    found = np.concatenate([s.pixels.numpy() for s in splits if s is not None])
+    assert data.facts.num_train == SIZES[protocol][0]
+    found = np.concatenate([s.stored.pixels.numpy() for s in splits if s is not None])
     assert np.array_equal(found, np.concatenate(original))
 
 
 def test_vamp_bits_are_those_of_the_paper(mnist_root, original):
-    data = MNIST(mnist_root, "vamp", "dynamic").load()
+    data = load(MNIST(mnist_root, "vamp", "dynamic"))
     train, test = (images.astype(np.float32) / 255 for images in original)
     np.random.seed(777)
     valid_bits, test_bits = np.random.binomial(1, train[50_000:]), np.random.binomial(1, test)
-    assert np.array_equal(data.split("valid").pixels.numpy(), valid_bits)
-    assert np.array_equal(data.split("test").pixels.numpy(), test_bits)
-    assert sha256(data.split("valid").pixels.numpy()) == VALID_BITS
-    assert sha256(data.split("test").pixels.numpy()) == TEST_BITS
-    assert np.array_equal(data.split("train").pixels.numpy(), original[0][:50_000])
+    assert np.array_equal(data.split("valid").stored.pixels.numpy(), valid_bits)
+    assert np.array_equal(data.split("test").stored.pixels.numpy(), test_bits)
+    assert sha256(data.split("valid").stored.pixels.numpy()) == VALID_BITS
+    assert sha256(data.split("test").stored.pixels.numpy()) == TEST_BITS
+    assert np.array_equal(data.split("train").stored.pixels.numpy(), original[0][:50_000])
 
 
 def test_labels_belong_to_their_images(mnist_root):
     labels = torch.cat([datasets.MNIST(mnist_root, train=train).targets for train in (True, False)])
-    data = MNIST(mnist_root, "vamp", "threshold").load()
-    ours = torch.cat([data.split(name).labels for name in ("train", "valid", "test")])
+    data = load(MNIST(mnist_root, "vamp", "threshold"))
+    ours = torch.cat([data.split(name).stored.labels for name in ("train", "valid", "test")])
     assert torch.equal(ours.flatten(), labels)
-    assert data.split("test").pixels.max() == 1
+    assert data.split("test").stored.pixels.max() == 1
 
 
 @pytest.mark.parametrize("levels", [2, 3, 17, 256])
@@ -66,5 +67,5 @@ def test_bits_are_those_of_numpy_for_every_grey_value(levels):
     pixels = np.random.RandomState(0).randint(0, levels, (200, 1, 28, 28)).astype(np.uint8)
     theirs, ours = np.random.RandomState(7), np.random.RandomState(7)
     expected = theirs.binomial(1, pixels.astype(np.float32) / np.float32(levels - 1))
-    assert np.array_equal(drawn_bits(pixels, levels, ours), expected)
+    assert np.array_equal(random_bits(pixels, levels, ours), expected)
     assert ours.random_sample() == theirs.random_sample()

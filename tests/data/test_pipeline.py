@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import pickle
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,17 +14,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import compose
+from tests.support import compose, load, tensor_images
 from vae_train.batch import Batch
+from vae_train.data.images import TransformedImages
+from vae_train.data.sources.digits import Digits
 from vae_train.data.storage.loader import GIB, Loader
-from vae_train.data.storage.stored import ArrayImages, Hosted, Resident
+from vae_train.data.storage.stores import ArrayStore, TensorStore
 from vae_train.data.stream import Stream, evaluation_batches
+from vae_train.data.transforms.pipeline import Transforms
 from vae_train.distributions.normal import Normal
 from vae_train.model.trace import Trace
 from vae_train.rng import BlockRng, Rng, generator
 from vae_train.runs.schema import build
 from vae_train.util.errors import RunError
 
+CPU = torch.device("cpu")
 OFF = {
     "augmentation": [False, 0, 0.0, 0.0, 0.0, 0.0, "zeros"],
     "corruption": [0.0, 0.0, 1, "observed"],
@@ -45,9 +50,9 @@ def smooth(count=64, channels=3, height=16, width=16):
     return torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
 
 
-def numbered(count, levels=256, **options):
+def numbered(count, levels=256, **transforms):
     pixels = torch.randint(levels, (count, 1, 3, 4), dtype=torch.uint8, generator=generator(1, "pixels"))
-    return ArrayImages(pixels, levels, torch.arange(count)[:, None], **options)
+    return tensor_images(pixels, levels, torch.arange(count)[:, None], **transforms)
 
 
 # Augmentation
@@ -152,36 +157,33 @@ def test_brightness_and_contrast_are_factors():
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_augmented_pixels_stay_on_their_levels(levels):
-    images = numbered(50, levels).equipped(augmentation=part("augmentation", rotation=40.0))
+    images = numbered(50, levels, augmentation=part("augmentation", rotation=40.0))
     grid = images.fetch(torch.arange(50), Rng(0, "data", 0)).x * (levels - 1)
     assert torch.allclose(grid, grid.round(), atol=1e-4)
 
 
 def test_augmented_grey_values_are_what_bits_are_drawn_from():
-    images = ArrayImages(torch.full((100, 1, 8, 8), 255, dtype=torch.uint8), 256, stochastic=True)
-    augmented = images.equipped(augmentation=part("augmentation", brightness=1.0))
+    pixels = torch.full((100, 1, 8, 8), 255, dtype=torch.uint8)
+    augmented = tensor_images(pixels, 256, None, True, augmentation=part("augmentation", brightness=1.0))
     x = augmented.fetch(torch.arange(100), Rng(0, "data", 0)).x
     assert set(x.unique().tolist()) == {0.0, 1.0}
 
 
 def test_training_alone_is_augmented_and_evaluation_alone_is_not():
-    cfg = compose("augmentation.flip=true", "corruption.mask=0.5")
-    from vae_train.runs.build import loaded
-
-    data, index = loaded(cfg), torch.arange(20)
+    transforms = Transforms(part("augmentation", flip=True), part("corruption", mask=0.5))
+    data, index = load(Digits("dynamic"), transforms=transforms), torch.arange(20)
     rng = Rng(0, "data", 0)
     assert data.training().fetch(index, rng).encoder_input is not None
     for name in ("train", "valid", "test"):
         assert data.split(name).fetch(index, rng).encoder_input is None
-    assert data.pictured().fetch(index, rng).encoder_input is not None
+    assert data.preview().fetch(index, rng).encoder_input is not None
 
 
 # Corruption
 
 
 def test_noise_is_what_the_encoder_sees_and_the_target_is_clean():
-    images = numbered(400)
-    noisy = images.equipped(corruption=part("corruption", noise=0.25))
+    images, noisy = numbered(400), numbered(400, corruption=part("corruption", noise=0.25))
     batch, clean = noisy.fetch(torch.arange(400), Rng(0, "data", 0)), images.fetch(torch.arange(400))
     assert torch.equal(batch.x, clean.x)
     assert batch.mask is None
@@ -194,9 +196,8 @@ def test_noise_is_what_the_encoder_sees_and_the_target_is_clean():
 @pytest.mark.parametrize("score", ["observed", "all"])
 def test_hidden_pixels_are_zero_to_the_encoder_and_missing_to_the_likelihood(patch, score):
     x = 0.5 + 0.4 * smooth(500, 3, 8, 9)
-    images = ArrayImages(x, None, bounds=(0.0, 1.0)).equipped(
-        corruption=part("corruption", mask=0.3, patch=patch, score=score)
-    )
+    corruption = part("corruption", mask=0.3, patch=patch, score=score)
+    images = tensor_images(x, None, None, False, (0.0, 1.0), corruption=corruption)
     batch = images.fetch(torch.arange(500), Rng(0, "data", 0))
     hidden = (batch.encoder_input == 0).all(1, keepdim=True)
     assert torch.equal(batch.encoder_input, torch.where(hidden, 0.0, batch.x))
@@ -271,7 +272,8 @@ def test_bits_per_dimension_are_those_of_the_data(knobs):
             y = v
             if prepare.logit is not None:
                 y = torch.logit(prepare.logit + (1 - 2 * prepare.logit) * v)
-            y = (y - prepare._like(prepare.mean, y)) / prepare._like(prepare.std, y)
+            mean, std = (torch.tensor(s).view(1, -1, 1, 1) for s in (prepare.channel_means, prepare.channel_stds))
+            y = (y - mean) / std
             (slope,) = torch.autograd.grad(y.sum(), v)
             return -slope.abs().log().flatten(1).sum(1)[None]
 
@@ -294,7 +296,7 @@ def test_dequantisation_stays_within_the_level(level, u):
 
 
 def test_evaluation_dequantises_the_same_way_every_time_and_in_any_batch():
-    images = numbered(100).equipped(preprocessing=part("preprocessing", dequantize=True))
+    images = numbered(100, preprocessing=part("preprocessing", dequantize=True))
     whole = torch.cat([batch.x for _, batch in evaluation_batches(images, 100)])
     pieces = torch.cat([batch.x for _, batch in evaluation_batches(images, 7)])
     assert torch.equal(whole, pieces)
@@ -310,22 +312,22 @@ def test_hidden_pixels_leave_the_jacobian():
 
 
 @pytest.mark.parametrize(("knobs", "levels", "channels", "why"), [
-    ({"logit": 0.1}, 256, 3, "add preprocessing.dequantize=true"),
-    ({"mean": 0.5}, 256, 3, "add preprocessing.dequantize=true"),
-    ({"dequantize": True}, None, 1, "use preprocessing.dequantize=false"),
-    ({"dequantize": True, "std": [1.0, 2.0]}, 256, 3, "2 values of std, and the images have 3 channels"),
+    ({"logit": 0.1}, 256, 3, "gives pixels with 256 levels a density"),
+    ({"mean": 0.5}, 256, 3, "gives pixels with 256 levels a density"),
+    ({"dequantize": True}, None, 1, "dequantises values that have no levels"),
+    ({"dequantize": True, "std": [1.0, 2.0]}, 256, 3, "2 values of std, but the images have 3 channels"),
     ({"mean": 0.5}, None, 3, None),
     ({"dequantize": True}, 2, 1, None),
 ])  # fmt: skip
 def test_what_cannot_be_preprocessed_is_refused(knobs, levels, channels, why):
-    refused = part("preprocessing", **knobs).refusal(levels, channels)
-    assert refused is None if why is None else why in refused
+    refused = part("preprocessing", **knobs).check_compatible(levels, channels)
+    assert refused is None if why is None else why in refused.reason
 
 
 def test_continuous_numbers_keep_their_density():
     """log p of the numbers in the file, computed directly and from x in [0, 1]."""
     v = torch.rand(10, 1, 2, 3) * 7 - 3
-    images = ArrayImages(v, None, bounds=(-3.0, 4.0))
+    images = tensor_images(v, None, None, False, (-3.0, 4.0))
     batch = images.fetch(torch.arange(10))
     mean, sd = 1.2, 0.8
     direct = Normal(torch.full((1, 10, 1, 2, 3), mean), torch.tensor(math.log(sd)), 3).log_prob(v)
@@ -339,12 +341,12 @@ def test_continuous_numbers_keep_their_density():
 
 def hosted(count=40, mapped=None):
     """The images of `numbered`, in an array of the host."""
-    images = numbered(count)
-    return images.equipped(store=Hosted(images.pixels.numpy(), mapped=mapped))
+    stored = numbered(count).stored
+    return replace(stored, store=ArrayStore(stored.pixels.numpy(), mapped=mapped))
 
 
-def fed(images, workers):
-    return images.fed_to(torch.device("cpu"), workers, 2)
+def streamed(stored, workers):
+    return TransformedImages(stored.streamed_to(CPU), CPU, workers=workers)
 
 
 def batches(images, steps, size=12, seed=0):
@@ -362,11 +364,11 @@ def same(a, b):
 @pytest.mark.parametrize("steps", [range(9), [5, 6, 7], [0, 1, 4, 5, 2, 3]])
 def test_batches_are_the_same_wherever_the_images_lie(workers, steps):
     expected = batches(numbered(40), steps)
-    assert same(batches(fed(hosted(), workers), steps), expected)
+    assert same(batches(streamed(hosted(), workers), steps), expected)
 
 
 def test_images_that_stream_know_how_long_they_were_waited_for():
-    stream = Stream(fed(hosted(), 0), 12, seed=0)
+    stream = Stream(streamed(hosted(), 0), 12, seed=0)
     stream.batch(0)
     assert stream.waited > 0
     resident = Stream(numbered(40), 12, seed=0)
@@ -376,7 +378,7 @@ def test_images_that_stream_know_how_long_they_were_waited_for():
 
 def test_workers_end_with_the_stream():
     before = set(multiprocessing.active_children())
-    with closing(Stream(fed(hosted(), 2), 12, seed=0)) as stream:
+    with closing(Stream(streamed(hosted(), 2), 12, seed=0)) as stream:
         stream.batch(0)
         workers = set(multiprocessing.active_children()) - before
         assert len(workers) == 2
@@ -386,12 +388,12 @@ def test_workers_end_with_the_stream():
 
 
 def test_a_store_that_fails_is_said():
-    class Broken(Hosted):
+    class Broken(ArrayStore):
         def take(self, index):
             raise OSError("Input/output error")
 
-    images = hosted()
-    stream = Stream(fed(images.equipped(store=Broken(images.store.array)), 1), 12, seed=0)
+    stored = hosted()
+    stream = Stream(streamed(replace(stored, store=Broken(stored.store.array)), 1), 12, seed=0)
     with pytest.raises(RunError, match="the data could not be read"):
         stream.batch(0)
 
@@ -405,47 +407,47 @@ def test_a_store_that_fails_is_said():
     ("host", None, True, False),
 ])  # fmt: skip
 def test_where_images_are_kept_is_a_rule_of_sizes(storage, memory, mapped, resident):
-    images = {"train": hosted(40, mapped), "valid": None}
-    splits, words = Loader(storage, memory, 0, 2).place(images, torch.device("cpu"))
-    assert splits["valid"] is None
-    assert splits["train"].resident is resident
-    assert isinstance(splits["train"].store, Resident) is resident
-    assert ("on cpu" in words) is resident
-    assert same(batches(splits["train"], range(5)), batches(numbered(40), range(5)))
+    placed = Loader(storage, memory, 0, 2).place({"train": hosted(40, mapped), "valid": None}, CPU)
+    images = TransformedImages(placed.splits["train"], CPU)
+    assert placed.splits["valid"] is None
+    assert images.resident is resident
+    assert isinstance(images.stored.store, TensorStore) is resident
+    assert ("on cpu" in placed.description) is resident
+    assert same(batches(images, range(5)), batches(numbered(40), range(5)))
 
 
 def test_a_large_mapped_file_stays_one_and_what_is_in_memory_stays_there():
     loader = Loader.default()
-    assert loader._fits(GIB, False, torch.device("cpu"))
-    assert not loader._fits(GIB + 1, False, torch.device("cpu"))
-    assert loader._fits(100 * GIB, True, torch.device("cpu"))
+    assert loader.keeps_on_device(GIB, CPU, in_memory=False)
+    assert not loader.keeps_on_device(GIB + 1, CPU, in_memory=False)
+    assert loader.keeps_on_device(100 * GIB, CPU, in_memory=True)
 
 
 def test_the_loader_of_the_yaml_is_the_default():
-    assert vars(build(compose().loader)) == vars(Loader.default())
+    assert build(compose().loader) == Loader.default()
 
 
 def test_the_checksum_is_that_of_the_pixels_wherever_they_lie():
     import hashlib
 
-    def digest(images):
+    def digest(stored):
         found = hashlib.sha256()
-        images.update(found)
+        stored.update(found)
         return found.hexdigest()
 
-    assert digest(numbered(40)) == digest(hosted()) == digest(hosted(mapped=True))
-    assert digest(numbered(40)) != digest(numbered(39))
+    assert digest(numbered(40).stored) == digest(hosted()) == digest(hosted(mapped=True))
+    assert digest(numbered(40).stored) != digest(numbered(39).stored)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_worker_is_sent_the_name_of_a_file_and_not_what_is_in_it(order, tmp_path):
     array = np.random.RandomState(0).randint(0, 256, (500, 3, 16, 16), np.uint8)
     np.save(tmp_path / "x.npy", np.asarray(array, order=order))
-    store = Hosted(np.load(tmp_path / "x.npy", mmap_mode="r"), np.arange(10, 20))
+    store = ArrayStore(np.load(tmp_path / "x.npy", mmap_mode="r"), np.arange(10, 20))
     sent = pickle.dumps(store)
     assert len(sent) < 2000 < array.nbytes
     assert np.array_equal(pickle.loads(sent).take(torch.arange(10)).numpy(), array[10:20])
-    part = Hosted(np.load(tmp_path / "x.npy", mmap_mode="r")[100:])
+    part = ArrayStore(np.load(tmp_path / "x.npy", mmap_mode="r")[100:])
     assert np.array_equal(pickle.loads(pickle.dumps(part)).take(torch.arange(10)).numpy(), array[100:110])
 
 
@@ -453,7 +455,7 @@ def test_a_worker_is_sent_the_name_of_a_file_and_not_what_is_in_it(order, tmp_pa
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.uint16, np.bool_])
 def test_any_layout_is_put_in_order(layout, order, dtype):
     images = np.random.RandomState(0).randint(0, 2, (7, 3, 4, 5)).astype(dtype)
-    store = Hosted(np.ascontiguousarray(images.transpose(order)), np.array([5, 0, 6]), layout)
+    store = ArrayStore(np.ascontiguousarray(images.transpose(order)), np.array([5, 0, 6]), layout)
     found = store.take(torch.tensor([2, 0]))
     assert store.shape == (3, 4, 5)
     assert found.is_contiguous()

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.support import compose
+from tests.support import compose, load
 from vae_train.batch import SPLITS
-from vae_train.data.sources.shapes import PERMUTED, Shapes, _root
+from vae_train.data.sources.shapes import MAX_PERMUTED, Shapes, square_root
 from vae_train.data.storage.loader import Loader
 from vae_train.data.stream import evaluation_batches
 from vae_train.rng import Rng
@@ -42,10 +42,10 @@ def shapes(**changes):
 def all_of(**changes):
     """The images `(N, C, H, W)` of all combinations of factors in the order of their table, and the values there."""
     changes = {"num_train": 1, "num_valid": 0, "num_test": 0, **changes}
-    factors = shapes(**changes).factors
+    factors = shapes(**changes).inspect().factors
     count = math.prod(factor.size for factor in factors)
     data = shapes(**changes | {"num_train": count})
-    images = data.read()["train"]
+    images = data.read().splits["train"]
     order = np.lexsort(images.labels.numpy().T[::-1])
     labels = images.labels[order]
     values = {f.name: [f.values[k] for k in labels[:, column]] for column, f in enumerate(factors)}
@@ -53,66 +53,71 @@ def all_of(**changes):
 
 
 def test_the_facts_and_the_sizes_of_the_splits():
-    data = shapes(channels=3).load()
-    assert (data.shape, data.levels, data.classes, data.num_train) == ((3, 16, 16), 256, 4, 90)
+    data = load(shapes(channels=3))
+    assert (data.facts.data_shape, data.facts.levels, data.facts.classes, data.facts.num_train) == (
+        (3, 16, 16),
+        256,
+        None,
+        90,
+    )
     assert [len(data.split(name)) for name in SPLITS] == [90, 30, 40]
-    assert [factor.name for factor in data.factors] == ["shape", "hue", "scale", "orientation", "x", "y"]
-    assert [factor.size for factor in data.factors] == [4, 3, 2, 5, 4, 4]
-    assert [factor.name for factor in shapes().factors] == ["shape", "scale", "orientation", "x", "y"]
-    assert data.factors[0].values == FORMS
-    assert data.factors[1].values == (0, 120, 240)
-    assert all(len(factor.values) == factor.size for factor in data.factors)
+    assert [factor.name for factor in data.facts.factors] == ["shape", "hue", "scale", "orientation", "x", "y"]
+    assert [factor.size for factor in data.facts.factors] == [4, 3, 2, 5, 4, 4]
+    assert [factor.name for factor in shapes().inspect().factors] == ["shape", "scale", "orientation", "x", "y"]
+    assert data.facts.factors[0].values == FORMS
+    assert data.facts.factors[1].values == (0, 120, 240)
+    assert all(len(factor.values) == factor.size for factor in data.facts.factors)
 
 
 @CHANNELS
 def test_labels_are_values_of_the_factors_and_all_of_them_occur(channels):
-    data = shapes(channels=channels).load()
-    labels = torch.cat([data.split(name).labels for name in SPLITS])
+    data = load(shapes(channels=channels))
+    labels = torch.cat([data.split(name).stored.labels for name in SPLITS])
     assert labels.dtype == torch.int64
-    assert [sorted(set(column.tolist())) for column in labels.T] == [list(range(f.size)) for f in data.factors]
+    assert [sorted(set(column.tolist())) for column in labels.T] == [list(range(f.size)) for f in data.facts.factors]
 
 
 @pytest.mark.parametrize("knobs", [{}, {"positions": 256, "orientations": 360, "scales": 7}])
 def test_no_combination_is_drawn_twice(knobs):
     data = shapes(**knobs)
-    assert (math.prod(f.size for f in data.factors) > PERMUTED) == bool(knobs)
-    labels = [tuple(row) for images in data.read().values() for row in images.labels.tolist()]
+    assert (math.prod(f.size for f in data.inspect().factors) > MAX_PERMUTED) == bool(knobs)
+    labels = [tuple(row) for images in data.read().splits.values() for row in images.labels.tolist()]
     assert len(set(labels)) == len(labels) == 160
 
 
 def test_all_combinations_can_be_asked_for():
-    data = shapes(num_train=570).load()
-    assert len({tuple(row) for name in SPLITS for row in data.split(name).labels.tolist()}) == 640
+    data = load(shapes(num_train=570))
+    assert len({tuple(row) for name in SPLITS for row in data.split(name).stored.labels.tolist()}) == 640
 
 
 @pytest.mark.parametrize("knobs", [{}, {"positions": 256, "orientations": 360, "scales": 7}])
 def test_more_training_images_leave_the_others_as_they_are(knobs):
-    few, many = shapes(**knobs).read(), shapes(**knobs, num_train=300).read()
+    few, many = shapes(**knobs).read().splits, shapes(**knobs, num_train=300).read().splits
     assert torch.equal(many["train"].labels[:90], few["train"].labels)
     assert all(torch.equal(many[name].labels, few[name].labels) for name in ("valid", "test"))
 
 
 @BINARIZE
 def test_loading_twice_gives_the_same_data(binarize):
-    first, second = (shapes(binarize=binarize, channels=3).load() for _ in range(2))
+    first, second = (load(shapes(binarize=binarize, channels=3)) for _ in range(2))
     assert first.checksum == second.checksum
-    assert all(torch.equal(first.split(name).pixels, second.split(name).pixels) for name in SPLITS)
+    assert all(torch.equal(first.split(name).stored.pixels, second.split(name).stored.pixels) for name in SPLITS)
 
 
 def test_roots_are_rounded_in_one_way_on_every_processor():
     x = torch.rand(100_000, generator=torch.Generator().manual_seed(0)) * 3
-    assert torch.equal(_root(x), torch.from_numpy(np.sqrt(x.numpy())))
+    assert torch.equal(square_root(x), torch.from_numpy(np.sqrt(x.numpy())))
 
 
 def test_the_checksum_depends_on_what_is_drawn():
     others = [{"binarize": "dynamic"}, {"binarize": "threshold"}, {"channels": 3}, {"orientations": 6}]
-    assert len({shapes(**knobs).load().checksum for knobs in [{}, *others]}) == 5
+    assert len({load(shapes(**knobs)).checksum for knobs in [{}, *others]}) == 5
 
 
 @pytest.mark.parametrize("size", [8, 30, 64, 256])
 @CHANNELS
 def test_an_image_is_the_same_whatever_it_is_asked_with(size, channels):
-    store = shapes(size=size, channels=channels, num_train=40).read()["train"].store
+    store = shapes(size=size, channels=channels, num_train=40).read().splits["train"].store
     everything = store.take(torch.arange(40))
     assert everything.dtype == torch.uint8
     assert torch.equal(torch.cat([store.take(torch.tensor([k])) for k in range(40)]), everything)
@@ -124,7 +129,7 @@ def test_an_image_is_the_same_whatever_it_is_asked_with(size, channels):
 @CHANNELS
 def test_drawing_waits_for_nothing(channels):
     """Tensors without values have nothing to read on the host."""
-    store = shapes(channels=channels).read()["train"].store.on(torch.device("meta"))
+    store = shapes(channels=channels).read().splits["train"].store.on(torch.device("meta"))
     assert store.device.type == "meta"
     found = store.take(torch.arange(12, device="meta"))
     assert (found.device.type, tuple(found.shape), found.dtype) == ("meta", (12, channels, 16, 16), torch.uint8)
@@ -227,7 +232,7 @@ def test_a_hue_changes_the_colour_and_nothing_else():
 
 @pytest.mark.parametrize("size", [8, 16, 32, 64, 128])
 def test_a_coarse_image_is_the_average_of_a_fine_one(size):
-    images, fine = (shapes(size=s, num_train=20, num_valid=0, num_test=0).read()["train"] for s in (size, 256))
+    images, fine = (shapes(size=s, num_train=20, num_valid=0, num_test=0).read().splits["train"] for s in (size, 256))
     assert torch.equal(images.labels, fine.labels)
     difference = F.avg_pool2d(fine.pixels.double(), 256 // size) - images.pixels.double()
     assert difference.abs().mean() / 255 < 0.001
@@ -237,8 +242,10 @@ def test_a_coarse_image_is_the_average_of_a_fine_one(size):
 
 def test_one_value_is_the_middle():
     data = shapes(positions=1, scales=1, orientations=1, num_train=4, num_valid=0, num_test=0)
-    assert [factor.values for factor in data.factors[1:]] == [pytest.approx((v,)) for v in (0.24, 0, 0.5, 0.5)]
-    assert {name: images is None for name, images in data.read().items()} == {
+    assert [factor.values for factor in data.inspect().factors[1:]] == [
+        pytest.approx((v,)) for v in (0.24, 0, 0.5, 0.5)
+    ]
+    assert {name: images is None for name, images in data.read().splits.items()} == {
         "train": False,
         "valid": True,
         "test": True,
@@ -248,28 +255,28 @@ def test_one_value_is_the_middle():
 @CHANNELS
 @BINARIZE
 def test_values_are_levels_between_0_and_1(binarize, channels):
-    data = shapes(binarize=binarize, channels=channels).load()
+    data = load(shapes(binarize=binarize, channels=channels))
     for name in SPLITS:
         batch = data.split(name).fetch(torch.arange(30), Rng(0, "data", 0))
-        steps = batch.x.double() * (data.levels - 1)
+        steps = batch.x.double() * (data.facts.levels - 1)
         assert (batch.x.dtype, batch.x.shape, batch.y.shape) == (
             torch.float32,
-            (30, *data.shape),
+            (30, *data.facts.data_shape),
             (30, 4 + channels // 2 + 1),
         )
         assert (steps - steps.round()).abs().max() < 1e-4
         assert (batch.x.min(), batch.x.max()) == (0, 1)
-        assert (data.levels == 2) == (len(batch.x.unique()) == 2)
+        assert (data.facts.levels == 2) == (len(batch.x.unique()) == 2)
 
 
 def test_threshold_cuts_at_one_half():
-    grey, bits = shapes(channels=3).load(), shapes(channels=3, binarize="threshold").load()
+    grey, bits = load(shapes(channels=3)), load(shapes(channels=3, binarize="threshold"))
     for name in SPLITS:
-        assert torch.equal(bits.split(name).pixels, (grey.split(name).pixels >= 128).to(torch.uint8))
+        assert torch.equal(bits.split(name).stored.pixels, (grey.split(name).stored.pixels >= 128).to(torch.uint8))
 
 
 def test_dynamic_training_bits_change_and_evaluation_bits_do_not():
-    data, grey = shapes(binarize="dynamic").load(), shapes().load()
+    data, grey = load(shapes(binarize="dynamic")), load(shapes())
     index = torch.arange(30)
     first, second = (data.split("train").fetch(index, Rng(0, "data", step)).x for step in (0, 1))
     assert not torch.equal(first, second)
@@ -285,8 +292,8 @@ def test_dynamic_training_bits_change_and_evaluation_bits_do_not():
 
 @BINARIZE
 def test_kept_and_drawn_on_the_fly_are_the_same(binarize):
-    kept = shapes(binarize=binarize).load()
-    drawn = shapes(binarize=binarize).equip(loader=Loader("host", None, 2, 2)).load()
+    kept = load(shapes(binarize=binarize))
+    drawn = load(shapes(binarize=binarize), loader=Loader("host", None, 2, 2))
     assert kept.checksum == drawn.checksum
     for name in SPLITS:
         assert kept.split(name).resident
@@ -298,7 +305,7 @@ def test_kept_and_drawn_on_the_fly_are_the_same(binarize):
 
 
 def test_more_images_than_combinations_are_refused():
-    assert shapes(num_train=570).num_train == 570
+    assert shapes(num_train=570).inspect().num_train == 570
     with pytest.raises(ValueError, match=r"641 images are more than the 640 combinations of the factors"):
         shapes(num_train=571)
     with pytest.raises(UsageError, match=r"1,000,000.*737,280"):
@@ -316,7 +323,7 @@ def test_what_cannot_be_is_refused(knob):
 @BINARIZE
 def test_the_yaml_is_built(binarize):
     cfg = compose("data=shapes", f"data.binarize={binarize}", "data.num_train=50", "data.num_valid=9", "data.size=24")
-    data = build(cfg.data).load()
-    assert math.prod(factor.size for factor in data.factors) == 737_280  # those of dSprites
+    data = load(build(cfg.data))
+    assert math.prod(factor.size for factor in data.facts.factors) == 737_280  # those of dSprites
     assert data.split("train").resident
     assert data.training().fetch(torch.arange(5), Rng(0, "data", 0)).x.shape == (5, 1, 24, 24)

@@ -16,10 +16,10 @@ from torchvision.datasets import cifar
 from torchvision.datasets import mnist as mnist_module
 from torchvision.datasets import svhn as svhn_module
 
-from vae_train.data.sources import svhn
+from tests.support import load
 from vae_train.data.sources.cifar10 import CIFAR10
 from vae_train.data.sources.cifar100 import CIFAR100, GROUPS
-from vae_train.data.sources.emnist import EMNIST, FACTS
+from vae_train.data.sources.emnist import EMNIST, SIZES
 from vae_train.data.sources.fashion_mnist import FashionMNIST
 from vae_train.data.sources.kmnist import KMNIST
 from vae_train.data.sources.mnist import MNIST
@@ -137,18 +137,22 @@ def make(name, root):
     return kind(str(root), *knobs, "none")
 
 
-def small(data, num_train=5, num_valid=3):
-    """Lets the data set expect our few images."""
-    data.num_train, data.num_valid = num_train, num_valid
-    return data.load()
+def small(source, num_train=5):
+    """The data of a source that expects our few images."""
+
+    class Small(type(source)):
+        def inspect(self):
+            return super().inspect()._replace(num_train=num_train)
+
+    return load(Small(**vars(source)))
 
 
 def test_mnist_is_read_from_its_files(tmp_path):
     write_mnist(tmp_path)
     data = small(make("MNIST", tmp_path))
-    found = [data.split(name).pixels[:, 0].numpy() for name in SPLITS]
+    found = [data.split(name).stored.pixels[:, 0].numpy() for name in SPLITS]
     assert [np.array_equal(f, e) for f, e in zip(found, (TRAIN[:5], TRAIN[5:], TEST), strict=True)] == [True] * 3
-    assert data.split("valid").labels.flatten().tolist() == [5, 6, 7]
+    assert data.split("valid").stored.labels.flatten().tolist() == [5, 6, 7]
     assert data.split("train").fetch(torch.tensor([0])).x.max() <= 1
 
 
@@ -157,21 +161,21 @@ def test_a_set_in_the_format_of_mnist_is_read_from_its_files(name, tmp_path):
     write_mnist(tmp_path, name)
     data = small(make(name, tmp_path))
     assert [len(data.split(name)) for name in SPLITS] == [5, 3, 3]
-    cut = np.concatenate([data.split(name).pixels[:, 0].numpy() for name in ("train", "valid")])
-    labels = torch.cat([data.split(name).labels for name in ("train", "valid")]).flatten().numpy()
+    cut = np.concatenate([data.split(name).stored.pixels[:, 0].numpy() for name in ("train", "valid")])
+    labels = torch.cat([data.split(name).stored.labels for name in ("train", "valid")]).flatten().numpy()
     assert sorted(labels) == list(range(8))
     assert np.array_equal(cut, TRAIN[labels])
-    assert np.array_equal(data.split("test").pixels[:, 0].numpy(), TEST)
+    assert np.array_equal(data.split("test").stored.pixels[:, 0].numpy(), TEST)
 
 
-@pytest.mark.parametrize("subset", FACTS)
+@pytest.mark.parametrize("subset", SIZES)
 def test_emnist_is_upright_and_its_labels_start_at_0(subset, tmp_path):
     write_emnist(tmp_path, subset, first=1 if subset == "letters" else 0)
     data = small(EMNIST(str(tmp_path), subset, "none"))
     assert [len(data.split(name)) for name in SPLITS] == [5, 3, 3]
     for splits, images in ((SPLITS[:2], TRAIN), (SPLITS[2:], TEST)):
-        found = np.concatenate([data.split(name).pixels[:, 0].numpy() for name in splits])
-        labels = torch.cat([data.split(name).labels for name in splits]).flatten().numpy()
+        found = np.concatenate([data.split(name).stored.pixels[:, 0].numpy() for name in splits])
+        labels = torch.cat([data.split(name).stored.labels for name in splits]).flatten().numpy()
         assert sorted(labels) == list(range(len(images)))
         assert np.array_equal(found, images[labels].transpose(0, 2, 1))
 
@@ -179,13 +183,13 @@ def test_emnist_is_upright_and_its_labels_start_at_0(subset, tmp_path):
 def test_emnist_has_the_classes_of_torchvision():
     names = {subset: set(found) - {"N/A"} for subset, found in datasets.EMNIST.classes_split_dict.items()}
     assert {subset: len(found) for subset, found in names.items()} == {
-        s: classes for s, (_, _, classes) in FACTS.items()
+        s: classes for s, (_, _, classes) in SIZES.items()
     }
-    assert tuple(FACTS) == datasets.EMNIST.splits
+    assert tuple(SIZES) == datasets.EMNIST.splits
 
 
 def test_emnist_says_its_sizes_without_the_data():
-    found = {subset: EMNIST("", subset, "dynamic").num_train for subset in FACTS}
+    found = {subset: EMNIST("", subset, "dynamic").inspect().num_train for subset in SIZES}
     assert found["balanced"] == 47 * 2000
     assert found["letters"] == 26 * 4000
     assert found["digits"] == 10 * 20_000
@@ -196,16 +200,18 @@ def test_emnist_says_its_sizes_without_the_data():
 def test_cifar100_is_read_with_fine_or_coarse_labels(tmp_path, unchecked):
     images = write_cifar100(tmp_path)
     fine, coarse = (small(CIFAR100(str(tmp_path), labels, "none")) for labels in ("fine", "coarse"))
-    assert (fine.classes, coarse.classes) == (100, 20)
+    assert (fine.facts.classes, coarse.facts.classes) == (100, 20)
     assert [len(fine.split(name)) for name in SPLITS] == [5, 3, 3]
-    assert np.array_equal(fine.split("test").pixels.numpy(), images["test"])
-    train = torch.cat([fine.split(name).pixels for name in SPLITS[:2]]).numpy()
-    labels = torch.cat([fine.split(name).labels for name in SPLITS[:2]]).flatten().numpy()
+    assert np.array_equal(fine.split("test").stored.pixels.numpy(), images["test"])
+    train = torch.cat([fine.split(name).stored.pixels for name in SPLITS[:2]]).numpy()
+    labels = torch.cat([fine.split(name).stored.labels for name in SPLITS[:2]]).flatten().numpy()
     assert sorted(labels) == list(range(92, 100))
     assert np.array_equal(train, images["train"][99 - labels])
     for name in SPLITS:
-        assert np.array_equal(coarse.split(name).pixels.numpy(), fine.split(name).pixels.numpy())
-        assert coarse.split(name).labels.tolist() == [[GROUPS[label]] for label in fine.split(name).labels.flatten()]
+        assert np.array_equal(coarse.split(name).stored.pixels.numpy(), fine.split(name).stored.pixels.numpy())
+        assert coarse.split(name).stored.labels.tolist() == [
+            [GROUPS[label]] for label in fine.split(name).stored.labels.flatten()
+        ]
 
 
 def test_the_groups_of_cifar100_are_those_of_its_authors():
@@ -217,43 +223,41 @@ def test_svhn_is_read_from_its_files_and_ten_is_the_digit_0(tmp_path, unchecked)
     images = write_svhn(tmp_path)
     data = small(make("SVHN", tmp_path))
     assert [len(data.split(name)) for name in SPLITS] == [5, 3, 3]
-    assert np.array_equal(data.split("test").pixels.numpy(), images["test"])
-    assert data.split("test").labels.tolist() == [[0], [9], [8]]
-    train = torch.cat([data.split(name).pixels for name in SPLITS[:2]]).numpy()
-    labels = torch.cat([data.split(name).labels for name in SPLITS[:2]]).flatten().numpy()
+    assert np.array_equal(data.split("test").stored.pixels.numpy(), images["test"])
+    assert data.split("test").stored.labels.tolist() == [[0], [9], [8]]
+    train = torch.cat([data.split(name).stored.pixels for name in SPLITS[:2]]).numpy()
+    labels = torch.cat([data.split(name).stored.labels for name in SPLITS[:2]]).flatten().numpy()
     assert np.array_equal(train, images["train"][(10 - labels) % 10])
 
 
-def test_what_svhn_has_further_is_trained_on_and_moves_no_other_image(tmp_path, unchecked, monkeypatch):
-    monkeypatch.setattr(svhn, "NUM_TRAIN", 5)
-    monkeypatch.setattr(svhn, "NUM_EXTRA", 4)
+def test_what_svhn_has_further_is_trained_on_and_moves_no_other_image(tmp_path, unchecked):
     images = write_svhn(tmp_path)
-    without, data = (SVHN(str(tmp_path), extra, "none").load() for extra in (False, True))
-    assert (without.num_train, data.num_train) == (5, 9)
-    assert np.array_equal(data.split("train").pixels[:5].numpy(), without.split("train").pixels.numpy())
-    assert np.array_equal(data.split("train").pixels[5:].numpy(), images["extra"])
+    without, data = (small(SVHN(str(tmp_path), extra, "none"), 9 if extra else 5) for extra in (False, True))
+    assert (without.facts.num_train, data.facts.num_train) == (5, 9)
+    assert np.array_equal(data.split("train").stored.pixels[:5].numpy(), without.split("train").stored.pixels.numpy())
+    assert np.array_equal(data.split("train").stored.pixels[5:].numpy(), images["extra"])
     for name in SPLITS[1:]:
-        assert np.array_equal(data.split(name).pixels.numpy(), without.split(name).pixels.numpy())
+        assert np.array_equal(data.split(name).stored.pixels.numpy(), without.split(name).stored.pixels.numpy())
 
 
 def test_missing_images_of_svhn_name_their_file(tmp_path, unchecked):
     write_svhn(tmp_path)
     (tmp_path / "extra_32x32.mat").unlink()
     with pytest.raises(UsageError, match=r"extra_32x32\.mat"):
-        SVHN(str(tmp_path), True, "none").load()
+        load(SVHN(str(tmp_path), True, "none"))
 
 
 def test_svhn_says_its_sizes_without_the_data():
-    assert [SVHN("", extra, "none").num_train + 7000 for extra in (False, True)] == [73_257, 73_257 + 531_131]
+    assert [SVHN("", extra, "none").inspect().num_train + 7000 for extra in (False, True)] == [73_257, 73_257 + 531_131]
 
 
 def test_cifar10_is_read_from_its_files_with_colours_first(tmp_path, unchecked):
     images = write_cifar(tmp_path)
     data = small(make("CIFAR10", tmp_path), num_train=7)
     assert [len(data.split(name)) for name in SPLITS] == [7, 3, 2]
-    assert np.array_equal(data.split("test").pixels.numpy(), images["test_batch"])
+    assert np.array_equal(data.split("test").stored.pixels.numpy(), images["test_batch"])
     train = np.concatenate([images[f"data_batch_{i}"] for i in range(1, 6)]).reshape(10, -1).tolist()
-    cut = torch.cat([data.split(name).pixels for name in ("train", "valid")]).flatten(1).tolist()
+    cut = torch.cat([data.split(name).stored.pixels for name in ("train", "valid")]).flatten(1).tolist()
     assert sorted(cut) == sorted(train)
 
 
@@ -265,7 +269,7 @@ def test_the_split_is_the_same_at_every_load(tmp_path):
 @pytest.mark.parametrize("name", FOLDERS)
 def test_missing_data_names_the_folder_and_the_setting(name, tmp_path):
     with pytest.raises(UsageError) as caught:
-        make(name, tmp_path).load()
+        load(make(name, tmp_path))
     for part in (str(tmp_path / FOLDERS[name]), "no network here", "data.root=", "data=digits"):
         assert part in str(caught.value)
 
@@ -294,7 +298,7 @@ def test_a_truncated_file_of_emnist_is_the_users_to_mend(what, kept, tmp_path):
 def test_another_subset_of_emnist_is_missing(tmp_path):
     write_emnist(tmp_path)
     with pytest.raises(UsageError, match="EMNIST is not in"):
-        EMNIST(str(tmp_path), "digits", "none").load()
+        load(EMNIST(str(tmp_path), "digits", "none"))
 
 
 @pytest.mark.parametrize("content", [b"not an idx file", b"<html>404</html>", bytes(40)])
@@ -311,13 +315,13 @@ def test_a_foreign_file_is_the_users_to_mend(content, tmp_path):
 def test_damaged_files_fail_their_checksum(name, write, tmp_path):
     write(tmp_path)
     with pytest.raises(UsageError, match="or is damaged there"):
-        make(name, tmp_path).load()
+        load(make(name, tmp_path))
 
 
 def test_fewer_images_than_there_should_be_are_refused(tmp_path):
     write_mnist(tmp_path)
     with pytest.raises(UsageError, match="MNIST has 8 training images here, not 50,000"):
-        make("MNIST", tmp_path).load()
+        load(make("MNIST", tmp_path))
 
 
 def test_images_of_another_size_are_refused(tmp_path):

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.support import SMALL, build_model, compose
-from vae_train.data.storage.stored import ArrayImages
+from tests.support import SMALL, build_model, compose, load, tensor_images
 from vae_train.evaluation.bounds import estimate_bounds, image_bounds
 from vae_train.rng import BlockRng
 from vae_train.runs.schema import build
@@ -19,9 +18,9 @@ def setting(request):
     """Binary digits with a Bernoulli likelihood, or grey ones with a Gaussian likelihood."""
     likelihood = "bernoulli" if request.param == "dynamic" else "gaussian"
     cfg = compose(*SMALL, f"data.binarize={request.param}", f"model/likelihood={likelihood}")
-    data = build(cfg.data).load()
-    test = data.split("test")
-    return build_model(cfg, data.shape, data.levels), ArrayImages(test.pixels[:NUM], data.levels)
+    data = load(build(cfg.data))
+    shape, levels = data.facts.data_shape, data.facts.levels
+    return build_model(cfg, shape, levels), tensor_images(data.split("test").stored.pixels[:NUM], levels)
 
 
 def bounds(model, images, **options):
@@ -76,14 +75,14 @@ def test_the_standard_error_is_that_of_the_mean_over_images(setting):
 
 def test_one_image_has_no_standard_error(setting):
     model, images = setting
-    found = bounds(model, ArrayImages(images.pixels[:1], images.levels))
+    found = bounds(model, tensor_images(images.stored.pixels[:1], images.stored.levels))
     assert found["elbo"].se is None
 
 
 def test_bits_per_dim_follow_the_formula(setting):
     model, images = setting
     found = bounds(model, images)
-    bins = 0.0 if images.levels == 2 else math.log(images.levels)
+    bins = 0.0 if images.stored.levels == 2 else math.log(images.stored.levels)
     for key, sign, offset in (("value", -1, bins), ("se", 1, 0.0)):
         expected = (sign * getattr(found["elbo"], key) / 64 + offset) / math.log(2)
         assert getattr(found["bits_per_dim"], key) == pytest.approx(expected, rel=1e-5)
@@ -91,7 +90,7 @@ def test_bits_per_dim_follow_the_formula(setting):
 
 def test_what_is_no_likelihood_has_no_bits_per_dim():
     model = build_model(compose(*SMALL, "model.likelihood.grey_targets=true"), (1, 8, 8), 17)
-    assert bounds(model, ArrayImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), 17))["bits_per_dim"] is None
+    assert bounds(model, tensor_images(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), 17))["bits_per_dim"] is None
 
 
 def test_figures_are_a_function_of_the_seed(setting):

@@ -30,7 +30,7 @@ def setting(*words):
     """A model with larger weights than it starts with, so that its posterior is not the prior, and 100 test images."""
     cfg = compose(*SMALL, *words)
     data = loaded(cfg)
-    model = build_model(cfg, data.shape, data.scored_levels)
+    model = build_model(cfg, data.facts.data_shape, data.facts.levels)
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(1.5)

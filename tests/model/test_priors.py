@@ -353,7 +353,7 @@ def test_vamp_refuses_posteriors_that_cannot_score_what_others_drew(posterior):
 def test_vamp_starts_from_the_digits_in_a_real_run():
     cfg = compose(*SMALL, "data=digits", "model/prior=vamp", "model.prior.components=20")
     data = loaded(cfg)
-    model = build_model(cfg, data.shape, data.scored_levels)
+    model = build_model(cfg, data.facts.data_shape, data.facts.levels)
     model.initialize(data.training())
     first = data.training().fetch(torch.tensor([0])).x
     assert torch.equal(model.prior.pseudo_inputs[:1].detach(), first)

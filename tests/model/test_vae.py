@@ -37,8 +37,8 @@ def count(module):
 
 def experiment(name):
     cfg = compose(f"experiment={name}")
-    facts = build(cfg.data)
-    return build_model(cfg, facts.shape, facts.levels)
+    facts = build(cfg.data).stated()
+    return build_model(cfg, facts.data_shape, facts.levels)
 
 
 def test_keras_example_has_the_parameters_of_its_original():

@@ -101,7 +101,7 @@ def test_captured_steps_are_the_same_steps_bit_by_bit(overrides):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_captured_steps_find_images_that_are_not_on_the_device(workers, tmp_path):
     digits = small_run("data.binarize=none", "model/likelihood=gaussian")[0].split("train")
-    np.savez(tmp_path / "x.npz", x_train=digits.pixels.numpy(), y_train=digits.labels[:, 0].numpy())
+    np.savez(tmp_path / "x.npz", x_train=digits.stored.pixels.numpy(), y_train=digits.stored.labels[:, 0].numpy())
     there = ("data=arrays", f"data.path={tmp_path}/x.npz", "data.binarize=dynamic", "model/likelihood=bernoulli")
     ((eager, one), (captured, other)), tape = pair(*there, "loader.storage=host", f"loader.workers={workers}")
     assert not other.images.resident
@@ -277,10 +277,10 @@ def test_auto_is_a_rule_of_the_device_and_the_number_of_steps():
         assert isinstance(small_run(f"execution={words}")[1]._execution, kind)
     cfg = compose(*SMALL, "epochs=400", "batch_size=100")  # 12.57 steps each
     data, trainer = loaded(cfg), build(cfg.trainer)
-    model = build_model(cfg, data, torch.device("cpu"))
-    assert build_learner(cfg, model, trainer, data).execution == "graph"
+    model = build_model(cfg, data.facts, torch.device("cpu"))
+    assert build_learner(cfg, model, trainer, data.facts).execution == "graph"
     trainer.epochs = 390
-    assert build_learner(cfg, model, trainer, data).execution == "eager"
+    assert build_learner(cfg, model, trainer, data.facts).execution == "eager"
 
 
 def test_what_only_some_devices_can_is_a_mistake_elsewhere(monkeypatch):
@@ -414,7 +414,7 @@ def test_a_training_is_the_same_training_and_can_be_gone_on_with(execution, rel,
 @pytest.mark.parametrize(("execution", "workers"), [("graph", 0), ("graph", 2), ("compile", 2)])
 def test_traced_steps_find_images_that_are_not_on_the_device(execution, workers, tmp_path):
     digits = small_run("data.binarize=none", "model/likelihood=gaussian")[0].split("train")
-    np.savez(tmp_path / "x.npz", x_train=digits.pixels.numpy(), y_train=digits.labels[:, 0].numpy())
+    np.savez(tmp_path / "x.npz", x_train=digits.stored.pixels.numpy(), y_train=digits.stored.labels[:, 0].numpy())
     there = ("data=arrays", f"data.path={tmp_path}/x.npz", "data.binarize=dynamic", "model/likelihood=bernoulli")
     rows = []
     for words in ((f"execution={execution}", "loader.storage=host", f"loader.workers={workers}"), ()):

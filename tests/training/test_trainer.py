@@ -7,10 +7,10 @@ import signal
 import pytest
 import torch
 
-from tests.support import small_run
+from tests.support import SplitSource, load, small_run
 from vae_train.cli.commands.reproduce import WALL_CLOCK
-from vae_train.data.dataset import Dataset
-from vae_train.data.storage.stored import ArrayImages
+from vae_train.data.storage.stored import StoredImages
+from vae_train.data.storage.stores import TensorStore
 from vae_train.training import signals as stopping
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers import Files, Silent, read_metrics
@@ -21,20 +21,11 @@ STEPS = [13, 26, 38]
 """The last steps of the epochs: 1,257 images in batches of 100."""
 
 
-class FewDigits(Dataset):
+def few_digits(data, num_train, num_valid):
     """The first digits, with or without a validation split."""
-
-    def __init__(self, source, num_train, num_valid):
-        super().__init__()
-        self.shape, self.levels, self.num_train, self.classes = source.shape, source.levels, num_train, 10
-        self.source, self.num_valid = source, num_valid
-
-    def read(self):
-        train, valid = self.source.split("train"), self.source.split("valid")
-        return {
-            "train": ArrayImages(train.pixels[: self.num_train], 17, None, stochastic=True),
-            "valid": ArrayImages(valid.pixels[: self.num_valid], 2) if self.num_valid else None,
-        }
+    train, valid = (data.split(name).stored.pixels for name in ("train", "valid"))
+    few = StoredImages(TensorStore(train[:num_train]), 17, stochastic=True)
+    return load(SplitSource(few, StoredImages(TensorStore(valid[:num_valid]), 2) if num_valid else None))
 
 
 class Rows(Silent):
@@ -82,7 +73,7 @@ def fit(tmp_path, *overrides, prepare=lambda learner: None, num=None):
     prepare(learner)
     rows = Rows()
     if num is not None:
-        data = FewDigits(data, *num).load()
+        data = few_digits(data, *num)
     figures = trainer.fit(learner, data, Checkpoints(tmp_path), rows)
     return figures, rows, learner
 

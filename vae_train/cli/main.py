@@ -112,6 +112,9 @@ def _run(command: str, words: list[str]) -> int:
         where = "" if isinstance(error, RunError | OSError) else " (--debug shows where)"
         print(f"vae {command}: {text[0]}{where}", file=sys.stderr)
         return 1
+    finally:
+        if build := sys.modules.get("vae_train.runs.build"):  # nothing was read if it was not imported
+            build.session.clear()
 
 
 def _plain(command: str) -> str:

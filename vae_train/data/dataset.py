@@ -1,158 +1,155 @@
-"""What a data set is.
+"""A source of images, and the data set that is read from it.
 
-Images leave a data set as float32 in [0, 1] (`Batch`), whatever they were stored as.
+Images leave a data set as float32 in [0, 1] (`Batch`), however they are stored, unless preprocessing maps them further.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from vae_train.batch import Factor, Images, Shape, Split
+from vae_train.batch import SPLITS, DataFacts, Images, Split
+from vae_train.data.images import TransformedImages
+from vae_train.data.storage.bits import Binarize
+from vae_train.data.storage.loader import Placed
+from vae_train.data.storage.stored import Splits
+from vae_train.data.transforms.pipeline import Transforms
 from vae_train.util.errors import UsageError
 
-if TYPE_CHECKING:
-    from vae_train.data.storage.loader import Loader
-    from vae_train.data.storage.stored import ArrayImages
-    from vae_train.data.transforms.augmentation import Augmentation
-    from vae_train.data.transforms.corruption import Corruption
-    from vae_train.data.transforms.preprocessing import Preprocessing
+
+class Contents(NamedTuple):
+    """What is read from a source."""
+
+    splits: Splits
+    bad_files: tuple[tuple[str, str], ...] = ()
+    """Files that were skipped, each with the reason."""
 
 
-log = logging.getLogger("vae_train")
+class Source(ABC):
+    """Where images come from: a published data set, a folder, a file.
 
-
-class Dataset(ABC):
-    """Facts about a data set, and its splits.
-
-    The facts are known without the data being there, or after `inspect`; `load` checks them. A subclass sets them in
-    its constructor and implements `read`.
+    A source is a frozen dataclass whose fields are the settings of its YAML file, so that equal settings are equal
+    sources and are read once.
     """
 
-    shape: Shape
-    """(C, H, W) of one image."""
-    levels: int | None
-    """Number of values that a stored pixel can take: 2 for binary data, None for continuous data."""
-    num_train: int
-    """Number of training images."""
-    classes: int | None
-    """Number of classes that the first column of `Batch.y` names, or None where there are no labels."""
-    factors: tuple[Factor, ...] = ()
-    """The columns of `Batch.y`, where more is known of them than `classes`."""
+    @abstractmethod
+    def inspect(self) -> DataFacts:
+        """Facts about the images; looks at files if they are needed for that, but reads no pixels.
 
-    bounds: tuple[float, float] | None = None
-    """The numbers that 0 and 1 stand for, where pixels are no levels."""
-
-    def __init__(self) -> None:
-        self.checksum = ""
-        self.storage = ""
-        """Where the pixels lie, in words, once they are loaded."""
-        self.bad_files: list[tuple[str, str]] = []
-        """Files that were left out, each with the reason."""
-        self.augmentation: Augmentation | None = None
-        self.corruption: Corruption | None = None
-        self.preprocessing: Preprocessing | None = None
-        self.loader: Loader | None = None
-        self._read: dict[str, ArrayImages | None] | None = None
-        self._placed: dict[str, ArrayImages | None] = {}
-        self._place: Any = None
+        Raises:
+            UsageError: the data is missing, or is not what the settings say.
+        """
 
     @abstractmethod
-    def read(self) -> dict[str, ArrayImages | None]:
-        """Reads or opens all splits; None for a split that the data set does not have.
+    def read(self) -> Contents:
+        """Reads or opens all splits.
 
         Raises:
-            UsageError: the data is not there or cannot be read; says what to do.
+            UsageError: the data is missing or cannot be read; says what to do.
         """
 
-    def inspect(self) -> Dataset:
-        """Fills in the facts that only the data knows, without reading pixels; returns itself.
+    def stated(self) -> DataFacts:
+        """The facts that the settings state, without looking at any file; `num_train` is 0 if they do not say it."""
+        return self.inspect()
 
-        Raises:
-            UsageError: the data is not there or cannot be what was asked for.
-        """
-        return self
-
-    def inferred(self) -> dict[str, Any]:
-        """Settings that were left open and what `inspect` and `load` found for them, for the run's config.yaml."""
+    def resolved(self) -> dict[str, Any]:
+        """Values that inspection found for settings that were left open, for the run's config.yaml."""
         return {}
 
-    def equip(
-        self,
-        augmentation: Augmentation | None = None,
-        corruption: Corruption | None = None,
-        preprocessing: Preprocessing | None = None,
-        loader: Loader | None = None,
-    ) -> Dataset:
-        """Says what happens to the pixels on their way to a model, and where they are kept; returns itself."""
-        self.augmentation, self.corruption, self.preprocessing = augmentation, corruption, preprocessing
-        self.loader = loader
-        return self
+    @property
+    def binarization(self) -> Binarize:
+        """How grey values became bits."""
+        how: Binarize = getattr(self, "binarize", "none")
+        return how
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The splits of a data set on their way to a model.
+
+    Args:
+        stored_facts: facts about the images as they are stored.
+        placed: the splits, where they are used.
+        transforms: what happens to the images on their way to a model.
+        checksum: identifies the pixels.
+        bad_files: files that were skipped, each with the reason.
+        binarization: how grey values became bits.
+        resolved: values that inspection found for settings of the source that were left open.
+    """
+
+    stored_facts: DataFacts
+    placed: Placed
+    transforms: Transforms
+    checksum: str
+    bad_files: tuple[tuple[str, str], ...]
+    binarization: Binarize
+    resolved: Mapping[str, Any]
 
     @property
-    def scored_levels(self) -> int | None:
-        """The levels that a likelihood has to do with: None once `Preprocessing` has made them continuous."""
-        return None if self.preprocessing is not None and self.preprocessing.continuous else self.levels
+    def facts(self) -> DataFacts:
+        """Facts about the images that a model receives."""
+        return self.transforms.facts(self.stored_facts)
 
-    def load(self, device: torch.device | str = "cpu") -> Dataset:
-        """Reads the data, checks it against the facts and puts it where it is used on `device`; returns itself."""
-        from vae_train.data.storage.loader import Loader
+    @property
+    def storage(self) -> str:
+        """Where the pixels are, for the log."""
+        return self.placed.description
 
-        if self._read is None:
-            found = self.read()
-            self._verify(found)
-            self._read = found
-        loader = self.loader or Loader.default()
-        device = torch.empty(0, device=device).device  # "cuda" is cuda:0, and a tensor's device has its number
-        place = (device, vars(loader))
-        if self._place != place:
-            self._placed, self.storage = loader.place(self._read, device)
-            self._place = place
-        return self
-
-    def split(self, name: Split) -> Images | None:
-        """The images of one split, or None where there is no such split; `load` comes first."""
-        return self._loaded(name)
+    def split(self, name: Split) -> TransformedImages | None:
+        """The images of one split, neither augmented nor corrupted; None if the data set has no such split."""
+        return self._images(name, Transforms(preprocessing=self.transforms.preprocessing))
 
     def training(self) -> Images:
-        """The training split as it is trained on: augmented, and corrupted where that is asked for."""
-        train = self._loaded("train")
-        assert train is not None
-        if self.augmentation is None and self.corruption is None:
-            return train
-        return train.equipped(augmentation=self.augmentation, corruption=self.corruption)
-
-    def pictured(self) -> Images:
-        """The split that pictures are made of: validation, corrupted as training images are, but not augmented."""
-        images = self._loaded("valid") or self._loaded("train")
+        """The training images, augmented and corrupted."""
+        images = self._images("train", self.transforms)
         assert images is not None
-        return images if self.corruption is None else images.equipped(corruption=self.corruption)
+        return images
+
+    def preview(self) -> Images:
+        """The images whose reconstructions are shown: validation images, corrupted like training images."""
+        transforms = self.transforms._replace(augmentation=None)
+        images = self._images("valid", transforms) or self._images("train", transforms)
+        assert images is not None
+        return images
 
     def to_pixels(self, x: Tensor) -> Tensor:
-        """Images `(N, C, H, W)` as models see them, mapped back to [0, 1]."""
-        return x if self.preprocessing is None else self.preprocessing.inverse(x)
+        """Maps images `(N, C, H, W)` of a model back to [0, 1]."""
+        return self.transforms.to_pixels(x)
 
-    def _loaded(self, name: Split) -> ArrayImages | None:
-        assert self._placed, "load() comes before split()"
-        images = self._placed[name]
-        return images and images.equipped(preprocessing=self.preprocessing)
+    def _images(self, name: Split, transforms: Transforms) -> TransformedImages | None:
+        stored = self.placed.splits[name]
+        if stored is None:
+            return None
+        return TransformedImages(stored, self.placed.device, transforms, self.placed.workers, self.placed.prefetch)
 
-    def _verify(self, splits: dict[str, ArrayImages | None]) -> None:
-        digest = hashlib.sha256()
-        for name, images in splits.items():
-            if images is None:
-                continue
-            if images.labels is not None and len(images.labels) != len(images):
-                raise UsageError(f"there are {len(images):,} {name} images and {len(images.labels):,} labels")
-            if images.shape != tuple(self.shape):
-                raise UsageError(f"the {name} images are {images.shape}, not {self.shape}")
+
+def checksum(splits: Splits) -> str:
+    """SHA-256 of the pixels of all splits, see `StoredImages.update`."""
+    digest = hashlib.sha256()
+    for name in SPLITS:
+        if (images := splits[name]) is not None:
             images.update(digest)
-        found = len(splits["train"] or ())
-        if found != self.num_train:
-            raise UsageError(f"{type(self).__name__} has {found:,} training images here, not {self.num_train:,}")
-        self.checksum = "sha256:" + digest.hexdigest()
+    return "sha256:" + digest.hexdigest()
+
+
+def check_contents(name: str, contents: Contents, facts: DataFacts) -> None:
+    """Compares what was read from the source called `name` with its facts.
+
+    Raises:
+        UsageError: shapes or numbers of images or labels differ.
+    """
+    for split, images in contents.splits.items():
+        if images is None:
+            continue
+        if images.labels is not None and len(images.labels) != len(images):
+            raise UsageError(f"there are {len(images):,} {split} images and {len(images.labels):,} labels")
+        if images.shape != facts.data_shape:
+            raise UsageError(f"the {split} images are {images.shape}, not {facts.data_shape}")
+    count = len(contents.splits["train"] or ())
+    if count != facts.num_train and not contents.bad_files:  # bad files are no images
+        raise UsageError(f"{name} has {count:,} training images here, not {facts.num_train:,}")

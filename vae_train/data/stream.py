@@ -1,6 +1,6 @@
-"""How batches are cut from a split.
+"""Batches of a split, as a function of (seed, batch number).
 
-Batch i is a function of (seed, i): the order is an endless stream of permutations, one per pass over the data.
+The order of the images is an endless stream of permutations, one per pass over the data.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from vae_train.rng import BlockRng, Rng, generator
 
 
 class Stream:
-    """The endless stream of training batches: one permutation of all images after the other.
+    """The endless stream of training batches, cut from one permutation of all images after another.
 
-    Batch i holds the stream's images i·B to (i + 1)·B: it is always full, may reach from one pass into the next, and is
-    a function of (seed, i), wherever the images lie.
+    Batch i holds the stream's images i·B to (i + 1)·B. It is always full, may reach from one pass into the next, and is
+    a function of (seed, i) wherever the images are kept.
 
     Args:
         images: the training split.
-        batch_size: B, images in a batch; at most as many as there are.
+        batch_size: B, images in a batch; at most the number of images.
         seed: the run's seed.
-        device: the training device, where bits and noise are made.
+        device: the training device, where random bits and noise are drawn.
     """
 
     def __init__(self, images: Images, batch_size: int, *, seed: int, device: torch.device | str = "cpu") -> None:
@@ -33,9 +33,9 @@ class Stream:
             raise ValueError(f"a batch of {batch_size:,} cannot be filled from {len(images):,} images")
         self.images, self.batch_size, self.seed, self.device = images, batch_size, seed, torch.device(device)
         self.waited = 0.0
-        """Seconds that were spent waiting for images which are not on the training device."""
+        """Seconds spent waiting for images that are not on the training device."""
         self._orders = _Orders(len(images), seed, self.device if images.resident else torch.device("cpu"))
-        self._ahead: Iterator[Raw] | None = None
+        self._prefetched: Iterator[Raw] | None = None
         self._next = -1
 
     def batch(self, step: int) -> Batch:
@@ -47,25 +47,25 @@ class Stream:
         if self.images.resident:
             return self.images.gather(self.index(step))
         begin = time.perf_counter()
-        if self._ahead is None or self._next != step:
-            self._ahead = self.images.ahead(self._indices(step))
+        if self._prefetched is None or self._next != step:
+            self._prefetched = self.images.prefetch(self._indices(step))
         self._next = step + 1
-        raw = next(self._ahead)
+        raw = next(self._prefetched)
         self.waited += time.perf_counter() - begin
         return raw
 
     def index(self, step: int, count: int = 1) -> Tensor:
-        """Numbers of the images of `count` batches, the first of them number `step`, with shape `(count · B,)`.
+        """The image numbers of `count` batches, `(count · B,)`.
 
         Args:
             step: number of the first batch.
-            count: how many; together at most one pass over the images.
+            count: number of batches; together at most one pass over the images.
         """
         return self._orders.cut(step * self.batch_size, count * self.batch_size)
 
     def close(self) -> None:
-        """Ends the processes that read ahead."""
-        self._ahead = None
+        """Ends the worker processes."""
+        self._prefetched = None
 
     def _indices(self, step: int) -> Iterator[Tensor]:
         orders = _Orders(len(self.images), self.seed, torch.device("cpu"))
@@ -75,18 +75,15 @@ class Stream:
 
 
 class _Orders:
-    """One permutation after the other, of which any piece can be asked for.
-
-    They are made on the CPU, so that a run sees the same images on every device.
-    """
+    """The stream of permutations. They are drawn on the CPU, so that a run sees the same images on every device."""
 
     def __init__(self, count: int, seed: int, device: torch.device) -> None:
         self.count, self.seed, self.device = count, seed, device
-        self._pass = -2  # none: not even the one before the first
+        self._pass = -2  # neither a pass nor the one before the first
         self._orders = torch.empty(0, dtype=torch.int64, device=device)
 
     def cut(self, start: int, length: int) -> Tensor:
-        """Places `start` to `start` + `length` of the endless stream; at most `count` at a time."""
+        """Positions `start` to `start` + `length` of the stream; `length` is at most `count`."""
         number, inside = divmod(start, self.count)
         if number != self._pass:
             following = self._orders[self.count :] if number == self._pass + 1 else self._order(number)
@@ -97,16 +94,16 @@ class _Orders:
     def _order(self, number: int) -> Tensor:
         order = torch.randperm(self.count, generator=generator(self.seed, "order", number))
         if self.device.type == "cuda":
-            order = order.pin_memory()  # or the copy would wait for the device
+            order = order.pin_memory()  # otherwise the copy waits for the device
         return order.to(self.device, non_blocking=True)
 
 
 def evaluation_batches(
     images: Fetched, batch_size: int, device: torch.device | str = "cpu", seed: int = 0
 ) -> Iterator[tuple[int, Batch]]:
-    """All images once, in order, with the number of each batch's first image; the last batch may be short.
+    """Yields all images in order, with the number of each batch's first image; the last batch may be short.
 
-    Bits and dequantisation that a split draws are a function of (seed, number of the image).
+    Random bits and dequantisation noise are a function of (seed, image number).
     """
     for start in range(0, len(images), batch_size):
         index = torch.arange(start, min(start + batch_size, len(images)), device=device)

@@ -62,7 +62,7 @@ def varying_factors(subject: Subject) -> str | None:
     """Requires two latent dimensions, and two factors of variation that vary."""
     if reason := single_latent(subject):
         return reason
-    if len(subject.data.factors) < 2 or encodings(subject).y is None:
+    if len(subject.data.facts.factors) < 2 or encodings(subject).y is None:
         return "the data has no factors of variation"
     return obstacle(*factor_data(subject))
 

@@ -88,10 +88,12 @@ class LabelFeatures(Features):
     ) -> None:
         self.name = f"features of a classifier of this data's labels (seed {seed})"
         self.device = torch.device(device)
-        if data.classes is None:
-            raise UsageError(f"{type(data).__name__} has no labels to train a feature network on")
-        self.net = _network(tuple(data.shape), FEATURE_DIM, seed).to(self.device)
-        last = _initialized(nn.Sequential(_empty(nn.Linear, FEATURE_DIM, data.classes)), seed, "last").to(self.device)
+        if data.facts.classes is None:
+            raise UsageError("the data has no labels to train a feature network on")
+        self.net = _network(tuple(data.facts.data_shape), FEATURE_DIM, seed).to(self.device)
+        last = _initialized(nn.Sequential(_empty(nn.Linear, FEATURE_DIM, data.facts.classes)), seed, "last").to(
+            self.device
+        )
         with torch.enable_grad():
             _train(nn.Sequential(self.net, last), data, seed, steps, self.device)
         self.net.requires_grad_(False)

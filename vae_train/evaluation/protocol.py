@@ -11,14 +11,14 @@ def protocol(data: Dataset) -> str:
     Args:
         data: the data set.
     """
-    how = getattr(data, "binarize", "none")
-    if data.levels == 2:
+    levels, preprocessing = data.stored_facts.levels, data.transforms.preprocessing
+    if levels == 2:
         return {
             "dynamic": "binary pixels, drawn with the grey values as probabilities, the same bits at every evaluation",
             "threshold": "binary pixels, cut at half the brightness",
-        }.get(how, "binary pixels")
-    if data.levels is None:
+        }.get(data.binarization, "binary pixels")
+    if levels is None:
         return "continuous values: a density of the numbers in the file"
-    if data.preprocessing is not None and data.preprocessing.dequantize:
-        return f"{data.levels} levels, one uniform dequantisation per image: bits/dim are an upper bound"
-    return f"{data.levels} levels, dequantised in closed form: bits/dim are an upper bound"
+    if preprocessing is not None and preprocessing.dequantize:
+        return f"{levels} levels, one uniform dequantisation per image: bits/dim are an upper bound"
+    return f"{levels} levels, dequantised in closed form: bits/dim are an upper bound"

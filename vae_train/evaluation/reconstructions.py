@@ -42,7 +42,7 @@ def sampled_images(subject: Subject, count: int) -> Tensor:
     for number, start in enumerate(range(0, count, subject.batch_size)):
         rng = Rng(subject.seed, "samples", number, device=subject.device)
         px = subject.model.sample(min(subject.batch_size, count - start), rng)
-        x = px.sample(rng, 1)[0] if subject.data.scored_levels == 2 else px.mean
+        x = px.sample(rng, 1)[0] if subject.data.facts.levels == 2 else px.mean
         chunks.append(subject.data.to_pixels(x).clamp(0, 1).cpu())
     return torch.cat(chunks)
 
@@ -75,8 +75,8 @@ def feature_sets(subject: Subject, inception: str | None) -> FeatureSets:
 def _features(subject: Subject, inception: str | None) -> Features:
     if inception is not None:
         return InceptionFeatures(inception, subject.device)
-    if subject.data.classes is None or len(subject.data.factors) > 1:
-        return RandomFeatures(tuple(subject.data.shape), device=subject.device)
+    if subject.data.facts.classes is None or len(subject.data.facts.factors) > 1:
+        return RandomFeatures(tuple(subject.data.facts.data_shape), device=subject.device)
     return LabelFeatures(subject.data, device=subject.device)
 
 

@@ -29,7 +29,7 @@ def class_labels(subject: Subject) -> str | None:
     """Requires training images with one label each."""
     if encodings(subject).y is None or subject.data.split("train") is None:
         return "the data has no labels"
-    if len(subject.data.factors) > 1:
+    if len(subject.data.facts.factors) > 1:
         return "the data has several factors of variation, which the disentanglement metrics are for"
     return None
 
@@ -42,14 +42,14 @@ def normal_latents(subject: Subject) -> str | None:
 
 def image_data(subject: Subject) -> str | None:
     """Requires images rather than signals or vectors."""
-    return "the data are not images" if min(subject.data.shape[1:]) == 1 else None
+    return "the data are not images" if min(subject.data.facts.data_shape[1:]) == 1 else None
 
 
 def min_side(pixels: int) -> Requirement:
     """Requires images with at least so many pixels on both sides."""
 
     def large_images(subject: Subject) -> str | None:
-        side = min(subject.data.shape[1:])
+        side = min(subject.data.facts.data_shape[1:])
         return None if side >= pixels else f"images of at least {pixels} pixels a side are needed; these have {side}"
 
     return large_images

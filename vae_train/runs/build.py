@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
-from vae_train.data.dataset import Dataset
+from vae_train.batch import DataFacts
+from vae_train.data.dataset import Dataset, Source
+from vae_train.data.session import DataSession
+from vae_train.data.transforms.pipeline import Transforms
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.runs.check import PARTS, condition_refusal, knobs, pieces_refusal, refusals, stem, support_refusals
@@ -22,8 +26,8 @@ from vae_train.training.trainer import Trainer
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.runtime import memory_format, prepare
 
-_KEPT: dict[str, Dataset] = {}
-"""See `loaded`."""
+session = DataSession()
+"""What the current command has read; `vae_train.cli.main` clears it when a command ends."""
 
 
 def assemble(cfg: DictConfig, device: torch.device) -> tuple[Dataset, Learner, Trainer]:
@@ -32,58 +36,55 @@ def assemble(cfg: DictConfig, device: torch.device) -> tuple[Dataset, Learner, T
     prepare(cfg.threads, cfg.learner.precision)
     data = loaded(cfg, device)
     trainer: Trainer = build(cfg.trainer, allow)
-    model = build_model(cfg, data, device)
+    model = build_model(cfg, data.facts, device)
     model.initialize(data.training())
-    return data, build_learner(cfg, model, trainer, data), trainer
+    return data, build_learner(cfg, model, trainer, data.facts), trainer
 
 
 def loaded(cfg: DictConfig, device: torch.device | str = "cpu") -> Dataset:
-    """The data of a configuration, where it is used on `device`."""
-    return inspected(cfg).load(device)
-
-
-def inspected(cfg: DictConfig) -> Dataset:
-    """The data of a configuration with all facts known, not read yet.
-
-    What was asked for last is kept, with what was read of it: the check, the training behind it and the next job of a
-    sweep mostly ask for the same.
+    """The data of a configuration, where it is used on `device`.
 
     Raises:
-        UsageError: the data is not there, or not what the configuration says.
+        UsageError: the data is missing, or is not what the configuration says.
     """
-    key = os.getcwd() + OmegaConf.to_yaml(cfg.data, resolve=True)
-    if key not in _KEPT:
-        data = described(cfg).inspect()
-        _KEPT.clear()
-        _KEPT[key] = data
-    return _equipped(_KEPT[key], cfg)
+    return session.load(source(cfg), transforms(cfg), build(cfg.loader, allowed(cfg)), device)
 
 
-def described(cfg: DictConfig) -> Dataset:
-    """The data of a configuration as far as that says what it is, without looking for it."""
-    data: Dataset = build(cfg.data, allowed(cfg))
-    return _equipped(data, cfg)
+def inspected(cfg: DictConfig) -> DataFacts:
+    """Facts about the images that a model receives, without reading pixels.
+
+    Raises:
+        UsageError: the data is missing, or is not what the configuration says.
+    """
+    return transforms(cfg).facts(session.inspect(source(cfg)))
 
 
-def _equipped(data: Dataset, cfg: DictConfig) -> Dataset:
-    """Adds what the configuration says about the way from the data to the model."""
-    parts = {}
-    for place in ("augmentation", "corruption", "preprocessing", "loader"):
-        if cfg.get(place) is not None:  # runs of earlier versions have none
-            part = build(cfg[place], allowed(cfg))
-            parts[place] = part if getattr(part, "active", True) else None
-    return data.equip(**parts)
+def source(cfg: DictConfig) -> Source:
+    """Where the images of a configuration come from."""
+    built: Source = build(cfg.data, allowed(cfg))
+    return built
 
 
-def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer, data: Dataset) -> Learner:
+def transforms(cfg: DictConfig) -> Transforms:
+    """What happens to the images of a configuration on their way to a model."""
+    steps = {name: build(cfg[name], allowed(cfg)) for name in Transforms._fields if cfg.get(name) is not None}
+    return Transforms(**steps).active()
+
+
+def stated_facts(cfg: DictConfig) -> DataFacts:
+    """Facts about the images that a model receives, as far as the configuration states them."""
+    return transforms(cfg).facts(source(cfg).stated())
+
+
+def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer, facts: DataFacts) -> Learner:
     """The learner of a model, on the model's device."""
-    allow, steps = allowed(cfg), trainer.steps_per_epoch(data.num_train)
+    allow, steps = allowed(cfg), trainer.steps_per_epoch(facts.num_train)
     device = next(model.parameters()).device
     learner: Learner = build(
         cfg.learner,
         allow,
         model=model,
-        objective=build_objective(cfg, data, steps).to(device),
+        objective=build_objective(cfg, facts, steps).to(device),
         optimizer=build(cfg.optimizer, allow),
         lr_schedule=build(cfg.lr_schedule, allow, steps_per_epoch=steps, epochs=trainer.epochs),
         seed=cfg.seed,
@@ -92,24 +93,22 @@ def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer,
     return learner
 
 
-def build_objective(cfg: DictConfig, data: Dataset, steps_per_epoch: float) -> Objective:
+def build_objective(cfg: DictConfig, facts: DataFacts, steps_per_epoch: float) -> Objective:
     """The objective, on the CPU."""
-    facts = {"data_shape": data.shape, "num_train": data.num_train}
-    objective: Objective = build(cfg.objective, allowed(cfg), steps_per_epoch=steps_per_epoch, **facts)
+    objective: Objective = build(cfg.objective, allowed(cfg), steps_per_epoch=steps_per_epoch, **arguments(facts))
     return objective
 
 
-def build_model(cfg: DictConfig, data: Dataset, device: torch.device) -> LatentVariableModel:
+def build_model(cfg: DictConfig, facts: DataFacts, device: torch.device) -> LatentVariableModel:
     """The model with its initial weights, which are a function of the seed and not of the device."""
     torch.manual_seed(cfg.seed)
-    facts = {"data_shape": data.shape, "levels": data.scored_levels, "factor_sizes": factor_sizes(data)}
-    model: LatentVariableModel = build(cfg.model, allowed(cfg), **facts)
+    model: LatentVariableModel = build(cfg.model, allowed(cfg), **arguments(facts))
     return model.to(device)
 
 
-def factor_sizes(data: Dataset) -> tuple[int, ...]:
-    """Number of values of each column of y, the label first; empty where there are no labels."""
-    return tuple(factor.size for factor in data.factors) or ((data.classes,) if data.classes else ())
+def arguments(facts: DataFacts) -> dict[str, Any]:
+    """Constructor arguments that the data decides, by name."""
+    return {**facts._asdict(), "factor_sizes": facts.factor_sizes}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -142,7 +141,7 @@ def open_model(run: Run, checkpoint: str, device: torch.device, allow: str | Non
     """A run's model with the weights of a checkpoint, ready to be evaluated; the moving average where there is one."""
     cfg = run.config
     cfg.allow = allow  # never from the run itself
-    model = build_model(cfg, described(cfg), device)
+    model = build_model(cfg, stated_facts(cfg), device)
     read_weights(model, run, checkpoint)
     model.to(memory_format=memory_format(device, "float32"))  # type: ignore[call-overload]
     return model.eval()
@@ -232,17 +231,19 @@ def folder_errors(cfg: DictConfig) -> list[ErrorDetail]:
 def data_errors(cfg: DictConfig) -> list[ErrorDetail]:
     """Data that is not there, cannot be preprocessed as asked, or is less than a batch."""
     try:
-        data = inspected(cfg)
+        facts = session.inspect(source(cfg))
         if not cfg.get("plan"):
-            loaded(cfg)
+            facts = loaded(cfg).stored_facts
     except UsageError as error:
         return [m if m.where else ErrorDetail(_place_of(cfg), m.message) for m in error.errors]
-    refused = data.preprocessing and data.preprocessing.refusal(data.levels, data.shape[0])
-    if refused:
-        return [ErrorDetail("preprocessing", refused)]
-    if "trainer" in cfg and cfg.trainer.batch_size > data.num_train:
+    preprocessing = transforms(cfg).preprocessing
+    wrong = preprocessing and preprocessing.check_compatible(facts.levels, facts.data_shape[0])
+    if wrong:
+        instead = "".join(f"; use {setting}={value}" for setting, value in wrong.instead.items())
+        return [ErrorDetail("preprocessing", wrong.reason + instead)]
+    if "trainer" in cfg and cfg.trainer.batch_size > facts.num_train:
         where = f"batch_size={cfg.trainer.batch_size}"
-        return [ErrorDetail(where, f"the data has {data.num_train:,} training images: use at most that")]
+        return [ErrorDetail(where, f"exceeds the {facts.num_train:,} training images")]
     return []
 
 
@@ -255,22 +256,22 @@ def _place_of(cfg: DictConfig) -> str:
 def model_errors(cfg: DictConfig) -> list[ErrorDetail]:
     """Parts that do not fit each other: found by building everything, without memory and without data."""
     try:
-        data = inspected(cfg)
+        facts = inspected(cfg)
     except UsageError:
         return []  # `data_errors` says so
-    found = _likelihood_errors(cfg, data) + _latent_errors(cfg, data) + combination_errors(cfg)
+    found = _likelihood_errors(cfg, facts) + _latent_errors(cfg, facts) + combination_errors(cfg)
     if found:
         return found
     try:
         with torch.device("meta"):
-            model = build_model(cfg, data, torch.device("meta"))
+            model = build_model(cfg, facts, torch.device("meta"))
     except UsageError as error:
         return error.errors
-    steps = data.num_train / cfg.trainer.batch_size
+    steps = facts.num_train / cfg.trainer.batch_size
     for place in ("objective", "lr_schedule", "optimizer"):
         try:
-            facts = {"data_shape": data.shape, "num_train": data.num_train}
-            built = build(cfg[place], allowed(cfg), steps_per_epoch=steps, epochs=cfg.epochs, **facts)
+            given = arguments(facts) | {"steps_per_epoch": steps, "epochs": cfg.epochs}
+            built = build(cfg[place], allowed(cfg), **given)
             if place == "optimizer":
                 built([nn.Parameter(torch.zeros(1))])
         except UsageError as error:
@@ -280,14 +281,14 @@ def model_errors(cfg: DictConfig) -> list[ErrorDetail]:
     return found
 
 
-def _likelihood_errors(cfg: DictConfig, data: Dataset) -> list[ErrorDetail]:
+def _likelihood_errors(cfg: DictConfig, facts: DataFacts) -> list[ErrorDetail]:
     """Asks the likelihood itself, so that the message names what the user can choose."""
     node = cfg.model.get("likelihood")
     if node is None:
         return []
     target = locate(node["_target_"], allowed(cfg))
     refuse = getattr(target, "refusal", None)
-    why = refuse(data.scored_levels, **knobs(node)) if refuse else None
+    why = refuse(facts.levels, **knobs(node)) if refuse else None
     return [ErrorDetail(f"model/likelihood={stem(target)}", why)] if why else []
 
 
@@ -312,8 +313,8 @@ def combination_errors(cfg: DictConfig) -> list[ErrorDetail]:
     return found + support_refusals(asked, nodes, allow)
 
 
-def _latent_errors(cfg: DictConfig, data: Dataset) -> list[ErrorDetail]:
-    size, pixels = cfg.latent_dim, math.prod(data.shape)
+def _latent_errors(cfg: DictConfig, facts: DataFacts) -> list[ErrorDetail]:
+    size, pixels = cfg.latent_dim, math.prod(facts.data_shape)
     if size <= pixels:
         return []
     return [

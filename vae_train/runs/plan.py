@@ -10,13 +10,15 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from vae_train.batch import Batch
-from vae_train.data.dataset import Dataset
-from vae_train.data.storage.stored import ArrayImages
+from vae_train.batch import Batch, DataFacts
+from vae_train.data.images import TransformedImages
+from vae_train.data.storage.stored import StoredImages
+from vae_train.data.storage.stores import TensorStore
 from vae_train.data.stream import Stream
+from vae_train.data.transforms.pipeline import Transforms
 from vae_train.model.base import LatentVariableModel
 from vae_train.rng import Rng
-from vae_train.runs.build import build_learner, build_model, factor_sizes, inspected, resolve_device
+from vae_train.runs.build import build_learner, build_model, resolve_device, session, source, transforms
 from vae_train.runs.schema import allowed, build
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
@@ -34,11 +36,12 @@ PASS = 10
 def show(cfg: DictConfig) -> None:
     """Prints layers with their shapes and parameters, memory and time; needs no data."""
     device, allow = resolve_device(cfg.device), allowed(cfg)
-    data = inspected(cfg)
+    stored, steps_to_model = session.inspect(source(cfg)), transforms(cfg)
+    facts = steps_to_model.facts(stored)
     trainer: Trainer = build(cfg.trainer, allow)
-    steps = trainer.steps_per_epoch(data.num_train)
-    learner = build_learner(cfg, build_model(cfg, data, device), trainer, data)
-    images = _random_images(data, PASS * trainer.batch_size, device)
+    steps = trainer.steps_per_epoch(facts.num_train)
+    learner = build_learner(cfg, build_model(cfg, facts, device), trainer, facts)
+    images = _random_images(stored, steps_to_model, PASS * trainer.batch_size, device)
     stream = Stream(images, trainer.batch_size, seed=cfg.seed, device=device)
     layers = _layers(learner, stream.batch(0))
     seconds = _seconds_per_step(learner, stream)
@@ -47,7 +50,7 @@ def show(cfg: DictConfig) -> None:
     count = sum(p.numel() for p in learner.parameters)
     state = sum(t.numel() * t.element_size() for t in _tensors(learner.optimizer.state_dict()))
     activations = sum(4 * trainer.batch_size * _product(shape) for _, _, shape, _ in layers)
-    pixels = data.num_train * _product(data.shape) * (4 if data.levels is None else 1)
+    pixels = stored.num_train * _product(stored.data_shape) * (4 if stored.levels is None else 1)
     total = 8 * count + state + activations + pixels + (4 * count if learner.average is not None else 0)
     whole = trainer.epochs * steps
     log.info("parameters      %s", f"{count:,}")
@@ -58,16 +61,17 @@ def show(cfg: DictConfig) -> None:
              duration(seconds * whole), device, learner.execution)  # fmt: skip
 
 
-def _random_images(data: Dataset, count: int, device: torch.device) -> ArrayImages:
+def _random_images(facts: DataFacts, transforms: Transforms, count: int, device: torch.device) -> TransformedImages:
     """Images of noise, with everything that happens to the data's own images on their way to the model."""
-    columns = [torch.randint(n, (count,), device=device) for n in factor_sizes(data)]
+    columns = [torch.randint(size, (count,), device=device) for size in facts.factor_sizes]
     y = torch.stack(columns, 1) if columns else None
-    if data.levels is None:
-        images = ArrayImages(torch.rand(count, *data.shape, device=device), None, y, bounds=(0.0, 1.0))
+    if facts.levels is None:
+        pixels = torch.rand(count, *facts.data_shape, device=device)
+        stored = StoredImages(TensorStore(pixels), None, y, bounds=(0.0, 1.0))
     else:
-        pixels = torch.randint(data.levels, (count, *data.shape), dtype=torch.uint8, device=device)
-        images = ArrayImages(pixels, data.levels, y)
-    return images.equipped(augmentation=data.augmentation, corruption=data.corruption, preprocessing=data.preprocessing)
+        pixels = torch.randint(facts.levels, (count, *facts.data_shape), dtype=torch.uint8, device=device)
+        stored = StoredImages(TensorStore(pixels), facts.levels, y)
+    return TransformedImages(stored, pixels.device, transforms)
 
 
 def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, ...], int]]:

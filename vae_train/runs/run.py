@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -206,7 +206,7 @@ def new_folder(path: Path) -> Path:
             return path
 
 
-def write_bad_files(folder: Path, bad_files: list[tuple[str, str]]) -> Path | None:
+def write_bad_files(folder: Path, bad_files: Sequence[tuple[str, str]]) -> Path | None:
     """Lists files that were left out, and why, in bad_files.txt; None where there are none."""
     if not bad_files:
         return None

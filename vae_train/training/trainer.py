@@ -225,7 +225,7 @@ class Trainer:
     def _draw(self, learner: Learner, data: Dataset, output: Output, epoch: int, step: int, final: bool) -> None:
         """Pictures of the same images and the same noise every time."""
         model, name = learner.evaluated, "final" if final else f"epoch-{epoch:04d}"
-        images = data.pictured()
+        images = data.preview()
         rng = Rng(learner.seed, "pictures", device=learner.device)
         index = evenly_spaced(len(images), NUM_PICTURES // 2).to(learner.device)
         batch = images.fetch(index, rng)

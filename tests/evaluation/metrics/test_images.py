@@ -7,9 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vae_train.data.dataset import Dataset
+from tests.support import SplitSource, load
 from vae_train.data.sources.digits import Digits
-from vae_train.data.storage.stored import ArrayImages
+from vae_train.data.storage.stored import StoredImages
+from vae_train.data.storage.stores import TensorStore
+from vae_train.data.transforms.pipeline import Transforms
 from vae_train.data.transforms.preprocessing import Preprocessing
 from vae_train.evaluation.features import LabelFeatures, RandomFeatures, in_chunks
 from vae_train.evaluation.inception import InceptionFeatures
@@ -276,7 +278,7 @@ def test_sets_that_cannot_be_compared_are_refused(distance):
 
 @pytest.fixture(scope="module")
 def digits():
-    return Digits("none").load()
+    return load(Digits("none"))
 
 
 @pytest.fixture(scope="module")
@@ -329,22 +331,17 @@ def test_label_features_are_a_function_of_the_seed(digits, labelled):
 
 
 def test_label_features_see_pixels_whatever_models_see(digits):
-    halved = Digits("none").equip(preprocessing=Preprocessing(dequantize=False, logit=None, mean=0.5, std=2.0)).load()
+    preprocessing = Preprocessing(dequantize=False, logit=None, mean=0.5, std=2.0)
+    halved = load(Digits("none"), transforms=Transforms(preprocessing=preprocessing))
     x = digits.split("test").fetch(torch.arange(20)).x
     assert not torch.equal(halved.split("test").fetch(torch.arange(20)).x, x)
     assert torch.equal(LabelFeatures(halved, steps=20)(x), LabelFeatures(digits, steps=20)(x))
 
 
-class Unlabelled(Dataset):
-    shape, levels, num_train, classes = (1, 8, 8), 2, 10, None
-
-    def read(self):
-        return {"train": ArrayImages(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), 2), "valid": None, "test": None}
-
-
 def test_label_features_need_labels():
-    with pytest.raises(UsageError, match="Unlabelled has no labels"):
-        LabelFeatures(Unlabelled().load())
+    unlabelled = StoredImages(TensorStore(torch.zeros(10, 1, 8, 8, dtype=torch.uint8)), 2)
+    with pytest.raises(UsageError, match="the data has no labels"):
+        LabelFeatures(load(SplitSource(unlabelled)))
 
 
 def test_samples_that_are_real_images_are_nearer_than_noise(digits, labelled):

@@ -38,7 +38,7 @@ def test_units_whose_mean_does_not_move_are_not_active():
 def test_kl_of_units_adds_up_to_the_rate():
     cfg = compose(*SMALL)
     data = loaded(cfg)
-    model, images = build_model(cfg, data.shape, data.levels), data.split("test")
+    model, images = build_model(cfg, data.facts.data_shape, data.facts.levels), data.split("test")
     found = encode(model, images)
     q = model.encode(images.fetch(torch.arange(len(images))).x)
     assert float(latent_activity(found).kl.sum()) == pytest.approx(

@@ -55,7 +55,7 @@ def run(cfg: DictConfig) -> None:
     # Figures are those of the pixels, and the contact sheet shows what a model is given.
     plain = data.split("train")
     assert plain is not None
-    found = overview(plain, data.levels if not _drawn(data) else None, cfg.images)
+    found = overview(plain, data.stored_facts.levels if not _drawn(data) else None, cfg.images)
     facts = _facts(data, name, found)
     _say(data, name, found, facts)
     try:
@@ -68,7 +68,7 @@ def run(cfg: DictConfig) -> None:
 
 def _drawn(data: Dataset) -> bool:
     """Whether training images are bits that are drawn at every step."""
-    return bool(getattr(data.split("train"), "stochastic", False))
+    return data.binarization == "dynamic"
 
 
 def _facts(data: Dataset, name: str, found: Overview) -> dict[str, Any]:
@@ -76,12 +76,12 @@ def _facts(data: Dataset, name: str, found: Overview) -> dict[str, Any]:
     channels = found.mean.mean((1, 2))
     return {
         "data": name,
-        "shape": list(data.shape),
-        "levels": data.levels,
+        "shape": list(data.stored_facts.data_shape),
+        "levels": data.stored_facts.levels,
         "splits": splits,
         "storage": data.storage,
         "checksum": data.checksum,
-        "factors": [{"name": f.name, "size": f.size} for f in _factors(data)],
+        "factors": [{"name": f.name, "size": f.size} for f in data.stored_facts.factors],
         "measured_on": found.images,
         "mean": [round(value, 6) for value in channels.tolist()],
         "std": [round(value, 6) for value in found.std.tolist()],
@@ -90,25 +90,18 @@ def _facts(data: Dataset, name: str, found: Overview) -> dict[str, Any]:
     }
 
 
-def _factors(data: Dataset) -> tuple[Any, ...]:
-    from vae_train.batch import Factor
-
-    if data.factors or data.classes is None:
-        return data.factors
-    return (Factor("class", data.classes),)
-
-
 def _say(data: Dataset, name: str, found: Overview, facts: dict[str, Any]) -> None:
-    c, h, w = data.shape
-    levels = "continuous" if data.levels is None else f"{data.levels} levels"
+    stored = data.stored_facts
+    c, h, w = stored.data_shape
+    levels = "continuous" if stored.levels is None else f"{stored.levels} levels"
     sizes = " / ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
     log.info("%s · %dx%dx%d · %s · %s", name, h, w, c, levels, sizes)
     log.info("  pixels    %s", data.storage)
-    if data.bounds is not None and data.levels is None:
-        log.info("  range     %g to %g, which become 0 and 1", *data.bounds)
+    if stored.bounds is not None and stored.levels is None:
+        log.info("  range     %g to %g, which become 0 and 1", *stored.bounds)
     each = ", ".join(f"{m:.4f} ± {s:.4f}" for m, s in zip(facts["mean"], facts["std"], strict=True))
     log.info("  mean ± sd %s of %s training images, on [0, 1]", each, f"{found.images:,}")
-    for factor in _factors(data):
+    for factor in stored.factors:
         names = ", ".join(map(str, (factor.values or ())[:12])) + (", …" if len(factor.values or ()) > 12 else "")
         log.info("  %-9s %d values%s", factor.name, factor.size, f": {names}" if names else "")
     if facts["entropy_floor"] is not None:
@@ -149,7 +142,7 @@ def _examples(data: Dataset, images: Images, num: int) -> tuple[Any, list[str]]:
 def _text(data: Dataset, row: list[int]) -> str:
     """A label as words: the class's name, or the values of the factors."""
     words = []
-    for factor, value in zip(_factors(data), row, strict=False):
+    for factor, value in zip(data.stored_facts.factors, row, strict=False):
         name = str(factor.values[value]) if factor.values is not None else str(value)
         words.append(name if len(row) == 1 else str(value))
     return " ".join(words)

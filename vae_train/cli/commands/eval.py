@@ -108,7 +108,7 @@ def ood_images(name: str, config: DictConfig, data: Dataset, device: torch.devic
     Raises:
         UsageError: there is no such data, or its images differ from the run's in shape or levels.
     """
-    from vae_train.runs.build import described
+    from vae_train.runs.build import loaded, session, source
     from vae_train.runs.schema import conf_dir, did_you_mean
 
     known = sorted({path.stem for path in (conf_dir() / "data").glob("*.yaml")} - {"folder", "arrays"})
@@ -119,21 +119,22 @@ def ood_images(name: str, config: DictConfig, data: Dataset, device: torch.devic
     node = OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data
     settings: dict[str, Any] = {"binarize": config.data.get("binarize", "none")} if "binarize" in node else {}
     if kind == "folder":
-        _, height, width = data.shape
-        settings |= {"root": name, "size": [height, width], "channels": data.shape[0], "valid": 0, "test": 0}
+        _, height, width = data.facts.data_shape
+        settings |= {"root": name, "size": [height, width], "channels": data.facts.data_shape[0], "valid": 0, "test": 0}
     if kind == "arrays":
         settings |= {"path": name, "valid": 0, "test": 0}
     way = {part: config[part] for part in ("preprocessing", "loader") if part in config}
-    other = described(DictConfig(OmegaConf.merge({"data": node}, {"data": settings}, way))).inspect()
-    if (tuple(other.shape), other.levels) != (tuple(data.shape), data.levels):
+    merged = DictConfig(OmegaConf.merge({"data": node}, {"data": settings}, way))
+    facts, own = session.inspect(source(merged)), data.stored_facts
+    if (facts.data_shape, facts.levels) != (own.data_shape, own.levels):
         raise UsageError(
-            f"has images of {tuple(other.shape)} with {other.levels} levels, and this run's have {tuple(data.shape)} "
-            f"with {data.levels}"
+            f"has images of {facts.data_shape} with {facts.levels} levels, and this run's have {own.data_shape} "
+            f"with {own.levels}"
         )
-    other.load(device)
-    found = other.split("test") or other.split("train")
-    assert found is not None
-    return found
+    other = loaded(merged, device)
+    images = other.split("test") or other.split("train")
+    assert images is not None
+    return images
 
 
 def run(cfg: DictConfig) -> float:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from vae_train.data.dataset import Dataset
     from vae_train.model.base import LatentVariableModel
 
 log = logging.getLogger("vae_train")
@@ -71,7 +70,7 @@ def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
 
 def _condition_errors(cfg: DictConfig, run: Run) -> list[ErrorDetail]:
     """Labels and factors that the run's model does not know."""
-    from vae_train.runs.build import described, factor_sizes
+    from vae_train.runs.build import stated_facts
 
     condition = run.config.model.get("condition")
     wanted = {"label": None if cfg.label is None else [cfg.label], "factors": cfg.factors}
@@ -84,7 +83,7 @@ def _condition_errors(cfg: DictConfig, run: Run) -> list[ErrorDetail]:
             was = f"model.condition={condition}" if condition else "no condition: train one with model.condition=label"
             found.append(ErrorDetail(where, f"this run's model has {was}"))
             continue
-        sizes = factor_sizes(described(run.config))[: 1 if kind == "label" else None]
+        sizes = stated_facts(run.config).factor_sizes[: 1 if kind == "label" else None]
         if len(values) != len(sizes):
             found.append(ErrorDetail(where, f"the data has {len(sizes)} factors: give {len(sizes)} values"))
         elif any(value >= size for value, size in zip(values, sizes, strict=True)):
@@ -96,7 +95,7 @@ def run(cfg: DictConfig) -> None:
     """Writes a grid and, on request, single pictures and an array."""
     from vae_train.plotting.grid import plot_grid
     from vae_train.plotting.png import write_png
-    from vae_train.runs.build import described, open_model, resolve_device
+    from vae_train.runs.build import open_model, resolve_device, source, transforms
     from vae_train.runs.fitted_priors import replace_prior
     from vae_train.training.previews import MANIFOLD_SIDE, manifold
 
@@ -104,17 +103,17 @@ def run(cfg: DictConfig) -> None:
     model = open_model(opened, cfg.checkpoint, device, cfg.allow)
     if cfg.prior is not None:
         replace_prior(model, opened, cfg.prior)
-    data = described(opened.config)
+    to_pixels = transforms(opened.config).to_pixels
     folder = Path(str(cfg.out)) if cfg.out else opened.folder / "samples"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if cfg.manifold:
             path = folder / "manifold.png"
-            plane = data.to_pixels(manifold(model, device))  # type: ignore[arg-type]
+            plane = to_pixels(manifold(model, device))  # type: ignore[arg-type]
             write_png(path, plot_grid(plane, MANIFOLD_SIDE))
             log.info("%s", path)
             return
-        pictures = data.to_pixels(_pictures(model, cfg, device)).clamp(0, 1)
+        pictures = to_pixels(_pictures(model, cfg, device)).clamp(0, 1)
         name = f"seed{cfg.seed}-t{cfg.temperature:g}" + ("" if cfg.mean else "-pixels") + _condition_name(cfg)
         name += f"-{cfg.prior}" if cfg.prior else ""
         path = folder / f"{name}.png"
@@ -123,7 +122,7 @@ def run(cfg: DictConfig) -> None:
         if cfg.singles:
             _write_singles(pictures, folder / name)
         if cfg.npz:
-            _write_array(pictures, data, folder / f"{name}.npz")
+            _write_array(pictures, source(opened.config).stated().bounds, folder / f"{name}.npz")
     except OSError as error:
         raise RunError(f"could not write to {folder}: {error.strerror or error}") from error
 
@@ -164,11 +163,11 @@ def _write_singles(pictures: Tensor, folder: Path) -> None:
     log.info("single pictures: %s", folder)
 
 
-def _write_array(pictures: Tensor, data: Dataset, path: Path) -> None:
+def _write_array(pictures: Tensor, bounds: tuple[float, float] | None, path: Path) -> None:
     """Writes (num, H, W, C) in [0, 1], or on the scale of the data set's own numbers."""
     import numpy as np
 
-    low, high = data.bounds if data.bounds is not None and data.levels is None else (0.0, 1.0)
+    low, high = bounds or (0.0, 1.0)
     images = (low + (high - low) * pictures).permute(0, 2, 3, 1).numpy()
     np.savez_compressed(path, images=images)
     log.info("array %s: %s", images.shape, path)

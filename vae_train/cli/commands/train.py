@@ -105,7 +105,7 @@ def start(cfg: DictConfig, folder: Path | None) -> tuple[Run, float]:
     cfg.device = str(device)
     data, learner, trainer = assemble(cfg, device)
     cfg.execution = cfg.learner.execution = learner.execution
-    cfg.data.update(data.inferred())
+    cfg.data.update(data.resolved)
     if cfg.init_from:
         read_weights(learner.model, Run.open(cfg.init_from))
     created = Run.create(folder, cfg)
@@ -187,7 +187,7 @@ def _introduce(run: Run, data: Dataset, learner: Learner) -> None:
     )
     count = sum(p.numel() for p in learner.parameters)
     device = f"cpu, {torch.get_num_threads()} threads" if learner.device.type == "cpu" else str(learner.device)
-    c, h, w = data.shape
+    c, h, w = data.facts.data_shape
     log.info(
         "vae train · %s · %dx%dx%d · %s · %d latents, %s parameters · %s, %s, %s",
         *(run.config.name, h, w, c, sizes, run.config.latent_dim, f"{count:,}"),

@@ -4,224 +4,210 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import SPLITS, Factor, Shape
-from vae_train.data.dataset import Dataset
-from vae_train.data.storage.files import name_of_labels, names_of_images, open_file
-from vae_train.data.storage.labels import Unfit, numbered, table
-from vae_train.data.storage.numbers import check_grid, check_kinds, check_precision, extremes, rounded, said
+from vae_train.batch import SPLITS, DataFacts, Factor, Shape, Split
+from vae_train.data.dataset import Contents, Source
+from vae_train.data.storage.array_files import open_file
+from vae_train.data.storage.array_names import image_names, label_name
+from vae_train.data.storage.labels import NotLabels, numbered, table
+from vae_train.data.storage.layouts import LAYOUTS, LayoutName
 from vae_train.data.storage.splits import cut
-from vae_train.data.storage.stored import LAYOUTS, ArrayImages, Hosted
+from vae_train.data.storage.stored import StoredImages
+from vae_train.data.storage.stores import ArrayStore
+from vae_train.data.storage.value_checks import Values, check_kinds, measured, prefix
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
 
-LARGE = 2**30
-"""Bytes from which on a file is looked at in some places only."""
-
-MOST_LEVELS = 2**24
-"""Levels that float32 tells apart."""
+MAX_LEVELS = 2**24
+"""Levels that float32 can tell apart."""
 
 log = logging.getLogger("vae_train")
 
 
-class ArrayFile(Dataset):
+class _Inspection(NamedTuple):
+    """What is known of a file before its pixels are read."""
+
+    images: dict[Split, np.ndarray]
+    """The arrays with images, by the split that their names say."""
+    mapped: bool
+    layout: LayoutName
+    shape: Shape
+    values: Values
+    labels: dict[Split, Tensor] | None
+    """(N, F) int64 of every array in `images`."""
+    factors: tuple[Factor, ...]
+
+
+@dataclass(frozen=True)
+class ArrayFile(Source):
     """The arrays of a .npy, .npz or .pt file.
 
     Images are (N, C, H, W), (N, H, W, C) or (N, H, W); signals (N, C, T) become (C, 1, T) and vectors (N, D) become
-    (1, 1, D). Integers are levels; floating-point numbers are continuous and are mapped from `range` to [0, 1], with
-    figures that stay those of the numbers in the file. A .npy file that is larger than memory is mapped.
+    (1, 1, D). Integers are levels. Floating-point numbers are continuous and are mapped from `range` to [0, 1], but
+    densities are reported for the numbers in the file. A .npy file that is larger than memory is mapped.
 
     Args:
         path: the file.
-        key: name of the array with the images in a .npz or .pt file, where it cannot be guessed. Names with train,
-            valid (or val) and test in them are the splits.
-        labels: name of the array with labels (N,) or factors of variation (N, F); None where it can be guessed.
-        layout: what the dimensions are; None where that can be seen.
-        levels: number of values of a pixel; None for what integers say, and for none of floating-point numbers.
-        range: the smallest and the largest number that there can be; None for what is found, in files up to 1 GiB.
-        shape: (C, H, W), as it is found in the file.
-        binarize: see `vae_train.data.sources.digits.Digits`.
-        valid: share of the images that validate, where the file does not say which.
+        key: name of the array with the images in a .npz or .pt file, if it cannot be guessed. Names that contain train,
+            valid (or val) and test are the splits.
+        labels: name of the array with labels (N,) or factors of variation (N, F); None to guess it.
+        layout: the order of the dimensions; None to infer it from the shape.
+        levels: number of values of a pixel; None to infer it from integers, and for continuous numbers.
+        range: the smallest and the largest possible number; None to measure it, in files up to 1 GiB.
+        shape: (C, H, W), filled in by inspection.
+        binarize: see `vae_train.data.storage.bits.Binarize`.
+        valid: fraction of the images for validation, if the file has no such split.
         test: likewise for the test split.
         split_seed: decides which images these are.
     """
 
-    def __init__(
-        self,
-        path: str | None,
-        key: str | None,
-        labels: str | None,
-        layout: Literal["NCHW", "NHWC", "NHW", "NCT", "ND"] | None,
-        levels: PositiveInt | None,
-        range: list[float] | None,
-        shape: list[PositiveInt] | None,
-        binarize: Literal["none", "dynamic"],
-        valid: Fraction,
-        test: Fraction,
-        split_seed: Seed,
-    ) -> None:
-        super().__init__()
-        if valid + test >= 1:
-            raise ValueError(f"valid={valid:g} and test={test:g} leave nothing to train on")
-        if range is not None and (len(range) != 2 or not -np.inf < range[0] < range[1] < np.inf):
-            raise ValueError(f"range={list(range)} is not [smallest, largest]")
-        if levels is not None and not 2 <= levels <= MOST_LEVELS:
-            raise ValueError(
-                f"levels={levels}: give 2 to {MOST_LEVELS:,}, or data.range= for numbers that are no levels"
-            )
-        if shape is not None and len(shape) != 3:
-            raise ValueError(f"shape={list(shape)} is not [channels, height, width]")
-        self.path, self.layout = path, layout
-        self.key, self.label_key = None if key is None else str(key), None if labels is None else str(labels)
-        self.stored_levels, self.binarize = levels, binarize
-        self.bounds = None if range is None else (float(range[0]), float(range[1]))
-        self.shares, self.split_seed, self.classes = {"valid": valid, "test": test}, split_seed, None
-        self.levels = 2 if binarize == "dynamic" else levels
-        if shape is not None:
-            self.shape = tuple(shape)
-        self._arrays: Mapping[str, np.ndarray] | None = None
-        self._names: dict[str, str] = {}
-        self._mapped = False
+    path: str | None
+    key: str | None
+    labels: str | None
+    layout: Literal["NCHW", "NHWC", "NHW", "NCT", "ND"] | None
+    levels: PositiveInt | None
+    range: list[float] | None
+    shape: list[PositiveInt] | None
+    binarize: Literal["none", "dynamic"]
+    valid: Fraction
+    test: Fraction
+    split_seed: Seed
+    max_scanned_bytes: ClassVar[int] = 2**30
+    """Of a larger file only evenly spaced images are checked."""
 
-    def inspect(self) -> Dataset:
-        """See `Dataset.inspect`: looks at shapes and types, and at the numbers where levels or range are left open."""
+    def __post_init__(self) -> None:
+        if self.valid + self.test >= 1:
+            raise ValueError(f"valid={self.valid:g} and test={self.test:g} leave nothing to train on")
+        if self.range is not None and (len(self.range) != 2 or not -np.inf < self.range[0] < self.range[1] < np.inf):
+            raise ValueError(f"range={list(self.range)} is not [smallest, largest]")
+        if self.levels is not None and not 2 <= self.levels <= MAX_LEVELS:
+            raise ValueError(
+                f"levels={self.levels}: must be 2 to {MAX_LEVELS:,}; use data.range= for continuous numbers"
+            )
+        if self.shape is not None and len(self.shape) != 3:
+            raise ValueError(f"shape={list(self.shape)} is not [channels, height, width]")
+
+    @override
+    def inspect(self) -> DataFacts:
+        inspection, values = self._inspection, self._inspection.values
+        levels = 2 if self.binarize == "dynamic" else values.levels
+        bounds = values.bounds if values.levels is None else None
+        return DataFacts(inspection.shape, levels, len(self._rows(inspection)["train"]), inspection.factors, bounds)
+
+    @override
+    def stated(self) -> DataFacts:
+        if self.shape is None:
+            return self.inspect()
+        levels = 2 if self.binarize == "dynamic" else self.levels
+        return DataFacts(tuple(self.shape), levels, 0, bounds=self._bounds if self.levels is None else None)
+
+    @override
+    def resolved(self) -> dict[str, Any]:
+        values, inspection = self._inspection.values, self._inspection
+        return {
+            "layout": inspection.layout,
+            "levels": values.levels,
+            "range": list(values.bounds),
+            "shape": list(inspection.shape),
+        }
+
+    @override
+    def read(self) -> Contents:
+        inspection = self._inspection
+        return Contents({name: self._images(inspection, name, rows) for name, rows in self._rows(inspection).items()})
+
+    @cached_property
+    def _inspection(self) -> _Inspection:
+        """Opens the file, and looks at its numbers if levels or range are left open."""
         if self.path is None:
             raise UsageError([ErrorDetail("data.path=", "is needed: a .npy, .npz or .pt file")])
-        arrays, self._mapped = open_file(self.path)
-        self._names = names_of_images(arrays, self.key, self.label_key)
-        images = {name: arrays[name] for name in self._names.values()}
-        check_kinds(images)
-        self.layout = self.layout or _layout(arrays[self._names["train"]])
-        shapes = {name: self._shape(name, array) for name, array in images.items()}
-        for name, shape in shapes.items():
-            if shape != shapes[self._names["train"]]:
-                raise UsageError(f"has images of {shapes[self._names['train']]} for training and of {shape} in {name}")
-        if (found := shapes[self._names["train"]]) != getattr(self, "shape", found):
-            raise UsageError([ErrorDetail(f"data.shape={list(self.shape)}", f"the file has images of {found}")])
-        self.shape, self._arrays = found, arrays
-        self._measure(list(images.values()))
-        self.levels = 2 if self.binarize == "dynamic" else self.stored_levels
-        self.num_train = len(self._rows()["train"])
-        return self
+        arrays, mapped = open_file(self.path)
+        names = image_names(arrays, _text(self.key), _text(self.labels))
+        images = {split: arrays[name] for split, name in names.items()}
+        check_kinds({names[split]: array for split, array in images.items()})
+        layout = self.layout or _layout(images["train"])
+        shapes = {names[split]: _shape(names[split], array, layout) for split, array in images.items()}
+        shape = shapes[names["train"]]
+        for name, other in shapes.items():
+            if other != shape:
+                raise UsageError(f"has images of {shape} for training and of {other} in {name}")
+        if self.shape is not None and shape != tuple(self.shape):
+            raise UsageError([ErrorDetail(f"data.shape={list(self.shape)}", f"the file has images of {shape}")])
+        values = measured(list(images.values()), self.levels, self._bounds, self.max_scanned_bytes)
+        labels, factors = self._labels(arrays, names)
+        return _Inspection(images, mapped, layout, shape, values, labels, factors)
 
-    @override
-    def inferred(self) -> dict[str, Any]:
-        found = None if self.bounds is None else list(self.bounds)
-        return {"layout": self.layout, "levels": self.stored_levels, "range": found, "shape": list(self.shape)}
+    @property
+    def _bounds(self) -> tuple[float, float] | None:
+        return None if self.range is None else (float(self.range[0]), float(self.range[1]))
 
-    @override
-    def read(self) -> dict[str, ArrayImages | None]:
-        if self._arrays is None:
-            self.inspect()
-        assert self.layout is not None
-        assert self._arrays is not None
-        labels, self.factors = self._labels(self._arrays)
-        self.classes = self.factors[0].size if len(self.factors) == 1 else None
-        splits: dict[str, ArrayImages | None] = {}
-        for name, rows in self._rows().items():
-            source = name if name in self._names else "train"
-            array = self._arrays[self._names[source]]
-            y = None if labels is None else labels[source][torch.from_numpy(rows)]
-            images = ArrayImages(
-                Hosted(array, None if len(rows) == len(array) else rows, self.layout, self._mapped),
-                self.stored_levels, y, self.binarize == "dynamic", self.bounds,
-            )  # fmt: skip
-            splits[name] = images if len(rows) else None
-        return splits
-
-    def _rows(self) -> dict[str, np.ndarray]:
+    def _rows(self, inspection: _Inspection) -> dict[Split, np.ndarray]:
         """Numbers of the images of every split, each within its own array."""
-        assert self._arrays is not None
-        lengths = {name: len(self._arrays[key]) for name, key in self._names.items()}
-        return cut({name: np.arange(lengths.get(name, 0)) for name in SPLITS}, self.shares, self.split_seed)
+        rows = {name: np.arange(len(inspection.images.get(name, ()))) for name in SPLITS}
+        return cut(rows, {"valid": self.valid, "test": self.test}, self.split_seed)
 
-    def _shape(self, name: str, array: np.ndarray) -> Shape:
-        """(C, H, W) of the images of an array."""
-        assert self.layout is not None
-        if array.ndim != len(self.layout):
-            what = f"{said(name)}has shape {array.shape}: {self.layout} has {len(self.layout)} dimensions"
-            raise UsageError([ErrorDetail(f"data.layout={self.layout}", what)])
-        return LAYOUTS[self.layout].shape(array.shape[1:])
+    def _images(self, inspection: _Inspection, name: Split, rows: np.ndarray) -> StoredImages | None:
+        """The images of one split; None if there are none."""
+        if not len(rows):
+            return None
+        source: Split = name if name in inspection.images else "train"
+        array = inspection.images[source]
+        labels = None if inspection.labels is None else inspection.labels[source][torch.from_numpy(rows)]
+        store = ArrayStore(array, None if len(rows) == len(array) else rows, inspection.layout, inspection.mapped)
+        values = inspection.values
+        return StoredImages(store, values.levels, labels, self.binarize == "dynamic", values.bounds)
 
-    def _measure(self, arrays: list[np.ndarray]) -> None:
-        """Finds levels and range, or checks them."""
-        whole = sum(array.nbytes for array in arrays) <= LARGE
-        low, high = extremes(arrays, whole)
-        integers = arrays[0].dtype.kind in "uib"
-        if self.bounds is None and integers:
-            self._measure_levels(low, high, arrays[0].dtype, whole)
-        elif self.bounds is None:
-            self.bounds = self._found_range(low, high, whole)
-        assert self.bounds is not None
-        smallest, largest = self.bounds if integers else rounded(self.bounds, arrays)
-        if low < smallest or high > largest:
-            raise UsageError(f"holds numbers from {low:g} to {high:g}, outside of data.range={list(self.bounds)}")
-        check_precision(*self.bounds)
-        if self.stored_levels is not None and not (integers and self.bounds == (0, self.stored_levels - 1)):
-            check_grid(arrays, whole, self.stored_levels, self.bounds)
-
-    def _measure_levels(self, low: float, high: float, dtype: np.dtype, whole: bool) -> None:
-        """Integers are levels from 0 on."""
-        if low < 0:
-            raise UsageError(f"holds integers from {low:.0f} to {high:.0f}: say what they are with data.range=")
-        if self.stored_levels is None:
-            found = next((2**bits for bits in (1, 8, 16) if high < 2**bits), None)
-            if found is None:
-                raise UsageError(f"holds integers up to {high:.0f}: say how many there are with data.levels=")
-            if not whole and found != {"bool": 2, "uint8": 256, "uint16": 65536}.get(dtype.name):
-                what = f"is needed: integers up to {high:.0f} were found, and the file is too large to look at all"
-                raise UsageError([ErrorDetail("data.levels=", what)])
-            self.stored_levels = found
-        if high >= self.stored_levels:
-            what = f"the file holds integers up to {high:.0f}, which are at least {high + 1:.0f} levels"
-            raise UsageError([ErrorDetail(f"data.levels={self.stored_levels}", what)])
-        self.bounds = (0.0, float(self.stored_levels - 1))
-
-    def _found_range(self, low: float, high: float, whole: bool) -> tuple[float, float]:
-        """The range of floating-point numbers that nobody states."""
-        if self.stored_levels is not None:
-            what = "is needed: it says which floating-point numbers the first and the last level are"
-            raise UsageError([ErrorDetail("data.range=", what)])
-        if not whole:
-            raise UsageError([ErrorDetail("data.range=", "is needed: the file is too large to look for its extremes")])
-        if low == high:
-            raise UsageError(f"holds the number {low:g} alone: if that is meant, say data.range=[smallest,largest]")
-        return low, high
-
-    def _labels(self, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Tensor] | None, tuple[Factor, ...]]:
+    def _labels(
+        self, arrays: Mapping[str, np.ndarray], names: Mapping[Split, str]
+    ) -> tuple[dict[Split, Tensor] | None, tuple[Factor, ...]]:
         """The labels of the images of every array as int64 `(N, F)`, and what their columns are."""
-        keys = {split: name_of_labels(arrays, name, self.label_key) for split, name in self._names.items()}
+        keys = {split: label_name(arrays, name, _text(self.labels)) for split, name in names.items()}
         if any(key is None for key in keys.values()):
             return None, ()
         try:
             columns = {split: table(arrays, str(key)) for split, key in keys.items()}
-            for split, found in columns.items():
-                count = len(arrays[self._names[split]])
-                if len(found) != count:
-                    raise UsageError(f"has {count:,} {split} images and {len(found):,} labels in {keys[split]}")
+            for split, column in columns.items():
+                count = len(arrays[names[split]])
+                if len(column) != count:
+                    raise UsageError(f"has {count:,} {split} images and {len(column):,} labels in {keys[split]}")
             return numbered(columns)
-        except Unfit as error:
-            if self.label_key is not None:
-                raise UsageError([ErrorDetail(f"data.labels={self.label_key}", str(error))]) from error
+        except NotLabels as error:
+            if self.labels is not None:
+                raise UsageError([ErrorDetail(f"data.labels={self.labels}", str(error))]) from error
             log.warning("no labels: %s", error)
             return None, ()
 
 
-def _layout(array: np.ndarray) -> Literal["NCHW", "NHWC", "NHW", "NCT", "ND"]:
-    """What the dimensions of an array must be."""
+def _text(name: str | None) -> str | None:
+    """A name as text: YAML reads `key=1` as a number."""
+    return None if name is None else str(name)
+
+
+def _shape(name: str, array: np.ndarray, layout: LayoutName) -> Shape:
+    """(C, H, W) of the images of the array called `name`."""
+    if array.ndim != len(layout):
+        what = f"{prefix(name)}has shape {array.shape}: {layout} has {len(layout)} dimensions"
+        raise UsageError([ErrorDetail(f"data.layout={layout}", what)])
+    return LAYOUTS[layout].shape(array.shape[1:])
+
+
+def _layout(array: np.ndarray) -> LayoutName:
+    """The only layout that an array of this shape can have."""
     sizes = array.shape[1:]
     if len(sizes) == 1:
         return "ND"
     if len(sizes) == 2 and sizes[0] <= 4 * sizes[1]:
         return "NCT" if 4 * sizes[0] < sizes[1] else "NHW"
     if len(sizes) == 2:
-        what = f"is needed: {array.shape} may be images, NHW, or signals (N, T, C), which want to be saved as (N, C, T)"
+        what = f"is needed: {array.shape} may be images, NHW, or signals (N, T, C), which must be saved as (N, C, T)"
         raise UsageError([ErrorDetail("data.layout=", what)])
     if len(sizes) == 3 and (sizes[0] <= 4) != (sizes[2] <= 4):
         return "NCHW" if sizes[0] <= 4 else "NHWC"

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from typing_extensions import override
 
-from vae_train.batch import SPLITS, Factor, evenly_spaced
-from vae_train.data.dataset import Dataset
+from vae_train.batch import SPLITS, DataFacts, Factor, Split, evenly_spaced
+from vae_train.data.dataset import Contents, Source
 from vae_train.data.storage.cache import cache_folder, decoded
 from vae_train.data.storage.decoding import BadImage, Decoding, header
 from vae_train.data.storage.listing import Entry, list_folder
-from vae_train.data.storage.published import open_torchvision
-from vae_train.data.storage.stored import ArrayImages, Hosted
+from vae_train.data.storage.stored import StoredImages
+from vae_train.data.storage.stores import ArrayStore
+from vae_train.data.storage.torchvision_files import open_torchvision
 from vae_train.util.errors import UsageError
 from vae_train.util.ranges import PositiveInt, Range
 
-SIZES = {"train": 162_770, "valid": 19_867, "test": 19_962}
-
-HEADERS = 64
-"""Images whose size is looked at."""
+NUM_HEADERS = 64
+"""Images whose size is checked."""
 
 WIDTH, HEIGHT = 178, 218
 """Pixels of an aligned image."""
@@ -40,63 +40,67 @@ NAMES = (
 )
 
 
-class CelebA(Dataset):
+@dataclass(frozen=True)
+class CelebA(Source):
     """The aligned images in the official partition of 162,770 / 19,867 / 19,962 images.
 
-    The middle is cut out and scaled down bilinearly, as an average over what becomes one pixel; `crop` 148 and `size`
-    64 are the literature's (Hou et al., 2017, and others). That is done once for all images, into a file which later
-    starts map into memory.
+    The middle is cropped and scaled down bilinearly, as an average over what becomes one pixel; `crop` 148 and `size`
+    64 are the literature's ("Deep Feature Consistent Variational Autoencoder", arXiv:1610.00291, and others). All
+    images are decoded once into a file, which later starts map into memory.
 
     Labels are 0 and 1, a column for every attribute.
 
     Args:
-        root: folder that has `celeba` with `img_align_celeba`, `list_eval_partition.txt` and `list_attr_celeba.txt`;
-            they are downloaded to it where they are missing, for which torchvision needs the package gdown.
+        root: folder that contains `celeba` with `img_align_celeba`, `list_eval_partition.txt` and
+            `list_attr_celeba.txt`; missing files are downloaded to it, for which torchvision needs the package gdown.
         crop: pixels along each side of the square that is cut out of the middle of 178x218.
         size: height and width that it is scaled to.
         cache: folder of the decoded images; None for the user's own (XDG_CACHE_HOME, else ~/.cache).
     """
 
-    def __init__(self, root: str, crop: Annotated[int, Range(1, WIDTH)], size: PositiveInt, cache: str | None) -> None:
-        super().__init__()
-        self.root, self.crop, self.size, self.cache = root, crop, size, cache_folder(cache)
-        self.shape, self.levels = (3, size, size), 256
-        self.factors = tuple(Factor(name, 2, ("no", "yes")) for name in NAMES)
-        self.classes = self.factors[0].size
-        self.num_train = SIZES["train"]
+    root: str
+    crop: Annotated[int, Range(1, WIDTH)]
+    size: PositiveInt
+    cache: str | None
+    sizes: ClassVar[dict[Split, int]] = {"train": 162_770, "valid": 19_867, "test": 19_962}
 
     @override
-    def read(self) -> dict[str, ArrayImages | None]:
+    def inspect(self) -> DataFacts:
+        factors = tuple(Factor(name, 2, ("no", "yes")) for name in NAMES)
+        return DataFacts((3, self.size, self.size), 256, self.sizes["train"], factors)
+
+    @override
+    def read(self) -> Contents:
         folder = Path(self.root) / "celeba"
         if not all((folder / name).exists() for name in (IMAGES, PARTITION, ATTRIBUTES)):
             open_torchvision("CelebA", self.root, "celeba", {"split": "all"})
-        names, parts = _partition(folder / PARTITION)
+        names, parts = self._partition(folder / PARTITION)
         labels = _attributes(folder / ATTRIBUTES, names)
-        pixels = _decoded(folder / IMAGES, names, self.crop, self.size, self.cache)
+        pixels = _decoded(folder / IMAGES, names, self.crop, self.size, cache_folder(self.cache))
         rows = {name: np.flatnonzero(parts == number) for number, name in enumerate(SPLITS)}
-        return {
-            name: ArrayImages(Hosted(pixels, mine), 256, labels[torch.from_numpy(mine)]) for name, mine in rows.items()
-        }
+        return Contents({
+            name: StoredImages(ArrayStore(pixels, own), 256, labels[torch.from_numpy(own)])
+            for name, own in rows.items()
+        })  # fmt: skip
 
+    def _partition(self, path: Path) -> tuple[list[str], np.ndarray]:
+        """Reads the names of all images, and the number of each one's split with shape `(N,)`.
 
-def _partition(path: Path) -> tuple[list[str], np.ndarray]:
-    """Names of all images, and the number of every one's split with shape `(N,)`.
-
-    Raises:
-        UsageError: the file is damaged or is another one.
-    """
-    table = _table(path, [("name", "U32"), ("part", np.int8)], skipped=0)
-    found: dict[str, int] = {name: int((table["part"] == number).sum()) for number, name in enumerate(SPLITS)}
-    if found != SIZES or len(table) != sum(SIZES.values()):
-        raise UsageError(
-            f"{path} lists {_counts(found)} images, not {_counts(SIZES)}: it is damaged or another one; "
-            "put CelebA's own there"
-        )
-    return table["name"].tolist(), table["part"]
+        Raises:
+            UsageError: the file is damaged or is another one.
+        """
+        table = _table(path, [("name", "U32"), ("part", np.int8)], skipped=0)
+        sizes: dict[Split, int] = {name: int((table["part"] == number).sum()) for number, name in enumerate(SPLITS)}
+        if sizes != self.sizes or len(table) != sum(self.sizes.values()):
+            raise UsageError(
+                f"{path} lists {_counts(sizes)} images, not {_counts(self.sizes)}: it is damaged or another one; "
+                "put CelebA's own there"
+            )
+        return table["name"].tolist(), table["part"]
 
 
 def _attributes(path: Path, names: list[str]) -> torch.Tensor:
-    """Attributes of all images, int64 with shape `(N, 40)`: the file's -1 is 0.
+    """Reads the attributes of all images, int64 with shape `(N, 40)`; the file's -1 is 0.
 
     Raises:
         UsageError: the file is damaged, or is not of the images `names`.
@@ -110,28 +114,28 @@ def _attributes(path: Path, names: list[str]) -> torch.Tensor:
 
 
 def _table(path: Path, columns: list, skipped: int) -> np.ndarray:
-    """A text file of columns between blanks, without its first `skipped` lines, as a structured array `(N,)`."""
+    """Reads a text file of columns, without its first `skipped` lines, as a structured array `(N,)`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an empty file, whose length tells
+            warnings.simplefilter("ignore")  # NumPy warns of an empty file; its length is checked
             return np.atleast_1d(np.loadtxt(path, columns, skiprows=skipped))
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read CelebA in {path}: {error}; put CelebA's own file there") from error
 
 
-def _counts(sizes: dict[str, int]) -> str:
+def _counts(sizes: dict[Split, int]) -> str:
     return " / ".join(f"{count:,}" for count in sizes.values())
 
 
 def _decoded(folder: Path, names: list[str], crop: int, size: int, cache: Path) -> np.ndarray:
-    """The images `names` as a uint8 array `(N, 3, size, size)` that is mapped from a file, see `decoded`.
+    """Decodes the images `names` into a uint8 array `(N, 3, size, size)`, which is mapped from a file.
 
     Raises:
         UsageError: an image is missing or damaged, or the file cannot be written.
     """
     found = {entry.name: entry for entry in list_folder(str(folder)).entries}
     entries = [found.get(name) or Entry(name, -1, -1, "No such file or directory") for name in names]
-    for number in evenly_spaced(len(names), HEADERS).tolist():
+    for number in evenly_spaced(len(names), NUM_HEADERS).tolist():
         _check_size(folder / names[number], entries[number].problem)
     how = Decoding((size, size), 3, "stretch", (crop, crop), "bilinear", "black", threshold=False)
     pixels, bad = decoded(folder, entries, how, cache)
@@ -141,7 +145,7 @@ def _decoded(folder: Path, names: list[str], crop: int, size: int, cache: Path) 
 
 
 def _check_size(path: Path, problem: str | None) -> None:
-    """Images that are not aligned are another data set."""
+    """Refuses images that are not the aligned ones."""
     try:
         (height, width), _ = header(path)
     except BadImage as error:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from typing_extensions import override
 
-from vae_train.data.dataset import Dataset
-from vae_train.data.storage.published import Arrays, open_cifar, stored_split
-from vae_train.data.storage.stored import ArrayImages, Binarize
+from vae_train.batch import DataFacts
+from vae_train.data.sources.base import CifarSource
+from vae_train.data.storage.bits import Binarize
+from vae_train.data.storage.published import Arrays, class_facts
 
-SPLIT_SEED = 123
-
-# The group of every class, both in the alphabetical order of the files: apple is of group 4, fruit and vegetables.
-# torchvision does not tell the groups, and nothing is unpickled here.
+# The group of every class, both in the alphabetical order of the files: apple is in group 4, fruit and vegetables.
+# torchvision does not read the groups, and nothing is unpickled here.
 GROUPS = (
     *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11),
     *(6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5),
@@ -24,27 +24,26 @@ GROUPS = (
 )
 
 
-class CIFAR100(Dataset):
+@dataclass(frozen=True)
+class CIFAR100(CifarSource):
     """CIFAR-100, split into 45,000 / 5,000 / 10,000 images by a stored seed.
 
     Args:
-        root: folder that has `cifar-100-python`; the files are downloaded to it where they are missing.
+        root: folder that contains `cifar-100-python`; missing files are downloaded to it.
         labels: "fine" for the 100 classes, "coarse" for the 20 groups.
-        binarize: see `vae_train.data.sources.digits.Digits`; each colour of a pixel is binarised by itself.
+        binarize: see `vae_train.data.storage.bits.Binarize`; each colour of a pixel is binarised separately.
     """
 
-    def __init__(self, root: str, labels: Literal["fine", "coarse"], binarize: Binarize) -> None:
-        super().__init__()
-        self.root, self.labels, self.binarize = root, labels, binarize
-        self.shape, self.classes = (3, 32, 32), 100 if labels == "fine" else 20
-        self.levels = 256 if binarize == "none" else 2
-        self.num_train = 45_000
+    root: str
+    labels: Literal["fine", "coarse"]
+    binarize: Binarize
+    name, folder = "CIFAR100", "cifar-100-python"
 
     @override
-    def read(self) -> dict[str, ArrayImages | None]:
-        train, test = self._open(train=True), self._open(train=False)
-        return stored_split(train, test, self.num_train, SPLIT_SEED, 256, self.binarize)
+    def inspect(self) -> DataFacts:
+        return class_facts((3, 32, 32), 45_000, 100 if self.labels == "fine" else 20, self.binarize)
 
-    def _open(self, train: bool) -> Arrays:
-        part = open_cifar("CIFAR100", self.root, "cifar-100-python", train)
+    @override
+    def open(self, train: bool) -> Arrays:
+        part = super().open(train)
         return part if self.labels == "fine" else Arrays(part.pixels, np.asarray(GROUPS)[part.labels])

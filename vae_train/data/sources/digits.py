@@ -2,57 +2,62 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from typing_extensions import override
 
-from vae_train.data.dataset import Dataset
-from vae_train.data.storage.published import Arrays, images, training_images
+from vae_train.batch import DataFacts
+from vae_train.data.dataset import Contents, Source
+from vae_train.data.storage.bits import Binarize
+from vae_train.data.storage.published import Arrays, class_facts, evaluation_images, training_images
 from vae_train.data.storage.splits import shuffled
-from vae_train.data.storage.stored import ArrayImages, Binarize
 
 SPLIT_SEED = 123
 BITS_SEED = 777
-SIZES = {"train": 1257, "valid": 180, "test": 360}
+NUM_TRAIN, NUM_VALID = 1257, 180
+LEVELS = 17
 
 
-class Digits(Dataset):
+@dataclass(frozen=True)
+class Digits(Source):
     """The test part of the Optical Recognition of Handwritten Digits data set (Alpaydin & Kaynak, 1998).
 
     Split into 1,257 / 180 / 360 images by a stored seed.
 
     Args:
-        binarize: "none" keeps the 17 levels; "dynamic" draws each pixel as 0 or 1 with probability x, afresh for every
-            training batch and once for validation and test; "threshold" cuts at ½.
+        binarize: "none" keeps the 17 levels; "dynamic" draws each pixel as 0 or 1 with probability x, anew for every
+            training batch and once for validation and test; "threshold" cuts at 1/2.
     """
 
-    def __init__(self, binarize: Binarize) -> None:
-        super().__init__()
-        self.binarize = binarize
-        self.shape, self.classes = (1, 8, 8), 10
-        self.levels = 17 if binarize == "none" else 2
-        self.num_train = SIZES["train"]
+    binarize: Binarize
 
     @override
-    def read(self) -> dict[str, ArrayImages | None]:
+    def inspect(self) -> DataFacts:
+        return class_facts((1, 8, 8), NUM_TRAIN, 10, self.binarize, LEVELS)
+
+    @override
+    def read(self) -> Contents:
         pixels, labels = _load_digits()
         order = shuffled(len(pixels), SPLIT_SEED)
         arrays = Arrays(pixels[order].astype(np.uint8).reshape(-1, 1, 8, 8), labels[order])
-        first, second = SIZES["train"], SIZES["train"] + SIZES["valid"]
+        train, valid, test = (
+            arrays.take(part) for part in np.split(np.arange(len(order)), [NUM_TRAIN, NUM_TRAIN + NUM_VALID])
+        )
         rng = np.random.RandomState(BITS_SEED)
-        return {
-            "train": training_images(arrays.take(slice(first)), 17, self.binarize),
-            "valid": images(arrays.take(slice(first, second)), 17, self.binarize, rng),
-            "test": images(arrays.take(slice(second, None)), 17, self.binarize, rng),
-        }
+        return Contents({
+            "train": training_images(train, LEVELS, self.binarize),
+            "valid": evaluation_images(valid, LEVELS, self.binarize, rng),
+            "test": evaluation_images(test, LEVELS, self.binarize, rng),
+        })  # fmt: skip
 
 
 def _load_digits() -> tuple[np.ndarray, np.ndarray]:
     """`sklearn.datasets.load_digits`, from the library's file: importing the library takes ten times as long."""
-    found = find_spec("sklearn")
-    path = Path(found.origin or "").parent / "datasets/data/digits.csv.gz" if found else None
+    spec = find_spec("sklearn")
+    path = Path(spec.origin or "").parent / "datasets/data/digits.csv.gz" if spec else None
     if path is None or not path.is_file():
         from sklearn.datasets import load_digits
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from urllib.request import urlopen
 
 import numpy as np
 import torch
 from typing_extensions import override
 
-from vae_train.batch import Factor
-from vae_train.data.dataset import Dataset
+from vae_train.batch import SPLITS, DataFacts, Factor
+from vae_train.data.dataset import Contents, Source
 from vae_train.data.storage.cache import cache_folder
-from vae_train.data.storage.published import mapped, replacing, unavailable
+from vae_train.data.storage.download import mapped, replacing, unavailable
 from vae_train.data.storage.splits import shuffled
-from vae_train.data.storage.stored import ArrayImages, Hosted
+from vae_train.data.storage.stored import StoredImages
+from vae_train.data.storage.stores import ArrayStore
 from vae_train.util.errors import UsageError
 from vae_train.util.ranges import NonNegativeInt
 
@@ -35,63 +39,72 @@ FACTORS = (
     Factor("posX", 32, tuple(np.linspace(0, 1, 32).tolist())),
     Factor("posY", 32, tuple(np.linspace(0, 1, 32).tolist())),
 )
-SIZES = tuple(factor.size for factor in FACTORS)
-"""Every combination is there once, the last factor varying fastest."""
 
 
-class DSprites(Dataset):
+@dataclass(frozen=True)
+class DSprites(Source):
     """dSprites with its factors as labels, split by a stored seed.
 
-    The pixels take up 3 GiB: they are unpacked once into a file, which later starts map into memory.
+    The pixels take up 3 GiB. They are unpacked once into a file, which later starts map into memory.
 
     Args:
-        root: folder that has `dsprites`; the file is downloaded to it where it is missing.
-        num_valid: images that validate; 0 for no such split.
-        num_test: images that test; 0 for no such split. All others are for training.
+        root: folder that contains `dsprites`; the missing file is downloaded to it.
+        num_valid: number of validation images; 0 for no such split.
+        num_test: number of test images; 0 for no such split. All other images are for training.
         cache: folder of the unpacked pixels; None for the user's own (XDG_CACHE_HOME, else ~/.cache).
     """
 
-    def __init__(self, root: str, num_valid: NonNegativeInt, num_test: NonNegativeInt, cache: str | None) -> None:
-        super().__init__()
-        self.root, self.num_valid, self.num_test, self.cache = root, num_valid, num_test, cache_folder(cache)
-        self.shape, self.levels = (1, 64, 64), 2
-        self.factors, self.classes = FACTORS, FACTORS[0].size
-        self.total = int(np.prod(SIZES))
-        self.num_train = self.total - num_valid - num_test
-        if self.num_train < 1:
-            raise ValueError(f"num_valid={num_valid} and num_test={num_test} leave none of {self.total:,} to train on")
+    root: str
+    num_valid: NonNegativeInt
+    num_test: NonNegativeInt
+    cache: str | None
+    factors: ClassVar[tuple[Factor, ...]] = FACTORS
+    """The archive has every combination once, the last factor varying fastest."""
+
+    def __post_init__(self) -> None:
+        if self.num_valid + self.num_test >= self._num_images:
+            counts = f"num_valid={self.num_valid} and num_test={self.num_test}"
+            raise ValueError(f"{counts} leave none of {self._num_images:,} to train on")
 
     @override
-    def read(self) -> dict[str, ArrayImages | None]:
+    def inspect(self) -> DataFacts:
+        return DataFacts((1, 64, 64), 2, self._num_images - self.num_valid - self.num_test, self.factors)
+
+    @override
+    def read(self) -> Contents:
         path = Path(self.root) / "dsprites" / NAME
         if not path.is_file():
             _download(path)
-        pixels, labels = _open(path, self.cache)
+        pixels, labels = _open(path, cache_folder(self.cache))
         self._check(path, pixels, labels)
-        order = shuffled(len(pixels), SPLIT_SEED)
-        cuts = np.cumsum([self.num_train, self.num_valid])
-        rows = dict(zip(("train", "valid", "test"), np.split(order, cuts), strict=True))
-        return {name: _images(pixels, labels, numbers) for name, numbers in rows.items()}
+        order, num_train = shuffled(len(pixels), SPLIT_SEED), self.inspect().num_train
+        rows = np.split(order, [num_train, num_train + self.num_valid])
+        return Contents({name: _images(pixels, labels, part) for name, part in zip(SPLITS, rows, strict=True)})
+
+    @property
+    def _num_images(self) -> int:
+        return math.prod(factor.size for factor in self.factors)
 
     def _check(self, path: Path, pixels: np.ndarray, labels: np.ndarray) -> None:
-        """The factors of all images are known, so that a file with others is not dSprites."""
-        expected = np.stack(np.unravel_index(np.arange(self.total), SIZES), 1)
-        if len(pixels) != self.total or pixels.dtype != np.uint8 or not np.array_equal(labels, expected):
+        """Refuses a file with other factors: those of dSprites are known for every image."""
+        sizes = [factor.size for factor in self.factors]
+        expected = np.stack(np.unravel_index(np.arange(self._num_images), sizes), 1)
+        if len(pixels) != len(expected) or pixels.dtype != np.uint8 or not np.array_equal(labels, expected):
             raise UsageError(f"{path} has other images than dSprites; remove it to download it again")
 
 
-def _images(pixels: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> ArrayImages | None:
-    """The images with the numbers `rows`; None where these are none."""
+def _images(pixels: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> StoredImages | None:
+    """The images with the numbers `rows`; None if there are none."""
     if not len(rows):
         return None
     rows = np.sort(rows)
-    return ArrayImages(Hosted(pixels, rows, "NHW"), 2, torch.from_numpy(labels[rows].astype(np.int64)))
+    return StoredImages(ArrayStore(pixels, rows, "NHW"), 2, torch.from_numpy(labels[rows].astype(np.int64)))
 
 
 def _open(path: Path, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels, `(N, 64, 64)` uint8 mapped from a file, and classes of the factors, `(N, 6)`.
+    """Opens pixels, `(N, 64, 64)` uint8 mapped from a file, and values of the factors, `(N, 6)`.
 
-    Only these two members of the archive are read; its metadata would have to be unpickled.
+    Only these two members of the archive are read. Its metadata would have to be unpickled.
 
     Raises:
         UsageError: the archive is damaged, or the pixels cannot be unpacked.
@@ -117,7 +130,7 @@ def _unpack(archive: zipfile.ZipFile, place: Path) -> None:
     except OSError as error:
         raise UsageError(
             f"the pixels of dSprites (3 GiB) could not be written to {place.parent} ({error.strerror or error}); "
-            "data.cache= names another folder"
+            "set data.cache= to another folder"
         ) from error
 
 
@@ -132,6 +145,6 @@ def _download(path: Path) -> None:
             shutil.copyfileobj(answer, file)
             file.flush()
             if not zipfile.is_zipfile(file.name):
-                raise OSError("what came is not the archive")
+                raise OSError("the download is not a zip archive")
     except Exception as error:
         raise UsageError(unavailable("dSprites", path.parent, "dsprites", error, URL)) from error

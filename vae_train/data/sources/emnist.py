@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from typing_extensions import override
 
-from vae_train.data.dataset import Dataset
-from vae_train.data.storage.published import Arrays, open_idx, stored_split
-from vae_train.data.storage.stored import ArrayImages, Binarize
-
-SPLIT_SEED = 123
+from vae_train.batch import DataFacts
+from vae_train.data.sources.base import PublishedSource
+from vae_train.data.storage.bits import Binarize
+from vae_train.data.storage.published import Arrays, class_facts
+from vae_train.data.storage.torchvision_files import open_idx
 
 Subset = Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
 
 # Published training images, published test images, classes. ("letters" is the corrected release's, not the paper's.)
-FACTS: dict[Subset, tuple[int, int, int]] = {
+SIZES: dict[Subset, tuple[int, int, int]] = {
     "byclass": (697_932, 116_323, 62),
     "bymerge": (697_932, 116_323, 47),
     "balanced": (112_800, 18_800, 47),
@@ -26,34 +27,32 @@ FACTS: dict[Subset, tuple[int, int, int]] = {
 }
 
 
-class EMNIST(Dataset):
+@dataclass(frozen=True)
+class EMNIST(PublishedSource):
     """EMNIST with upright images (the files have them transposed) and labels that start at 0.
 
-    Of the published training images as many as there are test images validate, as the paper suggests; a stored seed
-    decides which.
+    As many of the published training images as there are test images are validation images, as the paper suggests; a
+    stored seed decides which.
 
     Args:
-        root: folder that has `EMNIST/raw`; the files are downloaded to it where they are missing.
+        root: folder that contains `EMNIST/raw`; missing files are downloaded to it.
         subset: "byclass" (62 classes: digits, capitals, small letters) and "bymerge" (47: capitals and small letters
-            that look alike are one) have all images; "balanced" has as many of each of the 47; "letters" 26 classes,
-            capitals and small letters merged; "digits" and "mnist" ten.
-        binarize: see `vae_train.data.sources.digits.Digits`.
+            that look alike are merged) have all images; "balanced" has equally many of each of the 47; "letters" 26
+            classes, capitals and small letters merged; "digits" and "mnist" ten.
+        binarize: see `vae_train.data.storage.bits.Binarize`.
     """
 
-    def __init__(self, root: str, subset: Subset, binarize: Binarize) -> None:
-        super().__init__()
-        self.root, self.subset, self.binarize = root, subset, binarize
-        published, tested, self.classes = FACTS[subset]
-        self.shape = (1, 28, 28)
-        self.levels = 256 if binarize == "none" else 2
-        self.num_train = published - tested
+    root: str
+    subset: Subset
+    binarize: Binarize
 
     @override
-    def read(self) -> dict[str, ArrayImages | None]:
-        train, test = self._open(train=True), self._open(train=False)
-        return stored_split(train, test, self.num_train, SPLIT_SEED, 256, self.binarize)
+    def inspect(self) -> DataFacts:
+        num_published, num_test, num_classes = SIZES[self.subset]
+        return class_facts((1, 28, 28), num_published - num_test, num_classes, self.binarize)
 
-    def _open(self, train: bool) -> Arrays:
+    @override
+    def open(self, train: bool) -> Arrays:
         stored = open_idx("EMNIST", self.root, train, self.subset)
         first = 1 if self.subset == "letters" else 0
         return Arrays(stored.pixels.swapaxes(2, 3), stored.labels.astype(np.int64) - first)

@@ -3,174 +3,190 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from typing_extensions import override
 
-from vae_train.batch import SPLITS, Factor, evenly_spaced
-from vae_train.data.dataset import Dataset
-from vae_train.data.storage.cache import cache_folder, decoded
+from vae_train.batch import SPLITS, DataFacts, Factor, Split, evenly_spaced
+from vae_train.data.dataset import Contents, Source
+from vae_train.data.storage.bits import Binarize, binarized_levels
+from vae_train.data.storage.cache import BadFiles, cache_folder, decoded
 from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit, Resample, header, quiet
 from vae_train.data.storage.listing import Listing, list_folder
 from vae_train.data.storage.splits import cut
-from vae_train.data.storage.stored import ArrayImages, Binarize, Hosted
+from vae_train.data.storage.stored import Splits, StoredImages
+from vae_train.data.storage.stores import ArrayStore
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
 
-HEADERS = 256
-"""Files that are looked at to find out size and channels."""
+NUM_HEADERS = 256
+"""Files whose headers are read to infer size and channels."""
 
-FEW = 10
-"""Bad files that are always skipped."""
+MAX_SKIPPED = 10
+"""Bad files that are always skipped, whatever `max_bad` says."""
 
 Size = PositiveInt | list[PositiveInt]
 
 
-class Folder(Dataset):
+class _Inspection(NamedTuple):
+    """What is known of a folder before its images are decoded."""
+
+    listing: Listing
+    size: tuple[int, int]
+    channels: int
+
+
+@dataclass(frozen=True)
+class Folder(Source):
     """PNG, JPEG, WebP, BMP, TIFF and GIF files (the first frame), 8 or 16 bit, grey, RGB, with palette or transparency.
 
-    Images lie in the folder itself or in one sub-folder per class. Where the sub-folders are called train, valid (or
-    val, validation) and test, they are the splits; a split that has no folder is cut from the training images. All are
-    decoded once into a cache of uint8 pixels, which is used until a name, a size or a time changes.
+    Images lie in the folder itself or in one sub-folder per class. Sub-folders called train, valid (or val, validation)
+    and test are the splits; a split without a folder is cut from the training images. All images are decoded once into
+    a cache of uint8 pixels, which is used until a name, a size or a time changes.
 
     Args:
         root: the folder.
-        size: height and width, or one number for both; None where all images have the same.
-        channels: 1 for grey, 3 for RGB; None for 1 where the images are grey, else 3.
+        size: height and width, or one number for both; None if all images have the same.
+        channels: 1 for grey, 3 for RGB; None for 1 if all images are grey, else 3.
         fit: how an image gets its size, see `vae_train.data.storage.decoding.Decoding`.
         crop: pixels that are cut out of an image's middle before that; None for all of it.
         resample: how it is scaled.
         background: what is behind transparent pixels.
-        binarize: see `vae_train.data.sources.digits.Digits`.
-        valid: share of the images that validate, where no folder says which.
+        binarize: see `vae_train.data.storage.bits.Binarize`.
+        valid: fraction of the images for validation, if no folder names the split.
         test: likewise for the test split.
         split_seed: decides which images these are.
-        max_bad: share of the files that may be unreadable; up to ten always may.
+        max_bad: fraction of the files that may be unreadable; up to ten always may.
         cache: folder of the caches; None for the user's own (XDG_CACHE_HOME, else ~/.cache).
     """
 
-    def __init__(
-        self,
-        root: str | None,
-        size: Size | None,
-        channels: Literal[1, 3] | None,
-        fit: Fit,
-        crop: Size | None,
-        resample: Resample,
-        background: Background,
-        binarize: Binarize,
-        valid: Fraction,
-        test: Fraction,
-        split_seed: Seed,
-        max_bad: Fraction,
-        cache: str | None,
-    ) -> None:
-        super().__init__()
-        if valid + test >= 1:
-            raise ValueError(f"valid={valid:g} and test={test:g} leave nothing to train on")
-        self.root, self.size, self.channels = root, _pair("size", size), channels
-        self.fit, self.crop, self.resample, self.background = fit, _pair("crop", crop), resample, background
-        self.binarize, self.shares, self.split_seed = binarize, {"valid": valid, "test": test}, split_seed
-        self.max_bad, self.cache = max_bad, cache_folder(cache)
-        self.levels, self.classes = 256 if binarize == "none" else 2, None
-        self._listing: Listing | None = None
-        self._settle()
+    root: str | None
+    size: Size | None
+    channels: Literal[1, 3] | None
+    fit: Fit
+    crop: Size | None
+    resample: Resample
+    background: Background
+    binarize: Binarize
+    valid: Fraction
+    test: Fraction
+    split_seed: Seed
+    max_bad: Fraction
+    cache: str | None
 
-    def inspect(self) -> Dataset:
-        """See `Dataset.inspect`: lists the folder, and looks into some files where size or channels are left open."""
-        if self.root is None:
-            raise UsageError([ErrorDetail("data.root=", "is needed: the folder of the images")])
-        self._listing = listing = list_folder(str(self.root))
-        if self.size is None or self.channels is None:
-            self._infer(listing)
-        if listing.labels is not None:
-            self.classes = len(listing.class_names)
-            self.factors = (Factor("class", self.classes, tuple(listing.class_names)),)
-        self.num_train = len(self._rows(listing)["train"])
-        return self
+    def __post_init__(self) -> None:
+        if self.valid + self.test >= 1:
+            raise ValueError(f"valid={self.valid:g} and test={self.test:g} leave nothing to train on")
+        _pair("size", self.size)
+        _pair("crop", self.crop)
 
     @override
-    def inferred(self) -> dict[str, Any]:
-        return {"size": list(self.size or ()), "channels": self.channels}
+    def inspect(self) -> DataFacts:
+        listing, size, channels = self._inspection
+        factors = () if listing.labels is None else (_class_factor(listing.class_names),)
+        levels = binarized_levels(256, self.binarize)
+        return DataFacts((channels, *size), levels, len(self._rows(listing)["train"]), factors)
 
-    def read(self) -> dict[str, ArrayImages | None]:
-        """See `Dataset.read`: opens the cache, or makes it."""
-        if self._listing is None:
-            self.inspect()
-        listing = self._listing
-        assert listing is not None
-        assert self.size is not None
-        assert self.channels is not None
-        how = Decoding(self.size, self.channels, self.fit, self.crop, self.resample, self.background,
+    @override
+    def stated(self) -> DataFacts:
+        size = _pair("size", self.size)
+        if size is None or self.channels is None:
+            return self.inspect()
+        return DataFacts((self.channels, *size), binarized_levels(256, self.binarize), 0)
+
+    @override
+    def resolved(self) -> dict[str, Any]:
+        return {"size": list(self._inspection.size), "channels": self._inspection.channels}
+
+    @override
+    def read(self) -> Contents:
+        listing, size, channels = self._inspection
+        how = Decoding(size, channels, self.fit, _pair("crop", self.crop), self.resample, self.background,
                        threshold=self.binarize == "threshold")  # fmt: skip
-        pixels, bad = decoded(listing.root, listing.entries, how, self.cache)
-        self.bad_files = [(listing.entries[number].name, why) for number, why in sorted(bad.items())]
-        self._judge(listing)
-        labels = None if listing.labels is None else torch.tensor(listing.labels)[:, None]
-        splits: dict[str, ArrayImages | None] = {}
-        for name, rows in self._rows(listing).items():
-            good = rows[~np.isin(rows, list(bad))]
-            stored_levels = 2 if self.binarize == "threshold" else 256
-            splits[name] = ArrayImages(
-                Hosted(pixels, good),
-                stored_levels,
-                None if labels is None else labels[torch.from_numpy(good)],
-                stochastic=self.binarize == "dynamic",
-            ) if len(good) else None  # fmt: skip
+        pixels, bad = decoded(listing.root, listing.entries, how, cache_folder(self.cache))
+        bad_files = tuple((listing.entries[number].name, why) for number, why in sorted(bad.items()))
+        self._check_bad_files(bad_files, len(listing.entries))
+        rows = self._rows(listing)
+        splits: Splits = {name: self._images(pixels, listing, rows[name], bad) for name in SPLITS}
         if splits["train"] is None:
             raise UsageError("no training image could be read")
-        self.num_train = len(splits["train"])
-        return splits
+        return Contents(splits, bad_files)
 
-    def _settle(self) -> None:
-        """States the shape, once it is known."""
-        if self.size is not None and self.channels is not None:
-            self.shape = (self.channels, *self.size)
+    @cached_property
+    def _inspection(self) -> _Inspection:
+        """Lists the folder, and reads the headers of some files if size or channels are left open."""
+        if self.root is None:
+            raise UsageError([ErrorDetail("data.root=", "is needed: the folder of the images")])
+        listing, size = list_folder(str(self.root)), _pair("size", self.size)
+        if size is not None and self.channels is not None:
+            return _Inspection(listing, size, self.channels)
+        sizes, all_grey = _headers(listing)
+        size = size or _pair("crop", self.crop) or _common_size(sizes)
+        return _Inspection(listing, size, self.channels or (1 if all_grey else 3))
 
-    def _infer(self, listing: Listing) -> None:
-        """Finds size and channels from the headers of files that are spread over the folder."""
-        usable = np.flatnonzero([entry.problem is None for entry in listing.entries])  # a pipe would be waited for
-        sizes, greys = set(), []
-        for number in usable[evenly_spaced(len(usable), HEADERS).numpy()].tolist():
-            try:
-                with quiet():
-                    size, grey = header(listing.path(number))
-            except BadImage:
-                continue
-            sizes.add(size)
-            greys.append(grey)
-        if not sizes:
-            raise UsageError("none of its files is an image that can be read")
-        if self.size is None:
-            self.size = self.crop or sizes.pop()
-            if sizes and not self.crop:
-                smallest = min(min(size) for size in (*sizes, self.size))
-                raise UsageError(
-                    f"the images have different sizes: set data.size, for instance data.size={_round_size(smallest)}"
-                )
-        self.channels = self.channels or (1 if all(greys) else 3)
-        self._settle()
-
-    def _rows(self, listing: Listing) -> dict[str, np.ndarray]:
-        """Numbers of the files of every split, bad ones included: what is bad does not move the others."""
+    def _rows(self, listing: Listing) -> dict[Split, np.ndarray]:
+        """Numbers of the files of every split, bad ones included, so that a bad file does not move the others."""
         named = np.array([name or "train" for name in listing.splits])
-        return cut({name: np.flatnonzero(named == name) for name in SPLITS}, self.shares, self.split_seed)
+        rows = {name: np.flatnonzero(named == name) for name in SPLITS}
+        return cut(rows, {"valid": self.valid, "test": self.test}, self.split_seed)
 
-    def _judge(self, listing: Listing) -> None:
-        """Refuses a folder of which too much is bad."""
-        count, total = len(self.bad_files), len(listing.entries)
-        if count <= FEW or count <= self.max_bad * total:
+    def _images(self, pixels: np.ndarray, listing: Listing, rows: np.ndarray, bad: BadFiles) -> StoredImages | None:
+        """The images of the files `rows` that are not bad; None if there are none."""
+        good = rows[~np.isin(rows, list(bad))]
+        if not len(good):
+            return None
+        labels = None if listing.labels is None else torch.tensor(listing.labels)[:, None][torch.from_numpy(good)]
+        levels = 2 if self.binarize == "threshold" else 256
+        return StoredImages(ArrayStore(pixels, good), levels, labels, stochastic=self.binarize == "dynamic")
+
+    def _check_bad_files(self, bad_files: tuple[tuple[str, str], ...], total: int) -> None:
+        """Refuses a folder with too many bad files."""
+        count = len(bad_files)
+        if count <= MAX_SKIPPED or count <= self.max_bad * total:
             return
-        some = "; ".join(f"{name}: {why}" for name, why in self.bad_files[:3])
+        examples = "; ".join(f"{name}: {why}" for name, why in bad_files[:3])
         raise UsageError(
-            f"{count:,} of {total:,} files cannot be read ({some}; …). Remove them, or allow more with data.max_bad="
-            f"{math.ceil(100 * count / total) / 100:g}"
+            f"{count:,} of {total:,} files cannot be read ({examples}; …). Remove them, or allow more with "
+            f"data.max_bad={math.ceil(100 * count / total) / 100:g}"
         )
 
 
-def _pair(name: str, size: Any) -> tuple[int, int] | None:
+def _class_factor(names: list[str]) -> Factor:
+    return Factor("class", len(names), tuple(names))
+
+
+def _headers(listing: Listing) -> tuple[set[tuple[int, int]], bool]:
+    """Sizes of images that are spread over the folder, and whether all of these are grey."""
+    usable = np.flatnonzero([entry.problem is None for entry in listing.entries])  # opening a pipe would block
+    sizes, greys = set(), []
+    for number in usable[evenly_spaced(len(usable), NUM_HEADERS).numpy()].tolist():
+        try:
+            with quiet():
+                size, grey = header(listing.path(number))
+        except BadImage:
+            continue
+        sizes.add(size)
+        greys.append(grey)
+    if not sizes:
+        raise UsageError("none of its files is an image that can be read")
+    return sizes, all(greys)
+
+
+def _common_size(sizes: set[tuple[int, int]]) -> tuple[int, int]:
+    """(H, W) of all images."""
+    if len(sizes) == 1:
+        return next(iter(sizes))
+    smallest = min(min(size) for size in sizes)
+    # A power of two, from 32 to 256, that the smallest image can fill.
+    example = max(32, min(256, 2 ** int(math.log2(max(smallest, 1)))))
+    raise UsageError(f"the images have different sizes; set data.size, for instance data.size={example}")
+
+
+def _pair(name: str, size: Size | None) -> tuple[int, int] | None:
     """(height, width)."""
     if size is None:
         return None
@@ -179,8 +195,3 @@ def _pair(name: str, size: Any) -> tuple[int, int] | None:
     if len(size) != 2:
         raise ValueError(f"{name} is {list(size)}: give one number, or [height, width]")
     return (int(size[0]), int(size[1]))
-
-
-def _round_size(smallest: int) -> int:
-    """A power of two that the smallest image can fill; at least 32."""
-    return max(32, min(256, 2 ** int(math.log2(max(smallest, 1)))))

@@ -2,49 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from typing_extensions import override
 
-from vae_train.data.dataset import Dataset
-from vae_train.data.storage.published import images, joined, open_idx, training_images
-from vae_train.data.storage.stored import ArrayImages, Binarize
+from vae_train.batch import DataFacts
+from vae_train.data.dataset import Contents
+from vae_train.data.sources.base import IdxSource
+from vae_train.data.storage.bits import Binarize
+from vae_train.data.storage.published import class_facts, evaluation_images, joined, training_images
 
 BITS_SEED = 777
 
-# How many of the 60,000 training images are for training and how many, the last ones, for validation.
+# How many of the 60,000 training images are for training, and how many after these for validation.
 SIZES = {"vamp": (50_000, 10_000), "iwae": (59_600, 400), "all": (60_000, 0), "everything": (70_000, 0)}
 
 
-class MNIST(Dataset):
-    """MNIST, cut as the papers cut it.
+@dataclass(frozen=True)
+class MNIST(IdxSource):
+    """MNIST, split as in the papers.
 
     Args:
-        root: folder that has `MNIST/raw`; the files are downloaded to it where they are missing.
+        root: folder that contains `MNIST/raw`; missing files are downloaded to it.
         protocol: "vamp" trains on the first 50,000 images, validates on the next 10,000 and draws validation and test
-            bits once from NumPy's seed 777, validation first, which are the published bits (Tomczak & Welling, 2018);
-            "iwae" trains on 59,600 and validates on 400 (Burda et al., 2016); "all" trains on 60,000 without
-            validation; "everything" trains on all 70,000 and has no test split, as the Keras example does.
-        binarize: see `vae_train.data.sources.digits.Digits`. The literature's "dynamic MNIST" is "dynamic".
+            bits once from NumPy's seed 777, validation first, which are the published bits ("VAE with a VampPrior",
+            arXiv:1705.07120); "iwae" trains on 59,600 and validates on 400 ("Importance Weighted Autoencoders",
+            arXiv:1509.00519); "all" trains on 60,000 without validation; "everything" trains on all 70,000 and has no
+            test split, like the Keras example.
+        binarize: see `vae_train.data.storage.bits.Binarize`. The literature's "dynamic MNIST" is "dynamic".
     """
 
-    def __init__(self, root: str, protocol: Literal["vamp", "iwae", "all", "everything"], binarize: Binarize) -> None:
-        super().__init__()
-        self.root, self.protocol, self.binarize = root, protocol, binarize
-        self.shape, self.classes = (1, 28, 28), 10
-        self.levels = 256 if binarize == "none" else 2
-        self.num_train, self.num_valid = SIZES[protocol]
+    root: str
+    protocol: Literal["vamp", "iwae", "all", "everything"]
+    binarize: Binarize
+    name = "MNIST"
 
     @override
-    def read(self) -> dict[str, ArrayImages | None]:
-        train, test = (open_idx("MNIST", self.root, train) for train in (True, False))
+    def inspect(self) -> DataFacts:
+        return class_facts((1, 28, 28), SIZES[self.protocol][0], 10, self.binarize)
+
+    @override
+    def read(self) -> Contents:
+        train, test = self.open(train=True), self.open(train=False)
         if self.protocol == "everything":
-            return {"train": training_images(joined(train, test), 256, self.binarize), "valid": None, "test": None}
-        valid = train.take(slice(self.num_train, self.num_train + self.num_valid)) if self.num_valid else None
+            whole = training_images(joined(train, test), 256, self.binarize)
+            return Contents({"train": whole, "valid": None, "test": None})
+        num_train, num_valid = self.inspect().num_train, SIZES[self.protocol][1]
+        valid = train.take(slice(num_train, num_train + num_valid)) if num_valid else None
         rng = np.random.RandomState(BITS_SEED)
-        return {
-            "train": training_images(train.take(slice(self.num_train)), 256, self.binarize),
-            "valid": images(valid, 256, self.binarize, rng),
-            "test": images(test, 256, self.binarize, rng),
-        }
+        return Contents({
+            "train": training_images(train.take(slice(num_train)), 256, self.binarize),
+            "valid": evaluation_images(valid, 256, self.binarize, rng),
+            "test": evaluation_images(test, 256, self.binarize, rng),
+        })  # fmt: skip

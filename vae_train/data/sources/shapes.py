@@ -12,57 +12,60 @@ import colorsys
 import copy
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import Factor, Shape
-from vae_train.data.dataset import Dataset
-from vae_train.data.storage.published import drawn_bits
+from vae_train.batch import DataFacts, Factor, Shape
+from vae_train.data.dataset import Contents, Source
+from vae_train.data.storage.bits import Binarize, binarized_levels, random_bits
 from vae_train.data.storage.splits import shuffled
-from vae_train.data.storage.stored import ArrayImages, Binarize, Place, Store
+from vae_train.data.storage.stored import StoredImages
+from vae_train.data.storage.stores import Location, Store, TensorStore
 from vae_train.util.ranges import NonNegativeInt, PositiveInt, Range
 
 SPLIT_SEED = 123
 BITS_SEED = 777
 
 SCALES = (0.16, 0.32)
-"""Smallest and largest square root of a form's area, as a share of the image's side."""
+"""Smallest and largest square root of a form's area, as a fraction of the image's side."""
 
-PLACES = (0.3, 0.7)
-"""First and last place of a form's centre: no corner of the largest triangle, 0.281 away, reaches the border."""
+POSITIONS = (0.3, 0.7)
+"""First and last position of a form's centre: no corner of the largest triangle, 0.281 away, reaches the border."""
 
 SATURATION = 0.7
-"""Of the colours, whose largest channel is always 1."""
+"""Saturation of the colours; their largest channel is always 1."""
 
-FINEST = 64
-"""Smaller images are averages of finer ones, with at least this side: their pixels are coarse beside the forms."""
+MIN_RENDERED_SIDE = 64
+"""Smaller images are averages of images with at least this side, since their pixels are coarse beside the forms."""
 
-PERMUTED = 2**23
-"""Up to so many combinations of factors are all put in order to draw some of them."""
+MAX_PERMUTED = 2**23
+"""Up to so many combinations of factors are permuted to draw some of them."""
 
-SAMPLES = 2**19
-"""Pixels that are computed at a time; a few tensors of as many float32 values are alive then."""
+CHUNK_PIXELS = 2**19
+"""Pixels that are computed at a time, with a few float32 tensors of this size."""
 
-STEPS = 2**12
-"""Coverage is a multiple of 1 / STEPS, so that sums of it are exact, and the same in whatever order they are added."""
+COVERAGE_STEPS = 2**12
+"""Coverage is a multiple of 1 / COVERAGE_STEPS, so that its sums are exact, in whatever order they are added."""
 
 
-class Shapes(Dataset):
-    """White or coloured forms on black, one in each image, with the table of what they were drawn from.
+@dataclass(frozen=True)
+class Shapes(Source):
+    """White or coloured forms on black, one in each image, with the factors that they were drawn from.
 
     The factors, in the order of the labels' columns:
 
-    - shape: square, ellipse, heart, triangle. All forms have the same area for the same scale.
+    - shape: square, ellipse, heart, triangle. All forms have the same area at the same scale.
     - hue: of a colour wheel that begins with red; only with `channels=3`.
-    - scale: the square root of the area, as a share of the image's side.
+    - scale: the square root of the area, as a fraction of the image's side.
     - orientation: value k of K turns a form counter-clockwise by k/K of the angle after which it looks the same again,
       which is 90° for the square, 180° for the ellipse, 360° for the heart and 120° for the triangle: no two
-      combinations of factors mean the same image.
-    - x, y: the place of the form's centre of mass, from the left and from the top, as a share of the image's side.
+      combinations of factors give the same image.
+    - x, y: the position of the form's centre of mass, from the left and from the top, as a fraction of the side.
 
     The splits are disjoint sets of combinations, drawn by a stored seed without replacement. Test and validation images
     do not depend on `num_train`.
@@ -70,7 +73,7 @@ class Shapes(Dataset):
     Args:
         size: height and width.
         channels: 1 for white forms, 3 for coloured ones.
-        shapes: how many of the forms there are, counted from the square.
+        shapes: number of different forms, counted from the square.
         hues: number of colours; without effect with `channels=1`.
         scales: number of scales.
         orientations: number of orientations.
@@ -78,83 +81,86 @@ class Shapes(Dataset):
         num_train: number of training images.
         num_valid: number of validation images; 0 for no such split.
         num_test: number of test images; 0 for no such split.
-        binarize: "none" keeps 256 levels; "dynamic" draws each pixel as 0 or 1 with probability x, afresh for every
-            training batch and once for validation and test; "threshold" cuts at ½.
+        binarize: "none" keeps 256 levels; "dynamic" draws each pixel as 0 or 1 with probability x, anew for every
+            training batch and once for validation and test; "threshold" cuts at 1/2.
     """
 
-    def __init__(
-        self,
-        size: Annotated[int, Range(8, 256)],
-        channels: Literal[1, 3],
-        shapes: Annotated[int, Range(1, 4)],
-        hues: Annotated[int, Range(1, 64)],
-        scales: Annotated[int, Range(1, 64)],
-        orientations: Annotated[int, Range(1, 360)],
-        positions: Annotated[int, Range(1, 256)],
-        num_train: PositiveInt,
-        num_valid: NonNegativeInt,
-        num_test: NonNegativeInt,
-        binarize: Binarize,
-    ) -> None:
-        super().__init__()
-        self.size, self.channels, self.binarize = size, channels, binarize
-        self.num_train, self.num_valid, self.num_test = num_train, num_valid, num_test
-        self.shape, self.classes = (channels, size, size), shapes
-        self.levels = 256 if binarize == "none" else 2
-        places = _spread(*PLACES, positions)
-        factors = {
-            "shape": tuple(FORMS)[:shapes],
-            "hue": tuple(360 * k / hues for k in range(hues)),  # degrees
-            "scale": _spread(*SCALES, scales),
-            "orientation": tuple(k / orientations for k in range(orientations)),
-            "x": places,
-            "y": places,
-        }
-        if channels == 1:
-            del factors["hue"]
-        self.factors = tuple(Factor(name, len(values), values) for name, values in factors.items())
-        combinations, asked = math.prod(factor.size for factor in self.factors), num_train + num_valid + num_test
-        if asked > combinations:
+    size: Annotated[int, Range(8, 256)]
+    channels: Literal[1, 3]
+    shapes: Annotated[int, Range(1, 4)]
+    hues: Annotated[int, Range(1, 64)]
+    scales: Annotated[int, Range(1, 64)]
+    orientations: Annotated[int, Range(1, 360)]
+    positions: Annotated[int, Range(1, 256)]
+    num_train: PositiveInt
+    num_valid: NonNegativeInt
+    num_test: NonNegativeInt
+    binarize: Binarize
+
+    def __post_init__(self) -> None:
+        combinations = math.prod(self.inspect().factor_sizes)
+        if self._num_images > combinations:
             raise ValueError(
-                f"num_train + num_valid + num_test = {asked:,} images are more than the {combinations:,} combinations "
-                "of the factors"
+                f"num_train + num_valid + num_test = {self._num_images:,} images are more than the {combinations:,} "
+                "combinations of the factors"
             )
 
     @override
-    def read(self) -> dict[str, ArrayImages | None]:
-        labels = _drawn([factor.size for factor in self.factors], self.num_test + self.num_valid + self.num_train)
+    def inspect(self) -> DataFacts:
+        positions = _evenly_spaced(*POSITIONS, self.positions)
+        values: dict[str, tuple[Any, ...]] = {
+            "shape": tuple(FORMS)[: self.shapes],
+            "hue": tuple(360 * k / self.hues for k in range(self.hues)),  # degrees
+            "scale": _evenly_spaced(*SCALES, self.scales),
+            "orientation": tuple(k / self.orientations for k in range(self.orientations)),
+            "x": positions,
+            "y": positions,
+        }
+        if self.channels == 1:
+            del values["hue"]
+        factors = tuple(Factor(name, len(each), each) for name, each in values.items())
+        levels = binarized_levels(256, self.binarize)
+        return DataFacts((self.channels, self.size, self.size), levels, self.num_train, factors)
+
+    @override
+    def read(self) -> Contents:
+        labels = _combinations(self.inspect().factor_sizes, self._num_images)
         test, valid, train = np.split(labels, np.cumsum([self.num_test, self.num_valid]))
         rng = np.random.RandomState(BITS_SEED)
-        return {
+        return Contents({
             "train": self._images(train),
-            "valid": self._evaluated(valid, rng),
-            "test": self._evaluated(test, rng),
-        }
+            "valid": self._evaluation_images(valid, rng),
+            "test": self._evaluation_images(test, rng),
+        })  # fmt: skip
 
-    def _images(self, labels: np.ndarray) -> ArrayImages:
-        """Images that are drawn whenever they are asked for; under "dynamic" every fetch draws their bits anew."""
-        levels = 2 if self.binarize == "threshold" else 256
-        value = {f.name: np.asarray(f.values)[labels[:, column]] for column, f in enumerate(self.factors)}
+    @property
+    def _num_images(self) -> int:
+        return self.num_train + self.num_valid + self.num_test
+
+    def _images(self, labels: np.ndarray) -> StoredImages:
+        """Images that are rendered when they are taken; under "dynamic" every fetch draws their bits anew."""
+        levels, factors = 2 if self.binarize == "threshold" else 256, self.inspect().factors
+        value = {f.name: np.asarray(f.values)[labels[:, column]] for column, f in enumerate(factors)}
         turn = np.array([form.turn for form in FORMS.values()])[labels[:, 0]]
         angle = 2 * np.pi * turn * value["orientation"]
         pose = np.stack([value["x"], value["y"], value["scale"], np.cos(angle), np.sin(angle)], 1)
         colour = _colours(value["hue"]) if self.channels == 3 else np.ones((len(labels), 1))
-        store = _Rendered(*map(torch.from_numpy, (labels[:, 0], pose, colour)), size=self.size, levels=levels)
-        return ArrayImages(store, levels, torch.from_numpy(labels), stochastic=self.binarize == "dynamic")
+        store = _RenderedStore(*map(torch.from_numpy, (labels[:, 0], pose, colour)), size=self.size, levels=levels)
+        return StoredImages(store, levels, torch.from_numpy(labels), stochastic=self.binarize == "dynamic")
 
-    def _evaluated(self, labels: np.ndarray, rng: np.random.RandomState) -> ArrayImages | None:
-        """Images for evaluation: under "dynamic" their bits are drawn once, here."""
+    def _evaluation_images(self, labels: np.ndarray, rng: np.random.RandomState) -> StoredImages | None:
+        """Images for validation or test: under "dynamic" their bits are drawn once, here."""
         if len(labels) == 0:
             return None
         images = self._images(labels)
         if self.binarize != "dynamic":
             return images
-        bits = [drawn_bits(part.numpy(), 256, rng) for part in images.pixels.split(64)]
-        return ArrayImages(torch.from_numpy(np.concatenate(bits)), 2, images.labels)
+        bits = [random_bits(part.numpy(), 256, rng) for part in images.pixels.split(64)]
+        return StoredImages(TensorStore(torch.from_numpy(np.concatenate(bits))), 2, images.labels)
 
 
-def _spread(low: float, high: float, count: int) -> tuple[float, ...]:
-    """`count` evenly spaced values from `low` to `high`; the middle, where there is one."""
+def _evenly_spaced(low: float, high: float, count: int) -> tuple[float, ...]:
+    """`count` evenly spaced values from `low` to `high`; the middle for count = 1."""
     return tuple(np.linspace(low, high, count).tolist()) if count > 1 else ((low + high) / 2,)
 
 
@@ -164,13 +170,13 @@ def _colours(hues: np.ndarray) -> np.ndarray:
     return np.array([colorsys.hsv_to_rgb(hue / 360, SATURATION, 1) for hue in distinct])[number]
 
 
-def _drawn(sizes: list[int], count: int) -> np.ndarray:
-    """`count` different combinations of factors with these sizes, int64 with shape `(count, F)`.
+def _combinations(sizes: tuple[int, ...], count: int) -> np.ndarray:
+    """Draws `count` different combinations of factors with these sizes, int64 with shape `(count, F)`.
 
     They are the same on every machine, and a longer draw begins with a shorter one.
     """
     total = math.prod(sizes)
-    if total <= PERMUTED:
+    if total <= MAX_PERMUTED:
         numbers = shuffled(total, SPLIT_SEED)[:count]
     else:
         rng, numbers = np.random.RandomState(SPLIT_SEED), np.empty(0, np.int64)
@@ -180,43 +186,44 @@ def _drawn(sizes: list[int], count: int) -> np.ndarray:
     return np.stack(np.unravel_index(numbers[:count], sizes), 1).astype(np.int64)
 
 
-class _Rendered:
-    """A `Store` that draws its images when they are asked for.
+class _RenderedStore(Store):
+    """Renders images when they are taken.
 
-    Only operations that IEEE 754 rounds in one way are used on pixels, one at a time (no division by a constant, which
-    some devices make a product; no product and sum at once): an image is to be the same bits in every batch, and on
-    every device.
+    An image has the same bits in every batch and on every device. Therefore pixels are computed with operations that
+    IEEE 754 rounds in one way only, one at a time: no division by a constant, which some devices replace by a product,
+    and no fused product and sum.
 
     Args:
         form: int64 numbers of the forms within `FORMS`, with shape `(N,)`.
-        pose: x, y and scale as shares of the image's side, cosine and sine of the orientation, with shape `(N, 5)`.
+        pose: x, y and scale as fractions of the image's side, cosine and sine of the orientation, with shape `(N, 5)`.
         colour: in [0, 1], with shape `(N, C)`.
         size: height and width.
         levels: 256, or 2 to cut at ½.
     """
 
-    lies_in: Place = "nothing"
+    location: Location = "computed"
     itemsize = 1
 
     def __init__(self, form: Tensor, pose: Tensor, colour: Tensor, *, size: int, levels: int) -> None:
         self.form, self.pose, self.colour = form, pose.float(), colour.float()
         self.levels, self.device = levels, form.device
         self.shape: Shape = (colour.shape[1], size, size)
-        self.fine = -(-FINEST // size)  # the grid has this many points on each side of a pixel
+        self.fine = -(-MIN_RENDERED_SIDE // size)  # the grid has this many points on each side of a pixel
         self.forms = list(FORMS.values())[: int(form.max()) + 1]
         points = torch.arange(size * self.fine, dtype=torch.float64) + 0.5
         self.points = (points / len(points)).float().to(self.device)
 
+    @override
     def __len__(self) -> int:
         return len(self.form)
 
+    @override
     def take(self, index: Tensor) -> Tensor:
-        """See `Store.take`: uint8."""
-        pieces = index.to(self.device).split(max(1, SAMPLES // len(self.points) ** 2))
-        return torch.cat([self._render(piece) for piece in pieces])
+        parts = index.to(self.device).split(max(1, CHUNK_PIXELS // len(self.points) ** 2))
+        return torch.cat([self._render(part) for part in parts])
 
+    @override
     def on(self, device: torch.device) -> Store:
-        """See `Store.on`: they are drawn there."""
         other = copy.copy(self)
         other.form, other.pose, other.colour, other.points = (
             part.to(device) for part in (self.form, self.pose, self.colour, self.points)
@@ -231,7 +238,7 @@ class _Rendered:
         return pixels if self.levels == 256 else pixels.ge(128).to(torch.uint8)
 
     def _covered(self, index: Tensor) -> Tensor:
-        """The share of every pixel that the form covers, with shape `(B, H, W)`."""
+        """The fraction of every pixel that the form covers, with shape `(B, H, W)`."""
         x, y, scale, cos, sin = self.pose.index_select(0, index)[:, :, None, None].unbind(1)  # (B, 1, 1)
         right, up = self.points - x, y - self.points[:, None]  # (B, 1, G), (B, G, 1): G points on a side
         right, up = right / scale, up / scale
@@ -248,8 +255,8 @@ class _Rendered:
         if self.fine == 1:
             return share
         side, fine = self.shape[-1], self.fine
-        steps = share.mul_(STEPS).round_().view(-1, side, fine, side, fine).sum((2, 4))
-        return steps.mul_(1 / (STEPS * fine**2))
+        steps = share.mul_(COVERAGE_STEPS).round_().view(-1, side, fine, side, fine).sum((2, 4))
+        return steps.mul_(1 / (COVERAGE_STEPS * fine**2))
 
 
 def _square(p: Tensor, q: Tensor, width: Tensor) -> Tensor:
@@ -290,10 +297,10 @@ def _share(distance: Tensor, width: Tensor) -> Tensor:
 
 
 def _norm(p: Tensor, q: Tensor) -> Tensor:
-    return _root(p * p + q * q)
+    return square_root(p * p + q * q)
 
 
-def _root(x: Tensor) -> Tensor:
+def square_root(x: Tensor) -> Tensor:
     """The square root, rounded as IEEE 754 says; PyTorch's own on processors with AVX-512 is off in the last bit.
 
     Rounding a float64 root to float32 gives just that, though the float64 one is off as well (Figueroa, 1995).

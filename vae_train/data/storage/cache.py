@@ -1,4 +1,4 @@
-"""Decoded images in a file of pixels: made once, in parallel, and mapped into memory by every later start."""
+"""Decoded images in a file, which is written once, in parallel, and mapped into memory at every later start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,63 +26,68 @@ from vae_train.util.errors import UsageError
 from vae_train.util.runtime import cores
 
 VERSION = 1
-"""Raised where `decode` changes what it makes of a file."""
+"""Changes with what `decode` makes of a file."""
 
-CHUNK = 64
-"""Files that a worker decodes at a time; fewer where they are large."""
+CHUNK_FILES = 64
+"""Files that a worker decodes at a time; fewer if the images are large."""
 
-FEW = 512
-"""Files below which starting workers takes longer than they save."""
+MIN_PARALLEL_FILES = 512
+"""Below this number of files, starting workers takes longer than they save."""
 
 PIXELS, INDEX = "pixels.npy", "index.json"
 
-Bad = dict[int, str]
+Decode = Callable[[Path, Decoding], np.ndarray]
+
+BadFiles = dict[int, str]
 """Numbers of the files that could not be decoded, each with the reason."""
 
 Index = dict[str, tuple[str, bool]]
-"""What stands in index.json of each of them: the reason, and whether it may pass."""
+"""index.json: for every bad file's number the reason, and whether it may be transient."""
 
 
 def cache_folder(given: str | None) -> Path:
-    """Where caches are: `given`, else where programs keep theirs."""
+    """The folder of caches: `given`, or the user's own."""
     if given:
         return Path(given).expanduser()
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "vae_train"
 
 
-def decoded(root: Path, entries: Sequence[Entry], how: Decoding, folder: Path) -> tuple[np.ndarray, Bad]:
-    """All images of a folder as a uint8 array `(N, C, H, W)` that is mapped from a file, and those that are bad.
+def decoded(
+    root: Path, entries: Sequence[Entry], how: Decoding, folder: Path, decode: Decode = decode
+) -> tuple[np.ndarray, BadFiles]:
+    """Decodes all images of a folder to a uint8 array `(N, C, H, W)`, mapped from a file; returns the bad files, too.
 
-    The cache's name is a hash of the names, sizes and times of all files and of `how`; it is put in its place in one
-    go when it is complete, so that what a crash leaves behind is never used.
+    The cache's name is a hash of the names, sizes and times of all files and of `how`. It is renamed to that name when
+    it is complete, so that what a crash leaves behind is never used.
 
     Args:
         root: the folder.
-        entries: its files; row i of the array is that of file i, all zeros for a bad one.
-        how: what the pixels become.
-        folder: where caches are.
+        entries: its files; row i of the array is file i, all zeros for a bad one.
+        how: how files become pixels.
+        folder: the folder of caches.
+        decode: decodes one file.
 
     Raises:
         UsageError: no file is an image, or the cache cannot be written.
-        RunError: a process that decodes died.
+        RunError: a worker process died.
     """
     place = folder / f"images-{_key(root, entries, how)}"
-    found = _opened(place, len(entries), how)
-    if found is not None:
-        pixels, index = found
-        return pixels, _bad(_tried_again(place, root, entries, how, index))
+    cached = _opened(place, len(entries), how)
+    if cached is not None:
+        pixels, index = cached
+        return pixels, _bad(_retried(place, index, _Files(root, entries, how, decode)))
     try:
-        _make(place, root, entries, how)
+        _write(place, _Files(root, entries, how, decode))
     except OSError as error:
         raise UsageError(
             f"the decoded images could not be written to {folder} ({error.strerror or error}); "
-            "data.cache= names another folder"
+            "set data.cache= to another folder"
         ) from error
-    made = _opened(place, len(entries), how)
-    if made is None:
-        raise UsageError(f"the decoded images in {place} disappeared while they were written: start again")
-    pixels, index = made
+    written = _opened(place, len(entries), how)
+    if written is None:
+        raise UsageError(f"the decoded images in {place} disappeared while they were written; start again")
+    pixels, index = written
     return pixels, _bad(index)
 
 
@@ -94,63 +99,94 @@ def _key(root: Path, entries: Sequence[Entry], how: Decoding) -> str:
 
 
 def _opened(place: Path, count: int, how: Decoding) -> tuple[np.ndarray, Index] | None:
-    """The pixels and the index of a cache that is whole; None where there is none."""
+    """The pixels and the index of a complete cache; None if there is none."""
     try:
         index = json.loads((place / INDEX).read_text())
         pixels = np.load(place / PIXELS, mmap_mode="r")
         _bad(index)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    whole = pixels.shape == (count, *how.shape) and pixels.dtype == np.uint8
-    return (pixels, index) if whole else None
+    complete = pixels.shape == (count, *how.shape) and pixels.dtype == np.uint8
+    return (pixels, index) if complete else None
 
 
-def _bad(index: Index) -> Bad:
+def _bad(index: Index) -> BadFiles:
     return {int(number): why for number, (why, _) in index.items()}
 
 
-def _tried_again(place: Path, root: Path, entries: Sequence[Entry], how: Decoding, index: Index) -> Index:
-    """The index after another look at the files that the disk refused, which it may give by now."""
-    mended = dict(index)
-    for number in [number for number, (_, passing) in index.items() if passing]:
+class _Files(Dataset):
+    """Decodes the files of a chunk, in worker processes since decoding holds Python's global lock."""
+
+    def __init__(self, root: Path, entries: Sequence[Entry], how: Decoding, decode: Decode) -> None:
+        self.root, self.entries, self.how, self.decode = root, entries, how, decode
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, chunk: range) -> tuple[Tensor, dict[int, tuple[str, bool]]]:
+        pixels, bad = np.zeros((len(chunk), *self.how.shape), np.uint8), {}
+        with quiet():
+            for row, number in enumerate(chunk):
+                try:
+                    pixels[row] = self.image(number)
+                except BadImage as error:
+                    bad[number] = (str(error), error.transient)
+        return torch.from_numpy(pixels), bad
+
+    def image(self, number: int) -> np.ndarray:
+        """The pixels of one file.
+
+        Raises:
+            BadImage: it cannot be decoded.
+        """
+        entry = self.entries[number]
+        if entry.problem is not None:
+            raise BadImage(entry.problem)  # not transient: another listing makes another cache
+        return self.decode(self.root / entry.name, self.how)
+
+
+def _retried(place: Path, index: Index, files: _Files) -> Index:
+    """Decodes the files again that the disk failed to read, and returns the new index."""
+    updated = dict(index)
+    for number in [number for number, (_, transient) in index.items() if transient]:
         try:
-            pixels = decode(root / entries[int(number)].name, how)
+            pixels = files.image(int(number))
             np.load(place / PIXELS, mmap_mode="r+")[int(number)] = pixels
-            del mended[number]
+            del updated[number]
         except (BadImage, OSError):
             continue
-    if mended != index:
+    if updated != index:
         temporary = place / f"{INDEX}.{os.getpid()}"
-        temporary.write_text(json.dumps(mended))
+        temporary.write_text(json.dumps(updated))
         temporary.replace(place / INDEX)
-    return mended
+    return updated
 
 
-def _make(place: Path, root: Path, entries: Sequence[Entry], how: Decoding) -> None:
+def _write(place: Path, files: _Files) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f"{place.name}.{os.getpid()}.tmp")
-    _sweep(place)
+    _remove_abandoned(place)
     temporary.mkdir()
     try:
-        pixels = _reserved(temporary / PIXELS, (len(entries), *how.shape))
-        index = _decode_all(root, entries, how, pixels)
-        if len(index) == len(entries):  # nothing that is worth keeping
-            some = "; ".join(f"{entry.name}: {index[str(i)][0]}" for i, entry in enumerate(entries[:3]))
-            raise UsageError(f"none of its {len(entries):,} files is an image that can be read ({some}; …)")
+        pixels = _reserved(temporary / PIXELS, (len(files), *files.how.shape))
+        index = _decode_all(files, pixels)
+        if len(index) == len(files):  # not worth keeping
+            examples = "; ".join(f"{entry.name}: {index[str(i)][0]}" for i, entry in enumerate(files.entries[:3]))
+            raise UsageError(f"none of its {len(files):,} files is an image that can be read ({examples}; …)")
         pixels.flush()
         with (temporary / INDEX).open("w") as file:
             json.dump(index, file)
             file.flush()
             os.fsync(file.fileno())
-        _put(temporary, place)
+        _rename(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _reserved(path: Path, shape: tuple[int, ...]) -> Any:
-    """An array in a new file whose space on the disk is taken.
+    """Creates an array in a new file and reserves its space on the disk.
 
-    Writing to a mapped file on a disk that is full ends the process without an exception.
+    Writing to a mapped file on a full disk would end the process without an exception.
     """
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):
@@ -159,46 +195,25 @@ def _reserved(path: Path, shape: tuple[int, ...]) -> Any:
     return pixels
 
 
-def _decode_all(root: Path, entries: Sequence[Entry], how: Decoding, pixels: np.ndarray) -> Index:
-    """Decodes every file into its row; returns the index."""
-    size = max(1, min(CHUNK, 2**23 // math.prod(how.shape)))
-    chunks = [range(start, min(start + size, len(entries))) for start in range(0, len(entries), size)]
-    workers = min(cores(), len(chunks)) if len(entries) >= FEW else 0
-    loader = DataLoader(_Files(root, entries, how), batch_size=None, sampler=chunks, num_workers=workers)  # type: ignore[arg-type]
+def _decode_all(files: _Files, pixels: np.ndarray) -> Index:
+    """Decodes every file into its row and returns the index."""
+    count = len(files)
+    size = max(1, min(CHUNK_FILES, 2**23 // math.prod(files.how.shape)))
+    chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    workers = min(cores(), len(chunks)) if count >= MIN_PARALLEL_FILES else 0
+    loader = DataLoader(files, batch_size=None, sampler=chunks, num_workers=workers)  # type: ignore[arg-type]
     index: Index = {}
-    bar = tqdm(total=len(entries), desc="Decoding images", unit="", disable=not sys.stderr.isatty())
+    bar = tqdm(total=count, desc="Decoding images", unit="", disable=not sys.stderr.isatty())
     with bar:
-        for chunk, (found, bad) in zip(chunks, results(loader), strict=True):
-            pixels[chunk.start : chunk.stop] = found.numpy()
+        for chunk, (images, bad) in zip(chunks, results(loader), strict=True):
+            pixels[chunk.start : chunk.stop] = images.numpy()
             index.update({str(number): why for number, why in bad.items()})
             bar.update(len(chunk))
     return index
 
 
-class _Files(Dataset):
-    """Files by the numbers of a chunk, decoded in the worker processes: threads would wait for each other's Python."""
-
-    def __init__(self, root: Path, entries: Sequence[Entry], how: Decoding) -> None:
-        self.root, self.entries, self.how = root, entries, how
-
-    def __getitem__(self, chunk: range) -> tuple[Tensor, dict[int, tuple[str, bool]]]:
-        found, bad = np.zeros((len(chunk), *self.how.shape), np.uint8), {}
-        with quiet():
-            for row, number in enumerate(chunk):
-                try:
-                    found[row] = self._decoded(self.entries[number])
-                except BadImage as error:
-                    bad[number] = (str(error), error.passing)
-        return torch.from_numpy(found), bad
-
-    def _decoded(self, entry: Entry) -> np.ndarray:
-        if entry.problem is not None:
-            raise BadImage(entry.problem)  # for good: another listing makes another cache
-        return decode(self.root / entry.name, self.how)
-
-
-def _put(temporary: Path, place: Path) -> None:
-    """Renames; what stands there already is a cache of the same files, whole or not."""
+def _rename(temporary: Path, place: Path) -> None:
+    """Renames a complete cache; an existing one is of the same files, complete or not."""
     if place.exists():
         aside = place.with_name(f"{temporary.name}-old")
         place.rename(aside)
@@ -208,17 +223,17 @@ def _put(temporary: Path, place: Path) -> None:
         temporary.rename(place)
 
 
-def _sweep(place: Path) -> None:
-    """Removes what processes that are no more left unfinished."""
+def _remove_abandoned(place: Path) -> None:
+    """Removes the unfinished caches of processes that have ended."""
     for left in place.parent.glob(f"{place.name}.*.tmp*"):
         process = left.name.removeprefix(f"{place.name}.").partition(".")[0]
-        if not (process.isdigit() and _runs(int(process))):
+        if not (process.isdigit() and _is_running(int(process))):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     if os.name != "posix":
-        return True  # elsewhere, asking would end it
+        return True  # on Windows, os.kill would end it
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Image files of any kind -> uint8 pixels of one shape."""
+"""Decodes image files of any kind to uint8 pixels of one shape."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 class BadImage(Exception):
-    """A file that is no image, or none that can be used; the text says why.
+    """A file that is not an image, or not a usable one; the text says why.
 
     Args:
         why: what is wrong with it.
-        passing: whether it may be better the next time: the disk refused, not the content.
+        transient: whether reading may succeed the next time, since the disk failed and not the content.
     """
 
-    def __init__(self, why: str, passing: bool = False) -> None:
+    def __init__(self, why: str, transient: bool = False) -> None:
         super().__init__(why)
-        self.passing = passing
+        self.transient = transient
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How files become pixels: part of the key of a cache.
+    """How files become pixels; part of the key of a cache.
 
     Args:
         size: (H, W) of the result.
         channels: 1 for grey, 3 for RGB.
         fit: "crop" scales the image until it covers `size` and cuts its middle out, "pad" scales it until it fits and
             fills the rest with `background`, "stretch" changes its proportions.
-        crop: (height, width) in the file's own pixels that are cut out of its middle before; None for all of it.
-        resample: how it is scaled; all but "nearest" average over what becomes one pixel.
-        background: what is behind transparent pixels and beside padded images.
-        threshold: whether pixels are 1 from half the brightness on and else 0, instead of 0 to 255.
+        crop: (height, width) in the file's own pixels that are cut out of its middle first; None for all of it.
+        resample: how it is scaled; all but "nearest" average over the area of a pixel.
+        background: the colour behind transparent pixels and beside padded images.
+        threshold: whether pixels are 1 from half the brightness on and 0 below, instead of 0 to 255.
     """
 
     size: tuple[int, int]
@@ -67,14 +67,14 @@ class Decoding:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps the library from warning of damaged metadata, once per file, and of large images; for the whole process."""
+    """Silences the library's warnings of damaged metadata and large images, for the whole process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def decode(path: Path | str, how: Decoding) -> np.ndarray:
-    """The first frame of an image file as uint8 with shape `(C, H, W)`, upright as its EXIF orientation says.
+    """Decodes the first frame of an image file as uint8 `(C, H, W)`, upright as its EXIF orientation says.
 
     Raises:
         BadImage: it cannot be read or decoded.
@@ -86,9 +86,9 @@ def decode(path: Path | str, how: Decoding) -> np.ndarray:
             pixels = np.asarray(_fitted(_flat(_upright(file, how), how), how))
     except BadImage:
         raise
-    except Exception as error:  # decoders of damaged files raise whatever their authors did not think of
-        passing = isinstance(error, OSError) and error.errno is not None
-        raise BadImage(_why(error), passing) from error
+    except Exception as error:  # on damaged files the decoders raise anything
+        transient = isinstance(error, OSError) and error.errno is not None
+        raise BadImage(_why(error), transient) from error
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if how.threshold:
         pixels = (pixels >= 128).astype(np.uint8)
@@ -96,7 +96,7 @@ def decode(path: Path | str, how: Decoding) -> np.ndarray:
 
 
 def header(path: Path | str) -> tuple[tuple[int, int], bool]:
-    """(H, W) of an image once it is upright, and whether it is grey; decodes no pixels.
+    """Reads (H, W) of an image when it is upright, and whether it is grey, without decoding pixels.
 
     Raises:
         BadImage: it cannot be read.
@@ -108,7 +108,7 @@ def header(path: Path | str) -> tuple[tuple[int, int], bool]:
             width, height = file.size
             turned = _orientation(file) in (5, 6, 7, 8)
             return ((width, height) if turned else (height, width)), _is_grey(file)
-    except Exception as error:  # see `decode`
+    except Exception as error:  # as in `decode`
         raise BadImage(_why(error)) from error
 
 
@@ -120,18 +120,18 @@ def _is_grey(file: Image.Image) -> bool:
 
 
 def _orientation(file: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1 where there is none or it is damaged."""
+    """EXIF's orientation, 1 to 8; 1 if it is missing or damaged."""
     try:
         return int(file.getexif().get(0x0112, 1))
-    except Exception:  # the image itself may be whole
+    except Exception:  # the image itself may be intact
         return 1
 
 
 def _upright(file: Image.Image, how: Decoding) -> Image.Image:
-    """The image with its EXIF orientation applied, decoded as small as its format allows."""
+    """Applies the EXIF orientation, and decodes the image as small as its format allows."""
     from PIL import Image
 
-    if how.crop is None:  # (a crop counts the file's own pixels)
+    if how.crop is None:  # a crop counts the file's own pixels
         side = max(how.size)
         file.draft("L" if how.channels == 1 else "RGB", (side, side))
     image: Image.Image = file
@@ -151,16 +151,16 @@ def _upright(file: Image.Image, how: Decoding) -> Image.Image:
 
 
 def _flat(image: Image.Image, how: Decoding) -> Image.Image:
-    """Grey or RGB with 8 bits, without transparency."""
+    """Converts to grey or RGB with 8 bits, without transparency."""
     from PIL import Image
 
     mode = "L" if how.channels == 1 else "RGB"
     if image.mode == "F":
-        raise BadImage("has floating-point pixels, whose range nobody states: use data=arrays")
+        raise BadImage("has floating-point pixels, whose range is unknown; use data=arrays")
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise BadImage("has 32-bit pixels, whose range nobody states: use data=arrays")
+            raise BadImage("has 32-bit pixels, whose range is unknown; use data=arrays")
         return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert(mode)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -170,7 +170,7 @@ def _flat(image: Image.Image, how: Decoding) -> Image.Image:
 
 
 def _fitted(image: Image.Image, how: Decoding) -> Image.Image:
-    """The image with the size that was asked for."""
+    """Crops and scales to the size of the result."""
     from PIL import Image, ImageOps
 
     method, (height, width) = getattr(Image.Resampling, how.resample.upper()), how.size
@@ -196,4 +196,4 @@ def _fitted(image: Image.Image, how: Decoding) -> Image.Image:
 def _why(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return "is no image" if type(error).__name__ == "UnidentifiedImageError" else first_line(error)
+    return "is not an image" if type(error).__name__ == "UnidentifiedImageError" else first_line(error)

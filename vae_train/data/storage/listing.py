@@ -1,4 +1,4 @@
-"""The image files of a folder: which there are, which class and which split each belongs to."""
+"""The image files of a folder, with their classes and splits."""
 
 from __future__ import annotations
 
@@ -6,58 +6,62 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from vae_train.batch import Split
 from vae_train.util.errors import UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
-SPLIT_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid",
-               "test": "test", "testing": "test"}  # fmt: skip
+SPLIT_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "val", "validation"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file whose name says that it is an image, or a folder that cannot be read."""
+    """A file with the name of an image, or a folder that cannot be read."""
 
     name: str
     """Its path below the root, with slashes."""
     size: int
-    """Bytes; -1 where that cannot be found out."""
+    """Bytes; -1 if unknown."""
     changed: int
-    """Nanoseconds since 1970; -1 likewise."""
+    """Time of the last change in nanoseconds since 1970; -1 if unknown."""
     problem: str | None = None
-    """Why it cannot be read, where that is known already."""
+    """Why it cannot be read, if that is known already."""
 
 
 @dataclass(frozen=True)
 class Listing:
     """The files of a folder in the order of their names.
 
-    Classes are the folders that the images lie in directly below the root, or below the folder of their split; there
-    are none where an image lies outside of such a folder.
+    Classes are the folders directly below the root, or below the folder of a split. There are no classes if an image
+    lies outside of such a folder.
     """
 
     root: Path
     entries: list[Entry]
-    splits: list[str | None]
-    """The split that an entry's folder names, or None where folders name no splits."""
+    splits: list[Split | None]
+    """The split of each entry's folder; None if folders are not splits."""
     labels: list[int] | None
     """Number of each entry's class."""
     class_names: list[str]
 
     def path(self, number: int) -> Path:
-        """Where entry `number` is."""
+        """The path of entry `number`."""
         return self.root / self.entries[number].name
 
 
 def list_folder(root: str) -> Listing:
-    """Goes through a folder and everything below it; links are followed, each folder once.
+    """Lists a folder and everything below it; links are followed, each folder once.
 
     Raises:
-        UsageError: there is no such folder, or there is no image in it.
+        UsageError: there is no such folder, or it contains no image.
     """
     place = Path(root).expanduser()
     if not place.is_dir():
-        raise UsageError("there is no such folder" if not place.exists() else "is a file: data=arrays reads files")
+        raise UsageError("there is no such folder" if not place.exists() else "is a file; use data=arrays")
     entries = sorted(_walk(place), key=lambda entry: entry.name)
     if entries and all(entry.problem for entry in entries):
         raise UsageError(f"holds no image that can be read: {entries[0].name}: {entries[0].problem}")
@@ -67,7 +71,7 @@ def list_folder(root: str) -> Listing:
     parts = [entry.name.split("/") for entry in entries]
     tops = {part[0] if len(part) > 1 else "" for part in parts}
     by_folder = any(SPLIT_NAMES.get(t) == "train" for t in tops) and all(t in SPLIT_NAMES for t in tops)
-    splits: list[str | None] = [SPLIT_NAMES[part[0]] if by_folder else None for part in parts]
+    splits: list[Split | None] = [SPLIT_NAMES[part[0]] if by_folder else None for part in parts]
     folders = [part[by_folder] if len(part) > 1 + by_folder else None for part in parts]
     names = sorted({folder for folder in folders if folder is not None})
     if None in folders or not names:
@@ -77,14 +81,14 @@ def list_folder(root: str) -> Listing:
 
 
 def _walk(root: Path) -> list[Entry]:
-    found: list[Entry] = []
+    entries: list[Entry] = []
     waiting, seen = [("", root)], {_identity(os.stat(root))}
     while waiting:
         below, folder = waiting.pop()
         try:
             items = list(os.scandir(folder))
         except OSError as error:
-            found.append(Entry(below.rstrip("/") or ".", -1, -1, f"cannot be listed: {error.strerror}"))
+            entries.append(Entry(below.rstrip("/") or ".", -1, -1, f"cannot be listed: {error.strerror}"))
             continue
         for item in items:
             if item.name.startswith("."):  # .DS_Store, ._photo.jpg
@@ -93,16 +97,16 @@ def _walk(root: Path) -> list[Entry]:
                 status = item.stat()
             except OSError as error:  # a link to nothing, or to itself
                 if item.name.lower().endswith(SUFFIXES):
-                    found.append(Entry(below + item.name, -1, -1, error.strerror or type(error).__name__))
+                    entries.append(Entry(below + item.name, -1, -1, error.strerror or type(error).__name__))
                 continue
             if item.is_dir():
                 if _identity(status) not in seen:
                     seen.add(_identity(status))
                     waiting.append((f"{below}{item.name}/", Path(item.path)))
             elif item.name.lower().endswith(SUFFIXES):
-                problem = None if item.is_file() else "is no ordinary file"
-                found.append(Entry(below + item.name, status.st_size, status.st_mtime_ns, problem))
-    return found
+                problem = None if item.is_file() else "is not a regular file"
+                entries.append(Entry(below + item.name, status.st_size, status.st_mtime_ns, problem))
+    return entries
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -1,68 +1,81 @@
-"""Where the pixels of a data set are kept: a rule of sizes, which can be overruled."""
+"""Where the pixels of a data set are kept: by their size, or as the user says."""
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 
-from vae_train.util import text as words
+from vae_train.data.storage.stored import Splits
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
-
-if TYPE_CHECKING:
-    from vae_train.data.storage.stored import ArrayImages
-
-Storage = Literal["auto", "device", "host"]
-Splits = dict[str, "ArrayImages | None"]
+from vae_train.util.text import size
 
 GIB = 2**30
 
-log = logging.getLogger("vae_train")
+
+class Placed(NamedTuple):
+    """The splits of a data set where they are used."""
+
+    splits: Splits
+    device: torch.device
+    """The training device."""
+    workers: int
+    """Processes that read what is not on the device."""
+    prefetch: int
+    """Batches that each of them reads in advance."""
+    description: str
+    """Where the pixels are, for the log."""
 
 
+@dataclass(frozen=True)
 class Loader:
-    """Keeps a data set on the training device where it fits, and streams it there where it does not.
+    """Keeps a data set on the training device if it fits, and otherwise streams it there.
 
-    What streams is read ahead by worker processes, from pinned host memory or from a file that is mapped into memory; a
-    batch is the same function of (seed, i) either way.
+    Worker processes read in advance what streams, from pinned host memory or a file that is mapped into memory. Batch
+    i is the same function of (seed, i) either way.
 
     Args:
         storage: "device" keeps all pixels on the training device; "host" leaves them in host memory or in their file;
-            "auto" is "device" where they take up at most `memory`.
-        memory: GiB of the training device that pixels may take up; None for half of what is free on CUDA, and on a CPU
-            for 1 GiB of pixels that the process does not hold anyway: a mapped file is as fast there.
-        workers: processes that read ahead what is not on the device; 0 reads within the training process.
-        prefetch: batches that each of them is ahead by.
+            "auto" is "device" for at most `memory`.
+        memory: GiB that pixels may take up on the training device; None for half of the free memory on CUDA, and on a
+            CPU for 1 GiB of pixels that the process does not hold anyway: a mapped file is as fast there.
+        workers: processes that read what is not on the device; 0 reads within the training process.
+        prefetch: batches that each of them reads in advance.
     """
 
-    def __init__(
-        self, storage: Storage, memory: PositiveFloat | None, workers: NonNegativeInt, prefetch: PositiveInt
-    ) -> None:
-        self.storage, self.memory, self.workers, self.prefetch = storage, memory, workers, prefetch
+    storage: Literal["auto", "device", "host"]
+    memory: PositiveFloat | None
+    workers: NonNegativeInt
+    prefetch: PositiveInt
 
     @classmethod
     def default(cls) -> Loader:
-        """What `conf/loader/default.yaml` says."""
+        """The settings of `conf/train.yaml`."""
         return cls("auto", None, 2, 2)
 
-    def place(self, splits: Splits, device: torch.device) -> tuple[Splits, str]:
-        """The splits where they are used, and where that is in words."""
-        found = [images for images in splits.values() if images is not None]
-        size, places = sum(images.nbytes for images in found), {images.store.lies_in for images in found}
-        if self._fits(size, places == {"memory"}, device):
-            return {k: s and s.to(device) for k, s in splits.items()}, f"{words.size(size)} of pixels on {device}"
-        fed = {k: s and s.fed_to(device, self.workers, self.prefetch) for k, s in splits.items()}
-        if "nothing" in places:
-            return fed, f"{words.size(size)} of pixels, computed on {device} when they are asked for"
-        place = "a mapped file" if "file" in places else "host memory"
-        return fed, f"{words.size(size)} of pixels in {place}, read ahead by {self.workers} processes"
+    def place(self, splits: Splits, device: torch.device) -> Placed:
+        """Moves the splits to where they are used."""
+        images = [split for split in splits.values() if split is not None]
+        nbytes = sum(split.store.nbytes for split in images)
+        locations = {split.store.location for split in images}
+        if self.keeps_on_device(nbytes, device, in_memory=locations == {"memory"}):
+            moved: Splits = {name: split and split.to(device) for name, split in splits.items()}
+            return Placed(moved, device, self.workers, self.prefetch, f"{size(nbytes)} of pixels on {device}")
+        streamed: Splits = {name: split and split.streamed_to(device) for name, split in splits.items()}
+        if "computed" in locations:
+            where = f"computed on {device} when they are needed"
+        else:
+            place = "a mapped file" if "file" in locations else "host memory"
+            where = f"in {place}, prefetched by {self.workers} workers"
+        return Placed(streamed, device, self.workers, self.prefetch, f"{size(nbytes)} of pixels, {where}")
 
-    def _fits(self, size: int, held: bool, device: torch.device) -> bool:
+    def keeps_on_device(self, nbytes: int, device: torch.device, *, in_memory: bool) -> bool:
+        """Whether `nbytes` of pixels are kept on `device`; `in_memory` if the process holds them already."""
         if self.storage != "auto":
             return self.storage == "device"
         if self.memory is not None:
-            return size <= self.memory * GIB
+            return nbytes <= self.memory * GIB
         if device.type == "cuda":
-            return size <= torch.cuda.mem_get_info(device)[0] / 2
-        return held or size <= GIB
+            return nbytes <= torch.cuda.mem_get_info(device)[0] / 2
+        return in_memory or nbytes <= GIB

@@ -1,42 +1,39 @@
-"""Batches read ahead in worker processes, in the order in which they will be asked for."""
+"""Batches that worker processes read in advance, in the order of their use."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vae_train.batch import Raw
+from vae_train.data.storage.stored import StoredImages
 from vae_train.data.storage.workers import results
 
-if TYPE_CHECKING:
-    from vae_train.data.storage.stored import Store
 
-
-def read_ahead(
-    store: Store, labels: Tensor | None, indices: Iterator[Tensor], workers: int, prefetch: int, pinned: bool
+def prefetched(
+    images: StoredImages, indices: Iterator[Tensor], *, workers: int, prefetch: int, pinned: bool
 ) -> Iterator[Raw]:
-    """The images of every index.
+    """Yields the images of each index.
 
     Args:
-        store: is read in the worker processes.
-        labels: `(N, F)` on the CPU, or None.
-        indices: which images each batch has; may be endless.
-        workers: how many processes; 0 reads in this one, when the next batch is asked for.
-        prefetch: batches that each process is ahead by.
-        pinned: whether the images are copied to pinned memory, from where a GPU fetches them by itself.
+        images: what the worker processes read.
+        indices: the image numbers of each batch, `(B,)` on the CPU; may be endless.
+        workers: number of processes; 0 reads in this process, when the next batch is needed.
+        prefetch: batches that each process reads in advance.
+        pinned: whether batches are copied to pinned memory, from which a GPU copies asynchronously.
 
     Raises:
         RunError: a worker failed, for instance because the file became shorter.
     """
     loader = DataLoader(
-        _Blocks(store, labels),
+        _Batches(images),
         batch_size=None,
-        sampler=_Given(indices),
+        sampler=_ArrayIndices(indices),
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pinned,
@@ -45,18 +42,17 @@ def read_ahead(
     return results(loader, advice=": try fewer loader.workers")
 
 
-class _Blocks(Dataset):
-    """Images by index."""
+class _Batches(Dataset):
+    """Batches by their image numbers."""
 
-    def __init__(self, store: Store, labels: Tensor | None) -> None:
-        self.store, self.labels = store, labels
+    def __init__(self, images: StoredImages) -> None:
+        self.images = images
 
     def __getitem__(self, index: Any) -> Raw:
-        numbers = torch.from_numpy(index)
-        return Raw(self.store.take(numbers), None if self.labels is None else self.labels[numbers])
+        return self.images.take(torch.from_numpy(index))
 
 
-class _Given(Sampler):
+class _ArrayIndices(Sampler):
     """Indices as arrays: a tensor would travel to the worker through shared memory."""
 
     def __init__(self, indices: Iterator[Tensor]) -> None:
@@ -67,6 +63,6 @@ class _Given(Sampler):
 
 
 def _leave_signals_to_the_parent(_: int) -> None:
-    """Ctrl-C reaches the whole group: the parent saves, and then ends its workers."""
+    """Ctrl-C reaches the whole process group: the parent saves, and then ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What the processes of a DataLoader give, and one line where one of them fails or dies."""
+"""The results of a DataLoader's worker processes, and a one-line error if one of them fails or dies."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from vae_train.util.text import first_line
 
 
 def results(loader: DataLoader, advice: str = "") -> Iterator[Any]:
-    """Yields what the loader yields.
+    """Yields the items of a loader.
 
     Args:
-        loader: with or without processes.
-        advice: what to try where memory ran out.
+        loader: with or without worker processes.
+        advice: what to try if memory ran out.
 
     Raises:
-        RunError: something could not be read, or a process died.
+        RunError: an item could not be read, or a process died.
     """
-    found = _started(loader)
+    items = _started(loader)
     while True:
         try:
-            item = next(found)
+            item = next(items)
         except StopIteration:
             return
-        except (RuntimeError, OSError, EOFError) as error:  # EOFError: it died while a batch was handed over
-            raise RunError(f"the data could not be read: {_death(found, advice) or first_line(error)}") from error
+        except (RuntimeError, OSError, EOFError) as error:  # EOFError: a worker died while it sent a batch
+            raise RunError(f"the data could not be read: {_death(items, advice) or first_line(error)}") from error
         yield item
 
 
 def _started(loader: DataLoader) -> Iterator[Any]:
-    """The loader with its processes, but without PyTorch's handler for the death of one of them.
+    """Starts the loader's processes, without PyTorch's signal handler for the death of one of them.
 
-    That raises wherever the program is just then, within a step or a checkpoint; the next item finds out as well.
-    PyTorch sets it once per process, with the first loader: all of ours are started here.
+    The handler raises wherever the program is at that moment, within a step or a checkpoint; the next item raises as
+    well. PyTorch sets it once per process, with the first loader, and all of ours are started here.
     """
     if not hasattr(signal, "SIGCHLD"):
         return iter(loader)
     before = signal.getsignal(signal.SIGCHLD)
-    found = iter(loader)
+    items = iter(loader)
     if signal.getsignal(signal.SIGCHLD) is not before:
         signal.signal(signal.SIGCHLD, before)
-    return found
+    return items
 
 
-def _death(found: Any, advice: str) -> str | None:
-    """How a process died, which PyTorch and the system report in several ways; None where none did."""
-    workers = {worker.sentinel: worker for worker in getattr(found, "_workers", ())}
+def _death(items: Any, advice: str) -> str | None:
+    """How a worker process died, which PyTorch and the system report in several ways; None if none did."""
+    workers = {worker.sentinel: worker for worker in getattr(items, "_workers", ())}
     dead = [workers[sentinel] for sentinel in wait(list(workers), timeout=1)] if workers else []
     if not dead:
         return None

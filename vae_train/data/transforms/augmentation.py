@@ -1,8 +1,9 @@
-"""Random changes of training images: batched, on the training device, a function of (seed, step)."""
+"""Random changes of training images, batched and on the training device, as a function of (seed, step)."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -13,34 +14,29 @@ from vae_train.rng import Rng
 from vae_train.util.ranges import Fraction, NonNegativeInt, Range
 
 
+@dataclass(frozen=True)
 class Augmentation:
-    """Flip, crop, rotation and translation, brightness and contrast, each drawn anew for every image.
+    """Random flip, crop, rotation, translation, brightness and contrast of every image.
 
-    What is augmented is another data set: its ELBO is that of the augmented images. Validation and test images are left
-    alone.
+    Augmented images are another data set, and the ELBO is theirs. Validation and test images are not augmented.
 
     Args:
-        flip: mirror left and right with probability ½.
-        crop: pixels that are added on every side before an image of the old size is cut out at a random place.
-        rotation: largest angle in degrees, to either side.
-        translation: largest shift as a share of height and width, in every direction.
+        flip: mirror left and right with probability 1/2.
+        crop: pixels of padding on every side, before an image of the old size is cut out at a random place.
+        rotation: largest angle in degrees, in both directions.
+        translation: largest shift as a fraction of height and width, in every direction.
         brightness: the image is multiplied by a number in [1 - brightness, 1 + brightness].
         contrast: its distance from its mean is multiplied by a number in [1 - contrast, 1 + contrast].
         edge: what lies beyond the image: "zeros", or "repeat" for its outermost pixels.
     """
 
-    def __init__(
-        self,
-        flip: bool,
-        crop: NonNegativeInt,
-        rotation: Annotated[float, Range(0, 180)],
-        translation: Fraction,
-        brightness: Fraction,
-        contrast: Fraction,
-        edge: Literal["zeros", "repeat"],
-    ) -> None:
-        self.flip, self.crop, self.rotation, self.translation = flip, crop, rotation, translation
-        self.brightness, self.contrast, self.edge = brightness, contrast, edge
+    flip: bool
+    crop: NonNegativeInt
+    rotation: Annotated[float, Range(0, 180)]
+    translation: Fraction
+    brightness: Fraction
+    contrast: Fraction
+    edge: Literal["zeros", "repeat"]
 
     @property
     def active(self) -> bool:
@@ -48,11 +44,11 @@ class Augmentation:
         return any((self.flip, self.crop, self.rotation, self.translation, self.brightness, self.contrast))
 
     def __call__(self, x: Tensor, rng: Rng) -> Tensor:
-        """Augmented images.
+        """Augments images `(B, C, H, W)` in [0, 1].
 
         Args:
-            x: images in [0, 1] with shape `(B, C, H, W)`.
-            draw: the source of what is random.
+            x: the images.
+            rng: decides what happens to each.
         """
         if self.flip:
             mirrored = self._uniform(x, rng, 1)[:, 0] < 0.5
@@ -69,7 +65,7 @@ class Augmentation:
         return rng.uniform((1, len(x), count))[0]
 
     def _cropped(self, x: Tensor, u: Tensor) -> Tensor:
-        """Cuts at whole pixels: nothing is interpolated. `u` has shape `(B, 2)` and values in [0, 1)."""
+        """Cuts at whole pixels, without interpolation; `u` is `(B, 2)` in [0, 1)."""
         height, width = x.shape[-2:]
         mode = "constant" if self.edge == "zeros" else "replicate"
         padded = F.pad(x, 4 * (self.crop,), mode=mode)
@@ -80,11 +76,11 @@ class Augmentation:
         return padded[images, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
     def _moved(self, x: Tensor, v: Tensor) -> Tensor:
-        """Rotates about the centre and shifts, bilinearly interpolated; `v` has shape `(B, 3)`, values in [-1, 1)."""
+        """Rotates about the centre and shifts, with bilinear interpolation; `v` is `(B, 3)` in [-1, 1)."""
         height, width = x.shape[-2:]
         angle = v[:, 0] * math.radians(self.rotation)
         cos, sin = angle.cos(), angle.sin()
-        # Coordinates of `affine_grid` run from -1 to 1 along both sides: a rotation must know their lengths.
+        # `affine_grid` has coordinates from -1 to 1 along both sides, so a rotation depends on their lengths.
         across = torch.stack([cos, -sin * height / width, 2 * self.translation * v[:, 1]], -1)
         down = torch.stack([sin * width / height, cos, 2 * self.translation * v[:, 2]], -1)
         grid = F.affine_grid(torch.stack([across, down], 1), list(x.shape), align_corners=False)

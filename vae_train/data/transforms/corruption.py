@@ -1,7 +1,8 @@
-"""What the encoder is kept from seeing: noise for denoising, hidden pixels for inpainting and missing data."""
+"""Corruption of what the encoder sees: noise for denoising, hidden pixels for inpainting and missing data."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -12,26 +13,31 @@ from vae_train.rng import Rng
 from vae_train.util.ranges import Fraction, NonNegativeFloat, PositiveInt
 
 
+@dataclass(frozen=True)
 class Corruption:
-    """Damages what the encoder sees of training images; the target stays clean.
+    """Corrupts what the encoder sees of training images; the target stays clean.
 
-    With noise alone this is the denoising criterion (Im et al., 2017): the decoder is asked for the clean image. With
-    hidden pixels and `score: observed` the likelihood counts the visible ones alone, which is the ELBO of data with
-    values missing completely at random (Mattei & Frellsen, 2019, with one sample and zeros for what is missing).
+    Noise alone gives the denoising criterion ("Denoising Criterion for Variational Auto-Encoding Framework",
+    arXiv:1511.06406): the decoder reconstructs the clean image. With hidden pixels and `score: observed` the likelihood
+    covers the visible pixels only, which is the ELBO of data with values missing completely at random ("MIWAE: Deep
+    Generative Modelling and Imputation of Incomplete Data Sets", arXiv:1812.02633, with K = 1 and zeros for missing
+    values).
 
     Args:
-        noise: standard deviation of normal noise that is added to every value.
-        mask: probability with which a pixel is hidden (set to 0), all its channels together.
+        noise: standard deviation of the normal noise that is added to every value.
+        mask: probability that a pixel is hidden (set to 0), all its channels together.
         patch: side of the squares that are hidden as one.
-        score: whether the likelihood counts "all" pixels or the "observed" ones alone.
+        score: whether the likelihood covers "all" pixels or only the "observed" ones.
     """
 
-    def __init__(
-        self, noise: NonNegativeFloat, mask: Fraction, patch: PositiveInt, score: Literal["all", "observed"]
-    ) -> None:
-        if mask == 1:
+    noise: NonNegativeFloat
+    mask: Fraction
+    patch: PositiveInt
+    score: Literal["all", "observed"]
+
+    def __post_init__(self) -> None:
+        if self.mask == 1:
             raise ValueError("mask=1 would hide every pixel")
-        self.noise, self.mask, self.patch, self.score = noise, mask, patch, score
 
     @property
     def active(self) -> bool:
@@ -39,7 +45,7 @@ class Corruption:
         return bool(self.noise or self.mask)
 
     def hidden(self, x: Tensor, rng: Rng) -> Tensor | None:
-        """Which pixels are hidden: bool with shape `(B, 1, H, W)`, or None where none are."""
+        """Draws which pixels are hidden: bool with shape `(B, 1, H, W)`, or None for none."""
         if not self.mask:
             return None
         height, width = x.shape[-2:]
@@ -47,12 +53,12 @@ class Corruption:
         squares = (rng.uniform(size)[0] < self.mask).float()
         return F.interpolate(squares, scale_factor=self.patch, mode="nearest")[..., :height, :width] > 0.5
 
-    def scored_mask(self, hidden: Tensor | None) -> Tensor | None:
-        """`Batch.mask` for what `hidden` found."""
+    def mask_of(self, hidden: Tensor | None) -> Tensor | None:
+        """`Batch.mask` for hidden pixels `(B, 1, H, W)`; None if the likelihood covers all."""
         return None if hidden is None or self.score == "all" else ~hidden
 
-    def seen(self, x: Tensor, hidden: Tensor | None, rng: Rng) -> Tensor | None:
-        """`Batch.encoder_input`, with the shape of `x`; None where nothing is damaged."""
+    def encoder_input(self, x: Tensor, hidden: Tensor | None, rng: Rng) -> Tensor | None:
+        """`Batch.encoder_input`, with the shape of `x`; None if nothing is corrupted."""
         if self.noise:
             x = x + self.noise * rng.normal((1, *x.shape))[0]
         if hidden is not None:

@@ -1,8 +1,9 @@
-"""Invertible maps of the pixels that a model sees, with their Jacobians: bits per dimension stay those of the data."""
+"""Invertible maps of the pixels that a model sees, with their Jacobians, so that bits per dimension stay comparable."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -11,35 +12,36 @@ from torch import Tensor
 
 from vae_train.batch import Batch
 from vae_train.rng import Rng
+from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveFloat, Range
 
+OpenHalf = Annotated[float, Range(0, 0.5, open_low=True, open_high=True)]
 
+
+@dataclass(frozen=True)
 class Preprocessing:
     """Uniform dequantisation, the logit transform, and an affine map of every channel, in this order.
 
-        v = (k + u) / levels, u ~ U(0, 1)       log P(k) >= E_u[log p(v)] - D log levels     (Theis et al., 2016, eq. 3)
-        l = logit(alpha + (1 - 2 alpha) v)                                              (Papamakarios et al., 2017)
+        v = (k + u) / levels, u ~ U(0, 1)       log P(k) >= E_u[log p(v)] - D log levels
+        l = logit(alpha + (1 - 2 alpha) v)
         x = (l - mean) / std
 
-    Where nothing is random (no `draw`), u = ½. `Batch.log_det` takes log-densities of x back to those of v.
+    The first line is equation 3 of "A note on the evaluation of generative models" (arXiv:1511.01844), the second is
+    from "Masked Autoregressive Flow for Density Estimation" (arXiv:1705.07057). Without an `rng`, u = 1/2.
+    `Batch.log_det` takes log-densities of x back to those of v.
 
     Args:
         dequantize: add uniform noise within the levels. Without it (and without a logit) pixels stay on their levels,
             which the likelihood then scores itself.
-        logit: alpha of the logit transform; None for none. It needs `dequantize` where pixels have levels.
-        mean: what is subtracted from every channel, or from channel c; None for 0.
-        std: what divides every channel; None for 1.
+        logit: alpha of the logit transform; None for no such transform. Pixels with levels need `dequantize` as well.
+        mean: what is subtracted from every channel, or one number per channel; None for 0.
+        std: what divides every channel, or one number per channel; None for 1.
     """
 
-    def __init__(
-        self,
-        dequantize: bool,
-        logit: Annotated[float, Range(0, 0.5, open_low=True, open_high=True)] | None,
-        mean: float | list[float] | None,
-        std: PositiveFloat | list[PositiveFloat] | None,
-    ) -> None:
-        self.dequantize, self.logit = dequantize, logit
-        self.mean, self.std = _channels(0.0 if mean is None else mean), _channels(1.0 if std is None else std)
+    dequantize: bool
+    logit: OpenHalf | None
+    mean: float | list[float] | None
+    std: PositiveFloat | list[PositiveFloat] | None
 
     @property
     def active(self) -> bool:
@@ -48,34 +50,43 @@ class Preprocessing:
 
     @property
     def continuous(self) -> bool:
-        """Whether what comes out has no levels."""
+        """Whether its output has no levels."""
         return self.dequantize or self.logit is not None or self._affine
 
     @property
-    def _affine(self) -> bool:
-        return any(self.mean) or any(s != 1 for s in self.std)
+    def channel_means(self) -> list[float]:
+        """`mean` of each channel, or a single one for all."""
+        return _per_channel(self.mean, 0.0)
 
-    def refusal(self, levels: int | None, channels: int) -> str | None:
-        """Why data with `levels` levels and `channels` channels cannot be preprocessed so; None where it can."""
-        for name, values in (("mean", self.mean), ("std", self.std)):
+    @property
+    def channel_stds(self) -> list[float]:
+        """`std` of each channel, or a single one for all."""
+        return _per_channel(self.std, 1.0)
+
+    @property
+    def _affine(self) -> bool:
+        return any(self.channel_means) or any(std != 1 for std in self.channel_stds)
+
+    def check_compatible(self, levels: int | None, channels: int) -> Incompatible | None:
+        """Why images with these levels and channels cannot be preprocessed like this; None if they can."""
+        for name, values in (("mean", self.channel_means), ("std", self.channel_stds)):
             if len(values) not in (1, channels):
-                return f"has {len(values)} values of {name}, and the images have {channels} channels"
+                return Incompatible(f"has {len(values)} values of {name}, but the images have {channels} channels")
         if levels is None and self.dequantize:
-            return "dequantises values that have no levels: use preprocessing.dequantize=false"
+            reason = "dequantises values that have no levels"
+            return Incompatible(reason, {"preprocessing.dequantize": "false"})
         if levels is not None and self.continuous and not self.dequantize:
-            return (
-                f"makes a density of pixels with {levels} levels, which would score the grid and not the pictures: "
-                "add preprocessing.dequantize=true"
-            )
+            reason = f"gives pixels with {levels} levels a density, which is unbounded on the levels"
+            return Incompatible(reason, {"preprocessing.dequantize": "true"})
         return None
 
     def __call__(self, batch: Batch, levels: int | None, rng: Rng | None) -> Batch:
-        """The batch with `x` mapped, `log_det` and, for pixels with levels, `log_bins`.
+        """Maps `x` and adds `log_det` and, for pixels with levels, `log_bins`.
 
         Args:
-            batch: `x` in [0, 1].
-            levels: number of values that a pixel of `x` can take.
-            draw: the source of the dequantisation.
+            batch: images in [0, 1].
+            levels: number of values of a pixel; None for continuous ones.
+            rng: draws the dequantisation noise; None for u = 1/2.
         """
         x, terms = batch.x, None
         if self.dequantize and levels is not None:
@@ -88,27 +99,33 @@ class Preprocessing:
             # d logit(s) / ds = 1 / (s (1 - s)), and -log s - log(1 - s) = softplus(l) + softplus(-l)
             terms = F.softplus(x) + F.softplus(-x) + math.log(scale)
         if self._affine:
-            mean, std = self._like(self.mean, x), self._like(self.std, x)
+            mean, std = self._scales(x)
             x = (x - mean) / std
             terms = (torch.zeros_like(x) if terms is None else terms) - std.log()
         bins = math.log(levels) if self.dequantize and levels is not None else None
         return batch._replace(x=x, log_det=_summed(terms, batch.mask), log_bins=bins)
 
     def inverse(self, x: Tensor) -> Tensor:
-        """Images `(N, C, H, W)` back in [0, 1]; dequantisation is not undone."""
-        x = x * self._like(self.std, x) + self._like(self.mean, x)
+        """Maps images `(N, C, H, W)` back to [0, 1]; dequantisation is not undone."""
+        mean, std = self._scales(x)
+        x = x * std + mean
         if self.logit is not None:
             x = (torch.sigmoid(x) - self.logit) / (1 - 2 * self.logit)
         return x
 
-    def _like(self, values: list[float], x: Tensor) -> Tensor:
-        """(1, C or 1, 1, 1), filled on the device: a copy from the host would wait for it."""
-        parts = [torch.full((1, 1, 1, 1), value, dtype=x.dtype, device=x.device) for value in values]
-        return torch.cat(parts, 1)
+    def _scales(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations, `(1, C or 1, 1, 1)`, filled on the device: a copy from the host would wait."""
+        mean, std = (
+            torch.cat([torch.full((1, 1, 1, 1), value, dtype=x.dtype, device=x.device) for value in values], 1)
+            for values in (self.channel_means, self.channel_stds)
+        )
+        return mean, std
 
 
-def _channels(value: float | list[float]) -> list[float]:
-    return [float(v) for v in value] if isinstance(value, list | tuple) else [float(value)]
+def _per_channel(value: float | list[float] | None, default: float) -> list[float]:
+    if isinstance(value, list | tuple):
+        return [float(v) for v in value]
+    return [default if value is None else float(value)]
 
 
 def _summed(terms: Tensor | None, mask: Tensor | None) -> Tensor | None:

@@ -41,7 +41,7 @@ class Maps(Metric):
         index = evenly_spaced(len(e.mean), MAX_TSNE_POINTS)
         points = e.mean.cpu().numpy()[index.numpy()]
         labels = None if e.y is None else e.y[:, 0].cpu().numpy()[index.numpy()]
-        names = next((list(map(str, f.values)) for f in subject.data.factors[:1] if f.values is not None), None)
+        names = next((list(map(str, f.values)) for f in subject.data.facts.factors[:1] if f.values is not None), None)
         plane, share = pca(points)
         title = f"PCA, {100 * share.sum():.0f} % of the variance"
         maps = [(title, plane), ("t-SNE", tsne(points, subject.seed))]

@@ -77,7 +77,7 @@ class NLL(Metric):
             reason = "the likelihood is not a probability mass of discrete pixels"
             return {"nll": nll, "nll_bits_per_dim": Unavailable(reason)}
         # Nats and bits differ by a factor and a constant, which the estimates of the ELBO in both units show.
-        size = math.prod(subject.data.shape)
+        size = math.prod(subject.data.facts.data_shape)
         offset = bits.value * math.log(2) + elbo.value / size
         per_dim = (-importance.log_p[-1] / size + offset) / math.log(2)
         return {"nll": nll, "nll_bits_per_dim": Estimate.mean_of(per_dim, num_samples=importance.num_samples[-1])}

@@ -1,0 +1,155 @@
+"""Checks whether the numbers of an array can be pixels, and infers their levels and range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from vae_train.batch import evenly_spaced
+from vae_train.data.storage.stored import NUM_SAMPLED
+from vae_train.data.storage.stores import CHUNK_BYTES, expect_random_access
+from vae_train.util.errors import ErrorDetail, UsageError
+
+
+class Values(NamedTuple):
+    """What the numbers of an array mean."""
+
+    levels: int | None
+    """Number of values of a pixel; None for continuous numbers."""
+    bounds: tuple[float, float]
+    """The numbers that become 0 and 1."""
+
+
+def check_kinds(images: Mapping[str, np.ndarray]) -> None:
+    """Refuses arrays that hold no numbers, or nothing at all.
+
+    Raises:
+        UsageError: says which array.
+    """
+    for name, array in images.items():
+        if array.dtype.kind not in "uibf":
+            raise UsageError(
+                f"{prefix(name)}holds {array.dtype}, but images are made of integers or floating-point numbers"
+            )
+        if not array.size:
+            raise UsageError(f"{prefix(name)}has shape {array.shape}: it is empty")
+    if len({array.dtype.kind == "f" for array in images.values()}) > 1:
+        kinds = ", ".join(f"{array.dtype} in {name}" for name, array in images.items())
+        raise UsageError(f"mixes integers and floating-point numbers: {kinds}")
+
+
+def measured(
+    arrays: list[np.ndarray], levels: int | None, bounds: tuple[float, float] | None, max_scanned_bytes: int
+) -> Values:
+    """Infers levels and range of the numbers, or checks the stated ones.
+
+    Args:
+        arrays: the images of every split; all integers or all floating-point.
+        levels: the stated number of levels, or None.
+        bounds: the stated range, or None.
+        max_scanned_bytes: of larger arrays only evenly spaced images are checked.
+
+    Raises:
+        UsageError: the numbers cannot be pixels, or not those that are stated; says which setting helps.
+    """
+    whole = sum(array.nbytes for array in arrays) <= max_scanned_bytes
+    low, high = _extremes(arrays, whole)
+    integers = arrays[0].dtype.kind in "uib"
+    if bounds is None and integers:
+        levels = _integer_levels(low, high, levels, arrays[0].dtype, whole)
+        bounds = (0.0, float(levels - 1))
+    elif bounds is None:
+        bounds = _measured_range(low, high, levels, whole)
+    smallest, largest = bounds if integers else _rounded(bounds, arrays)
+    if low < smallest or high > largest:
+        raise UsageError(f"holds numbers from {low:g} to {high:g}, outside of data.range={list(bounds)}")
+    _check_precision(*bounds)
+    if levels is not None and not (integers and bounds == (0, levels - 1)):
+        _check_grid(arrays, whole, levels, bounds)
+    return Values(levels, bounds)
+
+
+def prefix(name: str) -> str:
+    """The name of an array in front of a message about it."""
+    return f"{name} " if name else ""
+
+
+def _integer_levels(low: float, high: float, levels: int | None, dtype: np.dtype, whole: bool) -> int:
+    """Number of levels of integers, which start at 0."""
+    if low < 0:
+        raise UsageError(f"holds integers from {low:.0f} to {high:.0f}; set their range with data.range=")
+    if levels is None:
+        levels = next((2**bits for bits in (1, 8, 16) if high < 2**bits), None)
+        if levels is None:
+            raise UsageError(f"holds integers up to {high:.0f}; set the number of levels with data.levels=")
+        if not whole and levels != {"bool": 2, "uint8": 256, "uint16": 65536}.get(dtype.name):
+            what = f"is needed: integers up to {high:.0f} were found, but the file is too large to check all"
+            raise UsageError([ErrorDetail("data.levels=", what)])
+    if high >= levels:
+        what = f"the file holds integers up to {high:.0f}, which are at least {high + 1:.0f} levels"
+        raise UsageError([ErrorDetail(f"data.levels={levels}", what)])
+    return levels
+
+
+def _measured_range(low: float, high: float, levels: int | None, whole: bool) -> tuple[float, float]:
+    """The range of floating-point numbers, where none is stated."""
+    if levels is not None:
+        what = "is needed: it says which floating-point numbers the first and the last level are"
+        raise UsageError([ErrorDetail("data.range=", what)])
+    if not whole:
+        raise UsageError([ErrorDetail("data.range=", "is needed: the file is too large to search for its extremes")])
+    if low == high:
+        raise UsageError(f"holds the number {low:g} alone; if that is intended, set data.range=[smallest,largest]")
+    return low, high
+
+
+def _extremes(arrays: list[np.ndarray], whole: bool) -> tuple[float, float]:
+    """The smallest and the largest number; those of evenly spaced images unless `whole`."""
+    lows, highs = [], []
+    for array in arrays:
+        for chunk in _chunks(array, whole):
+            low, high = float(chunk.min()), float(chunk.max())
+            if not (np.isfinite(low) and np.isfinite(high)):
+                raise UsageError("holds numbers that are NaN or infinite")
+            lows.append(low)
+            highs.append(high)
+    return min(lows), max(highs)
+
+
+def _rounded(bounds: tuple[float, float], arrays: list[np.ndarray]) -> tuple[float, float]:
+    """The nearest numbers that the arrays can hold: no float32 is 0.1."""
+    kind = min((array.dtype for array in arrays), key=lambda dtype: dtype.itemsize).type
+    with np.errstate(over="ignore"):
+        return min(bounds[0], float(kind(bounds[0]))), max(bounds[1], float(kind(bounds[1])))
+
+
+def _check_precision(low: float, high: float) -> None:
+    """Refuses a range in which float32 has fewer steps than eight bits."""
+    width, largest = high - low, max(abs(low), abs(high))
+    if not (1e-30 < width < 1e30 and largest <= 2**16 * width):
+        raise UsageError(
+            f"has the range {low:.9g} to {high:.9g}, too coarse in float32: shift or scale the numbers first"
+        )
+
+
+def _check_grid(arrays: list[np.ndarray], whole: bool, levels: int, bounds: tuple[float, float]) -> None:
+    """Refuses numbers that are not `levels` evenly spaced ones from one bound to the other."""
+    low, high = bounds
+    for chunk in (chunk for array in arrays for chunk in _chunks(array, whole)):
+        steps = (chunk.astype(np.result_type(chunk, np.float32)) - low) * ((levels - 1) / (high - low))
+        if np.abs(steps - steps.round()).max() > 0.25:
+            what = f"the file holds numbers between the levels from {low:g} to {high:g}"
+            raise UsageError([ErrorDetail(f"data.levels={levels}", what)])
+
+
+def _chunks(array: np.ndarray, whole: bool) -> Iterator[np.ndarray]:
+    """All images, some at a time, or evenly spaced ones."""
+    if not whole:
+        expect_random_access(array)
+        yield from (array[number] for number in evenly_spaced(len(array), NUM_SAMPLED).tolist())
+        return
+    count = max(1, CHUNK_BYTES * len(array) // max(array.nbytes, 1))
+    for start in range(0, len(array), count):
+        yield array[start : start + count]
