@@ -25,7 +25,8 @@ from vae_train.data.stream import Stream, evaluation_batches
 from vae_train.runs.build import assemble, build_model, loaded, resolve_device
 from vae_train.runs.schema import build, conf_dir
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.loggers import Files, Tee
+from vae_train.training.loggers.base import Tee
+from vae_train.training.loggers.files import Files
 from vae_train.util.runtime import prepare
 
 
@@ -50,23 +51,24 @@ class Training:
     @property
     def execution(self) -> str:
         """How steps are executed: eager, compile or graph."""
-        return self.learner.execution
+        return self.runner.mode
 
     def restart_stream(self) -> None:
         """Starts a new stream of batches, as every call of `fit` does."""
         batch_size, device = self.trainer.batch_size, self.learner.device
         self.stream = Stream(self.data.training(), batch_size, seed=self.config.seed, device=device)
+        self.runner = self.trainer.runner(self.learner, self.stream)
 
     def steps(self, count: int) -> float:
         """Takes steps and returns their mean loss; scalars are copied from the device as often as the trainer does."""
         total, left, pending = 0.0, count, list[torch.Tensor]()
         while left:
             limit = min(left, self.trainer.log_every - self.step % self.trainer.log_every)
-            rows = self.learner.advance(self.stream, self.step, limit)
+            names, rows = self.runner(self.step, limit)
             pending.append(rows)
             self.step, left = self.step + len(rows), left - len(rows)
             if not left or self.step % self.trainer.log_every == 0:
-                total += torch.cat(pending)[:, self.learner.names.index("loss")].sum().item()
+                total += torch.cat(pending)[:, names.index("loss")].sum().item()
                 pending = []
         return total / count
 

@@ -26,6 +26,7 @@ from vae_train.data.images import TransformedImages
 from vae_train.data.session import DataSession
 from vae_train.data.storage.stored import Splits, StoredImages
 from vae_train.data.storage.stores import TensorStore
+from vae_train.data.stream import Stream
 from vae_train.data.transforms.pipeline import Transforms
 from vae_train.distributions.base import Distribution
 from vae_train.model.base import LatentVariableModel
@@ -34,7 +35,10 @@ from vae_train.rng import Rng, generator
 from vae_train.runs.build import loaded
 from vae_train.runs.check import knobs
 from vae_train.runs.schema import build, conf_dir, locate
+from vae_train.training.execution import CompiledGradients, Feed, resolve
+from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner
+from vae_train.training.step import Scalars, StepInputs
 from vae_train.training.trainer import Trainer
 
 CONF = conf_dir()
@@ -105,6 +109,7 @@ def build_learner(cfg: DictConfig, model: LatentVariableModel, steps_per_epoch: 
         optimizer=build(cfg.optimizer),
         lr_schedule=build(cfg.lr_schedule, steps_per_epoch=steps_per_epoch, epochs=cfg.epochs),
         seed=cfg.seed,
+        gradients=CompiledGradients if cfg.trainer.execution == "compile" else EagerGradients,
     )
 
 
@@ -113,8 +118,24 @@ def small_run(*overrides: str) -> tuple[Dataset, Learner, Trainer]:
     cfg = compose(*SMALL, *overrides)
     data = loaded(cfg)
     trainer = build(cfg.trainer)
+    trainer.execution = resolve(trainer.execution, torch.device("cpu"))
     model = build_model(cfg, data.facts.data_shape, data.facts.levels)
     return data, build_learner(cfg, model, trainer.steps_per_epoch(data.facts.num_train)), trainer
+
+
+def feed_of(data: Dataset, learner: Learner, batch_size: int = 100) -> Feed:
+    """The inputs of a learner's steps on the training images."""
+    return Feed(Stream(data.training(), batch_size, seed=learner.seed, device=learner.device), learner.rates)
+
+
+def inputs(learner: Learner, batch: Batch, step: int) -> StepInputs:
+    """The inputs of a step on `batch`."""
+    return StepInputs(batch, step, learner.rates(step), Rng(learner.seed, "train", step, device=learner.device))
+
+
+def update(learner: Learner, batch: Batch, step: int) -> Scalars:
+    """Takes a step on `batch`."""
+    return learner.step(inputs(learner, batch, step))
 
 
 def binary_batch(size: int, shape: tuple[int, ...] = (1, 8, 8), seed: int = 0) -> Batch:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from tests.support import InMemory, build_learner, build_model, choices, compose, levels_for
+from tests.support import InMemory, build_learner, build_model, choices, compose, levels_for, update
 from vae_train.batch import Batch
 from vae_train.rng import Rng
 from vae_train.runs.build import combination_errors, loaded, model_errors
@@ -89,7 +89,7 @@ def train(choice: Choice) -> None:
     learner = build_learner(cfg, model)
     for step in range(STEPS):
         rows = slice(step * BATCH, (step + 1) * BATCH)
-        scalars = learner.update(Batch(x[rows], y[rows]), step)
+        scalars = update(learner, Batch(x[rows], y[rows]), step)
         bad = [name for name, value in scalars.items() if not value.isfinite()]
         assert not bad, f"{choice}: {bad} at step {step}"
     assert all(p.isfinite().all() for p in learner.parameters), choice

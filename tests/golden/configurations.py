@@ -15,6 +15,7 @@ from tests.golden.settings import GROUPS, SETTINGS, TOP, WITH_BETA_SCHEDULE
 from tests.support import compose
 from vae_train.data.stream import Stream
 from vae_train.runs.build import assemble
+from vae_train.training.execution import Feed
 from vae_train.training.learner import Learner
 
 STEPS = 30
@@ -168,16 +169,16 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, list[str]]]:
 def train(name: str) -> Result:
     """Trains a configuration for `STEPS` steps."""
     cfg = compose(*overrides(name))
-    learner, stream = _start(cfg)
+    learner, feed = _start(cfg)
     metrics: dict[str, list[float]] = {}
     for step in range(STEPS):
         if name in RESUMED and step == RESUME_AT:
             saved = io.BytesIO()
             torch.save(learner.state_dict(), saved)
             saved.seek(0)
-            learner, stream = _start(cfg)
+            learner, feed = _start(cfg)
             learner.load_state_dict(torch.load(saved))
-        scalars = learner.update(stream.batch(step), step)
+        scalars = learner.step(feed.inputs(step))
         for metric in METRICS:
             if metric in scalars:
                 metrics.setdefault(metric, []).append(float(scalars[metric]))
@@ -188,9 +189,10 @@ def train(name: str) -> Result:
     return Result(metrics, digest(weights), digest(state))
 
 
-def _start(cfg: DictConfig) -> tuple[Learner, Stream]:
+def _start(cfg: DictConfig) -> tuple[Learner, Feed]:
     data, learner, trainer = assemble(cfg, torch.device(cfg.device))
-    return learner, Stream(data.training(), trainer.batch_size, seed=learner.seed, device=learner.device)
+    stream = Stream(data.training(), trainer.batch_size, seed=learner.seed, device=learner.device)
+    return learner, Feed(stream, learner.rates)
 
 
 def _persistent_buffers(module: nn.Module) -> list[Tensor]:

@@ -5,15 +5,16 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from tests.support import feed_of, update
 from vae_train.data.stream import Stream
 from vae_train.evaluation.importance import estimate_log_likelihood
 from vae_train.rng import Rng
 from vae_train.runs.build import assemble
 from vae_train.runs.schema import conf_dir
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.loggers import Silent
-from vae_train.training.meter import Meter
-from vae_train.training.trainer import Progress, restore, snapshot
+from vae_train.training.early_stopping import Patience
+from vae_train.training.loggers.none import NoLogger
+from vae_train.training.state import TrainingState
 
 pytestmark = [
     pytest.mark.gpu,
@@ -42,30 +43,39 @@ def built(*words, device=CUDA):
     return assemble(cfg, device)
 
 
-def steps(learner, data, start, stop, batch_size=128):
+def steps(trainer, learner, data, start, stop, batch_size=128):
     """Trains from step `start` to step `stop`; returns the loss of each step."""
-    stream, rows = Stream(data.training(), batch_size, seed=learner.seed, device=learner.device), []
+    runner, losses = trainer.runner(learner, feed_of(data, learner, batch_size).stream), []
     while start < stop:
-        rows.append(learner.advance(stream, start, stop - start))
-        start += len(rows[-1])
-    return torch.cat(rows)[:, learner.names.index("loss")].cpu()
+        rows = runner(start, stop - start)
+        losses.append(rows.values[:, rows.names.index("loss")])
+        start += len(losses[-1])
+    trainer.execution = runner.mode
+    return torch.cat(losses).cpu()
+
+
+def state_of(learner, step):
+    """The state of a training after `step` updates."""
+    state = TrainingState(learner, Patience(None))
+    state.progress.step = step
+    return state.state_dict()
 
 
 def beside_eager(execution, count, *words):
     """The losses of `count` steps, eager and in another way, how these were executed, and the last learner's parts."""
     losses, executed = [], []
     for mode in ("eager", execution):
-        data, learner, _ = built(f"execution={mode}", *words)
-        losses.append(steps(learner, data, 0, count))
-        executed.append(learner.execution)
-    return losses, executed, (data, learner)
+        data, learner, trainer = built(f"execution={mode}", *words)
+        losses.append(steps(trainer, learner, data, 0, count))
+        executed.append(trainer.execution)
+    return losses, executed, (data, learner, trainer)
 
 
 @pytest.mark.parametrize("model", ["mlp", "conv"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_reduces_the_loss(model, precision):
-    data, learner, _ = built(f"model={model}", f"precision={precision}")
-    losses = steps(learner, data, 0, 100)
+    data, learner, trainer = built(f"model={model}", f"precision={precision}")
+    losses = steps(trainer, learner, data, 0, 100)
     assert losses.isfinite().all()
     assert losses[-10:].mean() < 0.8 * losses[:10].mean()
 
@@ -73,8 +83,8 @@ def test_training_reduces_the_loss(model, precision):
 def test_bfloat16_is_near_float32():
     losses = []
     for precision in ("float32", "bfloat16"):
-        data, learner, _ = built(f"precision={precision}")
-        losses.append(steps(learner, data, 0, 100)[-20:].mean().item())
+        data, learner, trainer = built(f"precision={precision}")
+        losses.append(steps(trainer, learner, data, 0, 100)[-20:].mean().item())
         assert all(p.dtype == torch.float32 for p in learner.parameters)
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
     assert losses[1] != losses[0]
@@ -90,7 +100,7 @@ def test_batches_and_noise_lie_on_the_device(binarize):
     trace = learner.model(batch, Rng(0, "train", 0, device=learner.device))
     assert trace.latents[0].z.is_cuda
     assert trace.elbo().is_cuda
-    scalars = learner.update(batch, 0)
+    scalars = update(learner, batch, 0)
     assert all(value.is_cuda for value in scalars.values())
 
 
@@ -116,34 +126,34 @@ def test_a_bias_that_starts_from_the_data_hardly_depends_on_the_device():
 @pytest.mark.parametrize("ema", ["null", "0.99"])
 def test_resuming_in_the_middle_of_an_epoch_changes_nothing(tmp_path, ema):
     words = (f"learner.ema={ema}", "lr_schedule=cosine")
-    data, whole, _ = built(*words)
-    expected = steps(whole, data, 0, 35)
+    data, whole, trainer = built(*words)
+    expected = steps(trainer, whole, data, 0, 35)
 
-    data, first, _ = built(*words)
-    steps(first, data, 0, 14)
-    Checkpoints(tmp_path).save(["last"], snapshot(first, Progress(step=14), Meter()))
-    data, second, _ = built(*words)
-    progress = Progress()
-    restore(Checkpoints(tmp_path).load("last", CUDA), second, progress, Meter())
-    assert progress.step == 14
-    torch.testing.assert_close(steps(second, data, 14, 35), expected[14:], rtol=1e-4, atol=0)
+    data, first, trainer = built(*words)
+    steps(trainer, first, data, 0, 14)
+    Checkpoints(tmp_path).save(["last"], state_of(first, 14))
+    data, second, trainer = built(*words)
+    state = TrainingState(second, Patience(None))
+    state.load_state_dict(Checkpoints(tmp_path).load("last", CUDA))
+    assert state.progress.step == 14
+    torch.testing.assert_close(steps(trainer, second, data, 14, 35), expected[14:], rtol=1e-4, atol=0)
     for one, other in zip(whole.evaluated.parameters(), second.evaluated.parameters(), strict=True):
         torch.testing.assert_close(other, one, rtol=1e-2, atol=2e-3)
 
 
 def test_a_checkpoint_of_the_gpu_goes_on_on_the_cpu(tmp_path):
-    data, learner, _ = built()
-    steps(learner, data, 0, 10)
-    Checkpoints(tmp_path).save(["last"], snapshot(learner, Progress(step=10), Meter()))
-    data, other, _ = built(device=torch.device("cpu"))
-    restore(Checkpoints(tmp_path).load("last", "cpu"), other, Progress(), Meter())
-    assert torch.isfinite(steps(other, data, 10, 12)).all()
+    data, learner, trainer = built()
+    steps(trainer, learner, data, 0, 10)
+    Checkpoints(tmp_path).save(["last"], state_of(learner, 10))
+    data, other, trainer = built(device=torch.device("cpu"))
+    TrainingState(other, Patience(None)).load_state_dict(Checkpoints(tmp_path).load("last", "cpu"))
+    assert torch.isfinite(steps(trainer, other, data, 10, 12)).all()
     assert all(p.device.type == "cpu" for p in other.parameters)
 
 
 def test_fit_trains_validates_draws_and_saves(tmp_path):
     data, learner, trainer = built("epochs=3", "latent_dim=2")
-    figures = trainer.fit(learner, data, Checkpoints(tmp_path), Silent(tmp_path, 0))
+    figures = trainer.fit(learner, data, Checkpoints(tmp_path), NoLogger(tmp_path, 0))
     assert figures["best_elbo"] == pytest.approx(figures["valid_elbo"], rel=0.2)
     assert (tmp_path / "last.pt").is_file()
     assert (tmp_path / "best.pt").is_file()
@@ -151,10 +161,10 @@ def test_fit_trains_validates_draws_and_saves(tmp_path):
 
 @pytest.mark.parametrize("model", ["mlp", "conv"])
 def test_evaluation_equals_the_cpu_given_the_same_noise(model):
-    data, learner, _ = built(f"model={model}")
+    data, learner, trainer = built(f"model={model}")
     valid = data.split("valid")  # the data set itself is the same object for both learners
-    steps(learner, data, 0, 50)
-    host_data, host, _ = built(f"model={model}", device=torch.device("cpu"))
+    steps(trainer, learner, data, 0, 50)
+    host_data, host, trainer = built(f"model={model}", device=torch.device("cpu"))
     host.model.load_state_dict(learner.model.state_dict())
     index = torch.arange(180)
     with torch.no_grad():
@@ -172,7 +182,7 @@ def test_an_update_at_batch_128(model):
     data, learner, _ = built(f"model={model}", "batch_size=128", "learner.clip_norm=1", "learner.grad_accumulation=2")
     before = [p.clone() for p in learner.parameters]
     batch = Stream(data.split("train"), 128, seed=0, device=learner.device).batch(0)
-    scalars = learner.update(batch, 0)
+    scalars = update(learner, batch, 0)
     assert scalars["loss"].isfinite()
     assert all(not torch.equal(a, b) for a, b in zip(before, learner.parameters, strict=True))
 
@@ -240,58 +250,58 @@ def test_every_part_takes_the_same_steps_captured_or_not(words):
 )
 def test_every_optimizer_is_captured(execution, words, optimizer, caplog):
     words = (f"optimizer={optimizer}", "lr_schedule=cosine", *words)
-    losses, executed, (data, learner) = beside_eager(execution, 40, *words)
+    losses, executed, (data, learner, trainer) = beside_eager(execution, 40, *words)
     assert executed == ["eager", execution], caplog.messages
     torch.testing.assert_close(losses[1], losses[0], rtol=2e-3, atol=0)
-    assert len(learner.advance(Stream(data.training(), 100, seed=0, device=CUDA), 40, 1)) == 1
+    assert len(trainer.runner(learner, feed_of(data, learner).stream)(40, 1).values) == 1
 
 
 def test_a_compiled_run_is_resumed_by_an_eager_one(tmp_path):
-    data, learner, _ = built("execution=compile")
-    expected = steps(learner, data, 0, 50)
-    data, first, _ = built("execution=compile")
-    steps(first, data, 0, 25)
-    Checkpoints(tmp_path).save(["last"], snapshot(first, Progress(step=25), Meter()))
+    data, learner, trainer = built("execution=compile")
+    expected = steps(trainer, learner, data, 0, 50)
+    data, first, trainer = built("execution=compile")
+    steps(trainer, first, data, 0, 25)
+    Checkpoints(tmp_path).save(["last"], state_of(first, 25))
     for execution in ("compile", "graph", "eager"):
-        data, second, _ = built(f"execution={execution}")
-        restore(Checkpoints(tmp_path).load("last", CUDA), second, Progress(), Meter())
-        torch.testing.assert_close(steps(second, data, 25, 50), expected[25:], rtol=2e-3, atol=0)
-        assert second.execution == execution
+        data, second, trainer = built(f"execution={execution}")
+        TrainingState(second, Patience(None)).load_state_dict(Checkpoints(tmp_path).load("last", CUDA))
+        torch.testing.assert_close(steps(trainer, second, data, 25, 50), expected[25:], rtol=2e-3, atol=0)
+        assert trainer.execution == execution
     (group,) = second.optimizer.param_groups
     assert (group["fused"], group["foreach"], group["capturable"]) == (True, None, False)
 
 
 def test_auto_is_graph_and_several_small_steps_go_in_one_launch():
-    data, learner, _ = built()
-    stream = Stream(data.split("train"), 100, seed=0, device=CUDA)
-    assert learner.execution == "graph"
-    assert [len(learner.advance(stream, step, 50)) for step in (0, 1, 2, 3)] == [1, 1, 1, 10]
-    assert len(learner.advance(stream, 13, 7)) == 1
+    data, learner, trainer = built()
+    runner = trainer.runner(learner, Stream(data.split("train"), 100, seed=0, device=CUDA))
+    assert trainer.execution == "graph"
+    assert [len(runner(step, 50).values) for step in (0, 1, 2, 3)] == [1, 1, 1, 10]
+    assert len(runner(13, 7).values) == 1
 
 
 def test_steps_do_not_wait_for_the_device():
-    data, learner, _ = built()
-    stream = Stream(data.split("train"), 100, seed=0, device=CUDA)
+    data, learner, trainer = built()
+    runner = trainer.runner(learner, Stream(data.split("train"), 100, seed=0, device=CUDA))
     step = 0
     while step < 30:
-        step += len(learner.advance(stream, step, 50))
+        step += len(runner(step, 50).values)
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(20):
-            step += len(learner.advance(stream, step, 50))
+            step += len(runner(step, 50).values)
     finally:
         torch.cuda.set_sync_debug_mode(before)
 
 
 def test_eager_and_compiled_steps_do_not_wait_for_the_device_either():
-    data, learner, _ = built("execution=eager", "learner.ema=0.9", "learner.clip_norm=1")
-    stream = Stream(data.split("train"), 100, seed=0, device=CUDA)
-    learner.advance(stream, 0, 1)
+    data, learner, trainer = built("execution=eager", "learner.ema=0.9", "learner.clip_norm=1")
+    runner = trainer.runner(learner, Stream(data.split("train"), 100, seed=0, device=CUDA))
+    runner(0, 1)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(1, 10):
-            learner.advance(stream, step, 1)
+            runner(step, 1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -302,27 +312,28 @@ def test_images_of_the_host_are_the_same_images_and_are_not_waited_for(execution
     pixels = np.random.RandomState(0).randint(0, 256, (1000, 8, 8), np.uint8)
     np.savez(tmp_path / "x.npz", images=pixels, labels=np.arange(1000) % 10)
     words = ("data=arrays", f"data.path={tmp_path}/x.npz", f"execution={execution}")
-    data, resident, _ = built(*words)
-    expected = steps(resident, data, 0, 40, batch_size=50)
-    data, learner, _ = built(*words, "loader.storage=host", f"loader.workers={workers}")
+    data, resident, trainer = built(*words)
+    expected = steps(trainer, resident, data, 0, 40, batch_size=50)
+    data, learner, trainer = built(*words, "loader.storage=host", f"loader.workers={workers}")
     stream = Stream(data.training(), 50, seed=learner.seed, device=CUDA)
+    runner = trainer.runner(learner, stream)
     assert not stream.images.resident
-    rows = [learner.advance(stream, step, 1) for step in range(5)]
+    rows = [runner(step, 1) for step in range(5)]
     torch.cuda.set_sync_debug_mode("error")
     try:
-        rows += [learner.advance(stream, step, 1) for step in range(5, 40)]
+        rows += [runner(step, 1) for step in range(5, 40)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
         stream.close()
-    found = torch.cat(rows)[:, learner.names.index("loss")].cpu()
+    found = torch.cat([row.values[:, row.names.index("loss")] for row in rows]).cpu()
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=0)
 
 
 def test_the_likelihood_is_that_of_the_cpu():
-    data, learner, _ = built()
+    data, learner, trainer = built()
     valid = data.split("valid")
-    steps(learner, data, 0, 100)
-    host_data, host, _ = built(device=torch.device("cpu"))
+    steps(trainer, learner, data, 0, 100)
+    host_data, host, trainer = built(device=torch.device("cpu"))
     host.model.load_state_dict(learner.model.state_dict())
     there = estimate_log_likelihood(learner.model, valid, 500, device=CUDA).log_p[-1]
     here = estimate_log_likelihood(host.model, host_data.split("valid"), 500).log_p[-1]
@@ -349,22 +360,22 @@ def test_the_order_of_images_is_that_of_the_cpu():
 @pytest.mark.parametrize("optimizer", ["adam", "adamax", "rmsprop"])
 def test_a_captured_run_is_resumed_by_an_eager_one(optimizer, tmp_path):
     words = (f"optimizer={optimizer}", "learner.ema=0.9")
-    data, learner, _ = built("execution=graph", *words)
-    expected = steps(learner, data, 0, 50)
-    data, first, _ = built("execution=graph", *words)
-    steps(first, data, 0, 25)
-    Checkpoints(tmp_path).save(["last"], snapshot(first, Progress(step=25), Meter()))
+    data, learner, trainer = built("execution=graph", *words)
+    expected = steps(trainer, learner, data, 0, 50)
+    data, first, trainer = built("execution=graph", *words)
+    steps(trainer, first, data, 0, 25)
+    Checkpoints(tmp_path).save(["last"], state_of(first, 25))
     for execution in ("graph", "eager"):
-        data, second, _ = built(f"execution={execution}", *words)
-        restore(Checkpoints(tmp_path).load("last", CUDA), second, Progress(), Meter())
-        torch.testing.assert_close(steps(second, data, 25, 50), expected[25:], rtol=2e-3, atol=0)
-        assert second.execution == execution
+        data, second, trainer = built(f"execution={execution}", *words)
+        TrainingState(second, Patience(None)).load_state_dict(Checkpoints(tmp_path).load("last", CUDA))
+        torch.testing.assert_close(steps(trainer, second, data, 25, 50), expected[25:], rtol=2e-3, atol=0)
+        assert trainer.execution == execution
 
 
 def test_pictures_and_checkpoints_are_written_while_steps_are_captured(tmp_path):
     data, learner, trainer = built("epochs=6", "trainer.sample_every=1", "trainer.log_every=3")
-    trainer.fit(learner, data, Checkpoints(tmp_path), Silent(tmp_path, 0))
-    assert learner.execution == "graph"
+    trainer.fit(learner, data, Checkpoints(tmp_path), NoLogger(tmp_path, 0))
+    assert trainer.execution == "graph"
     state = Checkpoints(tmp_path).load("last", "cpu")
     for name, value in learner.model.state_dict().items():
         assert torch.equal(state["model"][name], value.cpu())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose
+from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, update
 from vae_train.rng import Rng
 from vae_train.runs.build import model_errors
 from vae_train.runs.schema import build, locate
@@ -119,7 +119,7 @@ def test_the_rate_stays_closed_with_a_normal_prior_and_every_part_of_the_conditi
     latent = model(labelled(), Rng(0, "x")).latents[0]
     assert latent.rate_elementwise().shape == (6, 3)
     for step in range(3):
-        learner.update(labelled(), step)
+        update(learner, labelled(), step)
     assert all(not torch.equal(before[name], p) for name, p in model.condition.named_parameters())
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, compose
+from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, compose, update
 from tests.training.test_execution import advanced
 from tests.training.test_execution import pair as pair_of_learners
 from vae_train.batch import Batch
@@ -47,7 +47,7 @@ def test_a_step_of_training_reaches_all_parameters(posterior, prior):
     model = build_model(cfg, SHAPE, 2)
     learner = build_learner(cfg, model)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    scalars = learner.update(binary_batch(BATCH), 0)
+    scalars = update(learner, binary_batch(BATCH), 0)
     assert all(math.isfinite(value) for value in scalars.values())
     for name, p in model.named_parameters():
         assert p.grad is not None, name
@@ -228,5 +228,5 @@ def test_captured_steps_are_the_same_steps(posterior, prior):
 def test_models_follow_networks_under_bfloat16(posterior, prior):
     cfg = settings(posterior, prior, "precision=bfloat16", "execution=eager")
     learner = build_learner(cfg, build_model(cfg, SHAPE, 2))
-    scalars = learner.update(binary_batch(BATCH), 0)
+    scalars = update(learner, binary_batch(BATCH), 0)
     assert all(math.isfinite(value) for value in scalars.values())

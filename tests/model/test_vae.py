@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose
+from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, update
 from vae_train.batch import Batch
 from vae_train.model.likelihood.bernoulli import Bernoulli
 from vae_train.model.likelihood.gaussian import Gaussian
@@ -25,7 +25,7 @@ def test_conv_takes_a_training_step_at_every_size(shape):
     cfg = compose("model=conv", "model/likelihood=gaussian", "optimizer=sgd", "lr=1e-9")
     learner = build_learner(cfg, build_model(cfg, shape, 256))
     levels = torch.randint(256, (2, *shape), generator=torch.Generator().manual_seed(0))
-    scalars = learner.update(Batch(levels / 255), 0)
+    scalars = update(learner, Batch(levels / 255), 0)
     assert all(value.isfinite() for value in scalars.values())
     assert all(p.grad is not None and p.grad.isfinite().all() for p in learner.parameters)
     assert learner.model.decode(torch.zeros(2, 10)).mean.shape == (2, *shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose
+from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, update
 from vae_train.objective.control_vae import ControlVAE
 from vae_train.objective.geco import GECO
 from vae_train.rng import Rng
@@ -37,7 +37,7 @@ def test_each_player_follows_its_own_loss(name, kind):
     overrides = [f"objective.kind={kind}"] if name == "vae_gan" and kind else []
     found, other = learner(name, *overrides), learner(name, *overrides)
     batch = binary_batch(6)
-    found.update(batch, 3)
+    update(found, batch, 3)
     trace = other.model(batch, Rng(other.seed, "train", 3), 1)
     terms = other.objective(trace, 3)
     pairs = [("loss", found.model, other.model), ("critic_loss", found.objective, other.objective)]
@@ -53,8 +53,8 @@ def test_each_player_follows_its_own_loss(name, kind):
 
 @pytest.mark.parametrize("name", CRITICS)
 def test_a_critic_has_a_learning_rate_of_its_own_or_that_of_the_model(name):
-    assert learner(name, "lr=0.25", "objective.critic_lr=0.125").base_rates == [0.25, 0.125]
-    assert set(learner(name, "lr=0.25", "objective.critic_lr=null").base_rates) == {0.25}
+    assert learner(name, "lr=0.25", "objective.critic_lr=0.125").optimizer.base_rates == [0.25, 0.125]
+    assert set(learner(name, "lr=0.25", "objective.critic_lr=null").optimizer.base_rates) == {0.25}
 
 
 @pytest.mark.parametrize("name", CRITICS)
@@ -65,7 +65,7 @@ def test_a_critic_learns(name):
         last.add_(2.0)
         list(found.model.encoder.parameters())[-2].mul_(20.0)
     batch = binary_batch(32)
-    first, *_, last = [found.update(batch, step)["critic_loss"] for step in range(60)]
+    first, *_, last = [update(found, batch, step)["critic_loss"] for step in range(60)]
     assert last < first - 0.05
 
 
@@ -75,12 +75,12 @@ def test_a_resumed_run_is_the_uninterrupted_one(name):
     whole, first, second = (learner(name, *overrides) for _ in range(3))
     batches = [binary_batch(6, seed=i) for i in range(6)]
     for step, batch in enumerate(batches):
-        expected = whole.update(batch, step)
+        expected = update(whole, batch, step)
     for step in range(3):
-        first.update(batches[step], step)
+        update(first, batches[step], step)
     second.load_state_dict(first.state_dict())
     for step in range(3, 6):
-        found = second.update(batches[step], step)
+        found = update(second, batches[step], step)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
     states = [each.model.state_dict() | each.objective.state_dict() for each in (whole, second)]
@@ -90,7 +90,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(name):
 @pytest.mark.parametrize("name", choices("objective"))
 def test_evaluation_is_finite_even_of_one_image_and_changes_nothing(name):
     found = learner(name)
-    found.update(binary_batch(6), 0)
+    update(found, binary_batch(6), 0)
     before = buffers(found)
     for size in (1, 6):
         scalars = found.evaluate(binary_batch(size), 70, 20)
@@ -102,14 +102,14 @@ def test_evaluation_is_finite_even_of_one_image_and_changes_nothing(name):
 def test_states_move_in_updates(name):
     found = learner(name)
     before = buffers(found)
-    found.update(binary_batch(6), 0)
+    update(found, binary_batch(6), 0)
     assert any(not torch.equal(value, before[key]) for key, value in buffers(found).items())
 
 
 def test_a_bound_with_a_gradient_of_its_own_trains_both_sides():
     found, other = (learner("piwae", "objective.num_samples=4", "objective.groups=2") for _ in range(2))
     batch = binary_batch(6)
-    found.update(batch, 3)
+    update(found, batch, 3)
     terms = other.objective(other.model(batch, Rng(other.seed, "train", 3), 4), 3)
     for loss, part in (("loss", "decoder"), ("encoder_loss", "encoder")):
         expected = gradients(terms[loss], getattr(other.model, part).parameters())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, choices, compose
+from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, choices, compose, update
 from vae_train.rng import FixedNoise, Rng
 from vae_train.runs.schema import locate
 
@@ -102,6 +102,6 @@ def test_losses_after_bfloat16_networks_are_near(name):
     found = []
     for precision in ("bfloat16", "float32"):
         cfg = composed(name, f"precision={precision}")
-        found.append(build_learner(cfg, build_model(cfg, (1, 8, 8), 2)).update(binary_batch(BATCH), 0)["loss"])
+        found.append(update(build_learner(cfg, build_model(cfg, (1, 8, 8), 2)), binary_batch(BATCH), 0)["loss"])
     assert found[0].dtype == torch.float32
     assert found[0].item() == pytest.approx(found[1].item(), rel=0.05)

@@ -12,7 +12,10 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vae_train.training.loggers import Files, Silent, Tee, TensorBoard, read_metrics
+from vae_train.training.loggers.base import Tee
+from vae_train.training.loggers.files import Files, read_metrics
+from vae_train.training.loggers.none import NoLogger
+from vae_train.training.loggers.tensorboard import TensorBoard
 from vae_train.util.errors import RunError
 
 
@@ -37,26 +40,26 @@ def test_rows_come_back_as_they_were(tmp_path, files):
     writer = files()
     rows = [row(5, loss=1.5), row(10, loss=0.25), row(10, "valid", "epoch", elbo=-3.0)]
     for one in rows:
-        writer.scalars(one)
+        writer.metrics(one)
     assert read_metrics(tmp_path / "metrics.jsonl") == rows
 
 
 def test_a_row_is_on_the_disk_before_the_next(tmp_path, files):
-    files().scalars(row(5, loss=1.5))
+    files().metrics(row(5, loss=1.5))
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_rows_after_the_step_that_a_run_goes_on_from_are_cut(tmp_path, files):
     first = files()
     for step in (5, 10, 15):
-        first.scalars(row(step))
+        first.metrics(row(step))
     second = files(step=10)
-    second.scalars(row(15, loss=2.0))
+    second.metrics(row(15, loss=2.0))
     assert read_metrics(tmp_path / "metrics.jsonl") == [row(5), row(10), row(15, loss=2.0)]
 
 
 def test_a_new_run_starts_with_an_empty_file(tmp_path, files):
-    files().scalars(row(5))
+    files().metrics(row(5))
     files()
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 
@@ -64,12 +67,12 @@ def test_a_new_run_starts_with_an_empty_file(tmp_path, files):
 @pytest.mark.parametrize("cut", [1, 5, 20])
 def test_a_last_line_that_was_cut_short_is_left_out(tmp_path, files, cut):
     writer = files()
-    writer.scalars(row(5))
-    writer.scalars(row(10))
+    writer.metrics(row(5))
+    writer.metrics(row(10))
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text()[: -1 - cut])
     assert read_metrics(path) == [row(5)]
-    files(step=10).scalars(row(10))
+    files(step=10).metrics(row(10))
     assert read_metrics(path) == [row(5), row(10)]
 
 
@@ -78,15 +81,15 @@ def test_no_file_has_no_rows(tmp_path):
 
 
 def test_what_is_not_finite_is_null_in_json(tmp_path, files):
-    files().scalars(row(5, loss=math.nan, rate=-math.inf))
+    files().metrics(row(5, loss=math.nan, rate=-math.inf))
     found = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
     assert (found["loss"], found["rate"]) == (None, None)
 
 
 def test_the_csv_has_the_columns_of_all_rows(tmp_path, files):
     writer = files()
-    writer.scalars(row(5, loss=1.5, lr=0.1))
-    writer.scalars(row(10, "valid", "epoch", elbo=-3.0))
+    writer.metrics(row(5, loss=1.5, lr=0.1))
+    writer.metrics(row(10, "valid", "epoch", elbo=-3.0))
     writer.close()
     with (tmp_path / "metrics.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
@@ -101,7 +104,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_run(tmp_path):
 
 def test_pictures_are_png_files_of_their_size(tmp_path, files):
     picture = torch.rand(3, 20, 30)
-    files().picture("samples", "epoch-0001", 5, picture)
+    files().image_grid("samples", "epoch-0001", 5, picture)
     with Image.open(tmp_path / "samples" / "epoch-0001.png") as found:
         assert found.size == (30, 20)
         assert abs(found.getpixel((4, 7))[0] - 255 * picture[0, 7, 4].item()) < 1
@@ -120,9 +123,9 @@ def curve(found, name):
 def test_tensorboard_has_a_curve_per_split_and_scope(tmp_path):
     board = TensorBoard(tmp_path, 0, 10)
     for step, loss in ((5, 1.5), (10, 0.25)):
-        board.scalars(row(step, loss=loss))
-    board.scalars(row(10, scope="epoch", loss=0.875))
-    board.scalars(row(10, "valid", "epoch", elbo=-3.0))
+        board.metrics(row(step, loss=loss))
+    board.metrics(row(10, scope="epoch", loss=0.875))
+    board.metrics(row(10, "valid", "epoch", elbo=-3.0))
     board.close()
     found = events(tmp_path)
     assert set(found.Tags()["scalars"]) == {"train/loss", "train_epoch/loss", "valid_epoch/elbo"}
@@ -134,7 +137,7 @@ def test_tensorboard_has_a_curve_per_split_and_scope(tmp_path):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_tensorboard_has_pictures_of_their_size(tmp_path, channels):
     board, picture = TensorBoard(tmp_path, 0, 10), torch.rand(channels, 20, 30)
-    board.picture("samples", "epoch-0001", 10, picture)
+    board.image_grid("samples", "epoch-0001", 10, picture)
     board.close()
     (event,) = events(tmp_path).Images("samples")
     assert (event.step, event.width, event.height) == (10, 30, 20)
@@ -147,7 +150,7 @@ def test_tensorboard_hides_points_after_the_step_that_a_run_goes_on_from(tmp_pat
     for start, steps in ((0, (5, 10, 15)), (10, (15, 20))):
         board = TensorBoard(tmp_path, start, 10)
         for step in steps:
-            board.scalars(row(step, loss=float(start)))
+            board.metrics(row(step, loss=float(start)))
         board.close()
     assert curve(events(tmp_path), "train/loss") == [(5, 0.0), (10, 0.0), (15, 10.0), (20, 10.0)]
 
@@ -164,9 +167,9 @@ def test_tensorboard_takes_hyperparameters(tmp_path):
 def test_a_tee_tells_everybody_everything(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    tee = Tee(Files(tmp_path / "a"), Files(tmp_path / "b"), Silent(tmp_path, 0))
-    tee.scalars(row(5, loss=1.5))
-    tee.picture("samples", "final", 5, torch.rand(3, 8, 8))
+    tee = Tee(Files(tmp_path / "a"), Files(tmp_path / "b"), NoLogger(tmp_path, 0))
+    tee.metrics(row(5, loss=1.5))
+    tee.image_grid("samples", "final", 5, torch.rand(3, 8, 8))
     tee.hyperparameters({}, {})
     tee.close()
     for name in "ab":
@@ -175,8 +178,8 @@ def test_a_tee_tells_everybody_everything(tmp_path):
 
 
 def test_silence_leaves_nothing(tmp_path):
-    silent = Silent(tmp_path, 0)
-    silent.scalars(row(5))
-    silent.picture("samples", "final", 5, torch.rand(3, 8, 8))
+    silent = NoLogger(tmp_path, 0)
+    silent.metrics(row(5))
+    silent.image_grid("samples", "final", 5, torch.rand(3, 8, 8))
     silent.close()
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,8 @@ from vae_train.data.storage.stored import StoredImages
 from vae_train.data.storage.stores import TensorStore
 from vae_train.training import signals as stopping
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.loggers import Files, Silent, read_metrics
+from vae_train.training.loggers.files import Files, read_metrics
+from vae_train.training.loggers.none import NoLogger
 from vae_train.util.errors import RunError, Stopped
 
 SETTINGS = ("batch_size=100", "epochs=3", "trainer.log_every=5", "learner.ema=0.9", "objective.num_samples=2")
@@ -28,16 +29,16 @@ def few_digits(data, num_train, num_valid):
     return load(SplitSource(few, StoredImages(TensorStore(valid[:num_valid]), 2) if num_valid else None))
 
 
-class Rows(Silent):
+class Rows(NoLogger):
     """Keeps what it is told."""
 
     def __init__(self):
         self.rows, self.pictures = [], []
 
-    def scalars(self, row):
+    def metrics(self, row):
         self.rows.append(row)
 
-    def picture(self, kind, name, step, picture):
+    def image_grid(self, kind, name, step, grid):
         self.pictures.append((kind, name, step))
 
     def of(self, split, scope="epoch"):
@@ -46,14 +47,14 @@ class Rows(Silent):
 
 def before(learner, number, action):
     """Calls `action` just before update number `number` (the first is 1)."""
-    update = learner.update
+    step = learner.step
 
-    def hooked(batch, step):
-        if step + 1 == number:
+    def hooked(inputs):
+        if inputs.step + 1 == number:
             action(learner)
-        return update(batch, step)
+        return step(inputs)
 
-    learner.update = hooked
+    learner.step = hooked
 
 
 def scripted(learner, elbos, losses=None):
@@ -235,13 +236,13 @@ def test_rows_of_steps_and_epochs_are_means(tmp_path):
     seen = []
 
     def listen(learner):
-        update = learner.update
+        step = learner.step
 
-        def hooked(batch, step):
-            seen.append(update(batch, step))
+        def hooked(inputs):
+            seen.append(step(inputs))
             return seen[-1]
 
-        learner.update = hooked
+        learner.step = hooked
 
     _, rows, _ = fit(tmp_path, "epochs=2", prepare=listen)
     losses = [s["loss"].item() for s in seen]
@@ -263,8 +264,9 @@ def test_validation_is_a_mean_over_images_though_its_last_batch_is_short(size, t
 
 def test_validation_uses_the_moving_average(tmp_path):
     _, rows, learner = fit(tmp_path, "epochs=1")
-    learner.average = None
     batch = small_run(*SETTINGS)[0].split("valid").fetch(torch.arange(180))
+    assert rows.of("valid")[-1]["elbo"] == pytest.approx(learner.evaluate(batch, 0, STEPS[0])["elbo"].item(), rel=1e-4)
+    learner.evaluated.load_state_dict(learner.model.state_dict())
     assert rows.of("valid")[-1]["elbo"] != pytest.approx(learner.evaluate(batch, 0, STEPS[0])["elbo"].item(), rel=1e-4)
 
 

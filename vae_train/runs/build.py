@@ -21,7 +21,10 @@ from vae_train.runs.check import PARTS, condition_refusal, knobs, pieces_refusal
 from vae_train.runs.run import OUTPUTS, Run
 from vae_train.runs.schema import allowed, build, locate, schema_errors
 from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.execution import CompiledGradients, is_captured, resolve
+from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner
+from vae_train.training.optimizer import capturable
 from vae_train.training.trainer import Trainer
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.runtime import memory_format, prepare
@@ -36,6 +39,7 @@ def assemble(cfg: DictConfig, device: torch.device) -> tuple[Dataset, Learner, T
     prepare(cfg.threads, cfg.learner.precision)
     data = loaded(cfg, device)
     trainer: Trainer = build(cfg.trainer, allow)
+    trainer.execution = resolve(trainer.execution, device)
     model = build_model(cfg, data.facts, device)
     model.initialize(data.training())
     return data, build_learner(cfg, model, trainer, data.facts), trainer
@@ -80,15 +84,16 @@ def build_learner(cfg: DictConfig, model: LatentVariableModel, trainer: Trainer,
     """The learner of a model, on the model's device."""
     allow, steps = allowed(cfg), trainer.steps_per_epoch(facts.num_train)
     device = next(model.parameters()).device
+    optimizer = build(cfg.optimizer, allow)
     learner: Learner = build(
         cfg.learner,
         allow,
         model=model,
         objective=build_objective(cfg, facts, steps).to(device),
-        optimizer=build(cfg.optimizer, allow),
+        optimizer=capturable(optimizer) if is_captured(trainer.execution, device) else optimizer,
         lr_schedule=build(cfg.lr_schedule, allow, steps_per_epoch=steps, epochs=trainer.epochs),
         seed=cfg.seed,
-        steps=steps * trainer.epochs,
+        gradients=CompiledGradients if trainer.execution == "compile" else EagerGradients,
     )
     return learner
 
@@ -194,8 +199,9 @@ def execution_errors(cfg: DictConfig) -> list[ErrorDetail]:
     found = device_errors(cfg.device)
     if found or (device := resolve_device(cfg.device)).type == "cuda":
         return found
-    if cfg.learner.execution == "graph" and device.type != "cpu":
-        found.append(ErrorDetail("execution=graph", f"needs CUDA or a CPU, and this is {device}; use execution=auto"))
+    if cfg.trainer.execution == "graph":
+        use = "use execution=eager or execution=compile"
+        found.append(ErrorDetail("execution=graph", f"needs CUDA, and this is {device}; {use}"))
     if cfg.learner.precision == "tf32":
         found.append(ErrorDetail("precision=tf32", f"needs CUDA, and this is {device}; use float32 or bfloat16"))
     return found
@@ -302,9 +308,7 @@ def combination_errors(cfg: DictConfig) -> list[ErrorDetail]:
     if "learner" not in cfg:
         return found
     asked = {}
-    compiled = cfg.learner.execution == "compile" and not device_errors(cfg.device)
-    # Elsewhere than on CUDA steps are compiled below autograd, where every objective looks alike.
-    if compiled and resolve_device(cfg.device).type == "cuda":
+    if cfg.trainer.execution == "compile":
         asked["compile"] = "execution=compile"
     if cfg.learner.precision == "bfloat16":
         asked["bf16"] = "precision=bfloat16"

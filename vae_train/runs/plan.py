@@ -20,6 +20,7 @@ from vae_train.model.base import LatentVariableModel
 from vae_train.rng import Rng
 from vae_train.runs.build import build_learner, build_model, resolve_device, session, source, transforms
 from vae_train.runs.schema import allowed, build
+from vae_train.training.execution import Runner, resolve
 from vae_train.training.learner import Learner
 from vae_train.training.trainer import Trainer
 from vae_train.util.text import duration, size
@@ -39,12 +40,13 @@ def show(cfg: DictConfig) -> None:
     stored, steps_to_model = session.inspect(source(cfg)), transforms(cfg)
     facts = steps_to_model.facts(stored)
     trainer: Trainer = build(cfg.trainer, allow)
+    trainer.execution = resolve(trainer.execution, device)
     steps = trainer.steps_per_epoch(facts.num_train)
     learner = build_learner(cfg, build_model(cfg, facts, device), trainer, facts)
     images = _random_images(stored, steps_to_model, PASS * trainer.batch_size, device)
     stream = Stream(images, trainer.batch_size, seed=cfg.seed, device=device)
     layers = _layers(learner, stream.batch(0))
-    seconds = _seconds_per_step(learner, stream)
+    seconds = _seconds_per_step(trainer.runner(learner, stream))
     for name, module, shape, count in layers:
         log.info("%-26s %-22s %-18s %12s", name, module, "x".join(map(str, shape)), f"{count:,}" if count else "")
     count = sum(p.numel() for p in learner.parameters)
@@ -58,7 +60,7 @@ def show(cfg: DictConfig) -> None:
              size(total), size(8 * count), size(state), size(activations), size(pixels))  # fmt: skip
     log.info("steps           %s: %d epochs of %s", f"{round(whole):,}", trainer.epochs, f"{steps:,.1f}")
     log.info("time            about %s on %s (%s), measured on random images, without validation",
-             duration(seconds * whole), device, learner.execution)  # fmt: skip
+             duration(seconds * whole), device, trainer.execution)  # fmt: skip
 
 
 def _random_images(facts: DataFacts, transforms: Transforms, count: int, device: torch.device) -> TransformedImages:
@@ -94,11 +96,11 @@ def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, .
     return seen
 
 
-def _seconds_per_step(learner: Learner, stream: Stream) -> float:
+def _seconds_per_step(runner: Runner) -> float:
     def go(step: int, times: int) -> int:
         for _ in range(times):
-            step += len(learner.advance(stream, step, PASS))
-        if learner.device.type == "cuda":
+            step += len(runner(step, PASS).values)
+        if runner.feed.device.type == "cuda":
             torch.cuda.synchronize()
         return step
 

@@ -26,9 +26,9 @@ TRUSTED = ("vae_train", "torch.optim", "torch.nn")
 """A configuration may name classes of these packages alone; `allow=` on the command line adds to them."""
 
 INJECTED = (
-    *("data_shape", "levels", "steps_per_epoch", "steps", "epochs", "seed", "folder", "step"),
+    *("data_shape", "levels", "steps_per_epoch", "epochs", "seed", "folder", "step"),
     *("in_shape", "out_shape", "event_shape", "params", "factor_sizes", "num_train"),
-    *("model", "objective", "optimizer", "lr_schedule"),
+    *("model", "objective", "optimizer", "lr_schedule", "gradients"),
 )
 """Arguments that the program fills in, which no YAML gives."""
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.loggers import Logger, Row
+from vae_train.training.loggers.base import Logger, Row
 from vae_train.util.errors import Stopped
 
 
@@ -91,13 +91,13 @@ class Output:
         self._waiting: list[tuple[list[str], dict[str, Any]]] = []
         """Names and the state that they shall have, the oldest first."""
 
-    def scalars(self, row: Row) -> None:
-        """Writes a row of metrics in the background; see `Logger.scalars`."""
-        self.background.submit(lambda: self.logger.scalars(row))
+    def metrics(self, row: Row) -> None:
+        """Writes a row of metrics in the background, see `Logger.metrics`."""
+        self.background.submit(lambda: self.logger.metrics(row))
 
-    def picture(self, kind: str, name: str, step: int, picture: Callable[[], Tensor]) -> None:
-        """See `Logger.picture`; the picture itself is put together in the background too."""
-        self.background.submit(lambda: self.logger.picture(kind, name, step, picture()))
+    def image_grid(self, kind: str, name: str, step: int, grid: Callable[[], Tensor]) -> None:
+        """Assembles an image grid and writes it in the background, see `Logger.image_grid`."""
+        self.background.submit(lambda: self.logger.image_grid(kind, name, step, grid()))
 
     def save(self, names: Sequence[str], state: Callable[[], dict[str, Any]]) -> None:
         """Writes a copy of `state` under every name, see `Checkpoints.save`, now or after the pause.

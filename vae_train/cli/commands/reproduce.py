@@ -52,7 +52,7 @@ def run(cfg: DictConfig) -> float:
         RunError: they differ by more than the tolerance.
     """
     from vae_train.cli.commands.train import start
-    from vae_train.training.loggers import read_metrics
+    from vae_train.training.loggers.files import read_metrics
 
     opened = Run.open(cfg.run)
     saved = _configuration(opened, cfg)
@@ -93,5 +93,5 @@ def _configuration(run: Run, cfg: DictConfig) -> DictConfig:
     saved.allow = cfg.allow
     if cfg.device:
         saved.device = cfg.device
-        saved.execution = saved.learner.execution = "auto"  # looked up anew for another device
+        saved.execution = saved.trainer.execution = "auto"  # looked up anew for another device
     return saved

@@ -104,7 +104,7 @@ def start(cfg: DictConfig, folder: Path | None) -> tuple[Run, float]:
     cfg = DictConfig(OmegaConf.to_container(cfg, resolve=True))
     cfg.device = str(device)
     data, learner, trainer = assemble(cfg, device)
-    cfg.execution = cfg.learner.execution = learner.execution
+    cfg.execution = cfg.trainer.execution = trainer.execution
     cfg.data.update(data.resolved)
     if cfg.init_from:
         read_weights(learner.model, Run.open(cfg.init_from))
@@ -121,7 +121,7 @@ def resume(opened: Run, words: Sequence[str]) -> float:
     device = resolve_device(cfg.device)
     state = Checkpoints(opened.checkpoints).furthest(device)
     data, learner, trainer = assemble(cfg, device)
-    cfg.execution = cfg.learner.execution = learner.execution
+    cfg.execution = cfg.trainer.execution = trainer.execution
     opened.config = cfg
     opened.save_config()
     return _train(opened, data, learner, trainer, state)
@@ -146,12 +146,13 @@ def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: d
     from vae_train.plotting.curves import plot_curves
     from vae_train.runs.schema import allowed, build
     from vae_train.training.checkpoint import Checkpoints
-    from vae_train.training.loggers import Files, Tee, read_metrics
+    from vae_train.training.loggers.base import Tee
+    from vae_train.training.loggers.files import Files, read_metrics
 
     step = state["progress"]["step"] if state else 0
     started, status = time.perf_counter(), dict[str, Any](status="failed")
     with run.logged():
-        _introduce(run, data, learner)
+        _introduce(run, data, learner, trainer.execution)
         _report_bad_files(run, data)
         run.write_json(ENVIRONMENT, _environment(learner.device, data))
         board = build(run.config.logger, folder=run.folder / "tensorboard", step=step, allow=allowed(run.config))
@@ -169,7 +170,7 @@ def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: d
             log.debug("failed", exc_info=True)
             raise
         finally:
-            how = {"execution": learner.execution, "seconds": round(time.perf_counter() - started, 3)}
+            how = {"execution": trainer.execution, "seconds": round(time.perf_counter() - started, 3)}
             run.write_json(SUMMARY, status | how)
             logger.close()
             plot_curves(read_metrics(run.folder / "metrics.jsonl"), run.folder / "curves.png")
@@ -177,7 +178,7 @@ def _train(run: Run, data: Dataset, learner: Learner, trainer: Trainer, state: d
     return -figures.get("best_elbo", figures.get("train_elbo", math.nan))
 
 
-def _introduce(run: Run, data: Dataset, learner: Learner) -> None:
+def _introduce(run: Run, data: Dataset, learner: Learner, execution: str) -> None:
     import torch
 
     from vae_train.util.runtime import emulated
@@ -191,7 +192,7 @@ def _introduce(run: Run, data: Dataset, learner: Learner) -> None:
     log.info(
         "vae train · %s · %dx%dx%d · %s · %d latents, %s parameters · %s, %s, %s",
         *(run.config.name, h, w, c, sizes, run.config.latent_dim, f"{count:,}"),
-        *(device, learner.precision, learner.execution),
+        *(device, learner.precision, execution),
     )
     slow = emulated(learner.precision, learner.device)
     if slow:

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.support import binary_batch, choices, inputs, small_run
+from tests.training.examples import OBJECTIVES
+from tests.training.execution.test_compiled import compilable
+from vae_train.training.gradients import (
+    EagerGradients,
+    functional_gradients,
+    with_layout_of,
+    without_aliases,
+)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+@pytest.mark.parametrize("name", compilable())
+def test_functional_gradients_equal_those_of_autograd(name, share):
+    _, learner, _ = small_run(f"objective={name}", *OBJECTIVES.get(name, ()))
+    module, eager = learner.module, EagerGradients(learner.module)
+    batch, step, _, _ = inputs(learner, binary_batch(12), 20)
+    expected = eager(batch, step, inputs(learner, batch, step).rng, share)
+    present = {n for n, g in enumerate(expected.gradients) if g is not None}
+    targets = {loss: [n for n in numbers if n in present] for loss, numbers in eager.targets.items()}
+    pure = functional_gradients(module, targets, share)
+    parameters, buffers = [p.detach() for p in module.parameters()], list(module.buffers())
+    gradients, scalars, statistics = pure(parameters, buffers, batch, step, inputs(learner, batch, step).rng)
+    assert len(gradients) == len(present)
+    torch.testing.assert_close(gradients, [g for g in expected.gradients if g is not None], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(scalars, expected.scalars)
+    torch.testing.assert_close(tuple(statistics), tuple(expected.statistics))
+
+
+def test_every_objective_is_tested_unless_it_cannot_be_compiled():
+    assert set(choices("objective")) - set(compilable()) <= {"rae", "vae_gan"}
+
+
+def test_a_gradient_has_the_layout_of_its_parameter():
+    p = torch.nn.Parameter(torch.ones(3, 2).t())  # in another layout than usual
+    loss = (p.sum(0)[:1].expand(5) * torch.arange(5.0)).sum()
+    (gradient,) = torch.autograd.grad(loss, [p])
+    gradient = with_layout_of(p, gradient)
+    assert gradient.stride() == p.stride()
+    assert gradient.tolist() == [[10.0, 0.0, 0.0]] * 2
+
+
+def test_two_parameters_with_one_gradient_do_not_share_its_memory():
+    p, q = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    gradients = torch.autograd.grad(((p + q) * torch.arange(3.0)).sum(), [p, q])
+    a, b = without_aliases(list(gradients))
+    assert a.data_ptr() != b.data_ptr()
+    assert torch.equal(a, b)

@@ -1,0 +1,171 @@
+"""Whole steps captured as CUDA graphs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.training.execution.base import Mode, Rows, Runner, stacked
+from vae_train.training.execution.buffers import Buffers
+from vae_train.training.execution.compiled import NotCompilable
+from vae_train.training.execution.feed import Feed
+from vae_train.training.step import Scalars, StepInputs
+
+WARMUP_STEPS = 3
+"""Steps before a capture: libraries choose their kernels, and the optimiser makes its state."""
+
+MAX_SMALL_WORK = 2**27
+"""Parameters times images per step below which one launch has several steps: launching takes as long as they do."""
+
+STEPS_PER_LAUNCH = 10
+
+
+def steps_per_launch(num_parameters: int, batch_size: int, num_images: int) -> int:
+    """Steps of one launch: several for small networks, but never more than one pass over the images."""
+    is_small = num_parameters * batch_size < MAX_SMALL_WORK
+    return min(STEPS_PER_LAUNCH, num_images // batch_size) if is_small else 1
+
+
+class Recorder(Protocol):
+    """Turns a function that works in place on tensors into one that repeats this work on the same tensors."""
+
+    def warm(self) -> AbstractContextManager[None]:
+        """The context in which the function runs before it is recorded."""
+        ...
+
+    def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        """Returns the repetition; recording executes nothing."""
+        ...
+
+
+class CudaRecorder(Recorder):
+    """Records CUDA graphs.
+
+    Args:
+        device: the CUDA device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+
+    @contextmanager
+    @override
+    def warm(self) -> Iterator[None]:
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            yield
+        current.wait_stream(self.stream)
+
+    @override
+    def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        # "thread_local": the thread that writes checkpoints may use the device meanwhile.
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            body()
+        return graph.replay
+
+
+class CudaGraph(Runner):
+    """Whole steps captured once and replayed: images, forward, backward, clipping, optimiser, average, scalars.
+
+    The first `WARMUP_STEPS` steps are not captured.
+
+    Args:
+        step: takes one step; its optimiser is capturable.
+        feed: where the inputs come from.
+        gradient_norm: the L2 norm of the gradient of the last step, with shape `()`.
+        steps_per_launch: steps that one graph contains.
+        mode: "graph", or "compile" if the step function calls `CompiledGradients`.
+        recorder: records a launch; None for CUDA's own.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[StepInputs], Scalars],
+        feed: Feed,
+        gradient_norm: Callable[[], Tensor],
+        steps_per_launch: int,
+        mode: Mode = "graph",
+        recorder: Recorder | None = None,
+    ) -> None:
+        super().__init__(step, feed, gradient_norm)
+        self.mode, self.steps_per_launch = mode, steps_per_launch
+        self._recorder = CudaRecorder(feed.device) if recorder is None else recorder
+        self._first = Buffers(feed)
+        self._warmed = 0
+        self._names: list[str] = []
+        self._launches: dict[int, Launch] = {}
+        self._last: Launch | None = None
+
+    @override
+    def __call__(self, step: int, limit: int) -> Rows:
+        if self._warmed < WARMUP_STEPS:
+            return self._warm(step)
+        if self.mode == "eager":
+            return stacked(self.step(self.feed.inputs(step)))
+        count = self.steps_per_launch if limit >= self.steps_per_launch else 1
+        if count not in self._launches:
+            try:
+                self._launches[count] = Launch(self, Buffers(self.feed, count, like=self._first), self._recorder)
+            except Exception as error:
+                self.fall_back("eager", error)
+                self._last = None
+                return self(step, limit)
+        self._last = self._launches[count]
+        return Rows(self._names, self._last(step))
+
+    @override
+    def gradient_norm(self) -> float:
+        return super().gradient_norm() if self._last is None else float(self._last.norm)
+
+    def _warm(self, step: int) -> Rows:
+        """Takes a step that is not captured."""
+        with self._recorder.warm(), warnings.catch_warnings():
+            # PyTorch warns of a capturable optimiser that is not captured: these steps are the exception.
+            warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
+            self._first.fill(step)
+            try:
+                rows = stacked(self.step(self._first.inputs(0)))
+            except NotCompilable as error:
+                self.fall_back("graph", error.reason)
+                rows = stacked(self.step(self._first.inputs(0)))
+        self._warmed += 1
+        self._names = rows.names
+        return rows
+
+
+class Launch:
+    """Some consecutive steps as one graph.
+
+    Args:
+        runner: takes the steps.
+        buffers: their inputs, which are filled before every replay.
+        recorder: captures the steps without taking them.
+    """
+
+    norm: Tensor
+    """The L2 norm of the last step's gradient."""
+
+    def __init__(self, runner: Runner, buffers: Buffers, recorder: Recorder) -> None:
+        self.runner, self.buffers = runner, buffers
+        buffers.seek(0)
+        self._values: Tensor
+        self._replay = recorder.record(self._body)
+
+    def __call__(self, step: int) -> Tensor:
+        """Takes steps `step`, `step` + 1, …; returns their scalars, with shape `(count, F)`."""
+        self.buffers.fill(step)
+        self._replay()
+        return self._values.clone()
+
+    def _body(self) -> None:
+        rows = [self.runner.step(self.buffers.inputs(number)) for number in range(self.buffers.count)]
+        self._values = torch.stack([value for scalars in rows for value in scalars.values()]).view(len(rows), -1)
+        self.norm = self.runner.norm()

@@ -1,0 +1,72 @@
+"""What a logger is, and how several become one.
+
+To write to another place, add a class with these four methods and a YAML under `conf/logger/`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor
+from typing_extensions import override
+
+Row = dict[str, Any]
+
+
+class Logger(ABC):
+    """Writes metrics and image grids of a run."""
+
+    @abstractmethod
+    def metrics(self, row: Row) -> None:
+        """Writes a row of metrics; it has "step", "epoch", "split" and "scope" ("step" or "epoch")."""
+
+    @abstractmethod
+    def image_grid(self, kind: str, name: str, step: int, grid: Tensor) -> None:
+        """Writes an image grid.
+
+        Args:
+            kind: "samples" or "reconstructions".
+            name: which of this kind: "epoch-0010", "final" or "manifold".
+            step: number of updates so far.
+            grid: tensor with shape `(C, height, width)` in [0, 1].
+        """
+
+    @abstractmethod
+    def hyperparameters(self, values: Row, metrics: Row) -> None:
+        """Writes the run's settings and its final metrics."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the log; nothing is written afterwards."""
+
+
+class Tee(Logger):
+    """Several loggers as one.
+
+    Args:
+        loggers: receive everything, in this order.
+    """
+
+    def __init__(self, *loggers: Logger) -> None:
+        self.loggers = loggers
+
+    @override
+    def metrics(self, row: Row) -> None:
+        for logger in self.loggers:
+            logger.metrics(row)
+
+    @override
+    def image_grid(self, kind: str, name: str, step: int, grid: Tensor) -> None:
+        for logger in self.loggers:
+            logger.image_grid(kind, name, step, grid)
+
+    @override
+    def hyperparameters(self, values: Row, metrics: Row) -> None:
+        for logger in self.loggers:
+            logger.hyperparameters(values, metrics)
+
+    @override
+    def close(self) -> None:
+        for logger in self.loggers:
+            logger.close()

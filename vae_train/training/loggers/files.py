@@ -1,0 +1,74 @@
+"""The run's own files: metrics.jsonl, metrics.csv and image grids."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.plotting.png import write_png
+from vae_train.training.loggers.base import Logger, Row
+from vae_train.util.errors import RunError
+
+
+class Files(Logger):
+    """metrics.jsonl and PNG files in the run's folder; metrics.csv when the run ends.
+
+    Args:
+        folder: the run's folder.
+        step: the step that the run resumes at; later rows, which an interrupted training wrote, are cut.
+    """
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        self.folder, self.path = folder, folder / "metrics.jsonl"
+        kept = [row for row in read_metrics(self.path) if row["step"] <= step] if step else []
+        try:
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            temporary.replace(self.path)
+            self._file = self.path.open("a", buffering=1)
+        except OSError as error:
+            raise RunError(f"could not write {self.path}: {error.strerror}") from error
+
+    @override
+    def metrics(self, row: Row) -> None:
+        # JSON has no NaN.
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        self._file.write(json.dumps(clean) + "\n")
+
+    @override
+    def image_grid(self, kind: str, name: str, step: int, grid: Tensor) -> None:
+        folder = self.folder / kind
+        folder.mkdir(exist_ok=True)
+        write_png(folder / f"{name}.png", grid)
+
+    @override
+    def hyperparameters(self, values: Row, metrics: Row) -> None:
+        pass  # config.yaml and summary.json have them
+
+    @override
+    def close(self) -> None:
+        self._file.close()
+        rows = read_metrics(self.path)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        with (self.folder / "metrics.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The rows of a metrics.jsonl, without a last line that a crash cut short."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
