@@ -133,7 +133,6 @@ def test_imports_point_downward():
     assert [error for module, targets in graph().items() for error in layer_errors(module, targets)] == []
 
 
-@pytest.mark.xfail(strict=True, reason="goes with the commits that follow")
 def test_there_are_no_cycles():
     assert cycles(graph()) == []
 
