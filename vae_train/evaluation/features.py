@@ -110,7 +110,7 @@ def in_chunks(net: Callable[[Tensor], Tensor], x: Tensor, size: int, device: tor
 
 
 def _network(shape: tuple[int, ...], size: int, seed: int) -> nn.Sequential:
-    """Convolutions with stride 2 and a linear layer, for images `(N, *shape)` in [-1, 1]."""
+    """Builds convolutions with stride 2 and a linear layer, for images `(N, *shape)` in [-1, 1]."""
     channels, *sides = shape
     layers: list[nn.Module] = []
     for width in CHANNELS:
@@ -123,7 +123,7 @@ def _network(shape: tuple[int, ...], size: int, seed: int) -> nn.Sequential:
 
 
 def _empty(layer: Callable[..., nn.Module], *args: int, **options: int) -> nn.Module:
-    """A layer whose weights have no values yet: drawing them would use PyTorch's global generator."""
+    """Builds a layer with uninitialised weights: PyTorch's initialisation uses its global generator."""
     return layer(*args, **options, device="meta").to_empty(device="cpu")
 
 
@@ -143,7 +143,7 @@ def _train(classifier: nn.Module, data: Dataset, seed: int, steps: int, device: 
     stream = Stream(images, min(CLASSIFIER_BATCH_SIZE, len(images)), seed=seed, device=device)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-3)
     for step in range(steps):
-        batch = images.fetch(stream.index(step))  # without a draw: grey values, as those of samples
+        batch = images.fetch(stream.index(step))  # without noise: grey values, like those of samples
         assert batch.y is not None
         loss = F.cross_entropy(classifier(data.to_pixels(batch.x) * 2 - 1), batch.y[:, 0])
         optimizer.zero_grad()

@@ -56,27 +56,27 @@ class InceptionFeatures(Features):
 
 
 def _resized(x: Tensor) -> Tensor:
-    """Images as Inception takes them, `(N, 3, 299, 299)`."""
+    """Resizes images to `(N, 3, 299, 299)`."""
     side = (INCEPTION_SIDE, INCEPTION_SIDE)
     return F.interpolate(x, side, mode="bilinear", antialias=True).expand(-1, 3, -1, -1)
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise UsageError(f"{path}: there is no such file; Inception's weights were to be read from it")
+        raise UsageError(f"{path}: no such file; it should hold the weights of Inception v3")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they advise what nobody here can do
+            warnings.simplefilter("ignore")  # they are addressed to the file's author
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler met
-        raise UsageError(f"{path}: holds no weights ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # torch raises whatever its unpickler raised
+        raise UsageError(f"{path} holds no weights ({str(error).splitlines()[0]})") from error
     if not isinstance(state, dict) or not isinstance(state.get("fc.bias"), Tensor) or state["fc.bias"].ndim != 1:
-        raise UsageError(f"{path}: holds no state dict of torchvision's inception_v3")
+        raise UsageError(f"{path} holds no state dict of torchvision's inception_v3")
     return state
 
 
 def _inception(state: dict[str, Tensor], path: Path) -> nn.Module:
-    """Inception v3 with the weights `state`, up to its last layer: `(N, 3, 299, 299)` -> `(N, 2048)`."""
+    """Builds Inception v3 without its last layer: `(N, 3, 299, 299)` -> `(N, 2048)`."""
     from torchvision.models import inception_v3
 
     num_classes, auxiliary = len(state["fc.bias"]), any(key.startswith("AuxLogits.") for key in state)
@@ -86,7 +86,7 @@ def _inception(state: dict[str, Tensor], path: Path) -> nn.Module:
         net.load_state_dict(state, assign=True)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise UsageError(f"{path}: does not fit torchvision's inception_v3 ({reason[:200]})") from error
+        raise UsageError(f"{path} does not fit torchvision's inception_v3 ({reason[:200]})") from error
     net.AuxLogits, net.fc = None, nn.Identity()
     if num_classes == TENSORFLOW_CLASSES:
         _pool_as_tensorflow(net)
@@ -96,7 +96,7 @@ def _inception(state: dict[str, Tensor], path: Path) -> nn.Module:
 def _pool_as_tensorflow(net: nn.Module) -> None:
     """Gives the blocks the pooling of the network that FID was defined with.
 
-    Its averages leave the padding out, and its last block takes the maximum, which no paper has but the weights expect.
+    Its averages exclude the padding, and its last block takes the maximum, which is in no paper but the weights expect.
     """
     for name, block in net.named_children():
         if name.startswith("Mixed_") and hasattr(block, "branch_pool"):
@@ -112,7 +112,7 @@ def _maximum(x: Tensor) -> Tensor:
 
 
 def _repool(pool: Callable[[Tensor], Tensor]) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
-    """A hook that computes a block's last branch again with other pooling; its small convolution is done twice."""
+    """Makes a hook that recomputes a block's last branch with other pooling."""
 
     def hook(block: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         branch = block.branch_pool(pool(inputs[0]))

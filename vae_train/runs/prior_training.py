@@ -1,17 +1,57 @@
-"""Training a prior on encodings by maximum likelihood."""
+"""Training a prior on encodings by maximum likelihood, with the learner."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
+from vae_train.batch import Batch
+from vae_train.distributions.base import Distribution
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining
-from vae_train.rng import generator
+from vae_train.model.trace import Trace
+from vae_train.objective.elbo import ELBO
+from vae_train.objective.schedule.constant import ConstantBeta
+from vae_train.rng import BlockRng, Rng, generator
+from vae_train.training.learner import Learner
+from vae_train.training.lr import ConstantRate
+from vae_train.training.step import StepInputs
 
 EVALUATION_STEPS = 50
 """Updates between evaluations on held-out encodings."""
+
+
+class DensityModel(LatentVariableModel):
+    """A prior as a model p(x) of encodings x, without latents: its negative ELBO is -log p(x).
+
+    Args:
+        prior: the density.
+    """
+
+    def __init__(self, prior: FittedPrior) -> None:
+        super().__init__()
+        self.prior, self.data_shape, self.levels = prior, prior.event_shape, None
+
+    @override
+    def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
+        return _DensityTrace(x=batch.x[None], latents=(), px=self._density(), mask=None)
+
+    @override
+    def sample(self, num: int, rng: Rng, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
+        return self._density()
+
+    def _density(self) -> Distribution:
+        return self.prior(lambda x: self._density())
+
+
+class _DensityTrace(Trace):
+    @override
+    def rate(self) -> Tensor:
+        return torch.zeros_like(self.distortion())
 
 
 def train_prior(prior: FittedPrior, z: Tensor, held_out: Tensor, seed: int, settings: GradientTraining) -> None:
@@ -24,23 +64,31 @@ def train_prior(prior: FittedPrior, z: Tensor, held_out: Tensor, seed: int, sett
         seed: decides the batches.
         settings: steps, patience, batch size and learning rate.
     """
-    z, held_out = (t.to(next(prior.parameters())) for t in (z, held_out))
-    optimizer = torch.optim.Adam(prior.parameters(), settings.lr)
-    best, state, waited = -math.inf, copy_state(prior), 0
+    z, held_out = (t.to(next(prior.parameters())).unflatten(-1, prior.event_shape) for t in (z, held_out))
+    learner = Learner(
+        model=DensityModel(prior),
+        objective=ELBO(1.0, ConstantBeta(1.0), 1, None, 1.0, 0.0, "unit", steps_per_epoch=1.0),
+        optimizer=partial(torch.optim.Adam, lr=settings.lr),
+        lr_schedule=ConstantRate(1.0, 1.0, 0.0),
+        seed=seed,
+        clip_norm=None,
+        ema=None,
+        grad_accumulation=1,
+        precision="float32",
+    )
+    best, state, waited = math.inf, copy_state(prior), 0
     for step in range(settings.steps + 1):
         if step % EVALUATION_STEPS == 0 or step == settings.steps:
-            value = prior.log_prob(held_out).mean().item()
-            if value > best:
+            value = learner.evaluate(Batch(held_out), 0, step)["distortion"].item()
+            if value < best:
                 best, state, waited = value, copy_state(prior), 0
             elif (waited := waited + 1) >= settings.patience:
                 break
         if step < settings.steps:
             size = min(settings.batch_size, len(z))
             rows = torch.randint(len(z), (size,), generator=generator(seed, "expost", step)).to(z.device)
-            loss = -prior(prior.log_prob).log_prob(z[rows].unflatten(-1, prior.event_shape)).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            rng = BlockRng(seed, "expost", 0, device=z.device)  # the loss needs no noise
+            learner.step(StepInputs(Batch(z[rows]), step, learner.rates(step), rng))
     prior.load_state_dict(state)
 
 
