@@ -34,7 +34,7 @@ def original(mnist_root):
 
 @pytest.mark.parametrize("protocol", SIZES)
 def test_protocols_have_their_sizes_and_keep_the_original_order(protocol, mnist_root, original):
-    data = load(MNIST(mnist_root, protocol, "none"))
+    data = load(MNIST(mnist_root, "none", protocol))
     splits = [data.split(name) for name in ("train", "valid", "test")]
     assert tuple(None if s is None else len(s) for s in splits) == SIZES[protocol]
     assert data.facts.num_train == SIZES[protocol][0]
@@ -43,7 +43,7 @@ def test_protocols_have_their_sizes_and_keep_the_original_order(protocol, mnist_
 
 
 def test_vamp_bits_are_those_of_the_paper(mnist_root, original):
-    data = load(MNIST(mnist_root, "vamp", "dynamic"))
+    data = load(MNIST(mnist_root, "dynamic", "vamp"))
     train, test = (images.astype(np.float32) / 255 for images in original)
     np.random.seed(777)
     valid_bits, test_bits = np.random.binomial(1, train[50_000:]), np.random.binomial(1, test)
@@ -56,7 +56,7 @@ def test_vamp_bits_are_those_of_the_paper(mnist_root, original):
 
 def test_labels_belong_to_their_images(mnist_root):
     labels = torch.cat([datasets.MNIST(mnist_root, train=train).targets for train in (True, False)])
-    data = load(MNIST(mnist_root, "vamp", "threshold"))
+    data = load(MNIST(mnist_root, "threshold", "vamp"))
     ours = torch.cat([data.split(name).stored.labels for name in ("train", "valid", "test")])
     assert torch.equal(ours.flatten(), labels)
     assert data.split("test").stored.pixels.max() == 1

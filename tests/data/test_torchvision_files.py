@@ -125,16 +125,16 @@ def write_svhn(root):
 
 
 def make(name, root):
-    kind, knobs = {
-        "MNIST": (MNIST, ["vamp"]),
-        "FashionMNIST": (FashionMNIST, []),
-        "KMNIST": (KMNIST, []),
-        "EMNIST": (EMNIST, ["letters"]),
-        "CIFAR10": (CIFAR10, []),
-        "CIFAR100": (CIFAR100, ["fine"]),
-        "SVHN": (SVHN, [False]),
+    kind, settings = {
+        "MNIST": (MNIST, {"protocol": "vamp"}),
+        "FashionMNIST": (FashionMNIST, {}),
+        "KMNIST": (KMNIST, {}),
+        "EMNIST": (EMNIST, {"subset": "letters"}),
+        "CIFAR10": (CIFAR10, {}),
+        "CIFAR100": (CIFAR100, {"labels": "fine"}),
+        "SVHN": (SVHN, {"extra": False}),
     }[name]
-    return kind(str(root), *knobs, "none")
+    return kind(root=str(root), binarize="none", **settings)
 
 
 def small(source, num_train=5):
@@ -199,7 +199,7 @@ def test_emnist_says_its_sizes_without_the_data():
 
 def test_cifar100_is_read_with_fine_or_coarse_labels(tmp_path, unchecked):
     images = write_cifar100(tmp_path)
-    fine, coarse = (small(CIFAR100(str(tmp_path), labels, "none")) for labels in ("fine", "coarse"))
+    fine, coarse = (small(CIFAR100(str(tmp_path), "none", labels)) for labels in ("fine", "coarse"))
     assert (fine.facts.classes, coarse.facts.classes) == (100, 20)
     assert [len(fine.split(name)) for name in SPLITS] == [5, 3, 3]
     assert np.array_equal(fine.split("test").stored.pixels.numpy(), images["test"])

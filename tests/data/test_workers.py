@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from vae_train.data.storage.workers import _death, results
+from vae_train.data.storage.workers import results
 from vae_train.util.errors import RunError
 from vae_train.util.text import first_line
 
@@ -80,10 +80,9 @@ class Dying:
 
 
 def test_a_process_that_is_still_dying_is_waited_for():
-    class Found:
-        def __init__(self):
-            self._workers = [Dying()]
-
-    found = Found()
-    assert _death(found, "") == "worker process 7 was killed by SIGKILL, as happens where memory runs out"
-    os.close(found._workers[0].sentinel)
+    worker = Dying()
+    found = results(Broken(WAYS[0], [worker]))
+    next(found)
+    with pytest.raises(RunError, match=r"worker process 7 was killed by SIGKILL, as happens where memory runs out$"):
+        next(found)
+    os.close(worker.sentinel)

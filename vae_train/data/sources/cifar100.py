@@ -30,13 +30,13 @@ class CIFAR100(CifarSource):
 
     Args:
         root: folder that contains `cifar-100-python`; missing files are downloaded to it.
-        labels: "fine" for the 100 classes, "coarse" for the 20 groups.
         binarize: see `vae_train.data.storage.bits.Binarize`; each colour of a pixel is binarised separately.
+        labels: "fine" for the 100 classes, "coarse" for the 20 groups.
     """
 
     root: str
-    labels: Literal["fine", "coarse"]
     binarize: Binarize
+    labels: Literal["fine", "coarse"]
     name, folder = "CIFAR100", "cifar-100-python"
 
     @override

@@ -26,17 +26,17 @@ class MNIST(IdxSource):
 
     Args:
         root: folder that contains `MNIST/raw`; missing files are downloaded to it.
+        binarize: see `vae_train.data.storage.bits.Binarize`. The literature's "dynamic MNIST" is "dynamic".
         protocol: "vamp" trains on the first 50,000 images, validates on the next 10,000 and draws validation and test
             bits once from NumPy's seed 777, validation first, which are the published bits ("VAE with a VampPrior",
             arXiv:1705.07120); "iwae" trains on 59,600 and validates on 400 ("Importance Weighted Autoencoders",
             arXiv:1509.00519); "all" trains on 60,000 without validation; "everything" trains on all 70,000 and has no
             test split, like the Keras example.
-        binarize: see `vae_train.data.storage.bits.Binarize`. The literature's "dynamic MNIST" is "dynamic".
     """
 
     root: str
-    protocol: Literal["vamp", "iwae", "all", "everything"]
     binarize: Binarize
+    protocol: Literal["vamp", "iwae", "all", "everything"]
     name = "MNIST"
 
     @override
