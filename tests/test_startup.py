@@ -16,16 +16,16 @@ import sys
 from vae_train.cli.main import main
 from vae_train.training.learner import Learner
 
-advance = Learner.advance
+step = Learner.step
 
 def first(*words):
-    rows = advance(*words)
+    rows = step(*words)
     print("imported:", *[name for name in {LATE!r} if name in sys.modules])
     sys.stdout.flush()
     import os
     os._exit(0)
 
-Learner.advance = first
+Learner.step = first
 sys.argv = ["vae", "train", *sys.argv[1:]]
 main()
 """
@@ -48,7 +48,7 @@ def test_the_first_step_waits_for_no_library_that_it_does_not_need(words, tmp_pa
 
 def test_a_whole_run_never_imports_the_compiler(tmp_path):
     code = (
-        FIRST_STEP.split("advance =")[0]
+        FIRST_STEP.split("step =")[0]
         + """
 sys.argv = ["vae", "train", "epochs=2", "logger=none", "trainer.sample_every=1", "learner.clip_norm=1"]
 try:
