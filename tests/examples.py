@@ -155,7 +155,7 @@ def _quadrature(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> De
 
 
 def _fitted(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> Fitted:
-    return Fitted(_dequantized(batch, event, dtype, seed), 0.01, lambda log_scale: None)
+    return Fitted(_dequantized(batch, event, dtype, seed), 0.01)
 
 
 def _continuous_bernoulli(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> ContinuousBernoulli:

@@ -30,10 +30,10 @@ from vae_train.data.stream import Stream
 from vae_train.data.transforms.pipeline import Transforms
 from vae_train.distributions.base import Distribution
 from vae_train.model.base import LatentVariableModel
+from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
 from vae_train.rng import Rng, generator
 from vae_train.runs.build import loaded
-from vae_train.runs.check import knobs
 from vae_train.runs.schema import build, conf_dir, locate
 from vae_train.training.execution import CompiledGradients, Feed, resolve
 from vae_train.training.gradients import EagerGradients
@@ -138,6 +138,25 @@ def update(learner: Learner, batch: Batch, step: int) -> Scalars:
     return learner.step(inputs(learner, batch, step))
 
 
+def scalars_of(
+    objective: Objective, trace: Trace, step: Any = 0, model: Any = None, rng: Rng | None = None
+) -> dict[str, Tensor]:
+    """What an objective makes of a trace; few objectives need the model."""
+    return objective(model, trace, step, Rng(0, "objective") if rng is None else rng)
+
+
+def run(
+    model: LatentVariableModel,
+    objective: Objective,
+    batch: Batch,
+    rng: Rng,
+    step: Any = 0,
+    num_samples: int | None = None,
+) -> dict[str, Tensor]:
+    """The scalars of one batch, with one source of noise for model and objective as in training."""
+    return objective(model, model(batch, rng, num_samples or objective.num_samples), step, rng)
+
+
 def binary_batch(size: int, shape: tuple[int, ...] = (1, 8, 8), seed: int = 0) -> Batch:
     return Batch(torch.rand(size, *shape, generator=generator(seed, "batch")).round())
 
@@ -184,10 +203,11 @@ class InMemory:
 
 
 def levels_for(likelihood: Mapping[str, Any]) -> int | None:
-    """Levels of data that a likelihood's node takes: 17 grey values where it can, else bits, else continuous values."""
+    """Levels of data that a likelihood's node accepts: 17 grey values if it can, else bits, else continuous values."""
     target: Any = locate(likelihood["_target_"])
+    settings = {key: value for key, value in likelihood.items() if not key.startswith("_")}
     for levels in (17, 2, None):
-        if target.refusal(levels, **knobs(likelihood)) is None:
+        if target.check_compatible(levels, **settings) is None:
             return levels
     raise AssertionError(f"{likelihood} takes no data")
 

@@ -16,8 +16,9 @@ from omegaconf import DictConfig
 from tests.support import InMemory, build_learner, build_model, choices, compose, levels_for, update
 from vae_train.batch import Batch
 from vae_train.rng import Rng
+from vae_train.runs import compatibility
 from vae_train.runs.build import combination_errors, loaded, model_errors
-from vae_train.runs.check import refusals
+from vae_train.runs.schema import locate
 
 AXES = ("objective", "posterior", "prior", "likelihood", "model")
 STEPS, BATCH = 20, 8
@@ -58,7 +59,8 @@ def networks(name: str) -> DictConfig:
 def refused(objective: str, posterior: str, prior: str, likelihood: str) -> bool:
     names = {"posterior": posterior, "prior": prior, "likelihood": likelihood}
     nodes = {place: parts()[place, name] for place, name in names.items()}
-    return bool(refusals(nodes, parts()["objective", objective]))
+    model = {"_target_": networks("mlp")._target_, **nodes}
+    return bool(compatibility.combination_errors(model, parts()["objective", objective], locate))
 
 
 def meaningful(choice: Choice) -> bool:

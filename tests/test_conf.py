@@ -140,7 +140,7 @@ def test_every_model_is_built_with_every_likelihood_that_takes_the_data(model, l
         with torch.device("meta"):
             built, wrong = tried(cfg, facts)
         knobs = {key: value for key, value in cfg.model.likelihood.items() if not key.startswith("_")}
-        refused = locate(cfg.model.likelihood._target_).refusal(facts.levels, **knobs)
+        refused = locate(cfg.model.likelihood._target_).check_compatible(facts.levels, **knobs)
         assert [m.where for m in wrong] == ["model.likelihood"] * (built is None)
         if refused:
             assert wrong[0].message == refused

@@ -73,5 +73,5 @@ def test_the_rate_is_closed_where_it_can_be_and_sampled_elsewhere():
     sampled = (q.log_prob(z) - p.log_prob(z)).mean(0)
     assert torch.equal(foreign.rate(), sampled)
     px = Normal(torch.zeros(4, 5, 1, 1, 1), torch.zeros(()), 3)
-    trace = Trace(torch.zeros(5, 1, 1, 1), (Latent(z, q, p), foreign), px)
+    trace = Trace(torch.zeros(5, 1, 1, 1), None, (Latent(z, q, p), foreign), px)
     assert torch.allclose(trace.rate(), kl(q, p) + sampled)

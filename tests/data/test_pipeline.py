@@ -213,7 +213,7 @@ def test_missing_pixels_do_not_change_the_likelihood():
     mask = torch.rand(5, 1, 4, 4) < 0.5
     px = Normal(torch.zeros(1, 5, 1, 4, 4), torch.zeros(()), 3)
     mixed = torch.where(mask, x, other)
-    assert torch.equal(Trace(x, (), px, mask).log_likelihood(), Trace(mixed, (), px, mask).log_likelihood())
+    assert torch.equal(Trace(x, mask, (), px).log_likelihood(), Trace(mixed, mask, (), px).log_likelihood())
 
 
 def test_everything_hidden_is_refused():
@@ -278,7 +278,7 @@ def test_bits_per_dimension_are_those_of_the_data(knobs):
             return -slope.abs().log().flatten(1).sum(1)[None]
 
     px = Pushed(torch.zeros(1, 6, 3, 2, 2), torch.zeros(()), 3)
-    trace = Trace(batch.x, (), px, None, batch.log_det, batch.log_bins)
+    trace = Trace(batch.x, None, (), px, batch.log_det, batch.log_bins)
     trace._rate = torch.zeros(6)
     assert torch.allclose(trace.bits_per_dim(), torch.full((6,), 8.0, dtype=torch.float64), atol=1e-3)
 
@@ -332,7 +332,7 @@ def test_continuous_numbers_keep_their_density():
     mean, sd = 1.2, 0.8
     direct = Normal(torch.full((1, 10, 1, 2, 3), mean), torch.tensor(math.log(sd)), 3).log_prob(v)
     scaled = Normal(torch.full((1, 10, 1, 2, 3), (mean + 3) / 7), torch.tensor(math.log(sd / 7)), 3)
-    found = Trace(batch.x, (), scaled, None, batch.log_det).log_likelihood()
+    found = Trace(batch.x, None, (), scaled, batch.log_det).log_likelihood()
     assert torch.allclose(found, direct, atol=1e-4)
 
 

@@ -33,7 +33,7 @@ CONFIGURATIONS: dict[str, str] = {
     "elbo_samples": "objective.num_samples=3 beta=0.5",
     "capacity": "objective=capacity",
     "free_bits_unit": "objective=free_bits",
-    "free_bits_group": "objective=free_bits objective.free_bits=2 objective.free_bits_per=group",
+    "free_bits_group": "objective=free_bits objective.free_bits=2 objective.free_bits_per=layer",
     "iwae": "objective=iwae",
     "iwae_stl": "objective=iwae objective.gradient=stl",
     "iwae_dreg": "objective=iwae objective.gradient=dreg",

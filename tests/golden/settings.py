@@ -34,7 +34,7 @@ WITH_BETA_SCHEDULE = frozenset({"elbo", "capacity", "free_bits", "dip_vae", "fac
 
 _MLP = "hidden=[16] activation=relu gated=false init=torch"
 _CONV = "channels=4 depth=1 max_channels=8 kernel=3 extra=0 dense=16 activation=silu norm=none init=glorot"
-_ELBO = "num_samples=1 capacity=null capacity_epochs=0.5 free_bits=0 free_bits_per=group"
+_ELBO = "num_samples=1 capacity=null capacity_epochs=0.5 free_bits=0 free_bits_per=layer"
 
 
 def _below(node: str, settings: str) -> str:
@@ -102,7 +102,7 @@ SETTINGS: dict[str, dict[str, str]] = {
         "dip_vae": "num_samples=1 kind=ii off_diagonal=10.0 diagonal=5.0",
         "elbo": _ELBO,
         "factor_vae": "num_samples=1 gamma=10.0 hidden=[8,8] critic_lr=0.001",
-        "free_bits": _ELBO.replace("free_bits=0 free_bits_per=group", "free_bits=0.3 free_bits_per=unit"),
+        "free_bits": _ELBO.replace("free_bits=0 free_bits_per=layer", "free_bits=0.3 free_bits_per=dimension"),
         "geco": "num_samples=1 target=30 decay=0.9 speed=0.001 limit=10000.0",
         "info_vae": "num_samples=1 alpha=0.5 weight=100.0 kernel=rbf scales=[1.0]",
         "iwae": "num_samples=4 gradient=standard",

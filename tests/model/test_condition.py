@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, update
+from vae_train.batch import Batch
 from vae_train.rng import Rng
 from vae_train.runs.build import model_errors
 from vae_train.runs.schema import build, locate
@@ -81,7 +82,7 @@ def test_every_conditional_prior_starts_as_the_unconditional_one_and_comes_to_se
 def test_categories_of_a_conditional_prior_have_masses_for_every_y(posterior, prior):
     found, y = accepts_condition("mlp", "label", *chosen(posterior, prior)), labelled().y
     torch.nn.init.normal_(found.condition.prior.weight)
-    p = found._prior_given(y)
+    p = found(Batch(torch.zeros(len(y), 1, 8, 8), y), Rng(0, "x")).latents[0].p
     part = p.parts[-1] if posterior == "joint" else p
     blocks = part.mean.unflatten(-1, (-1, part.categories))
     assert torch.allclose(blocks.sum(-1), torch.ones(6, blocks.shape[1]))
@@ -134,10 +135,10 @@ def test_samples_are_of_the_class_that_is_asked_for():
     assert torch.allclose(found.sample(5, Rng(1, "x"), y=three).mean, expected, atol=1e-6)
 
 
-def test_without_a_class_all_are_drawn_in_turn():
+def test_without_a_class_all_are_drawn_cycle():
     found = accepts_condition(kind="factors")
-    assert found.condition.in_turn(12, torch.device("cpu")).tolist()[8:] == [[8, 0], [9, 0], [0, 1], [1, 1]]
-    y = found.condition.in_turn(12, torch.device("cpu"))
+    assert found.condition.cycle(12, torch.device("cpu")).tolist()[8:] == [[8, 0], [9, 0], [0, 1], [1, 1]]
+    y = found.condition.cycle(12, torch.device("cpu"))
     assert torch.equal(found.sample(12, Rng(1, "x")).mean, found.sample(12, Rng(1, "x"), y=y).mean)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, compose, update
+from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, compose, run, scalars_of, update
 from tests.training.test_execution import advanced
 from tests.training.test_execution import pair as pair_of_learners
 from vae_train.batch import Batch
@@ -165,7 +165,7 @@ def noise_of(model, objective, samples):
     """What one pass asks for."""
     noise = NoiseBuffers(0, "x", "cpu")
     noise.seek(0)
-    objective(model(binary_batch(BATCH), noise.rng(), samples), 0)
+    run(model, objective, binary_batch(BATCH), noise.rng(), 0)
     return [tensor for _, tensor in noise._requests]
 
 
@@ -187,11 +187,11 @@ def test_stacked_models_have_the_gradients_of_each(posterior, prior):
 
     def loss(parameters, buffers):
         trace = functional_call(models[0], (parameters, buffers), (batch, FixedNoise(noise), 2))
-        return objective(trace, 0)["loss"]
+        return scalars_of(objective, trace, 0)["loss"]
 
     gradients, losses = vmap(grad_and_value(loss))(*stack_module_state(models))
     for i, model in enumerate(models):
-        alone = objective(model(batch, FixedNoise(noise), 2), 0)["loss"]
+        alone = run(model, objective, batch, FixedNoise(noise), 0)["loss"]
         alone.backward()
         assert torch.allclose(losses[i], alone, rtol=1e-5)
         for name, parameter in model.named_parameters():
@@ -205,7 +205,7 @@ def test_model_and_objective_compile_to_one_graph(posterior, prior):
     batch, noise = binary_batch(BATCH), noise_of(model, objective, 2)
 
     def loss(x):
-        return objective(model(type(batch)(x), FixedNoise(noise), 2), 0)["loss"]
+        return run(model, objective, type(batch)(x), FixedNoise(noise), 0)["loss"]
 
     torch.compiler.reset()
     eager, fast = loss(batch.x), torch.compile(loss, fullgraph=True)(batch.x)

@@ -12,13 +12,14 @@ import torch
 from omegaconf import DictConfig
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import InMemory, binary_batch, build_model, build_objective, choices, compose
+from tests.support import InMemory, binary_batch, build_model, build_objective, choices, compose, run, scalars_of
 from vae_train.batch import Batch
 from vae_train.distributions.kl import kl
 from vae_train.distributions.mixture import Mixture
 from vae_train.distributions.normal import Normal
 from vae_train.rng import FixedNoise, NoiseBuffers, Rng
 from vae_train.runs.build import loaded
+from vae_train.runs.compatibility import combination_errors
 from vae_train.runs.schema import locate
 from vae_train.util.errors import UsageError
 
@@ -59,10 +60,8 @@ def built(posterior: str, prior: str, *overrides: str, **knobs):
 
 
 def refusal(posterior: str, prior: str) -> str | None:
-    node = part("prior", prior)
-    target = locate(part("posterior", posterior)["_target_"])
-    knobs = {key: value for key, value in node.items() if not key.startswith("_")}
-    return locate(node["_target_"]).refusal(target, **knobs)
+    errors = combination_errors(composed(posterior, prior).model, compose().objective, locate)
+    return next((error.message for error in errors if error.where.startswith("model/prior=")), None)
 
 
 def density(model) -> Mixture | Normal:
@@ -126,14 +125,14 @@ def test_a_joint_prior_integrates_and_sums_to_1(prior):
 def test_every_pair_trains_or_is_refused_with_a_way_out(posterior, prior):
     why = refusal(posterior, prior)
     if why:
-        assert "Use model/" in why
+        assert "; use model/" in why
         return
     if not locate(part("posterior", posterior)["_target_"]).has_density:
         return  # the ELBO refuses it
     model, objective = built(posterior, prior)
     model.initialize(images(600))
     batch = binary_batch(6)
-    loss = objective(model(batch, Rng(0, "x"), 2), 0)["loss"]
+    loss = run(model, objective, batch, Rng(0, "x"), 0, 2)["loss"]
     loss.backward()
     assert loss.isfinite()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -176,12 +175,12 @@ def test_stacked_models_have_the_gradients_of_each(posterior, prior):
 
     def loss(parameters, buffers, *noise):
         trace = functional_call(models[0], (parameters, buffers), (batch, FixedNoise(list(noise)), 2))
-        return objective(trace, 0)["loss"]
+        return scalars_of(objective, trace, 0)["loss"]
 
     noise = [torch.stack(pair) for pair in zip(*asked, strict=True)]
     gradients, losses = vmap(grad_and_value(loss))(*stack_module_state(models), *noise)
     for i, model in enumerate(models):
-        alone = objective(model(batch, FixedNoise(asked[i]), 2), 0)["loss"]
+        alone = run(model, objective, batch, FixedNoise(asked[i]), 0, 2)["loss"]
         alone.backward()
         assert torch.allclose(losses[i], alone, rtol=1e-5)
         for name, parameter in model.named_parameters():
@@ -196,7 +195,7 @@ def test_model_and_objective_compile_to_one_graph(posterior, prior):
     noise = numbers_asked(lambda rng: model(batch, rng, 2), 0)
 
     def loss(x, *noise):
-        return objective(model(Batch(x), FixedNoise(list(noise)), 2), 0)["loss"]
+        return run(model, objective, Batch(x), FixedNoise(list(noise)), 0, 2)["loss"]
 
     torch.compiler.reset()
     eager, fast = loss(batch.x, *noise), torch.compile(loss, fullgraph=True)(batch.x, *noise)
@@ -212,9 +211,9 @@ def test_bfloat16_networks_leave_log_probabilities_in_float32(posterior, prior):
     batch = binary_batch(6)
     with torch.autocast("cpu", torch.bfloat16):
         trace = model(batch, Rng(0, "x"), 2)
-        loss = objective(trace, 0)["loss"]
+        loss = scalars_of(objective, trace, 0)["loss"]
     assert trace.rate().dtype == torch.float32
-    assert loss.item() == pytest.approx(objective(model(batch, Rng(0, "x"), 2), 0)["loss"].item(), rel=0.02)
+    assert loss.item() == pytest.approx(run(model, objective, batch, Rng(0, "x"), 0, 2)["loss"].item(), rel=0.02)
 
 
 def test_a_mixture_of_one_is_the_diagonal_prior():
@@ -256,7 +255,7 @@ def test_vamp_pseudo_inputs_start_as_training_images_and_learn():
     )
     assert (gradient.flatten(1).abs().sum(-1) > 0).all()
     assert all((g != 0).any() for g in encoder), "the prior trains the encoder too"
-    objective(trace, 0)["loss"].backward()
+    scalars_of(objective, trace, 0)["loss"].backward()
     torch.optim.SGD(model.parameters(), lr=1.0).step()
     assert not torch.equal(model.prior.pseudo_inputs, started)
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.support import InMemory, build_model, choices, compose, levels_for
 from vae_train.model.base import Network
-from vae_train.model.start import PIXELS, PULL, evenly_spread
+from vae_train.model.start import MAX_PIXELS, PENALTY, spaced_images
 from vae_train.runs.build import loaded, model_errors
 
 IMAGES = 100
@@ -56,7 +56,7 @@ def test_the_images_are_likelier_from_the_bias_alone_and_nowhere_near_likelier(n
         aside = 0.1 * torch.randn(found.shape, generator=torch.Generator().manual_seed(seed), dtype=found.dtype)
         with torch.no_grad():
             model.decoder.output_bias().add_(aside)
-            assert likeliest(model, images) < after + PULL * 0.1 * found.norm() * found.numel() ** 0.5
+            assert likeliest(model, images) < after + PENALTY * 0.1 * found.norm() * found.numel() ** 0.5
             model.decoder.output_bias().sub_(aside)
 
 
@@ -107,6 +107,6 @@ def test_a_decoder_without_a_last_bias_is_refused_before_anything_is_written(mon
 
 def test_images_are_taken_from_the_first_to_the_last():
     images = digits(17)
-    assert torch.equal(evenly_spread(images, IMAGES, images.x), images.x)
-    assert torch.equal(evenly_spread(images, 2, images.x), images.x[[0, -1]])
-    assert PIXELS // 784 > 5000
+    assert torch.equal(spaced_images(images, IMAGES, images.x), images.x)
+    assert torch.equal(spaced_images(images, 2, images.x), images.x[[0, -1]])
+    assert MAX_PIXELS // 784 > 5000

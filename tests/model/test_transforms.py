@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import binary_batch, build_model, build_objective, compose
+from tests.support import binary_batch, build_model, build_objective, compose, run, scalars_of
 from vae_train.rng import FixedNoise
 
 BATCH, DIM, SAMPLES = 6, 10, 2
@@ -24,11 +24,11 @@ def test_gradients_of_stacked_models_equal_those_of_each():
 
     def loss(parameters, buffers, noise):
         trace = functional_call(models[0], (parameters, buffers), (batch, FixedNoise([noise]), SAMPLES))
-        return objective(trace, 0)["loss"]
+        return scalars_of(objective, trace, 0)["loss"]
 
     gradients, losses = vmap(grad_and_value(loss))(*stack_module_state(models), noise)
     for i, model in enumerate(models):
-        alone = objective(model(batch, FixedNoise([noise[i]]), SAMPLES), 0)["loss"]
+        alone = run(model, objective, batch, FixedNoise([noise[i]]), 0)["loss"]
         alone.backward()
         assert torch.allclose(losses[i], alone, rtol=1e-5)
         for name, parameter in model.named_parameters():
@@ -40,7 +40,7 @@ def test_model_and_objective_compile_to_one_graph():
     batch, noise = binary_batch(BATCH), torch.randn(SAMPLES, BATCH, DIM)
 
     def loss(x, noise, step):
-        terms = objective(model(type(batch)(x), FixedNoise([noise]), SAMPLES), step)
+        terms = run(model, objective, type(batch)(x), FixedNoise([noise]), step)
         return terms["loss"]
 
     torch.compiler.reset()

@@ -132,7 +132,7 @@ def test_bernoulli_refuses_grey_data_unless_it_is_meant(levels):
         Bernoulli((1, 8, 8), levels, grey_targets=False)
     meant = Bernoulli((1, 8, 8), levels, grey_targets=True)
     assert meant.warning == "grey targets: not a likelihood"
-    assert Bernoulli.refusal(levels, grey_targets=True) is None
+    assert Bernoulli.check_compatible(levels, grey_targets=True) is None
 
 
 def test_bernoulli_on_bits_needs_no_warning():

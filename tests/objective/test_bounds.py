@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.model.test_exact import SHAPE, batch_of, linear_gaussian
+from tests.support import scalars_of
 from vae_train.batch import Batch
 from vae_train.objective.ciwae import CIWAE
 from vae_train.objective.iwae import IWAE
@@ -28,7 +29,7 @@ def trace(model):
 
 
 def loss(objective, trace):
-    return objective(trace, 0)["loss"]
+    return scalars_of(objective, trace, 0)["loss"]
 
 
 def gradient(value, parameters):
@@ -38,7 +39,7 @@ def gradient(value, parameters):
 
 def followed(objective, trace, model):
     """The gradient that the encoder follows."""
-    terms = objective(trace, 0)
+    terms = scalars_of(objective, trace, 0)
     return gradient(terms.get("encoder_loss", terms["loss"]), [model.encoder.gain])
 
 
@@ -91,8 +92,8 @@ def test_piwae_gives_the_decoder_the_gradient_of_iwae_and_the_encoder_that_of_mi
 
 
 @pytest.mark.parametrize("make", [MIWAE, PIWAE])
-def test_draws_that_make_no_groups_are_refused(make):
-    with pytest.raises(ValueError, match="num_samples=10 draws make no 4 groups of one size"):
+def test_samples_that_form_no_equal_groups_are_rejected(make):
+    with pytest.raises(ValueError, match="num_samples=10 must be a multiple of groups=4"):
         make(10, 4, "standard")
 
 

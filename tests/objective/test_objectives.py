@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.support import SMALL, annealed, binary_batch, build_model, build_objective, choices, compose
+from tests.support import SMALL, annealed, binary_batch, build_model, build_objective, choices, compose, run, scalars_of
 from vae_train.distributions.base import Affine
 from vae_train.distributions.normal import Normal
 from vae_train.model.trace import Latent
@@ -13,8 +13,8 @@ from vae_train.objective.elbo import ELBO
 from vae_train.objective.schedule.constant import ConstantBeta
 from vae_train.objective.schedule.linear import LinearBeta
 from vae_train.rng import Rng, Rows
+from vae_train.runs import compatibility
 from vae_train.runs.build import combination_errors
-from vae_train.runs.check import pieces_refusal, refusals
 from vae_train.runs.schema import locate
 
 
@@ -24,14 +24,14 @@ def trace():
 
 
 def elbo(beta, schedule, **changes):
-    knobs = {"capacity": None, "capacity_epochs": 2.0, "free_bits": 0.0, "free_bits_per": "unit"} | changes
+    knobs = {"capacity": None, "capacity_epochs": 2.0, "free_bits": 0.0, "free_bits_per": "dimension"} | changes
     return ELBO(beta, schedule, 3, steps_per_epoch=10.0, **knobs)
 
 
 def checked(objective, model):
     """Every scalar is one and finite at every step, and the loss reaches every parameter of the model."""
     for step in (0, 5, torch.tensor(5), 10_000):
-        terms = objective(model(binary_batch(6), Rng(0, "x"), objective.num_samples), step)
+        terms = run(model, objective, binary_batch(6), Rng(0, "x"), step)
         assert all(value.shape == () and value.isfinite() for value in terms.values())
     terms["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -57,29 +57,33 @@ POSTERIORS = {
 def test_every_objective_goes_with_every_posterior_that_it_does_not_refuse(name, posterior):
     parts = (f"model/posterior={posterior}", f"model/prior={POSTERIORS[posterior]}", "latent_dim=20")
     cfg = compose(*SMALL[:2], *parts, f"objective={name}")
-    nodes = {place: cfg.model[place] for place in ("posterior", "prior", "likelihood")}
-    found = refusals(nodes, cfg.objective)
+    found = compatibility.combination_errors(cfg.model, cfg.objective, locate)
     dense = posterior != "deterministic"
     if found:
         assert (
             locate(cfg.objective._target_).needs_density > dense
-            or not locate(nodes["posterior"]._target_).is_factorized
+            or not locate(cfg.model.posterior._target_).is_factorized
         )
-        assert "Use " in found[0].why
+        assert "; use " in found[0].message
         return
     objective, model = build_objective(cfg), build_model(cfg, (1, 8, 8), 2)
-    terms = objective(model(binary_batch(6), Rng(0, "x"), objective.num_samples), 5)
+    terms = run(model, objective, binary_batch(6), Rng(0, "x"), 5)
     assert all(value.shape == () and value.isfinite() for value in terms.values())
     terms["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.encoder.parameters())
 
 
 REFUSED = {
-    "elbo": ("model/posterior=deterministic", "there is no KL"),
+    "elbo": ("model/posterior=deterministic", "the posterior is a point mass"),
     "iwae": ("objective.gradient=stl", "model/posterior=planar", "model/prior=mixture", "objective.gradient=standard"),
-    "miwae": ("objective.gradient=dreg", "model/prior=vamp", "is made of the encoder"),
-    "piwae": ("objective.gradient=dreg", "model/posterior=categorical", "model/prior=categorical", "moved a little"),
-    "free_bits": ("model/posterior=full_covariance", "objective.free_bits_per=group"),
+    "miwae": ("objective.gradient=dreg", "model/prior=vamp", "this prior uses the encoder"),
+    "piwae": (
+        "objective.gradient=dreg",
+        "model/posterior=categorical",
+        "model/prior=categorical",
+        "not differentiable",
+    ),
+    "free_bits": ("model/posterior=full_covariance", "objective.free_bits_per=layer"),
     "tcvae": ("model/posterior=full_covariance", "model/posterior=gaussian"),
     "dip_vae": ("model/posterior=categorical", "model/prior=categorical", "objective=elbo"),
 }
@@ -89,12 +93,10 @@ REFUSED = {
 def test_what_makes_no_sense_is_refused_with_a_way_out(name):
     *overrides, reason = REFUSED[name]
     cfg = compose(f"objective={name}", *overrides)
-    nodes = {place: cfg.model[place] for place in ("posterior", "prior", "likelihood")}
-    (mistake,) = refusals(nodes, cfg.objective)
+    (mistake,) = compatibility.combination_errors(cfg.model, cfg.objective, locate)
     assert reason in mistake.message
-    assert (
-        refusals(nodes | {"posterior": compose().model.posterior, "prior": compose().model.prior}, cfg.objective) == []
-    )
+    cfg.model.posterior, cfg.model.prior = compose().model.posterior, compose().model.prior
+    assert compatibility.combination_errors(cfg.model, cfg.objective, locate) == []
 
 
 @pytest.mark.parametrize("name", choices("objective"))
@@ -102,20 +104,20 @@ def test_what_compares_images_cannot_be_accumulated(name):
     """Halves of a batch, one after the other, give the loss of the batch; where they do not, that is refused."""
     cfg = compose(*SMALL, f"objective={name}")
     objective, model, batch = build_objective(cfg), build_model(cfg, (1, 8, 8), 2), binary_batch(8)
-    if pieces_refusal(2, cfg.objective, cfg.model.likelihood):
+    if compatibility.accumulation_errors(2, cfg.model, cfg.objective, locate):
         return
-    whole = objective(model(batch, Rng(0, "x"), objective.num_samples), 5)["loss"]
+    whole = run(model, objective, batch, Rng(0, "x"), 5)["loss"]
     halves = []
     for rows in (Rows(0, 3, 8), Rows(3, 8, 8)):
         part = model(batch.part(rows.start, rows.stop), Rng(0, "x").part(rows), objective.num_samples)
-        halves.append((rows.stop - rows.start) / 8 * objective(part, 5)["loss"])
+        halves.append((rows.stop - rows.start) / 8 * scalars_of(objective, part, 5, model)["loss"])
     assert torch.allclose(sum(halves), whole, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["tcvae", "factor_vae", "dip_vae", "info_vae", "wae_mmd", "vae_gan", "free_bits"])
 def test_objectives_that_compare_images_say_so(name):
     cfg = compose(f"objective={name}")
-    (mistake,) = pieces_refusal(2, cfg.objective, cfg.model.likelihood)
+    (mistake,) = compatibility.accumulation_errors(2, cfg.model, cfg.objective, locate)
     assert mistake.where == "learner.grad_accumulation=2"
 
 
@@ -128,32 +130,32 @@ def test_every_schedule_goes_with_every_objective_that_has_one(name, schedule):
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
 def test_the_loss_is_distortion_plus_beta_times_rate(trace, beta):
-    terms = elbo(beta, ConstantBeta(10.0))(trace, 0)
+    terms = scalars_of(elbo(beta, ConstantBeta(10.0)), trace)
     assert torch.allclose(terms["loss"], trace.distortion().mean() + beta * trace.rate().mean())
     assert terms["beta"] == beta
 
 
 def test_at_beta_1_the_loss_is_the_negative_elbo(trace):
-    assert torch.allclose(elbo(1.0, ConstantBeta(10.0))(trace, 0)["loss"], -trace.elbo().mean())
+    assert torch.allclose(scalars_of(elbo(1.0, ConstantBeta(10.0)), trace)["loss"], -trace.elbo().mean())
 
 
 def test_the_schedule_multiplies_beta(trace):
     objective = elbo(4.0, LinearBeta(10.0, warmup=2.0, start=0.0))
     for step, beta in ((0, 0.0), (5, 1.0), (20, 4.0), (99, 4.0)):
-        terms = objective(trace, step)
+        terms = scalars_of(objective, trace, step)
         assert terms["beta"].item() == pytest.approx(beta)
         assert torch.allclose(terms["loss"], trace.distortion().mean() + beta * trace.rate().mean())
 
 
 def test_an_int_and_a_tensor_step_give_the_same_loss(trace):
     objective = elbo(4.0, LinearBeta(10.0, warmup=2.0, start=0.0))
-    assert torch.equal(objective(trace, 7)["loss"], objective(trace, torch.tensor(7))["loss"])
+    assert torch.equal(scalars_of(objective, trace, 7)["loss"], scalars_of(objective, trace, torch.tensor(7))["loss"])
 
 
 def test_a_capacity_holds_every_image_at_its_rate(trace):
     objective = elbo(4.0, ConstantBeta(10.0), capacity=3.0)
     for step, capacity in ((0, 0.0), (5, 0.75), (20, 3.0), (99, 3.0)):
-        terms = objective(trace, step)
+        terms = scalars_of(objective, trace, step)
         assert terms["capacity"].item() == pytest.approx(capacity)
         expected = trace.distortion().mean() + 4 * (trace.rate() - capacity).abs().mean()
         assert torch.allclose(terms["loss"], expected)
@@ -163,7 +165,7 @@ def test_free_bits_per_unit_lift_every_unit_to_their_floor(trace):
     units = trace.latents[0].rate_elementwise().mean(0)
     floor = units.sort().values[1].item()
     assert (units < floor).sum() == 1
-    terms = elbo(2.0, ConstantBeta(10.0), free_bits=floor)(trace, 0)
+    terms = scalars_of(elbo(2.0, ConstantBeta(10.0), free_bits=floor), trace)
     assert torch.allclose(terms["floored_rate"], units.clamp(min=floor).sum())
     assert torch.allclose(terms["loss"], trace.distortion().mean() + 2 * units.clamp(min=floor).sum())
 
@@ -171,7 +173,7 @@ def test_free_bits_per_unit_lift_every_unit_to_their_floor(trace):
 def test_free_bits_per_group_lift_the_sum(trace):
     rate = trace.rate().mean().item()
     for floor in (0.5 * rate, 2 * rate):
-        terms = elbo(1.0, ConstantBeta(10.0), free_bits=floor, free_bits_per="group")(trace, 0)
+        terms = scalars_of(elbo(1.0, ConstantBeta(10.0), free_bits=floor, free_bits_per="layer"), trace)
         assert terms["floored_rate"].item() == pytest.approx(max(floor, rate))
 
 
@@ -179,7 +181,7 @@ def test_units_below_their_free_bits_have_no_gradient():
     cfg = compose(*SMALL)
     model = build_model(cfg, (1, 8, 8), 2)
     trace = model(binary_batch(6), Rng(0, "x"), 3)
-    loss = elbo(1.0, ConstantBeta(10.0), free_bits=1e3)(trace, 0)["loss"]
+    loss = scalars_of(elbo(1.0, ConstantBeta(10.0), free_bits=1e3), trace)["loss"]
     (with_floor,) = torch.autograd.grad(loss, trace.latents[0].q.log_scale, retain_graph=True)
     (without,) = torch.autograd.grad(trace.distortion().mean(), trace.latents[0].q.log_scale)
     assert torch.allclose(with_floor, without)
@@ -191,7 +193,7 @@ def test_free_bits_of_units_without_a_closed_rate_come_from_the_draws(trace):
         latent.z, latent.q, Affine(Normal(torch.zeros(3), torch.zeros(3)), torch.zeros(6, 3), torch.ones(6, 3))
     )
     units = (latent.q.log_prob_elementwise(latent.z) - other.p.log_prob_elementwise(latent.z)).mean((0, 1))
-    terms = elbo(1.0, ConstantBeta(10.0), free_bits=0.1)(replace(trace, latents=(other,)), 0)
+    terms = scalars_of(elbo(1.0, ConstantBeta(10.0), free_bits=0.1), replace(trace, latents=(other,)))
     assert torch.allclose(terms["floored_rate"], units.clamp(min=0.1).sum())
 
 
@@ -199,14 +201,14 @@ def test_free_bits_of_units_are_refused_where_the_prior_ties_them():
     cfg = compose(*SMALL, "objective=free_bits", "model/prior=mixture")
     (mistake,) = combination_errors(cfg)
     assert mistake.where == "objective=elbo"
-    assert "objective.free_bits_per=group, or model/prior=standard_normal" in mistake.message
+    assert "model/prior=standard_normal or objective.free_bits_per=layer" in mistake.message
 
 
 def test_the_best_scale_of_a_batch_cannot_be_had_in_pieces():
     cfg = compose(*SMALL, "model/likelihood=sigma_vae", "learner.grad_accumulation=2")
     (mistake,) = combination_errors(cfg)
     assert mistake.where == "learner.grad_accumulation=2"
-    assert "model/likelihood=gaussian compares the images of a batch" in mistake.message
+    assert "the model's likelihood depends on the whole batch" in mistake.message
 
 
 def test_gradients_within_the_loss_cannot_be_compiled_on_cuda(monkeypatch):
@@ -225,5 +227,5 @@ def test_importance_weights_need_a_likelihood():
 
 
 def test_a_capacity_and_free_bits_exclude_each_other():
-    with pytest.raises(ValueError, match="give capacity=null or free_bits=0"):
+    with pytest.raises(ValueError, match="mutually exclusive"):
         elbo(1.0, ConstantBeta(10.0), capacity=1.0, free_bits=1.0)

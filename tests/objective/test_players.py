@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, update
+from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, run, scalars_of, update
 from vae_train.objective.control_vae import ControlVAE
 from vae_train.objective.geco import GECO
 from vae_train.rng import Rng
@@ -38,8 +38,7 @@ def test_each_player_follows_its_own_loss(name, kind):
     found, other = learner(name, *overrides), learner(name, *overrides)
     batch = binary_batch(6)
     update(found, batch, 3)
-    trace = other.model(batch, Rng(other.seed, "train", 3), 1)
-    terms = other.objective(trace, 3)
+    terms = run(other.model, other.objective, batch, Rng(other.seed, "train", 3), 3)
     pairs = [("loss", found.model, other.model), ("critic_loss", found.objective, other.objective)]
     for loss, updated, same in pairs:
         for p, expected in zip(updated.parameters(), gradients(terms[loss], same.parameters()), strict=True):
@@ -110,7 +109,7 @@ def test_a_bound_with_a_gradient_of_its_own_trains_both_sides():
     found, other = (learner("piwae", "objective.num_samples=4", "objective.groups=2") for _ in range(2))
     batch = binary_batch(6)
     update(found, batch, 3)
-    terms = other.objective(other.model(batch, Rng(other.seed, "train", 3), 4), 3)
+    terms = run(other.model, other.objective, batch, Rng(other.seed, "train", 3), 3)
     for loss, part in (("loss", "decoder"), ("encoder_loss", "encoder")):
         expected = gradients(terms[loss], getattr(other.model, part).parameters())
         mine = [p.grad for p in getattr(found.model, part).parameters()]
@@ -146,7 +145,7 @@ def test_the_loss_of_geco_is_the_lagrangian():
     found = learner("geco", "objective.target=30")
     found.objective.log_multiplier.fill_(1.5)
     trace = found.model(binary_batch(6), Rng(0, "x"), 1)
-    terms = found.objective(trace, 0)
+    terms = scalars_of(found.objective, trace, 0)
     multiplier = torch.tensor(1.5).exp()
     expected = trace.rate().mean() + multiplier * (trace.distortion().mean() - 30)
     assert torch.allclose(terms["loss"], expected)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, choices, compose, update
+from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, choices, compose, run, scalars_of, update
 from vae_train.rng import FixedNoise, Rng
 from vae_train.runs.schema import locate
 
@@ -45,7 +45,7 @@ class Asked(Rng):
 
 def noise_of(model, objective, seed):
     rng = Asked(seed)
-    objective(model(binary_batch(BATCH), rng, objective.num_samples), 3)
+    run(model, objective, binary_batch(BATCH), rng, 3)
     return rng.given
 
 
@@ -57,13 +57,14 @@ def test_stacked_models_have_the_gradients_of_each(name):
     noise = [noise_of(model, objective, i) for i, model in enumerate(models)]
 
     def loss(parameters, buffers, *given):
-        trace = functional_call(models[0], (parameters, buffers), (batch, FixedNoise(given), objective.num_samples))
-        return objective(trace, 3)["loss"]
+        rng = FixedNoise(given)
+        trace = functional_call(models[0], (parameters, buffers), (batch, rng, objective.num_samples))
+        return scalars_of(objective, trace, 3, rng=rng)["loss"]
 
     stacked = [torch.stack(numbers) for numbers in zip(*noise, strict=True)]
     gradients, losses = vmap(grad_and_value(loss))(*stack_module_state(models), *stacked)
     for i, model in enumerate(models):
-        alone = objective(model(batch, FixedNoise(noise[i]), objective.num_samples), 3)["loss"]
+        alone = run(model, objective, batch, FixedNoise(noise[i]), 3)["loss"]
         alone.backward()
         assert torch.allclose(losses[i], alone, rtol=1e-5)
         for key, parameter in model.named_parameters():
@@ -78,7 +79,7 @@ def test_model_and_objective_compile_to_one_graph(name):
     noise = noise_of(model, objective, 0)
 
     def loss(x, noise, step):
-        return objective(model(type(batch)(x), FixedNoise(noise), objective.num_samples), step)["loss"]
+        return run(model, objective, type(batch)(x), FixedNoise(noise), step)["loss"]
 
     torch.compiler.reset()
     step = torch.tensor(3)
@@ -93,7 +94,7 @@ def test_losses_are_as_precise_as_the_model(name):
     cfg = composed(name)
     model, objective = build_model(cfg, (1, 8, 8), 2).double(), build_objective(cfg)
     batch = binary_batch(BATCH)
-    terms = objective(model(type(batch)(batch.x.double()), Rng(0, "x"), objective.num_samples), 3)
+    terms = run(model, objective, type(batch)(batch.x.double()), Rng(0, "x"), 3)
     assert terms["loss"].dtype == torch.float64
 
 

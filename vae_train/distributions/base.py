@@ -43,7 +43,9 @@ class Distribution(ABC):
     has_density: bool = True
     """Whether there is a density or mass that `log_prob` is the logarithm of; a point mass has none."""
     is_factorized: bool = False
-    """Whether the elements of an event are independent, so that `terms` exists."""
+    """Whether the elements of an event are independent, so that `log_prob_elementwise` exists."""
+    parameters: Tensor | None = None
+    """The output of the decoder that this likelihood was made of; None for other distributions."""
 
     def __init__(self, shape: torch.Size, event_ndim: int) -> None:
         split = len(shape) - event_ndim

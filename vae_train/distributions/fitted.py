@@ -1,8 +1,7 @@
-"""A location-scale density with the scale that suits its values best."""
+"""A location-scale density with the scale that fits its values best."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -14,7 +13,7 @@ from vae_train.rng import Rng
 
 
 class Scalable(Protocol):
-    """What `Fitted` asks of a distribution, beside being one: log p = -distance / (power · scale^power) - log scale."""
+    """What `Fitted` needs of a distribution: log p = -distance / (power · scale^power) - log scale."""
 
     power: int
     """2 for normal densities, 1 for Laplace densities."""
@@ -23,27 +22,38 @@ class Scalable(Protocol):
         """|x - location|^power of every element, with shape `(*any or *batch, *event)`."""
         ...
 
-    def at(self, log_scale: Tensor) -> Distribution:
+    def with_scale(self, log_scale: Tensor) -> Distribution:
         """The same distribution with another scale."""
         ...
 
 
+def optimal_log_scale(mean_distance: Tensor, power: int, floor: float) -> Tensor:
+    """Logarithm of the maximum-likelihood scale, or of `floor` if that is larger.
+
+    Args:
+        mean_distance: the mean of |x - location|^power, a scalar.
+        power: see `Scalable`.
+        floor: lower bound of the scale.
+    """
+    return torch.log(mean_distance.clamp_min(floor**power)) / power
+
+
 class Fitted(Distribution):
-    """A normal or a Laplace density whose one scale is that of maximum likelihood (Rybkin et al., 2021, eq. 8):
+    """A normal or a Laplace density whose one scale is that of maximum likelihood.
 
-        scale^power = mean of |x - location|^power        over everything that `log_prob` is asked about and counts.
+        scale^power = mean of |x - location|^power        over all elements that `log_prob` counts
 
-    The scale gets no gradient, which changes none: the likelihood has none with respect to its best scale. Since the
-    values share it, a value's density depends on the others. That is for training only.
+    The scale gets no gradient. That changes none, since the likelihood is stationary in its optimal scale. The density
+    of a value depends on the other values, so this is for training only (Rybkin et al., 2021, Simple and Effective VAE
+    Training with Calibrated Decoders, arXiv:2006.13202, eq. 8).
 
     Args:
         base: the density, a `Scalable`.
-        floor: the scale stays above it.
-        note: told the logarithm of every scale that is fitted.
+        floor: lower bound of the scale.
     """
 
-    def __init__(self, base: Distribution, floor: float, note: Callable[[Tensor], None]) -> None:
-        self.base, self.floor, self.note = base, floor, note
+    def __init__(self, base: Distribution, floor: float) -> None:
+        self.base, self.floor = base, floor
         self.log_bins = base.log_bins
         super().__init__(base.batch_shape + base.event_shape, len(base.event_shape))
 
@@ -53,24 +63,26 @@ class Fitted(Distribution):
         return self.base.mean
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """See `Distribution.variance`: with the scale that was given."""
         return self.base.variance
+
+    @torch.no_grad()
+    def mean_distance(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The mean of |x - location|^power over all elements that count: a scalar without a gradient."""
+        base: Scalable = self.base  # type: ignore[assignment]
+        distance = base.distance(x)
+        if mask is None:
+            return distance.mean()
+        counted = mask.expand_as(distance)
+        return torch.where(counted, distance, 0.0).sum() / counted.sum().clamp_min(1)
 
     @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         base: Scalable = self.base  # type: ignore[assignment]
-        with torch.no_grad():
-            distance = base.distance(x)
-            if mask is None:
-                mean = distance.mean()
-            else:
-                counted = mask.expand_as(distance)
-                mean = torch.where(counted, distance, 0.0).sum() / counted.sum().clamp_min(1)
-            log_scale = torch.log(mean.clamp_min(self.floor**base.power)) / base.power
-            self.note(log_scale)
-        return base.at(log_scale).log_prob(x, mask)
+        log_scale = optimal_log_scale(self.mean_distance(x, mask), base.power, self.floor)
+        return base.with_scale(log_scale).log_prob(x, mask)
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """See `Distribution.sample`: with the scale that was given."""
         return self.base.sample(rng, num, temperature)

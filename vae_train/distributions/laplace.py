@@ -32,7 +32,7 @@ class Laplace(LocationScale):
         """|x - loc| of every element, whose mean is the best scale."""
         return (promote(x) - self.loc).abs()
 
-    def at(self, log_scale: Tensor) -> Laplace:
+    def with_scale(self, log_scale: Tensor) -> Laplace:
         """The same with another scale."""
         return Laplace(self.loc, log_scale, len(self.event_shape))
 
@@ -69,9 +69,9 @@ class DequantizedLaplace(Dequantized):
         offset = (self.center(x) - self.base.loc).abs()
         return torch.where(offset * self.levels < 0.5, offset**2 * self.levels + 0.25 / self.levels, offset)
 
-    def at(self, log_scale: Tensor) -> DequantizedLaplace:
+    def with_scale(self, log_scale: Tensor) -> DequantizedLaplace:
         """The same with another scale."""
-        return DequantizedLaplace(self.base.at(log_scale), self.levels)
+        return DequantizedLaplace(self.base.with_scale(log_scale), self.levels)
 
     @override
     def log_prob_elementwise(self, x: Tensor) -> Tensor:

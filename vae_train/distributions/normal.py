@@ -41,7 +41,7 @@ class Normal(LocationScale):
         """(x - mean)² of every element, whose mean is the best scale²."""
         return (promote(x) - self.loc) ** 2
 
-    def at(self, log_scale: Tensor) -> Normal:
+    def with_scale(self, log_scale: Tensor) -> Normal:
         """The same with another scale."""
         return Normal(self.loc, log_scale, len(self.event_shape))
 
@@ -71,6 +71,6 @@ class DequantizedNormal(Dequantized):
         """E_u[(y - mean)²] of every element, whose mean is the best scale²."""
         return self.base.distance(self.center(x)) + 1 / (12 * self.levels**2)
 
-    def at(self, log_scale: Tensor) -> DequantizedNormal:
+    def with_scale(self, log_scale: Tensor) -> DequantizedNormal:
         """The same with another scale."""
-        return DequantizedNormal(self.base.at(log_scale), self.levels)
+        return DequantizedNormal(self.base.with_scale(log_scale), self.levels)

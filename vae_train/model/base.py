@@ -1,23 +1,20 @@
-"""What every model is to the rest of the program."""
+"""Base classes of models and of their parts."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.model.condition import Condition
-from vae_train.model.family import CAPABILITIES, Posterior, Support
-from vae_train.model.trace import Trace
+from vae_train.model.trace import Latent, Trace
+from vae_train.model.traits import CAPABILITIES, LayerTraits, ModelTraits, Support
 from vae_train.rng import Rng
-
-if TYPE_CHECKING:
-    from vae_train.batch import Batch, Images
-
-Shape = tuple[int, ...]
+from vae_train.util.errors import Incompatible
 
 
 class Network(nn.Module, ABC):
@@ -33,7 +30,7 @@ class Network(nn.Module, ABC):
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
 
     def output_bias(self) -> Tensor | None:
-        """The last layer's bias, with a shape that broadcasts to `out_shape`; None where there is no such thing."""
+        """The last layer's bias, with a shape that broadcasts to `out_shape`; None if the last layer has no bias."""
         return None
 
     @abstractmethod
@@ -45,39 +42,45 @@ class Prior(nn.Module, ABC):
     """() -> distribution of one latent.
 
     Args:
-        event_shape: shape of one draw.
-        data_shape: (C, H, W) of an image, for priors that hold pseudo-inputs.
+        event_shape: shape of z.
+        data_shape: (C, H, W) of an image, for priors with pseudo-inputs.
     """
 
     capabilities: ClassVar[frozenset[str]] = CAPABILITIES
     supports: ClassVar[tuple[Support, ...]] = ("real",)
-    """Where it may live, see `Posterior.support`."""
+    """Where z may live."""
     is_factorized: ClassVar[bool] = False
-    """Whether the elements of z are independent, see `Distribution.is_factorized`."""
+    """Whether the elements of z are independent."""
     accepts_condition: ClassVar[bool] = True
-    """Whether it can be another one for every y that a model is conditioned on, see `given`."""
+    """Whether a conditional model can make it depend on y, see `condition`."""
     uses_encoder: ClassVar[bool] = False
-    """Whether it calls `encode`, so that the parameters of q(z | x) are its own as well."""
+    """Whether it calls `encode`, so that its parameters include those of q(z | x)."""
 
     def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
         super().__init__()
         self.event_shape, self.data_shape = tuple(event_shape), tuple(data_shape)
 
     @classmethod
-    def refusal(cls, posterior: type[Posterior], **knobs: Any) -> str | None:
-        """Why this prior cannot stand beside `posterior`, and what could; None where it can."""
-        if posterior.support in cls.supports:
+    def check_compatible(cls, layer: LayerTraits, **settings: Any) -> Incompatible | None:
+        """Why this prior does not fit a posterior; None if it does.
+
+        Args:
+            layer: traits of the posterior.
+            settings: arguments of the constructor.
+        """
+        if layer.support in cls.supports:
             return None
-        return (
-            f"has support {_PLACES[cls.supports[0]]}, but the posterior has support {_PLACES[posterior.support]}. "
-            f"Use model/prior={USUAL_PRIOR[posterior.support]}"
+        return Incompatible(
+            f"has support {_SUPPORT_NAMES[cls.supports[0]]}, but the posterior has support "
+            f"{_SUPPORT_NAMES[layer.support]}",
+            {"prior": SIMPLEST_PRIOR[layer.support]},
         )
 
     def initialize(self, images: Images) -> None:
-        """Called once per run before the first step, see `LatentVariableModel.initialize`."""
+        """Called once per run before the first step, for parameters that start from the training images."""
 
-    def given(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> Distribution:
-        """The prior of a conditional model, p(z | y), which is `p` itself where both maps of y are 0.
+    def condition(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> Distribution:
+        """p(z | y) of a conditional model. It equals `p` where both maps of y are 0.
 
         Args:
             p: what `forward` returned.
@@ -89,45 +92,102 @@ class Prior(nn.Module, ABC):
         """
         return p.affine(shift, log_scale)
 
+    def statistics(self, latent: Latent) -> dict[str, Tensor]:
+        """Detached means over the batch by which the prior's state moves; empty if it has no state."""
+        return {}
+
+    def update_state(self, statistics: dict[str, Tensor]) -> None:
+        """Moves running averages in place, once per update. Priors without a state ignore it."""
+
     @abstractmethod
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Distribution:
-        """The prior, batch (). `encode` maps images `(N, C, H, W)` to posteriors, for priors made of such."""
+        """The prior, batch ().
+
+        Args:
+            encode: maps images `(N, C, H, W)` to posteriors with batch (N,), for priors that are made of them.
+        """
 
 
-_PLACES: dict[Support, str] = {
+_SUPPORT_NAMES: dict[Support, str] = {
     "real": "R^D",
     "sphere": "the unit sphere",
-    "categorical": "categories",
-    "joint": "R^D and categories",
+    "categorical": "one-hot categories",
+    "joint": "R^D and one-hot categories",
 }
-USUAL_PRIOR: dict[Support, str] = {
+SIMPLEST_PRIOR: dict[Support, str] = {
     "real": "standard_normal",
     "sphere": "uniform_sphere",
     "categorical": "categorical",
     "joint": "joint",
 }
-"""The name of the simplest prior where z lives."""
+"""Support of z -> name of the simplest prior with that support."""
 
 
 class LatentVariableModel(nn.Module, ABC):
     """p(x, z) with an approximate posterior q(z | x)."""
 
-    capabilities: ClassVar[frozenset[str]] = CAPABILITIES
     data_shape: Shape
     levels: int | None
     condition: Condition | None
-    """What it is conditioned on, if anything."""
+    """What the model is conditioned on, if anything."""
 
     def __init__(self) -> None:
         super().__init__()
         self.condition = None
 
+    @classmethod
+    @abstractmethod
+    def traits(cls, **settings: Any) -> ModelTraits:
+        """Properties of the model that these settings describe.
+
+        Args:
+            settings: arguments of the constructor, as far as the configuration knows them; parts are partials.
+        """
+
+    @classmethod
+    def check_compatible(cls, **settings: Any) -> dict[str, Incompatible]:
+        """Setting -> why its value does not fit the other settings.
+
+        Args:
+            settings: see `traits`.
+        """
+        return {}
+
+    @classmethod
+    def check_data(cls, levels: int | None, **settings: Any) -> dict[str, Incompatible]:
+        """Setting -> why its value does not fit data with `levels` levels.
+
+        Args:
+            levels: number of values that a pixel can take; None for continuous data.
+            settings: see `traits`.
+        """
+        return {}
+
     def initialize(self, images: Images) -> None:
         """Called once per run before the first step, for parameters that start from the training images."""
 
     def inference_parameters(self) -> list[nn.Parameter]:
-        """Those of q(z | x), which some objectives give a gradient of their own."""
-        raise NotImplementedError(f"{type(self).__name__} does not tell inference from generation")
+        """The parameters of q(z | x), which some objectives train by a loss of their own."""
+        raise NotImplementedError(f"{type(self).__name__} does not separate inference from generation")
+
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the networks that map z to p(x | z), which some objectives regularise."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which parameters belong to its decoder")
+
+    def statistics(self, trace: Trace) -> dict[str, Tensor]:
+        """Detached means over the batch by which the model's state moves: running scales, codebooks.
+
+        Args:
+            trace: one pass of training.
+        """
+        return {}
+
+    def update_state(self, statistics: dict[str, Tensor]) -> None:
+        """Moves the state in place, once per update, after the gradients.
+
+        Args:
+            statistics: what `statistics` returned, averaged over the whole batch.
+        """
 
     @abstractmethod
     def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
@@ -135,24 +195,24 @@ class LatentVariableModel(nn.Module, ABC):
 
         Args:
             batch: images.
-            draw: the source of the noise.
-            num_samples: K, draws of z per image.
+            rng: the source of the noise.
+            num_samples: K, samples of z per image.
         """
 
     @abstractmethod
     def sample(self, num: int, rng: Rng, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
-        """p(x | z) for `num` draws of z from the prior: a distribution over images with batch (num,).
+        """p(x | z) for `num` samples of z from the prior: a distribution of images with batch (num,).
 
         Args:
-            num: how many draws.
-            draw: the source of the noise.
+            num: number of samples.
+            rng: the source of the noise.
             temperature: factor on the prior's standard deviation.
-            y: (num, F) int64, what a conditional model is to draw; None walks through the classes in turn.
+            y: (num, F) int64, the condition of every sample. None cycles through the classes.
         """
 
 
 class SingleLatent(LatentVariableModel):
-    """A model with one latent vector, which can be encoded to and decoded from."""
+    """A model with one latent, which can be encoded to and decoded from."""
 
     latent_shape: Shape
 
@@ -162,7 +222,7 @@ class SingleLatent(LatentVariableModel):
 
         Args:
             x: images with shape `(B, C, H, W)`.
-            y: (B, F) int64, what a conditional model is told; others take no notice.
+            y: (B, F) int64, the condition; models without a condition ignore it.
         """
 
     @abstractmethod
@@ -171,5 +231,5 @@ class SingleLatent(LatentVariableModel):
 
         Args:
             z: latents with shape `(*N, *latent_shape)`.
-            y: (N[-1], F) int64, see `encode`.
+            y: (N[-1], F) int64, the condition; models without a condition ignore it.
         """

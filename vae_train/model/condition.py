@@ -1,4 +1,7 @@
-"""What a conditional model is told beside the image: a label, or factors of variation (Sohn et al., 2015)."""
+"""The condition of a conditional model: a label, or factors of variation.
+
+Sohn et al., 2015, Learning Structured Output Representation using Deep Conditional Generative Models.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Shape = tuple[int, ...]
+from vae_train.batch import Shape
 
 
 class Condition(nn.Module):
-    """y as one-hot blocks c(y), and the ways in which networks and the prior see it.
+    """y as one-hot blocks c(y), and how networks and the prior see it.
 
-    The encoder sees one more channel, a linear map of c; the decoder sees c beside z; the prior is shifted and scaled
-    by linear maps of c, which start at 0, so that training starts from the unconditional prior.
+    The encoder sees one more channel, a linear map of c. The decoder sees c beside z: as further elements of a vector,
+    or as further constant channels of a map. The prior is shifted and scaled by linear maps of c, which start at 0, so
+    that training starts from the unconditional prior.
 
     Args:
         sizes: number of values of each column of y that is used, from the first.
@@ -34,41 +38,43 @@ class Condition(nn.Module):
             nn.init.zeros_(self.prior.bias)
 
     @property
-    def image_shape(self) -> Shape:
-        """What the encoder sees."""
+    def encoder_shape(self) -> Shape:
+        """Shape of the encoder's input."""
         channels, height, width = self.data_shape
         return (channels + 1, height, width)
 
     @property
-    def code_shape(self) -> Shape:
-        """What the decoder sees."""
-        return (torch.Size(self.latent_shape).numel() + self.size,)
+    def decoder_shape(self) -> Shape:
+        """Shape of the decoder's input."""
+        first, *rest = self.latent_shape
+        return (first + self.size, *rest)
 
-    def blocks(self, y: Tensor | None) -> Tensor:
+    def one_hot(self, y: Tensor | None) -> Tensor:
         """c(y) with shape `(B, size)` for y with shape `(B, F)`."""
         if y is None:
             raise ValueError("a conditional model needs y")
         return torch.cat([F.one_hot(y[:, i], size) for i, size in enumerate(self.sizes)], -1).to(self.channel.weight)
 
-    def with_image(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def encoder_input(self, x: Tensor, y: Tensor | None) -> Tensor:
         """`x` with one more channel."""
         _, *size = self.data_shape
-        return torch.cat([x, self.channel(self.blocks(y)).view(-1, 1, *size).to(x.dtype)], 1)
+        return torch.cat([x, self.channel(self.one_hot(y)).view(-1, 1, *size).to(x.dtype)], 1)
 
-    def with_code(self, z: Tensor, y: Tensor | None) -> Tensor:
-        """`z`, with shape `(*N, *latent_shape)`, flat and beside c: `(*N, *code_shape)`."""
-        flat = z.flatten(z.dim() - len(self.latent_shape))
-        blocks = self.blocks(y).to(flat.dtype)
-        return torch.cat([flat, blocks.expand(*flat.shape[:-1], self.size)], -1)
+    def decoder_input(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """`z`, with shape `(*N, *latent_shape)`, beside c: `(*N, *decoder_shape)`."""
+        event_ndim, (_, *size) = len(self.latent_shape), self.latent_shape
+        blocks = self.one_hot(y).to(z.dtype)
+        blocks = blocks.view(*blocks.shape, *(1 for _ in size))
+        return torch.cat([z, blocks.expand(*z.shape[:-event_ndim], self.size, *size)], -event_ndim)
 
     def moments(self, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """Shift and logarithm of the scale of the prior, each with shape `(B, *latent_shape)`."""
         assert self.prior is not None
-        shift, log_scale = self.prior(self.blocks(y)).float().chunk(2, -1)
+        shift, log_scale = self.prior(self.one_hot(y)).float().chunk(2, -1)
         return shift.view(-1, *self.latent_shape), log_scale.view(-1, *self.latent_shape)
 
-    def in_turn(self, num: int, device: torch.device) -> Tensor:
-        """(num, F) int64: the values of the first column one after the other, then those of the next, and so on."""
+    def cycle(self, num: int, device: torch.device) -> Tensor:
+        """(num, F) int64: all combinations of values in turn, the first column changing fastest."""
         number = torch.arange(num, device=device)
         columns = []
         for size in self.sizes:

@@ -1,48 +1,49 @@
-"""Families: what turns a network's output into a distribution. Posteriors and likelihoods are families."""
+"""Families turn a network's output into a distribution. Posteriors and likelihoods are families."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
-
-Shape = tuple[int, ...]
-
-CAPABILITIES = frozenset({"compile", "vmap", "float64", "bf16"})
-"""What a component states that it can do, all of it unless it says otherwise: be compiled by torch.compile, be stacked
-by torch.func.vmap, compute in float64, follow networks under bfloat16 autocast."""
+from vae_train.model.trace import Latent, Trace
+from vae_train.model.traits import CAPABILITIES, Support
+from vae_train.util.errors import Incompatible
 
 
 class Family(nn.Module, ABC):
     """Parameters -> distribution.
 
     Args:
-        event_shape: shape of one draw: `(D,)` of a posterior, `(C, H, W)` of a likelihood.
+        event_shape: shape of one sample: the shape of z for a posterior, (C, H, W) for a likelihood.
         levels: number of values that a pixel can take (likelihoods of discrete data); None for continuous events.
     """
 
     capabilities: ClassVar[frozenset[str]] = CAPABILITIES
     parameter_shape: Shape
-    """What the network has to give for one event, for instance (2 D,) for a Gaussian on (D,)."""
+    """Shape of the network's output for one event, for instance (2 D,) for a Gaussian on (D,)."""
 
     def __init__(self, event_shape: Shape, levels: int | None) -> None:
         super().__init__()
         self.event_shape, self.levels = tuple(event_shape), levels
+
+    def update_state(self, statistics: dict[str, Tensor]) -> None:
+        """Moves running averages in place, once per update. Families without a state ignore it.
+
+        Args:
+            statistics: what `statistics` returned, averaged over the whole batch.
+        """
 
     @abstractmethod
     def forward(self, parameters: Tensor) -> Distribution:
         """The distribution with batch `(*N,)` for parameters with shape `(*N, *parameter_shape)`."""
 
 
-Support = Literal["real", "sphere", "categorical", "joint"]
-"""Where z lives: R^D, the unit sphere in it, one-hot blocks of categories, or a real and a one-hot part."""
-
-
 class Posterior(Family):
-    """A family on latents. What it says of itself decides what it goes with.
+    """A family of distributions of z. The class attributes are described in `LayerTraits`.
 
     Args:
         event_shape: shape of z.
@@ -51,27 +52,55 @@ class Posterior(Family):
 
     support: ClassVar[Support] = "real"
     has_density: ClassVar[bool] = True
-    """Whether it has a density: without one there is no rate, no bound and no importance weight."""
-    is_factorized: ClassVar[bool] = True
-    """Whether the elements of z are independent given x, see `Distribution.is_factorized`."""
     has_tractable_density: ClassVar[bool] = True
-    """Whether it knows log q(z | x) of every z, and not only of its own draws."""
+    is_factorized: ClassVar[bool] = True
     supports_stop_gradient: ClassVar[bool] = True
-    """Whether `Distribution.detach` holds all that made log q(z | x)."""
+    needs_vector: ClassVar[bool] = False
+    """Whether z must have a single dimension."""
+
+    def statistics(self, latent: Latent) -> dict[str, Tensor]:
+        """Detached means over the batch by which the posterior's state moves; empty if it has no state."""
+        return {}
 
 
 class Likelihood(Family):
-    """A family on images. What it says of itself stands beside every figure."""
+    """A family of distributions of images."""
 
     warning: str | None = None
-    """Why its figures are no likelihoods, where they are not."""
+    """Why its log-probabilities are not log-likelihoods; None if they are."""
 
     @classmethod
-    def couples_batch(cls, **knobs: object) -> bool:
-        """Whether in training an image is scored by what others of its batch are like."""
-        return knobs.get("scale_mode") == "optimal"
+    def couples_batch(cls, **settings: Any) -> bool:
+        """Whether an image's likelihood depends on the other images of its batch, in training.
+
+        Args:
+            settings: arguments of the constructor.
+        """
+        return settings.get("scale_mode") == "optimal"
 
     @classmethod
-    def refusal(cls, levels: int | None, **knobs: object) -> str | None:
-        """Why this likelihood cannot score data with `levels` levels, and what could; None where it can."""
+    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
+        """Why this likelihood cannot score data with `levels` levels; None if it can.
+
+        Args:
+            levels: number of values that a pixel can take; None for continuous data.
+            settings: arguments of the constructor.
+        """
         return None
+
+    def statistics(self, trace: Trace) -> dict[str, Tensor]:
+        """Detached means over the batch by which the likelihood's state moves; empty if it has no state."""
+        return {}
+
+
+def require_compatible(error: Incompatible | None) -> None:
+    """Raises the reason of an incompatibility as a ValueError, for constructors."""
+    if error is not None:
+        raise ValueError(error.reason)
+
+
+def is_density(levels: int | None) -> Incompatible | None:
+    """Why a density on an interval cannot score binary data; None for other data."""
+    if levels != 2:
+        return None
+    return Incompatible("is a density, but the data is binary", {"likelihood": "bernoulli", "data.binarize": "none"})

@@ -1,6 +1,6 @@
-"""The scale of location-scale pixels: fixed, one learned number, one for every pixel, or the best one.
+"""The scale of location-scale pixels: fixed, one learned number, one per pixel, or the optimal one.
 
-scale² = floor² + e^(2 raw): a bound that has a gradient on both sides.
+scale² = floor² + e^(2 raw): a lower bound that has a gradient on both sides.
 """
 
 from __future__ import annotations
@@ -11,40 +11,64 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution, promote
-from vae_train.distributions.fitted import Fitted
+from vae_train.distributions.fitted import Fitted, optimal_log_scale
+from vae_train.util.errors import Incompatible
 
-Shape = tuple[int, ...]
 ScaleMode = Literal["fixed", "shared", "pixel", "optimal"]
 
-LEAST = 1e-3
-"""What the scale of continuous pixels stays above where nothing shares it, or where it is the best one: a pixel that is
-always the same would send it to 0, and its density to infinity."""
-WINDOW = 100
-"""Steps that the running average of the best scale looks back on."""
+MIN_SCALE = 1e-3
+"""Lower bound of the scale of continuous pixels if the scale is per pixel or optimal. Without it a pixel that never
+changes would send the scale to 0 and the density to infinity."""
+MAX_WINDOW_STEPS = 100
+"""Steps over which the running average of the optimal scale extends."""
 
 
 def floor(levels: int | None, scale_mode: ScaleMode) -> float:
-    """What a scale of densities stays above: half the distance of levels, since a narrower one scores their grid."""
+    """Lower bound of a density's scale: half the distance of levels, since a narrower density scores their grid."""
     if scale_mode == "fixed":
         return 0.0
     if levels is None:
-        return 0.0 if scale_mode == "shared" else LEAST
+        return 0.0 if scale_mode == "shared" else MIN_SCALE
     return 1 / (2 * levels)
 
 
-def refusal(levels: int | None, scale: float, scale_mode: ScaleMode) -> str | None:
-    """Why a density with this scale cannot score data with `levels` levels; None where it can."""
+def check_scale(levels: int | None, scale: float, scale_mode: ScaleMode) -> Incompatible | None:
+    """Why a density with this scale cannot score data with `levels` levels; None if it can."""
     least = floor(levels, scale_mode)
     if scale > least:
         return None
     if levels == 2:
-        return (
-            "is a density, and the data is binary: its scale would only learn the distance of 0 and 1. Use "
-            "model/likelihood=bernoulli, or data.binarize=none"
-        )
-    where = "" if levels is None else " 1 / (2 levels) ="
-    return f"starts with scale={scale:g}, and one with scale_mode={scale_mode} stays above{where} {least:g}"
+        reason = "is a density, but the data is binary: its scale would only learn the distance of 0 and 1"
+        return Incompatible(reason, {"likelihood": "bernoulli", "data.binarize": "none"})
+    bound = "the lower bound" if levels is None else "the lower bound 1 / (2 levels) ="
+    reason = f"starts with scale={scale:g}, but scale_mode={scale_mode} has {bound} {least:g}"
+    return Incompatible(reason, {"likelihood.scale": f"{2 * least:.2g}"})
+
+
+def discretized_floor(levels: int) -> float:
+    """Lower bound of the scale of a discretised density, at which nearly all mass is on one level."""
+    return 1 / (8 * levels)
+
+
+def check_discretized(levels: int | None, scale: float, learned: bool) -> Incompatible | None:
+    """Why a discretised density cannot score data with `levels` levels; None if it can.
+
+    Args:
+        levels: number of values that a pixel can take; None for continuous data.
+        scale: the scale, or its initial value.
+        learned: whether the scale is learned, and therefore bounded.
+    """
+    if levels is None:
+        return Incompatible("scores levels, but the data has continuous values", {"likelihood": "gaussian"})
+    if levels == 2:
+        return Incompatible("scores levels between other levels, but the data is binary", {"likelihood": "bernoulli"})
+    least = discretized_floor(levels)
+    if not learned or scale > least:
+        return None
+    reason = f"starts with scale={scale:g}, but a learned scale has the lower bound 1 / (8 levels) = {least:g}"
+    return Incompatible(reason, {"likelihood.scale": f"{2 * least:.2g}"})
 
 
 class Scale(nn.Module):
@@ -52,11 +76,12 @@ class Scale(nn.Module):
 
     Args:
         event_shape: (C, H, W) of an image.
-        scale: the scale, or where it starts.
-        scale_mode: "fixed"; "shared", one parameter of the model; "pixel", a second half of the decoder's output gives
-            the scale of every element; "optimal", in training that of maximum likelihood (Rybkin et al., 2021, eq. 8),
-            over the whole batch (or microbatch), and in evaluation its running average.
-        floor: what the scale stays above.
+        scale: the scale, or its initial value.
+        scale_mode: "fixed"; "shared", one parameter of the model; "pixel", a second half of the decoder's output is
+            the scale of every element; "optimal", in training the maximum-likelihood scale over the whole batch (or
+            microbatch), in evaluation its running average (Rybkin et al., 2021, Simple and Effective VAE Training with
+            Calibrated Decoders, arXiv:2006.13202, eq. 8).
+        floor: lower bound of the scale.
     """
 
     def __init__(self, event_shape: Shape, scale: float, scale_mode: ScaleMode, floor: float) -> None:
@@ -71,8 +96,8 @@ class Scale(nn.Module):
         else:
             self.register_buffer("raw", raw, persistent=scale_mode == "optimal")
         if scale_mode == "optimal":
-            self.seen: Tensor
-            self.register_buffer("seen", torch.zeros(()))
+            self.updates: Tensor
+            self.register_buffer("updates", torch.zeros(()))
 
     def log_scale(self, change: Tensor | None = None) -> Tensor:
         """Logarithm of the scale: a scalar, or with the shape of `change`, which is added to raw."""
@@ -80,25 +105,35 @@ class Scale(nn.Module):
         return 0.5 * torch.logaddexp(2 * raw, torch.full_like(raw, 2 * math.log(self.floor))) if self.floor else raw
 
     def forward(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Location with shape `(*N, C, H, W)` and logarithm of the scale, () or alike, of `(*N, *parameter_shape)`."""
+        """The location with shape `(*N, C, H, W)`, and the logarithm of the scale, () or with the same shape.
+
+        Args:
+            parameters: the decoder's output with shape `(*N, *parameter_shape)`.
+        """
         if self.scale_mode != "pixel":
             return parameters, self.log_scale()
         location, change = promote(parameters).chunk(2, -self.event_ndim)
         return location, self.log_scale(change)
 
-    def fitted(self, found: Distribution) -> Distribution:
-        """`found` with its best scale where that is asked for, and while gradients are recorded.
+    def fit(self, density: Distribution) -> Distribution:
+        """The density with its optimal scale, if `scale_mode` is "optimal" and gradients are recorded.
 
         Args:
-            found: a distribution that `Fitted` takes.
+            density: a distribution that `Fitted` accepts.
         """
         if self.scale_mode != "optimal" or not torch.is_grad_enabled():
-            return found
-        return Fitted(found, self.floor, self.follow)
+            return density
+        return Fitted(density, self.floor)
 
     @torch.no_grad()
-    def follow(self, log_scale: Tensor) -> None:
-        """Moves the running average, in place, towards the scale of a batch; the first one is taken over."""
+    def update_state(self, mean_distance: Tensor, power: int) -> None:
+        """Moves the running average in place towards the optimal scale of a batch; the first one replaces it.
+
+        Args:
+            mean_distance: see `Fitted.mean_distance`.
+            power: see `Scalable.power`.
+        """
+        log_scale = optimal_log_scale(mean_distance, power, self.floor)
         raw = 0.5 * torch.log((torch.exp(2 * log_scale) - self.floor**2).clamp_min(1e-12)).to(self.raw.dtype)
-        self.raw.add_((raw - self.raw) / (self.seen + 1))
-        self.seen.add_(1).clamp_max_(WINDOW - 1)
+        self.raw.add_((raw - self.raw) / (self.updates + 1))
+        self.updates.add_(1).clamp_max_(MAX_WINDOW_STEPS - 1)

@@ -1,4 +1,4 @@
-"""What one inference pass leaves behind: the draws, and the distributions that score them."""
+"""What one pass of inference leaves behind: samples of z, and the distributions that score them."""
 
 from __future__ import annotations
 
@@ -6,34 +6,39 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.kl import kl, kl_elementwise
-from vae_train.rng import Rng
 
 
 @dataclass
 class Latent:
-    """One stochastic layer."""
+    """One stochastic layer.
+
+    Its distributions have batch (), (B,), or (K, B) where they depend on a sample of the layer above.
+    """
 
     z: Tensor
-    """(K, B, *event) draws from `q`."""
+    """(K, B, *event) samples of `q`."""
     q: Distribution
-    """The approximate posterior, batch (B,)."""
+    """The approximate posterior."""
     p: Distribution
-    """The prior, batch () or (B,)."""
+    """The prior."""
+    auxiliary: Tensor | None = None
+    """(B,) a further loss of this layer, such as a commitment loss. Every objective adds it; no bound contains it."""
     log_q: Tensor | None = None
-    """(K, B) log q(z | x) at the draws, where it came with them."""
-    # Each is computed once: the objective, the rate and the log ask for them.
+    """(K, B) log q(z | x) of the samples, if sampling already computed it."""
+    # The objective, the rate and the logged scalars share these.
     _log_p: Tensor | None = field(default=None, init=False, repr=False)
     _rate: Tensor | None = field(default=None, init=False, repr=False)
 
     def log_ratio(self, stop_gradient: bool = False) -> Tensor:
-        """log p(z) - log q(z | x) at the draws, with shape `(K, B)`, in nats.
+        """log p(z) - log q(z | x) of the samples, with shape `(K, B)`, in nats.
 
         Args:
-            held: the parameters of q(z | x) get no gradient but through z (Roeder et al., 2017, eq. 8).
+            stop_gradient: whether the parameters of q(z | x) get a gradient through z alone (Roeder et al., 2017,
+                Sticking the Landing, arXiv:1703.09194, eq. 8).
         """
         if self._log_p is None:
             self._log_p = self.p.log_prob(self.z)
@@ -43,73 +48,77 @@ class Latent:
             self.log_q = self.q.log_prob(self.z)
         return self._log_p - self.log_q
 
-    def rate_elementwise(self) -> Tensor | None:
-        """KL(q || p) of every element of z with shape `(B, *event)`, in nats; None where that has no closed form."""
-        return kl_elementwise(self.q, self.p)
+    def rate_elementwise(self) -> Tensor:
+        """KL(q || p) of every element of z with shape `(B, *event)`, in nats; both distributions must be factorised.
+
+        In closed form if there is one, otherwise estimated from the samples.
+        """
+        rates = kl_elementwise(self.q, self.p)
+        if rates is None:
+            return (self.q.log_prob_elementwise(self.z) - self.p.log_prob_elementwise(self.z)).mean(0)
+        return rates.mean(0) if rates.dim() == self.z.dim() else rates
 
     def rate(self) -> Tensor:
-        """KL(q || p) with shape `(B,)`, in nats: in closed form where there is one, else from the draws."""
+        """KL(q || p) with shape `(B,)`, in nats: in closed form if there is one, otherwise estimated from the samples.
+
+        A closed form of a layer that depends on the samples above is averaged over the K samples.
+        """
         if self._rate is None:
-            closed = kl(self.q, self.p)
-            self._rate = -self.log_ratio().mean(0) if closed is None else closed
+            rate = kl(self.q, self.p)
+            if rate is None:
+                rate = -self.log_ratio()
+            self._rate = rate.mean(0) if rate.dim() == 2 else rate
         return self._rate
 
 
 @dataclass
 class Trace:
-    """One pass of inference over a batch, with K draws per image.
+    """One pass of inference over a batch, with K samples of z per image.
 
-    Rates, distortions and evidence bounds are in nats per image and belong to beta = 1, whatever is optimised.
+    Rates, distortions and evidence bounds are in nats per image and belong to beta = 1, whatever the objective.
     """
 
     x: Tensor
     """(B, C, H, W) the target."""
+    mask: Tensor | None
+    """(B, 1 or C, H, W) bool, False for pixels that do not count; None if all count."""
     latents: tuple[Latent, ...]
-    """The stochastic layers; the design's hierarchies have several."""
+    """The stochastic layers, the topmost first."""
     px: Distribution
     """The likelihood p(x | z), batch (K, B)."""
-    mask: Tensor | None = None
-    """(B, 1 or C, H, W) bool, the pixels that count."""
     log_det: Tensor | None = None
-    """(B,) see `Batch.log_det`: x may be a map of the values that the data set means."""
+    """(B,) see `Batch.log_det`."""
     log_bins: float | None = None
     """See `Batch.log_bins`."""
-    decoded: Tensor | None = None
-    """(K, B, *parameters) the decoder's output, which `px` was made of."""
-    decoder: nn.Module | None = None
-    """The network that made it, for objectives that restrain its weights."""
-    rng: Rng | None = None
-    """The noise of this batch, for objectives that need some of their own."""
-    # Each is computed once: the objective and the log both ask for them.
+    # The objective and the logged scalars share these.
     _log_likelihood: Tensor | None = field(default=None, init=False, repr=False)
     _distortion: Tensor | None = field(default=None, init=False, repr=False)
     _rate: Tensor | None = field(default=None, init=False, repr=False)
 
     def log_likelihood(self) -> Tensor:
-        """log p(x | z) of the observed pixels with shape `(K, B)`, as a density of what the data set means."""
+        """log p(x | z) of the observed pixels with shape `(K, B)`, as a density of the values before preprocessing."""
         if self._log_likelihood is None:
-            found = self.px.log_prob(self.x, self.mask)
-            self._log_likelihood = found if self.log_det is None else found + self.log_det
+            log_prob = self.px.log_prob(self.x, self.mask)
+            self._log_likelihood = log_prob if self.log_det is None else log_prob + self.log_det
         return self._log_likelihood
 
     def log_weight(self, stop_gradient: bool = False) -> Tensor:
-        """log p(x, z) - log q(z | x) with shape `(K, B)`, at the draws.
+        """log p(x, z) - log q(z | x) of the samples, with shape `(K, B)`.
 
-        It never holds a closed-form KL: the mean of such weights would be no estimate of p(x).
+        It never contains a closed-form KL: exp of such a weight would not be an unbiased estimate of p(x).
 
         Args:
-            held: see `Latent.log_ratio`.
+            stop_gradient: see `Latent.log_ratio`.
         """
-        ratios = [latent.log_ratio(stop_gradient) for latent in self.latents]
-        return self.log_likelihood() + (ratios[0] if len(ratios) == 1 else torch.stack(ratios).sum(0))
+        return self.log_likelihood() + _sum([latent.log_ratio(stop_gradient) for latent in self.latents])
 
     @property
     def bounded(self) -> bool:
-        """Whether there is an evidence lower bound: not where a posterior is a point mass."""
+        """Whether there is a rate and an evidence lower bound: every posterior has a density."""
         return all(latent.q.has_density for latent in self.latents)
 
     def distortion(self) -> Tensor:
-        """-E_q[log p(x | z)] with shape `(B,)`, estimated from the K draws."""
+        """-E_q[log p(x | z)] with shape `(B,)`, estimated from the K samples."""
         if self._distortion is None:
             self._distortion = -self.log_likelihood().mean(0)
         return self._distortion
@@ -117,16 +126,20 @@ class Trace:
     def rate(self) -> Tensor:
         """KL(q || p) summed over the stochastic layers, with shape `(B,)`."""
         if self._rate is None:
-            rates = [latent.rate() for latent in self.latents]
-            self._rate = rates[0] if len(rates) == 1 else torch.stack(rates).sum(0)
+            self._rate = _sum([latent.rate() for latent in self.latents])
         return self._rate
+
+    def auxiliary(self) -> Tensor | None:
+        """The auxiliary losses summed over the stochastic layers, with shape `(B,)`; None if no layer has one."""
+        losses = [latent.auxiliary for latent in self.latents if latent.auxiliary is not None]
+        return _sum(losses) if losses else None
 
     def elbo(self) -> Tensor:
         """The evidence lower bound with shape `(B,)`: -(distortion + rate), at beta = 1."""
         return -(self.distortion() + self.rate())
 
     def bits_per_dim(self) -> Tensor | None:
-        """The ELBO in bits per dimension with shape `(B,)`, or None where the likelihood is no mass on discrete data.
+        """The negative ELBO in bits per dimension with shape `(B,)`; None if the likelihood is not a mass.
 
         (-elbo / D + log levels) / log 2 for dequantised likelihoods, an upper bound; without log levels for masses.
         """
@@ -134,3 +147,7 @@ class Trace:
         if bins is None:
             return None
         return (-self.elbo() / self.px.event_shape.numel() + bins) / math.log(2)
+
+
+def _sum(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).sum(0)

@@ -1,30 +1,32 @@
-"""The variational autoencoder with one latent vector; the one place where shapes are plumbed."""
+"""The variational autoencoder with one latent; the one place where shapes are plumbed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 from typing_extensions import override
 
+from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
-from vae_train.model.base import Network, Prior, Shape, SingleLatent
+from vae_train.model.base import SIMPLEST_PRIOR, Network, Prior, SingleLatent
 from vae_train.model.condition import Condition
 from vae_train.model.family import Likelihood, Posterior
 from vae_train.model.start import fit_output_bias
 from vae_train.model.trace import Latent, Trace
+from vae_train.model.traits import LayerTraits, ModelTraits, component
 from vae_train.rng import Rng
+from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import Range
-
-if TYPE_CHECKING:
-    from vae_train.batch import Batch, Images
 
 
 class VAE(SingleLatent):
-    """p(z) p(x | z) with q(z | x), each made of a network and a family (Kingma & Welling, 2014).
+    """p(z) p(x | z) with q(z | x), each made of a network and a family.
 
-    The five parts arrive as partials: what the configuration knows is given, the shapes are filled in here.
+    Kingma & Welling, 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114. The five parts arrive as partials: the
+    configuration gives their settings, the shapes are filled in here.
 
     Args:
         data_shape: (C, H, W) of an image.
@@ -36,13 +38,13 @@ class VAE(SingleLatent):
         prior: distribution of z.
         likelihood: family of p(x | z).
         condition: "label" makes it a model of p(x | y) for the label y, "factors" for all factors of variation:
-            encoder, decoder and prior see y (Sohn et al., 2015). None for p(x).
+            encoder, decoder and prior see y. None for p(x).
         factor_sizes: number of values of each column of y, the label first.
         output_bias: "data" starts the decoder's last bias where training images are likeliest, see `fit_output_bias`;
-            "init" leaves it as the decoder makes it.
+            "init" leaves it as the decoder initialises it.
 
     Raises:
-        ValueError: the decoder has no last bias to start from the data.
+        ValueError: the decoder has no last bias to start from the data, or the data has no labels to condition on.
     """
 
     def __init__(
@@ -64,16 +66,69 @@ class VAE(SingleLatent):
         self.posterior = posterior(event_shape=self.latent_shape, levels=None)
         self.likelihood = likelihood(event_shape=self.data_shape, levels=levels)
         self.prior = prior(event_shape=self.latent_shape, data_shape=self.data_shape)
-        self.condition = self._condition(condition, tuple(factor_sizes))
-        given, code = self.data_shape, self.latent_shape
+        self.condition = self._build_condition(condition, tuple(factor_sizes))
+        encoder_shape, decoder_shape = self.data_shape, self.latent_shape
         if self.condition is not None:
-            given, code = self.condition.image_shape, self.condition.code_shape
-        self.encoder = encoder(in_shape=given, out_shape=self.posterior.parameter_shape)
-        self.decoder = decoder(in_shape=code, out_shape=self.likelihood.parameter_shape)
+            encoder_shape, decoder_shape = self.condition.encoder_shape, self.condition.decoder_shape
+        self.encoder = encoder(in_shape=encoder_shape, out_shape=self.posterior.parameter_shape)
+        self.decoder = decoder(in_shape=decoder_shape, out_shape=self.likelihood.parameter_shape)
         self.starts_from_data = output_bias == "data"
         if self.starts_from_data and self.decoder.output_bias() is None:
-            name = type(self.decoder).__name__
-            raise ValueError(f"output_bias=data needs a decoder with a last bias, and {name} has none: use init")
+            raise ValueError(
+                f"output_bias=data needs a decoder with a last bias; {type(self.decoder).__name__} has none"
+            )
+
+    @classmethod
+    @override
+    def traits(cls, **settings: Any) -> ModelTraits:
+        posterior, _ = component(settings["posterior"])
+        prior, _ = component(settings["prior"])
+        likelihood, likelihood_settings = component(settings["likelihood"])
+        layer = LayerTraits(
+            posterior.support,
+            posterior.has_density,
+            posterior.has_tractable_density,
+            posterior.is_factorized,
+            posterior.supports_stop_gradient,
+            prior.is_factorized,
+            prior.uses_encoder,
+        )
+        return ModelTraits(
+            (layer,),
+            likelihood.warning,
+            posterior.capabilities & prior.capabilities & likelihood.capabilities,
+            likelihood.couples_batch(**likelihood_settings),
+        )
+
+    @classmethod
+    @override
+    def check_compatible(cls, **settings: Any) -> dict[str, Incompatible]:
+        posterior, posterior_settings = component(settings["posterior"])
+        prior, prior_settings = component(settings["prior"])
+        (layer,) = cls.traits(**settings).layers
+        errors = {}
+        shape = settings.get("latent_shape") or [1]
+        if posterior.needs_vector and len(shape) > 1:
+            reason = f"needs a latent vector, but latent_shape has {len(shape)} dimensions"
+            errors["posterior"] = Incompatible(reason, {"latent_dim": str(math.prod(shape)), "posterior": "gaussian"})
+        error = prior.check_compatible(layer, **prior_settings)
+        categories, expected = prior_settings.get("categories"), posterior_settings.get("categories")
+        if error is not None:
+            errors["prior"] = error
+        elif None not in (categories, expected) and categories != expected:
+            reason = f"must equal the posterior's categories={expected}"
+            errors["prior.categories"] = Incompatible(reason, {"prior.categories": str(expected)})
+        if settings.get("condition") is not None and prior.uses_encoder:
+            reason = "is not supported by this prior, whose components are posteriors of images without a condition"
+            errors["condition"] = Incompatible(reason, {"prior": SIMPLEST_PRIOR[layer.support]})
+        return errors
+
+    @classmethod
+    @override
+    def check_data(cls, levels: int | None, **settings: Any) -> dict[str, Incompatible]:
+        likelihood, likelihood_settings = component(settings["likelihood"])
+        error = likelihood.check_compatible(levels, **likelihood_settings)
+        return {} if error is None else {"likelihood": error}
 
     @override
     def initialize(self, images: Images) -> None:
@@ -83,62 +138,72 @@ class VAE(SingleLatent):
 
     @override
     def inference_parameters(self) -> list[nn.Parameter]:
-        told = [] if self.condition is None else self.condition.channel.parameters()
-        return [*self.encoder.parameters(), *self.posterior.parameters(), *told]
+        condition = [] if self.condition is None else self.condition.channel.parameters()
+        return [*self.encoder.parameters(), *self.posterior.parameters(), *condition]
+
+    @override
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        return list(self.decoder.parameters())
 
     @override
     def encode(self, x: Tensor, y: Tensor | None = None) -> Distribution:
-        return self.posterior(self.encoder(x if self.condition is None else self.condition.with_image(x, y)))
+        return self.posterior(self.encoder(x if self.condition is None else self.condition.encoder_input(x, y)))
 
     @override
     def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution:
-        return self.likelihood(self._decoded(z, y))
+        h = z if self.condition is None else self.condition.decoder_input(z, y)
+        leading = z.shape[: z.dim() - len(self.latent_shape)]
+        parameters = self.decoder(h.reshape(-1, *h.shape[len(leading) :]))
+        parameters = parameters.reshape(*leading, *self.likelihood.parameter_shape)
+        px = self.likelihood(parameters)
+        px.parameters = parameters
+        return px
 
     @override
     def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
         q = self.encode(batch.x if batch.encoder_input is None else batch.encoder_input, batch.y)
         z, log_q = q.rsample_and_log_prob(rng, num_samples)
-        latents = (Latent(z, q, self._prior_given(batch.y), log_q),)
-        decoded = self._decoded(z, batch.y)
-        return Trace(
-            batch.x,
-            latents,
-            self.likelihood(decoded),
-            batch.mask,
-            batch.log_det,
-            batch.log_bins,
-            decoded,
-            self.decoder,
-            rng,
-        )
+        latent = Latent(z, q, self._prior(batch.y), log_q=log_q)
+        return Trace(batch.x, batch.mask, (latent,), self.decode(z, batch.y), batch.log_det, batch.log_bins)
 
     @override
     def sample(self, num: int, rng: Rng, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
         if self.condition is None:
             return self.decode(self.prior(self.encode).sample(rng, num, temperature))
         if y is None:
-            y = self.condition.in_turn(num, next(self.parameters()).device)
-        p = self._prior_given(y)
+            y = self.condition.cycle(num, next(self.parameters()).device)
+        p = self._prior(y)
         z = p.sample(rng, 1, temperature)[0] if p.batch_shape else p.sample(rng, num, temperature)
         return self.decode(z, y)
 
-    def _decoded(self, z: Tensor, y: Tensor | None) -> Tensor:
-        """The decoder's output with shape `(*N, *parameter_shape)`."""
-        leading = z.shape[: z.dim() - len(self.latent_shape)]
-        code = z if self.condition is None else self.condition.with_code(z, y)
-        decoded = self.decoder(code.reshape(-1, *code.shape[len(leading) :]))
-        return decoded.reshape(*leading, *self.likelihood.parameter_shape)
+    @override
+    def statistics(self, trace: Trace) -> dict[str, Tensor]:
+        (latent,) = trace.latents
+        parts = {
+            "posterior": self.posterior.statistics(latent),
+            "prior": self.prior.statistics(latent),
+            "likelihood": self.likelihood.statistics(trace),
+        }
+        return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
 
-    def _prior_given(self, y: Tensor | None) -> Distribution:
+    @override
+    def update_state(self, statistics: dict[str, Tensor]) -> None:
+        if not statistics:
+            return
+        for part, module in (("posterior", self.posterior), ("prior", self.prior), ("likelihood", self.likelihood)):
+            prefix = f"{part}."
+            module.update_state({k.removeprefix(prefix): v for k, v in statistics.items() if k.startswith(prefix)})
+
+    def _prior(self, y: Tensor | None) -> Distribution:
         p = self.prior(self.encode)
         if self.condition is None or self.condition.prior is None:
             return p
-        return self.prior.given(p, *self.condition.moments(y))
+        return self.prior.condition(p, *self.condition.moments(y))
 
-    def _condition(self, kind: str | None, sizes: tuple[int, ...]) -> Condition | None:
+    def _build_condition(self, kind: str | None, sizes: tuple[int, ...]) -> Condition | None:
         if kind is None:
             return None
         if not sizes:
-            raise ValueError(f"condition={kind} needs labels, and the data has none")
+            raise ValueError(f"condition={kind} needs labels, but the data has none")
         used = sizes[:1] if kind == "label" else sizes
         return Condition(used, self.data_shape, self.latent_shape, self.prior.accepts_condition)

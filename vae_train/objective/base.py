@@ -1,100 +1,143 @@
-"""What an objective is."""
+"""Base classes of objectives."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from typing_extensions import override
 
-from vae_train.model.base import Prior
-from vae_train.model.family import CAPABILITIES, Likelihood, Posterior
-from vae_train.model.trace import Latent, Trace
+from vae_train.model.base import LatentVariableModel
+from vae_train.model.trace import Trace
+from vae_train.model.traits import CAPABILITIES, ModelTraits
 from vae_train.objective.bounds import Gradient
+from vae_train.rng import Rng
+from vae_train.util.errors import Incompatible
 from vae_train.util.numbers import Number
-from vae_train.util.ranges import PositiveInt
+from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
 class Objective(nn.Module, ABC):
-    """Trace -> scalars.
+    """Trace -> scalars, among them the loss.
 
     Args:
-        num_samples: K, draws of z per image that it asks the model for.
+        num_samples: K, samples of z per image.
     """
 
     capabilities: ClassVar[frozenset[str]] = CAPABILITIES
     needs_density: ClassVar[bool] = True
-    """Whether it uses log q(z | x) or the rate, which a point mass has not."""
+    """Whether it uses log q(z | x) or the rate, which a point mass does not have."""
     needs_likelihood: ClassVar[bool] = False
-    """Whether it averages exp(log p(x | z)), which only a likelihood can stand for."""
+    """Whether it averages exp(log p(x | z)), which only makes sense for a likelihood."""
     per_image: ClassVar[bool] = True
-    """Whether the loss is a mean over images. Otherwise it compares the images of a batch, which cannot be cut."""
+    """Whether the loss is a mean over images, so that a batch can be split into microbatches."""
     critic_lr: float | None = None
-    """Learning rate of its own parameters, where it is not that of the model."""
+    """Learning rate of the objective's own parameters; None for that of the model."""
 
     def __init__(self, num_samples: PositiveInt) -> None:
         super().__init__()
         self.num_samples = num_samples
 
     @classmethod
-    def refusal(
-        cls, posterior: type[Posterior], prior: type[Prior], likelihood: type[Likelihood], **knobs: Any
-    ) -> str | None:
-        """Why this objective makes no sense for such a model, and what would; None where it does.
+    def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
+        """Why this objective cannot train such a model; None if it can.
 
         Args:
-            posterior: the class of q(z | x).
-            prior: the class of p(z).
-            likelihood: the class of p(x | z).
-            knobs: its own settings.
+            model: traits of the model.
+            settings: arguments of the constructor.
         """
-        if cls.needs_density and not posterior.has_density:
-            return (
-                "needs the density q(z | x), and the posterior is a point mass: there is no KL and no bound. "
-                "Use objective=rae or objective=wae_mmd, or model/posterior=gaussian"
-            )
-        if cls.needs_likelihood and likelihood.warning:
-            return f"weighs draws by p(x | z), and there is none ({likelihood.warning}). Use objective=elbo"
+        if cls.needs_density and not all(layer.has_density for layer in model.layers):
+            reason = "needs the density q(z | x), but the posterior is a point mass"
+            return Incompatible(reason, {"objective": "rae", "posterior": "gaussian"})
+        if cls.needs_likelihood and model.warning:
+            reason = f"needs a likelihood for its importance weights ({model.warning})"
+            return Incompatible(reason, {"objective": "elbo"})
         return None
 
     @classmethod
-    def couples_batch(cls, **knobs: Any) -> bool:
-        """Whether with such settings the images of a batch are compared, see `per_image`."""
+    def couples_batch(cls, **settings: Any) -> bool:
+        """Whether an image's loss depends on the rest of its batch, so that a batch cannot be split.
+
+        Args:
+            settings: arguments of the constructor.
+        """
         return not cls.per_image
 
-    def update_state(self, scalars: dict[str, Tensor]) -> None:
-        """Moves a state of its own, in place, with every update; evaluation never calls it.
+    def forward(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+        """The scalars of one batch: means over its images, with the auxiliary losses of the latents.
 
         Args:
-            scalars: what `forward` and every run report, over the whole batch, detached.
-        """
-
-    @abstractmethod
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        """The scalars of one batch, means over its images.
-
-        Args:
-            trace: what inference left behind.
+            model: the model that made the trace.
+            trace: one pass of inference.
             step: number of the update, for schedules.
+            rng: the source of the batch's noise, after the model has taken its own.
 
         Returns:
-            "loss", which is minimised, and whatever else is worth logging: tensors with shape `()`, never floats. An
-            objective with parameters of its own (a critic) also returns "critic_loss", which these minimise while the
-            model minimises "loss"; one that gives q(z | x) another gradient also "encoder_loss", which the parameters
-            of q minimise while the others minimise "loss".
+            "loss", which is minimised, and further scalars for the log: tensors with shape `()`. An objective with
+            parameters of its own (a critic) also returns "critic_loss", which they minimise while the model minimises
+            "loss". With "encoder_loss" the parameters of q(z | x) minimise that, and the others "loss".
         """
+        scalars = self.scalars(model, trace, step, rng)
+        auxiliary = trace.auxiliary()
+        if auxiliary is None:
+            return scalars
+        auxiliary = auxiliary.mean()
+        losses = {name: loss + auxiliary for name, loss in scalars.items() if name in ("loss", "encoder_loss")}
+        return {**scalars, **losses, "auxiliary": auxiliary}
+
+    @abstractmethod
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+        """What `forward` returns, without the auxiliary losses of the latents."""
+
+    def statistics(self, trace: Trace, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Means over the batch by which the objective's state moves; empty if it has no state.
+
+        Args:
+            trace: one pass of training.
+            scalars: what `forward` returned for it.
+        """
+        return {}
+
+    def update_state(self, statistics: dict[str, Tensor]) -> None:
+        """Moves the state in place, once per update, after the gradients.
+
+        Args:
+            statistics: what `statistics` returned, detached and averaged over the whole batch.
+        """
+
+
+class WeightedRate(Objective):
+    """An objective that weights the rate by beta, which may follow a schedule.
+
+    Args:
+        num_samples: K, samples of z per image.
+        beta: weight of the rate.
+        beta_schedule: a factor on beta as a function of the step.
+    """
+
+    def __init__(
+        self, num_samples: PositiveInt, beta: NonNegativeFloat, beta_schedule: Callable[[int | Tensor], Number]
+    ) -> None:
+        super().__init__(num_samples)
+        self.beta, self.beta_schedule = beta, beta_schedule
+
+    def beta_at(self, step: int | Tensor, like: Tensor) -> Tensor:
+        """beta at a step as a tensor with shape `()`, with the device and type of `like`."""
+        return scalar_like(self.beta * self.beta_schedule(step), like)
 
 
 class ImportanceWeighted(Objective):
-    """An objective of importance weights, whose draws may come in groups.
+    """An objective of importance weights, whose samples may form groups.
 
     Args:
-        num_samples: draws of z per image.
-        groups: in how many groups of one size they are.
+        num_samples: samples of z per image.
+        groups: number of groups of equal size.
         gradient: how q(z | x) is trained, see `vae_train.objective.bounds`.
 
     Raises:
-        ValueError: the draws make no groups of one size.
+        ValueError: the samples do not form groups of equal size.
     """
 
     needs_likelihood = True
@@ -102,63 +145,54 @@ class ImportanceWeighted(Objective):
     def __init__(self, num_samples: PositiveInt, groups: PositiveInt, gradient: Gradient) -> None:
         super().__init__(num_samples)
         if num_samples % groups:
-            raise ValueError(
-                f"num_samples={num_samples} draws make no {groups} groups of one size: give a multiple of "
-                f"groups={groups}"
-            )
+            raise ValueError(f"num_samples={num_samples} must be a multiple of groups={groups}")
         self.groups, self.gradient = groups, gradient
 
     @classmethod
-    def refusal(cls, posterior: Any, prior: Any, likelihood: Any, **knobs: Any) -> str | None:
-        """See `Objective.refusal`; q(z | x) cannot always be trained through its draws alone."""
-        why, gradient = super().refusal(posterior, prior, likelihood, **knobs), knobs["gradient"]
-        if why or gradient == "standard":
-            return why
-        through = f"with gradient={gradient} trains q(z | x) through its draws alone, and"
-        usual = "Use objective.gradient=standard, or model/posterior=gaussian"
-        if not posterior.supports_stop_gradient:
-            return f"{through} this posterior cannot hold the parameters of its density. {usual}"
-        if posterior.support in ("categorical", "joint"):
-            return f"{through} categories cannot be moved a little. {usual}"
-        if gradient == "dreg" and prior.uses_encoder:
-            return (
-                "with gradient=dreg weighs all that reaches the encoder by squares, and this prior is made of the "
-                "encoder too. Use objective.gradient=standard, or model/prior=standard_normal"
+    @override
+    def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
+        error, gradient = super().check_compatible(model, **settings), settings["gradient"]
+        if error is not None or gradient == "standard":
+            return error
+        instead = {"objective.gradient": "standard", "posterior": "gaussian"}
+        if not all(layer.supports_stop_gradient for layer in model.layers):
+            return Incompatible(f"with gradient={gradient} needs a posterior that supports a stop-gradient", instead)
+        if any(layer.support in ("categorical", "joint") for layer in model.layers):
+            reason = f"with gradient={gradient} trains q(z | x) through z alone, but categories are not differentiable"
+            return Incompatible(reason, instead)
+        if gradient == "dreg" and any(layer.prior_uses_encoder for layer in model.layers):
+            reason = (
+                "with gradient=dreg squares the weights of the encoder's gradient, but this prior uses the encoder too"
             )
+            return Incompatible(reason, {"objective.gradient": "standard", "prior": "standard_normal"})
         return None
 
     def log_weight(self, trace: Trace) -> Tensor:
-        """Log-weights with shape `(K, B)`, with the parameters of q held where the gradient asks for that."""
+        """Log-weights with shape `(K, B)`, with a stop-gradient on the parameters of q if `gradient` needs one."""
         return trace.log_weight(stop_gradient=self.gradient != "standard")
 
 
-def filled(value: Number, like: Tensor) -> Tensor:
-    """`value` as a tensor with shape `()`, of the kind of `like`."""
+def scalar_like(value: Number, like: Tensor) -> Tensor:
+    """`value` as a tensor with shape `()`, with the device and type of `like`."""
     # A fill needs no copy from the host, which would wait for the device.
     return value.to(like.dtype) if isinstance(value, Tensor) else like.new_full((), value)
 
 
-def unit_rates(latent: Latent) -> Tensor:
-    """KL(q || p) of every element of z, closed where it can be, else from the draws: `(B, *event)`, in nats."""
-    closed = latent.rate_elementwise()
-    return (
-        (latent.q.log_prob_elementwise(latent.z) - latent.p.log_prob_elementwise(latent.z)).mean(0)
-        if closed is None
-        else closed
-    )
-
-
-def prior_draws(trace: Trace) -> Tensor:
-    """Draws from the prior of the first latent, one for every image of the batch: `(B, *event)`."""
-    latent, rng = trace.latents[0], trace.rng
-    assert rng is not None, "this objective needs a model that hands its noise on"
+def sample_prior(trace: Trace, rng: Rng) -> Tensor:
+    """One sample from the prior of the first latent for every image of the batch: `(B, *event)`."""
+    latent = trace.latents[0]
     if latent.p.batch_shape:
         return latent.p.sample(rng, 1)[0]
     return latent.p.sample(rng, latent.z.shape[1])
 
 
-def factorized_refusal(posterior: type[Posterior], what: str) -> str | None:
-    """Why `what` needs the elements of z to be independent given x; None where they are."""
-    if posterior.is_factorized:
+def require_factorized(model: ModelTraits, purpose: str) -> Incompatible | None:
+    """Why an objective that needs a factorised posterior cannot train a model; None if it can.
+
+    Args:
+        model: traits of the model.
+        purpose: what the objective needs it for, for instance "to estimate total correlation".
+    """
+    if all(layer.is_factorized for layer in model.layers):
         return None
-    return f"{what}, and the elements of z are not independent given x here. Use model/posterior=gaussian"
+    return Incompatible(f"needs a factorised posterior {purpose}", {"posterior": "gaussian"})

@@ -1,22 +1,28 @@
-"""-(share · ELBO + (1 - share) · L_K)      (CIWAE: Rainforth et al., 2018; their beta is the share)."""
+"""-(share · ELBO + (1 - share) · L_K)      (CIWAE).
+
+Rainforth et al., 2018, Tighter Variational Bounds are Not Necessarily Better, arXiv:1802.04537; their beta is the
+share.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.objective.base import ImportanceWeighted
 from vae_train.objective.bounds import Gradient, doubly_reparameterised, log_mean_exp
+from vae_train.rng import Rng
 from vae_train.util.ranges import Fraction, PositiveInt
 
 
 class CIWAE(ImportanceWeighted):
-    """A mixture of the ELBO and the importance-weighted bound, both from the same draws; negative.
+    """A mixture of the ELBO and the importance-weighted bound, both from the same samples; negative.
 
     Args:
-        num_samples: K, draws of z per image.
-        elbo_share: 1 is the ELBO (its KL taken from the draws), 0 the importance-weighted bound.
+        num_samples: K, samples of z per image.
+        elbo_share: 1 is the ELBO (its KL estimated from samples), 0 the importance-weighted bound.
         gradient: how q(z | x) is trained, see `vae_train.objective.bounds`. The ELBO's part is the mean of K bounds of
             one sample each, for which "stl" and "dreg" are the same.
     """
@@ -26,7 +32,7 @@ class CIWAE(ImportanceWeighted):
         self.elbo_share = elbo_share
 
     @override
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
         log_weight = self.log_weight(trace)  # (K, B)
         terms = {"loss": -self._mixed(log_weight.mean(0), log_mean_exp(log_weight, 0))}
         if self.gradient == "dreg":

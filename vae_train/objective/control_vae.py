@@ -1,6 +1,7 @@
-"""distortion + beta(t) · rate, where a controller moves beta so that the rate becomes a target      (ControlVAE).
+"""distortion + beta(t) · rate, where a controller moves beta so that the rate reaches a target      (ControlVAE).
 
-Shao et al., 2020, eq. 6 - 8, with e = target - rate in nats and S an integral that is held within its bounds:
+Shao et al., 2020, ControlVAE: Controllable Variational Autoencoder, arXiv:2004.05988, eq. 6 to 8, with e = target -
+rate in nats and an integral S that is clamped to the range of beta:
 
     beta = beta_min + proportional / (1 + exp(e)) + S,      S <- S - integral · e
 """
@@ -11,24 +12,26 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
+from vae_train.rng import Rng
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class ControlVAE(Objective):
-    """The ELBO with a weight on the rate that a PI controller finds.
+    """The ELBO with a weight on the rate that a PI controller adjusts.
 
-    The paper stops its integral while beta is out of bounds. Here the integral itself is kept within them, which does
-    the same against wind-up and cannot get stuck.
+    The paper stops its integral while beta is out of bounds. Here the integral itself is clamped, which prevents
+    wind-up as well and cannot get stuck.
 
     Args:
-        num_samples: draws of z per image that the distortion is averaged over.
+        num_samples: samples of z per image.
         target: the rate in nats.
         proportional: gain of the error itself.
         integral: gain of the sum of errors, per update.
-        beta_min: the least beta, which it starts from.
-        beta_max: the largest.
+        beta_min: lower bound and initial value of beta.
+        beta_max: upper bound of beta.
 
     Raises:
         ValueError: beta_max is not above beta_min.
@@ -54,14 +57,18 @@ class ControlVAE(Objective):
         self.register_buffer("beta", torch.tensor(float(beta_min)))
 
     @override
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
         rate = trace.rate()
-        beta = self.beta.to(rate.dtype, copy=True)  # the buffer moves before anybody reads this
+        beta = self.beta.to(rate.dtype, copy=True)  # the buffer moves before this is logged
         return {"loss": (trace.distortion() + beta * rate).mean(), "beta": beta}
 
-    def update_state(self, scalars: dict[str, Tensor]) -> None:
-        """Moves beta, see `Objective.update_state`."""
-        error = self.target - scalars["rate"]
+    @override
+    def statistics(self, trace: Trace, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"rate": trace.rate().mean()}
+
+    @override
+    def update_state(self, statistics: dict[str, Tensor]) -> None:
+        error = self.target - statistics["rate"]
         self.summed.sub_(self.integral * error).clamp_(0.0, self.beta_max - self.beta_min)
         moved = self.beta_min + self.proportional * torch.sigmoid(-error) + self.summed
         self.beta.copy_(moved.clamp(max=self.beta_max))

@@ -1,6 +1,7 @@
 """distortion + beta · rate + off_diagonal · sum_(i≠j) C_ij² + diagonal · sum_i (C_ii - 1)²      (DIP-VAE).
 
-Kumar et al., 2018, eq. 6 and 7, with the covariance over the images of a batch of
+Kumar et al., 2018, Variational Inference of Disentangled Latent Concepts from Unlabeled Observations, arXiv:1711.00848,
+eq. 6 and 7, with the covariance over the images of a batch of
 
     I:  the posterior's means,        C = Cov_x[mean(x)]
     II: z itself,                     C = Cov_x[mean(x)] + E_x[diag variance(x)]
@@ -14,17 +15,21 @@ from typing import Any, Literal
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, factorized_refusal, filled
+from vae_train.model.traits import ModelTraits
+from vae_train.objective.base import WeightedRate, require_factorized
+from vae_train.rng import Rng
+from vae_train.util.errors import Incompatible
 from vae_train.util.numbers import Number
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
-class DIPVAE(Objective):
-    """The negative ELBO, and what holds the covariance of z near the identity. The first latent layer is looked at.
+class DIPVAE(WeightedRate):
+    """The negative ELBO, and a penalty that pulls the covariance of z in the first latent layer towards the identity.
 
     Args:
-        num_samples: draws of z per image that the distortion is averaged over.
+        num_samples: samples of z per image.
         beta: weight of the rate.
         beta_schedule: a factor on beta as a function of the step.
         kind: the covariance of the means ("i") or of z ("ii").
@@ -43,22 +48,25 @@ class DIPVAE(Objective):
         off_diagonal: NonNegativeFloat,
         diagonal: NonNegativeFloat,
     ) -> None:
-        super().__init__(num_samples)
-        self.beta, self.beta_schedule, self.kind = beta, beta_schedule, kind
+        super().__init__(num_samples, beta, beta_schedule)
+        self.kind = kind
         self.off_diagonal, self.diagonal = off_diagonal, diagonal
 
     @classmethod
     @override
-    def refusal(cls, posterior: Any, prior: Any, likelihood: Any, **knobs: Any) -> str | None:
-        why = super().refusal(posterior, prior, likelihood, **knobs)
-        if why or posterior.support == "real":
-            return why or factorized_refusal(posterior, "needs the mean and the variance of every element of z")
-        return "holds the covariance of z near the identity, which only latents in R^D have. Use objective=elbo"
+    def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
+        error = super().check_compatible(model, **settings)
+        if error is not None:
+            return error
+        if any(layer.support != "real" for layer in model.layers):
+            reason = "pulls the covariance of z towards the identity, which needs latents in R^D"
+            return Incompatible(reason, {"objective": "elbo", "posterior": "gaussian"})
+        return require_factorized(model, "for the mean and the variance of every dimension of z")
 
     @override
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
         distortion, rate = trace.distortion(), trace.rate()
-        beta = filled(self.beta * self.beta_schedule(step), rate)
+        beta = self.beta_at(step, rate)
         q = trace.latents[0].q
         mean = q.mean.flatten(1)  # (B, D)
         centered = mean - mean.mean(0)

@@ -1,6 +1,7 @@
 """distortion + beta · rate + gamma · TC, with the total correlation from a critic      (FactorVAE).
 
-Kim & Mnih, 2018, eq. 2 and 3: a critic D tells draws of q(z) from draws of prod_d q(z_d), so that
+Kim & Mnih, 2018, Disentangling by Factorising, arXiv:1802.05983, eq. 2 and 3: a critic D separates samples of q(z) from
+samples of prod_d q(z_d), so that
 
     TC = KL(q(z) || prod_d q(z_d)) ~ E_q(z)[log D(z) / (1 - D(z))] = E_q(z)[logit(z)]
 """
@@ -14,21 +15,23 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, filled
+from vae_train.objective.base import WeightedRate
 from vae_train.objective.critics import VectorCritic, permute_dims
+from vae_train.rng import Rng
 from vae_train.util.numbers import Number
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
-class FactorVAE(Objective):
+class FactorVAE(WeightedRate):
     """The negative ELBO and a weight on the total correlation, which a critic measures.
 
-    The paper shows its critic a second batch. Here the critic sees the samples of the same batch, after
-    `critics.permute_dims`, and the first latent layer only.
+    The paper permutes the dimensions of a second batch. Here `critics.permute_dims` permutes those of the same batch.
+    The critic sees the first latent layer only.
 
     Args:
-        num_samples: draws of z per image.
+        num_samples: samples of z per image.
         beta: weight of the rate.
         beta_schedule: a factor on beta as a function of the step.
         gamma: weight of the total correlation.
@@ -49,18 +52,20 @@ class FactorVAE(Objective):
         critic_lr: PositiveFloat | None,
         latent_shape: list[PositiveInt],
     ) -> None:
-        super().__init__(num_samples)
-        self.beta, self.beta_schedule, self.gamma, self.critic_lr = beta, beta_schedule, gamma, critic_lr
+        super().__init__(num_samples, beta, beta_schedule)
+        self.gamma, self.critic_lr = gamma, critic_lr
         self.critic = VectorCritic(math.prod(latent_shape), hidden)
 
     @override
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
         distortion, rate = trace.distortion(), trace.rate()
-        beta = filled(self.beta * self.beta_schedule(step), rate)
+        beta = self.beta_at(step, rate)
         z = trace.latents[0].z.flatten(2)
         total = self.critic(z).mean().to(rate.dtype)
-        held = z.detach()
+        detached = z.detach()
         # The critic's loss is for its own parameters alone, and the model's for the model's.
-        critic_loss = 0.5 * (F.softplus(-self.critic(held)) + F.softplus(self.critic(permute_dims(held)))).mean()
+        critic_loss = (
+            0.5 * (F.softplus(-self.critic(detached)) + F.softplus(self.critic(permute_dims(detached)))).mean()
+        )
         loss = (distortion + beta * rate).mean() + self.gamma * total
         return {"loss": loss, "critic_loss": critic_loss, "beta": beta, "total_correlation": total}

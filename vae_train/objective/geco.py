@@ -1,6 +1,6 @@
 """min rate  subject to  distortion <= target, by a multiplier λ that moves with the constraint      (GECO).
 
-Rezende & Viola, 2018, algorithm 1, with C = distortion - target in nats per image:
+Rezende & Viola, 2018, Taming VAEs, arXiv:1810.00597, algorithm 1, with C = distortion - target in nats per image:
 
     loss = rate + λ C,    C_t = a · C_(t-1) + (1 - a) · C,    λ <- λ · exp(speed · C_t)   after every update
 """
@@ -13,22 +13,24 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
+from vae_train.rng import Rng
 from vae_train.util.ranges import Decay, PositiveFloat, PositiveInt
 
 
 class GECO(Objective):
-    """The rate, and the distance of the distortion from a target, weighed by a multiplier that the target moves.
+    """The rate under the constraint that the distortion reaches a target, enforced by a Lagrange multiplier.
 
-    While images are reconstructed worse than asked for, the multiplier grows; once they are better, the rate has its
-    turn. λ is what 1 / beta is elsewhere.
+    The multiplier λ grows while reconstructions are worse than the target and shrinks while they are better. It plays
+    the role of 1 / beta.
 
     Args:
-        num_samples: draws of z per image that the distortion is averaged over.
+        num_samples: samples of z per image.
         target: the distortion in nats per image; negative ones are usual for densities.
-        decay: a, how slowly the mean of the constraint moves.
-        speed: how fast λ moves: its logarithm changes by so much per update and nat.
+        decay: a, decay of the running mean of the constraint.
+        speed: change of log λ per update and nat of the constraint.
         limit: λ stays between 1 / limit and limit.
     """
 
@@ -37,7 +39,7 @@ class GECO(Objective):
     ) -> None:
         super().__init__(num_samples)
         if limit < 1:
-            raise ValueError(f"limit={limit:g} leaves no multiplier between 1 / limit and limit: give 1 or more")
+            raise ValueError(f"limit={limit:g} must be at least 1")
         self.target, self.decay, self.speed, self.bound = target, decay, speed, math.log(limit)
         self.log_multiplier: Tensor
         self.constraint: Tensor
@@ -47,15 +49,19 @@ class GECO(Objective):
         self.register_buffer("updates", torch.zeros(()))
 
     @override
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
         rate = trace.rate()
         multiplier = self.log_multiplier.exp().to(rate.dtype)
         loss = (rate + multiplier * (trace.distortion() - self.target)).mean()
         return {"loss": loss, "multiplier": multiplier, "beta": 1 / multiplier}
 
-    def update_state(self, scalars: dict[str, Tensor]) -> None:
-        """Moves the multiplier, see `Objective.update_state`."""
-        violation = scalars["distortion"] - self.target
+    @override
+    def statistics(self, trace: Trace, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"distortion": trace.distortion().mean()}
+
+    @override
+    def update_state(self, statistics: dict[str, Tensor]) -> None:
+        violation = statistics["distortion"] - self.target
         decay = self.decay * self.updates.clamp(max=1.0)  # the first one is the mean
         self.constraint.copy_(decay * self.constraint + (1 - decay) * violation)
         self.updates.add_(1.0)

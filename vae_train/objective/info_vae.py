@@ -1,6 +1,7 @@
-"""distortion + (1 - alpha) · rate + (alpha + weight - 1) · MMD(q(z), p(z))      (InfoVAE; Zhao et al., 2019).
+"""distortion + (1 - alpha) · rate + (alpha + weight - 1) · MMD(q(z), p(z))      (InfoVAE).
 
-`weight` is the paper's λ. alpha = 0 with weight = 1 is the ELBO; alpha = 1 is MMD-VAE, which has no rate.
+Zhao et al., 2019, InfoVAE: Balancing Learning and Inference in Variational Autoencoders, arXiv:1706.02262; `weight` is
+the paper's λ. alpha = 0 with weight = 1 is the ELBO; alpha = 1 is MMD-VAE, which has no rate.
 """
 
 from __future__ import annotations
@@ -8,24 +9,26 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, prior_draws
+from vae_train.objective.base import Objective, sample_prior
 from vae_train.objective.discrepancies import Kernel, mmd
+from vae_train.rng import Rng
 from vae_train.util.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class InfoVAE(Objective):
-    """Keeps information about x in z (alpha) while q(z), over all images, stays near the prior (weight).
+    """The ELBO with less weight on the mutual information of x and z (alpha) and more on the distance of q(z) (weight).
 
     Args:
-        num_samples: draws of z per image.
-        alpha: how much of the mutual information of x and z is not paid for.
+        num_samples: samples of z per image.
+        alpha: share of the mutual information of x and z that is not penalised.
         weight: λ, weight of the distance of q(z) from the prior.
         kernel: see `discrepancies.mmd`.
         scales: see `discrepancies.mmd`.
 
     Raises:
-        ValueError: the distance would be rewarded.
+        ValueError: a larger distance would lower the loss.
     """
 
     per_image = False
@@ -41,15 +44,15 @@ class InfoVAE(Objective):
         super().__init__(num_samples)
         if alpha + weight < 1:
             raise ValueError(
-                f"alpha + weight is {alpha + weight:g}, which rewards a q(z) far from the prior: give 1 or more"
+                f"alpha + weight = {alpha + weight:g} rewards a q(z) far from the prior; it must be at least 1"
             )
         if not scales:
-            raise ValueError("scales is empty: give at least one, for instance [1]")
+            raise ValueError("scales is empty; use at least one scale, for instance [1]")
         self.alpha, self.weight, self.kernel, self.scales = alpha, weight, kernel, scales
 
     @override
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        z, drawn = trace.latents[0].z.flatten(2), prior_draws(trace).flatten(1)
-        distance = mmd(z, drawn, self.kernel, self.scales)
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, rng).flatten(1)
+        distance = mmd(z, prior_z, self.kernel, self.scales)
         loss = (trace.distortion() + (1 - self.alpha) * trace.rate()).mean()
         return {"loss": loss + (self.alpha + self.weight - 1) * distance, "mmd": distance}

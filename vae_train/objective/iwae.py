@@ -1,24 +1,29 @@
-"""-E[log 1/K sum_k p(x, z_k) / q(z_k | x)],  z_1 … z_K ~ q(z | x)      (Burda et al., 2016, eq. 8)."""
+"""-E[log 1/K sum_k p(x, z_k) / q(z_k | x)],  z_1 … z_K ~ q(z | x)      (IWAE).
+
+Burda et al., 2016, Importance Weighted Autoencoders, arXiv:1509.00519, eq. 8.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.objective.base import ImportanceWeighted
 from vae_train.objective.bounds import Gradient, doubly_reparameterised, log_mean_exp
+from vae_train.rng import Rng
 from vae_train.util.ranges import PositiveInt
 
 
 class IWAE(ImportanceWeighted):
     """The negative importance-weighted bound. It rises with K, from the ELBO at K = 1 to log p(x).
 
-    Where pixels are missing only the observed ones count, which makes it the bound of MIWAE as Mattei & Frellsen (2019)
-    mean the name.
+    With missing pixels only the observed ones count, which is the missing-data bound that Mattei & Frellsen (2019,
+    arXiv:1812.02633) call MIWAE.
 
     Args:
-        num_samples: K, draws of z per image.
+        num_samples: K, samples of z per image.
         gradient: how q(z | x) is trained, see `vae_train.objective.bounds`.
     """
 
@@ -26,7 +31,7 @@ class IWAE(ImportanceWeighted):
         super().__init__(num_samples, 1, gradient)
 
     @override
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
         log_weight = self.log_weight(trace)  # (K, B)
         terms = {"loss": -log_mean_exp(log_weight, 0).mean()}
         if self.gradient == "dreg":

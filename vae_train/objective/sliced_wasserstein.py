@@ -1,21 +1,26 @@
-"""distortion + weight · SW²(q(z), p(z))      (sliced-Wasserstein autoencoder; Kolouri et al., 2019)."""
+"""distortion + weight · SW²(q(z), p(z))      (sliced-Wasserstein autoencoder).
+
+Kolouri et al., 2019, Sliced-Wasserstein Autoencoder, arXiv:1804.01947.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, prior_draws
+from vae_train.objective.base import Objective, sample_prior
 from vae_train.objective.discrepancies import sliced_wasserstein
+from vae_train.rng import Rng
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
 class SlicedWasserstein(Objective):
-    """An autoencoder whose latents are moved to the prior along random lines; it needs no density and no kernel.
+    """An autoencoder whose latents are moved to the prior along random lines, without a density or a kernel.
 
     Args:
-        num_samples: draws of z per image.
+        num_samples: samples of z per image.
         weight: λ, weight of the squared distance.
         projections: random directions per step.
     """
@@ -28,9 +33,8 @@ class SlicedWasserstein(Objective):
         self.weight, self.projections = weight, projections
 
     @override
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        z, drawn = trace.latents[0].z.flatten(2), prior_draws(trace).flatten(1)
-        assert trace.rng is not None
-        directions = trace.rng.normal((self.projections, z.shape[-1]), z.dtype)
-        distance = sliced_wasserstein(z, drawn, directions)
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, rng).flatten(1)
+        directions = rng.normal((self.projections, z.shape[-1]), z.dtype)
+        distance = sliced_wasserstein(z, prior_z, directions)
         return {"loss": trace.distortion().mean() + self.weight * distance, "sliced_wasserstein": distance}

@@ -1,6 +1,8 @@
 """distortion + beta · rate + w · adversarial(mean(x | z)), with a critic of patches      (VAE-GAN).
 
-Larsen et al., 2016; the form of Esser et al., 2021, eq. 5 - 7, whose weight balances the two at the decoder's output h:
+Larsen et al., 2016, Autoencoding beyond pixels using a learned similarity metric, arXiv:1512.09300; in the form of
+Esser et al., 2021, Taming Transformers, arXiv:2012.09841, eq. 5 to 7, whose weight balances both at the decoder's
+output h:
 
     w = weight · |d distortion / dh| / |d adversarial / dh|
 
@@ -19,33 +21,35 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from vae_train.model.family import CAPABILITIES
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, filled
+from vae_train.model.traits import CAPABILITIES
+from vae_train.objective.base import WeightedRate, scalar_like
 from vae_train.objective.critics import PatchCritic
+from vae_train.rng import Rng
 from vae_train.util.numbers import Number
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
-MOST = 1e4
-"""Where the adaptive weight is cut off, as in the code of Esser et al."""
+MAX_BALANCE = 1e4
+"""Upper bound of the adaptive weight, as in the code of Esser et al."""
 
 
-class VAEGAN(Objective):
-    """The negative ELBO, and a critic that has to be deceived by the likelihood's mean; the likelihood stays one.
+class VAEGAN(WeightedRate):
+    """The negative ELBO, and an adversarial loss on the likelihood's mean.
 
-    (Larsen et al. compare features of the critic in place of pixels, which leaves no likelihood.)
+    Larsen et al. compare features of the critic instead of pixels. Here pixels keep their likelihood.
 
     Args:
-        num_samples: draws of z per image.
+        num_samples: samples of z per image.
         beta: weight of the rate.
         beta_schedule: a factor on beta as a function of the step.
-        weight: weight of the critic's opinion.
-        adaptive: whether that is relative to the gradient of the distortion, at the decoder's output. Evaluation takes
-            the last update's.
+        weight: weight of the adversarial loss.
+        adaptive: whether that weight is relative to the gradient of the distortion at the decoder's output. Evaluation
+            uses the balance of the last update.
         kind: the losses, see above.
-        r1: weight of the critic's gradient at images of the data; 0 for none.
-        start: epoch from which on there is a critic.
-        channels: of the critic's first scale.
+        r1: weight of the penalty on the critic's gradient at real images; 0 for none.
+        start: epoch at which the critic starts.
+        channels: channels of the critic's first scale.
         critic_lr: the critic's learning rate; None for that of the model.
         data_shape: (C, H, W) of an image.
         steps_per_epoch: optimiser steps in an epoch.
@@ -69,8 +73,7 @@ class VAEGAN(Objective):
         data_shape: tuple[int, ...],
         steps_per_epoch: float,
     ) -> None:
-        super().__init__(num_samples)
-        self.beta, self.beta_schedule = beta, beta_schedule
+        super().__init__(num_samples, beta, beta_schedule)
         self.weight, self.adaptive, self.kind, self.r1, self.critic_lr = weight, adaptive, kind, r1, critic_lr
         self.first_step = start * steps_per_epoch
         self.critic = PatchCritic(data_shape, channels)
@@ -78,50 +81,54 @@ class VAEGAN(Objective):
         self.register_buffer("balance", torch.ones(()))
 
     @override
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
         distortion, rate = trace.distortion().mean(), trace.rate().mean()
-        beta = filled(self.beta * self.beta_schedule(step), rate)
-        begun = filled(1.0 * (step >= self.first_step), rate)
-        real, fake = self._seen(trace, trace.x), self._seen(trace, trace.px.mean).flatten(0, 1)
-        judged = self.critic(fake)
-        adversarial = (-judged if self.kind == "hinge" else F.softplus(-judged)).mean()
-        balance = self._balance(distortion, adversarial, trace)
-        loss = distortion + beta * rate + begun * self.weight * balance * adversarial
+        beta = self.beta_at(step, rate)
+        active = scalar_like(1.0 * (step >= self.first_step), rate)
+        real, fake = self._observed(trace, trace.x), self._observed(trace, trace.px.mean).flatten(0, 1)
+        logits = self.critic(fake)
+        adversarial = (-logits if self.kind == "hinge" else F.softplus(-logits)).mean()
+        balance = self._balance(distortion, adversarial, trace.px.parameters)
+        loss = distortion + beta * rate + active * self.weight * balance * adversarial
         # The critic's loss is for its own parameters alone, and the model's for the model's.
-        critic_loss = begun * self._critic_loss(real.detach(), fake.detach())
-        found = {"beta": beta, "adversarial": adversarial, "balance": balance}
-        return {"loss": loss, "critic_loss": critic_loss} | found
+        critic_loss = active * self._critic_loss(real.detach(), fake.detach())
+        logged = {"beta": beta, "adversarial": adversarial, "balance": balance}
+        return {"loss": loss, "critic_loss": critic_loss} | logged
 
-    def update_state(self, scalars: dict[str, Tensor]) -> None:
-        """Keeps the balance for evaluation, see `Objective.update_state`."""
-        self.balance.copy_(scalars["balance"])
+    @override
+    def statistics(self, trace: Trace, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"balance": scalars["balance"]}
 
-    def _seen(self, trace: Trace, x: Tensor) -> Tensor:
-        """What the critic sees of images: nothing of pixels that are missing."""
+    @override
+    def update_state(self, statistics: dict[str, Tensor]) -> None:
+        self.balance.copy_(statistics["balance"])
+
+    def _observed(self, trace: Trace, x: Tensor) -> Tensor:
+        """`x` with 0 for missing pixels, so that the critic learns nothing about them."""
         return x if trace.mask is None else torch.where(trace.mask, x, 0.0)
 
-    def _balance(self, distortion: Tensor, adversarial: Tensor, trace: Trace) -> Tensor:
+    def _balance(self, distortion: Tensor, adversarial: Tensor, decoded: Tensor | None) -> Tensor:
         if not self.adaptive:
             return torch.ones_like(distortion)
         if not torch.is_grad_enabled():
             return self.balance.to(distortion.dtype, copy=True)
-        assert trace.decoded is not None, "this objective needs a model that hands its decoder's output on"
+        assert decoded is not None, "p(x | z) has no decoder output"
         norms = [
-            torch.autograd.grad(term, trace.decoded, retain_graph=True)[0].float().norm()
+            torch.autograd.grad(term, decoded, retain_graph=True)[0].float().norm()
             for term in (distortion, adversarial)
         ]
-        return (norms[0] / (norms[1] + 1 / MOST)).clamp(max=MOST).to(distortion.dtype)
+        return (norms[0] / (norms[1] + 1 / MAX_BALANCE)).clamp(max=MAX_BALANCE).to(distortion.dtype)
 
     def _critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         # Evaluation has no gradient, and R1 is one.
         with torch.enable_grad():
             real = real.requires_grad_(self.r1 > 0)
-            there, here = self.critic(real), self.critic(fake)
+            real_logits, fake_logits = self.critic(real), self.critic(fake)
             if self.kind == "hinge":
-                loss = 0.5 * (F.relu(1 - there).mean() + F.relu(1 + here).mean())
+                loss = 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean())
             else:
-                loss = 0.5 * (F.softplus(-there).mean() + F.softplus(here).mean())
+                loss = 0.5 * (F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean())
             if not self.r1:
                 return loss
-            (gradient,) = torch.autograd.grad(there.mean(-1).sum(), real, create_graph=True)
+            (gradient,) = torch.autograd.grad(real_logits.mean(-1).sum(), real, create_graph=True)
             return loss + 0.5 * self.r1 * gradient.square().flatten(1).sum(-1).mean()

@@ -1,6 +1,7 @@
-"""distortion + weight · E_q(z)[softplus(-logit(z))], with a critic that tells q(z) from p(z)      (WAE-GAN, AAE).
+"""distortion + weight · E_q(z)[softplus(-logit(z))], with a critic that separates q(z) from p(z)      (WAE-GAN, AAE).
 
-Tolstikhin et al., 2018, algorithm 1; Makhzani et al., 2016. The critic minimises
+Tolstikhin et al., 2018, Wasserstein Auto-Encoders, arXiv:1711.01558, algorithm 1; Makhzani et al., 2016, Adversarial
+Autoencoders, arXiv:1511.05644. The critic minimises
 
     E_p(z)[softplus(-logit(z))] + E_q(z)[softplus(logit(z))]
 """
@@ -13,18 +14,20 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, prior_draws
+from vae_train.objective.base import Objective, sample_prior
 from vae_train.objective.critics import VectorCritic
+from vae_train.rng import Rng
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class WAEGAN(Objective):
-    """An adversarial autoencoder: the encoder has to deceive a critic into taking its latents for the prior's.
+    """An adversarial autoencoder: the encoder learns to make a critic mistake its latents for samples of the prior.
 
     Args:
-        num_samples: draws of z per image.
-        weight: λ, weight of the critic's opinion.
+        num_samples: samples of z per image.
+        weight: λ, weight of the adversarial loss.
         hidden: sizes of the critic's hidden layers.
         critic_lr: the critic's learning rate; None for that of the model.
         latent_shape: shape of z.
@@ -46,10 +49,11 @@ class WAEGAN(Objective):
         self.critic = VectorCritic(math.prod(latent_shape), hidden)
 
     @override
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        z, drawn = trace.latents[0].z.flatten(2), prior_draws(trace).flatten(1).detach()
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+        z = trace.latents[0].z.flatten(2)
+        prior_z = sample_prior(trace, rng).flatten(1).detach()
         adversarial = F.softplus(-self.critic(z)).mean()
         # The critic's loss is for its own parameters alone, and the model's for the model's.
-        critic_loss = F.softplus(-self.critic(drawn)).mean() + F.softplus(self.critic(z.detach())).mean()
+        critic_loss = F.softplus(-self.critic(prior_z)).mean() + F.softplus(self.critic(z.detach())).mean()
         loss = trace.distortion().mean() + self.weight * adversarial
         return {"loss": loss, "critic_loss": critic_loss, "adversarial": adversarial}

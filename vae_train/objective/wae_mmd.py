@@ -1,24 +1,29 @@
-"""distortion + weight · MMD(q(z), p(z))      (WAE-MMD; Tolstikhin et al., 2018, algorithm 2)."""
+"""distortion + weight · MMD(q(z), p(z))      (WAE-MMD).
+
+Tolstikhin et al., 2018, Wasserstein Auto-Encoders, arXiv:1711.01558, algorithm 2.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, prior_draws
+from vae_train.objective.base import Objective, sample_prior
 from vae_train.objective.discrepancies import Kernel, mmd
+from vae_train.rng import Rng
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class WAEMMD(Objective):
-    """A Wasserstein autoencoder: all images together have to look like the prior, and no single one does.
+    """A Wasserstein autoencoder: it matches q(z), over all images, to the prior, not the posterior of every image.
 
-    The cost of a reconstruction is -log p(x | z); with model/likelihood=gaussian and a fixed sigma that is the paper's
-    squared error / (2 sigma²).
+    The cost of a reconstruction is -log p(x | z). For a Gaussian likelihood with a fixed scale that is the paper's
+    squared error / (2 scale²).
 
     Args:
-        num_samples: draws of z per image.
+        num_samples: samples of z per image.
         weight: λ, weight of the distance.
         kernel: see `discrepancies.mmd`.
         scales: see `discrepancies.mmd`.
@@ -32,11 +37,11 @@ class WAEMMD(Objective):
     ) -> None:
         super().__init__(num_samples)
         if not scales:
-            raise ValueError("scales is empty: give at least one, for instance [1]")
+            raise ValueError("scales is empty; use at least one scale, for instance [1]")
         self.weight, self.kernel, self.scales = weight, kernel, scales
 
     @override
-    def forward(self, trace: Trace, step: int | Tensor) -> dict[str, Tensor]:
-        z, drawn = trace.latents[0].z.flatten(2), prior_draws(trace).flatten(1)
-        distance = mmd(z, drawn, self.kernel, self.scales)
+    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, rng).flatten(1)
+        distance = mmd(z, prior_z, self.kernel, self.scales)
         return {"loss": trace.distortion().mean() + self.weight * distance, "mmd": distance}

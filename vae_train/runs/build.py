@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vae_train.batch import DataFacts
@@ -17,7 +18,7 @@ from vae_train.data.session import DataSession
 from vae_train.data.transforms.pipeline import Transforms
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
-from vae_train.runs.check import PARTS, condition_refusal, knobs, pieces_refusal, refusals, stem, support_refusals
+from vae_train.runs import compatibility
 from vae_train.runs.run import OUTPUTS, Run
 from vae_train.runs.schema import allowed, build, locate, schema_errors
 from vae_train.training.checkpoint import Checkpoints
@@ -289,22 +290,18 @@ def model_errors(cfg: DictConfig) -> list[ErrorDetail]:
 
 def _likelihood_errors(cfg: DictConfig, facts: DataFacts) -> list[ErrorDetail]:
     """Asks the likelihood itself, so that the message names what the user can choose."""
-    node = cfg.model.get("likelihood")
-    if node is None:
-        return []
-    target = locate(node["_target_"], allowed(cfg))
-    refuse = getattr(target, "refusal", None)
-    why = refuse(facts.levels, **knobs(node)) if refuse else None
-    return [ErrorDetail(f"model/likelihood={stem(target)}", why)] if why else []
+    return compatibility.model_errors(_plain(cfg.model), facts.levels, partial(locate, allow=allowed(cfg)))
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(node, resolve=True)  # type: ignore[return-value]
 
 
 def combination_errors(cfg: DictConfig) -> list[ErrorDetail]:
     """Parts of a model and an objective that make no sense together, or not as they are to be computed."""
-    allow = allowed(cfg)
-    parts = {place: cfg.model[place] for place in PARTS if cfg.model.get(place) is not None}
-    if len(parts) < len(PARTS):
-        return []
-    found = refusals(parts, cfg.objective, allow) + condition_refusal(cfg.model.get("condition"), parts, allow)
+    parts = {"model": _plain(cfg.model), "objective": _plain(cfg.objective)}
+    where = partial(locate, allow=allowed(cfg))
+    found = compatibility.combination_errors(**parts, locate=where)
     if "learner" not in cfg:
         return found
     asked = {}
@@ -312,9 +309,8 @@ def combination_errors(cfg: DictConfig) -> list[ErrorDetail]:
         asked["compile"] = "execution=compile"
     if cfg.learner.precision == "bfloat16":
         asked["bf16"] = "precision=bfloat16"
-    nodes = {**{f"model/{place}": node for place, node in parts.items()}, "objective": cfg.objective}
-    found += pieces_refusal(cfg.learner.grad_accumulation, cfg.objective, parts["likelihood"], allow)
-    return found + support_refusals(asked, nodes, allow)
+    found += compatibility.accumulation_errors(cfg.learner.grad_accumulation, **parts, locate=where)
+    return found + compatibility.capability_errors(asked, **parts, locate=where)
 
 
 def _latent_errors(cfg: DictConfig, facts: DataFacts) -> list[ErrorDetail]:

@@ -15,7 +15,7 @@ from vae_train.evaluation.metrics.base import Estimate
 from vae_train.model.base import SingleLatent
 from vae_train.model.prior.fitted.base import FittedPrior, log_density
 from vae_train.rng import generator
-from vae_train.runs.check import stem
+from vae_train.runs.compatibility import stem
 from vae_train.runs.prior_training import copy_state, train_prior
 from vae_train.runs.run import Run
 from vae_train.runs.schema import allowed, build, locate

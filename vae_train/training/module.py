@@ -42,15 +42,18 @@ class StepModule(nn.Module):
             batch = batch.finished()
         with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             trace = self.model(batch, rng, self.objective.num_samples)
-        terms = self.objective(trace, step)
-        scalars = _scalars(terms, trace)
+        terms = self.objective(self.model, trace, step, rng)
         losses = Losses(terms["loss"], terms.get("critic_loss"), terms.get("encoder_loss"))
-        return losses, scalars, Statistics({}, scalars)
+        statistics = Statistics(_detached(self.model.statistics(trace)), _detached(self.objective.statistics(trace, terms)))
+        return losses, _scalars(terms, trace), statistics
 
     @torch.no_grad()
     def update_state(self, statistics: Statistics) -> None:
         """Moves the state of model and objective, in place."""
-        self.objective.update_state(statistics.objective)
+        if statistics.model:
+            self.model.update_state(statistics.model)
+        if statistics.objective:
+            self.objective.update_state(statistics.objective)
 
     def targets(self, losses: Losses) -> Targets:
         """Which parameters minimise which loss: a critic's its own, q's the encoder loss, the others the loss."""
@@ -75,11 +78,15 @@ class StepModule(nn.Module):
         return {name: numbers for name, numbers in targets.items() if numbers}
 
 
+def _detached(values: dict[str, Tensor]) -> Scalars:
+    return {name: value.detach() for name, value in values.items()}
+
+
 def _scalars(terms: dict[str, Tensor], trace: Trace) -> Scalars:
     """The terms of the objective, and what is reported of every batch, detached."""
     with torch.no_grad():
         distortion = trace.distortion().mean()
-        scalars = {name: value.detach() for name, value in terms.items()}
+        scalars = _detached(terms)
         if not trace.bounded:  # a point mass has no rate, and no bound
             return scalars | {"distortion": distortion}
         rate = trace.rate().mean()

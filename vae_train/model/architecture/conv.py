@@ -12,7 +12,8 @@ from typing import Literal
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vae_train.model.base import Network, Shape
+from vae_train.batch import Shape
+from vae_train.model.base import Network
 from vae_train.model.layers import Activation, Init, Norm, initialize, nonlinearity, norm2d
 from vae_train.util.ranges import NonNegativeInt, PositiveInt
 

@@ -8,7 +8,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vae_train.model.base import Network, Shape
+from vae_train.batch import Shape
+from vae_train.model.base import Network
 from vae_train.model.layers import Activation, Init, initialize, nonlinearity
 from vae_train.util.ranges import PositiveInt
 

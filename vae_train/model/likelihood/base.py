@@ -1,39 +1,77 @@
-"""What likelihoods with a location and a scale share."""
+"""Base class of likelihoods with a location and a scale."""
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, ClassVar
 
+from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
+from vae_train.distributions.base import Distribution
+from vae_train.distributions.dequantized import Dequantized
+from vae_train.distributions.fitted import Fitted
 from vae_train.model import scale as scales
-from vae_train.model.family import CAPABILITIES, Likelihood, Shape
+from vae_train.model.family import Likelihood, require_compatible
 from vae_train.model.scale import Scale, ScaleMode
+from vae_train.model.trace import Trace
+from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveFloat
 
 
 class LocationScale(Likelihood):
-    """Independent pixels with densities of a location, which the decoder gives, and a scale.
+    """Independent pixels with a density of a location, which the decoder gives, and a scale.
+
+    Data with levels is dequantised.
 
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
-        scale: the scale on that of [0, 1]; where it is learned, the value to start from.
-        scale_mode: whose scale it is, see `vae_train.model.scale.Scale`. Unless it is fixed, it stays above
-            1 / (2 levels): a narrower density on data with levels scores the grid and not the pictures.
+        scale: the scale, for pixels in [0, 1]; the initial value if the scale is learned.
+        scale_mode: see `vae_train.model.scale.Scale`. Unless it is fixed, the scale stays above 1 / (2 levels): a
+            narrower density on data with levels scores the grid of levels and not the images.
     """
+
+    power: ClassVar[int]
+    """See `vae_train.distributions.fitted.Scalable`, for densities with an optimal scale."""
 
     def __init__(self, event_shape: Shape, levels: int | None, scale: PositiveFloat, scale_mode: ScaleMode) -> None:
         super().__init__(event_shape, levels)
-        refused = self.refusal(levels, scale=scale, scale_mode=scale_mode)
-        if refused:
-            raise ValueError(refused)
+        require_compatible(self.check_compatible(levels, scale=scale, scale_mode=scale_mode))
         self.scale = Scale(self.event_shape, scale, scale_mode, scales.floor(levels, scale_mode))
         self.parameter_shape = self.scale.parameter_shape
-        if scale_mode == "optimal":  # torch.func.grad forbids to move a running average
-            self.capabilities = CAPABILITIES - {"vmap"}  # type: ignore[misc]
 
     @classmethod
     @override
-    def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
-        return scales.refusal(levels, knobs["scale"], knobs["scale_mode"])
+    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
+        return scales.check_scale(levels, settings["scale"], settings["scale_mode"])
+
+    @override
+    def forward(self, parameters: Tensor) -> Distribution:
+        density = self.density(*self.scale(parameters))
+        return self.scale.fit(density if self.levels is None else self.dequantized(density, self.levels))
+
+    @abstractmethod
+    def density(self, location: Tensor, log_scale: Tensor) -> Any:
+        """The density of continuous pixels.
+
+        Args:
+            location: with shape `(*N, C, H, W)`.
+            log_scale: logarithm of the scale, () or with the shape of the location.
+        """
+
+    def dequantized(self, density: Any, levels: int) -> Distribution:
+        """The density for pixels with `levels` levels."""
+        return Dequantized(density, levels)
+
+    @override
+    def statistics(self, trace: Trace) -> dict[str, Tensor]:
+        if not isinstance(trace.px, Fitted):
+            return {}
+        return {"distance": trace.px.mean_distance(trace.x, trace.mask)}
+
+    @override
+    def update_state(self, statistics: dict[str, Tensor]) -> None:
+        if statistics:
+            self.scale.update_state(statistics["distance"], self.power)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.bernoulli import Bernoulli as BernoulliDistribution
-from vae_train.model.family import Likelihood, Shape
+from vae_train.model.family import Likelihood, require_compatible
+from vae_train.util.errors import Incompatible
 
 
 class Bernoulli(Likelihood):
@@ -15,28 +19,27 @@ class Bernoulli(Likelihood):
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take.
-        grey_targets: accept grey pixels all the same, as tutorials do. The cross-entropy is then no likelihood
-            (Loaiza-Ganem & Cunningham, 2019), and everything that prints it says so.
+        grey_targets: whether grey pixels are accepted, as in many tutorials. The cross-entropy is then not a
+            log-likelihood (Loaiza-Ganem & Cunningham, 2019, The continuous Bernoulli, arXiv:1907.06845), and every
+            report says so.
     """
 
     def __init__(self, event_shape: Shape, levels: int | None, grey_targets: bool) -> None:
         super().__init__(event_shape, levels)
-        refused = self.refusal(levels, grey_targets=grey_targets)
-        if refused:
-            raise ValueError(refused)
+        require_compatible(self.check_compatible(levels, grey_targets=grey_targets))
         self.parameter_shape = self.event_shape
         self.binary = levels == 2
         self.warning = None if self.binary else "grey targets: not a likelihood"
 
     @classmethod
     @override
-    def refusal(cls, levels: int | None, **knobs: object) -> str | None:
-        if levels == 2 or knobs.get("grey_targets"):
+    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
+        if levels == 2 or settings.get("grey_targets"):
             return None
-        has = "continuous values" if levels is None else f"{levels} levels"
-        return (
-            f"scores pixels as 0 or 1, and the data has {has}. Use model/likelihood=gaussian, or "
-            "data.binarize=threshold, or model.likelihood.grey_targets=true if you mean it"
+        values = "continuous values" if levels is None else f"{levels} levels"
+        return Incompatible(
+            f"scores pixels as 0 or 1, but the data has {values}",
+            {"likelihood": "gaussian", "data.binarize": "threshold", "likelihood.grey_targets": "true"},
         )
 
     @override

@@ -13,57 +13,55 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution, promote
 from vae_train.distributions.beta import Beta as BetaDistribution
 from vae_train.distributions.dequantized import Dequantized
-from vae_train.model.family import Likelihood, Shape
+from vae_train.model.family import Likelihood, is_density, require_compatible
+from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import Range
 
-MOST = 1e4
-"""What the concentration stays below: a pixel that is always the same would send it, and its density, to infinity."""
-LEAST = 1e-3
-"""What is added to a and b, which would otherwise round to 0."""
+MAX_CONCENTRATION = 1e4
+"""Upper bound of the concentration: a pixel that never changes would send it, and its density, to infinity."""
+MIN_SHAPE = 1e-3
+"""Added to a and b, which would otherwise round to 0."""
 
 
 class Beta(Likelihood):
     """Independent beta pixels; the parameters are the log-odds of the mean m, and logarithms of the concentration k.
 
     The variance is m (1 - m) / (k + 1). Data with levels is dequantised, by a quadrature of the expected log-density.
-    Continuous data has to lie in [0, 1] and is clamped into [1e-4, 1 - 1e-4]: at the ends, densities may be 0 or
+    Continuous data must lie in [0, 1] and is clamped into [1e-4, 1 - 1e-4]: at the ends, densities may be 0 or
     infinite.
 
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
-        concentration: what k starts from; it stays below 10⁴.
+        concentration: initial value of k, which stays below 10⁴.
     """
 
     def __init__(
         self,
         event_shape: Shape,
         levels: int | None,
-        concentration: Annotated[float, Range(0, MOST / 2, open_low=True)],
+        concentration: Annotated[float, Range(0, MAX_CONCENTRATION / 2, open_low=True)],
     ) -> None:
         super().__init__(event_shape, levels)
-        refused = self.refusal(levels)
-        if refused:
-            raise ValueError(refused)
+        require_compatible(self.check_compatible(levels))
         first, *rest = event_shape
         self.parameter_shape = (2 * first, *rest)
-        # log k = log MOST - softplus(-raw), which is below that and starts at the concentration.
-        self.start = -math.log(MOST / concentration - 1)
+        # log k = log MAX_CONCENTRATION - softplus(-raw) is bounded and starts at the concentration.
+        self.start = -math.log(MAX_CONCENTRATION / concentration - 1)
 
     @classmethod
     @override
-    def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
-        if levels != 2:
-            return None
-        return "is a density, and the data is binary. Use model/likelihood=bernoulli, or data.binarize=none"
+    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
+        return is_density(levels)
 
     @override
     def forward(self, parameters: Tensor) -> Distribution:
         odds, change = promote(parameters).chunk(2, -len(self.event_shape))
-        log_k = math.log(MOST) - F.softplus(-(self.start + change))
-        a, b = (LEAST + torch.exp(log_k + F.logsigmoid(side)) for side in (odds, -odds))
-        found = BetaDistribution(a, b, len(self.event_shape))
-        return found if self.levels is None else Dequantized(found, self.levels)
+        log_k = math.log(MAX_CONCENTRATION) - F.softplus(-(self.start + change))
+        a, b = (MIN_SHAPE + torch.exp(log_k + F.logsigmoid(side)) for side in (odds, -odds))
+        density = BetaDistribution(a, b, len(self.event_shape))
+        return density if self.levels is None else Dequantized(density, self.levels)

@@ -7,8 +7,10 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.levels import Levels
-from vae_train.model.family import Likelihood, Shape
+from vae_train.model.family import Likelihood, require_compatible
+from vae_train.util.errors import Incompatible
 
 
 class Categorical(Likelihood):
@@ -24,9 +26,7 @@ class Categorical(Likelihood):
 
     def __init__(self, event_shape: Shape, levels: int | None) -> None:
         super().__init__(event_shape, levels)
-        refused = self.refusal(levels)
-        if refused:
-            raise ValueError(refused)
+        require_compatible(self.check_compatible(levels))
         assert levels is not None
         self.count = levels
         first, *rest = event_shape
@@ -34,10 +34,10 @@ class Categorical(Likelihood):
 
     @classmethod
     @override
-    def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
+    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
         if levels is not None:
             return None
-        return "scores levels, and the data has continuous values. Use model/likelihood=gaussian"
+        return Incompatible("scores levels, but the data has continuous values", {"likelihood": "gaussian"})
 
     @override
     def forward(self, parameters: Tensor) -> Levels:

@@ -1,4 +1,7 @@
-"""p(x | z) = prod_i C(p_i) p_i^x_i (1 - p_i)^(1 - x_i),  x_i in [0, 1]     (Loaiza-Ganem & Cunningham, 2019, eq. 4)."""
+"""p(x | z) = prod_i C(p_i) p_i^x_i (1 - p_i)^(1 - x_i),  x_i in [0, 1].
+
+Loaiza-Ganem & Cunningham, 2019, The continuous Bernoulli: fixing a pervasive error in VAEs, arXiv:1907.06845, eq. 4.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,19 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulliDistribution
 from vae_train.distributions.dequantized import Dequantized
-from vae_train.model.family import Likelihood, Shape
+from vae_train.model.family import Likelihood, is_density, require_compatible
+from vae_train.util.errors import Incompatible
 
 
 class ContinuousBernoulli(Likelihood):
-    """What the cross-entropy of grey pixels lacks to be a likelihood: its normaliser. The parameters are log-odds.
+    """The cross-entropy of grey pixels with its normaliser, which makes it a likelihood. The parameters are log-odds.
 
-    Levels are dequantised exactly, since the log-density is linear in x. Continuous data has to lie in [0, 1]; there is
-    no density elsewhere, and a loss of infinity says so.
+    Levels are dequantised exactly, since the log-density is linear in x. Continuous data must lie in [0, 1]; elsewhere
+    the density is 0 and the loss infinite.
 
     Args:
         event_shape: (C, H, W) of an image.
@@ -26,19 +31,15 @@ class ContinuousBernoulli(Likelihood):
 
     def __init__(self, event_shape: Shape, levels: int | None) -> None:
         super().__init__(event_shape, levels)
-        refused = self.refusal(levels)
-        if refused:
-            raise ValueError(refused)
+        require_compatible(self.check_compatible(levels))
         self.parameter_shape = self.event_shape
 
     @classmethod
     @override
-    def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
-        if levels != 2:
-            return None
-        return "is a density, and the data is binary. Use model/likelihood=bernoulli, or data.binarize=none"
+    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
+        return is_density(levels)
 
     @override
     def forward(self, parameters: Tensor) -> Distribution:
-        found = ContinuousBernoulliDistribution(parameters, len(self.event_shape))
-        return found if self.levels is None else Dequantized(found, self.levels, nodes=1)
+        density = ContinuousBernoulliDistribution(parameters, len(self.event_shape))
+        return density if self.levels is None else Dequantized(density, self.levels, nodes=1)

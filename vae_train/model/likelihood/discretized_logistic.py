@@ -1,6 +1,7 @@
 """P(x | z) = prod_i σ((x_i + h - loc_i(z)) / scale) - σ((x_i - h - loc_i(z)) / scale),  h = 1 / (2 (levels - 1)).
 
-Kingma et al. (2016), section 5.2. The first and the last level take what lies beyond (Salimans et al., 2017, eq. 2).
+Kingma et al., 2016, Improved Variational Inference with Inverse Autoregressive Flow, arXiv:1606.04934, section 5.2. The
+first and the last level include the tails (Salimans et al., 2017, PixelCNN++, arXiv:1701.05517, eq. 2).
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from typing import Any, Literal
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.logistic import DiscretizedLogistic as DiscretizedLogisticDistribution
-from vae_train.model.family import Likelihood, Shape
-from vae_train.model.scale import Scale
+from vae_train.model.family import Likelihood, require_compatible
+from vae_train.model.scale import Scale, check_discretized, discretized_floor
+from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveFloat
 
 
 class DiscretizedLogistic(Likelihood):
-    """Independent pixels with levels, each level with the mass of its interval: a likelihood without a bound.
+    """Independent pixels with levels; every level has the mass of its interval, so no dequantisation bound is needed.
 
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take.
-        scale: of the logistic density, on the scale of [0, 1]; where it is learned, the value to start from.
-        scale_mode: how the scale is found, see `vae_train.model.scale.Scale`. Unless it is fixed, it stays above
-            1 / (8 levels), where nearly all mass is on one level.
+        scale: scale of the logistic density, for pixels in [0, 1]; the initial value if the scale is learned.
+        scale_mode: see `vae_train.model.scale.Scale`. Unless it is fixed, the scale stays above 1 / (8 levels), where
+            nearly all mass is on one level.
     """
 
     def __init__(
@@ -35,25 +38,17 @@ class DiscretizedLogistic(Likelihood):
         scale_mode: Literal["fixed", "shared", "pixel"],
     ) -> None:
         super().__init__(event_shape, levels)
-        refused = self.refusal(levels, scale=scale, scale_mode=scale_mode)
-        if refused:
-            raise ValueError(refused)
+        require_compatible(self.check_compatible(levels, scale=scale, scale_mode=scale_mode))
         assert levels is not None
         self.count = levels
-        self.scale = Scale(self.event_shape, scale, scale_mode, 0.0 if scale_mode == "fixed" else 1 / (8 * levels))
+        floor = 0.0 if scale_mode == "fixed" else discretized_floor(levels)
+        self.scale = Scale(self.event_shape, scale, scale_mode, floor)
         self.parameter_shape = self.scale.parameter_shape
 
     @classmethod
     @override
-    def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
-        if levels is None:
-            return "scores levels, and the data has continuous values. Use model/likelihood=gaussian"
-        if levels == 2:
-            return "scores levels between others, and the data is binary. Use model/likelihood=bernoulli"
-        least = 1 / (8 * levels)
-        if knobs["scale_mode"] == "fixed" or knobs["scale"] > least:
-            return None
-        return f"starts with scale={knobs['scale']:g}, and a learned one stays above 1 / (8 levels) = {least:g}"
+    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
+        return check_discretized(levels, settings["scale"], learned=settings["scale_mode"] != "fixed")
 
     @override
     def forward(self, parameters: Tensor) -> DiscretizedLogisticDistribution:

@@ -10,22 +10,20 @@ from typing import Literal
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.distributions.base import Distribution
-from vae_train.distributions.dequantized import Dequantized
+from vae_train.batch import Shape
 from vae_train.distributions.huber import Huber as HuberDistribution
-from vae_train.model.family import Shape
 from vae_train.model.likelihood.base import LocationScale
 from vae_train.util.ranges import PositiveFloat
 
 
 class Huber(LocationScale):
-    """Independent pixels, normal near their location and exponential far from it; with its normaliser.
+    """Independent pixels with a normalised density that is normal near its location and exponential far from it.
 
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
-        scale: the scale of the normal part on the scale of [0, 1]; where it is learned, the value to start from.
-        scale_mode: whose scale it is, see `vae_train.model.scale.Scale`; the best one has no closed form.
+        scale: the scale of the normal part, for pixels in [0, 1]; the initial value if the scale is learned.
+        scale_mode: see `vae_train.model.scale.Scale`; the optimal scale has no closed form.
         delta: where squares end and absolute values begin, in units of the scale.
     """
 
@@ -41,7 +39,5 @@ class Huber(LocationScale):
         self.delta = delta
 
     @override
-    def forward(self, parameters: Tensor) -> Distribution:
-        loc, log_scale = self.scale(parameters)
-        found = HuberDistribution(loc, log_scale, self.delta, len(self.event_shape))
-        return found if self.levels is None else Dequantized(found, self.levels)
+    def density(self, location: Tensor, log_scale: Tensor) -> HuberDistribution:
+        return HuberDistribution(location, log_scale, self.delta, len(self.event_shape))

@@ -12,20 +12,24 @@ from vae_train.model.likelihood.base import LocationScale
 
 
 class Laplace(LocationScale):
-    """Independent Laplace pixels; the parameters are the medians, and logarithms of scales where every pixel has one.
+    """Independent Laplace pixels; the parameters are the medians, and log-scales if every pixel has its own.
 
     With a fixed scale, -log p is the absolute error / scale plus a constant (`l1` has scale = 1). Data with levels is
-    dequantised in closed form. All constants are in.
+    dequantised in closed form. All constants are included.
 
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
-        scale: mean absolute deviation on the scale of [0, 1]; where it is learned, the value to start from.
-        scale_mode: whose scale it is, see `vae_train.model.scale.Scale`; the optimal one is the mean absolute error.
+        scale: mean absolute deviation, for pixels in [0, 1]; the initial value if the scale is learned.
+        scale_mode: see `vae_train.model.scale.Scale`; the optimal scale is the mean absolute error.
     """
 
+    power = LaplaceDistribution.power
+
     @override
-    def forward(self, parameters: Tensor) -> Distribution:
-        loc, log_scale = self.scale(parameters)
-        found = LaplaceDistribution(loc, log_scale, len(self.event_shape))
-        return self.scale.fitted(found if self.levels is None else DequantizedLaplace(found, self.levels))
+    def density(self, location: Tensor, log_scale: Tensor) -> LaplaceDistribution:
+        return LaplaceDistribution(location, log_scale, len(self.event_shape))
+
+    @override
+    def dequantized(self, density: LaplaceDistribution, levels: int) -> Distribution:
+        return DequantizedLaplace(density, levels)

@@ -1,6 +1,6 @@
 """P(x | z) = prod_pixels sum_m π_m prod_c Q(x_c; loc_mc + sum_{d < c} w_mcd x_d, scale_mc), Q a discretised logistic.
 
-PixelCNN++ (Salimans et al., 2017, eq. 1 to 3), here with everything from z instead of from pixels before.
+Salimans et al., 2017, PixelCNN++, arXiv:1701.05517, eq. 1 to 3, with all parameters from z instead of earlier pixels.
 """
 
 from __future__ import annotations
@@ -12,52 +12,47 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import promote
 from vae_train.distributions.logistic import LogisticMixture as LogisticMixtureDistribution
-from vae_train.model.family import Likelihood, Shape
+from vae_train.model.family import Likelihood, require_compatible
+from vae_train.model.scale import check_discretized, discretized_floor
+from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveFloat, PositiveInt
 
 
 class LogisticMixture(Likelihood):
-    """Pixels with levels, each from a mixture; of three colours, later ones depend linearly on those before.
+    """Pixels with levels, each a mixture of logistics; of three channels, later ones depend linearly on earlier ones.
 
-    A pixel counts where all its channels are observed.
+    A pixel counts if all its channels are observed.
 
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take.
-        components: number of components M. The decoder gives M weights, M · C locations and logarithms of scales, and
-            M · 3 dependences where C is 3, for every pixel.
-        scale: what all scales start from, on the scale of [0, 1]; they stay above 1 / (8 levels).
+        components: number of components M. For every pixel the decoder gives M weights, M · C locations and
+            log-scales, and M · 3 dependences if C is 3.
+        scale: initial value of all scales, for pixels in [0, 1]; they stay above 1 / (8 levels).
     """
 
     def __init__(self, event_shape: Shape, levels: int | None, components: PositiveInt, scale: PositiveFloat) -> None:
         super().__init__(event_shape, levels)
-        refused = self.refusal(levels, scale=scale)
-        if refused:
-            raise ValueError(refused)
+        require_compatible(self.check_compatible(levels, scale=scale))
         assert levels is not None
         self.count, self.components = levels, components
         channels, *size = event_shape
         self.channels, self.coloured = channels, channels == 3
         self.parameter_shape = (components * (1 + 2 * channels + 3 * self.coloured), *size)
-        self.floor = 2 * math.log(1 / (8 * levels))
-        self.start = math.log(scale**2 - 1 / (8 * levels) ** 2)
-        # Locations start scale_mode over the levels, so that components differ from the first step on.
+        self.floor = 2 * math.log(discretized_floor(levels))
+        self.start = math.log(scale**2 - discretized_floor(levels) ** 2)
+        # Locations start evenly spaced over the levels, so that components differ from the first step on.
         places = (torch.arange(components) + 0.5) / components
         self.places: Tensor
         self.register_buffer("places", places.view(-1, 1, 1, 1), persistent=False)
 
     @classmethod
     @override
-    def refusal(cls, levels: int | None, **knobs: Any) -> str | None:
-        if levels is None:
-            return "scores levels, and the data has continuous values. Use model/likelihood=gaussian"
-        if levels == 2:
-            return "scores levels between others, and the data is binary. Use model/likelihood=bernoulli"
-        if knobs["scale"] > 1 / (8 * levels):
-            return None
-        return f"starts with scale={knobs['scale']:g}, and scales stay above 1 / (8 levels) = {1 / (8 * levels):g}"
+    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
+        return check_discretized(levels, settings["scale"], learned=True)
 
     @override
     def forward(self, parameters: Tensor) -> LogisticMixtureDistribution:

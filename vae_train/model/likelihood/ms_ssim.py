@@ -5,13 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import promote
 from vae_train.distributions.similarity import Similarity
-from vae_train.model.family import Likelihood, Shape
+from vae_train.model.family import Likelihood
 from vae_train.util.ranges import PositiveFloat
 
-SIDE = 7
-"""Pixels that both sides of an image must have."""
+MIN_SIDE_PIXELS = 7
+"""Height and width that an image must have at least."""
 
 
 class MSSSIM(Likelihood):
@@ -30,11 +31,10 @@ class MSSSIM(Likelihood):
 
     def __init__(self, event_shape: Shape, levels: int | None, weight: PositiveFloat) -> None:
         super().__init__(event_shape, levels)
-        if min(event_shape[-2:]) < SIDE:
-            raise ValueError(
-                f"compares windows of pixels, and images need {SIDE} pixels on both sides, not "
-                f"{event_shape[-2]} x {event_shape[-1]}. Use model/likelihood=gaussian"
-            )
+        height, width = event_shape[-2:]
+        if min(height, width) < MIN_SIDE_PIXELS:
+            least = f"{MIN_SIDE_PIXELS}x{MIN_SIDE_PIXELS}"
+            raise ValueError(f"compares windows of pixels: images need at least {least} pixels, not {height}x{width}")
         self.parameter_shape, self.weight = self.event_shape, weight
 
     @override

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import promote
 from vae_train.distributions.normal import Normal
-from vae_train.model.family import Posterior, Shape
+from vae_train.model.family import Posterior
 
 
 class FlowPosterior(Posterior):

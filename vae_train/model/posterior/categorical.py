@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.categorical import OneHotCategorical
-from vae_train.model.family import Posterior, Shape
+from vae_train.model.family import Posterior
 from vae_train.util.ranges import PositiveFloat, PositiveInt
 
 
@@ -24,15 +25,17 @@ class Categorical(Posterior):
 
     support = "categorical"
     is_factorized = False
+    needs_vector = True
 
     def __init__(
         self, event_shape: Shape, levels: int | None, categories: PositiveInt, temperature: PositiveFloat, hard: bool
     ) -> None:
         super().__init__(event_shape, levels)
         if len(event_shape) != 1 or event_shape[0] % categories:
+            shape = "x".join(map(str, event_shape))
             raise ValueError(
-                f"z with shape {list(event_shape)} holds no blocks of categories={categories}: give a multiple of it, "
-                f"for instance latent_dim={2 * categories}"
+                f"the number of latents must be a multiple of categories={categories}, for instance {2 * categories}, "
+                f"not {shape}"
             )
         self.categories, self.temperature, self.hard = categories, temperature, hard
         self.parameter_shape = self.event_shape

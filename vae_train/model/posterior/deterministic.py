@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.point import PointMass
-from vae_train.model.family import Posterior, Shape
+from vae_train.model.family import Posterior
 
 
 class Deterministic(Posterior):

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import promote
 from vae_train.distributions.multivariate import MultivariateNormal, lower_triangle
-from vae_train.model.family import Posterior, Shape
+from vae_train.model.family import Posterior
 
 
 class FullCovariance(Posterior):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import promote
 from vae_train.distributions.normal import Normal
-from vae_train.model.family import Posterior, Shape
+from vae_train.model.family import Posterior
 
 
 class Gaussian(Posterior):

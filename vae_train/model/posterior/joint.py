@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import promote
 from vae_train.distributions.categorical import OneHotCategorical
 from vae_train.distributions.normal import Normal
 from vae_train.distributions.product import Product
-from vae_train.model.family import Posterior, Shape
+from vae_train.model.family import Posterior
 from vae_train.util.ranges import PositiveFloat, PositiveInt
 
 
@@ -28,6 +29,7 @@ class Joint(Posterior):
 
     support = "joint"
     is_factorized = False
+    needs_vector = True
 
     def __init__(
         self,
@@ -41,9 +43,10 @@ class Joint(Posterior):
         self.categories, self.temperature, self.hard = list(categories), temperature, hard
         taken = sum(self.categories)
         if len(event_shape) != 1 or event_shape[0] <= taken:
+            shape = "x".join(map(str, event_shape))
             raise ValueError(
-                f"z with shape {list(event_shape)} leaves no room beside categories={self.categories}: latent_dim is "
-                f"their sum and the number of normal latents, for instance {taken + 10}"
+                f"the number of latents must exceed the sum of categories={self.categories}, which leaves the rest "
+                f"normal; use for instance {taken + 10}, not {shape}"
             )
         self.normal = event_shape[0] - taken
         self.parameter_shape = (2 * self.normal + taken,)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.flows.base import Chain, Scale
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.transformed import Transformed
-from vae_train.model.family import Shape
 from vae_train.model.posterior.base import FlowPosterior
 from vae_train.util.ranges import PositiveInt
 

@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import promote
 from vae_train.distributions.sphere import VonMisesFisher as VonMisesFisherDistribution
-from vae_train.model.family import Posterior, Shape
+from vae_train.model.family import Posterior
 
 
 class VonMisesFisher(Posterior):
@@ -21,11 +22,12 @@ class VonMisesFisher(Posterior):
 
     support = "sphere"
     is_factorized = False
+    needs_vector = True
 
     def __init__(self, event_shape: Shape, levels: int | None) -> None:
         super().__init__(event_shape, levels)
         if len(event_shape) != 1 or event_shape[0] < 2:
-            raise ValueError("the unit sphere needs a vector of at least two elements: use latent_dim=2 or more")
+            raise ValueError("the unit sphere needs a latent vector of at least 2 elements")
         self.parameter_shape = (event_shape[0] + 1,)
 
     @override

@@ -1,29 +1,26 @@
-"""What priors made of flows, or of images, share."""
+"""Base class of priors that are flows, and the training images that other priors start from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Images, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.flows.base import Reversed
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
 from vae_train.distributions.transformed import Transformed
-from vae_train.model.base import Prior, Shape
-from vae_train.model.start import evenly_spread
-from vae_train.util.errors import ErrorDetail, UsageError
-
-if TYPE_CHECKING:
-    from vae_train.batch import Images
+from vae_train.model.base import Prior
+from vae_train.model.start import spaced_images
+from vae_train.util.errors import UsageError
 
 
 class FlowPrior(Prior):
-    """log p(z) = log N(f(z); 0, I) + log |det df/dz| with a masked flow f, which starts near the identity.
+    """log p(z) = log N(f(z); 0, I) + log |det df/dz| for a masked flow f, which starts near the identity.
 
     Args:
         event_shape: shape of z.
@@ -54,17 +51,16 @@ class FlowPrior(Prior):
 
 
 def training_images(images: Images, like: Tensor) -> Tensor:
-    """As many training images as `like` has rows, evenly spread over the data set, on its device and of its type.
+    """As many training images as `like` has rows, evenly spaced over the data set, with its device and type.
 
     Args:
         images: the training images.
         like: tensor with shape `(M, C, H, W)`.
 
     Raises:
-        UsageError: there are fewer.
+        UsageError: there are fewer training images.
     """
     count = len(like)
     if count > len(images):
-        why = f"is more than the {len(images):,} training images: use at most that"
-        raise UsageError([ErrorDetail(f"model.prior.components={count}", why)])
-    return evenly_spread(images, count, like)
+        raise UsageError(f"the prior has {count:,} components, but there are only {len(images):,} training images")
+    return spaced_images(images, count, like)

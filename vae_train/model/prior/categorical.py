@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.categorical import OneHotCategorical
-from vae_train.model.base import Prior, Shape
+from vae_train.model.base import Prior
 from vae_train.util.ranges import PositiveInt
 
 
@@ -30,7 +31,7 @@ class Categorical(Prior):
         super().__init__(event_shape, data_shape)
         size = torch.Size(event_shape).numel()
         if size % categories:
-            raise ValueError(f"latent_dim={size} is no multiple of categories={categories}: it has to be one")
+            raise ValueError(f"the number of latents must be a multiple of categories={categories}, not {size}")
         self.categories = categories
         self.logits: Tensor
         if learned:
@@ -38,12 +39,12 @@ class Categorical(Prior):
         else:
             self.register_buffer("logits", torch.zeros(event_shape), persistent=False)
 
-    def given(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> OneHotCategorical:
-        """See `Prior.given`: other log-odds for every y; categories have no scale."""
-        assert isinstance(p, OneHotCategorical)
+    @override
+    def condition(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> OneHotCategorical:
+        assert isinstance(p, OneHotCategorical)  # other log-odds for every y; categories have no scale
         return p.shifted(shift)
 
     @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> OneHotCategorical:
-        # Nobody wants the gradient of a draw here: these parameters learn from log-masses.
+        # Samples need no gradient: these parameters learn from log-masses.
         return OneHotCategorical(self.logits, self.categories, relaxation=1.0, hard=True)

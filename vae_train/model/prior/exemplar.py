@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from vae_train.batch import Images, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
 from vae_train.distributions.normal import Normal
-from vae_train.model.base import Prior, Shape
-from vae_train.model.family import Posterior
+from vae_train.model.base import Prior
 from vae_train.model.prior.base import training_images
+from vae_train.model.traits import LayerTraits
+from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveInt
-
-if TYPE_CHECKING:
-    from vae_train.batch import Images
 
 
 class Exemplar(Prior):
     """A mixture, with equal weights, of normal distributions around the codes of training images; they share a scale.
 
-    The images are M of the training images, evenly spread over the data set, and stay the same. What this leaves out
-    of the paper: an image that is itself an exemplar is not left out of its own prior (leave-one-out, which is worth
-    the less the more images there are beside the M); and the M are all scored, where the paper draws other images
-    every step and keeps the nearest neighbours.
+    The exemplars are M training images, evenly spaced over the data set, and stay the same. Two things differ from the
+    paper: an image that is an exemplar is not left out of its own prior, which matters the less the more training
+    images there are; and all M components are evaluated, where the paper samples new images at every step and uses
+    their nearest neighbours.
 
     Args:
         event_shape: shape of z.
@@ -48,14 +47,14 @@ class Exemplar(Prior):
 
     @classmethod
     @override
-    def refusal(cls, posterior: type[Posterior], **knobs: Any) -> str | None:
-        if posterior.support == "real" and not posterior.has_density:
-            return "is made for posteriors with a density, and this one is a point mass. Use model/posterior=gaussian"
-        return super().refusal(posterior, **knobs)
+    def check_compatible(cls, layer: LayerTraits, **settings: Any) -> Incompatible | None:
+        if layer.support == "real" and not layer.has_density:
+            return Incompatible("needs a posterior with a density, not a point mass", {"posterior": "gaussian"})
+        return super().check_compatible(layer, **settings)
 
+    @override
     @torch.no_grad()
     def initialize(self, images: Images) -> None:
-        """Copies the training images, see `Prior.initialize`."""
         self.exemplars.copy_(training_images(images, self.exemplars))
 
     @override

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.categorical import OneHotCategorical
 from vae_train.distributions.normal import Normal
 from vae_train.distributions.product import Product
-from vae_train.model.base import Prior, Shape
+from vae_train.model.base import Prior
 from vae_train.util.ranges import PositiveInt
 
 
@@ -33,21 +34,20 @@ class Joint(Prior):
         size = torch.Size(event_shape).numel()
         if sum(categories) >= size:
             raise ValueError(
-                f"latent_dim={size} leaves no room beside categories={self.categories}: it is their sum and the number "
-                "of normal latents"
+                f"the number of latents must exceed the sum of categories={self.categories}, not be {size}"
             )
         self.zero: Tensor
         self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
 
-    def given(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> Product:
-        """See `Prior.given`: another normal part, and other log-odds, for every y; categories have no scale."""
+    @override
+    def condition(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> Product:
         assert isinstance(p, Product)
-        told = zip(p.parts, p.split(shift), p.split(log_scale), strict=True)
-        return Product([q.shifted(a) if isinstance(q, OneHotCategorical) else q.affine(a, b) for q, a, b in told])
+        maps = zip(p.parts, p.split(shift), p.split(log_scale), strict=True)
+        return Product([q.shifted(a) if isinstance(q, OneHotCategorical) else q.affine(a, b) for q, a, b in maps])
 
     @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Product:
         real, *blocks = self.zero.split([len(self.zero) - sum(self.categories), *self.categories])
-        # Nobody wants the gradient of a draw here: there are no parameters.
+        # Samples need no gradient: there are no parameters.
         parts = [OneHotCategorical(block, len(block), relaxation=1.0, hard=True) for block in blocks]
         return Product([Normal(real, real), *parts])

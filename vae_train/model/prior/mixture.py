@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture as MixtureDistribution
 from vae_train.distributions.normal import Normal
-from vae_train.model.base import Prior, Shape
+from vae_train.model.base import Prior
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 

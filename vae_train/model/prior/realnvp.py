@@ -6,7 +6,7 @@ original leaves y_a = z_a; constants c and d cost nothing.)
 
 from __future__ import annotations
 
-from vae_train.model.base import Shape
+from vae_train.batch import Shape
 from vae_train.model.prior.base import FlowPrior
 from vae_train.util.ranges import PositiveInt
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.normal import Normal
-from vae_train.model.base import Prior, Shape
+from vae_train.model.base import Prior
 
 
 class StandardNormal(Prior):

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from vae_train.batch import Images, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
-from vae_train.model.base import Prior, Shape
-from vae_train.model.family import Posterior
+from vae_train.model.base import Prior
 from vae_train.model.prior.base import training_images
+from vae_train.model.traits import LayerTraits
+from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveInt
-
-if TYPE_CHECKING:
-    from vae_train.batch import Images
 
 
 class Vamp(Prior):
     """A mixture, with equal weights, of the posteriors of M learned images.
 
-    As in the authors' code, pseudo-inputs are cut off at the ends of the pixels' range, and a pixel that has left it
-    learns no more.
+    As in the authors' code, pseudo-inputs are clamped to the range of the pixels, and a pixel outside of it gets no
+    gradient.
 
     Args:
         event_shape: shape of z.
         data_shape: (C, H, W) of an image.
         components: M, number of pseudo-inputs.
-        start: what they start from: "data" takes training images, evenly spread over the data set; "random" uniform
-            noise.
+        start: "data" starts from training images, evenly spaced over the data set; "random" from uniform noise.
     """
 
     supports = ("real", "sphere", "categorical", "joint")
@@ -53,24 +51,24 @@ class Vamp(Prior):
 
     @classmethod
     @override
-    def refusal(cls, posterior: type[Posterior], **knobs: Any) -> str | None:
-        if posterior.has_density and posterior.has_tractable_density:
-            return super().refusal(posterior, **knobs)
-        lacks = "knows log q(z | x) at its own draws only" if posterior.has_density else "is a point mass"
-        return (
-            f"is made of posteriors q(z | u), and this one {lacks}. "
-            "Use model/posterior=gaussian, or model/prior=mixture"
+    def check_compatible(cls, layer: LayerTraits, **settings: Any) -> Incompatible | None:
+        if layer.has_density and layer.has_tractable_density:
+            return super().check_compatible(layer, **settings)
+        problem = "has a tractable log q(z | x) at its own samples only" if layer.has_density else "is a point mass"
+        return Incompatible(
+            f"is a mixture of posteriors q(z | u), but the posterior {problem}",
+            {"posterior": "gaussian", "prior": "mixture"},
         )
 
+    @override
     @torch.no_grad()
     def initialize(self, images: Images) -> None:
-        """Learns the pixels' range, and copies training images if it is to start from them; see `Prior.initialize`."""
-        found = training_images(images, self.pseudo_inputs)
+        x = training_images(images, self.pseudo_inputs)
         # Preprocessing may have taken the pixels out of [0, 1].
-        self.low.copy_(found.min())
-        self.high.copy_(found.max())
+        self.low.copy_(x.min())
+        self.high.copy_(x.max())
         random = self.low + (self.high - self.low) * self.pseudo_inputs
-        self.pseudo_inputs.copy_(found if self.start == "data" else random)
+        self.pseudo_inputs.copy_(x if self.start == "data" else random)
 
     @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Mixture:

@@ -19,7 +19,8 @@ from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
-from vae_train.model.base import Prior, Shape
+from vae_train.batch import Shape
+from vae_train.model.base import Prior
 
 MIN_RELATIVE_STD = 1e-6
 """Standard deviation of a constant latent dimension, relative to the largest."""

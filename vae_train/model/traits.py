@@ -1,0 +1,54 @@
+"""What components declare about themselves, so that a combination can be checked before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+Support = Literal["real", "sphere", "categorical", "joint"]
+"""Where z lives: R^D, the unit sphere in R^D, blocks of one-hot categories, or a real part and one-hot blocks."""
+
+CAPABILITIES = frozenset({"compile", "vmap", "float64", "bf16"})
+"""What a component supports unless it says otherwise: torch.compile, torch.func.vmap, float64, bfloat16 autocast."""
+
+
+class LayerTraits(NamedTuple):
+    """Properties of one stochastic layer, of its posterior and its prior."""
+
+    support: Support = "real"
+    """Where z lives."""
+    has_density: bool = True
+    """Whether q(z | x) has a density. Without one there is no rate, no bound and no importance weight."""
+    has_tractable_density: bool = True
+    """Whether log q(z | x) can be evaluated at any z, not only at samples of q itself."""
+    is_factorized: bool = True
+    """Whether the elements of z are independent given x."""
+    supports_stop_gradient: bool = True
+    """Whether `Distribution.detach` stops all gradients to the parameters of log q(z | x)."""
+    prior_is_factorized: bool = False
+    """Whether the elements of z are independent under the prior."""
+    prior_uses_encoder: bool = False
+    """Whether the prior is made of posteriors, so that its parameters include those of the encoder."""
+
+
+class ModelTraits(NamedTuple):
+    """Properties of a model that objectives and training rely on."""
+
+    layers: tuple[LayerTraits, ...]
+    """The stochastic layers, in the order of `Trace.latents`."""
+    warning: str | None = None
+    """Why log p(x | z) is not a log-likelihood; None if it is one."""
+    capabilities: frozenset[str] = CAPABILITIES
+    """What every part of the model supports."""
+    couples_batch: bool = False
+    """Whether an image's likelihood depends on the other images of its batch, in training."""
+
+
+def component(part: Any) -> tuple[Any, Mapping[str, Any]]:
+    """The class and the settings of a part that is not built yet.
+
+    Args:
+        part: a class, or a `functools.partial` of one.
+    """
+    return (part.func, part.keywords) if isinstance(part, partial) else (part, {})
