@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import runpy
 from functools import cache
@@ -55,16 +56,20 @@ def networks(name: str) -> DictConfig:
     return compose(f"model={name}", *(nets if name == "mlp" else ["model.encoder.channels=4"])).model
 
 
+def latent_shape(model: str) -> list[int]:
+    return [2, 4, 4] if model == "conv_spatial" else [10]
+
+
 @cache
-def refused(objective: str, posterior: str, prior: str, likelihood: str) -> bool:
+def refused(objective: str, posterior: str, prior: str, likelihood: str, model: str = "mlp") -> bool:
     names = {"posterior": posterior, "prior": prior, "likelihood": likelihood}
     nodes = {place: parts()[place, name] for place, name in names.items()}
-    model = {"_target_": networks("mlp")._target_, **nodes}
-    return bool(compatibility.combination_errors(model, parts()["objective", objective], locate))
+    node = {"_target_": networks(model)._target_, "latent_shape": latent_shape(model), **nodes}
+    return bool(compatibility.combination_errors(node, parts()["objective", objective], locate))
 
 
 def meaningful(choice: Choice) -> bool:
-    return not refused(*choice[:4])
+    return not refused(*choice)
 
 
 @cache
@@ -77,19 +82,23 @@ def digits(levels: int | None) -> tuple[torch.Tensor, torch.Tensor]:
 def configured(choice: Choice) -> DictConfig:
     objective, posterior, prior, likelihood, model = choice
     cfg = compose("execution=eager")
+    cfg.latent_shape = latent_shape(model)
+    cfg.latent_dim = math.prod(cfg.latent_shape)
     cfg.model, cfg.objective = networks(model).copy(), parts()["objective", objective]
     for place, name in (("posterior", posterior), ("prior", prior), ("likelihood", likelihood)):
         cfg.model[place] = parts()[place, name]
+    if "latent_shape" in cfg.objective:
+        cfg.objective.latent_shape = cfg.latent_shape
     return cfg
 
 
-def train(choice: Choice) -> None:
+def train(choice: Choice, steps: int = STEPS) -> None:
     cfg, levels = configured(choice), levels_for(parts()["likelihood", choice[3]])
     model = build_model(cfg, (1, 8, 8), levels)
     x, y = digits(levels)
     model.initialize(InMemory(x, y))
     learner = build_learner(cfg, model)
-    for step in range(STEPS):
+    for step in range(steps):
         rows = slice(step * BATCH, (step + 1) * BATCH)
         scalars = update(learner, Batch(x[rows], y[rows]), step)
         bad = [name for name, value in scalars.items() if not value.isfinite()]
@@ -133,7 +142,19 @@ def dear(choice: Choice) -> int:
 
 
 DEAR = {
-    *("conv", "vamp", "exemplar", "maf", "realnvp", "spline", "iaf", "sylvester", "low_rank", "von_mises_fisher"),
+    *(
+        "conv",
+        "conv_spatial",
+        "vamp",
+        "exemplar",
+        "maf",
+        "realnvp",
+        "spline",
+        "iaf",
+        "sylvester",
+        "low_rank",
+        "von_mises_fisher",
+    ),
     *("vae_gan", "wae_gan", "factor_vae", "sliced_wasserstein", "miwae", "piwae", "ciwae", "logistic_mixture"),
 }
 
@@ -149,6 +170,35 @@ SHARES = 16
 def test_every_pair_of_components_trains(share):
     for choice in covering(2)[share::SHARES]:
         train(choice)
+
+
+SPATIAL = [
+    *(("elbo", posterior, "standard_normal") for posterior in names("posterior")),
+    *(("elbo", "gaussian", prior) for prior in names("prior")),
+    *((objective, "gaussian", "standard_normal") for objective in names("objective")),
+    *((objective, "deterministic", "standard_normal") for objective in ("rae", "wae_mmd")),
+]
+
+
+@pytest.mark.parametrize(("objective", "posterior", "prior"), sorted(set(SPATIAL)))
+def test_every_component_trains_on_spatial_latents_or_is_refused(objective, posterior, prior):
+    choice = (objective, posterior, prior, "bernoulli", "conv_spatial")
+    if refused(objective, posterior, prior, "bernoulli"):
+        return  # not because of the latents' shape
+    if refused(*choice):
+        assert posterior in ("von_mises_fisher", "categorical", "joint")
+        return
+    train(choice, steps=2)
+
+
+@pytest.mark.parametrize("posterior", ["von_mises_fisher", "categorical", "joint"])
+def test_posteriors_that_need_a_vector_say_so(posterior):
+    prior = {"von_mises_fisher": "uniform_sphere"}.get(posterior, posterior)
+    (error,) = combination_errors(configured(("elbo", posterior, prior, "bernoulli", "conv_spatial")))
+    assert error.where == f"model/posterior={posterior}"
+    assert error.message == (
+        "needs a latent vector, but latent_shape has 3 dimensions; use latent_dim=32 or model/posterior=gaussian"
+    )
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ import torch
 from omegaconf import OmegaConf
 
 from tests.support import catalogue_modules, choices, classes_in, compose
-from vae_train.model.architecture.conv import ConvDecoder, ConvEncoder, sizes, widths
+from vae_train.model.architecture.base import sizes, widths
+from vae_train.model.architecture.conv import ConvDecoder, ConvEncoder
+from vae_train.model.architecture.conv_spatial import ConvSpatialDecoder, ConvSpatialEncoder
 from vae_train.model.base import Network
 from vae_train.runs.schema import build, locate
 
@@ -47,6 +49,8 @@ def cases():
             hint = hints.get(knob)
             options = get_args(hint) if get_origin(hint) is Literal else EXTRA.get(knob, [])
             for option in options:
+                if isinstance(option, list) and knob == "channels" and "depth" not in base:
+                    continue  # the latent says how many scales there are
                 yield pytest.param(side, base | {knob: option}, id=f"{kind.__name__} {side} {knob}={option}")
 
 
@@ -54,7 +58,8 @@ CASES = pytest.mark.parametrize(("side", "node"), list(cases()))
 
 
 def network(side, node, image):
-    shapes = (image, VECTOR) if side == "encoder" else (VECTOR, image)
+    latent = (2, *sizes(image[1:], 1)[-1]) if "conv_spatial" in node["_target_"] else VECTOR
+    shapes = (image, latent) if side == "encoder" else (latent, image)
     torch.manual_seed(0)
     return build(OmegaConf.create(node))(in_shape=shapes[0], out_shape=shapes[1])
 
@@ -133,3 +138,22 @@ def test_impossible_scales_are_refused(size, channels, depth, message):
         ConvEncoder((1, *size), VECTOR, channels, depth, downsample="stride", **knobs)
     with pytest.raises(ValueError, match=message):
         ConvDecoder(VECTOR, (1, *size), channels, depth, upsample="stride", **knobs)
+
+
+SPATIAL = {"channels": 4, "max_channels": 8, "kernel": 3, "extra": 0, "activation": "relu", "norm": "none"}
+
+
+@pytest.mark.parametrize(
+    ("image", "latent"), [((1, 28, 28), (2, 7, 7)), ((3, 37, 53), (4, 10, 14)), ((1, 8, 8), (3, 8, 8))]
+)
+def test_spatial_networks_meet_at_the_latents_height_and_width(image, latent):
+    encoder = ConvSpatialEncoder(image, latent, downsample="stride", init="torch", **SPATIAL)
+    decoder = ConvSpatialDecoder(latent, image, upsample="nearest", init="torch", **SPATIAL)
+    assert decoder(encoder(torch.rand(2, *image))).shape == (2, *image)
+
+
+def test_latents_that_are_not_a_scale_of_the_image_are_rejected_with_the_scales():
+    with pytest.raises(ValueError, match="3x3 are not a scale of images of 8x8 pixels; use 8x8, 4x4, 2x2, 1x1"):
+        ConvSpatialEncoder((1, 8, 8), (2, 3, 3), downsample="stride", init="torch", **SPATIAL)
+    with pytest.raises(ValueError, match=r"needs latents with shape \[channels, height, width\]"):
+        ConvSpatialDecoder(VECTOR, (1, 8, 8), upsample="stride", init="torch", **SPATIAL)

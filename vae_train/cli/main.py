@@ -245,7 +245,10 @@ class _Single:
         self.error: Exception | None = None
 
     def __call__(self, cfg: Any) -> float | None:
+        from vae_train.cli.overrides import fill_latents
+
         try:
+            fill_latents(cfg)
             return self.function(cfg)
         except Exception as error:
             self.error = error
@@ -271,12 +274,14 @@ class _Job:
 
         from hydra.core.hydra_config import HydraConfig
 
+        from vae_train.cli.overrides import fill_latents
         from vae_train.runs import sweep as table
 
         hydra = HydraConfig.get()
         typed = [word for word in hydra.overrides.task if word not in self.added]
         print(f"[{hydra.job.num + 1}/{self.count}] {' '.join(typed)}", flush=True)
         try:
+            fill_latents(cfg)
             return self.function(cfg)
         except Exception as error:
             self.failed += 1

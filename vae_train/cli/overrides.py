@@ -7,6 +7,7 @@ are composed, and the result is checked as a whole.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -89,6 +90,8 @@ def _job_errors(reader: _Reader, job: list[str], settings: type, check: Check) -
     valid = [_text(override) for override in (*groups, *values)]
     typed = {override.key_or_group for override in values}
     found += _signature_errors(cfg, {m.where.partition("=")[0] for m in found})
+    shapes = [_text(o) for o in values if o.key_or_group == "latent_shape" and o.value() is not None]
+    found += [ErrorDetail(text, "is mutually exclusive with latent_dim") for text in shapes if "latent_dim" in typed]
     knobs = [name for name in reader.knobs(settings) if name in typed and not cfg.get("resume")]
     found += [
         ErrorDetail(f"{knob}={cfg[knob]}", "has no effect here: nothing in the composed configuration reads it")
@@ -133,7 +136,8 @@ def _repeats(cfg: DictConfig, path: str, knob: str) -> bool:
     if not isinstance(node, DictConfig) or key not in node:
         return False
     raw = OmegaConf.to_container(node, resolve=False)
-    return isinstance(raw, dict) and f"${{{knob}}}" in str(raw[key])
+    shape = str(OmegaConf.to_container(cfg, resolve=False).get("latent_shape"))  # type: ignore[union-attr]
+    return isinstance(raw, dict) and f"${{{knob}}}" in str(raw[key]).replace("${latent_shape}", shape)
 
 
 class _Reader:
@@ -326,7 +330,19 @@ def with_values(cfg: DictConfig, values: Sequence[Override]) -> DictConfig:
     """
     cfg = copy.deepcopy(cfg)
     ConfigLoaderImpl._apply_overrides_to_config(list(values), cfg)
+    fill_latents(cfg)
     return cfg
+
+
+def fill_latents(cfg: DictConfig) -> None:
+    """Fills in the one of `latent_dim` and `latent_shape` that is not set, so that components may read both."""
+    if "latent_shape" not in cfg:
+        return
+    shape = cfg.latent_shape
+    if shape is None:
+        cfg.latent_shape = ["${latent_dim}"]
+    elif OmegaConf.is_list(shape) and all(isinstance(size, int) for size in shape):
+        cfg.latent_dim = math.prod(shape)
 
 
 def _text(override: Override) -> str:

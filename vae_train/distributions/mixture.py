@@ -80,12 +80,12 @@ def _normal_log_probs(components: Normal, x: Tensor) -> Tensor:
     """
     ndim = len(components.event_shape)
     mean = components.mean.flatten(-ndim).double() if ndim else components.mean[..., None].double()  # (M, D)
-    log_scale = components.log_scale.expand(components.mean.shape).double().view(mean.shape)
+    log_scale = components.log_scale.expand(components.mean.shape).double().reshape(mean.shape)
     values = x.flatten(-ndim).double() if ndim else x[..., None].double()  # (*any, D)
     precision = torch.exp(-2 * log_scale)
     shifted = mean * precision
     constant = -0.5 * (mean * shifted).sum(-1) - log_scale.sum(-1) - 0.5 * LOG_2PI * mean.shape[-1]  # (M,)
     factors = torch.cat([-0.5 * precision, shifted], -1)  # (M, 2 D)
-    powers = torch.cat([values * values, values], -1).view(-1, factors.shape[-1])
+    powers = torch.cat([values * values, values], -1).reshape(-1, factors.shape[-1])
     found = torch.addmm(constant, powers, factors.mT).view(*values.shape[:-1], -1)
     return found.to(torch.promote_types(promote(x).dtype, components.loc.dtype))

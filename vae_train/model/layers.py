@@ -1,11 +1,11 @@
-"""What several architectures are made of."""
+"""Layers that several architectures share."""
 
 from __future__ import annotations
 
 import math
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh"]
 Norm = Literal["none", "group", "layer"]
@@ -28,27 +28,34 @@ def nonlinearity(name: Activation) -> nn.Module:
 
 
 def norm2d(name: Norm, channels: int) -> nn.Module:
-    """Normalisation of `(N, channels, H, W)` that looks at one image at a time.
+    """Normalisation of `(N, channels, H, W)`, of one image at a time.
 
-    There is no BatchNorm: an image's bound would depend on the other images of its batch, in training in another way
-    than in evaluation, and many models could not be stacked with `vmap`.
+    There is no BatchNorm: an image's bound would depend on the other images of its batch, differently in training and
+    in evaluation, and models could not be stacked with `vmap`.
     """
     if name == "none":
         return nn.Identity()
     groups = 1 if name == "layer" else math.gcd(channels, 8)
     while groups > 1 and channels // groups < 4:
-        groups //= 2  # on a map of one pixel a group has nothing but its channels to normalise over
+        groups //= 2  # on a map of one pixel a group has only its channels to normalise over
     return nn.GroupNorm(groups, channels)
 
 
+def channel_bias(layer: nn.Module) -> Tensor:
+    """The bias of a convolution as a map that broadcasts to its output."""
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    return layer.bias.view(-1, 1, 1)
+
+
 def initialize(network: nn.Module, init: Init) -> None:
-    """Draws the weights of all linear and convolutional layers afresh; biases become 0.
+    """Initialises the weights of all linear and convolutional layers; biases become 0.
 
     Args:
-        network: whose layers; "torch" leaves them as PyTorch made them.
-        init: "torch" is uniform with standard deviation 1 / sqrt(3 fan_in), small enough for deep decoders to start out
-            deaf to z; "glorot" keeps variances through linear layers (Glorot & Bengio, 2010), "he" through rectified
-            ones (He et al., 2015).
+        network: the network whose layers are initialised.
+        init: "torch" keeps PyTorch's own: uniform with standard deviation 1 / sqrt(3 fan_in), so small that deep
+            decoders start almost independent of z. "glorot" preserves variances through linear layers (Glorot & Bengio,
+            2010), "he" through rectified ones (He et al., 2015).
     """
     if init == "torch":
         return

@@ -22,8 +22,8 @@ class MLP(Network):
         out_shape: shape of one output.
         hidden: sizes of the hidden layers, from the input on; may be empty.
         activation: the nonlinearity after every hidden layer.
-        gated: hidden layers are a · sigmoid(b) of two linear maps a and b instead (Dauphin et al., 2017, eq. 1; the
-            networks of Tomczak & Welling, 2018); the activation is then not used.
+        gated: hidden layers are a · sigmoid(b) of two linear maps a and b instead (Dauphin et al., 2017,
+            arXiv:1612.08083, eq. 1, as in Tomczak & Welling, 2018); the activation is then not used.
         init: how the weights start, see `vae_train.model.layers.initialize`.
     """
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
-from vae_train.batch import Shape
 from vae_train.model.base import Prior
 
 MIN_RELATIVE_STD = 1e-6

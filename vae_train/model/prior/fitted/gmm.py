@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import Shape
 from vae_train.distributions.mixture import Mixture
 from vae_train.distributions.multivariate import MultivariateNormal
-from vae_train.batch import Shape
 from vae_train.model.prior.fitted.base import ChunkedMixture, Encode, FittedPrior, mean_and_std
 from vae_train.util.ranges import PositiveInt
 

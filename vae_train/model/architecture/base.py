@@ -1,0 +1,123 @@
+"""Building blocks of convolutional networks for images of any height, width and number of channels.
+
+A scale halves height and width, rounding up; a decoder walks the same sizes backwards, so that 37 x 53 pixels come back
+as 37 x 53 without padding or cropping.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+from torch import nn
+
+from vae_train.model.layers import Activation, Norm, nonlinearity, norm2d
+
+Downsample = Literal["stride", "maxpool", "avgpool"]
+Upsample = Literal["stride", "nearest"]
+Size = tuple[int, int]
+
+
+class Style(NamedTuple):
+    """How every convolution of a network looks."""
+
+    kernel: int
+    """Side of the kernels, odd."""
+    extra: int
+    """Further convolutions at every scale."""
+    activation: Activation
+    norm: Norm
+
+
+def sizes(size: Size, depth: int) -> list[Size]:
+    """Height and width of every scale, from the image's own to the smallest: `depth` + 1 pairs."""
+    result = [size]
+    for _ in range(depth):
+        height, width = result[-1]
+        result.append(((height + 1) // 2, (width + 1) // 2))
+    return result
+
+
+def max_depth(size: Size) -> int:
+    """How often an image can be halved until it is one pixel."""
+    return math.ceil(math.log2(max(size))) if max(size) > 1 else 0
+
+
+def widths(size: Size, channels: list[int] | int, depth: int | None, max_channels: int) -> list[int]:
+    """Channels of every scale.
+
+    Args:
+        size: height and width of the image.
+        channels: those of every scale, or those of the first, which double from scale to scale.
+        depth: number of scales if `channels` is one number; None halves until the shorter side is at most 4.
+        max_channels: upper bound of the doubling.
+
+    Raises:
+        ValueError: `depth` contradicts `channels`, or there are more scales than the image can be halved.
+    """
+    if isinstance(channels, list):
+        if depth not in (None, len(channels)):
+            raise ValueError(f"depth={depth} contradicts channels={channels}; use depth=null or a single number")
+        depth = len(channels)
+    elif depth is None:
+        depth = max(1, math.ceil(math.log2(min(size) / 4))) if min(size) > 4 else 1
+    most = max_depth(size)
+    if depth > most:
+        raise ValueError(f"{depth} scales are too many: {size[0]}x{size[1]} pixels can be halved {most} times")
+    return channels if isinstance(channels, list) else [min(channels * 2**i, max_channels) for i in range(depth)]
+
+
+def halvings(inputs: int, channels: list[int], style: Style, downsample: Downsample) -> list[nn.Module]:
+    """Layers that halve an image once per scale.
+
+    Args:
+        inputs: channels of the image.
+        channels: channels of every scale, from the image on.
+        style: how the convolutions look.
+        downsample: a convolution with stride 2, or one with stride 1 and max or average pooling.
+    """
+    layers: list[nn.Module] = []
+    for outputs in channels:
+        for _ in range(style.extra):
+            layers += convolution(inputs, outputs, style)
+            inputs = outputs
+        layers += convolution(inputs, outputs, style, stride=2 if downsample == "stride" else 1)
+        if downsample != "stride":
+            pool = nn.MaxPool2d if downsample == "maxpool" else nn.AvgPool2d
+            layers.append(pool(2, ceil_mode=True))
+        inputs = outputs
+    return layers
+
+
+def doublings(channels: list[int], scales: list[Size], style: Style, upsample: Upsample) -> list[nn.Module]:
+    """Layers that double an image once per scale.
+
+    Args:
+        channels: channels of every scale, from the image on; the input has those of the last scale.
+        scales: height and width of every scale, from the image's own to the smallest.
+        style: how the convolutions look.
+        upsample: a transposed convolution with stride 2, or nearest neighbours and a convolution.
+    """
+    layers: list[nn.Module] = []
+    inputs = channels[-1]
+    for outputs, small, large in zip(channels[::-1], scales[:0:-1], scales[-2::-1], strict=True):
+        layers += _doubling(inputs, outputs, style.kernel, upsample, small, large)
+        layers += [norm2d(style.norm, outputs), nonlinearity(style.activation)]
+        for _ in range(style.extra):
+            layers += convolution(outputs, outputs, style)
+        inputs = outputs
+    return layers
+
+
+def convolution(inputs: int, outputs: int, style: Style, stride: int = 1) -> list[nn.Module]:
+    """A convolution, its normalisation and its nonlinearity."""
+    conv = nn.Conv2d(inputs, outputs, style.kernel, stride, style.kernel // 2)
+    return [conv, norm2d(style.norm, outputs), nonlinearity(style.activation)]
+
+
+def _doubling(inputs: int, outputs: int, kernel: int, upsample: Upsample, small: Size, large: Size) -> list[nn.Module]:
+    if upsample == "nearest":
+        return [nn.Upsample(size=large, mode="nearest"), nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)]
+    # With padding k // 2 a transposed convolution makes 2 n - 1 pixels of n; the rest is output padding.
+    rest = (large[0] - (2 * small[0] - 1), large[1] - (2 * small[1] - 1))
+    return [nn.ConvTranspose2d(inputs, outputs, kernel, 2, kernel // 2, rest)]

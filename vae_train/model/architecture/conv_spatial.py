@@ -1,0 +1,158 @@
+"""Fully convolutional networks between images and spatial latents, for images of any height, width and channels."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from vae_train.batch import Shape
+from vae_train.model.architecture.base import (
+    Downsample,
+    Size,
+    Style,
+    Upsample,
+    convolution,
+    doublings,
+    halvings,
+    max_depth,
+    sizes,
+    widths,
+)
+from vae_train.model.base import Network
+from vae_train.model.layers import Activation, Init, Norm, channel_bias, initialize
+from vae_train.util.ranges import NonNegativeInt, PositiveInt
+
+
+def depth_between(image: Size, latent: Size) -> int:
+    """How often an image is halved to get the height and width of a latent.
+
+    Raises:
+        ValueError: halving never gives that height and width.
+    """
+    scales = sizes(image, max_depth(image))
+    if latent in scales:
+        return scales.index(latent)
+    options = ", ".join(f"{height}x{width}" for height, width in scales)
+    raise ValueError(
+        f"latents of {latent[0]}x{latent[1]} are not a scale of images of {image[0]}x{image[1]} pixels; use {options}"
+    )
+
+
+def spatial_widths(image: Size, latent: Size, channels: int, max_channels: int) -> list[int]:
+    """Channels of every scale between an image and a latent."""
+    depth = depth_between(image, latent)
+    return widths(image, channels, depth, max_channels) if depth else []
+
+
+class ConvSpatialEncoder(Network):
+    """Convolutions that halve the image until it has the height and width of the latent.
+
+    Parameters of a posterior that are not a map, such as those of a flow, come from a linear layer at the end.
+
+    Args:
+        in_shape: (C, H, W).
+        out_shape: (C', H', W') with H' x W' one of the scales of the image, or (D,).
+        channels: channels of the first scale, doubled from scale to scale.
+        max_channels: upper bound of the doubling.
+        kernel: side of the kernels, odd.
+        extra: further convolutions at every scale, before it is halved.
+        downsample: a convolution with stride 2, or one with stride 1 and max or average pooling.
+        activation: the nonlinearity.
+        norm: normalisation after every convolution; each normalises one image at a time.
+        init: initialisation of the weights, see `vae_train.model.layers.initialize`.
+
+    Raises:
+        ValueError: halving the image never gives the height and width of the latent.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        channels: PositiveInt,
+        max_channels: PositiveInt,
+        kernel: Literal[1, 3, 5, 7],
+        extra: NonNegativeInt,
+        downsample: Downsample,
+        activation: Activation,
+        norm: Norm,
+        init: Init,
+    ) -> None:
+        super().__init__(in_shape, out_shape)
+        inputs, height, width = in_shape
+        size, style = (height, width), Style(kernel, extra, activation, norm)
+        if len(out_shape) == 3:
+            per_scale = spatial_widths(size, (out_shape[1], out_shape[2]), channels, max_channels)
+        else:
+            per_scale = widths(size, channels, None, max_channels)
+        layers = halvings(inputs, per_scale, style, downsample)
+        last = [inputs, *per_scale][-1]
+        if len(out_shape) == 3:
+            layers.append(nn.Conv2d(last, out_shape[0], kernel, padding=kernel // 2))
+        else:
+            features = last * math.prod(sizes(size, len(per_scale))[-1])
+            layers += [nn.Flatten(), nn.Linear(features, math.prod(out_shape))]
+        self.layers = nn.Sequential(*layers)
+        initialize(self.layers, init)
+
+    @override
+    def forward(self, h: Tensor) -> Tensor:
+        return self.layers(h).view(-1, *self.out_shape)
+
+
+class ConvSpatialDecoder(Network):
+    """Convolutions that double the latent until it has the height and width of the image: the encoder backwards.
+
+    Args:
+        in_shape: (C, H, W) of the latent, with H x W one of the scales of the image.
+        out_shape: (C, H, W) of the image.
+        channels: see `ConvSpatialEncoder`.
+        max_channels: see `ConvSpatialEncoder`.
+        kernel: see `ConvSpatialEncoder`.
+        extra: further convolutions at every scale, after it is doubled.
+        upsample: a transposed convolution with stride 2, or nearest neighbours and a convolution.
+        activation: the nonlinearity.
+        norm: see `ConvSpatialEncoder`.
+        init: see `ConvSpatialEncoder`.
+
+    Raises:
+        ValueError: the latent is a vector, or halving the image never gives its height and width.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        channels: PositiveInt,
+        max_channels: PositiveInt,
+        kernel: Literal[1, 3, 5, 7],
+        extra: NonNegativeInt,
+        upsample: Upsample,
+        activation: Activation,
+        norm: Norm,
+        init: Init,
+    ) -> None:
+        super().__init__(in_shape, out_shape)
+        if len(in_shape) != 3:
+            raise ValueError(f"needs latents with shape [channels, height, width], not {list(in_shape)}")
+        outputs, height, width = out_shape
+        size, style = (height, width), Style(kernel, extra, activation, norm)
+        per_scale = spatial_widths(size, (in_shape[1], in_shape[2]), channels, max_channels)
+        first = per_scale[-1] if per_scale else channels
+        layers = convolution(in_shape[0], first, style)
+        if per_scale:
+            layers += doublings(per_scale, sizes(size, len(per_scale)), style, upsample)
+        layers.append(nn.Conv2d(per_scale[0] if per_scale else first, outputs, kernel, padding=kernel // 2))
+        self.layers = nn.Sequential(*layers)
+        initialize(self.layers, init)
+
+    @override
+    def output_bias(self) -> Tensor:
+        return channel_bias(self.layers[-1])
+
+    @override
+    def forward(self, h: Tensor) -> Tensor:
+        return self.layers(h)
