@@ -27,6 +27,8 @@ WRONG = {
     "beta=-0.5": ["must be at least 0"],
     "latent_dim=2.5": ["expected a whole number"],
     "latent_dim=65": ["more than the 64 values"],
+    "latent_dim=8 latent_shape=[2,2,2]": ["mutually exclusive"],
+    "model=conv_spatial latent_shape=[2,3,3]": ["use 8x8, 4x4, 2x2, 1x1"],
     "batch_size=2000": ["1,257 training images"],
     "seed=-1": ["must be in [0"],
     "execution=captured": ["must be one of auto, eager, compile, graph"],
@@ -55,7 +57,7 @@ WRONG = {
     "threads=0": ["at least 1"],
     "seed=99999999999999999999": ["must be in [0"],
     "name=a/b": ["no name of a folder"],
-    "model=null": ["cannot be null (conv, mlp)"],
+    "model=null": ["cannot be null (conv, conv_spatial, mlp)"],
     "~model": ["nothing can be taken away"],
     "init_from=[1]": ["is [1], expected a text or null"],
     "-cn eval": ["--config-dir adds a folder"],
@@ -124,7 +126,7 @@ def test_a_knob_that_nothing_reads_is_refused(vae: Vae, tmp_path: Path) -> None:
     (tmp_path / "mine" / "objective").mkdir(parents=True)
     text = "_target_: vae_train.objective.elbo.ELBO\nbeta: 1.0\nnum_samples: 1\n"
     text += "beta_schedule: {_target_: vae_train.objective.schedule.constant.ConstantBeta}\n"
-    text += "capacity: null\ncapacity_epochs: 1\nfree_bits: 0\nfree_bits_per: group\n"
+    text += "capacity: null\ncapacity_epochs: 1\nfree_bits: 0\nfree_bits_per: layer\n"
     (tmp_path / "mine" / "objective" / "plain.yaml").write_text(text)
     (line,) = vae("train", "--config-dir", "mine", "objective=plain", "beta=4").errors()
     assert "beta=4" in line

@@ -102,7 +102,7 @@ def test_a_decoder_without_a_last_bias_is_refused_before_anything_is_written(mon
     monkeypatch.setattr("vae_train.model.architecture.mlp.MLP.output_bias", Network.output_bias)
     found = model_errors(compose("model.output_bias=data"))
     assert len(found) == 1
-    assert "needs a decoder with a last bias" in found[0].why
+    assert "needs a decoder with a last bias" in found[0].message
 
 
 def test_images_are_taken_from_the_first_to_the_last():

@@ -8,7 +8,8 @@ from vae_train.batch import Batch
 from vae_train.model.likelihood.bernoulli import Bernoulli
 from vae_train.model.likelihood.gaussian import Gaussian
 from vae_train.rng import FixedNoise, Rng
-from vae_train.runs.schema import build
+from vae_train.runs import compatibility
+from vae_train.runs.schema import build, locate
 from vae_train.util.errors import UsageError
 
 SIZES = [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 64, 48), (1, 37, 53), (3, 224, 224), (3, 256, 256)]
@@ -16,7 +17,8 @@ MODELS = pytest.mark.parametrize("model", choices("model"))
 
 
 def small(model="mlp", *overrides):
-    cfg = compose(f"model={model}", "latent_dim=3", *overrides)
+    latents = "latent_shape=[3,2,2]" if model == "conv_spatial" else "latent_dim=3"
+    cfg = compose(f"model={model}", latents, *overrides)
     return build_model(cfg, (1, 8, 8), 2)
 
 
@@ -55,9 +57,10 @@ def test_pytorch_example_has_the_parameters_of_its_original():
 @pytest.mark.parametrize("num_samples", [1, 4])
 def test_a_trace_has_its_shapes(model, num_samples):
     batch = binary_batch(5)
-    trace = small(model)(batch, Rng(0, "x"), num_samples)
+    found = small(model)
+    trace = found(batch, Rng(0, "x"), num_samples)
     (latent,) = trace.latents
-    assert latent.z.shape == (num_samples, 5, 3)
+    assert latent.z.shape == (num_samples, 5, *found.latent_shape)
     assert (latent.q.batch_shape, latent.p.batch_shape) == ((5,), ())
     assert (trace.px.batch_shape, trace.px.event_shape) == ((num_samples, 5), (1, 8, 8))
     assert trace.log_likelihood().shape == trace.log_weight().shape == (num_samples, 5)
@@ -93,7 +96,7 @@ def test_continuous_data_and_grey_targets_have_no_bits_per_dim():
 @MODELS
 def test_decode_takes_any_leading_shape(model):
     found = small(model).eval()
-    z = torch.randn(2, 4, 3)
+    z = torch.randn(2, 4, *found.latent_shape)
     many = found.decode(z)
     assert (many.batch_shape, many.event_shape) == ((2, 4), (1, 8, 8))
     assert torch.allclose(many.mean[1, 2], found.decode(z[1, 2]).mean, atol=1e-6)
@@ -103,7 +106,7 @@ def test_decode_takes_any_leading_shape(model):
 @MODELS
 def test_samples_are_decoded_draws_from_the_prior(model):
     found = small(model)
-    z = torch.randn(6, 3)
+    z = torch.randn(6, *found.latent_shape)
     assert found.sample(6, Rng(0, "x")).mean.shape == (6, 1, 8, 8)
     assert torch.equal(found.sample(6, FixedNoise([z])).mean, found.decode(z).mean)
     assert torch.equal(found.sample(6, FixedNoise([z]), temperature=0.5).mean, found.decode(0.5 * z).mean)
@@ -128,7 +131,7 @@ def test_unobserved_pixels_do_not_count_in_the_distortion():
 
 @pytest.mark.parametrize("levels", [17, 256, None])
 def test_bernoulli_refuses_grey_data_unless_it_is_meant(levels):
-    with pytest.raises(ValueError, match="scores pixels as 0 or 1, and the data has"):
+    with pytest.raises(ValueError, match="scores pixels as 0 or 1, but the data has"):
         Bernoulli((1, 8, 8), levels, grey_targets=False)
     meant = Bernoulli((1, 8, 8), levels, grey_targets=True)
     assert meant.warning == "grey targets: not a likelihood"
@@ -139,13 +142,19 @@ def test_bernoulli_on_bits_needs_no_warning():
     assert Bernoulli((1, 8, 8), 2, grey_targets=False).warning is None
 
 
-def test_a_refusal_names_the_node_and_what_to_type():
+def test_an_error_names_the_choice_and_what_to_type():
+    (error,) = compatibility.model_errors(compose("model/likelihood=bernoulli").model, 256, locate)
+    assert error.where == "model/likelihood=bernoulli"
+    assert "256 levels" in error.message
+    assert "use model/likelihood=gaussian, data.binarize=threshold or" in error.message
+
+
+def test_a_constructor_names_the_node_and_the_reason():
     with pytest.raises(UsageError) as caught:
         build_model(compose("model/likelihood=bernoulli"), (1, 8, 8), 256)
-    (mistake,) = caught.value.errors
-    assert mistake.where == "model.likelihood"
-    assert "256 levels" in mistake.message
-    assert "model/likelihood=gaussian" in mistake.message
+    (error,) = caught.value.errors
+    assert error.where == "model.likelihood"
+    assert "256 levels" in error.message
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
@@ -158,7 +167,7 @@ def test_a_learned_scale_starts_where_it_is_told_and_stays_above_its_floor(level
 
 
 def test_a_scale_below_its_floor_is_refused():
-    with pytest.raises(ValueError, match=r"starts with scale=0.03, and one with scale_mode=shared stays above"):
+    with pytest.raises(ValueError, match=r"starts with scale=0.03, but scale_mode=shared has the lower bound"):
         Gaussian((1, 8, 8), 16, scale=0.03, scale_mode="shared")
     fixed = Gaussian((1, 8, 8), 16, scale=0.03, scale_mode="fixed")
     assert fixed.scale.log_scale().exp().item() == pytest.approx(0.03)

@@ -92,6 +92,8 @@ def _job_errors(reader: _Reader, job: list[str], settings: type, check: Check) -
     found += _signature_errors(cfg, {m.where.partition("=")[0] for m in found})
     shapes = [_text(o) for o in values if o.key_or_group == "latent_shape" and o.value() is not None]
     found += [ErrorDetail(text, "is mutually exclusive with latent_dim") for text in shapes if "latent_dim" in typed]
+    if shapes:
+        typed.discard("latent_dim")  # reported as mutually exclusive, so not as unread
     knobs = [name for name in reader.knobs(settings) if name in typed and not cfg.get("resume")]
     found += [
         ErrorDetail(f"{knob}={cfg[knob]}", "has no effect here: nothing in the composed configuration reads it")
