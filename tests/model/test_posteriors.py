@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, compose, run, scalars_of, update
+from tests.support import (
+    SMALL,
+    binary_batch,
+    build_learner,
+    build_model,
+    build_objective,
+    compose,
+    run,
+    scalars_of,
+    update,
+)
 from tests.training.test_execution import advanced
 from tests.training.test_execution import pair as pair_of_learners
 from vae_train.batch import Batch

@@ -6,7 +6,18 @@ import pytest
 import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, build_objective, choices, compose, run, scalars_of, update
+from tests.support import (
+    SMALL,
+    binary_batch,
+    build_learner,
+    build_model,
+    build_objective,
+    choices,
+    compose,
+    run,
+    scalars_of,
+    update,
+)
 from vae_train.rng import FixedNoise, Rng
 from vae_train.runs.schema import locate
 

@@ -78,7 +78,8 @@ def test_without_a_moving_average_the_model_itself_is_evaluated():
 
 @pytest.mark.parametrize("model", choices("model"))
 def test_bfloat16_gives_finite_losses_and_float32_log_probabilities(model):
-    cfg = compose(f"model={model}", "precision=bfloat16", "latent_dim=3")
+    words = (f"model={model}", "latent_shape=[3,2,2]" if model == "conv_spatial" else "latent_dim=3")
+    cfg = compose(*words, "precision=bfloat16")
     found = build_learner(cfg, build_model(cfg, (1, 8, 8), 2))
     seen = []
     found.model.register_forward_hook(lambda module, given, trace: seen.append(trace))
@@ -86,7 +87,7 @@ def test_bfloat16_gives_finite_losses_and_float32_log_probabilities(model):
     (trace,) = seen
     assert {trace.log_weight().dtype, trace.rate().dtype, trace.distortion().dtype} == {torch.float32}
     assert all(value.isfinite() for value in scalars.values())
-    exact = build_learner(compose(f"model={model}", "latent_dim=3"), build_model(cfg, (1, 8, 8), 2))
+    exact = build_learner(compose(*words), build_model(cfg, (1, 8, 8), 2))
     assert scalars["loss"].item() == pytest.approx(update(exact, binary_batch(10), 0)["loss"].item(), rel=0.02)
     assert scalars["loss"] != update(exact, binary_batch(10), 0)["loss"]
 

@@ -44,8 +44,8 @@ class StepModule(nn.Module):
             trace = self.model(batch, rng, self.objective.num_samples)
         terms = self.objective(self.model, trace, step, rng)
         losses = Losses(terms["loss"], terms.get("critic_loss"), terms.get("encoder_loss"))
-        statistics = Statistics(_detached(self.model.statistics(trace)), _detached(self.objective.statistics(trace, terms)))
-        return losses, _scalars(terms, trace), statistics
+        model, objective = self.model.statistics(trace), self.objective.statistics(trace, terms)
+        return losses, _scalars(terms, trace), Statistics(_detached(model), _detached(objective))
 
     @torch.no_grad()
     def update_state(self, statistics: Statistics) -> None:
