@@ -152,7 +152,7 @@ def implicit_settings(name: str) -> list[str]:
     raw = OmegaConf.to_container(compose(*overrides(name)), resolve=False)
     assert isinstance(raw, dict)
     settings = [leaf for section in SECTIONS for leaf in _leaves(raw[section], section)]
-    known = {f"${{{key}}}" for key in explicit} | {"${model.latent_shape}"}
+    known = {f"${{{key}}}" for key in explicit} | {"${model.latent_shape}", "${latent_shape}"}
     return [path for path, value in settings if path not in explicit and not known.issuperset(value)]
 
 

@@ -124,9 +124,10 @@ class Trace:
         return self._distortion
 
     def rate(self) -> Tensor:
-        """KL(q || p) summed over the stochastic layers, with shape `(B,)`."""
+        """KL(q || p) summed over the stochastic layers, with shape `(B,)`; 0 without latents."""
         if self._rate is None:
-            self._rate = _sum([latent.rate() for latent in self.latents])
+            rates = [latent.rate() for latent in self.latents]
+            self._rate = _sum(rates) if rates else torch.zeros_like(self.distortion())
         return self._rate
 
     def auxiliary(self) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from vae_train.distributions.base import Distribution
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining
 from vae_train.model.trace import Trace
+from vae_train.model.traits import ModelTraits
 from vae_train.objective.elbo import ELBO
 from vae_train.objective.schedule.constant import ConstantBeta
 from vae_train.rng import BlockRng, Rng, generator
@@ -36,9 +38,14 @@ class DensityModel(LatentVariableModel):
         super().__init__()
         self.prior, self.data_shape, self.levels = prior, prior.event_shape, None
 
+    @classmethod
+    @override
+    def traits(cls, **settings: Any) -> ModelTraits:
+        return ModelTraits(layers=())
+
     @override
     def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
-        return _DensityTrace(x=batch.x[None], latents=(), px=self._density(), mask=None)
+        return Trace(x=batch.x[None], latents=(), px=self._density(), mask=None)
 
     @override
     def sample(self, num: int, rng: Rng, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
@@ -46,12 +53,6 @@ class DensityModel(LatentVariableModel):
 
     def _density(self) -> Distribution:
         return self.prior(lambda x: self._density())
-
-
-class _DensityTrace(Trace):
-    @override
-    def rate(self) -> Tensor:
-        return torch.zeros_like(self.distortion())
 
 
 def train_prior(prior: FittedPrior, z: Tensor, held_out: Tensor, seed: int, settings: GradientTraining) -> None:
@@ -67,7 +68,7 @@ def train_prior(prior: FittedPrior, z: Tensor, held_out: Tensor, seed: int, sett
     z, held_out = (t.to(next(prior.parameters())).unflatten(-1, prior.event_shape) for t in (z, held_out))
     learner = Learner(
         model=DensityModel(prior),
-        objective=ELBO(1.0, ConstantBeta(1.0), 1, None, 1.0, 0.0, "unit", steps_per_epoch=1.0),
+        objective=ELBO(1.0, ConstantBeta(1.0), 1, None, 1.0, 0.0, "dimension", steps_per_epoch=1.0),
         optimizer=partial(torch.optim.Adam, lr=settings.lr),
         lr_schedule=ConstantRate(1.0, 1.0, 0.0),
         seed=seed,
