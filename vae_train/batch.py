@@ -51,32 +51,30 @@ class Fetched(Protocol):
 
     def __len__(self) -> int:
         """The number of images."""
-        ...
 
     def fetch(self, index: Tensor, rng: Rng | None = None) -> Batch:
         """The images with the numbers `index`, an int64 tensor with shape `(B,)`."""
-        ...
 
 
 class Images(Fetched, Protocol):
-    """One split of a data set: `fetch` is `gather`, then `finish`."""
+    """One split of a data set."""
 
     @property
     def resident(self) -> bool:
         """Whether `gather` only computes on the training device and never waits for memory or a file."""
-        ...
 
     def gather(self, index: Tensor) -> Raw:
         """The stored images with the numbers `index`, int64 with shape `(B,)`, on the training device."""
-        ...
 
     def prefetch(self, indices: Iterator[Tensor]) -> Iterator[Raw]:
         """Yields `gather` of each index, read in advance by worker processes."""
-        ...
 
     def finish(self, raw: Raw, rng: Rng | None = None) -> Batch:
         """Computes the batch that a model receives, on the training device. Nothing is random without `rng`."""
-        ...
+
+    def fetch(self, index: Tensor, rng: Rng | None = None) -> Batch:
+        """The images with the numbers `index`: `gather`, then `finish`."""
+        return self.finish(self.gather(index), rng)
 
 
 class Factor(NamedTuple):

@@ -10,8 +10,8 @@ import torch
 from torchvision import datasets
 
 from tests.support import load
+from vae_train.data.sources.base import random_bits
 from vae_train.data.sources.mnist import MNIST
-from vae_train.data.storage.bits import random_bits
 
 SIZES = {
     "vamp": (50_000, 10_000, 10_000),

@@ -407,12 +407,12 @@ def test_a_store_that_fails_is_said():
     ("host", None, True, False),
 ])  # fmt: skip
 def test_where_images_are_kept_is_a_rule_of_sizes(storage, memory, mapped, resident):
-    placed = Loader(storage, memory, 0, 2).place({"train": hosted(40, mapped), "valid": None}, CPU)
-    images = TransformedImages(placed.splits["train"], CPU)
-    assert placed.splits["valid"] is None
+    splits, where = Loader(storage, memory, 0, 2).place({"train": hosted(40, mapped), "valid": None}, CPU)
+    images = TransformedImages(splits["train"], CPU)
+    assert splits["valid"] is None
     assert images.resident is resident
     assert isinstance(images.stored.store, TensorStore) is resident
-    assert ("on cpu" in placed.description) is resident
+    assert ("on cpu" in where) is resident
     assert same(batches(images, range(5)), batches(numbered(40), range(5)))
 
 

@@ -9,17 +9,21 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from vae_train.batch import SPLITS, DataFacts, Images, Split
 from vae_train.data.images import TransformedImages
-from vae_train.data.storage.bits import Binarize
-from vae_train.data.storage.loader import Placed
+from vae_train.data.storage.loader import Loader
 from vae_train.data.storage.stored import Splits
 from vae_train.data.transforms.pipeline import Transforms
 from vae_train.util.errors import UsageError
+
+Binarize = Literal["none", "dynamic", "threshold"]
+"""Keep grey levels; draw bits with the grey values as probabilities, anew for every training batch and once for
+validation and test; or cut at one half."""
 
 
 class Contents(NamedTuple):
@@ -74,7 +78,10 @@ class Dataset:
 
     Args:
         stored_facts: facts about the images as they are stored.
-        placed: the splits, where they are used.
+        splits: the images, on the device or where they are read from.
+        device: the training device.
+        loader: how images that are not on the device are read.
+        storage: where the pixels are, for the log.
         transforms: what happens to the images on their way to a model.
         checksum: identifies the pixels.
         bad_files: files that were skipped, each with the reason.
@@ -83,7 +90,10 @@ class Dataset:
     """
 
     stored_facts: DataFacts
-    placed: Placed
+    splits: Splits
+    device: torch.device
+    loader: Loader
+    storage: str
     transforms: Transforms
     checksum: str
     bad_files: tuple[tuple[str, str], ...]
@@ -94,11 +104,6 @@ class Dataset:
     def facts(self) -> DataFacts:
         """Facts about the images that a model receives."""
         return self.transforms.facts(self.stored_facts)
-
-    @property
-    def storage(self) -> str:
-        """Where the pixels are, for the log."""
-        return self.placed.description
 
     def split(self, name: Split) -> TransformedImages | None:
         """The images of one split, neither augmented nor corrupted; None if the data set has no such split."""
@@ -122,10 +127,10 @@ class Dataset:
         return self.transforms.to_pixels(x)
 
     def _images(self, name: Split, transforms: Transforms) -> TransformedImages | None:
-        stored = self.placed.splits[name]
+        stored = self.splits[name]
         if stored is None:
             return None
-        return TransformedImages(stored, self.placed.device, transforms, self.placed.workers, self.placed.prefetch)
+        return TransformedImages(stored, self.device, transforms, self.loader.workers, self.loader.prefetch)
 
 
 def checksum(splits: Splits) -> str:

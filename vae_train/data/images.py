@@ -11,8 +11,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import Batch, Images, Raw
-from vae_train.data.storage.prefetch import prefetched
 from vae_train.data.storage.stored import StoredImages
+from vae_train.data.storage.workers import prefetched
 from vae_train.data.transforms.pipeline import NO_TRANSFORMS, Transforms
 from vae_train.rng import Rng
 
@@ -62,7 +62,9 @@ class TransformedImages(Images):
         stored, (augmentation, corruption, preprocessing) = self.stored, self.transforms
         x = stored.unit(raw.pixels)
         if augmentation is not None and rng is not None:
-            x = self._rounded(augmentation(x, rng))
+            x = augmentation(x, rng)
+            if stored.levels is not None and not stored.stochastic:  # back to the levels that the likelihood scores
+                x = x.mul(stored.levels - 1).round_().div_(stored.levels - 1)
         if stored.stochastic and rng is not None:
             x = (rng.uniform((1, *x.shape))[0] < x).float()
         batch = Batch(x, raw.y)
@@ -76,10 +78,6 @@ class TransformedImages(Images):
             batch = batch._replace(encoder_input=corruption.encoder_input(batch.x, hidden, rng))
         return self._with_scale(batch)
 
-    @override
-    def fetch(self, index: Tensor, rng: Rng | None = None) -> Batch:
-        return self.finish(self.gather(index), rng)
-
     def _sent(self, raw: Raw) -> Raw:
         """Copies images to the training device, asynchronously from pinned memory."""
         if raw.pixels.device == self.device:
@@ -87,13 +85,6 @@ class TransformedImages(Images):
         pixels, y = (t if t is None else t.to(self.device, non_blocking=t.is_pinned()) for t in raw)
         assert pixels is not None
         return Raw(pixels, y)
-
-    def _rounded(self, x: Tensor) -> Tensor:
-        """Rounds augmented images to the levels that the likelihood scores."""
-        levels = self.stored.levels
-        if levels is None or self.stored.stochastic:
-            return x
-        return x.mul(levels - 1).round_().div_(levels - 1)
 
     def _with_scale(self, batch: Batch) -> Batch:
         """Adds the scale of continuous values to `log_det`, so that densities are those of the stored numbers."""

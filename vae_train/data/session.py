@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import torch
 
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Contents, Dataset, Source, check_contents, checksum
-from vae_train.data.storage.loader import Loader, Placed
+from vae_train.data.storage.loader import Loader
+from vae_train.data.storage.stored import Splits
 from vae_train.data.transforms.pipeline import Transforms
 
 MAX_SOURCES = 2
@@ -33,10 +34,7 @@ class DataSession:
 
     def inspect(self, source: Source) -> DataFacts:
         """The facts of a source, see `Source.inspect`."""
-        entry = self._entry(source)
-        if entry.facts is None:
-            entry.facts = entry.source.inspect()
-        return entry.facts
+        return self._entry(source).facts
 
     def load(
         self,
@@ -56,19 +54,20 @@ class DataSession:
         Raises:
             UsageError: the data is missing, cannot be read, or is not what the settings say.
         """
-        facts, entry = self.inspect(source), self._entry(source)
-        if entry.contents is None:
-            contents = entry.source.read()
-            check_contents(type(source).__name__, contents, facts)
-            entry.checksum, entry.contents = checksum(contents.splits), contents
+        entry, loader = self._entry(source), loader or Loader.default()
+        device = torch.empty(0, device=device).device  # "cuda" becomes cuda:0
+        splits, storage = entry.place(loader, device)
         return Dataset(
-            facts._replace(num_train=len(entry.contents.splits["train"] or ())),
-            entry.place(loader or Loader.default(), torch.empty(0, device=device).device),  # "cuda" becomes cuda:0
-            (transforms or Transforms()).active(),
-            entry.checksum,
-            entry.contents.bad_files,
-            source.binarization,
-            entry.source.resolved(),
+            stored_facts=entry.facts._replace(num_train=len(splits["train"] or ())),
+            splits=splits,
+            device=device,
+            loader=loader,
+            storage=storage,
+            transforms=(transforms or Transforms()).active(),
+            checksum=entry.checksum,
+            bad_files=entry.contents.bad_files,
+            binarization=source.binarization,
+            resolved=entry.source.resolved(),
         )
 
     def _entry(self, source: Source) -> _Entry:
@@ -86,15 +85,25 @@ class _Entry:
 
     source: Source
     folder: str
-    facts: DataFacts | None = None
-    contents: Contents | None = None
-    checksum: str = ""
-    placed: tuple[Any, Placed] | None = None
-    """The last placement, and what it was made for."""
+    placed: tuple[Loader, torch.device, tuple[Splits, str]] | None = None
+    """The last placement, after what it was made for."""
 
-    def place(self, loader: Loader, device: torch.device) -> Placed:
-        """The images for `device`; copied again only for another device or loader."""
-        assert self.contents is not None
-        if self.placed is None or self.placed[0] != (loader, device):
-            self.placed = (loader, device), loader.place(self.contents.splits, device)
-        return self.placed[1]
+    @cached_property
+    def facts(self) -> DataFacts:
+        return self.source.inspect()
+
+    @cached_property
+    def contents(self) -> Contents:
+        facts, contents = self.facts, self.source.read()
+        check_contents(type(self.source).__name__, contents, facts)
+        return contents
+
+    @cached_property
+    def checksum(self) -> str:
+        return checksum(self.contents.splits)
+
+    def place(self, loader: Loader, device: torch.device) -> tuple[Splits, str]:
+        """The images for `device`, and where they are; copied again only for another device or loader."""
+        if self.placed is None or self.placed[:2] != (loader, device):
+            self.placed = (loader, device, loader.place(self.contents.splits, device))
+        return self.placed[2]

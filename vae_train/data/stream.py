@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import count as count_from
 
 import torch
 from torch import Tensor
@@ -48,7 +49,10 @@ class Stream:
             return self.images.gather(self.index(step))
         begin = time.perf_counter()
         if self._prefetched is None or self._next != step:
-            self._prefetched = self.images.prefetch(self._indices(step))
+            orders = _Orders(len(self.images), self.seed, torch.device("cpu"))
+            self._prefetched = self.images.prefetch(
+                orders.cut(i * self.batch_size, self.batch_size) for i in count_from(step)
+            )
         self._next = step + 1
         raw = next(self._prefetched)
         self.waited += time.perf_counter() - begin
@@ -66,12 +70,6 @@ class Stream:
     def close(self) -> None:
         """Ends the worker processes."""
         self._prefetched = None
-
-    def _indices(self, step: int) -> Iterator[Tensor]:
-        orders = _Orders(len(self.images), self.seed, torch.device("cpu"))
-        while True:
-            yield orders.cut(step * self.batch_size, self.batch_size)
-            step += 1
 
 
 class _Orders:

@@ -15,13 +15,9 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor, Shape, Split
 from vae_train.data.dataset import Contents, Source
-from vae_train.data.storage.array_files import open_file
-from vae_train.data.storage.array_names import image_names, label_name
-from vae_train.data.storage.labels import NotLabels, numbered, table
-from vae_train.data.storage.layouts import LAYOUTS, LayoutName
-from vae_train.data.storage.splits import cut
-from vae_train.data.storage.stored import StoredImages
-from vae_train.data.storage.stores import ArrayStore
+from vae_train.data.storage.array_files import NotLabels, image_names, label_name, numbered, open_file, table
+from vae_train.data.storage.stored import StoredImages, cut
+from vae_train.data.storage.stores import LAYOUTS, ArrayStore, LayoutName
 from vae_train.data.storage.value_checks import Values, check_kinds, measured, prefix
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
@@ -63,7 +59,7 @@ class ArrayFile(Source):
         levels: number of values of a pixel; None to infer it from integers, and for continuous numbers.
         range: the smallest and the largest possible number; None to measure it, in files up to 1 GiB.
         shape: (C, H, W), filled in by inspection.
-        binarize: see `vae_train.data.storage.bits.Binarize`.
+        binarize: see `vae_train.data.dataset.Binarize`.
         valid: fraction of the images for validation, if the file has no such split.
         test: likewise for the test split.
         split_seed: decides which images these are.
@@ -111,13 +107,8 @@ class ArrayFile(Source):
 
     @override
     def resolved(self) -> dict[str, Any]:
-        values, inspection = self._inspection.values, self._inspection
-        return {
-            "layout": inspection.layout,
-            "levels": values.levels,
-            "range": list(values.bounds),
-            "shape": list(inspection.shape),
-        }
+        shape, (levels, bounds) = self._inspection.shape, self._inspection.values
+        return {"layout": self._inspection.layout, "levels": levels, "range": list(bounds), "shape": list(shape)}
 
     @override
     def read(self) -> Contents:

@@ -1,21 +1,103 @@
-"""What published data sets in the formats of MNIST and CIFAR have in common."""
+"""What published data sets have in common: files that torchvision downloads, splits, and grey values as bits."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+import torch
 from typing_extensions import override
 
-from vae_train.batch import DataFacts
-from vae_train.data.dataset import Contents, Source
-from vae_train.data.storage.bits import Binarize
-from vae_train.data.storage.published import Arrays, class_facts, stored_split
-from vae_train.data.storage.torchvision_files import open_cifar, open_idx
+from vae_train.batch import SPLITS, DataFacts, Factor, Shape, Split
+from vae_train.data.dataset import Binarize, Contents, Source
+from vae_train.data.storage.stored import Splits, StoredImages, shuffled
+from vae_train.data.storage.stores import TensorStore
+from vae_train.util.errors import UsageError
 
 SPLIT_SEED = 123
-"""Decides which published training images are validation images."""
+"""Decides which published training images are validation images, and the bits of validation and test images."""
+
+
+class Arrays(NamedTuple):
+    """Grey values and labels of one split, before binarisation."""
+
+    pixels: np.ndarray
+    """uint8 with shape `(N, C, H, W)`."""
+    labels: np.ndarray
+    """Class numbers with shape `(N,)`."""
+
+    def take(self, index: Any) -> Arrays:
+        """The images at `index`, a slice or an array of numbers."""
+        return Arrays(self.pixels[index], self.labels[index])
+
+
+def class_facts(
+    data_shape: Shape, num_train: int, num_classes: int, binarize: Binarize, levels: int = 256
+) -> DataFacts:
+    """Facts about images with one label each."""
+    return DataFacts(data_shape, binarized_levels(levels, binarize), num_train, (Factor("class", num_classes),))
+
+
+def cut_valid(train: Arrays, test: Arrays, num_train: int) -> dict[Split, Arrays]:
+    """Keeps `num_train` of the published training images for training; the others are validation images."""
+    order = shuffled(len(train.pixels), SPLIT_SEED)
+    return {"train": train.take(order[:num_train]), "valid": train.take(order[num_train:]), "test": test}
+
+
+def joined(first: Arrays, second: Arrays) -> Arrays:
+    """The images of both."""
+    return Arrays(*map(np.concatenate, zip(first, second, strict=True)))
+
+
+def binarized_levels(levels: int, binarize: Binarize) -> int:
+    """Number of values of a pixel that a model sees."""
+    return levels if binarize == "none" else 2
+
+
+def random_bits(pixels: np.ndarray, levels: int, rng: np.random.RandomState) -> np.ndarray:
+    """`rng.binomial(1, p)` as uint8 for p = k / (levels - 1) in float32, bit for bit, in a fraction of the time.
+
+    NumPy's legacy generator returns 1 if a uniform number exceeds 1 - p for p <= 1/2, and otherwise 0 if it exceeds p.
+    """
+    probability = (np.arange(levels, dtype=np.float32) / np.float32(levels - 1)).astype(np.float64)
+    threshold = np.exp(np.log(np.maximum(probability, 1 - probability)))
+    exceeds = rng.random_sample(pixels.shape) > threshold[pixels]
+    return (exceeds == (probability <= 0.5)[pixels]).astype(np.uint8)
+
+
+def binarized(splits: Mapping[Split, Arrays], levels: int, binarize: Binarize, seed: int) -> Splits:
+    """Grey images of published splits as a source stores them.
+
+    Under "dynamic" training images stay grey, and every fetch draws their bits anew. The bits of validation and test
+    images are drawn once, here, validation first.
+
+    Args:
+        splits: grey values; without the splits that the data set does not have.
+        levels: number of grey values.
+        binarize: how grey values become bits.
+        seed: of NumPy's legacy generator, which draws the bits and is the same in every version.
+    """
+    rng = np.random.RandomState(seed)
+    stored: Splits = dict.fromkeys(SPLITS)
+    for name in SPLITS:
+        if name not in splits:
+            continue
+        pixels, stochastic = splits[name].pixels, binarize == "dynamic" and name == "train"
+        if binarize == "threshold":
+            pixels = (pixels >= levels / 2).astype(np.uint8)
+        elif binarize == "dynamic" and not stochastic:
+            pixels = random_bits(pixels, levels, rng)
+        store = TensorStore(torch.as_tensor(np.ascontiguousarray(pixels)))
+        labels = torch.as_tensor(np.asarray(splits[name].labels, dtype=np.int64))[:, None]
+        stored[name] = StoredImages(
+            store, levels if stochastic else binarized_levels(levels, binarize), labels, stochastic
+        )
+    return stored
 
 
 class PublishedSource(Source):
@@ -31,8 +113,8 @@ class PublishedSource(Source):
 
     @override
     def read(self) -> Contents:
-        train, test = self.open(train=True), self.open(train=False)
-        return Contents(stored_split(train, test, self.inspect().num_train, self.binarization, seed=SPLIT_SEED))
+        splits = cut_valid(self.open(train=True), self.open(train=False), self.inspect().num_train)
+        return Contents(binarized(splits, 256, self.binarization, SPLIT_SEED))
 
 
 @dataclass(frozen=True)
@@ -41,7 +123,7 @@ class IdxSource(PublishedSource):
 
     Args:
         root: the folder; missing files are downloaded to it.
-        binarize: see `vae_train.data.storage.bits.Binarize`.
+        binarize: see `vae_train.data.dataset.Binarize`.
     """
 
     root: str
@@ -65,7 +147,7 @@ class CifarSource(PublishedSource):
 
     Args:
         root: folder that contains `folder`; missing files are downloaded to it.
-        binarize: see `vae_train.data.storage.bits.Binarize`; each colour of a pixel is binarised separately.
+        binarize: see `vae_train.data.dataset.Binarize`; each colour of a pixel is binarised separately.
     """
 
     root: str
@@ -81,4 +163,97 @@ class CifarSource(PublishedSource):
 
     @override
     def open(self, train: bool) -> Arrays:
-        return open_cifar(self.name, self.root, self.folder, train)
+        part = open_torchvision(self.name, self.root, self.folder, {"train": train})
+        return Arrays(part.data.transpose(0, 3, 1, 2), np.asarray(part.targets))
+
+
+def open_idx(name: str, root: str, train: bool, subset: str | None = None) -> Arrays:
+    """Reads images of 28x28 grey pixels in MNIST's format.
+
+    Intact files are read here, since importing torchvision takes longer than reading them. Anything else is left to
+    `open_torchvision`.
+
+    Args:
+        name: class in `torchvision.datasets`, and the folder within `root`.
+        root: see `open_torchvision`.
+        train: whether to read the training or the test part.
+        subset: torchvision's `split`, for a data set that has several.
+    """
+    start = "train" if train else "t10k"
+    part: dict[str, Any] = {"train": train}
+    if subset is not None:
+        start = f"{name.lower()}-{subset}-{'train' if train else 'test'}"
+        part["split"] = subset
+    files = [f"{start}-{what}-ubyte" for what in ("images-idx3", "labels-idx1")]
+    pixels, labels = (_read_idx(Path(root) / name / "raw" / file) for file in files)
+    if pixels is None or labels is None or pixels.ndim != 3 or labels.shape != (len(pixels),):
+        opened = open_torchvision(name, root, f"{name}/raw", part)
+        pixels, labels = opened.data.numpy(), opened.targets.numpy()
+    return Arrays(pixels[:, None], labels)
+
+
+def _read_idx(path: Path) -> np.ndarray | None:
+    """The uint8 array of an idx file; None if it is missing or is another kind of file.
+
+    Two zero bytes, 8 for uint8, the number of dimensions, the dimensions as big-endian 32-bit integers, the values.
+    """
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    if content[:3].tolist() != [0, 0, 8] or len(content) < 4 + 4 * (dimensions := int(content[3])):
+        return None
+    shape, values = content[4 : 4 + 4 * dimensions].view(">u4").tolist(), content[4 + 4 * dimensions :]
+    return values.reshape(shape) if math.prod(shape) == len(values) else None
+
+
+def open_torchvision(name: str, root: str, folder: str, part: Mapping[str, Any]) -> Any:
+    """Opens a data set of torchvision, and downloads it if it is missing.
+
+    Args:
+        name: class in `torchvision.datasets`.
+        root: the folder that torchvision's layout starts in.
+        folder: where the files belong (or the one file), relative to `root`; for the message.
+        part: the class's arguments that say which part is wanted.
+
+    Raises:
+        UsageError: the files are missing and cannot be downloaded, or cannot be read.
+    """
+    from torchvision import datasets
+
+    factory = getattr(datasets, name)
+    place = Path(root) / folder
+    try:
+        return factory(root, **part, download=False)
+    except RuntimeError:
+        pass  # torchvision raises it for missing and for damaged files
+    except (OSError, ValueError, EOFError, AssertionError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"cannot read {name} in {place}: {error}; remove these files to download them again"
+        ) from error
+    missing = [path for path in (place, *place.parents) if not path.exists()]
+    try:
+        return factory(root, **part, download=True)
+    except Exception as error:
+        for path in missing:  # what the failed download made, innermost first
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+        raise UsageError(unavailable(name, place, folder, error, "torchvision's files")) from error
+
+
+def unavailable(name: str, place: Path, folder: str, error: Exception, files: str) -> str:
+    """The message for a data set that is missing and cannot be downloaded.
+
+    Args:
+        name: name of the data set.
+        place: where it should be.
+        folder: the same, relative to `data.root`.
+        error: why the download failed.
+        files: what belongs there.
+    """
+    lines = str(error).strip().splitlines()
+    reason = lines[-1] if lines else type(error).__name__
+    return (
+        f"{name} is not in {place} (or is damaged there) and could not be downloaded ({reason}). Either put {files} "
+        f"there, or set data.root= to a folder that contains {folder}, or use data=digits"
+    )

@@ -13,12 +13,12 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor, Split, evenly_spaced
 from vae_train.data.dataset import Contents, Source
+from vae_train.data.sources.base import open_torchvision
 from vae_train.data.storage.cache import cache_folder, decoded
 from vae_train.data.storage.decoding import BadImage, Decoding, header
 from vae_train.data.storage.listing import Entry, list_folder
 from vae_train.data.storage.stored import StoredImages
 from vae_train.data.storage.stores import ArrayStore
-from vae_train.data.storage.torchvision_files import open_torchvision
 from vae_train.util.errors import UsageError
 from vae_train.util.ranges import PositiveInt, Range
 
@@ -92,9 +92,9 @@ class CelebA(Source):
         table = _table(path, [("name", "U32"), ("part", np.int8)], skipped=0)
         sizes: dict[Split, int] = {name: int((table["part"] == number).sum()) for number, name in enumerate(SPLITS)}
         if sizes != self.sizes or len(table) != sum(self.sizes.values()):
+            listed, published = (" / ".join(f"{count:,}" for count in each.values()) for each in (sizes, self.sizes))
             raise UsageError(
-                f"{path} lists {_counts(sizes)} images, not {_counts(self.sizes)}: it is damaged or another one; "
-                "put CelebA's own there"
+                f"{path} lists {listed} images, not {published}: it is damaged or another one; put CelebA's own there"
             )
         return table["name"].tolist(), table["part"]
 
@@ -123,10 +123,6 @@ def _table(path: Path, columns: list, skipped: int) -> np.ndarray:
         raise UsageError(f"cannot read CelebA in {path}: {error}; put CelebA's own file there") from error
 
 
-def _counts(sizes: dict[Split, int]) -> str:
-    return " / ".join(f"{count:,}" for count in sizes.values())
-
-
 def _decoded(folder: Path, names: list[str], crop: int, size: int, cache: Path) -> np.ndarray:
     """Decodes the images `names` into a uint8 array `(N, 3, size, size)`, which is mapped from a file.
 
@@ -136,19 +132,15 @@ def _decoded(folder: Path, names: list[str], crop: int, size: int, cache: Path) 
     found = {entry.name: entry for entry in list_folder(str(folder)).entries}
     entries = [found.get(name) or Entry(name, -1, -1, "No such file or directory") for name in names]
     for number in evenly_spaced(len(names), NUM_HEADERS).tolist():
-        _check_size(folder / names[number], entries[number].problem)
+        path, problem = folder / names[number], entries[number].problem
+        try:
+            (height, width), _ = header(path)
+        except BadImage as error:
+            raise UsageError(f"cannot read CelebA's {path}: {problem or error}; put CelebA's own file there") from error
+        if (height, width) != (HEIGHT, WIDTH):
+            raise UsageError(f"{path} has {height}x{width} pixels, not {HEIGHT}x{WIDTH}: put the aligned images there")
     how = Decoding((size, size), 3, "stretch", (crop, crop), "bilinear", "black", threshold=False)
     pixels, bad = decoded(folder, entries, how, cache)
     for number, why in bad.items():
         raise UsageError(f"cannot read CelebA's {folder / names[number]}: {why}; put CelebA's own file there")
     return pixels
-
-
-def _check_size(path: Path, problem: str | None) -> None:
-    """Refuses images that are not the aligned ones."""
-    try:
-        (height, width), _ = header(path)
-    except BadImage as error:
-        raise UsageError(f"cannot read CelebA's {path}: {problem or error}; put CelebA's own file there") from error
-    if (height, width) != (HEIGHT, WIDTH):
-        raise UsageError(f"{path} has {height}x{width} pixels, not {HEIGHT}x{WIDTH}: put the aligned images there")

@@ -9,9 +9,8 @@ import numpy as np
 from typing_extensions import override
 
 from vae_train.batch import DataFacts
-from vae_train.data.sources.base import CifarSource
-from vae_train.data.storage.bits import Binarize
-from vae_train.data.storage.published import Arrays, class_facts
+from vae_train.data.dataset import Binarize
+from vae_train.data.sources.base import Arrays, CifarSource, class_facts
 
 # The group of every class, both in the alphabetical order of the files: apple is in group 4, fruit and vegetables.
 # torchvision does not read the groups, and nothing is unpickled here.
@@ -30,7 +29,7 @@ class CIFAR100(CifarSource):
 
     Args:
         root: folder that contains `cifar-100-python`; missing files are downloaded to it.
-        binarize: see `vae_train.data.storage.bits.Binarize`; each colour of a pixel is binarised separately.
+        binarize: see `vae_train.data.dataset.Binarize`; each colour of a pixel is binarised separately.
         labels: "fine" for the 100 classes, "coarse" for the 20 groups.
     """
 

@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 from typing_extensions import override
 
-from vae_train.batch import DataFacts
-from vae_train.data.dataset import Contents, Source
-from vae_train.data.storage.bits import Binarize
-from vae_train.data.storage.published import Arrays, class_facts, evaluation_images, training_images
-from vae_train.data.storage.splits import shuffled
+from vae_train.batch import SPLITS, DataFacts
+from vae_train.data.dataset import Binarize, Contents, Source
+from vae_train.data.sources.base import SPLIT_SEED, Arrays, binarized, class_facts
+from vae_train.data.storage.stored import shuffled
 
-SPLIT_SEED = 123
 BITS_SEED = 777
 NUM_TRAIN, NUM_VALID = 1257, 180
 LEVELS = 17
@@ -43,15 +41,9 @@ class Digits(Source):
         pixels, labels = _load_digits()
         order = shuffled(len(pixels), SPLIT_SEED)
         arrays = Arrays(pixels[order].astype(np.uint8).reshape(-1, 1, 8, 8), labels[order])
-        train, valid, test = (
-            arrays.take(part) for part in np.split(np.arange(len(order)), [NUM_TRAIN, NUM_TRAIN + NUM_VALID])
-        )
-        rng = np.random.RandomState(BITS_SEED)
-        return Contents({
-            "train": training_images(train, LEVELS, self.binarize),
-            "valid": evaluation_images(valid, LEVELS, self.binarize, rng),
-            "test": evaluation_images(test, LEVELS, self.binarize, rng),
-        })  # fmt: skip
+        parts = np.split(np.arange(len(order)), [NUM_TRAIN, NUM_TRAIN + NUM_VALID])
+        splits = {name: arrays.take(part) for name, part in zip(SPLITS, parts, strict=True)}
+        return Contents(binarized(splits, LEVELS, self.binarize, BITS_SEED))
 
 
 def _load_digits() -> tuple[np.ndarray, np.ndarray]:

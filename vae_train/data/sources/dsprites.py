@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 from urllib.request import urlopen
 
 import numpy as np
@@ -17,10 +20,9 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor
 from vae_train.data.dataset import Contents, Source
+from vae_train.data.sources.base import unavailable
 from vae_train.data.storage.cache import cache_folder
-from vae_train.data.storage.download import mapped, replacing, unavailable
-from vae_train.data.storage.splits import shuffled
-from vae_train.data.storage.stored import StoredImages
+from vae_train.data.storage.stored import StoredImages, shuffled
 from vae_train.data.storage.stores import ArrayStore
 from vae_train.util.errors import UsageError
 from vae_train.util.ranges import NonNegativeInt
@@ -114,24 +116,26 @@ def _open(path: Path, cache: Path) -> tuple[np.ndarray, np.ndarray]:
             with archive.open("latents_classes.npy") as member:
                 labels = np.lib.format.read_array(member, allow_pickle=False)
             place = cache / f"dsprites-{archive.getinfo('imgs.npy').CRC:08x}.npy"
-            pixels = mapped(place)
-            if pixels is None:
-                _unpack(archive, place)
-                pixels = np.load(place, mmap_mode="r")
-        return pixels, labels
+            return _pixels(archive, place), labels
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"cannot read dSprites in {path}: {error}; remove it to download it again") from error
 
 
-def _unpack(archive: zipfile.ZipFile, place: Path) -> None:
+def _pixels(archive: zipfile.ZipFile, place: Path) -> np.ndarray:
+    """Maps the file `place`, to which the pixels are unpacked if it is missing or truncated."""
     try:
-        with replacing(place) as file, archive.open("imgs.npy") as member:
+        return np.load(place, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        pass
+    try:
+        with _replacing(place) as file, archive.open("imgs.npy") as member:
             shutil.copyfileobj(member, file, 1 << 20)
     except OSError as error:
         raise UsageError(
             f"the pixels of dSprites (3 GiB) could not be written to {place.parent} ({error.strerror or error}); "
             "set data.cache= to another folder"
         ) from error
+    return np.load(place, mmap_mode="r")
 
 
 def _download(path: Path) -> None:
@@ -141,10 +145,25 @@ def _download(path: Path) -> None:
         UsageError: it cannot be fetched; says where to put it.
     """
     try:
-        with urlopen(URL, timeout=TIMEOUT) as answer, replacing(path) as file:
+        with urlopen(URL, timeout=TIMEOUT) as answer, _replacing(path) as file:
             shutil.copyfileobj(answer, file)
             file.flush()
             if not zipfile.is_zipfile(file.name):
                 raise OSError("the download is not a zip archive")
     except Exception as error:
         raise UsageError(unavailable("dSprites", path.parent, "dsprites", error, URL)) from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a temporary file for writing, which becomes `path` when it is complete and is removed on an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

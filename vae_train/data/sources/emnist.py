@@ -9,10 +9,8 @@ import numpy as np
 from typing_extensions import override
 
 from vae_train.batch import DataFacts
-from vae_train.data.sources.base import PublishedSource
-from vae_train.data.storage.bits import Binarize
-from vae_train.data.storage.published import Arrays, class_facts
-from vae_train.data.storage.torchvision_files import open_idx
+from vae_train.data.dataset import Binarize
+from vae_train.data.sources.base import Arrays, PublishedSource, class_facts, open_idx
 
 Subset = Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
 
@@ -39,7 +37,7 @@ class EMNIST(PublishedSource):
         subset: "byclass" (62 classes: digits, capitals, small letters) and "bymerge" (47: capitals and small letters
             that look alike are merged) have all images; "balanced" has equally many of each of the 47; "letters" 26
             classes, capitals and small letters merged; "digits" and "mnist" ten.
-        binarize: see `vae_train.data.storage.bits.Binarize`.
+        binarize: see `vae_train.data.dataset.Binarize`.
     """
 
     root: str

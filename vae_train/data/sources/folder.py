@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor, Split, evenly_spaced
-from vae_train.data.dataset import Contents, Source
-from vae_train.data.storage.bits import Binarize, binarized_levels
+from vae_train.data.dataset import Binarize, Contents, Source
+from vae_train.data.sources.base import binarized_levels
 from vae_train.data.storage.cache import BadFiles, cache_folder, decoded
 from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit, Resample, header, quiet
 from vae_train.data.storage.listing import Listing, list_folder
-from vae_train.data.storage.splits import cut
-from vae_train.data.storage.stored import Splits, StoredImages
+from vae_train.data.storage.stored import Splits, StoredImages, cut
 from vae_train.data.storage.stores import ArrayStore
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
@@ -30,14 +29,6 @@ MAX_SKIPPED = 10
 """Bad files that are always skipped, whatever `max_bad` says."""
 
 Size = PositiveInt | list[PositiveInt]
-
-
-class _Inspection(NamedTuple):
-    """What is known of a folder before its images are decoded."""
-
-    listing: Listing
-    size: tuple[int, int]
-    channels: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ class Folder(Source):
         crop: pixels that are cut out of an image's middle before that; None for all of it.
         resample: how it is scaled.
         background: what is behind transparent pixels.
-        binarize: see `vae_train.data.storage.bits.Binarize`.
+        binarize: see `vae_train.data.dataset.Binarize`.
         valid: fraction of the images for validation, if no folder names the split.
         test: likewise for the test split.
         split_seed: decides which images these are.
@@ -87,7 +78,8 @@ class Folder(Source):
     @override
     def inspect(self) -> DataFacts:
         listing, size, channels = self._inspection
-        factors = () if listing.labels is None else (_class_factor(listing.class_names),)
+        names = tuple(listing.class_names)
+        factors = () if listing.labels is None else (Factor("class", len(names), names),)
         levels = binarized_levels(256, self.binarize)
         return DataFacts((channels, *size), levels, len(self._rows(listing)["train"]), factors)
 
@@ -100,7 +92,8 @@ class Folder(Source):
 
     @override
     def resolved(self) -> dict[str, Any]:
-        return {"size": list(self._inspection.size), "channels": self._inspection.channels}
+        _, size, channels = self._inspection
+        return {"size": list(size), "channels": channels}
 
     @override
     def read(self) -> Contents:
@@ -117,21 +110,20 @@ class Folder(Source):
         return Contents(splits, bad_files)
 
     @cached_property
-    def _inspection(self) -> _Inspection:
-        """Lists the folder, and reads the headers of some files if size or channels are left open."""
+    def _inspection(self) -> tuple[Listing, tuple[int, int], int]:
+        """The listing, size and channels; reads the headers of some files if size or channels are left open."""
         if self.root is None:
             raise UsageError([ErrorDetail("data.root=", "is needed: the folder of the images")])
         listing, size = list_folder(str(self.root)), _pair("size", self.size)
         if size is not None and self.channels is not None:
-            return _Inspection(listing, size, self.channels)
+            return listing, size, self.channels
         sizes, all_grey = _headers(listing)
         size = size or _pair("crop", self.crop) or _common_size(sizes)
-        return _Inspection(listing, size, self.channels or (1 if all_grey else 3))
+        return listing, size, self.channels or (1 if all_grey else 3)
 
     def _rows(self, listing: Listing) -> dict[Split, np.ndarray]:
         """Numbers of the files of every split, bad ones included, so that a bad file does not move the others."""
-        named = np.array([name or "train" for name in listing.splits])
-        rows = {name: np.flatnonzero(named == name) for name in SPLITS}
+        rows = {name: np.flatnonzero(np.array(listing.splits) == name) for name in SPLITS}
         return cut(rows, {"valid": self.valid, "test": self.test}, self.split_seed)
 
     def _images(self, pixels: np.ndarray, listing: Listing, rows: np.ndarray, bad: BadFiles) -> StoredImages | None:
@@ -155,25 +147,19 @@ class Folder(Source):
         )
 
 
-def _class_factor(names: list[str]) -> Factor:
-    return Factor("class", len(names), tuple(names))
-
-
 def _headers(listing: Listing) -> tuple[set[tuple[int, int]], bool]:
     """Sizes of images that are spread over the folder, and whether all of these are grey."""
     usable = np.flatnonzero([entry.problem is None for entry in listing.entries])  # opening a pipe would block
-    sizes, greys = set(), []
+    headers = []
     for number in usable[evenly_spaced(len(usable), NUM_HEADERS).numpy()].tolist():
         try:
             with quiet():
-                size, grey = header(listing.path(number))
+                headers.append(header(listing.root / listing.entries[number].name))
         except BadImage:
             continue
-        sizes.add(size)
-        greys.append(grey)
-    if not sizes:
+    if not headers:
         raise UsageError("none of its files is an image that can be read")
-    return sizes, all(greys)
+    return {size for size, _ in headers}, all(grey for _, grey in headers)
 
 
 def _common_size(sizes: set[tuple[int, int]]) -> tuple[int, int]:

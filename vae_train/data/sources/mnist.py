@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from typing_extensions import override
 
-from vae_train.batch import DataFacts
-from vae_train.data.dataset import Contents
-from vae_train.data.sources.base import IdxSource
-from vae_train.data.storage.bits import Binarize
-from vae_train.data.storage.published import class_facts, evaluation_images, joined, training_images
+from vae_train.batch import DataFacts, Split
+from vae_train.data.dataset import Binarize, Contents
+from vae_train.data.sources.base import Arrays, IdxSource, binarized, class_facts, joined
 
 BITS_SEED = 777
 
@@ -26,7 +23,7 @@ class MNIST(IdxSource):
 
     Args:
         root: folder that contains `MNIST/raw`; missing files are downloaded to it.
-        binarize: see `vae_train.data.storage.bits.Binarize`. The literature's "dynamic MNIST" is "dynamic".
+        binarize: see `vae_train.data.dataset.Binarize`. The literature's "dynamic MNIST" is "dynamic".
         protocol: "vamp" trains on the first 50,000 images, validates on the next 10,000 and draws validation and test
             bits once from NumPy's seed 777, validation first, which are the published bits ("VAE with a VampPrior",
             arXiv:1705.07120); "iwae" trains on 59,600 and validates on 400 ("Importance Weighted Autoencoders",
@@ -46,14 +43,10 @@ class MNIST(IdxSource):
     @override
     def read(self) -> Contents:
         train, test = self.open(train=True), self.open(train=False)
-        if self.protocol == "everything":
-            whole = training_images(joined(train, test), 256, self.binarize)
-            return Contents({"train": whole, "valid": None, "test": None})
         num_train, num_valid = self.inspect().num_train, SIZES[self.protocol][1]
-        valid = train.take(slice(num_train, num_train + num_valid)) if num_valid else None
-        rng = np.random.RandomState(BITS_SEED)
-        return Contents({
-            "train": training_images(train.take(slice(num_train)), 256, self.binarize),
-            "valid": evaluation_images(valid, 256, self.binarize, rng),
-            "test": evaluation_images(test, 256, self.binarize, rng),
-        })  # fmt: skip
+        splits: dict[Split, Arrays] = {"train": train.take(slice(num_train)), "test": test}
+        if self.protocol == "everything":
+            splits = {"train": joined(train, test)}
+        if num_valid:
+            splits["valid"] = train.take(slice(num_train, num_train + num_valid))
+        return Contents(binarized(splits, 256, self.binarize, BITS_SEED))

@@ -10,24 +10,21 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
+from PIL import Image
 from typing_extensions import override
 
 from vae_train.batch import DataFacts
-from vae_train.data.dataset import Contents, Source
-from vae_train.data.storage.bits import Binarize
-from vae_train.data.storage.published import Arrays, class_facts, stored_split
-from vae_train.data.storage.torchvision_files import open_torchvision
+from vae_train.data.dataset import Binarize
+from vae_train.data.sources.base import Arrays, PublishedSource, class_facts, open_torchvision
 from vae_train.util.errors import UsageError
 from vae_train.util.ranges import Range
-
-SPLIT_SEED = 123
 
 SIDE = 105
 """Pixels of the original images along each side."""
 
 
 @dataclass(frozen=True)
-class Omniglot(Source):
+class Omniglot(PublishedSource):
     """Omniglot as its authors publish it, split into 17,280 / 2,000 / 13,180 images.
 
     Training and validation images are from the "background" set, split by a stored seed; test images are the
@@ -40,7 +37,7 @@ class Omniglot(Source):
         root: folder that contains `omniglot-py`; missing files are downloaded to it.
         size: height and width; every pixel is the mean of the area that it covers in the original's 105x105, which
             is black and white.
-        binarize: see `vae_train.data.storage.bits.Binarize`.
+        binarize: see `vae_train.data.dataset.Binarize`.
     """
 
     root: str
@@ -57,30 +54,24 @@ class Omniglot(Source):
         return class_facts((1, self.size, self.size), num_train, sum(self.num_characters.values()), self.binarize)
 
     @override
-    def read(self) -> Contents:
-        train, test = self._open("background"), self._open("evaluation")
-        test = Arrays(test.pixels, test.labels + self.num_characters["background"])
-        return Contents(stored_split(train, test, self.inspect().num_train, self.binarize, seed=SPLIT_SEED))
-
-    def _open(self, part: str) -> Arrays:
+    def open(self, train: bool) -> Arrays:
         """Reads the images of one set, in alphabetical order, from the archive that torchvision leaves by the folder.
 
         torchvision takes the order of the folder's entries, which differs between machines.
         """
+        part, first = ("background", 0) if train else ("evaluation", self.num_characters["background"])
         path = Path(self.root) / f"omniglot-py/images_{part}.zip"
         files = _read_zip(path)
         if files is None:
-            where = {"background": part == "background"}
-            open_torchvision("Omniglot", self.root, f"omniglot-py/{path.name}", where)
+            open_torchvision("Omniglot", self.root, f"omniglot-py/{path.name}", {"background": train})
             files = _read_zip(path)
         expected = self.num_characters[part] * self.num_drawings
         if files is None or len(files) != expected:
             raise UsageError(
                 f"{path} has {len(files or ()):,} images, not {expected:,}; remove it to download it again"
             )
-        characters = {name: number for number, name in enumerate(sorted({str(Path(file).parent) for file in files}))}
-        labels = [characters[str(Path(file).parent)] for file in files]
-        return Arrays(self._decoded(path, files), np.asarray(labels))
+        labels = np.unique([str(Path(file).parent) for file in files], return_inverse=True)[1]
+        return Arrays(self._decoded(path, files), labels + first)
 
     def _decoded(self, path: Path, files: dict[str, bytes]) -> np.ndarray:
         pixels = np.empty((len(files), 1, self.size, self.size), np.uint8)
@@ -104,7 +95,5 @@ def _read_zip(path: Path) -> dict[str, bytes] | None:
 
 def _drawing(content: bytes, size: int) -> np.ndarray:
     """Decodes a PNG file as uint8 with shape `(size, size)`, bright on dark."""
-    from PIL import Image
-
     with Image.open(io.BytesIO(content)) as file:
         return 255 - np.asarray(file.convert("L").resize((size, size), Image.Resampling.BOX))

@@ -9,7 +9,6 @@ the pixels, and in the forms' areas to about 1 % for the others.
 from __future__ import annotations
 
 import colorsys
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +20,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import DataFacts, Factor, Shape
-from vae_train.data.dataset import Contents, Source
-from vae_train.data.storage.bits import Binarize, binarized_levels, random_bits
-from vae_train.data.storage.splits import shuffled
-from vae_train.data.storage.stored import StoredImages
+from vae_train.data.dataset import Binarize, Contents, Source
+from vae_train.data.sources.base import binarized_levels, random_bits
+from vae_train.data.storage.stored import StoredImages, shuffled
 from vae_train.data.storage.stores import Location, Store, TensorStore
 from vae_train.util.ranges import NonNegativeInt, PositiveInt, Range
 
@@ -145,7 +143,8 @@ class Shapes(Source):
         angle = 2 * np.pi * turn * value["orientation"]
         pose = np.stack([value["x"], value["y"], value["scale"], np.cos(angle), np.sin(angle)], 1)
         colour = _colours(value["hue"]) if self.channels == 3 else np.ones((len(labels), 1))
-        store = _RenderedStore(*map(torch.from_numpy, (labels[:, 0], pose, colour)), size=self.size, levels=levels)
+        tensors = map(torch.from_numpy, (labels[:, 0], pose, colour))
+        store = _RenderedStore(*tensors, forms=self.shapes, size=self.size, levels=levels)
         return StoredImages(store, levels, torch.from_numpy(labels), stochastic=self.binarize == "dynamic")
 
     def _evaluation_images(self, labels: np.ndarray, rng: np.random.RandomState) -> StoredImages | None:
@@ -197,6 +196,7 @@ class _RenderedStore(Store):
         form: int64 numbers of the forms within `FORMS`, with shape `(N,)`.
         pose: x, y and scale as fractions of the image's side, cosine and sine of the orientation, with shape `(N, 5)`.
         colour: in [0, 1], with shape `(N, C)`.
+        forms: how many of `FORMS` there are.
         size: height and width.
         levels: 256, or 2 to cut at ½.
     """
@@ -204,12 +204,12 @@ class _RenderedStore(Store):
     location: Location = "computed"
     itemsize = 1
 
-    def __init__(self, form: Tensor, pose: Tensor, colour: Tensor, *, size: int, levels: int) -> None:
+    def __init__(self, form: Tensor, pose: Tensor, colour: Tensor, *, forms: int, size: int, levels: int) -> None:
         self.form, self.pose, self.colour = form, pose.float(), colour.float()
         self.levels, self.device = levels, form.device
         self.shape: Shape = (colour.shape[1], size, size)
         self.fine = -(-MIN_RENDERED_SIDE // size)  # the grid has this many points on each side of a pixel
-        self.forms = list(FORMS.values())[: int(form.max()) + 1]
+        self.forms = list(FORMS.values())[:forms]
         points = torch.arange(size * self.fine, dtype=torch.float64) + 0.5
         self.points = (points / len(points)).float().to(self.device)
 
@@ -224,12 +224,8 @@ class _RenderedStore(Store):
 
     @override
     def on(self, device: torch.device) -> Store:
-        other = copy.copy(self)
-        other.form, other.pose, other.colour, other.points = (
-            part.to(device) for part in (self.form, self.pose, self.colour, self.points)
-        )
-        other.device = device
-        return other
+        factors = (part.to(device) for part in (self.form, self.pose, self.colour))
+        return _RenderedStore(*factors, forms=len(self.forms), size=self.shape[-1], levels=self.levels)
 
     def _render(self, index: Tensor) -> Tensor:
         colour = self.colour.index_select(0, index)[:, :, None, None]  # (B, C, 1, 1)

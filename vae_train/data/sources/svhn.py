@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from vae_train.batch import DataFacts
-from vae_train.data.dataset import Contents, Source
-from vae_train.data.storage.bits import Binarize
-from vae_train.data.storage.published import Arrays, class_facts, stored_split
-from vae_train.data.storage.torchvision_files import open_torchvision
-
-SPLIT_SEED = 123
+from vae_train.data.dataset import Binarize, Contents, Source
+from vae_train.data.sources.base import SPLIT_SEED, Arrays, binarized, class_facts, cut_valid, joined, open_torchvision
 
 NUM_TRAIN, NUM_EXTRA = 66_257, 531_131
 
@@ -26,7 +22,7 @@ class SVHN(Source):
     Args:
         root: folder that contains `train_32x32.mat` and the other files; missing files are downloaded to it.
         extra: whether to train on the 531,131 further images as well, 597,388 in all; none of them is validated on.
-        binarize: see `vae_train.data.storage.bits.Binarize`; each colour of a pixel is binarised separately.
+        binarize: see `vae_train.data.dataset.Binarize`; each colour of a pixel is binarised separately.
     """
 
     root: str
@@ -39,10 +35,12 @@ class SVHN(Source):
 
     @override
     def read(self) -> Contents:
-        train, test = self._open("train"), self._open("test")
-        extra = self._open("extra") if self.extra else None
-        num_train = self.inspect().num_train
-        return Contents(stored_split(train, test, num_train, self.binarize, seed=SPLIT_SEED, extra=extra))
+        extra, num_train = self._open("extra") if self.extra else None, self.inspect().num_train
+        own = num_train if extra is None else num_train - len(extra.pixels)
+        splits = cut_valid(self._open("train"), self._open("test"), own)
+        if extra is not None:
+            splits["train"] = joined(splits["train"], extra)
+        return Contents(binarized(splits, 256, self.binarize, SPLIT_SEED))
 
     def _open(self, split: str) -> Arrays:
         part = open_torchvision("SVHN", self.root, f"{split}_32x32.mat", {"split": split})

@@ -73,22 +73,20 @@ def decoded(
         RunError: a worker process died.
     """
     place = folder / f"images-{_key(root, entries, how)}"
-    cached = _opened(place, len(entries), how)
-    if cached is not None:
+    files = _Files(root, entries, how, decode)
+    if (cached := _opened(place, files)) is not None:
         pixels, index = cached
-        return pixels, _bad(_retried(place, index, _Files(root, entries, how, decode)))
+        return pixels, _bad(_retried(place, index, files))
     try:
-        _write(place, _Files(root, entries, how, decode))
+        _write(place, files)
     except OSError as error:
         raise UsageError(
             f"the decoded images could not be written to {folder} ({error.strerror or error}); "
             "set data.cache= to another folder"
         ) from error
-    written = _opened(place, len(entries), how)
-    if written is None:
+    if (written := _opened(place, files)) is None:
         raise UsageError(f"the decoded images in {place} disappeared while they were written; start again")
-    pixels, index = written
-    return pixels, _bad(index)
+    return written[0], _bad(written[1])
 
 
 def _key(root: Path, entries: Sequence[Entry], how: Decoding) -> str:
@@ -96,22 +94,6 @@ def _key(root: Path, entries: Sequence[Entry], how: Decoding) -> str:
     for entry in entries:
         digest.update(json.dumps([entry.name, entry.size, entry.changed]).encode())
     return digest.hexdigest()[:24]
-
-
-def _opened(place: Path, count: int, how: Decoding) -> tuple[np.ndarray, Index] | None:
-    """The pixels and the index of a complete cache; None if there is none."""
-    try:
-        index = json.loads((place / INDEX).read_text())
-        pixels = np.load(place / PIXELS, mmap_mode="r")
-        _bad(index)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    complete = pixels.shape == (count, *how.shape) and pixels.dtype == np.uint8
-    return (pixels, index) if complete else None
-
-
-def _bad(index: Index) -> BadFiles:
-    return {int(number): why for number, (why, _) in index.items()}
 
 
 class _Files(Dataset):
@@ -143,6 +125,22 @@ class _Files(Dataset):
         if entry.problem is not None:
             raise BadImage(entry.problem)  # not transient: another listing makes another cache
         return self.decode(self.root / entry.name, self.how)
+
+
+def _opened(place: Path, files: _Files) -> tuple[np.ndarray, Index] | None:
+    """The pixels and the index of a complete cache; None if there is none."""
+    try:
+        index = json.loads((place / INDEX).read_text())
+        pixels = np.load(place / PIXELS, mmap_mode="r")
+        _bad(index)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    complete = pixels.shape == (len(files), *files.how.shape) and pixels.dtype == np.uint8
+    return (pixels, index) if complete else None
+
+
+def _bad(index: Index) -> BadFiles:
+    return {int(number): why for number, (why, _) in index.items()}
 
 
 def _retried(place: Path, index: Index, files: _Files) -> Index:
@@ -178,7 +176,11 @@ def _write(place: Path, files: _Files) -> None:
             json.dump(index, file)
             file.flush()
             os.fsync(file.fileno())
-        _rename(temporary, place)
+        aside = place.with_name(f"{temporary.name}-old")
+        if place.exists():  # another process wrote the same files, or they are damaged
+            place.rename(aside)
+        temporary.rename(place)
+        shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -210,17 +212,6 @@ def _decode_all(files: _Files, pixels: np.ndarray) -> Index:
             index.update({str(number): why for number, why in bad.items()})
             bar.update(len(chunk))
     return index
-
-
-def _rename(temporary: Path, place: Path) -> None:
-    """Renames a complete cache; an existing one is of the same files, complete or not."""
-    if place.exists():
-        aside = place.with_name(f"{temporary.name}-old")
-        place.rename(aside)
-        temporary.rename(place)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        temporary.rename(place)
 
 
 def _remove_abandoned(place: Path) -> None:

@@ -7,20 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from vae_train.util.text import first_line
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Fit = Literal["crop", "pad", "stretch"]
 Resample = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 Background = Literal["black", "white"]
 
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+
+TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+"""Names in `Image.Transpose` of what undoes EXIF's orientations from 2 on; images with 1 are upright."""
 
 
 class BadImage(Exception):
@@ -79,8 +80,6 @@ def decode(path: Path | str, how: Decoding) -> np.ndarray:
     Raises:
         BadImage: it cannot be read or decoded.
     """
-    from PIL import Image
-
     try:
         with Image.open(path) as file:
             pixels = np.asarray(_fitted(_flat(_upright(file, how), how), how))
@@ -101,8 +100,6 @@ def header(path: Path | str) -> tuple[tuple[int, int], bool]:
     Raises:
         BadImage: it cannot be read.
     """
-    from PIL import Image
-
     try:
         with Image.open(path) as file:
             width, height = file.size
@@ -129,31 +126,16 @@ def _orientation(file: Image.Image) -> int:
 
 def _upright(file: Image.Image, how: Decoding) -> Image.Image:
     """Applies the EXIF orientation, and decodes the image as small as its format allows."""
-    from PIL import Image
-
     if how.crop is None:  # a crop counts the file's own pixels
         side = max(how.size)
         file.draft("L" if how.channels == 1 else "RGB", (side, side))
-    image: Image.Image = file
-    image.load()
-    turns = {
-        2: [Image.Transpose.FLIP_LEFT_RIGHT],
-        3: [Image.Transpose.ROTATE_180],
-        4: [Image.Transpose.FLIP_TOP_BOTTOM],
-        5: [Image.Transpose.TRANSPOSE],
-        6: [Image.Transpose.ROTATE_270],
-        7: [Image.Transpose.TRANSVERSE],
-        8: [Image.Transpose.ROTATE_90],
-    }
-    for turn in turns.get(_orientation(file), []):
-        image = image.transpose(turn)
-    return image
+    file.load()
+    orientation = _orientation(file)
+    return file.transpose(Image.Transpose[TURNS[orientation - 2]]) if 2 <= orientation <= 8 else file
 
 
 def _flat(image: Image.Image, how: Decoding) -> Image.Image:
     """Converts to grey or RGB with 8 bits, without transparency."""
-    from PIL import Image
-
     mode = "L" if how.channels == 1 else "RGB"
     if image.mode == "F":
         raise BadImage("has floating-point pixels, whose range is unknown; use data=arrays")
@@ -171,8 +153,6 @@ def _flat(image: Image.Image, how: Decoding) -> Image.Image:
 
 def _fitted(image: Image.Image, how: Decoding) -> Image.Image:
     """Crops and scales to the size of the result."""
-    from PIL import Image, ImageOps
-
     method, (height, width) = getattr(Image.Resampling, how.resample.upper()), how.size
     if how.crop is not None:
         high, wide = how.crop

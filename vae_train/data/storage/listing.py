@@ -42,15 +42,11 @@ class Listing:
 
     root: Path
     entries: list[Entry]
-    splits: list[Split | None]
-    """The split of each entry's folder; None if folders are not splits."""
+    splits: list[Split]
+    """The split of each entry's folder; "train" if folders are not splits."""
     labels: list[int] | None
     """Number of each entry's class."""
     class_names: list[str]
-
-    def path(self, number: int) -> Path:
-        """The path of entry `number`."""
-        return self.root / self.entries[number].name
 
 
 def list_folder(root: str) -> Listing:
@@ -71,7 +67,7 @@ def list_folder(root: str) -> Listing:
     parts = [entry.name.split("/") for entry in entries]
     tops = {part[0] if len(part) > 1 else "" for part in parts}
     by_folder = any(SPLIT_NAMES.get(t) == "train" for t in tops) and all(t in SPLIT_NAMES for t in tops)
-    splits: list[Split | None] = [SPLIT_NAMES[part[0]] if by_folder else None for part in parts]
+    splits: list[Split] = [SPLIT_NAMES[part[0]] if by_folder else "train" for part in parts]
     folders = [part[by_folder] if len(part) > 1 + by_folder else None for part in parts]
     names = sorted({folder for folder in folders if folder is not None})
     if None in folders or not names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 
@@ -12,20 +12,6 @@ from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from vae_train.util.text import size
 
 GIB = 2**30
-
-
-class Placed(NamedTuple):
-    """The splits of a data set where they are used."""
-
-    splits: Splits
-    device: torch.device
-    """The training device."""
-    workers: int
-    """Processes that read what is not on the device."""
-    prefetch: int
-    """Batches that each of them reads in advance."""
-    description: str
-    """Where the pixels are, for the log."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +40,21 @@ class Loader:
         """The settings of `conf/train.yaml`."""
         return cls("auto", None, 2, 2)
 
-    def place(self, splits: Splits, device: torch.device) -> Placed:
-        """Moves the splits to where they are used."""
+    def place(self, splits: Splits, device: torch.device) -> tuple[Splits, str]:
+        """Moves the splits to where they are used; says where that is, for the log."""
         images = [split for split in splits.values() if split is not None]
         nbytes = sum(split.store.nbytes for split in images)
         locations = {split.store.location for split in images}
         if self.keeps_on_device(nbytes, device, in_memory=locations == {"memory"}):
             moved: Splits = {name: split and split.to(device) for name, split in splits.items()}
-            return Placed(moved, device, self.workers, self.prefetch, f"{size(nbytes)} of pixels on {device}")
+            return moved, f"{size(nbytes)} of pixels on {device}"
         streamed: Splits = {name: split and split.streamed_to(device) for name, split in splits.items()}
         if "computed" in locations:
             where = f"computed on {device} when they are needed"
         else:
             place = "a mapped file" if "file" in locations else "host memory"
             where = f"in {place}, prefetched by {self.workers} workers"
-        return Placed(streamed, device, self.workers, self.prefetch, f"{size(nbytes)} of pixels, {where}")
+        return streamed, f"{size(nbytes)} of pixels, {where}"
 
     def keeps_on_device(self, nbytes: int, device: torch.device, *, in_memory: bool) -> bool:
         """Whether `nbytes` of pixels are kept on `device`; `in_memory` if the process holds them already."""

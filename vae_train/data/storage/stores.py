@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.data.storage.layouts import LAYOUTS, LayoutName
 
 Location = Literal["memory", "file", "computed"]
+LayoutName = Literal["NCHW", "NHWC", "NHW", "NCT", "ND"]
+"""The order of an image's dimensions in an array; N numbers the images."""
 
 CHUNK_BYTES = 2**25
 """Pixels that are read at a time where all are read."""
@@ -89,6 +90,32 @@ class TensorStore(Store):
         return self.pixels
 
 
+class Layout(NamedTuple):
+    """For C, H and W the axis of a stored image; None for a dimension of size 1 that the array does not have."""
+
+    channel: int | None
+    height: int | None
+    width: int | None
+
+    def shape(self, stored: Shape) -> Shape:
+        """(C, H, W) of an image that is stored with the shape `stored`."""
+        return tuple(1 if axis is None else int(stored[axis]) for axis in self)
+
+    def arrange(self, images: np.ndarray) -> np.ndarray:
+        """Permutes `(B, *stored)` to `(B, C, H, W)`."""
+        axes = [axis + 1 for axis in self if axis is not None]
+        return images.transpose(0, *axes).reshape(len(images), *self.shape(images.shape[1:]))
+
+
+LAYOUTS: dict[LayoutName, Layout] = {
+    "NCHW": Layout(0, 1, 2),
+    "NHWC": Layout(2, 0, 1),
+    "NHW": Layout(None, 0, 1),
+    "NCT": Layout(0, None, 1),  # signals: C channels of T samples
+    "ND": Layout(None, None, 0),  # vectors
+}
+
+
 class ArrayStore(Store):
     """Pixels in an array in host memory, which may be a file that is mapped into memory.
 
@@ -131,21 +158,21 @@ class ArrayStore(Store):
 
     @override
     def whole(self) -> Tensor:
-        if self.location == "file":
-            return self._tensor(np.array(self.array if self.rows is None else self.array[self.rows]))
-        return self._tensor(self.array if self.rows is None else self.array[self.rows])
+        array = self.array if self.rows is None else self.array[self.rows]
+        return self._tensor(np.array(array) if self.location == "file" else array)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Replaces a mapped array by its file: a worker that is not forked maps it again."""
+        """Replaces a mapped array by the arguments that map its file: a worker that is not forked maps it again."""
         array = self.array
-        if isinstance(array, np.memmap) and array.base is getattr(array, "_mmap", None):
-            return self.__dict__ | {"array": _MappedFile(array)}
-        return self.__dict__
+        if not (isinstance(array, np.memmap) and array.base is getattr(array, "_mmap", None)):
+            return self.__dict__
+        order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+        return self.__dict__ | {"array": (str(array.filename), array.dtype, "r", array.offset, array.shape, order)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
-        if isinstance(self.array, _MappedFile):
-            self.array = self.array.open()
+        if isinstance(self.array, tuple):
+            self.array = np.memmap(*self.array)
             expect_random_access(self.array)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
@@ -155,18 +182,6 @@ class ArrayStore(Store):
             array = array.astype(np.float32)
         images = LAYOUTS[self.layout].arrange(array)
         return torch.from_numpy(np.require(images, requirements=["C", "W"]))
-
-
-class _MappedFile:
-    """The arguments that map an array's file again."""
-
-    def __init__(self, array: np.memmap) -> None:
-        order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-        self.arguments = (str(array.filename), array.dtype, "r", array.offset, array.shape, order)
-
-    def open(self) -> np.memmap:
-        """Maps the file again."""
-        return np.memmap(*self.arguments)  # type: ignore[call-overload, no-any-return]
 
 
 def expect_random_access(array: np.ndarray) -> None:

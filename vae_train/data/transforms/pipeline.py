@@ -26,7 +26,7 @@ class Transforms(NamedTuple):
 
     def facts(self, facts: DataFacts) -> DataFacts:
         """The facts of the images that a model receives: without levels once preprocessing made them continuous."""
-        continuous = self.preprocessing is not None and self.preprocessing.continuous
+        continuous = self.preprocessing is not None and self.preprocessing.active
         return facts._replace(levels=None) if continuous else facts
 
     def to_pixels(self, x: Tensor) -> Tensor:

@@ -45,12 +45,7 @@ class Preprocessing:
 
     @property
     def active(self) -> bool:
-        """Whether it changes anything."""
-        return self.continuous
-
-    @property
-    def continuous(self) -> bool:
-        """Whether its output has no levels."""
+        """Whether it changes anything; its output has no levels then."""
         return self.dequantize or self.logit is not None or self._affine
 
     @property
@@ -75,7 +70,7 @@ class Preprocessing:
         if levels is None and self.dequantize:
             reason = "dequantises values that have no levels"
             return Incompatible(reason, {"preprocessing.dequantize": "false"})
-        if levels is not None and self.continuous and not self.dequantize:
+        if levels is not None and self.active and not self.dequantize:
             reason = f"gives pixels with {levels} levels a density, which is unbounded on the levels"
             return Incompatible(reason, {"preprocessing.dequantize": "true"})
         return None
@@ -103,7 +98,9 @@ class Preprocessing:
             x = (x - mean) / std
             terms = (torch.zeros_like(x) if terms is None else terms) - std.log()
         bins = math.log(levels) if self.dequantize and levels is not None else None
-        return batch._replace(x=x, log_det=_summed(terms, batch.mask), log_bins=bins)
+        if terms is not None:
+            terms = (terms if batch.mask is None else torch.where(batch.mask, terms, 0.0)).flatten(1).sum(1)
+        return batch._replace(x=x, log_det=terms, log_bins=bins)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Maps images `(N, C, H, W)` back to [0, 1]; dequantisation is not undone."""
@@ -126,9 +123,3 @@ def _per_channel(value: float | list[float] | None, default: float) -> list[floa
     if isinstance(value, list | tuple):
         return [float(v) for v in value]
     return [default if value is None else float(value)]
-
-
-def _summed(terms: Tensor | None, mask: Tensor | None) -> Tensor | None:
-    if terms is None:
-        return None
-    return (terms if mask is None else torch.where(mask, terms, 0.0)).flatten(1).sum(1)
