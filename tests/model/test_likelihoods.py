@@ -20,7 +20,7 @@ from vae_train.distributions.laplace import DequantizedLaplace, Laplace
 from vae_train.distributions.logistic import DiscretizedLogistic, LogisticMixture
 from vae_train.distributions.similarity import ms_ssim, scales
 from vae_train.distributions.student_t import StudentT
-from vae_train.evaluation.metrics.ms_ssim import ms_ssim as judged
+from vae_train.evaluation.metrics.image_similarity import ms_ssim as judged
 from vae_train.model.likelihood.beta import Beta as BetaPixels
 from vae_train.model.likelihood.gaussian import Gaussian
 from vae_train.model.likelihood.laplace import Laplace as LaplacePixels

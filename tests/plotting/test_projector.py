@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vae_train.plotting.projector import plot_projector
+from vae_train.plotting.maps import plot_projector
 
 
 def normal(*shape, seed=0):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import torch
 from torch import Tensor
 
-from vae_train.batch import Fetched
+from vae_train.batch import Fetched, Split
 from vae_train.data.stream import evaluation_batches
-from vae_train.evaluation.metrics.base import Estimate
 from vae_train.evaluation.subject import Subject, Subset, shared
 from vae_train.model.base import LatentVariableModel
 from vae_train.rng import BlockRng
+
+POINT_MASS = "the posterior is a point mass and has no evidence bound"
+NO_MASS = "the likelihood is not a probability mass of discrete pixels"
+"""Why bounds, or their bits per dimension, are not available."""
 
 
 @torch.no_grad()
@@ -22,7 +27,7 @@ def image_bounds(
     num_samples: int = 1,
     batch_size: int = 512,
     device: torch.device | str = "cpu",
-) -> dict[str, Tensor | None]:
+) -> dict[str, Tensor]:
     """Computes the ELBO, its terms and bits per dimension of every image, at beta = 1.
 
     Args:
@@ -34,36 +39,25 @@ def image_bounds(
         device: where the noise is made.
 
     Returns:
-        "elbo", "rate", "distortion" (nats) and "bits_per_dim", each `(N,)`; None where the posterior is a point mass
-        (all but the distortion) or the likelihood is no mass of discrete data (bits per dimension).
+        "elbo", "rate", "distortion" (nats) and "bits_per_dim", each `(N,)`; without all but the distortion where the
+        posterior is a point mass, without bits per dimension where the likelihood is no mass of discrete data.
     """
-    columns: dict[str, list[Tensor]] = {"elbo": [], "rate": [], "distortion": [], "bits_per_dim": []}
+    columns = defaultdict[str, list[Tensor]](list)
     for start, batch in evaluation_batches(images, batch_size, device):
         trace = model(batch, BlockRng(seed, "evaluation", start, device=device), num_samples)
-        values: dict[str, Tensor | None] = {"distortion": trace.distortion()}
+        columns["distortion"].append(trace.distortion())
         if trace.bounded:
-            values |= {"elbo": trace.elbo(), "rate": trace.rate(), "bits_per_dim": trace.bits_per_dim()}
-        for name, value in values.items():
-            if value is not None:
-                columns[name].append(value)
-    return {name: torch.cat(parts) if parts else None for name, parts in columns.items()}
-
-
-def estimate_bounds(bounds: dict[str, Tensor | None]) -> dict[str, Estimate | None]:
-    """Averages what `image_bounds` returns over the images."""
-    return {name: None if values is None else Estimate.mean_of(values) for name, values in bounds.items()}
+            columns["elbo"].append(trace.elbo())
+            columns["rate"].append(trace.rate())
+            if (bits := trace.bits_per_dim()) is not None:
+                columns["bits_per_dim"].append(bits)
+    return {name: torch.cat(parts) for name, parts in columns.items()}
 
 
 @shared
-def subject_bounds(subject: Subject, num_samples: int) -> dict[str, Tensor | None]:
-    """Computes `image_bounds` of the split."""
-    return image_bounds(subject.model, subject.images, num_samples=num_samples, **subject.options)
-
-
-@shared
-def train_bounds(subject: Subject, num_samples: int) -> dict[str, Tensor | None]:
-    """Computes `image_bounds` of as many training images as the split has."""
-    train = subject.data.split("train")
-    assert train is not None
-    subset = Subset(train, len(subject.images))
+def subject_bounds(subject: Subject, num_samples: int, split: Split | None = None) -> dict[str, Tensor]:
+    """Computes `image_bounds` of the subject's split, or of at most as many images of another."""
+    images = subject.data.split(split or subject.split)
+    assert images is not None
+    subset = Subset(images, len(subject.images))
     return image_bounds(subject.model, subset, num_samples=num_samples, **subject.options)

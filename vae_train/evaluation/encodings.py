@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_train.batch import Fetched
+from vae_train.batch import Fetched, Split
 from vae_train.data.stream import evaluation_batches
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.normal import Normal
@@ -51,41 +51,33 @@ def encode(
         batch_size: images at a time.
     """
     means, zs, ys = list[Tensor](), list[Tensor](), list[Tensor]()
-    moments = list[Moments | None]()
+    moments = list[Moments]()
     for start, batch in evaluation_batches(images, batch_size, device):
         q = model.encode(batch.x, batch.y)
         means.append(q.mean.flatten(1))
         zs.append(q.sample(BlockRng(seed, "evaluation", start, device=device), 1)[0].flatten(1))
-        moments.append(_moments(q))
+        moments += [pair] if (pair := _moments(q)) else []
         if batch.y is not None:
             ys.append(batch.y)
     # A conditional model has a prior for every y.
     prior = None if model.condition is not None else getattr(model, "prior", None)
     p = None if prior is None else _moments(prior(model.encode))
-    return Encodings(torch.cat(means), torch.cat(zs), _joined(moments), p, torch.cat(ys) if ys else None)
+    q_moments = (torch.cat([m for m, _ in moments]), torch.cat([s for _, s in moments])) if moments else None
+    return Encodings(torch.cat(means), torch.cat(zs), q_moments, p, torch.cat(ys) if ys else None)
 
 
 @shared
-def encodings(subject: Subject) -> Encodings:
-    """Encodes at most `MAX_ENCODED_IMAGES` evenly spaced images of the split."""
+def encodings(subject: Subject, split: Split | None = None) -> Encodings:
+    """Encodes at most `MAX_ENCODED_IMAGES` evenly spaced images of a split, by default the subject's."""
+    images = subject.data.split(split or subject.split)
+    assert images is not None
     assert isinstance(subject.model, SingleLatent)
-    return encode(subject.model, Subset(subject.images, MAX_ENCODED_IMAGES), **subject.options)
+    return encode(subject.model, Subset(images, MAX_ENCODED_IMAGES), **subject.options)
 
 
-@shared
-def train_encodings(subject: Subject) -> Encodings:
-    """Encodes at most `MAX_ENCODED_IMAGES` evenly spaced training images."""
-    train = subject.data.split("train")
-    assert train is not None
-    assert isinstance(subject.model, SingleLatent)
-    return encode(subject.model, Subset(train, MAX_ENCODED_IMAGES), **subject.options)
-
-
-def _joined(moments: list[Moments | None]) -> Moments | None:
-    known = [pair for pair in moments if pair is not None]
-    if len(known) < len(moments):
-        return None
-    return torch.cat([mean for mean, _ in known]), torch.cat([log_scale for _, log_scale in known])
+def single_latent(subject: Subject) -> str | None:
+    """Requires a model with one latent, which `encodings` works with."""
+    return None if isinstance(subject.model, SingleLatent) else "the model has no single latent vector"
 
 
 def _moments(distribution: Distribution) -> Moments | None:

@@ -13,46 +13,28 @@ depend on their scales either.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from vae_train.evaluation.encodings import encodings
+from vae_train.evaluation.encodings import encodings, single_latent
 from vae_train.evaluation.metrics.base import Estimate, Metric, Results
-from vae_train.evaluation.requirements import single_latent
 from vae_train.evaluation.subject import Subject, shared
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
-HISTOGRAM_BINS = 20
-"""Bins of a latent dimension's histogram."""
 
 NUM_TRAIN, NUM_TEST = 10_000, 5_000
 """Points that a classifier is trained on and tested on."""
 
-GROUP_SIZE = 64
-"""Images, or pairs of them, that make one point of the FactorVAE and beta-VAE scores."""
-
-MAX_GROUPS_PER_CHUNK = 1_000
-
-
-class FactorData(NamedTuple):
-    """Latents and factors of N images."""
-
-    latents: Floats
-    """(N, D) posterior means."""
-    factors: Integers
-    """(N, F) values of the factors that vary and repeat."""
-
 
 @shared
-def factor_data(subject: Subject) -> FactorData:
-    """Encodes the split and selects the factors that can be measured."""
+def factor_data(subject: Subject) -> tuple[Floats, Integers]:
+    """Encodes the split: posterior means `(N, D)`, and values `(N, F)` of the factors that vary and repeat."""
     e = encodings(subject)
     assert e.y is not None
     return measurable_factors(e.mean.cpu().numpy(), e.y.cpu().numpy())
@@ -68,29 +50,28 @@ def varying_factors(subject: Subject) -> str | None:
 
 
 class DisentanglementMetric(Metric):
-    """A metric of latents and factors: a subclass has its outputs and `scores`."""
+    """A metric of latents and factors: a subclass has its outputs and `score`."""
 
     requires = (varying_factors,)
     splits_images = False
     """Whether it uses the images of `train_test_split` rather than all."""
+    score: Callable[[Floats, Integers, int], float | tuple[float, ...]]
+    """Returns a value for every output, from posterior means `(N, D)`, values `(N, F)` and a seed."""
 
     @override
     def __call__(self, subject: Subject) -> Results:
-        data, n = factor_data(subject), len(factor_data(subject).latents)
+        latents, factors = factor_data(subject)
+        n = len(latents)
         if self.splits_images:
             n = sum(map(len, train_test_split(n, subject.seed)))
-        values = self.scores(data.latents, data.factors, subject.seed)
+        values = np.atleast_1d(self.score(latents, factors, subject.seed)).tolist()
         return {info.name: Estimate(value, None, n) for info, value in zip(self.outputs, values, strict=True)}
 
-    @abstractmethod
-    def scores(self, latents: Floats, factors: Integers, seed: int) -> tuple[float, ...]:
-        """Returns a value for every output, from posterior means `(N, D)` and values `(N, F)`."""
 
-
-def measurable_factors(latents: Floats, factors: Integers) -> FactorData:
+def measurable_factors(latents: Floats, factors: Integers) -> tuple[Floats, Integers]:
     """Drops factors `(N, F)` with a single value, and those whose values never repeat."""
     _check_shapes(latents, factors)
-    return FactorData(latents, factors[:, _measurable(factors)])
+    return latents, factors[:, _measurable(factors)]
 
 
 def obstacle(latents: Floats, factors: Integers) -> str | None:
@@ -102,7 +83,7 @@ def obstacle(latents: Floats, factors: Integers) -> str | None:
     return None if np.isfinite(latents).all() else "some posterior means are not finite"
 
 
-def validated(latents: Floats, factors: Integers) -> FactorData:
+def validated(latents: Floats, factors: Integers) -> tuple[Floats, Integers]:
     """Returns the latents in float64, and the factors.
 
     Raises:
@@ -114,36 +95,7 @@ def validated(latents: Floats, factors: Integers) -> FactorData:
         reason = f"factors {np.flatnonzero(~_measurable(factors)).tolist()} have a single value, or none that repeats"
     if reason:
         raise ValueError(reason)
-    return FactorData(latents.astype(np.float64), factors)
-
-
-def mutual_information(latents: Floats, factors: Integers) -> NDArray[np.float64]:
-    """Computes the mutual information in nats between every latent dimension and every factor.
-
-    Args:
-        latents: `(N, D)`, each dimension cut into 20 bins from its smallest to its largest value.
-        factors: `(N, F)`.
-
-    Returns:
-        `(D, F)`, at least 0; exactly 0 for a constant latent dimension.
-    """
-    columns = ranks(factors).T
-    return np.array([[information(_binned(values), column) for column in columns] for values in latents.T])
-
-
-def information(a: Integers, b: Integers) -> float:
-    """Computes the mutual information in nats of two columns `(N,)` of numbers from 0 on."""
-    joint = np.zeros((a.max() + 1, b.max() + 1))
-    np.add.at(joint, (a, b), 1)
-    # Products of whole numbers, so that the logarithm is exactly 0 where a and b are independent.
-    expected = joint.sum(1, keepdims=True) * joint.sum(0)
-    occurs = joint > 0
-    return max(0.0, float((joint[occurs] * np.log(joint[occurs] * len(a) / expected[occurs])).sum() / len(a)))
-
-
-def ranks(factors: Integers) -> Integers:
-    """Numbers each column's values `(N, F)` from 0 without gaps."""
-    return np.stack([np.unique(values, return_inverse=True)[1] for values in factors.T], 1)
+    return latents.astype(np.float64), factors
 
 
 def train_test_split(count: int, seed: int) -> tuple[Integers, Integers]:
@@ -151,47 +103,6 @@ def train_test_split(count: int, seed: int) -> tuple[Integers, Integers]:
     order = np.random.default_rng(seed).permutation(count)
     num_train = min(NUM_TRAIN, count * 2 // 3)
     return order[:num_train], order[num_train:][:NUM_TEST]
-
-
-class FactorGroups:
-    """Samples images that share the value of a factor.
-
-    Args:
-        factors: `(N, F)`; in each column at least one value occurs twice.
-    """
-
-    def __init__(self, factors: Integers) -> None:
-        self.num_factors = factors.shape[1]
-        self._order = np.argsort(factors, axis=0, kind="stable")  # (N, F)
-        counted = [np.unique(values, return_inverse=True, return_counts=True)[1:] for values in factors.T]
-        self._first = np.stack([(np.cumsum(counts) - counts)[rank] for rank, counts in counted], 1)  # (N, F)
-        self._count = np.stack([counts[rank] for rank, counts in counted], 1)  # (N, F)
-
-    def images(self, factor: Integers, rng: np.random.Generator) -> Integers:
-        """Samples an image for each of the factors `(B,)`, among those whose value occurs more than once."""
-        images = np.empty(len(factor), np.int64)
-        for f in range(self.num_factors):
-            rows = factor == f
-            images[rows] = rng.choice(np.flatnonzero(self._count[:, f] > 1), rows.sum())
-        return images
-
-    def partners(self, image: Integers, factor: Integers, count: int, rng: np.random.Generator) -> Integers:
-        """Samples `(B, count)` images that share the factor `(B,)` with the images `(B,)`, which are among them."""
-        offset = rng.integers(0, self._count[image, factor][:, None], (len(image), count))
-        return self._order[self._first[image, factor][:, None] + offset, factor[:, None]]
-
-    def chunks(self, total: int, rng: np.random.Generator) -> Iterator[Integers]:
-        """Samples `total` factors uniformly, in chunks `(B,)`."""
-        for start in range(0, total, MAX_GROUPS_PER_CHUNK):
-            yield rng.integers(0, self.num_factors, min(MAX_GROUPS_PER_CHUNK, total - start))
-
-
-def _binned(values: Floats) -> Integers:
-    """Returns the bin of each value `(N,)`, 0 to 19."""
-    span = np.ptp(values)
-    if span == 0:
-        return np.zeros(len(values), np.int64)
-    return np.minimum((values - values.min()) / span * HISTOGRAM_BINS, HISTOGRAM_BINS - 1).astype(np.int64)
 
 
 def _measurable(factors: Integers) -> NDArray[np.bool_]:

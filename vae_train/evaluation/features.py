@@ -7,12 +7,10 @@ labels (`LabelFeatures`) or of a random network (`RandomFeatures`) still tell mo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import override
 
 from vae_train.data.dataset import Dataset
 from vae_train.data.stream import Stream
@@ -35,17 +33,25 @@ CLASSIFIER_STEPS, CLASSIFIER_BATCH_SIZE = 1000, 128
 """Two passes over MNIST."""
 
 
-class Features(Protocol):
-    """Images -> features."""
+class Features:
+    """A network that maps images to features.
 
-    name: str
-    """What the features are, for the report."""
-    is_fid: bool = False
+    Args:
+        name: what the features are, for the report.
+        net: maps images in [-1, 1] to features.
+        device: where the network computes.
+    """
+
+    is_fid = False
     """Whether a Fréchet distance of these features is FID, comparable with published values."""
+
+    def __init__(self, name: str, net: nn.Module, device: torch.device | str) -> None:
+        self.name, self.device = name, torch.device(device)
+        self.net = net.requires_grad_(False).to(self.device)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Maps images `(N, C, H, W)` in [0, 1] to features `(N, d)`, in float64 on the CPU."""
-        ...
+        return in_chunks(self.net, x, CHUNK_IMAGES, self.device)
 
 
 class RandomFeatures(Features):
@@ -58,13 +64,7 @@ class RandomFeatures(Features):
     """
 
     def __init__(self, shape: tuple[int, ...], seed: int = 0, device: torch.device | str = "cpu") -> None:
-        self.name = f"random conv features (seed {seed})"
-        self.device = torch.device(device)
-        self.net = _network(shape, FEATURE_DIM, seed).requires_grad_(False).to(self.device)
-
-    @override
-    def __call__(self, x: Tensor) -> Tensor:
-        return in_chunks(self.net, x, CHUNK_IMAGES, self.device)
+        super().__init__(f"random conv features (seed {seed})", _network(shape, seed), device)
 
 
 class LabelFeatures(Features):
@@ -86,21 +86,14 @@ class LabelFeatures(Features):
     def __init__(
         self, data: Dataset, seed: int = 0, device: torch.device | str = "cpu", *, steps: int = CLASSIFIER_STEPS
     ) -> None:
-        self.name = f"features of a classifier of this data's labels (seed {seed})"
-        self.device = torch.device(device)
         if data.facts.classes is None:
             raise UsageError("the data has no labels to train a feature network on")
-        self.net = _network(tuple(data.facts.data_shape), FEATURE_DIM, seed).to(self.device)
-        last = _initialized(nn.Sequential(_empty(nn.Linear, FEATURE_DIM, data.facts.classes)), seed, "last").to(
-            self.device
-        )
+        net = _network(tuple(data.facts.data_shape), seed).to(device)
+        with torch.device("meta"):
+            last = nn.Sequential(nn.Linear(FEATURE_DIM, data.facts.classes))
         with torch.enable_grad():
-            _train(nn.Sequential(self.net, last), data, seed, steps, self.device)
-        self.net.requires_grad_(False)
-
-    @override
-    def __call__(self, x: Tensor) -> Tensor:
-        return in_chunks(self.net, x, CHUNK_IMAGES, self.device)
+            _train(nn.Sequential(net, _initialized(last, seed, "last").to(device)), data, seed, steps, device)
+        super().__init__(f"features of a classifier of this data's labels (seed {seed})", net, device)
 
 
 @torch.no_grad()
@@ -109,35 +102,32 @@ def in_chunks(net: Callable[[Tensor], Tensor], x: Tensor, size: int, device: tor
     return torch.cat([net(chunk.float().to(device) * 2 - 1).cpu().double() for chunk in x.split(size)])
 
 
-def _network(shape: tuple[int, ...], size: int, seed: int) -> nn.Sequential:
+def _network(shape: tuple[int, ...], seed: int) -> nn.Sequential:
     """Builds convolutions with stride 2 and a linear layer, for images `(N, *shape)` in [-1, 1]."""
     channels, *sides = shape
-    layers: list[nn.Module] = []
-    for width in CHANNELS:
-        layers += [_empty(nn.Conv2d, channels, width, 3, stride=2, padding=1), nn.ReLU()]
-        channels, sides = width, [-(-side // 2) for side in sides]
-    left = [min(side, MAX_POOLED_SIDE) for side in sides]
-    layers += [nn.AdaptiveAvgPool2d((left[0], left[1])), nn.Flatten()]
-    layers += [_empty(nn.Linear, channels * left[0] * left[1], size), nn.ReLU()]
-    return _initialized(nn.Sequential(*layers), seed, "convolutions")
-
-
-def _empty(layer: Callable[..., nn.Module], *args: int, **options: int) -> nn.Module:
-    """Builds a layer with uninitialised weights: PyTorch's initialisation uses its global generator."""
-    return layer(*args, **options, device="meta").to_empty(device="cpu")
+    net = nn.Sequential()
+    with torch.device("meta"):
+        for width in CHANNELS:
+            net.extend([nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.ReLU()])
+            channels, sides = width, [-(-side // 2) for side in sides]
+        height, width = (min(side, MAX_POOLED_SIDE) for side in sides)
+        net.extend([nn.AdaptiveAvgPool2d((height, width)), nn.Flatten()])
+        net.extend([nn.Linear(channels * height * width, FEATURE_DIM), nn.ReLU()])
+    return _initialized(net, seed, "convolutions")
 
 
 @torch.no_grad()
 def _initialized(net: nn.Sequential, seed: int, part: str) -> nn.Sequential:
+    """Initialises a network on the meta device: PyTorch's own initialisation uses its global generator."""
     source = generator(seed, "features", part)
-    for layer in net:
+    for layer in net.to_empty(device="cpu"):
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=source)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return net
 
 
-def _train(classifier: nn.Module, data: Dataset, seed: int, steps: int, device: torch.device) -> None:
+def _train(classifier: nn.Module, data: Dataset, seed: int, steps: int, device: torch.device | str) -> None:
     images = data.split("train")
     assert images is not None
     stream = Stream(images, min(CLASSIFIER_BATCH_SIZE, len(images)), seed=seed, device=device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +41,21 @@ class InceptionFeatures(Features):
     """
 
     def __init__(self, path: str | Path, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
         state = _weights(Path(path))
         self.is_fid = len(state["fc.bias"]) == TENSORFLOW_CLASSES
         origin = "TensorFlow's weights of 2015" if self.is_fid else "torchvision's weights, not those of papers"
-        self.name = f"Inception v3 features ({origin})"
-        self.net = _inception(state, Path(path)).to(self.device)
+        super().__init__(f"Inception v3 features ({origin})", _inception(state, Path(path)), device)
 
     @override
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[1] not in (1, 3):
             raise UsageError(f"Inception features are for images with 1 or 3 channels, not {x.shape[1]}")
-        return in_chunks(lambda chunk: self.net(_resized(chunk)), x, CHUNK_IMAGES, self.device)
+        return in_chunks(self._resized_features, x, CHUNK_IMAGES, self.device)
 
-
-def _resized(x: Tensor) -> Tensor:
-    """Resizes images to `(N, 3, 299, 299)`."""
-    side = (INCEPTION_SIDE, INCEPTION_SIDE)
-    return F.interpolate(x, side, mode="bilinear", antialias=True).expand(-1, 3, -1, -1)
+    def _resized_features(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, (INCEPTION_SIDE, INCEPTION_SIDE), mode="bilinear", antialias=True)
+        features: Tensor = self.net(x.expand(-1, 3, -1, -1))
+        return features
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
@@ -90,7 +87,7 @@ def _inception(state: dict[str, Tensor], path: Path) -> nn.Module:
     net.AuxLogits, net.fc = None, nn.Identity()
     if num_classes == TENSORFLOW_CLASSES:
         _pool_as_tensorflow(net)
-    return net.float().eval().requires_grad_(False)
+    return net.float().eval()
 
 
 def _pool_as_tensorflow(net: nn.Module) -> None:
@@ -100,22 +97,11 @@ def _pool_as_tensorflow(net: nn.Module) -> None:
     """
     for name, block in net.named_children():
         if name.startswith("Mixed_") and hasattr(block, "branch_pool"):
-            block.register_forward_hook(_repool(_maximum if name == "Mixed_7c" else _average))
+            block.register_forward_hook(partial(_repool, name == "Mixed_7c"))
 
 
-def _average(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-
-
-def _maximum(x: Tensor) -> Tensor:
-    return F.max_pool2d(x, 3, stride=1, padding=1)
-
-
-def _repool(pool: Callable[[Tensor], Tensor]) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
-    """Makes a hook that recomputes a block's last branch with other pooling."""
-
-    def hook(block: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        branch = block.branch_pool(pool(inputs[0]))
-        return torch.cat([output[:, : -branch.shape[1]], branch], 1)
-
-    return hook
+def _repool(maximum: bool, block: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Recomputes a block's last branch with other pooling, as a forward hook."""
+    pool = F.max_pool2d if maximum else partial(F.avg_pool2d, count_include_pad=False)
+    branch = block.branch_pool(pool(inputs[0], 3, stride=1, padding=1))
+    return torch.cat([output[:, : -branch.shape[1]], branch], 1)

@@ -47,14 +47,10 @@ def overview(images: Images, levels: int | None, limit: int = 10_000) -> Overvie
         x = images.fetch(rows).x.double().cpu()
         total = total + x.sum(0)
         squares = squares + (x * x).sum((0, 2, 3))
-        entropy += float(_bit_entropy(x.clamp(0, 1)).sum())
+        p = x.clamp(0, 1)
+        entropy += float((torch.special.entr(p) + torch.special.entr(1 - p)).sum())
         histogram = histogram + torch.stack([torch.histc(c, bins, 0.0, 1.0) for c in x.unbind(1)])
     count = len(index)
     mean = total / count
     per_channel = squares / (count * mean[0].numel()) - mean.mean((1, 2)) ** 2
     return Overview(count, mean.float(), per_channel.clamp(min=0).sqrt().float(), histogram, entropy / count)
-
-
-def _bit_entropy(p: Tensor) -> Tensor:
-    """Computes the entropy of bits with probabilities `p`, elementwise in nats."""
-    return torch.special.entr(p) + torch.special.entr(1 - p)

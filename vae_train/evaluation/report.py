@@ -26,15 +26,14 @@ def format_conditions(estimate: Estimate) -> str:
 
 def lines(report: Report) -> list[str]:
     """Formats a report for the terminal: one line per estimate, then protocol and warnings."""
-    estimates = [
-        (_label(info, report.estimates[info.name]), info) for info in report.infos if info.name in report.estimates
+    rows = [
+        (_label(info, estimate), format_value(estimate, info.decimals), format_conditions(estimate))
+        for info in report.infos
+        if (estimate := report.estimates.get(info.name))
     ]
-    width = max((len(label) for label, _ in estimates), default=0)
-    rows = []
-    for label, info in estimates:
-        estimate = report.estimates[info.name]
-        rows.append(f"{label:<{width}}  {format_value(estimate, info.decimals):<20} {format_conditions(estimate)}")
-    return [_title(report), *rows, report.protocol, *report.warnings]
+    width = max((len(label) for label, _, _ in rows), default=0)
+    table = [f"{label:<{width}}  {value:<20} {conditions}" for label, value, conditions in rows]
+    return [_title(report), *table, report.protocol, *report.warnings]
 
 
 def markdown(name: str, report: Report) -> str:

@@ -55,7 +55,8 @@ class Subject:
     open_ood: Callable[[str], Images] = _no_ood_data
     plots: list[str] = field(default_factory=list)
     """File names of the plots that metrics have written."""
-    _results: dict[Any, Any] = field(default_factory=dict, repr=False)
+    results: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """Results of `shared` functions, by function and arguments."""
 
     @property
     def images(self) -> Images:
@@ -80,13 +81,6 @@ class Subject:
         self.plots.append(path.name)
         return path
 
-    def result(self, key: Any, compute: Callable[[], T]) -> T:
-        """Returns the result stored under `key`, and computes it at the first call."""
-        if key not in self._results:
-            self._results[key] = compute()
-        result: T = self._results[key]
-        return result
-
 
 def shared(function: Callable[Concatenate[Subject, P], T]) -> Callable[Concatenate[Subject, P], T]:
     """Decorates a function of a subject so that it is computed once per subject and arguments.
@@ -97,7 +91,10 @@ def shared(function: Callable[Concatenate[Subject, P], T]) -> Callable[Concatena
     @wraps(function)
     def cached(subject: Subject, *args: P.args, **kwargs: P.kwargs) -> T:
         key = (function, args, tuple(kwargs.items()))
-        return subject.result(key, lambda: function(subject, *args, **kwargs))
+        if key not in subject.results:
+            subject.results[key] = function(subject, *args, **kwargs)
+        result: T = subject.results[key]
+        return result
 
     return cast("Callable[Concatenate[Subject, P], T]", cached)
 

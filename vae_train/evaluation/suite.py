@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from vae_train.data.dataset import Dataset
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results, Unavailable
-from vae_train.evaluation.protocol import protocol
 from vae_train.evaluation.subject import Subject
 
 
@@ -80,3 +80,18 @@ def evaluate(subject: Subject, metrics: Iterable[Metric], **about: Any) -> Repor
         plots=tuple(subject.plots),
         about=about,
     )
+
+
+def protocol(data: Dataset) -> str:
+    """Describes how pixels became what the likelihood scores: values of different protocols cannot be compared."""
+    levels, preprocessing = data.stored_facts.levels, data.transforms.preprocessing
+    if levels == 2:
+        return {
+            "dynamic": "binary pixels, drawn with the grey values as probabilities, the same bits at every evaluation",
+            "threshold": "binary pixels, cut at half the brightness",
+        }.get(data.binarization, "binary pixels")
+    if levels is None:
+        return "continuous values: a density of the numbers in the file"
+    if preprocessing is not None and preprocessing.dequantize:
+        return f"{levels} levels, one uniform dequantisation per image: bits/dim are an upper bound"
+    return f"{levels} levels, dequantised in closed form: bits/dim are an upper bound"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_train.plotting.png import write_figure
+from vae_train.plotting.png import panels, write_figure
 
 PANELS = (
     ("loss", "optimised loss (nats)"),
@@ -34,11 +34,9 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def curves_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Builds the matplotlib figure that `plot_curves` writes."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    figure = Figure(figsize=(13, 3.4))
-    axes = figure.subplots(1, len(PANELS), gridspec_kw=MARGINS)
+    figure, axes = panels(13, 3.4, len(PANELS), gridspec_kw=MARGINS)
     for axis, (name, title) in zip(axes, PANELS, strict=True):
         for split, scope, style in (
             ("train", "step", {"color": "C0", "alpha": 0.3, "linewidth": 0.8}),
@@ -58,7 +56,6 @@ def curves_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
         axis.tick_params(labelsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 150k: six digits would run into each other
-        axis.grid(alpha=0.25)
         _limit(axis, [row[name] for row in rows if row.get(name) is not None])
     if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend(fontsize=8)

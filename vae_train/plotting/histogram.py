@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vae_train.plotting.png import write_figure
+from vae_train.plotting.png import panels, write_figure
 
 
 def plot_pixel_histogram(counts: Tensor, path: Path) -> None:
@@ -16,15 +16,11 @@ def plot_pixel_histogram(counts: Tensor, path: Path) -> None:
         counts: `(C, bins)` counts over equal bins of [0, 1].
         path: the PNG to write.
     """
-    from matplotlib.figure import Figure
-
     channels, bins = counts.shape
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    axis = figure.add_subplot()
+    figure, (axis,) = panels(6, 3)
     colors = ("C3", "C2", "C0") if channels == 3 else ("0.3",)
     for channel, row in enumerate((counts / counts.sum(1, keepdim=True)).tolist()):
         edges = [i / bins for i in range(bins + 1)]
         axis.stairs(row, edges, color=colors[channel % len(colors)], fill=channels == 1)
     axis.set(yscale="log", xlabel="pixel value", ylabel="share of the pixels")
-    axis.grid(alpha=0.25)
     write_figure(figure, path)

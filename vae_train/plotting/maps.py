@@ -1,17 +1,19 @@
-"""Scatter plots of encodings in two dimensions."""
+"""Maps of encodings: scatter plots in two dimensions, and the files of TensorBoard's projector."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from vae_train.plotting.arrays import Array, to_float_array
-from vae_train.plotting.png import write_figure
+from vae_train.plotting.png import panels, to_pil, write_figure
 
 MAX_NAMED_CLASSES = 20
 """Classes that colours can tell apart; more are shown by a continuous colour bar."""
@@ -23,8 +25,13 @@ ROUNDING_INCHES = 1e-6
 
 MAX_NAME_LENGTH = 18
 
+MAX_SPRITE_SIDE = 64
+"""Pixels on the longer side of the projector's thumbnails."""
 
-def plot_maps(maps: Sequence[tuple[str, Array]], labels: Array | None, names: Sequence[str] | None, path: Path) -> None:
+
+def plot_maps(
+    maps: Sequence[tuple[str, ArrayLike]], labels: ArrayLike | None, names: Sequence[str] | None, path: Path
+) -> None:
     """Plots several two-dimensional maps of the same points side by side.
 
     Args:
@@ -35,23 +42,19 @@ def plot_maps(maps: Sequence[tuple[str, Array]], labels: Array | None, names: Se
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
 
-    y = None if labels is None else np.asarray(torch.as_tensor(labels).cpu())
+    y = None if labels is None else np.asarray(labels)
     width = PANEL_INCHES * len(maps) + (0 if y is None else LEGEND_INCHES)
-    size = (width + ROUNDING_INCHES, PANEL_INCHES + ROUNDING_INCHES)
-    figure = Figure(figsize=size, dpi=100, layout="constrained")
-    axes = figure.subplots(1, len(maps), squeeze=False)[0]
+    figure, axes = panels(width + ROUNDING_INCHES, PANEL_INCHES + ROUNDING_INCHES, len(maps))
     colours, scale = _colours(y)
     for axis, (title, points) in zip(axes, maps, strict=True):
-        xy = to_float_array(points)
+        xy = np.asarray(points, np.float64)
         order = np.random.default_rng(0).permutation(len(xy))  # or the last class would cover the others
         shades = {"color": "0.35"} if colours is None else {"c": colours[order], **scale}
         area = float(np.clip(12_000 / max(1, len(xy)), 4, 36))
         axis.scatter(*xy[order].T, s=area, alpha=0.85, linewidths=0, **shades)
         axis.set_title(title, fontsize=10)
         axis.tick_params(labelsize=8)
-        axis.grid(alpha=0.25)
         axis.set_axisbelow(True)
         axis.set_aspect("equal", "datalim")  # both directions of a map have one unit
     if scale:
@@ -86,14 +89,65 @@ def _legend(figure: Any, labels: NDArray[Any], names: Sequence[str] | None) -> N
 
     classes = np.unique(labels).tolist()
     handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=6, color=colour, label=label_name(label, names))
+        Line2D([], [], linestyle="", marker="o", markersize=6, color=colour, label=_label_name(label, names))
         for label, colour in zip(classes, _palette(len(classes)), strict=True)
     ]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
 
 
-def label_name(label: int, names: Sequence[str] | None) -> str:
+def _label_name(label: int, names: Sequence[str] | None) -> str:
     """Returns the name of a label on one line, cut to the width of a legend."""
     name = names[label] if names is not None and 0 <= label < len(names) else str(label)
     name = " ".join(name.split())
     return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
+
+
+def plot_projector(
+    folder: Path,
+    points: ArrayLike,
+    labels: ArrayLike | None = None,
+    images: Tensor | None = None,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Writes the files that TensorBoard's projector shows.
+
+    `SummaryWriter.add_embedding` leaves one more event file at each call and prints a warning.
+
+    Args:
+        folder: a folder with event files, or one that is passed to `--logdir`. It gets projector_config.pbtxt,
+            tensors.tsv, and metadata.tsv with labels and sprite.png with images.
+        points: `(N, D)` encodings.
+        labels: `(N,)` int.
+        images: `(N, C, H, W)` in [0, 1], shown in place of the points.
+        names: names of the labels 0, 1, …
+    """
+    from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savetxt(folder / "tensors.tsv", np.asarray(points, np.float64), fmt="%.6g", delimiter="\t")
+    config = ProjectorConfig()
+    entry = config.embeddings.add(tensor_name="encodings", tensor_path="tensors.tsv")
+    if labels is not None:
+        values = np.asarray(labels).tolist()
+        (folder / "metadata.tsv").write_text("".join(_label_name(label, names) + "\n" for label in values), "utf-8")
+        entry.metadata_path = "metadata.tsv"
+    if images is not None:
+        height, width = _write_sprite(folder / "sprite.png", torch.as_tensor(images).cpu())
+        entry.sprite.image_path = "sprite.png"
+        entry.sprite.single_image_dim.extend([width, height])
+    (folder / "projector_config.pbtxt").write_text(str(config), "utf-8")
+
+
+def _write_sprite(path: Path, images: Tensor) -> tuple[int, int]:
+    """Writes images `(N, C, H, W)` row by row as a square of thumbnails; returns height and width of each."""
+    images = images.float().clamp(0, 1)
+    if images.shape[1] not in (1, 3):
+        images = images.mean(1, keepdim=True)
+    factor = min(1.0, MAX_SPRITE_SIDE / max(images.shape[2:]))
+    height, width = (max(1, round(factor * side)) for side in images.shape[2:])
+    images = F.interpolate(images, (height, width), mode="area")
+    side = math.isqrt(len(images) - 1) + 1  # the root, rounded up: the projector derives it from the number of points
+    padded = F.pad(images, (0, 0, 0, 0, 0, 0, 0, side**2 - len(images)))
+    square = padded.view(side, side, -1, height, width).permute(2, 0, 3, 1, 4)  # (C, rows, H, columns, W)
+    to_pil(square.reshape(-1, side * height, side * width)).save(path)
+    return height, width

@@ -1,4 +1,4 @@
-"""Writing PNG files."""
+"""PNG files, of images and of matplotlib figures."""
 
 from __future__ import annotations
 
@@ -31,8 +31,29 @@ def to_pil(image: Tensor) -> Any:
     return Image.fromarray(levels.squeeze(-1).numpy())
 
 
+def panels(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:
+    """Builds a matplotlib figure with a row of axes that have a light grid, without pyplot's global state.
+
+    Args:
+        width: inches, of 100 pixels.
+        height: inches.
+        columns: number of axes.
+        options: of `Figure.subplots`; without margins the layout is measured.
+
+    Returns:
+        The figure, and an array of its axes.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), dpi=100, layout=None if "gridspec_kw" in options else "constrained")
+    axes = figure.subplots(1, columns, squeeze=False, **options)[0]
+    for axis in axes:
+        axis.grid(alpha=0.25)
+    return figure, axes
+
+
 def write_figure(figure: Any, path: Path) -> None:
-    """Renders a matplotlib figure to a PNG, without a window and without pyplot's global state."""
+    """Renders a matplotlib figure to a PNG, without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure).print_png(str(path))

@@ -6,21 +6,11 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from vae_train.evaluation.factors import (
-    NUM_TEST,
-    NUM_TRAIN,
-    FactorGroups,
-    measurable_factors,
-    mutual_information,
-    obstacle,
-    train_test_split,
-)
-from vae_train.evaluation.metrics.beta_vae import beta_vae_score
-from vae_train.evaluation.metrics.dci import concentration, dci
-from vae_train.evaluation.metrics.factor_vae import factor_vae_score
-from vae_train.evaluation.metrics.mig import mig
-from vae_train.evaluation.metrics.modularity import modularity
-from vae_train.evaluation.metrics.sap import sap, svm_accuracy
+from vae_train.evaluation.factor_groups import FactorGroups
+from vae_train.evaluation.factors import NUM_TEST, NUM_TRAIN, measurable_factors, obstacle, train_test_split
+from vae_train.evaluation.metrics.group_scores import beta_vae_score, factor_vae_score
+from vae_train.evaluation.metrics.information_gap import mig, modularity, mutual_information
+from vae_train.evaluation.metrics.predictability import DCI, concentration, dci, sap, svm_accuracy
 
 SEEDED = (sap, dci, factor_vae_score, beta_vae_score)
 
@@ -38,7 +28,7 @@ def noise(count, units, seed=0):
 def values(codes, factors, seed=0):
     """All scores of the factors that can be measured."""
     codes, factors = measurable_factors(codes, factors)
-    scores = {f"dci_{name}": value for name, value in dci(codes, factors, seed)._asdict().items()}
+    scores = dict(zip((info.name for info in DCI.outputs), dci(codes, factors, seed), strict=True))
     scores |= {"mig": mig(codes, factors), "modularity": modularity(codes, factors), "sap": sap(codes, factors, seed)}
     seeded = {f.__name__: f(codes, factors, seed) for f in (factor_vae_score, beta_vae_score)}
     return scores | seeded
@@ -285,7 +275,7 @@ def test_the_forest_predicts_what_a_split_can_tell():
     factors = grid(4, 3)
     codes = np.stack([np.minimum(factors[:, 0], 2), factors[:, 1]], 1).astype(float)
     # Two of the four values look the same: one of them is guessed wrong.
-    assert dci(codes, factors, 0).informativeness == pytest.approx((3 / 4 + 1) / 2, abs=0.03)
+    assert dci(codes, factors, 0)[2] == pytest.approx((3 / 4 + 1) / 2, abs=0.03)
 
 
 # Groups.

@@ -15,13 +15,9 @@ from vae_train.data.transforms.pipeline import Transforms
 from vae_train.data.transforms.preprocessing import Preprocessing
 from vae_train.evaluation.features import LabelFeatures, RandomFeatures, in_chunks
 from vae_train.evaluation.inception import InceptionFeatures
-from vae_train.evaluation.metrics.density_coverage import density_coverage
-from vae_train.evaluation.metrics.frechet_distance import frechet_distance
-from vae_train.evaluation.metrics.kernel_distance import kernel_distance
-from vae_train.evaluation.metrics.ms_ssim import MS_SSIM_MIN_SIDE, ms_ssim
-from vae_train.evaluation.metrics.precision_recall import precision_recall
-from vae_train.evaluation.metrics.psnr import psnr
-from vae_train.evaluation.metrics.ssim import SSIM_MIN_SIDE, ssim
+from vae_train.evaluation.metrics.image_similarity import MS_SSIM_MIN_SIDE, SSIM_MIN_SIDE, ms_ssim, psnr, ssim
+from vae_train.evaluation.metrics.sample_distances import frechet_distance, kernel_distance
+from vae_train.evaluation.metrics.sample_neighbors import density_coverage, precision_recall
 from vae_train.rng import generator
 from vae_train.util.errors import RunError, UsageError
 

@@ -7,9 +7,7 @@ import pytest
 import torch
 
 from vae_train.evaluation.metrics.base import Estimate
-from vae_train.evaluation.metrics.knn_probe import knn_probe
-from vae_train.evaluation.metrics.linear_probe import linear_probe
-from vae_train.evaluation.metrics.majority_class import majority_class
+from vae_train.evaluation.metrics.probes import knn_probe, linear_probe, majority_class
 
 PROBES = pytest.mark.parametrize("probe", [linear_probe, knn_probe])
 
@@ -95,12 +93,12 @@ def test_a_single_class_is_always_said(probe):
 def test_codes_that_say_nothing_leave_the_linear_probe_at_majority_class():
     y, test_y = np.array([2, 2, 2, 0, 1] * 20), np.array([2, 0, 1, 2])
     codes = np.full((100, 3), 1.5)
-    assert linear_probe(codes, y, codes[:4], test_y) == majority_class(y, test_y)
+    assert linear_probe(codes, y, codes[:4], test_y) == majority_class(None, y, None, test_y)
     assert knn_probe(codes, y, codes[:4], test_y).value <= 1
 
 
 def test_chance_is_the_most_frequent_class_of_training():
-    found = majority_class(torch.tensor([5, 5, 1, 1, 1, 9]), torch.tensor([5, 5, 5, 1]))
+    found = majority_class(None, torch.tensor([5, 5, 1, 1, 1, 9]), None, torch.tensor([5, 5, 5, 1]))
     assert found.value == 0.25
     assert (found.n, found.about["num_train"]) == (4, 6)
 
@@ -113,13 +111,13 @@ def test_a_class_that_training_lacks_is_never_right():
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_standard_error_is_that_of_a_mean(share):
     right = int(share * 50)
-    found = majority_class([0, 0], [0] * right + [1] * (50 - right))
+    found = majority_class(None, [0, 0], None, [0] * right + [1] * (50 - right))
     assert found.value == pytest.approx(share)
     assert found.se == pytest.approx(math.sqrt(share * (1 - share) / 49))
 
 
 def test_one_test_image_has_no_standard_error():
-    assert majority_class([0, 0], [0]).se is None
+    assert majority_class(None, [0, 0], None, [0]).se is None
 
 
 @PROBES

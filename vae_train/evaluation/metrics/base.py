@@ -63,7 +63,7 @@ class Unavailable(NamedTuple):
 Results = dict[str, Estimate | Unavailable]
 
 Requirement = Callable[[Subject], str | None]
-"""Returns why a subject does not qualify, or None where it does: see `vae_train.evaluation.requirements`."""
+"""Returns why a subject does not qualify, or None where it does."""
 
 
 class Metric(ABC):

@@ -6,9 +6,8 @@ import math
 
 from typing_extensions import override
 
-from vae_train.evaluation.bounds import estimate_bounds, subject_bounds, train_bounds
+from vae_train.evaluation.bounds import NO_MASS, POINT_MASS, subject_bounds
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results, Unavailable
-from vae_train.evaluation.requirements import has_density
 from vae_train.evaluation.subject import Subject
 from vae_train.util.ranges import PositiveInt
 
@@ -39,17 +38,17 @@ class Bound(Metric):
 
     @override
     def __call__(self, subject: Subject) -> Results:
-        estimates = estimate_bounds(subject_bounds(subject, self.num_samples))
-        missing = Unavailable(has_density(subject) or "the likelihood is not a probability mass of discrete pixels")
-        results: Results = {name: estimate or missing for name, estimate in estimates.items()}
-        return results | {"generalization_gap": self._gap(subject, results["elbo"])}
+        bounds = subject_bounds(subject, self.num_samples)
+        missing = Unavailable(NO_MASS if "elbo" in bounds else POINT_MASS)
+        *names, gap = (info.name for info in self.outputs)
+        results: Results = {name: Estimate.mean_of(bounds[name]) if name in bounds else missing for name in names}
+        return results | {gap: self._gap(subject, results["elbo"])}
 
     def _gap(self, subject: Subject, elbo: Estimate | Unavailable) -> Estimate | Unavailable:
         if isinstance(elbo, Unavailable):
             return elbo
         if subject.split == "train":
             return Unavailable("this is the training split")
-        train = estimate_bounds(train_bounds(subject, self.num_samples))["elbo"]
-        assert train is not None
+        train = Estimate.mean_of(subject_bounds(subject, self.num_samples, "train")["elbo"])
         se = None if train.se is None or elbo.se is None else math.hypot(train.se, elbo.se)
         return Estimate(train.value - elbo.value, se, train.n + elbo.n)

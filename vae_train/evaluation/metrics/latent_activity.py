@@ -8,11 +8,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.distributions.kl import normal_kl_elementwise
-from vae_train.evaluation.encodings import Encodings, encodings
+from vae_train.evaluation.encodings import Encodings, encodings, single_latent
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.requirements import single_latent
 from vae_train.evaluation.subject import Subject
-from vae_train.plotting.latents import plot_latent_activity
+from vae_train.plotting.diagnostics import plot_latent_activity
 
 ACTIVE_VARIANCE = 0.01
 """Variance over images of its posterior mean above which a latent dimension is active."""
@@ -54,7 +53,8 @@ class LatentActivity(Metric):
     def __call__(self, subject: Subject) -> Results:
         e = encodings(subject)
         activity = latent_activity(e)
-        plot_latent_activity(activity.variance, activity.kl, ACTIVE_VARIANCE, subject.plot_path("latents"))
+        kl = None if activity.kl is None else activity.kl.cpu()
+        plot_latent_activity(activity.variance.cpu(), kl, ACTIVE_VARIANCE, subject.plot_path("latents"))
         about: dict[str, Any] = {
             name: None if values is None else [round(value, 6) for value in values.tolist()]
             for name, values in activity._asdict().items()

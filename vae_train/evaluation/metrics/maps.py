@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
 from vae_train.batch import evenly_spaced
-from vae_train.evaluation.encodings import MAX_ENCODED_IMAGES, encodings
+from vae_train.evaluation.encodings import MAX_ENCODED_IMAGES, encodings, single_latent
 from vae_train.evaluation.metrics.base import Metric, Results
-from vae_train.evaluation.requirements import single_latent
 from vae_train.evaluation.subject import Subject, Subset
-from vae_train.plotting.arrays import Array, to_float_array
-from vae_train.plotting.maps import plot_maps
-from vae_train.plotting.projector import plot_projector
+from vae_train.plotting.maps import plot_maps, plot_projector
 from vae_train.rng import generator
 
 MAX_TSNE_POINTS = 2_000
@@ -52,7 +49,7 @@ class Maps(Metric):
         return {}
 
 
-def pca(latents: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def pca(latents: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Projects latents on their two principal components with the largest variances.
 
     Args:
@@ -62,7 +59,7 @@ def pca(latents: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         `(N, 2)` the centred latents in these directions, on their own scale; and `(2,)` the share of the total variance
         that each direction explains, 0 where nothing varies.
     """
-    centred = to_float_array(latents)
+    centred = torch.as_tensor(latents).detach().cpu().double().numpy()
     centred = centred - centred.mean(0)
     _, scales, directions = np.linalg.svd(centred, full_matrices=False)  # (R,), (R, D) with R = min(N, D)
     points, share = np.zeros((len(centred), 2)), np.zeros(2)
@@ -84,7 +81,7 @@ def _signed(directions: NDArray[np.float64]) -> NDArray[np.float64]:
     return directions * np.sign(directions[np.arange(len(directions)), first])[:, None]
 
 
-def tsne(latents: Array, seed: int, max_points: int = MAX_TSNE_POINTS) -> NDArray[np.float64]:
+def tsne(latents: ArrayLike, seed: int, max_points: int = MAX_TSNE_POINTS) -> NDArray[np.float64]:
     """Maps at most `max_points` latents by t-SNE: close points were close, distances mean little.
 
     The map starts from the two principal components and a hundredth of noise, and is a function of latents and seed.
@@ -104,7 +101,7 @@ def tsne(latents: Array, seed: int, max_points: int = MAX_TSNE_POINTS) -> NDArra
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    points = to_float_array(latents)
+    points = torch.as_tensor(latents).detach().cpu().double().numpy()
     points = points[evenly_spaced(len(points), max_points).numpy()]
     start = _start(points, seed)
     if start is None:
@@ -112,7 +109,7 @@ def tsne(latents: Array, seed: int, max_points: int = MAX_TSNE_POINTS) -> NDArra
     # A point has N - 1 neighbours; the perplexity, which is how many of them count, is at most a third of these.
     perplexity = min(MAX_PERPLEXITY, max(1.0, (len(points) - 1) / 3))
     with threadpool_limits(1):  # or sums, and so the map, would depend on the number of threads
-        return to_float_array(TSNE(init=start, perplexity=perplexity).fit_transform(points.astype(np.float32)))
+        return np.asarray(TSNE(init=start, perplexity=perplexity).fit_transform(points.astype(np.float32)), np.float64)
 
 
 def _start(latents: NDArray[np.float64], seed: int) -> NDArray[np.float32] | None:

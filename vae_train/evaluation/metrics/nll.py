@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from dataclasses import replace
 from typing import Literal
 
 from tqdm import tqdm
 from typing_extensions import override
 
-from vae_train.evaluation.bounds import estimate_bounds, subject_bounds
+from vae_train.evaluation.bounds import NO_MASS, POINT_MASS, subject_bounds
 from vae_train.evaluation.importance import (
     Importance,
     estimate_log_likelihood,
@@ -19,9 +20,8 @@ from vae_train.evaluation.importance import (
     seconds_per_sample,
 )
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results, Unavailable
-from vae_train.evaluation.requirements import has_density
 from vae_train.evaluation.subject import Subject
-from vae_train.plotting.nll import plot_nll_curve
+from vae_train.plotting.diagnostics import plot_nll_curve
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from vae_train.util.text import duration
 
@@ -44,41 +44,34 @@ class NLL(Metric):
         MetricInfo("nll", "-log p(x), importance-weighted", "nats"),
         MetricInfo("nll_bits_per_dim", "bits/dim of -log p(x)", decimals=4),
     )
-    requires = (has_density,)
     order = 10
 
     def __init__(
-        self,
-        k: Literal["auto"] | NonNegativeInt,
-        minutes: PositiveFloat,
-        num_samples: PositiveInt,
-        enabled: bool,
+        self, k: Literal["auto"] | NonNegativeInt, minutes: PositiveFloat, num_samples: PositiveInt, enabled: bool
     ) -> None:
         super().__init__(enabled)
         self.k, self.minutes, self.num_samples = k, minutes, num_samples
 
     @override
     def __call__(self, subject: Subject) -> Results:
+        bounds = subject_bounds(subject, self.num_samples)
+        if "elbo" not in bounds:
+            return self.unavailable(POINT_MASS)
         if self.k == 0:
             return self.unavailable("disabled by k=0")
         importance = self._importance(subject)
         curve = [Estimate.mean_of(-row, num_samples=k) for k, row in zip(*importance[:2], strict=True)]
-        bounds = estimate_bounds(subject_bounds(subject, self.num_samples))
-        elbo, bits = bounds["elbo"], bounds["bits_per_dim"]
-        assert elbo is not None
+        elbo = Estimate.mean_of(bounds["elbo"])
         values, errors = [e.value for e in curve], [e.se or 0.0 for e in curve]
         plot_nll_curve(importance.num_samples, values, errors, elbo.value, subject.plot_path("nll"))
-        about = {
-            "conditions": f"{importance.samples_per_second:,.0f} samples/s",
-            "curve": [e.to_dict() for e in curve],
-        }
-        nll = Estimate(curve[-1].value, curve[-1].se, curve[-1].n, {**curve[-1].about, **about})
-        if bits is None:
-            reason = "the likelihood is not a probability mass of discrete pixels"
-            return {"nll": nll, "nll_bits_per_dim": Unavailable(reason)}
+        speed = f"{importance.samples_per_second:,.0f} samples/s"
+        about = {"conditions": speed, "curve": [e.to_dict() for e in curve]}
+        nll = replace(curve[-1], about={**curve[-1].about, **about})
+        if "bits_per_dim" not in bounds:
+            return {"nll": nll, "nll_bits_per_dim": Unavailable(NO_MASS)}
         # Nats and bits differ by a factor and a constant, which the estimates of the ELBO in both units show.
         size = math.prod(subject.data.facts.data_shape)
-        offset = bits.value * math.log(2) + elbo.value / size
+        offset = Estimate.mean_of(bounds["bits_per_dim"]).value * math.log(2) + elbo.value / size
         per_dim = (-importance.log_p[-1] / size + offset) / math.log(2)
         return {"nll": nll, "nll_bits_per_dim": Estimate.mean_of(per_dim, num_samples=importance.num_samples[-1])}
 

@@ -6,15 +6,13 @@ import math
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
 from vae_train.evaluation.bounds import image_bounds, subject_bounds
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
 from vae_train.evaluation.subject import Subject
-from vae_train.plotting.arrays import Array, to_float_array
-from vae_train.plotting.roc import plot_roc
+from vae_train.plotting.diagnostics import plot_roc
 from vae_train.util.ranges import PositiveInt
 
 Scores = NDArray[np.float64]
@@ -45,8 +43,8 @@ class OODDetection(Metric):
             subject_bounds(subject, self.num_samples),
             image_bounds(subject.model, other, num_samples=self.num_samples, **subject.options),
         )
-        score = "distortion" if any(b["elbo"] is None for b in bounds) else "-ELBO"
-        normal, anomalous = (_scores(b, score) for b in bounds)
+        score = "-ELBO" if all("elbo" in b for b in bounds) else "distortion"
+        normal, anomalous = ((-b["elbo"] if score == "-ELBO" else b["distortion"]).cpu() for b in bounds)
         value, se = auroc(normal, anomalous)
         title = f"AUROC {value:.3f}" + ("" if se is None else f" ± {se:.3f}")
         path = subject.plot_path(f"ood-{Path(self.ood).stem}")
@@ -55,17 +53,7 @@ class OODDetection(Metric):
         return {"auroc": Estimate(value, se, len(normal) + len(anomalous), about)}
 
 
-def _scores(bounds: dict[str, Tensor | None], score: str) -> Tensor:
-    """Returns scores that are higher for less normal images."""
-    elbo, distortion = bounds["elbo"], bounds["distortion"]
-    assert distortion is not None
-    if score == "distortion":
-        return distortion
-    assert elbo is not None
-    return -elbo
-
-
-def auroc(normal: Array, anomalous: Array) -> tuple[float, float | None]:
+def auroc(normal: ArrayLike, anomalous: ArrayLike) -> tuple[float, float | None]:
     """Computes the probability that an anomalous score exceeds a normal one, counting ties as half.
 
     It is the Mann-Whitney statistic, and the area under `roc`.
@@ -88,7 +76,7 @@ def auroc(normal: Array, anomalous: Array) -> tuple[float, float | None]:
     return float(above.mean()), None if math.isnan(se) else se
 
 
-def roc(normal: Array, anomalous: Array) -> tuple[Scores, Scores]:
+def roc(normal: ArrayLike, anomalous: ArrayLike) -> tuple[Scores, Scores]:
     """Computes the shares of normal and of anomalous scores at or above every threshold, from high to low.
 
     Args:
@@ -107,8 +95,8 @@ def roc(normal: Array, anomalous: Array) -> tuple[Scores, Scores]:
     return np.concatenate([[0.0], false]), np.concatenate([[0.0], true])
 
 
-def _validated(scores: Array) -> Scores:
-    values = to_float_array(scores)
+def _validated(scores: ArrayLike) -> Scores:
+    values = np.asarray(scores, np.float64)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"scores must have the shape (N,), not {values.shape}")
     if np.isnan(values).any():

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import evenly_spaced
-from vae_train.evaluation.encodings import Encodings, encodings
+from vae_train.evaluation.encodings import Encodings, encodings, single_latent
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.requirements import normal_latents, single_latent
 from vae_train.evaluation.subject import Subject
 
 NUM_POINTS = 2_000
@@ -19,6 +19,12 @@ NUM_POINTS = 2_000
 
 MAX_CHUNK_ELEMENTS = 2**22
 """Log-densities at a time."""
+
+
+def normal_latents(subject: Subject) -> str | None:
+    """Requires a normal posterior and a normal prior."""
+    e = encodings(subject)
+    return "the posterior or the prior is not normal" if e.q is None or e.p is None else None
 
 
 class RateDecomposition(Metric):
@@ -41,10 +47,8 @@ class RateDecomposition(Metric):
     @override
     def __call__(self, subject: Subject) -> Results:
         e = encodings(subject)
-        n = len(e.mean)
         terms = decompose(e)
-        estimates = {name: Estimate(t.value, t.se, n) for name, t in terms.items()}
-        return {info.name: estimates[info.name] for info in self.outputs}
+        return {info.name: replace(terms[info.name], n=len(e.mean)) for info in self.outputs}
 
 
 @torch.no_grad()

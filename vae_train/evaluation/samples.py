@@ -1,9 +1,9 @@
-"""Images beside their reconstructions, and samples, in [0, 1]."""
+"""Reconstructions and samples of a model beside real images, in [0, 1]."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,10 +12,10 @@ from typing_extensions import override
 from vae_train.data.stream import evaluation_batches
 from vae_train.evaluation.features import Features, LabelFeatures, RandomFeatures
 from vae_train.evaluation.inception import InceptionFeatures
-from vae_train.evaluation.metrics.base import Estimate, Metric, Requirement, Results
-from vae_train.evaluation.requirements import image_data
+from vae_train.evaluation.metrics.base import Estimate, Metric, Results
 from vae_train.evaluation.subject import Subject, Subset, shared
 from vae_train.rng import BlockRng, Rng
+from vae_train.util.errors import RunError
 
 MAX_COMPARED_IMAGES = 5_000
 """Images that are compared with their reconstructions, and samples that are compared with them."""
@@ -47,20 +47,10 @@ def sampled_images(subject: Subject, count: int) -> Tensor:
     return torch.cat(chunks)
 
 
-class FeatureSets(NamedTuple):
-    """Features of as many real images as samples."""
-
-    real: Tensor
-    """(N, d)."""
-    sampled: Tensor
-    """(N, d)."""
-    features: Features
-
-
 @shared
 @torch.no_grad()
-def feature_sets(subject: Subject, inception: str | None) -> FeatureSets:
-    """Computes features of images of the split and of samples.
+def feature_sets(subject: Subject, inception: str | None) -> tuple[Tensor, Tensor, Features]:
+    """Computes features `(N, d)` of images of the split and of as many samples; returns the network, too.
 
     Args:
         subject: the subject.
@@ -68,31 +58,19 @@ def feature_sets(subject: Subject, inception: str | None) -> FeatureSets:
             ones for data without labels.
     """
     real, _ = reconstruction_pairs(subject)
-    features = _features(subject, inception)
-    return FeatureSets(features(real), features(sampled_images(subject, len(real))), features)
-
-
-def _features(subject: Subject, inception: str | None) -> Features:
+    facts, device = subject.data.facts, subject.device
     if inception is not None:
-        return InceptionFeatures(inception, subject.device)
-    if subject.data.facts.classes is None or len(subject.data.facts.factors) > 1:
-        return RandomFeatures(tuple(subject.data.facts.data_shape), device=subject.device)
-    return LabelFeatures(subject.data, device=subject.device)
+        features: Features = InceptionFeatures(inception, device)
+    elif facts.classes is None or len(facts.factors) > 1:
+        features = RandomFeatures(tuple(facts.data_shape), device=device)
+    else:
+        features = LabelFeatures(subject.data, device=device)
+    return features(real), features(sampled_images(subject, len(real))), features
 
 
-class ReconstructionMetric(Metric):
-    """A comparison of reconstructions with their originals: a subclass has its output and `compare`."""
-
-    requires: ClassVar[tuple[Requirement, ...]] = (image_data,)
-
-    @override
-    def __call__(self, subject: Subject) -> Results:
-        real, rebuilt = reconstruction_pairs(subject)
-        return {self.outputs[0].name: Estimate.mean_of(self.compare(rebuilt, real))}
-
-    @abstractmethod
-    def compare(self, x: Tensor, y: Tensor) -> Tensor:
-        """Compares images `(N, C, H, W)` in [0, 1] one by one: `(N,)`."""
+def image_data(subject: Subject) -> str | None:
+    """Requires images rather than signals or vectors."""
+    return "the data are not images" if min(subject.data.facts.data_shape[1:]) == 1 else None
 
 
 class SampleMetric(Metric):
@@ -113,13 +91,35 @@ class SampleMetric(Metric):
 
     @override
     def __call__(self, subject: Subject) -> Results:
-        sets = feature_sets(subject, self.inception)
-        about: dict[str, Any] = {"conditions": f"{len(sets.sampled):,} samples, {sets.features.name}"}
-        if sets.features.is_fid and (title := self.fid_title):
+        real, sampled, features = feature_sets(subject, self.inception)
+        about: dict[str, Any] = {"conditions": f"{len(sampled):,} samples, {features.name}"}
+        if features.is_fid and (title := self.fid_title):
             about["title"] = title
-        values = self.compare(sets.real, sets.sampled, subject.seed)
-        return {name: Estimate(value, se, len(sets.real), about) for name, (value, se) in values.items()}
+        values = self.compare(real, sampled, subject.seed)
+        return {name: Estimate(value, se, len(real), about) for name, (value, se) in values.items()}
 
     @abstractmethod
     def compare(self, real: Tensor, sampled: Tensor, seed: int) -> dict[str, tuple[float, float | None]]:
         """Compares features `(N, d)` of real images and of samples: a value and its standard error by output."""
+
+
+def validated(real: Tensor, sampled: Tensor, minimum: int) -> tuple[Tensor, Tensor]:
+    """Returns the features in float64.
+
+    Args:
+        real: features of real images, `(N, d)`.
+        sampled: features of samples, `(M, d)`.
+        minimum: how many are needed of either.
+
+    Raises:
+        ValueError: they cannot be compared, or are too few.
+        RunError: some are not finite, as those of a model that has diverged.
+    """
+    if real.ndim != 2 or sampled.ndim != 2 or real.shape[1] != sampled.shape[1]:
+        raise ValueError(f"features must be (N, d) and (M, d), not {tuple(real.shape)} and {tuple(sampled.shape)}")
+    if min(len(real), len(sampled)) < minimum:
+        raise ValueError(f"at least {minimum} features of either kind are needed, not {len(real)} and {len(sampled)}")
+    for name, features in (("real images", real), ("samples", sampled)):
+        if not features.isfinite().all():
+            raise RunError(f"the features of the {name} are not finite")
+    return real.double(), sampled.double()

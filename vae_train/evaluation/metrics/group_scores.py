@@ -1,0 +1,111 @@
+"""Disentanglement by groups of images that share the value of a factor: FactorVAE and beta-VAE scores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vae_train.evaluation.factor_groups import FactorGroups
+from vae_train.evaluation.factors import NUM_TEST, NUM_TRAIN, DisentanglementMetric, Floats, Integers, validated
+from vae_train.evaluation.metrics.base import MetricInfo
+
+GROUP_SIZE = 64
+"""Images, or pairs of them, that make one point of the FactorVAE and beta-VAE scores."""
+
+
+MIN_VOTING_VARIANCE = 0.05
+"""Variance of its mean that a latent dimension needs to vote."""
+
+MAX_ITERATIONS = 1_000
+
+
+def factor_vae_score(latents: Floats, factors: Integers, seed: int) -> float:
+    """Measures how often the least varying latent dimension of a group identifies the factor that the group shares.
+
+    A point is a group of 64 images that share the value of one random factor: the dimension whose variance in the
+    group, divided by its variance over all images, is smallest votes for that factor. A dimension then stands for the
+    factor that it voted for most often in 10,000 groups; the score is how often that is right in 5,000 others. Chance
+    is 1 / F. Dimensions with a variance below 0.05 do not vote (the text of Locatello et al., arXiv:1811.12359;
+    disentanglement_lib compares the standard deviation). Without a voting dimension the score is 0.
+
+    Args:
+        latents: posterior means `(N, D)`.
+        factors: values `(N, F)`.
+        seed: decides the groups.
+    """
+    latents, factors = validated(latents, factors)
+    variance = latents.var(0, ddof=1)  # (D,)
+    active = variance >= MIN_VOTING_VARIANCE
+    if not active.any():
+        return 0.0
+    scaled, groups = latents[:, active] / np.sqrt(variance[active]), FactorGroups(factors)
+    rng = np.random.default_rng(seed)
+    train, test = (_votes(scaled, groups, num, rng) for num in (NUM_TRAIN, NUM_TEST))  # (F, active dimensions)
+    right = test[train.argmax(0), np.arange(test.shape[1])]
+    return float(right.sum() / test.sum())
+
+
+def _votes(scaled: Floats, groups: FactorGroups, total: int, rng: np.random.Generator) -> Integers:
+    """Counts how often each factor's groups varied least in each dimension, `(F, D)`; latents have variance 1."""
+    votes = np.zeros((groups.num_factors, scaled.shape[1]), np.int64)
+    for factor in groups.chunks(total, rng):
+        members = groups.partners(groups.images(factor, rng), factor, GROUP_SIZE, rng)  # (B, 64)
+        np.add.at(votes, (factor, scaled[members].var(1, ddof=1).argmin(1)), 1)
+    return votes
+
+
+def beta_vae_score(latents: Floats, factors: Integers, seed: int) -> float:
+    """Measures how well a linear classifier tells which factor pairs of images share.
+
+    A point is the mean over 64 pairs of images of |difference of their latents|, where the two of each pair share the
+    value of one factor. Logistic regression (scikit-learn's C = 1) learns from 10,000 points which factor that is; the
+    score is its accuracy on 5,000 others. Chance is 1 / F. Latents are not standardised.
+
+    Args:
+        latents: posterior means `(N, D)`.
+        factors: values `(N, F)`.
+        seed: decides the pairs.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    latents, factors = validated(latents, factors)
+    groups, rng = FactorGroups(factors), np.random.default_rng(seed)
+    points, labels = _differences(latents, groups, NUM_TRAIN, rng)
+    model = LogisticRegression(max_iter=MAX_ITERATIONS).fit(points, labels)
+    return float(model.score(*_differences(latents, groups, NUM_TEST, rng)))
+
+
+def _differences(
+    latents: Floats, groups: FactorGroups, total: int, rng: np.random.Generator
+) -> tuple[Floats, Integers]:
+    """Returns points `(total, D)` and the factor that is shared in each, `(total,)`."""
+    points, labels = [], []
+    for factor in groups.chunks(total, rng):
+        repeated = factor.repeat(GROUP_SIZE)
+        first = groups.images(repeated, rng)
+        second = groups.partners(first, repeated, 1, rng)[:, 0]
+        points.append(np.abs(latents[first] - latents[second]).reshape(len(factor), GROUP_SIZE, -1).mean(1))
+        labels.append(factor)
+    return np.concatenate(points), np.concatenate(labels)
+
+
+class FactorVAEScore(DisentanglementMetric):
+    """FactorVAE score.
+
+    Source: Kim & Mnih, "Disentangling by Factorising" (arXiv:1802.05983), section 4.
+    """
+
+    outputs = (MetricInfo("factor_vae_score", "FactorVAE score", decimals=3),)
+    order = 43
+    score = staticmethod(factor_vae_score)
+
+
+class BetaVAEScore(DisentanglementMetric):
+    """beta-VAE score.
+
+    Source: Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework"
+    (ICLR 2017, openreview.net/forum?id=Sy2fzU9gl), section 3.
+    """
+
+    outputs = (MetricInfo("beta_vae_score", "beta-VAE score", decimals=3),)
+    order = 44
+    score = staticmethod(beta_vae_score)

@@ -1,0 +1,134 @@
+"""Disentanglement by classifiers that predict factors from latent dimensions: SAP and DCI."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vae_train.evaluation.factors import DisentanglementMetric, Floats, Integers, train_test_split, validated
+from vae_train.evaluation.metrics.base import MetricInfo
+
+SVM_C = 0.01
+
+NUM_TREES = 20
+MIN_LEAF_FRACTION = 0.003
+"""Share of the training images that a leaf holds at least."""
+
+
+def sap(latents: Floats, factors: Integers, seed: int) -> float:
+    """Averages over factors the gap between the accuracies of the two best latent dimensions.
+
+    A linear SVM (one against the rest, squared hinge, C = 0.01, balanced classes) predicts each factor from each latent
+    dimension. As the second one guesses, a factor with K equally frequent values adds at most about 1 - 1 / K. It adds
+    far less for K > 4: one straight line per value cannot single values out along one dimension. C multiplies a sum
+    over images, and latents are not standardised: scores of latents on other scales, or with fewer than some thousand
+    images, do not compare.
+
+    Deviation: two thirds of the images train and the rest tests (10,000 and 5,000 at most), instead of two samples.
+
+    Args:
+        latents: posterior means `(N, D)`.
+        factors: values `(N, F)`.
+        seed: decides the split.
+    """
+    latents, factors = validated(latents, factors)
+    train, test = train_test_split(len(latents), seed)
+    accuracy = np.array(
+        [
+            [svm_accuracy(column[train], values[train], column[test], values[test]) for values in factors.T]
+            for column in latents.T
+        ]
+    )  # (D, F)
+    ranked = np.sort(accuracy, axis=0)
+    return float((ranked[-1] - ranked[-2]).mean())
+
+
+def svm_accuracy(train_x: Floats, train_y: Integers, test_x: Floats, test_y: Integers) -> float:
+    """Returns the accuracy on test values `(M,)` of a linear SVM trained on values `(N,)`."""
+    from sklearn.svm import LinearSVC
+
+    if np.ptp(train_y) == 0:  # a rare value may be in no training image; an SVM needs two
+        return float((test_y == train_y[0]).mean())
+    # The primal problem has the same solution without random numbers.
+    svm = LinearSVC(C=SVM_C, class_weight="balanced", dual=False).fit(train_x[:, None], train_y)
+    return float(svm.score(test_x[:, None], test_y))
+
+
+def dci(latents: Floats, factors: Integers, seed: int) -> tuple[float, float, float]:
+    """Measures how a classifier predicts each factor from all latent dimensions.
+
+    R is the matrix of the dimensions' importances for the factors. Disentanglement of a dimension is 1 - H_F(its row of
+    R), completeness of a factor 1 - H_D(its column), with entropies of normalised importances in base F and D; their
+    means are weighted by the rows' and columns' shares of R.
+
+    Deviations: the classifier is a random forest, as in the paper; the gradient boosted trees of disentanglement_lib
+    take a minute for a factor with 40 values (10,000 images). Every split may use every dimension, because a split that
+    may not use the right one gives importance to the others. Leaves hold 0.3 % of the images at least, where the paper
+    searches for a depth. Informativeness is accuracy as in disentanglement_lib, where the paper has an error.
+
+    Args:
+        latents: posterior means `(N, D)`.
+        factors: values `(N, F)`.
+        seed: decides the split and the forest.
+
+    Returns:
+        Disentanglement, 1 if every latent dimension matters for one factor only; completeness, 1 if every factor is
+        predicted from one latent dimension only; informativeness, the accuracy on test images, the mean over factors.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+
+    latents, factors = validated(latents, factors)
+    train, test = train_test_split(len(latents), seed)
+    columns, accuracies = [], []
+    options = {"max_features": None, "min_samples_leaf": MIN_LEAF_FRACTION, "random_state": seed}
+    for values in factors.T:
+        # One thread: the sum over trees in `predict` depends on their order.
+        forest = RandomForestClassifier(NUM_TREES, n_jobs=1, **options)
+        forest.fit(latents[train], values[train])
+        columns.append(forest.feature_importances_)
+        accuracies.append(float((forest.predict(latents[test]) == values[test]).mean()))
+    importance = np.stack(columns, 1)  # (D, F)
+    return (concentration(importance), concentration(importance.T), float(np.mean(accuracies)))
+
+
+def concentration(importance: Floats) -> float:
+    """Computes disentanglement of importances R `(D, F)`, or completeness of R^T; 0 without any importance.
+
+    Rows without importance have no weight.
+    """
+    totals = importance.sum(1)  # (rows,)
+    if not totals.any():
+        return 0.0
+    share = importance[totals > 0] / totals[totals > 0, None]
+    logs = np.log(share, out=np.zeros_like(share), where=share > 0)
+    rows = 1 + (share * logs).sum(1) / np.log(importance.shape[1])
+    return float((rows * totals[totals > 0]).sum() / totals.sum())
+
+
+class SAP(DisentanglementMetric):
+    """Separated attribute predictability, for discrete factors.
+
+    Source: Kumar et al., "Variational Inference of Disentangled Latent Concepts from Unlabeled Observations"
+    (arXiv:1711.00848), section 3.
+    """
+
+    outputs = (MetricInfo("sap", "SAP", decimals=3),)
+    order = 41
+    splits_images = True
+    score = staticmethod(sap)
+
+
+class DCI(DisentanglementMetric):
+    """Disentanglement, completeness and informativeness.
+
+    Source: Eastwood & Williams, "A Framework for the Quantitative Evaluation of Disentangled Representations"
+    (ICLR 2018, openreview.net/forum?id=By-7dz-AZ), section 2.
+    """
+
+    outputs = (
+        MetricInfo("dci_disentanglement", "DCI disentanglement", decimals=3),
+        MetricInfo("dci_completeness", "DCI completeness", decimals=3),
+        MetricInfo("dci_informativeness", "DCI informativeness", decimals=3),
+    )
+    order = 42
+    splits_images = True
+    score = staticmethod(dci)

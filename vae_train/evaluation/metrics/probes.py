@@ -1,0 +1,169 @@
+"""Reading classes off latents: linear and nearest-neighbour probes, and their majority-class baseline."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from typing_extensions import override
+
+from vae_train.batch import evenly_spaced
+from vae_train.evaluation.encodings import encodings, single_latent
+from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
+from vae_train.evaluation.subject import Subject
+
+MAX_TRAIN_POINTS = 10_000
+"""Training latents of a probe: more take long and change little."""
+
+MAX_ITERATIONS = 500
+"""On standardised latents some dozens are enough."""
+
+
+def linear_probe(
+    train_latents: ArrayLike,
+    train_y: ArrayLike,
+    test_latents: ArrayLike,
+    test_y: ArrayLike,
+    *,
+    max_points: int = MAX_TRAIN_POINTS,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Estimate:
+    """Estimates the accuracy of multinomial logistic regression on standardised latents.
+
+    The penalty is half the squared length of the weights, beside the sum of all cross-entropies. The problem is convex
+    and starts from 0: there is no seed.
+
+    Args:
+        train_latents: `(N, D)`.
+        train_y: `(N,)` int classes.
+        test_latents: `(M, D)`.
+        test_y: `(M,)` int. A class that is not among the training classes is never right.
+        max_points: training latents, evenly spaced.
+        max_iterations: of the optimiser.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    latents, y = _thin(train_latents, train_y, max_points)
+    if (y == y[0]).all():  # which scikit-learn refuses
+        return _accuracy(np.full(np.shape(test_y), y[0]), test_y, len(y))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=max_iterations))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the limit is intended
+        probe.fit(latents, y)
+    return _accuracy(probe.predict(np.asarray(test_latents, np.float64)), test_y, len(y))
+
+
+def knn_probe(
+    train_latents: ArrayLike,
+    train_y: ArrayLike,
+    test_latents: ArrayLike,
+    test_y: ArrayLike,
+    *,
+    num_neighbors: int = 10,
+    max_points: int = MAX_TRAIN_POINTS,
+) -> Estimate:
+    """Estimates the accuracy of the majority among the nearest training latents; the lowest class wins a tie.
+
+    Latents are not standardised: that would make the noise of an unused dimension as large as the others.
+
+    Args:
+        train_latents: `(N, D)`.
+        train_y: `(N,)` int classes.
+        test_latents: `(M, D)`.
+        test_y: `(M,)` int.
+        num_neighbors: how many vote; all if there are fewer.
+        max_points: training latents, evenly spaced.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    latents, y = _thin(train_latents, train_y, max_points)
+    probe = KNeighborsClassifier(min(num_neighbors, len(y))).fit(latents, y)
+    return _accuracy(probe.predict(np.asarray(test_latents, np.float64)), test_y, len(y))
+
+
+def majority_class(
+    train_latents: ArrayLike, train_y: ArrayLike, test_latents: ArrayLike, test_y: ArrayLike
+) -> Estimate:
+    """Estimates the accuracy of always predicting the most frequent class of training.
+
+    Args:
+        train_latents: not used.
+        train_y: `(N,)` int classes.
+        test_latents: not used.
+        test_y: `(M,)` int.
+    """
+    classes, counts = np.unique(np.asarray(train_y), return_counts=True)
+    return _accuracy(np.full(np.shape(test_y), classes[counts.argmax()]), test_y, int(counts.sum()))
+
+
+def _thin(latents: ArrayLike, y: ArrayLike, limit: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Returns at most `limit` evenly spaced latents `(N, D)` and their classes `(N,)`."""
+    points = np.asarray(latents, np.float64)
+    index = evenly_spaced(len(points), limit).numpy()
+    return points[index], np.asarray(y)[index]
+
+
+def _accuracy(predicted: NDArray[Any], y: ArrayLike, num_train: int) -> Estimate:
+    """Estimates the accuracy of predicted classes `(N,)`."""
+    hits = (predicted == np.asarray(y)).astype(np.float64)
+    se = float(hits.std(ddof=1)) / math.sqrt(len(hits)) if len(hits) > 1 else None
+    return Estimate(float(hits.mean()), se, len(hits), {"num_train": num_train})
+
+
+def class_labels(subject: Subject) -> str | None:
+    """Requires training images with one label each."""
+    if encodings(subject).y is None or subject.data.split("train") is None:
+        return "the data has no labels"
+    if len(subject.data.facts.factors) > 1:
+        return "the data has several factors of variation, which the disentanglement metrics are for"
+    return None
+
+
+class _Probe(Metric):
+    """A classifier of posterior means: a subclass has its output and `accuracy`."""
+
+    requires = (single_latent, class_labels)
+    accuracy: Callable[..., Estimate]
+    """Estimates the accuracy from training latents and classes, and test latents and classes."""
+
+    @override
+    def __call__(self, subject: Subject) -> Results:
+        columns = []
+        for e in (encodings(subject, "train"), encodings(subject)):
+            assert e.y is not None
+            columns += [e.mean.cpu().numpy(), e.y[:, 0].cpu().numpy()]
+        return {self.outputs[0].name: self.accuracy(*columns)}
+
+
+class LinearProbe(_Probe):
+    """How well a linear classifier reads the class off the posterior mean.
+
+    Source: Alain & Bengio, "Understanding intermediate layers using linear classifier probes" (arXiv:1610.01644).
+    """
+
+    outputs = (MetricInfo("linear_probe", "linear probe accuracy", decimals=4),)
+    order = 30
+    accuracy = staticmethod(linear_probe)
+
+
+class KNNProbe(_Probe):
+    """How well nearest neighbours of the posterior mean predict the class."""
+
+    outputs = (MetricInfo("knn_probe", "nearest-neighbour accuracy", decimals=4),)
+    order = 31
+    accuracy = staticmethod(knn_probe)
+
+
+class MajorityClass(_Probe):
+    """Accuracy of always predicting the most frequent class: the baseline of the probes."""
+
+    outputs = (MetricInfo("majority_class", "majority-class accuracy", decimals=4),)
+    order = 32
+    accuracy = staticmethod(majority_class)

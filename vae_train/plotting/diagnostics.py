@@ -1,0 +1,114 @@
+"""Plots of an evaluation: log-likelihood, latent activity and out-of-distribution scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vae_train.plotting.png import panels, write_figure
+
+HISTOGRAM_BINS = 60
+
+TAIL_FRACTION = 0.002
+"""Share of a data set's scores at either end that may lie beyond the histogram's axis."""
+
+
+def plot_nll_curve(
+    num_samples: Sequence[int], values: Sequence[float], errors: Sequence[float], elbo: float, path: Path
+) -> None:
+    """Plots -log p(x) over the number of importance samples, beside -ELBO.
+
+    Args:
+        num_samples: K of every point.
+        values: -log p(x) of every point, nats per image.
+        errors: standard errors of the values.
+        elbo: nats per image.
+        path: the PNG to write.
+    """
+    figure, (axis,) = panels(5, 3.2)
+    axis.plot(num_samples, values, marker="o", markersize=4, color="C0", label="importance-weighted")
+    low, high = ([v + sign * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
+    axis.fill_between(num_samples, low, high, alpha=0.2, color="C0")
+    axis.axhline(-elbo, color="C1", linestyle="--", label="-ELBO")
+    axis.set(xscale="log", xlabel="K, importance samples per image", ylabel="-log p(x), nats")
+    axis.legend(fontsize=8)
+    write_figure(figure, path)
+
+
+def plot_latent_activity(variance: ArrayLike, kl: ArrayLike | None, threshold: float, path: Path) -> None:
+    """Plots variance of the posterior mean and KL of every latent dimension, the most active first.
+
+    Args:
+        variance: `(D,)` variance of the posterior mean over images.
+        kl: `(D,)` KL(q(z_d | x) || p(z_d)) in nats, the mean over images; None without a closed form.
+        threshold: variance above which a dimension counts as active.
+        path: the PNG to write.
+    """
+    heights = np.asarray(variance)
+    order = (-heights).argsort(kind="stable")
+    figure, axes = panels(9, 3, 2)
+    places = range(len(order))
+    axes[0].bar(places, heights[order].clip(min=1e-8), color="C0", width=0.8)
+    axes[0].axhline(threshold, color="C3", linewidth=1, label=f"active above {threshold}")
+    axes[0].set(yscale="log", title="variance of the posterior mean", xlabel="latent dimension, most active first")
+    axes[0].legend(fontsize=8)
+    if kl is not None:
+        axes[1].bar(places, np.asarray(kl)[order], color="C1", width=0.8)
+    axes[1].set(title="KL(q(z | x) || p(z)), nats", xlabel="latent dimension, in the same order")
+    write_figure(figure, path)
+
+
+def plot_roc(
+    scores: Sequence[ArrayLike], rates: Sequence[ArrayLike], names: Sequence[str], path: Path, title: str, score: str
+) -> None:
+    """Plots histograms of the scores of two data sets, and the ROC curve.
+
+    Args:
+        scores: `(N,)` of normal and `(M,)` of anomalous data.
+        rates: `(T,)` false positive and true positive rates.
+        names: of the normal and the anomalous data.
+        path: the PNG to write, 960 × 380 pixels.
+        title: of the ROC curve.
+        score: label of the scores' axis.
+    """
+    figure, (left, right) = panels(9.6, 3.8, 2, width_ratios=(1.45, 1))
+    _histograms(left, [np.asarray(values, np.float64) for values in scores], names)
+    left.set_xlabel(score, fontsize=9)
+    right.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle="--")
+    right.plot(*rates, color="C3", linewidth=1.6, clip_on=False, zorder=3)  # above the frame
+    right.set_title(title, fontsize=10)
+    right.set_xlabel(f"{names[0]} called anomalous", fontsize=9)
+    right.set_ylabel(f"{names[1]} called anomalous", fontsize=9)
+    right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    for axis in (left, right):
+        axis.tick_params(labelsize=8)
+    write_figure(figure, path)
+
+
+def _histograms(axis: Any, scores: list[NDArray[np.float64]], names: Sequence[str]) -> None:
+    """Plots two densities over the same bins; the outermost bins include the scores beyond them."""
+    edges = _edges(scores)
+    for values, name, colour in zip(scores, names, ("C0", "C1"), strict=True):
+        inside = values.clip(edges[0], edges[-1])
+        heights = np.histogram(inside, edges)[0] / (len(values) * np.diff(edges))
+        axis.stairs(heights, edges, fill=True, color=colour, alpha=0.4, label=f"{name} ({len(values):,})")
+        axis.stairs(heights, edges, color=colour, linewidth=1.2)
+    axis.set_ylabel("density", fontsize=9)
+    axis.set_xlim(edges[0], edges[-1])
+    axis.set_ylim(bottom=0)
+    axis.legend(fontsize=8)
+
+
+def _edges(scores: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Edges `(HISTOGRAM_BINS + 1,)` of bins that span nearly all finite scores."""
+    finite = [values[np.isfinite(values)] for values in scores]
+    ends = [np.quantile(values, (TAIL_FRACTION, 1 - TAIL_FRACTION)) for values in finite if len(values)]
+    low, high = (min(e[0] for e in ends), max(e[1] for e in ends)) if ends else (0.0, 0.0)
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # a single value, which is centred
+        width = 0.5 * max(1.0, abs(low))
+        low, high = low - width, high + width
+    return np.linspace(low, high, HISTOGRAM_BINS + 1)
