@@ -20,7 +20,7 @@ FORBIDDEN = ("aten._local_scalar_dense", "aten.equal", "aten.is_nonzero", "aten.
 
 
 class Tape(TorchDispatchMode):
-    """See `vae_train.training.execution.Recorder`.
+    """Takes the place of `vae_train.training.execution.cuda_graph.CudaRecorder`.
 
     Args:
         state: gives all tensors that the recorded function changes: recording must not execute anything, and on a CPU

@@ -6,13 +6,14 @@ the same numbers, because no number depends on how many were drawn before it.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from typing_extensions import override
+from typing_extensions import Self, override
 
 
 def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
@@ -48,21 +49,23 @@ class Rng:
         stream: what the noise is for ("train", "data", …).
         position: the step, or whatever else numbers the draws of the stream.
         device: where the numbers are made.
-        rows: which images of the global batch are at hand, where these are not all of them. The noise is always that of
-            the global batch, so a batch that is cut into pieces sees the numbers that it would see whole.
     """
 
-    def __init__(
-        self, seed: int, stream: str, *position: int, device: torch.device | str = "cpu", rows: Rows | None = None
-    ) -> None:
-        self._seed, self._stream, self._position = seed, stream, position
-        self._device = torch.device(device)
-        self._rows = rows
-        self._generator: torch.Generator | None = None
+    _rows: Rows | None = None
+    _generator: torch.Generator | None = None
+    _calls = 0
 
-    def part(self, rows: Rows) -> Rng:
-        """The same noise, for some images of the batch."""
-        return Rng(self._seed, self._stream, *self._position, device=self._device, rows=rows)
+    def __init__(self, seed: int, stream: str, *position: int, device: torch.device | str = "cpu") -> None:
+        self._seed, self._stream, self._position, self._device = seed, stream, position, torch.device(device)
+
+    def part(self, rows: Rows) -> Self:
+        """The same noise from its start, for some images of the batch.
+
+        The noise is made for the whole batch, so that an image has the numbers that it has in the whole batch.
+        """
+        part = copy.copy(self)
+        part._rows, part._generator, part._calls = rows, None, 0
+        return part
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Standard normal numbers with shape `shape`, by convention `(K, B, *event)`."""
@@ -100,7 +103,6 @@ class BlockRng(Rng):
     def __init__(self, seed: int, stream: str, start: int, device: torch.device | str = "cpu") -> None:
         super().__init__(seed, stream, start, device=device)
         self._start = start
-        self._calls = 0
 
     def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         found = self._blocks(make, shape, dtype)
@@ -196,28 +198,23 @@ class FixedNoise(Rng):
 
     Args:
         numbers: tensors with the shapes that will be asked for.
-        rows: see `Rng`; the tensors hold the whole batch.
     """
 
-    def __init__(self, numbers: Sequence[Tensor], rows: Rows | None = None) -> None:
-        self.numbers, self._rows, self._next = numbers, rows, 0
-
-    @override
-    def part(self, rows: Rows) -> FixedNoise:
-        return FixedNoise(self.numbers, rows)
+    def __init__(self, numbers: Sequence[Tensor]) -> None:
+        self.numbers = numbers
 
     def all(self) -> tuple[Tensor, ...]:
         """Everything that can be asked for."""
         return tuple(map(self._cut, self.numbers))
 
     def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        found = self._cut(self.numbers[self._next])
-        self._next += 1
-        if tuple(found.shape) != tuple(shape):
+        noise = self._cut(self.numbers[self._calls])
+        self._calls += 1
+        if noise.shape != tuple(shape):
             raise RuntimeError(
-                f"noise with shape {tuple(shape)} was asked for, and {tuple(found.shape)} the first time"
+                f"noise with shape {tuple(shape)} was asked for, and {tuple(noise.shape)} the first time"
             )
-        return found
+        return noise
 
     def _cut(self, numbers: Tensor) -> Tensor:
         return numbers if self._rows is None else numbers[:, self._rows.start : self._rows.stop]
@@ -226,14 +223,15 @@ class FixedNoise(Rng):
 class RecordingRng(Rng):
     """A `Rng` that keeps what it gives, whole."""
 
-    def __init__(self, requests: list[Request] | None, *key: Any, **options: Any) -> None:
+    def __init__(self, requests: list[Request], *key: Any, **options: Any) -> None:
         super().__init__(*key, **options)
-        self._requests = requests
+        self._requests: list[Request] | None = requests
 
-    def part(self, rows: Rows) -> RecordingRng:
-        """See `Rng.part`. The parts ask for the same noise: that of the first one is kept."""
-        requests = self._requests if rows.start == 0 else None
-        return RecordingRng(requests, self._seed, self._stream, *self._position, device=self._device, rows=rows)
+    @override
+    def part(self, rows: Rows) -> Self:
+        part = super().part(rows)
+        part._requests = self._requests if rows.start == 0 else None  # all parts request the same noise
+        return part
 
     def _make(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         made = super()._make(make, shape, dtype)

@@ -12,9 +12,8 @@ from vae_train.rng import Rng
 from vae_train.runs.build import assemble
 from vae_train.runs.schema import conf_dir
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.early_stopping import Patience
-from vae_train.training.loggers.none import NoLogger
-from vae_train.training.state import TrainingState
+from vae_train.training.loggers.base import Logger
+from vae_train.training.state import Patience, TrainingState
 
 pytestmark = [
     pytest.mark.gpu,
@@ -153,7 +152,7 @@ def test_a_checkpoint_of_the_gpu_goes_on_on_the_cpu(tmp_path):
 
 def test_fit_trains_validates_draws_and_saves(tmp_path):
     data, learner, trainer = built("epochs=3", "latent_dim=2")
-    figures = trainer.fit(learner, data, Checkpoints(tmp_path), NoLogger(tmp_path, 0))
+    figures = trainer.fit(learner, data, Checkpoints(tmp_path), Logger(tmp_path, 0))
     assert figures["best_elbo"] == pytest.approx(figures["valid_elbo"], rel=0.2)
     assert (tmp_path / "last.pt").is_file()
     assert (tmp_path / "best.pt").is_file()
@@ -374,7 +373,7 @@ def test_a_captured_run_is_resumed_by_an_eager_one(optimizer, tmp_path):
 
 def test_pictures_and_checkpoints_are_written_while_steps_are_captured(tmp_path):
     data, learner, trainer = built("epochs=6", "trainer.sample_every=1", "trainer.log_every=3")
-    trainer.fit(learner, data, Checkpoints(tmp_path), NoLogger(tmp_path, 0))
+    trainer.fit(learner, data, Checkpoints(tmp_path), Logger(tmp_path, 0))
     assert trainer.execution == "graph"
     state = Checkpoints(tmp_path).load("last", "cpu")
     for name, value in learner.model.state_dict().items():

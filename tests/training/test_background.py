@@ -12,8 +12,8 @@ import torch
 from tests.support import small_run
 from vae_train.training.background import Background, Output
 from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.loggers.base import Logger
 from vae_train.training.loggers.files import Files
-from vae_train.training.loggers.none import NoLogger
 from vae_train.util.errors import RunError, Stopped
 
 
@@ -151,7 +151,7 @@ def test_what_is_saved_is_the_state_when_it_was_asked_for(tmp_path):
     weights = torch.zeros(1000)
     gate = threading.Event()
     with Background() as background:
-        output = Output(NoLogger(tmp_path, 0), Checkpoints(tmp_path), background)
+        output = Output(Logger(tmp_path, 0), Checkpoints(tmp_path), background)
         background.submit(gate.set)
         output.save(["last"], lambda: {"weights": weights, "inner": {"list": [weights]}})
         weights.fill_(1.0)
@@ -174,7 +174,7 @@ def test_only_one_copy_of_the_state_waits(tmp_path):
         return {"step": step}
 
     with Background() as background:
-        output = Output(NoLogger(tmp_path, 0), Slow(tmp_path), background)
+        output = Output(Logger(tmp_path, 0), Slow(tmp_path), background)
         for step in range(3):
             output.save(["last"], lambda step=step: state(step))
 
@@ -192,7 +192,7 @@ class Noted(Checkpoints):
 
 def saving(checkpoints, *calls, ending=None):
     """What is saved with a pause that lasts longer than the training, and how that ends."""
-    with Background() as background, Output(NoLogger("", 0), checkpoints, background, pause=600) as output:
+    with Background() as background, Output(Logger("", 0), checkpoints, background, pause=600) as output:
         for step, names in enumerate(calls):
             output.save(names, lambda step=step: {"step": step})
         background.flush()
@@ -233,7 +233,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_state_that_waits(monkeypatch):
 def test_a_state_waits_no_longer_than_the_pause(monkeypatch):
     now, checkpoints = [0.0], Noted(Path())
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with Background() as background, Output(NoLogger("", 0), checkpoints, background, pause=10) as output:
+    with Background() as background, Output(Logger("", 0), checkpoints, background, pause=10) as output:
         for second in (0, 9, 11, 12, 20, 21):
             now[0] = second
             output.save(BOTH, lambda second=second: {"step": second})
@@ -251,7 +251,7 @@ def test_an_error_of_the_training_is_what_is_raised_where_the_disk_is_full_too(e
         raise earlier
 
     def go_wrong():
-        with Background() as background, Output(NoLogger("", 0), Noted(Path()), background, pause=600) as output:
+        with Background() as background, Output(Logger("", 0), Noted(Path()), background, pause=600) as output:
             output.save(BOTH, lambda: {"step": 0})
             output.save(BOTH, lambda: {"step": 1})
             background.submit(fail)
@@ -277,14 +277,14 @@ class FullDisk(Checkpoints):
 def test_a_full_disk_ends_a_training_though_it_is_noticed_elsewhere(tmp_path):
     data, learner, trainer = small_run("epochs=5", "trainer.checkpoint_seconds=0")
     with pytest.raises(RunError, match="No space left on device"):
-        trainer.fit(learner, data, FullDisk(tmp_path), NoLogger(tmp_path, 0))
+        trainer.fit(learner, data, FullDisk(tmp_path), Logger(tmp_path, 0))
     assert Checkpoints(tmp_path).load("last")["progress"]["step"] == 10
 
 
 def test_figures_are_on_disk_before_the_state_that_follows_them(tmp_path):
     written = []
 
-    class Rows(NoLogger):
+    class Rows(Logger):
         def metrics(self, row):
             time.sleep(0.002)
             written.append(row["step"])

@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vae_train.training.loggers.base import Tee
+from vae_train.training.loggers.base import Logger, Tee
 from vae_train.training.loggers.files import Files, read_metrics
-from vae_train.training.loggers.none import NoLogger
 from vae_train.training.loggers.tensorboard import TensorBoard
 from vae_train.util.errors import RunError
 
@@ -167,7 +166,7 @@ def test_tensorboard_takes_hyperparameters(tmp_path):
 def test_a_tee_tells_everybody_everything(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    tee = Tee(Files(tmp_path / "a"), Files(tmp_path / "b"), NoLogger(tmp_path, 0))
+    tee = Tee(Files(tmp_path / "a"), Files(tmp_path / "b"), Logger(tmp_path, 0))
     tee.metrics(row(5, loss=1.5))
     tee.image_grid("samples", "final", 5, torch.rand(3, 8, 8))
     tee.hyperparameters({}, {})
@@ -178,7 +177,7 @@ def test_a_tee_tells_everybody_everything(tmp_path):
 
 
 def test_silence_leaves_nothing(tmp_path):
-    silent = NoLogger(tmp_path, 0)
+    silent = Logger(tmp_path, 0)
     silent.metrics(row(5))
     silent.image_grid("samples", "final", 5, torch.rand(3, 8, 8))
     silent.close()

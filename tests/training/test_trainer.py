@@ -13,8 +13,8 @@ from vae_train.data.storage.stored import StoredImages
 from vae_train.data.storage.stores import TensorStore
 from vae_train.training import signals as stopping
 from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.loggers.base import Logger
 from vae_train.training.loggers.files import Files, read_metrics
-from vae_train.training.loggers.none import NoLogger
 from vae_train.util.errors import RunError, Stopped
 
 SETTINGS = ("batch_size=100", "epochs=3", "trainer.log_every=5", "learner.ema=0.9", "objective.num_samples=2")
@@ -29,7 +29,7 @@ def few_digits(data, num_train, num_valid):
     return load(SplitSource(few, StoredImages(TensorStore(valid[:num_valid]), 2) if num_valid else None))
 
 
-class Rows(NoLogger):
+class Rows(Logger):
     """Keeps what it is told."""
 
     def __init__(self):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Logger, Row
-from vae_train.util.errors import Stopped
+from vae_train.util.errors import RunError, Stopped
 
 
 class Background:
@@ -111,6 +111,29 @@ class Output:
         self._waiting = [*older, (list(names), deepcopy(state()))]
         if due:
             self._write()
+
+    def check_finite(self, names: Sequence[str], where: str) -> None:
+        """Ends the run if metrics became NaN or infinite.
+
+        Args:
+            names: those metrics, if any.
+            where: at which step.
+
+        Raises:
+            RunError: names the step, the terms, the last checkpoint and what to try.
+        """
+        if not names:
+            return
+        self.finish()
+        saved = self.checkpoints.names()
+        good = (
+            f"the last good checkpoint is {self.checkpoints.path(saved[0])}" if saved else "there is no checkpoint yet"
+        )
+        terms = [name for name in names if name in ("distortion", "rate")] or names
+        raise RunError(
+            f"{' and '.join(terms)} became NaN or infinite {where}; {good}. Try a lower lr=, "
+            "learner.clip_norm=1, a warm-up (lr_schedule.warmup=1) or precision=float32"
+        )
 
     def finish(self) -> None:
         """Writes every state that waits, and returns when everything is on the disk."""

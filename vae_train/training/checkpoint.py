@@ -113,8 +113,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 def _same_file(path: Path, other: Path) -> None:
     """A second name for a file, or a copy where the file system has no such thing."""
-    with suppress(FileNotFoundError):
-        other.unlink()
+    other.unlink(missing_ok=True)
     try:
         os.link(path, other)
     except OSError:

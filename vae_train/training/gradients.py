@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from vae_train.batch import Batch
-from vae_train.rng import Rng
-from vae_train.training.module import StepModule, Targets
-from vae_train.training.step import GradientFunction, Gradients, Losses, Reports, Scalars, Statistics, StoredBatch
+from vae_train.rng import Rng, Rows
+from vae_train.training.step import (
+    Gradients,
+    Reports,
+    Scalars,
+    Statistics,
+    StepInputs,
+    StepModule,
+    StoredBatch,
+    Targets,
+)
 
-FunctionalGradients = Callable[
-    [Sequence[Tensor], Sequence[Tensor], Batch | StoredBatch, int | Tensor, Rng],
-    tuple[list[Tensor], Scalars, Statistics],
-]
-"""(parameters, buffers, batch, step, rng) -> (gradients of the parameters that have one, scalars, statistics)."""
+Tensors = Sequence[Tensor]
+
+PureResults = tuple[list[Tensor], Scalars, Statistics]
+"""Gradients of the parameters that have one, scalars, statistics."""
 
 
-class EagerGradients(GradientFunction):
+class EagerGradients:
     """Runs a module and calls `torch.autograd.grad` once for every optimisation target.
 
     Args:
@@ -32,95 +39,87 @@ class EagerGradients(GradientFunction):
         self.targets: Targets = {}
         """The optimisation targets of the last call."""
 
-    @override
     def __call__(self, batch: Batch | StoredBatch, step: int | Tensor, rng: Rng, share: float) -> Reports:
+        """See `GradientFunction`."""
         losses, scalars, statistics = self.module(batch, step, rng)
         self.targets = targets = self.module.targets(losses)
         gradients: Gradients = [None] * len(self.parameters)
         for name, numbers in targets.items():
-            loss: Tensor = getattr(losses, name)
+            loss = losses[name] if share == 1 else share * losses[name]
             parameters = [self.parameters[number] for number in numbers]
-            weighted = loss if share == 1 else share * loss
             several = len(targets) > 1
-            computed = torch.autograd.grad(weighted, parameters, retain_graph=several, allow_unused=True)
+            computed = torch.autograd.grad(loss, parameters, retain_graph=several, allow_unused=True)
             for number, p, gradient in zip(numbers, parameters, computed, strict=True):
                 gradients[number] = None if gradient is None else with_layout_of(p, gradient)
         return Reports(gradients, scalars, statistics)
 
 
-def functional_gradients(module: StepModule, targets: Targets, share: float) -> FunctionalGradients:
+def functional_gradients(
+    module: StepModule, targets: Targets, share: float
+) -> Callable[[Tensors, Tensors, Batch | StoredBatch, int | Tensor, Rng], PureResults]:
     """A pure function with the results of `EagerGradients`, on the public interfaces of `torch.func`.
 
     Args:
         module: model and objective; called with other parameters and buffers than its own.
         targets: the optimisation targets, without the parameters that their losses do not depend on.
         share: the factor on every loss.
+
+    Returns:
+        A function of parameters, buffers, batch, step and noise.
     """
-    names, buffer_names = [n for n, _ in module.named_parameters()], [n for n, _ in module.named_buffers()]
+    names = [name for name, _ in [*module.named_parameters(), *module.named_buffers()]]
     trained = sorted(number for numbers in targets.values() for number in numbers)
-    place = {number: index for index, number in enumerate(trained)}
 
     def gradients(
-        parameters: Sequence[Tensor],
-        buffers: Sequence[Tensor],
-        batch: Batch | StoredBatch,
-        step: int | Tensor,
-        rng: Rng,
-    ) -> tuple[list[Tensor], Scalars, Statistics]:
-        state = dict(zip(names, parameters, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
+        parameters: Tensors, buffers: Tensors, batch: Batch | StoredBatch, step: int | Tensor, rng: Rng
+    ) -> PureResults:
+        state = dict(zip(names, (*parameters, *buffers), strict=True))
 
-        def losses_of(values: tuple[Tensor, ...]) -> tuple[Losses, tuple[Scalars, Statistics]]:
-            state.update({names[number]: value for number, value in zip(trained, values, strict=True)})
-            losses, scalars, statistics = torch.func.functional_call(module, state, (batch, step, rng))
-            return losses, (scalars, statistics)
-
-        def weighted(values: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Scalars, Statistics]]:
-            losses, reports = losses_of(values)
-            return share * losses.loss, reports
-
-        def several(values: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Scalars, Statistics]]:
-            losses, reports = losses_of(values)
-            return tuple(getattr(losses, name) for name in targets), reports
+        def losses_of(values: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Scalars, Statistics]]:
+            moved = {names[number]: value for number, value in zip(trained, values, strict=True)}
+            losses, scalars, statistics = torch.func.functional_call(module, state | moved, (batch, step, rng))
+            return tuple(losses[name] for name in targets), (scalars, statistics)
 
         values = tuple(parameters[number] for number in trained)
-        if tuple(targets) == ("loss",):
-            computed, reports = torch.func.grad(weighted, has_aux=True)(values)
-        else:
-            losses, pullback, reports = torch.func.vjp(several, values, has_aux=True)  # type: ignore[misc]
-            computed = [None] * len(trained)
-            for target, numbers in enumerate(targets.values()):
-                weights = [torch.full_like(loss, share * (i == target)) for i, loss in enumerate(losses)]
-                (pulled,) = pullback(tuple(weights))
-                for number in numbers:
-                    computed[place[number]] = pulled[place[number]]
-        laid_out = [with_layout_of(p, gradient) for p, gradient in zip(values, computed, strict=True)]
-        scalars, statistics = reports
-        return laid_out, scalars, statistics
+        losses, pullback, reports = torch.func.vjp(losses_of, values, has_aux=True)  # type: ignore[misc]
+        computed: dict[int, Tensor] = {}
+        for target, numbers in enumerate(targets.values()):
+            (pulled,) = pullback(tuple(torch.full_like(loss, share * (i == target)) for i, loss in enumerate(losses)))
+            own = dict(zip(trained, pulled, strict=True))
+            computed |= {number: with_layout_of(parameters[number], own[number]) for number in numbers}
+        return [computed[number] for number in trained], *reports
 
     return gradients
 
 
+def microbatches(inputs: StepInputs, count: int) -> Iterator[tuple[Batch | StoredBatch, Rng, float]]:
+    """Splits a batch into `count` parts of almost equal size.
+
+    Yields:
+        Some images, the noise that they have in the whole batch, and their share of its images.
+    """
+    batch, _, _, rng = inputs
+    if count == 1:
+        yield batch, rng, 1.0
+        return
+    total = len(batch.raw.pixels if isinstance(batch, StoredBatch) else batch.x)
+    for start, stop in pairwise(round(i * total / count) for i in range(count + 1)):
+        if start < stop:  # a batch of fewer images than `count` leaves some parts empty
+            yield batch.part(start, stop), rng.part(Rows(start, stop, total)), (stop - start) / total
+
+
 def accumulate(total: Reports | None, part: Reports, share: float) -> Reports:
     """Adds the reports of a microbatch: its gradients, which contain its share already, and its share of the means."""
-    model, objective = part.statistics
-    weighted = Reports(
-        part.gradients, _times(part.scalars, share), Statistics(_times(model, share), _times(objective, share))
-    )
-    if total is None:
-        return weighted
+    before = total or Reports([None] * len(part.gradients), {}, Statistics({}, {}))
     gradients = [
-        b if a is None else a if b is None else a + b for a, b in zip(total.gradients, part.gradients, strict=True)
+        b if a is None else a if b is None else a + b for a, b in zip(before.gradients, part.gradients, strict=True)
     ]
-    statistics = Statistics(*map(_plus, total.statistics, weighted.statistics))
-    return Reports(gradients, _plus(total.scalars, weighted.scalars), statistics)
+    statistics = (_plus(a, b, share) for a, b in zip(before.statistics, part.statistics, strict=True))
+    return Reports(gradients, _plus(before.scalars, part.scalars, share), Statistics(*statistics))
 
 
-def _times(scalars: Scalars, share: float) -> Scalars:
-    return {name: share * value for name, value in scalars.items()}
-
-
-def _plus(a: Scalars, b: Scalars) -> Scalars:
-    return {name: value + b[name] for name, value in a.items()}
+def _plus(total: Scalars, part: Scalars, share: float) -> Scalars:
+    return {name: total[name] + share * x if name in total else share * x for name, x in part.items()}
 
 
 def with_layout_of(p: Tensor, gradient: Tensor) -> Tensor:

@@ -12,12 +12,10 @@ from vae_train.batch import Batch
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.rng import BlockRng
-from vae_train.training.ema import MovingAverage
-from vae_train.training.gradients import EagerGradients, accumulate, without_aliases
+from vae_train.training.gradients import EagerGradients, accumulate, microbatches, without_aliases
 from vae_train.training.lr import LearningRate
-from vae_train.training.module import StepModule
-from vae_train.training.optimizer import ScheduledOptimizer, parameter_groups
-from vae_train.training.step import GradientFunction, Losses, Reports, Scalars, Statistics, StepInputs, microbatches
+from vae_train.training.optimizer import MovingAverage, ScheduledOptimizer, parameter_groups
+from vae_train.training.step import GradientFunction, Losses, Reports, Scalars, Statistics, StepInputs, StepModule
 from vae_train.util.ranges import Decay, PositiveFloat, PositiveInt
 from vae_train.util.runtime import Precision, memory_format
 
@@ -100,7 +98,7 @@ class Learner:
         self.module.update_state(statistics)
         self.optimizer.step(inputs.rates)
         if self.average is not None:
-            self.average.update(self.model)
+            self.average.update_parameters(self.model)
         return scalars
 
     @torch.no_grad()

@@ -1,11 +1,16 @@
-"""Running means of a training's scalars, kept on the device until they are asked for."""
+"""What a training measures of itself: running means of its scalars, and its speed."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from vae_train.data.stream import Stream
+
+Scope = Literal["step", "epoch"]
 
 
 def wide(x: Tensor) -> Tensor:
@@ -14,7 +19,7 @@ def wide(x: Tensor) -> Tensor:
 
 
 class Meter:
-    """Means since the last row of the log, and since the epoch began.
+    """Means since the last row of the log, and since the epoch began; kept on the device until they are read.
 
     All batches of training are full, so a mean over steps is a mean over images.
     """
@@ -23,16 +28,16 @@ class Meter:
         self.names: list[str] = []
         self._window = torch.empty(0, 0, dtype=torch.float64)
         self._unread: list[Tensor] = []
-        self._sum: Tensor | None = None
+        self._sum: Tensor | float = 0.0
         self._count = 0
 
     def add(self, names: list[str], rows: Tensor) -> None:
-        """Takes the figures `names` of some steps, with shape `(steps, F)`; no synchronisation with the device."""
+        """Takes the metrics `names` of some steps, with shape `(steps, F)`; no synchronisation with the device."""
         self.names = names
         self._unread.append(rows)
 
     def first_bad(self) -> tuple[int, list[str]] | None:
-        """The first step since the last row with a figure that is not finite: how many steps ago, and which figures."""
+        """The first step since the last row with a metric that is not finite: how many steps ago, and which metrics."""
         finite = self._read().isfinite()
         if finite.all():
             return None
@@ -42,7 +47,7 @@ class Meter:
     def window(self) -> dict[str, float]:
         """Means since the last call of `window`."""
         rows = self._read()
-        self._sum = rows.sum(0) if self._sum is None else self._sum + rows.sum(0)
+        self._sum = self._sum + rows.sum(0)
         self._count += len(rows)
         self._window = self._window[:0]
         return self._named(rows.mean(0))
@@ -50,10 +55,9 @@ class Meter:
     def epoch(self) -> dict[str, float]:
         """Means since the last call of `epoch`."""
         rows = self._read()
-        total = rows.sum(0) if self._sum is None else self._sum + rows.sum(0)
-        means = self._named(total / (self._count + len(rows)))
+        means = self._named((self._sum + rows.sum(0)) / (self._count + len(rows)))
         # The open window will be added as a whole: what it has so far was of this epoch.
-        self._sum, self._count = (-rows.sum(0), -len(rows)) if len(rows) else (None, 0)
+        self._sum, self._count = -rows.sum(0), -len(rows)
         return means
 
     def state_dict(self) -> dict[str, Any]:
@@ -75,3 +79,31 @@ class Meter:
 
     def _named(self, values: Tensor) -> dict[str, float]:
         return dict(zip(self.names, values.tolist(), strict=True))
+
+
+class Clock:
+    """Measures training images per second, and the share of the time that was spent waiting for data.
+
+    Validation, previews and checkpoints do not count.
+
+    Args:
+        stream: the training batches, which know how long they were waited for.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._epoch = stream, (0, 0.0, 0.0)  # images, seconds, seconds spent waiting
+        self.restart()
+
+    def restart(self) -> None:
+        """Excludes the time since the last call of `pace`."""
+        self.images, self._waited, self._start = 0, self._stream.waited, time.perf_counter()
+
+    def pace(self, scope: Scope) -> dict[str, float]:
+        """The metrics since the last call, or since the epoch began."""
+        images, total, waits = self._epoch
+        seconds, waited = max(time.perf_counter() - self._start, 1e-9), self._stream.waited - self._waited
+        lap, self._epoch = (self.images, seconds, waited), (images + self.images, total + seconds, waits + waited)
+        if scope == "epoch":
+            lap, self._epoch = self._epoch, (0, 0.0, 0.0)
+        self.restart()
+        return {"images_per_second": lap[0] / lap[1], "data_wait": lap[2] / lap[1]}

@@ -1,4 +1,4 @@
-"""The optimiser with its learning-rate schedule."""
+"""What moves the weights: an optimiser with its learning-rate schedule, and a moving average of the weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from typing_extensions import override
 
+from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.training.lr import LearningRate
 
@@ -64,6 +67,34 @@ class ScheduledOptimizer:
         self.optimizer.load_state_dict(state | {"param_groups": groups})
 
 
+class MovingAverage(AveragedModel):
+    """A copy of a model whose weights and buffers are an exponential moving average of the model's own.
+
+    Args:
+        model: the model that is trained.
+        decay: how much of the average remains at every update.
+    """
+
+    module: LatentVariableModel
+
+    def __init__(self, model: LatentVariableModel, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self._move, self._started = get_ema_multi_avg_fn(decay), False
+
+    @override
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        old, new = ([*each.parameters(), *each.buffers()] for each in (self.module, model))
+        # PyTorch's own method reads the counter at every update and so waits for the device.
+        if not self._started and self.n_averaged == 0:
+            for average, value in zip(old, new, strict=True):
+                average.copy_(value)
+            self.n_averaged.fill_(1)
+        else:
+            self._move(old, new, self.n_averaged)
+        self._started = True
+
+
 def parameter_groups(model: nn.Module, objective: Objective) -> list[Any]:
     """The parameters that an optimiser receives; a critic with its own learning rate is a group of its own."""
     critic = list(objective.parameters())
@@ -74,11 +105,8 @@ def parameter_groups(model: nn.Module, objective: Objective) -> list[Any]:
 
 def capturable(constructor: Callable[..., torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
     """A constructor whose optimiser can be part of a CUDA graph: it counts its steps on the device."""
-    return (
-        partial(constructor, capturable=True)
-        if "capturable" in inspect.signature(constructor).parameters
-        else constructor
-    )
+    settings = inspect.signature(constructor).parameters
+    return partial(constructor, capturable=True) if "capturable" in settings else constructor
 
 
 def plain_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:

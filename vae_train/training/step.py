@@ -1,15 +1,20 @@
-"""What a training step takes and what it returns."""
+"""What a training step takes, computes and reports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
 
 from vae_train.batch import Batch, Raw
+from vae_train.model.base import LatentVariableModel
+from vae_train.model.trace import Trace
+from vae_train.objective.base import Objective
 from vae_train.rng import Rng, Rows
+from vae_train.util.runtime import Precision
 
 Scalars = dict[str, Tensor]
 """Name -> mean over the images of a batch: detached tensors with shape `()`."""
@@ -17,13 +22,13 @@ Scalars = dict[str, Tensor]
 Gradients = list[Tensor | None]
 """One for every parameter; None where the loss does not depend on it."""
 
+Losses = dict[str, Tensor]
+"""What the optimisation targets minimise, by `LOSSES`; see `Objective.forward`."""
 
-class Losses(NamedTuple):
-    """What the optimisation targets minimise; see `Objective.forward`."""
+LOSSES = ("loss", "encoder_loss", "critic_loss")
 
-    loss: Tensor
-    critic: Tensor | None = None
-    encoder: Tensor | None = None
+Targets = dict[str, list[int]]
+"""Optimisation targets: name of a loss -> numbers of the parameters that minimise it."""
 
 
 class Statistics(NamedTuple):
@@ -49,10 +54,6 @@ class StoredBatch(NamedTuple):
     """The noise of augmentation, binarisation, dequantisation and corruption."""
     finish: Callable[[Raw, Rng], Batch]
 
-    def finished(self) -> Batch:
-        """What the model receives."""
-        return self.finish(self.raw, self.rng)
-
     def part(self, start: int, stop: int) -> StoredBatch:
         """Images `start` to `stop` of the batch, with the noise that they have in the whole batch."""
         pixels, y = self.raw
@@ -70,38 +71,72 @@ class StepInputs(NamedTuple):
     """The learning rate of every parameter group."""
     rng: Rng
 
-    @property
-    def num_images(self) -> int:
-        """B."""
-        return len(self.batch.raw.pixels if isinstance(self.batch, StoredBatch) else self.batch.x)
+
+GradientFunction = Callable[[Batch | StoredBatch, int | Tensor, Rng, float], Reports]
+"""(images, step, noise, share) -> the gradients of the share of every loss, and what is reported of these images."""
 
 
-class Microbatch(NamedTuple):
-    """Some images of a batch."""
+class StepModule(nn.Module):
+    """A batch -> losses, scalars and statistics: one module, so that one `functional_call` covers model and objective.
 
-    batch: Batch | StoredBatch
-    rng: Rng
-    share: float
-    """The number of these images divided by that of the whole batch."""
+    Its parameters are those of the model, followed by those of the objective.
+
+    Args:
+        model: turns a batch into a trace.
+        objective: turns the trace into losses.
+        precision: "bfloat16" runs the model's networks under autocast; log-probabilities and objective stay float32.
+    """
+
+    def __init__(self, model: LatentVariableModel, objective: Objective, precision: Precision) -> None:
+        super().__init__()
+        self.model, self.objective, self.precision = model, objective, precision
+        self._targets: dict[tuple[str, ...], Targets] = {}
+
+    @override
+    def forward(self, batch: Batch | StoredBatch, step: int | Tensor, rng: Rng) -> tuple[Losses, Scalars, Statistics]:
+        if isinstance(batch, StoredBatch):
+            batch = batch.finish(batch.raw, batch.rng)
+        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            trace = self.model(batch, rng, self.objective.num_samples)
+        terms = self.objective(self.model, trace, step, rng)
+        model, objective = self.model.statistics(trace), self.objective.statistics(trace, terms)
+        losses = {name: terms[name] for name in LOSSES if name in terms}
+        return losses, _scalars(terms, trace), Statistics(_detached(model), _detached(objective))
+
+    @torch.no_grad()
+    def update_state(self, statistics: Statistics) -> None:
+        """Moves the state of model and objective, in place."""
+        if statistics.model:
+            self.model.update_state(statistics.model)
+        if statistics.objective:
+            self.objective.update_state(statistics.objective)
+
+    def targets(self, losses: Losses) -> Targets:
+        """Which parameters minimise which loss: a critic's its own, q's the encoder loss, the others the loss."""
+        names = tuple(losses)
+        if names not in self._targets:
+            encoder = {id(p) for p in self.model.inference_parameters()} if "encoder_loss" in losses else set()
+            num_model = len(list(self.model.parameters()))
+            targets: Targets = {name: [] for name in names}
+            for number, p in enumerate(self.parameters()):
+                if p.requires_grad:
+                    is_critic = "critic_loss" in losses and number >= num_model
+                    name = "critic_loss" if is_critic else "encoder_loss" if id(p) in encoder else "loss"
+                    targets[name].append(number)
+            self._targets[names] = {name: numbers for name, numbers in targets.items() if numbers}
+        return self._targets[names]
 
 
-def microbatches(inputs: StepInputs, count: int) -> Iterator[Microbatch]:
-    """Splits a batch into `count` parts of almost equal size, with the noise that they have in the whole batch."""
-    if count == 1:
-        yield Microbatch(inputs.batch, inputs.rng, 1.0)
-        return
-    total = inputs.num_images
-    for start, stop in pairwise(round(i * total / count) for i in range(count + 1)):
-        if stop - start == total:
-            yield Microbatch(inputs.batch, inputs.rng, 1.0)
-        elif start < stop:  # a batch of fewer images than `count` leaves some parts empty
-            rng = inputs.rng.part(Rows(start, stop, total))
-            yield Microbatch(inputs.batch.part(start, stop), rng, (stop - start) / total)
+def _detached(values: dict[str, Tensor]) -> Scalars:
+    return {name: value.detach() for name, value in values.items()}
 
 
-class GradientFunction(Protocol):
-    """Computes the gradients of one microbatch."""
-
-    def __call__(self, batch: Batch | StoredBatch, step: int | Tensor, rng: Rng, share: float) -> Reports:
-        """The gradient of every optimisation target's loss times `share`, and what is reported of the microbatch."""
-        ...
+@torch.no_grad()
+def _scalars(terms: dict[str, Tensor], trace: Trace) -> Scalars:
+    """The terms of the objective, and what is reported of every batch, detached."""
+    distortion = trace.distortion().mean()
+    if not trace.bounded:  # a point mass has no rate, and no bound
+        return _detached(terms) | {"distortion": distortion}
+    rate, bits = trace.rate().mean(), trace.bits_per_dim()
+    scalars = _detached(terms) | {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate}
+    return scalars if bits is None else scalars | {"bits_per_dim": bits.mean()}

@@ -5,29 +5,28 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import torch
 from tqdm import tqdm
 
 from vae_train.batch import Images, evenly_spaced
 from vae_train.data.dataset import Dataset
-from vae_train.data.stream import Stream
+from vae_train.data.stream import Stream, evaluation_batches
 from vae_train.plotting.grid import plot_grid
 from vae_train.rng import Rng
 from vae_train.training.background import Background, Output
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.clock import Clock
-from vae_train.training.early_stopping import Patience, Stopping
-from vae_train.training.epochs import Epochs
+from vae_train.training.epochs import Epochs, summary
 from vae_train.training.execution import Feed, Mode, Runner, runner, steps_per_launch
 from vae_train.training.learner import Learner
-from vae_train.training.loggers.base import Logger, Row
+from vae_train.training.loggers.base import Logger
+from vae_train.training.meter import Clock, Scope, wide
 from vae_train.training.previews import MANIFOLD_SIDE, is_planar, manifold, num_columns, reconstructions, samples
-from vae_train.training.progress_bar import progress_bar, summary
 from vae_train.training.signals import StopRequest
-from vae_train.training.state import TrainingState
-from vae_train.training.validation import check_steps, check_validation, validate
+from vae_train.training.state import Patience, Stopping, TrainingState
 from vae_train.util.errors import Stopped
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
@@ -42,7 +41,6 @@ class Training(NamedTuple):
 
     learner: Learner
     data: Dataset
-    valid: Images | None
     state: TrainingState
     epochs: Epochs
     runner: Runner
@@ -51,6 +49,7 @@ class Training(NamedTuple):
     stop: StopRequest
 
 
+@dataclass
 class Trainer:
     """Trains a learner on a data set.
 
@@ -71,24 +70,17 @@ class Trainer:
         eval_batch_size: images at a time in validation.
     """
 
-    def __init__(
-        self,
-        epochs: PositiveInt,
-        batch_size: PositiveInt,
-        execution: Mode,
-        eval_every: PositiveInt,
-        sample_every: PositiveInt,
-        checkpoint_every: PositiveInt,
-        checkpoint_seconds: NonNegativeFloat,
-        log_every: PositiveInt,
-        patience: PositiveInt | None,
-        monitor: Literal["elbo", "loss"],
-        eval_batch_size: PositiveInt,
-    ) -> None:
-        self.epochs, self.batch_size, self.execution = epochs, batch_size, execution
-        self.eval_every, self.sample_every, self.checkpoint_every = eval_every, sample_every, checkpoint_every
-        self.checkpoint_seconds, self.log_every, self.patience = checkpoint_seconds, log_every, patience
-        self.monitor, self.eval_batch_size = monitor, eval_batch_size
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    execution: Mode
+    eval_every: PositiveInt
+    sample_every: PositiveInt
+    checkpoint_every: PositiveInt
+    checkpoint_seconds: NonNegativeFloat
+    log_every: PositiveInt
+    patience: PositiveInt | None
+    monitor: Literal["elbo", "loss"]
+    eval_batch_size: PositiveInt
 
     def fit(
         self,
@@ -122,14 +114,14 @@ class Trainer:
             state.load_state_dict(resumed)
         metrics: dict[str, float] = {}
         stream = Stream(train, self.batch_size, seed=learner.seed, device=learner.device)
-        epochs, steps, clock = Epochs(len(train), self.batch_size), self.runner(learner, stream), Clock(stream)
+        epochs, steps = Epochs(self.epochs, len(train), self.batch_size), self.runner(learner, stream)
         with (
             StopRequest() as stop,
             Background() as background,
             Output(logger, checkpoints, background, self.checkpoint_seconds) as output,
             closing(stream),
         ):
-            training = Training(learner, data, data.split("valid"), state, epochs, steps, clock, output, stop)
+            training = Training(learner, data, state, epochs, steps, Clock(stream), output, stop)
             for epoch in range(epochs.of(state.progress.step), self.epochs + 1):
                 metrics = self._train_epoch(training, epoch)
                 row = self._validate(training, epoch)
@@ -145,9 +137,9 @@ class Trainer:
                     break
                 if stop.signal is not None and not last:
                     raise Stopped(stop.signal, epoch, state.progress.step)
-                clock.restart()
+                training.clock.restart()
         self.execution = steps.mode
-        return metrics | _best(training)
+        return metrics | state.progress.best_metrics()
 
     def runner(self, learner: Learner, stream: Stream) -> Runner:
         """What takes the steps of `learner` on the batches of `stream`."""
@@ -163,7 +155,7 @@ class Trainer:
         """Takes the steps of an epoch, or the rest of them; returns the metrics of the run's summary."""
         progress, meter, clock = training.state.progress, training.state.meter, training.clock
         end = training.epochs.end(epoch)
-        with progress_bar(epoch, self.epochs, progress.step, training.epochs) as bar:
+        with training.epochs.progress_bar(epoch, progress.step) as bar:
             while progress.step < end:
                 limit = min(end - progress.step, self.log_every - progress.step % self.log_every)
                 rows = training.runner(progress.step, limit)
@@ -179,19 +171,15 @@ class Trainer:
                     training.output.save(["last"], training.state.state_dict)
                     raise Stopped(training.stop.signal, epoch, progress.step)
             row = self._log_train(training, epoch, "epoch", bar)
-        log.debug("epoch %d, step %d, train: %s", epoch, progress.step, summary(row))
         return _selected("train", row)
 
-    def _log_train(
-        self, training: Training, epoch: int, scope: Literal["step", "epoch"], bar: tqdm
-    ) -> dict[str, float]:
+    def _log_train(self, training: Training, epoch: int, scope: Scope, bar: tqdm) -> dict[str, float]:
         """Writes the means since the last row of this scope."""
-        step, meter, clock = training.state.progress.step, training.state.meter, training.clock
-        norm = self._check(training)
+        norm, meter = self._check(training), training.state.meter
         means = meter.window() if scope == "step" else meter.epoch()
-        pace = clock.lap() if scope == "step" else clock.epoch()
-        row = means | {"lr": training.learner.rates(step - 1)[0], "grad_norm": norm} | pace
-        training.output.metrics(_head(step, epoch, "train", scope) | row)
+        rate = training.learner.rates(training.state.progress.step - 1)[0]
+        row = means | {"lr": rate, "grad_norm": norm} | training.clock.pace(scope)
+        _write(training, epoch, "train", scope, row)
         bar.set_postfix_str(summary(row))
         return row
 
@@ -201,18 +189,21 @@ class Trainer:
         Comes before every checkpoint.
         """
         norm = training.runner.gradient_norm()
-        check_steps(training.state.meter, norm, training.state.progress.step, training.output)
+        # A gradient that is not finite shows in the metrics of the next step, so that only the last one needs a look.
+        steps_ago, names = training.state.meter.first_bad() or (0, [] if math.isfinite(norm) else ["grad_norm"])
+        training.output.check_finite(names, f"at step {training.state.progress.step - steps_ago:,}")
         return norm
 
     def _validate(self, training: Training, epoch: int) -> dict[str, float] | None:
         """The means over the validation split; None if there is no such split or this epoch is not validated."""
-        if training.valid is None or (epoch != self.epochs and epoch % self.eval_every):
+        images = training.data.split("valid")
+        if images is None or (epoch != self.epochs and epoch % self.eval_every):
             return None
         learner, progress = training.learner, training.state.progress
-        row = validate(learner, training.valid, self.eval_batch_size, progress.step)
-        check_validation(row, progress.step, training.output)
-        training.output.metrics(_head(progress.step, epoch, "valid", "epoch") | row)
-        log.debug("epoch %d, step %d, valid: %s", epoch, progress.step, summary(row))
+        row = validate(learner, images, self.eval_batch_size, progress.step)
+        bad = [name for name, metric in row.items() if not math.isfinite(metric)]
+        training.output.check_finite(bad, f"in the validation after step {progress.step:,}")
+        _write(training, epoch, "valid", "epoch", row)
         value = self._monitored(row)
         learner.lr_schedule.observe(value)
         progress.observe(epoch, value, row.get("elbo", math.nan))
@@ -247,8 +238,12 @@ class Trainer:
             training.output.save(names, training.state.state_dict)
 
 
-def _head(step: int, epoch: int, split: str, scope: str) -> Row:
-    return {"step": step, "epoch": epoch, "split": split, "scope": scope}
+def _write(training: Training, epoch: int, split: str, scope: Scope, row: dict[str, float]) -> None:
+    """Writes a row of metrics after the current step."""
+    step = training.state.progress.step
+    training.output.metrics({"step": step, "epoch": epoch, "split": split, "scope": scope} | row)
+    if scope == "epoch":
+        log.debug("epoch %d, step %d, %s: %s", epoch, step, split, summary(row))
 
 
 def _selected(split: str, row: dict[str, float]) -> dict[str, float]:
@@ -256,10 +251,17 @@ def _selected(split: str, row: dict[str, float]) -> dict[str, float]:
     return {f"{split}_{name}": row[name] for name in ("loss", "elbo") if name in row}
 
 
-def _best(training: Training) -> dict[str, float]:
-    """The best epoch by validation and its ELBO."""
-    progress = training.state.progress
-    if training.valid is None:
-        return {}
-    best = {"best_epoch": float(progress.best_epoch)}
-    return best if math.isnan(progress.best_elbo) else best | {"best_elbo": progress.best_elbo}
+def validate(learner: Learner, images: Images, batch_size: int, step: int) -> dict[str, float]:
+    """Means of the learner's scalars over the images of a split.
+
+    Args:
+        learner: evaluates the batches.
+        images: the split.
+        batch_size: images at a time; the last batch may have fewer.
+        step: number of updates so far.
+    """
+    total, names = torch.zeros((), device=learner.device), list[str]()
+    for start, batch in evaluation_batches(images, batch_size, learner.device):
+        scalars = learner.evaluate(batch, start, step)
+        names, total = list(scalars), total + wide(torch.stack(list(scalars.values()))) * len(batch.x)
+    return dict(zip(names, (total / len(images)).tolist(), strict=True))

@@ -10,10 +10,9 @@ from tests.support import choices, feed_of, small_run
 from tests.tape import Rerun, Tape
 from tests.training.examples import LR, OBJECTIVES, SETTINGS, built, taken, tensors
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.early_stopping import Patience
 from vae_train.training.execution.cuda_graph import STEPS_PER_LAUNCH, WARMUP_STEPS, CudaGraph, steps_per_launch
-from vae_train.training.loggers.none import NoLogger
-from vae_train.training.state import TrainingState
+from vae_train.training.loggers.base import Logger
+from vae_train.training.state import Patience, TrainingState
 from vae_train.training.trainer import Trainer
 
 
@@ -133,7 +132,7 @@ def test_a_training_of_captured_steps_is_the_same_training(tmp_path):
     for kind in (Trainer, TapedTrainer):
         data, learner, settings = small_run(LR, "epochs=3", "learner.ema=0.9")
         trainer = kind(**vars(settings))
-        metrics.append(trainer.fit(learner, data, Checkpoints(tmp_path / kind.__name__), NoLogger(tmp_path, 0)))
+        metrics.append(trainer.fit(learner, data, Checkpoints(tmp_path / kind.__name__), Logger(tmp_path, 0)))
         assert trainer.execution == ("graph" if kind is TapedTrainer else "eager")
     assert metrics[0] == metrics[1]
 

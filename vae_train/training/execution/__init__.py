@@ -11,24 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vae_train.training.execution.base import Mode, Rows, Runner
+from vae_train.training.execution.base import Eager, Feed, Mode, Runner, Step
 from vae_train.training.execution.compiled import Compiled, CompiledGradients
 from vae_train.training.execution.cuda_graph import CudaGraph, steps_per_launch
-from vae_train.training.execution.eager import Eager
-from vae_train.training.execution.feed import Feed
-from vae_train.training.step import Scalars, StepInputs
 
-__all__ = [
-    "CompiledGradients",
-    "Feed",
-    "Mode",
-    "Rows",
-    "Runner",
-    "is_captured",
-    "resolve",
-    "runner",
-    "steps_per_launch",
-]
+__all__ = ["CompiledGradients", "Feed", "Mode", "Runner", "is_captured", "resolve", "runner", "steps_per_launch"]
 
 
 def resolve(mode: Mode, device: torch.device) -> Mode:
@@ -44,17 +31,13 @@ def is_captured(mode: Mode, device: torch.device) -> bool:
 
 
 def runner(
-    mode: Mode,
-    step: Callable[[StepInputs], Scalars],
-    feed: Feed,
-    gradient_norm: Callable[[], Tensor],
-    steps_per_launch: int = 1,
+    mode: Mode, step: Step, feed: Feed, gradient_norm: Callable[[], Tensor], steps_per_launch: int = 1
 ) -> Runner:
     """The runner of a mode.
 
     Args:
         mode: how steps are executed; "auto" is resolved. For "compile" the step function calls `CompiledGradients`.
-        step: takes one step; tensor operations that do not wait for the device.
+        step: takes one step.
         feed: where the inputs come from.
         gradient_norm: the L2 norm of the gradient of the last step, with shape `()`.
         steps_per_launch: steps that one CUDA graph contains.

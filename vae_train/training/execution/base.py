@@ -1,4 +1,4 @@
-"""What a runner is."""
+"""What a runner is, where the inputs of its steps come from, and the eager runner."""
 
 from __future__ import annotations
 
@@ -9,14 +9,111 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.training.execution.feed import Feed
-from vae_train.training.step import Scalars, StepInputs
+from vae_train.batch import Raw
+from vae_train.data.stream import Stream
+from vae_train.rng import NoiseBuffers, Rng
+from vae_train.training.step import Scalars, StepInputs, StoredBatch
 from vae_train.util.text import first_line
 
 log = logging.getLogger("vae_train")
 
 Mode = Literal["auto", "eager", "compile", "graph"]
+
+Step = Callable[[StepInputs], Scalars]
+"""Takes one step: tensor operations that do not wait for the device."""
+
+
+class Feed:
+    """The inputs of every step: a function of the step alone.
+
+    Args:
+        stream: the training batches; its seed is that of the noise, too.
+        rates: step -> the learning rate of every parameter group.
+    """
+
+    def __init__(self, stream: Stream, rates: Callable[[int], list[float]]) -> None:
+        self.stream, self.rates = stream, rates
+        self.seed, self.device = stream.seed, stream.device
+
+    def inputs(self, step: int) -> StepInputs:
+        """The inputs of the update that turns `step` updates into `step + 1`."""
+        rng = Rng(self.seed, "train", step, device=self.device)
+        return StepInputs(self.stream.batch(step), step, self.rates(step), rng)
+
+
+class Buffers:
+    """Images, numbers, learning rates and noise of some consecutive steps.
+
+    A compiled or captured step reads all of them from tensors, which are filled before the steps are taken: it would
+    freeze a Python number. The first step records which noise it requests.
+
+    Args:
+        feed: where the inputs come from.
+        count: number of steps.
+        like: buffers of a step that was taken, which know what noise is requested.
+    """
+
+    def __init__(self, feed: Feed, count: int = 1, like: Buffers | None = None) -> None:
+        stream, device, groups = feed.stream, feed.device, len(feed.rates(0))
+        self.feed, self.count = feed, count
+        self._index = torch.zeros(count, stream.batch_size, dtype=torch.int64, device=device)
+        self._raw: list[Raw] = []
+        """Images that are not on the device are copied here."""
+        self._steps, self._numbers = torch.arange(count, device=device), torch.arange(count, device=device)
+        # In float32 on CUDA, whose kernels read them so.
+        self._rates = torch.zeros(count, groups, device=device, dtype=torch.float64 if device.type == "cpu" else None)
+        self._filled: list[list[float]] = []
+        if like is None:
+            self._noise = [(NoiseBuffers(feed.seed, "data", device), NoiseBuffers(feed.seed, "train", device))]
+        else:
+            ((data, train),) = like._noise
+            self._noise = [(data.like(), train.like()) for _ in range(count)]
+            self._raw = [_empty_like(raw) for raw in like._raw for _ in range(count)]
+
+    def fill(self, step: int) -> None:
+        """Sets everything for the steps from `step` on; queued on the device, which is not waited for."""
+        stream = self.feed.stream
+        if stream.images.resident:
+            self._index.view(-1).copy_(stream.index(step, self.count))
+        else:
+            self._copy_images(step)
+        torch.add(self._numbers, step, out=self._steps)
+        rates = [self.feed.rates(step + number) for number in range(self.count)]
+        if rates != self._filled:
+            pinned = self._rates.is_cuda  # or the copy would wait for the device
+            self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype, pin_memory=pinned), non_blocking=True)
+            self._filled = rates
+        self.seek(step)
+
+    def seek(self, step: int) -> None:
+        """Makes the noise of the steps from `step` on."""
+        for number, noises in enumerate(self._noise):
+            for noise in noises:
+                noise.seek(step + number)
+
+    def inputs(self, number: int) -> StepInputs:
+        """The inputs of step `number` among these, computed from the tensors."""
+        data, train = self._noise[number]
+        images = self.feed.stream.images
+        raw = self._raw[number] if self._raw else images.gather(self._index[number])
+        batch = StoredBatch(raw, data.rng(), images.finish)
+        return StepInputs(batch, self._steps[number], self._rates[number].unbind(), train.rng())
+
+    def _copy_images(self, step: int) -> None:
+        """Copies the images of all steps to tensors that keep their addresses."""
+        for number in range(self.count):
+            raw = self.feed.stream.raw(step + number)
+            if len(self._raw) <= number:
+                self._raw.append(_empty_like(raw))
+            for own, new in zip(self._raw[number], raw, strict=True):
+                if own is not None and new is not None:
+                    own.copy_(new, non_blocking=True)
+
+
+def _empty_like(raw: Raw) -> Raw:
+    return Raw(torch.empty_like(raw.pixels), None if raw.y is None else torch.empty_like(raw.y))
 
 
 class Rows(NamedTuple):
@@ -38,7 +135,7 @@ class Runner(ABC):
 
     mode: Mode
 
-    def __init__(self, step: Callable[[StepInputs], Scalars], feed: Feed, gradient_norm: Callable[[], Tensor]) -> None:
+    def __init__(self, step: Step, feed: Feed, gradient_norm: Callable[[], Tensor]) -> None:
         self.step, self.feed, self.norm = step, feed, gradient_norm
 
     @abstractmethod
@@ -68,3 +165,13 @@ class Runner(ABC):
 def stacked(scalars: Scalars) -> Rows:
     """The scalars of one step."""
     return Rows(list(scalars), torch.stack(list(scalars.values()))[None])
+
+
+class Eager(Runner):
+    """One step at a time, one operation at a time."""
+
+    mode: Mode = "eager"
+
+    @override
+    def __call__(self, step: int, limit: int) -> Rows:
+        return stacked(self.step(self.feed.inputs(step)))

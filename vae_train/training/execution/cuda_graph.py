@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.training.execution.base import Mode, Rows, Runner, stacked
-from vae_train.training.execution.buffers import Buffers
+from vae_train.training.execution.base import Buffers, Feed, Mode, Rows, Runner, Step, stacked
 from vae_train.training.execution.compiled import NotCompilable
-from vae_train.training.execution.feed import Feed
-from vae_train.training.step import Scalars, StepInputs
 
 WARMUP_STEPS = 3
 """Steps before a capture: libraries choose their kernels, and the optimiser makes its state."""
@@ -32,19 +28,7 @@ def steps_per_launch(num_parameters: int, batch_size: int, num_images: int) -> i
     return min(STEPS_PER_LAUNCH, num_images // batch_size) if is_small else 1
 
 
-class Recorder(Protocol):
-    """Turns a function that works in place on tensors into one that repeats this work on the same tensors."""
-
-    def warm(self) -> AbstractContextManager[None]:
-        """The context in which the function runs before it is recorded."""
-        ...
-
-    def record(self, body: Callable[[], None]) -> Callable[[], None]:
-        """Returns the repetition; recording executes nothing."""
-        ...
-
-
-class CudaRecorder(Recorder):
+class CudaRecorder:
     """Records CUDA graphs.
 
     Args:
@@ -55,16 +39,20 @@ class CudaRecorder(Recorder):
         self.stream = torch.cuda.Stream(device)
 
     @contextmanager
-    @override
     def warm(self) -> Iterator[None]:
+        """The context in which a function runs before it is recorded."""
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
             yield
         current.wait_stream(self.stream)
 
-    @override
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        """Records a function that works in place on tensors, without executing it.
+
+        Returns:
+            A function that repeats the work on the same tensors.
+        """
         graph = torch.cuda.CUDAGraph()
         # "thread_local": the thread that writes checkpoints may use the device meanwhile.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
@@ -83,24 +71,23 @@ class CudaGraph(Runner):
         gradient_norm: the L2 norm of the gradient of the last step, with shape `()`.
         steps_per_launch: steps that one graph contains.
         mode: "graph", or "compile" if the step function calls `CompiledGradients`.
-        recorder: records a launch; None for CUDA's own.
+        recorder: records a launch; None for a new one.
     """
 
     def __init__(
         self,
-        step: Callable[[StepInputs], Scalars],
+        step: Step,
         feed: Feed,
         gradient_norm: Callable[[], Tensor],
         steps_per_launch: int,
         mode: Mode = "graph",
-        recorder: Recorder | None = None,
+        recorder: CudaRecorder | None = None,
     ) -> None:
         super().__init__(step, feed, gradient_norm)
         self.mode, self.steps_per_launch = mode, steps_per_launch
         self._recorder = CudaRecorder(feed.device) if recorder is None else recorder
         self._first = Buffers(feed)
         self._warmed = 0
-        self._names: list[str] = []
         self._launches: dict[int, Launch] = {}
         self._last: Launch | None = None
 
@@ -119,7 +106,7 @@ class CudaGraph(Runner):
                 self._last = None
                 return self(step, limit)
         self._last = self._launches[count]
-        return Rows(self._names, self._last(step))
+        return self._last(step)
 
     @override
     def gradient_norm(self) -> float:
@@ -134,10 +121,9 @@ class CudaGraph(Runner):
             try:
                 rows = stacked(self.step(self._first.inputs(0)))
             except NotCompilable as error:
-                self.fall_back("graph", error.reason)
+                self.fall_back("graph", error)
                 rows = stacked(self.step(self._first.inputs(0)))
         self._warmed += 1
-        self._names = rows.names
         return rows
 
 
@@ -153,19 +139,20 @@ class Launch:
     norm: Tensor
     """The L2 norm of the last step's gradient."""
 
-    def __init__(self, runner: Runner, buffers: Buffers, recorder: Recorder) -> None:
+    def __init__(self, runner: Runner, buffers: Buffers, recorder: CudaRecorder) -> None:
         self.runner, self.buffers = runner, buffers
         buffers.seek(0)
-        self._values: Tensor
+        self._rows: Rows
         self._replay = recorder.record(self._body)
 
-    def __call__(self, step: int) -> Tensor:
-        """Takes steps `step`, `step` + 1, …; returns their scalars, with shape `(count, F)`."""
+    def __call__(self, step: int) -> Rows:
+        """Takes steps `step`, `step` + 1, …; returns their scalars."""
         self.buffers.fill(step)
         self._replay()
-        return self._values.clone()
+        return Rows(self._rows.names, self._rows.values.clone())
 
     def _body(self) -> None:
         rows = [self.runner.step(self.buffers.inputs(number)) for number in range(self.buffers.count)]
-        self._values = torch.stack([value for scalars in rows for value in scalars.values()]).view(len(rows), -1)
+        values = torch.stack([value for scalars in rows for value in scalars.values()]).view(len(rows), -1)
+        self._rows = Rows(list(rows[0]), values)
         self.norm = self.runner.norm()

@@ -1,11 +1,11 @@
 """What a logger is, and how several become one.
 
-To write to another place, add a class with these four methods and a YAML under `conf/logger/`.
+To write to another place, add a class with some of these four methods and a YAML under `conf/logger/`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -14,14 +14,20 @@ from typing_extensions import override
 Row = dict[str, Any]
 
 
-class Logger(ABC):
-    """Writes metrics and image grids of a run."""
+class Logger:
+    """Writes metrics and image grids of a run. This base writes nothing.
 
-    @abstractmethod
+    Args:
+        folder: where the log goes.
+        step: the step that the run resumes at.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder, self.step = folder, step
+
     def metrics(self, row: Row) -> None:
         """Writes a row of metrics; it has "step", "epoch", "split" and "scope" ("step" or "epoch")."""
 
-    @abstractmethod
     def image_grid(self, kind: str, name: str, step: int, grid: Tensor) -> None:
         """Writes an image grid.
 
@@ -32,11 +38,9 @@ class Logger(ABC):
             grid: tensor with shape `(C, height, width)` in [0, 1].
         """
 
-    @abstractmethod
     def hyperparameters(self, values: Row, metrics: Row) -> None:
         """Writes the run's settings and its final metrics."""
 
-    @abstractmethod
     def close(self) -> None:
         """Ends the log; nothing is written afterwards."""
 

@@ -24,7 +24,8 @@ class Files(Logger):
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:
-        self.folder, self.path = folder, folder / "metrics.jsonl"
+        super().__init__(folder, step)
+        self.path = folder / "metrics.jsonl"
         kept = [row for row in read_metrics(self.path) if row["step"] <= step] if step else []
         try:
             temporary = self.path.with_suffix(".tmp")
@@ -45,10 +46,6 @@ class Files(Logger):
         folder = self.folder / kind
         folder.mkdir(exist_ok=True)
         write_png(folder / f"{name}.png", grid)
-
-    @override
-    def hyperparameters(self, values: Row, metrics: Row) -> None:
-        pass  # config.yaml and summary.json have them
 
     @override
     def close(self) -> None:

@@ -28,7 +28,8 @@ class TensorBoard(Logger):
     """
 
     def __init__(self, folder: Path, step: int, flush_secs: PositiveInt) -> None:
-        self.folder, self.step, self.flush_secs = folder, step, flush_secs
+        super().__init__(folder, step)
+        self.flush_secs = flush_secs
 
     @cached_property
     def _writer(self) -> SummaryWriter:
