@@ -18,7 +18,7 @@ def test_patches_are_judged_whatever_the_size(shape):
 
 
 def test_images_without_patches_are_refused():
-    with pytest.raises(ValueError, match=r"at least 8 x 8 pixels, and these are 7x20"):
+    with pytest.raises(ValueError, match=r"at least 8x8 pixels, not 7x20"):
         PatchCritic((1, 7, 20), 4)
 
 

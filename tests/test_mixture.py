@@ -151,7 +151,7 @@ def test_categorical_kl_is_the_sum_over_all_values():
 
 
 def test_categorical_kl_needs_the_same_blocks():
-    with pytest.raises(ValueError, match="blocks of 3 categories and the prior blocks of 2"):
+    with pytest.raises(ValueError, match="blocks of 3 categories, but the prior has blocks of 2"):
         kl(categorical(), OneHotCategorical(torch.zeros(6), 2, 0.5, True))
 
 
@@ -196,7 +196,7 @@ def test_a_product_is_its_parts_side_by_side():
     whole = Normal(torch.cat([normal.loc, other.loc], -1), torch.cat([normal.log_scale, other.log_scale], -1))
     x = numbers((4, 5, 5), 0)
     assert found.is_factorized
-    for name in ("log_prob", "terms"):
+    for name in ("log_prob", "log_prob_elementwise"):
         assert torch.allclose(getattr(found, name)(x), getattr(whole, name)(x))
     mask = torch.tensor([True, False, True, True, False])
     assert torch.allclose(found.log_prob(x, mask), whole.log_prob(x, mask))

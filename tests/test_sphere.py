@@ -91,7 +91,7 @@ def test_the_inverted_distribution_function_has_the_right_quantiles(dim, k):
     """Even numbers stand for all draws: their mean, and its gradient, are exact but for the grid."""
     found, concentration = made(dim, k)
     even = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
-    mean = torch.tanh(found._inverted(even[:, None])).mean()
+    mean = torch.tanh(found._inverse_cdf(even[:, None])).mean()
     expected = mean_cosine(dim, k)
     assert mean.item() == pytest.approx(expected, abs=1e-4)
     slope = 1 - expected**2 - (dim - 1) / k * expected
@@ -106,7 +106,7 @@ def test_the_inverted_distribution_function_has_the_right_quantiles(dim, k):
 @pytest.mark.parametrize("dim", [2, 50])
 def test_the_ends_of_the_distribution_function_have_finite_values_and_gradients(dim, k, edge):
     found, concentration = made(dim, k, dtype=torch.float32)
-    u = found._inverted(torch.full((1, 1), edge))
+    u = found._inverse_cdf(torch.full((1, 1), edge))
     (gradient,) = torch.autograd.grad(u.sum(), concentration)
     assert u.isfinite().all()
     assert gradient.isfinite().all()
@@ -126,7 +126,7 @@ def test_the_reflection_takes_the_first_axis_to_the_mean(first):
     mean = F.normalize(torch.tensor([[first, 1e-9, 1.0 - abs(first)]], dtype=torch.float64), dim=-1)
     found = VonMisesFisher(mean, torch.ones(1).double())
     axes = torch.eye(3, dtype=torch.float64)[:, None]
-    turned = found._turned(axes)[:, 0]
+    turned = found._reflect(axes)[:, 0]
     assert torch.allclose(turned[0], mean[0], atol=1e-12)
     assert torch.allclose(turned @ turned.mT, torch.eye(3).double(), atol=1e-12)
 
@@ -151,5 +151,5 @@ def test_a_temperature_draws_closer_to_the_mean():
 
 
 def test_one_dimension_is_refused():
-    with pytest.raises(ValueError, match="latent_dim of at least 2"):
+    with pytest.raises(ValueError, match="at least 2 dimensions"):
         VonMisesFisher(torch.ones(3, 1), torch.ones(3))

@@ -44,7 +44,7 @@ def test_model_and_objective_compile_to_one_graph():
         return terms["loss"]
 
     torch.compiler.reset()
-    # That generated code computes the same is tested on whole steps: tests/training/test_execution.py.
+    # That generated code computes the same is tested on whole steps: tests/training/execution.
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     step = torch.tensor(3)
     eager, fast = loss(batch.x, noise, step), compiled(batch.x, noise, step)

@@ -1,10 +1,23 @@
-"""Distributions whose noise comes in from outside.
+"""Distributions whose noise comes from a keyed source.
 
-`torch.distributions` draws from the global generator, which raises under `vmap` and makes a number depend on all
-numbers drawn before it. These take a `Rng` instead and otherwise say the same things by the same names.
+`torch.distributions` samples with the global generator, which raises under `vmap` and makes a sample depend on all
+samples before it. These distributions take an `Rng` instead; their methods otherwise have the names of
+`torch.distributions`.
 
-Shapes: `*batch` numbers the distributions, `*event` is one draw. Log-probabilities are in nats, summed over the event,
-in at least float32: half precisions are promoted, float64 stays float64.
+Shapes: `*batch` indexes the distributions, `*event` is the shape of one sample. Log-probabilities are in nats, summed
+over the event, in at least float32: half precisions are promoted, float64 stays float64.
+
+    >>> import torch
+    >>> from vae_train.distributions.normal import Normal
+    >>> from vae_train.rng import Rng
+    >>> p = Normal(torch.zeros(5, 3), torch.zeros(3))
+    >>> p.batch_shape, p.event_shape
+    (torch.Size([5]), torch.Size([3]))
+    >>> z = p.sample(Rng(0, "example"), num=2)
+    >>> z.shape, p.log_prob(z).shape
+    (torch.Size([2, 5, 3]), torch.Size([2, 5]))
+    >>> torch.equal(z, p.sample(Rng(0, "example"), num=2))
+    True
 """
 
 from __future__ import annotations
@@ -31,17 +44,17 @@ def promote(x: Tensor) -> Tensor:
 
 
 class Distribution(ABC):
-    """What a posterior, a prior or a likelihood returns.
+    """A posterior, a prior or a likelihood with its parameters.
 
     Args:
         shape: `(*batch, *event)`.
-        event_ndim: how many of the last dimensions are the event.
+        event_ndim: number of last dimensions that form the event.
     """
 
     log_bins: float | None = None
-    """What turns `log_prob` into a log-mass: nats per element to subtract; None for densities of continuous data."""
+    """Nats per element to subtract from `log_prob` for a log-mass; None for densities of continuous data."""
     has_density: bool = True
-    """Whether there is a density or mass that `log_prob` is the logarithm of; a point mass has none."""
+    """Whether `log_prob` is the logarithm of a density or a mass; a point mass has neither."""
     is_factorized: bool = False
     """Whether the elements of an event are independent, so that `log_prob_elementwise` exists."""
     parameters: Tensor | None = None
@@ -59,10 +72,10 @@ class Distribution(ABC):
     @property
     def variance(self) -> Tensor:
         """The variance of every element, with shape `(*batch, *event)`."""
-        raise NotImplementedError(f"the variance of {type(self).__name__} is not known in closed form")
+        raise NotImplementedError(f"the variance of {type(self).__name__} has no closed form")
 
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
-        """Log-density or log-mass of every element in nats, where they are independent (`is_factorized`).
+        """Log-density or log-mass of every element in nats, if they are independent (`is_factorized`).
 
         Args:
             x: values with shape `(*any, *event)` that broadcasts against `(*batch, *event)`.
@@ -77,7 +90,7 @@ class Distribution(ABC):
 
         Args:
             x: values with shape `(*any, *event)` that broadcasts against `(*batch, *event)`.
-            observed: bool tensor that broadcasts against `x`; elements that are False do not count.
+            mask: bool tensor that broadcasts against `x`; elements that are False do not count.
 
         Returns:
             A tensor with shape `(*any or *batch)`, the sum over the event.
@@ -86,34 +99,33 @@ class Distribution(ABC):
 
     @abstractmethod
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Draws with shape `(num, *batch, *event)`; differentiable where the distribution is reparameterised.
+        """Samples with shape `(num, *batch, *event)`; differentiable if the distribution is reparameterised.
 
         Args:
-            draw: the source of the noise.
-            num: how many draws of each distribution.
-            temperature: factor on the standard deviation, where there is one.
+            rng: the source of the noise.
+            num: number of samples of each distribution.
+            temperature: factor on the standard deviation, or whatever plays its role in the family.
         """
 
     def rsample_and_log_prob(self, rng: Rng, num: int) -> tuple[Tensor, Tensor | None]:
-        """`sample`, and the log-density of the draws where that comes with drawing them.
+        """Reparameterised samples, and their log-density if sampling computes it anyway.
 
         Args:
-            draw: the source of the noise.
-            num: how many draws of each distribution.
+            rng: the source of the noise.
+            num: number of samples of each distribution.
 
         Returns:
-            Draws with shape `(num, *batch, *event)`, and their log-density with shape `(num, *batch)`; None leaves it
-            to `log_prob`.
+            Samples with shape `(num, *batch, *event)`, and their log-density with shape `(num, *batch)` or None.
         """
         return self.sample(rng, num), None
 
     def detach(self: D) -> D:
-        """The same distribution with its parameters held: gradients reach x, but not what made the parameters."""
-        held = copy.copy(self)
+        """The same distribution with a stop-gradient on its parameters; gradients with respect to x remain."""
+        detached = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor | Distribution):
-                setattr(held, name, value.detach())
-        return held
+                setattr(detached, name, value.detach())
+        return detached
 
     def affine(self, shift: Tensor, log_scale: Tensor) -> Distribution:
         """The distribution of shift + exp(log_scale) · x for x from this one.
@@ -123,7 +135,7 @@ class Distribution(ABC):
             log_scale: tensor with shape `(B, *event)`.
 
         Returns:
-            A distribution with batch (B,), where this one has batch () or (B,).
+            A distribution with batch (B,), if this one has batch () or (B,).
         """
         return Affine(self, shift, log_scale)
 
@@ -170,9 +182,9 @@ class Affine(Distribution):
 
     @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        own = self.base.batch_shape == self.batch_shape
-        drawn = self.base.sample(rng, num if own else num * self.batch_shape.numel(), temperature)
-        return self.shift + torch.exp(self.log_scale) * drawn.view(num, *self.batch_shape, *self.event_shape)
+        same_batch = self.base.batch_shape == self.batch_shape
+        x = self.base.sample(rng, num if same_batch else num * self.batch_shape.numel(), temperature)
+        return self.shift + torch.exp(self.log_scale) * x.view(num, *self.batch_shape, *self.event_shape)
 
     def _back(self, x: Tensor) -> Tensor:
         return (promote(x) - self.shift) * torch.exp(-self.log_scale)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.distributions.gamma import log_gamma
 from vae_train.rng import Rng
 
-EDGE = 1e-4
-"""How near to 0 and 1 values may lie: nearer ones are moved there, since densities may be 0 or infinite at the ends."""
+MIN_DISTANCE = 1e-4
+"""Distance of values from 0 and 1 at which they are clamped, since densities may be 0 or infinite at the ends."""
 
 
 class Beta(Distribution):
     """Independent beta distributions, (a - 1) log x + (b - 1) log(1 - x) - log B(a, b).
+
+    Samples g / (g + g') of two gamma variables have no gradient. Values are clamped into [1e-4, 1 - 1e-4].
 
     Args:
         a: concentration at 1 with shape `(*batch, *event)`, positive.
@@ -29,23 +32,23 @@ class Beta(Distribution):
         super().__init__(self.a.shape, event_ndim)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """a / (a + b), with shape `(*batch, *event)`."""
         return self.a / (self.a + self.b)
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """The variance, with shape `(*batch, *event)`."""
         return self.mean * (1 - self.mean) / (self.a + self.b + 1)
 
+    @override
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
-        """Log-density of every element of `x`, see `Distribution.terms`; `x` is clamped into [1e-4, 1 - 1e-4]."""
-        x = promote(x).clamp(EDGE, 1 - EDGE)
+        x = promote(x).clamp(MIN_DISTANCE, 1 - MIN_DISTANCE)
         log_norm = torch.lgamma(self.a) + torch.lgamma(self.b) - torch.lgamma(self.a + self.b)
         return (self.a - 1) * torch.log(x) + (self.b - 1) * torch.log1p(-x) - log_norm
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Draws g / (g + g') of two gamma variables, without a gradient, see `Distribution.sample`."""
         shape = (num, *self.batch_shape, *self.event_shape)
-        drawn = torch.sigmoid(log_gamma(rng, shape, self.a) - log_gamma(rng, shape, self.b))
-        return drawn if temperature == 1.0 else self.mean.detach() + temperature * (drawn - self.mean.detach())
+        x = torch.sigmoid(log_gamma(rng, shape, self.a) - log_gamma(rng, shape, self.b))
+        return x if temperature == 1.0 else self.mean.detach() + temperature * (x - self.mean.detach())

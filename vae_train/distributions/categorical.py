@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
 
-_TINY = 1e-30
+_MIN_UNIFORM = 1e-30
 
 
 class OneHotCategorical(Distribution):
     """Independent categorical distributions, each a block of an event: log P(x) = sum x · log-softmax(logits).
 
-    For one-hot x that is the log-mass. For relaxed x, inside the simplex, it is the linear extension of it, which is
-    the log-density of nothing: ratios of such are not importance weights.
+    For one-hot x that is the log-mass. For relaxed x, inside the simplex, it is the linear extension of the log-mass.
+    That is not a log-density, so ratios of it are not importance weights.
 
-    Draws are exact, argmax(logits + g) with Gumbel noise g, where no gradient is wanted. Where one is, they carry that
-    of softmax((logits + g) / relaxation), the Gumbel-softmax or concrete relaxation (Jang et al., 2017, eq. 2; Maddison
-    et al., 2017, eq. 10): with `hard` their values are still exact and one-hot (straight-through), and the gradient is
-    biased; without it the relaxed values themselves are the draws.
+    Without a gradient, samples are exact: argmax(logits + g) with Gumbel noise g. With a gradient, it is that of
+    softmax((logits + g) / relaxation), the Gumbel-softmax or concrete relaxation (Jang et al., 2017, Categorical
+    Reparameterization with Gumbel-Softmax, arXiv:1611.01144, eq. 2; Maddison et al., 2017, The Concrete Distribution,
+    arXiv:1611.00712, eq. 10). With `hard` the values remain one-hot (straight-through) and the gradient is biased;
+    otherwise the relaxed values are the samples. The temperature of `sample` divides the logits.
 
     Args:
         logits: unnormalised log-probabilities with shape `(*batch, D)`, one block of `categories` after the other.
         categories: number of values of each variable; divides D.
         relaxation: temperature of the softmax.
-        hard: see above.
+        hard: whether relaxed samples have one-hot values, see above.
     """
 
     def __init__(self, logits: Tensor, categories: int, relaxation: float, hard: bool) -> None:
         if logits.shape[-1] % categories:
-            raise ValueError(f"{logits.shape[-1]} logits are no blocks of {categories} categories")
+            raise ValueError(f"{logits.shape[-1]} logits do not form blocks of {categories} categories")
         self.logits = promote(logits)
         self.categories, self.relaxation, self.hard = categories, relaxation, hard
         super().__init__(logits.shape, 1)
@@ -42,31 +44,31 @@ class OneHotCategorical(Distribution):
         return self._blocks(self.logits).log_softmax(-1).flatten(-2)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The probability of every category, with shape `(*batch, D)`."""
         return self._blocks(self.logits).softmax(-1).flatten(-2)
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """p (1 - p), with shape `(*batch, D)`."""
         return self.mean * (1 - self.mean)
 
     def shifted(self, shift: Tensor) -> OneHotCategorical:
         """The same with `shift`, a tensor with shape `(*any, D)`, added to the logits."""
         return OneHotCategorical(self.logits + shift, self.categories, self.relaxation, self.hard)
 
+    @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-mass of one-hot blocks `x`, see `Distribution.log_prob`."""
         if mask is not None:
             return super().log_prob(x, mask)
         return (promote(x) * self.log_probs).sum(-1)
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """One-hot draws, relaxed where that is wanted; a temperature divides the logits, see `Distribution.sample`."""
         uniform = rng.uniform((num, *self.logits.shape), self.logits.dtype)
         logits = self.logits.expand(uniform.shape)
         if temperature > 0.0:
-            gumbel = -torch.log(-torch.log(uniform.clamp(min=_TINY)))
+            gumbel = -torch.log(-torch.log(uniform.clamp(min=_MIN_UNIFORM)))
             logits = logits / temperature + gumbel
         blocks = self._blocks(logits)
         numbers = torch.arange(self.categories, device=blocks.device)

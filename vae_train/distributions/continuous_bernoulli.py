@@ -6,21 +6,22 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
 
-SLACK = 1e-4
-"""How far rounding may move a value out of [0, 1]."""
+TOLERANCE = 1e-4
+"""Distance by which rounding may move a value out of [0, 1]."""
 
-NEAR = 0.1
-"""Log-odds below which the closed forms, which are 0 / 0 at 0, give way to their series."""
+MAX_SERIES_LOGITS = 0.1
+"""Log-odds up to which series replace the closed forms, which are 0 / 0 at 0."""
 
 
 class ContinuousBernoulli(Distribution):
-    """Independent continuous Bernoulli distributions (Loaiza-Ganem & Cunningham, 2019, eq. 4 to 8).
+    """Independent continuous Bernoulli distributions: the exponential distribution e^(l x), truncated to [0, 1].
 
-    With log-odds l, that is the exponential distribution e^(l x) cut off at 0 and 1:
+    Loaiza-Ganem & Cunningham, 2019, The continuous Bernoulli, arXiv:1907.06845, eq. 4 to 8. With log-odds l:
 
         log p(x) = l x - log((e^l - 1) / l) = l (x - ½) - log(sinh(l/2) / (l/2))
 
@@ -36,34 +37,34 @@ class ContinuousBernoulli(Distribution):
         super().__init__(self.logits.shape, event_ndim)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """½ + (coth(l/2) - 2/l) / 2, with shape `(*batch, *event)`."""
         near, half = self._halves()
         series = half / 6 - half**3 / 90 + half**5 / 945
         return 0.5 + torch.where(near, series, 0.5 * (1 / torch.tanh(self._far(half)) - 1 / self._far(half)))
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """(4/l² - 1/sinh²(l/2)) / 4, with shape `(*batch, *event)`."""
         near, half = self._halves()
         far = self._far(half)
         series = 1 / 12 - half**2 / 60 + half**4 / 378
         return torch.where(near, series, 0.25 * (1 / far**2 - 1 / torch.sinh(far) ** 2))
 
+    @override
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
-        """Log-density of every element of `x`, see `Distribution.terms`; there is none outside of [0, 1]."""
         x = promote(x)
-        return torch.where((x - 0.5).abs() > 0.5 + SLACK, -math.inf, self.logits * (x - 0.5) - self._log_norm())
+        return torch.where((x - 0.5).abs() > 0.5 + TOLERANCE, -math.inf, self.logits * (x - 0.5) - self._log_norm())
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Reparameterised draws, by the inverse of the distribution function, see `Distribution.sample`."""
         uniform = 1 - rng.uniform((num, *self.batch_shape, *self.event_shape), self.logits.dtype)
-        # That of l < 0 does not overflow; l > 0 is its mirror image.
+        # The inverse of the distribution function does not overflow for l < 0; l > 0 is its mirror image.
         slope = self.logits.abs().clamp_min(1e-4)
-        given = torch.where(self.logits > 0, 1 - uniform, uniform).clamp_max(1 - torch.finfo(uniform.dtype).eps)
-        falling = -torch.log1p(given * torch.expm1(-slope)) / slope
-        drawn = torch.where(self.logits > 0, 1 - falling, falling)
-        return drawn if temperature == 1.0 else self.mean + temperature * (drawn - self.mean)
+        tail = torch.where(self.logits > 0, 1 - uniform, uniform).clamp_max(1 - torch.finfo(uniform.dtype).eps)
+        falling = -torch.log1p(tail * torch.expm1(-slope)) / slope
+        sample = torch.where(self.logits > 0, 1 - falling, falling)
+        return sample if temperature == 1.0 else self.mean + temperature * (sample - self.mean)
 
     def _log_norm(self) -> Tensor:
         """log(sinh(l/2) / (l/2))."""
@@ -73,9 +74,9 @@ class ContinuousBernoulli(Distribution):
         return torch.where(near, series, far + torch.log(-torch.expm1(-2 * far) / (2 * far)))
 
     def _halves(self) -> tuple[Tensor, Tensor]:
-        """Where the series is used, and l/2."""
-        return self.logits.abs() < NEAR, 0.5 * self.logits
+        """Whether the series is used, and l/2."""
+        return self.logits.abs() < MAX_SERIES_LOGITS, 0.5 * self.logits
 
     def _far(self, half: Tensor) -> Tensor:
-        """l/2 where the closed form is used; what is not used has no gradient that is not finite."""
-        return torch.where(self.logits.abs() < NEAR, NEAR, half)
+        """l/2 where the closed form is used, and a constant elsewhere: unused branches need finite gradients."""
+        return torch.where(self.logits.abs() < MAX_SERIES_LOGITS, MAX_SERIES_LOGITS, half)

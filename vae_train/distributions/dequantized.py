@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
@@ -42,17 +43,17 @@ class Dequantized(Distribution):
         super().__init__(base.batch_shape + base.event_shape, len(base.event_shape))
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The mean on the grid's own scale, with shape `(*batch, *event)`."""
         return self._to_grid(self.base.mean)
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """The variance on the grid's own scale, with shape `(*batch, *event)`."""
         return self.base.variance * (self.levels / (self.levels - 1)) ** 2
 
+    @override
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
-        """Expected log-density of every dequantised element, see `Distribution.terms`; `x` holds k / (levels - 1)."""
         center = self.center(x)
         (first, weight), *others = self.nodes
         total = weight * self.base.log_prob_elementwise(center + first / self.levels)
@@ -60,13 +61,17 @@ class Dequantized(Distribution):
             total = total + weight * self.base.log_prob_elementwise(center + node / self.levels)
         return total
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Draws on the grid's own scale, not rounded to it, see `Distribution.sample`."""
         return self._to_grid(self.base.sample(rng, num, temperature))
 
     def center(self, x: Tensor) -> Tensor:
         """The middle of the level of `x` on the scale of y, (k + ½) / levels."""
         return (promote(x) * (self.levels - 1) + 0.5) / self.levels
+
+    def with_scale(self, log_scale: Tensor) -> Dequantized:
+        """The same distribution with another scale, if the base has one."""
+        return type(self)(self.base.with_scale(log_scale), self.levels)  # type: ignore[attr-defined]
 
     def _to_grid(self, y: Tensor) -> Tensor:
         return (y * self.levels - 0.5) / (self.levels - 1)

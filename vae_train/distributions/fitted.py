@@ -67,15 +67,15 @@ class Fitted(Distribution):
     def variance(self) -> Tensor:
         return self.base.variance
 
-    @torch.no_grad()
     def mean_distance(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The mean of |x - location|^power over all elements that count: a scalar without a gradient."""
         base: Scalable = self.base  # type: ignore[assignment]
-        distance = base.distance(x)
-        if mask is None:
-            return distance.mean()
-        counted = mask.expand_as(distance)
-        return torch.where(counted, distance, 0.0).sum() / counted.sum().clamp_min(1)
+        with torch.no_grad():
+            distance = base.distance(x)
+            if mask is None:
+                return distance.mean()
+            counted = mask.expand_as(distance)
+            return torch.where(counted, distance, 0.0).sum() / counted.sum().clamp_min(1)
 
     @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

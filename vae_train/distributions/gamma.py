@@ -1,4 +1,4 @@
-"""Draws of gamma distributions from normal and uniform numbers (Marsaglia & Tsang, 2000, section 2)."""
+"""Samples of gamma distributions from normal and uniform noise (Marsaglia & Tsang, 2000, section 2)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from vae_train.distributions.base import promote
 from vae_train.rng import Rng
 
 PROPOSALS = 6
-"""Proposals per draw: all are rejected less than once in 10⁷ draws, and the most probable value then stands in."""
+"""Proposals per sample. All are rejected less than once in 10⁷ samples; the mode is returned then."""
 
 
 @torch.no_grad()
 def log_gamma(rng: Rng, shape: tuple[int, ...], concentration: Tensor) -> Tensor:
-    """Logarithms of draws from Gamma(concentration, 1), without a gradient.
+    """Logarithms of samples from Gamma(concentration, 1), without a gradient.
 
-    x = d v with v = (1 + ε / √(9 d))³ and d = concentration + ⅔ is one of Gamma(concentration + 1) where it is
-    accepted, and x u^(1 / concentration) is one of Gamma(concentration). Logarithms do not underflow.
+    x = d v with v = (1 + ε / √(9 d))³ and d = concentration + ⅔ is a sample of Gamma(concentration + 1) if it is
+    accepted, and x u^(1 / concentration) is a sample of Gamma(concentration). Logarithms do not underflow.
 
     Args:
-        draw: the source of the noise.
-        shape: shape of the draws, by convention (num, *batch, *event).
+        rng: the source of the noise.
+        shape: shape of the samples, by convention (num, *batch, *event).
         concentration: positive, broadcasts against `shape`.
     """
     concentration = promote(concentration)

@@ -43,8 +43,8 @@ class Huber(LocationScale):
         near = t.abs().clamp_max(self.delta)
         return -near * (t.abs() - 0.5 * near) - math.log(self.norm)
 
+    @override
     def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
-        """See `LocationScale.unit_sample`: the inverse of the distribution function, part by part."""
         sign, tail = centred(rng, shape, dtype)
         share = self.tails / self.norm
         beyond = self.delta - torch.log(tail / share) / self.delta if share > 0 else torch.zeros_like(tail)

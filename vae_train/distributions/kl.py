@@ -17,15 +17,15 @@ from vae_train.distributions.sphere import UniformSphere, VonMisesFisher, log_ar
 KL = Callable[..., Tensor | None]
 """What is registered: (q, p) -> nats, or None where these two have no closed form after all."""
 
-_TERMS: dict[tuple[type, type], KL] = {}
-_CLOSED: dict[tuple[type, type], KL] = {}
+ELEMENTWISE: dict[tuple[type, type], KL] = {}
+CLOSED: dict[tuple[type, type], KL] = {}
 
 
 def register_elementwise(q: type, p: type) -> Callable[[KL], KL]:
     """Declares the decorated function as the KL of every element, for exactly these two classes: `(*batch, *event)`."""
 
     def decorate(function: KL) -> KL:
-        _TERMS[q, p] = function
+        ELEMENTWISE[q, p] = function
         return function
 
     return decorate
@@ -38,18 +38,23 @@ def register(q: type, p: type) -> Callable[[KL], KL]:
     """
 
     def decorate(function: KL) -> KL:
-        _CLOSED[q, p] = function
+        CLOSED[q, p] = function
         return function
 
     return decorate
 
 
 def kl(q: Distribution, p: Distribution) -> Tensor | None:
-    """KL(q || p) = E_q[log q - log p] with shape `(*batch)`, or None where there is no closed form."""
-    terms = kl_elementwise(q, p)
-    if terms is not None:
-        return terms.flatten(-len(q.event_shape)).sum(-1) if q.event_shape else terms
-    function = _CLOSED.get((type(q), type(p)))
+    """KL(q || p) = E_q[log q - log p] with shape `(*batch)`, or None if there is no closed form.
+
+    >>> q = Normal(torch.ones(5, 3), torch.zeros(3))
+    >>> kl(q, Normal(torch.zeros(3), torch.zeros(3)))
+    tensor([1.5000, 1.5000, 1.5000, 1.5000, 1.5000])
+    """
+    rates = kl_elementwise(q, p)
+    if rates is not None:
+        return rates.flatten(-len(q.event_shape)).sum(-1) if q.event_shape else rates
+    function = CLOSED.get((type(q), type(p)))
     return None if function is None else function(q, p)
 
 
@@ -58,7 +63,7 @@ def kl_elementwise(q: Distribution, p: Distribution) -> Tensor | None:
 
     None where there is no closed form.
     """
-    function = _TERMS.get((type(q), type(p)))
+    function = ELEMENTWISE.get((type(q), type(p)))
     return None if function is None else function(q, p)
 
 
@@ -88,8 +93,7 @@ def _dependent_normal(q: MultivariateNormal | LowRankNormal, p: Normal) -> Tenso
 def _categorical_categorical(q: OneHotCategorical, p: OneHotCategorical) -> Tensor:
     if q.categories != p.categories:
         raise ValueError(
-            f"the posterior has blocks of {q.categories} categories and the prior blocks of {p.categories}: give both "
-            "the same number"
+            f"the posterior has blocks of {q.categories} categories, but the prior has blocks of {p.categories}"
         )
     return (q.mean * (q.log_probs - p.log_probs)).sum(-1)
 
@@ -112,8 +116,8 @@ def _product(q: Product, p: Product) -> Tensor | None:
 
 
 def _of_parts(function: KL, q: Product, p: Product) -> list[Tensor] | None:
-    """KL of every part; None where one of them has no closed form, or the parts end in different places."""
+    """KL of every part; None if one of them has no closed form, or if the parts have different sizes."""
     if q.sizes != p.sizes:
         return None
-    every = [function(*pair) for pair in zip(q.parts, p.parts, strict=True)]
-    return [found for found in every if found is not None] if all(found is not None for found in every) else None
+    rates = [function(*pair) for pair in zip(q.parts, p.parts, strict=True)]
+    return None if any(rate is None for rate in rates) else [rate for rate in rates if rate is not None]

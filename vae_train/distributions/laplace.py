@@ -29,7 +29,7 @@ class Laplace(LocationScale):
     power = 1
 
     def distance(self, x: Tensor) -> Tensor:
-        """|x - loc| of every element, whose mean is the best scale."""
+        """|x - loc| of every element; its mean is the optimal scale."""
         return (promote(x) - self.loc).abs()
 
     def with_scale(self, log_scale: Tensor) -> Laplace:
@@ -65,13 +65,9 @@ class DequantizedLaplace(Dequantized):
         self.base: Laplace = base
 
     def distance(self, x: Tensor) -> Tensor:
-        """E_u|y - loc| of every element, whose mean is the best scale."""
+        """E_u|y - loc| of every element; its mean is the optimal scale."""
         offset = (self.center(x) - self.base.loc).abs()
         return torch.where(offset * self.levels < 0.5, offset**2 * self.levels + 0.25 / self.levels, offset)
-
-    def with_scale(self, log_scale: Tensor) -> DequantizedLaplace:
-        """The same with another scale."""
-        return DequantizedLaplace(self.base.with_scale(log_scale), self.levels)
 
     @override
     def log_prob_elementwise(self, x: Tensor) -> Tensor:

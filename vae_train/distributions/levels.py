@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
@@ -26,24 +27,24 @@ class Levels(Distribution):
         super().__init__(logits.shape[:-1], event_ndim)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The expected value, with shape `(*batch, *event)`."""
         return (torch.exp(self.log_mass) * self._values()).sum(-1)
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """The variance, with shape `(*batch, *event)`."""
         return (torch.exp(self.log_mass) * (self._values() - self.mean[..., None]) ** 2).sum(-1)
 
+    @override
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
-        """Log-mass of every element of `x`, see `Distribution.terms`."""
         k = (promote(x) * (self.levels - 1)).round().long().clamp(0, self.levels - 1)[..., None]
         # torch.broadcast_shapes imports sympy.
         k, mass = torch.broadcast_tensors(k, self.log_mass[..., :1])[0], self.log_mass
         return torch.gather(mass.expand(*k.shape[:-1], self.levels), -1, k).squeeze(-1)
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Draws on the grid, without a gradient; a temperature divides the logits, see `Distribution.sample`."""
         uniform = rng.uniform((num, *self.batch_shape, *self.event_shape), self.log_mass.dtype)
         if temperature == 0.0:
             return (self.log_mass.argmax(-1).to(uniform) / (self.levels - 1)).expand(uniform.shape)

@@ -1,4 +1,4 @@
-"""Families of one shape, moved and stretched: x = location + scale · t with a standard variable t, elementwise."""
+"""Location-scale families: x = location + scale · t with a standard variable t, elementwise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
@@ -14,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 class LocationScale(Distribution):
-    """Independent elements with log p(x) = log f((x - location) / scale) - log scale for a density f that is even.
+    """Independent elements with log p(x) = log f((x - location) / scale) - log scale for an even density f.
 
     Args:
         loc: location with shape `(*batch, *event)`.
@@ -30,23 +31,23 @@ class LocationScale(Distribution):
         super().__init__(torch.broadcast_tensors(self.loc, self.log_scale)[0].shape, event_ndim)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The location, with shape `(*batch, *event)`."""
         return self.loc.expand(self.batch_shape + self.event_shape)
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """The variance, with shape `(*batch, *event)`."""
         return (self.unit_variance * torch.exp(2 * self.log_scale)).expand(self.batch_shape + self.event_shape)
 
+    @override
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
-        """Log-density of every element of `x`, see `Distribution.terms`."""
         return self.unit_terms((promote(x) - self.loc) * torch.exp(-self.log_scale)) - self.log_scale
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Reparameterised draws location + temperature · scale · t, see `Distribution.sample`."""
         noise = self.unit_sample(rng, (num, *self.batch_shape, *self.event_shape), self.loc.dtype)
-        # With a dimension for the draws autograd need not sum over them where there is one.
+        # With a dimension for the samples, autograd need not sum over them if there is only one.
         loc, scale = self.loc.unsqueeze(0), torch.exp(self.log_scale).unsqueeze(0)
         return torch.addcmul(loc, scale, noise, value=temperature)
 
@@ -61,14 +62,14 @@ class LocationScale(Distribution):
 
     @abstractmethod
     def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
-        """Draws of t with shape `shape`."""
+        """Samples of t with shape `shape`."""
 
 
 def centred(rng: Rng, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Random signs, and tails: uniform numbers on (0, 1), the probability of lying further from 0 on either side.
 
     Args:
-        draw: the source of the noise.
+        rng: the source of the noise.
         shape: shape of both.
         dtype: type of both.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
@@ -38,16 +39,16 @@ def level_mean(loc: Tensor, log_scale: Tensor, levels: int) -> Tensor:
     """The expectation of the level, sum over k >= 1 of P(level >= k), divided by levels - 1."""
     rate = torch.exp(-log_scale)
     total = torch.zeros_like(loc * rate)
-    for k in range(1, levels):  # one after the other: all at once would take up `levels` times the memory
+    for k in range(1, levels):  # a loop: all at once would take `levels` times the memory
         total = total + torch.sigmoid((loc - (k - 0.5) / (levels - 1)) * rate)
     return total / (levels - 1)
 
 
 def level_sample(uniform: Tensor, loc: Tensor, log_scale: Tensor, levels: int, temperature: float = 1.0) -> Tensor:
-    """Draws on the grid, without a gradient; the temperature is a factor on the scale."""
+    """Samples on the grid, without a gradient; the temperature is a factor on the scale."""
     uniform = uniform.clamp_min(torch.finfo(uniform.dtype).tiny)
-    drawn = loc + temperature * torch.exp(log_scale) * (torch.log(uniform) - torch.log1p(-uniform))
-    return ((drawn.clamp(0, 1) * (levels - 1)).round() / (levels - 1)).detach()
+    x = loc + temperature * torch.exp(log_scale) * (torch.log(uniform) - torch.log1p(-uniform))
+    return ((x.clamp(0, 1) * (levels - 1)).round() / (levels - 1)).detach()
 
 
 class DiscretizedLogistic(Distribution):
@@ -72,31 +73,31 @@ class DiscretizedLogistic(Distribution):
         super().__init__(torch.broadcast_tensors(self.loc, self.log_scale)[0].shape, event_ndim)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The expectation of the level, exactly, with shape `(*batch, *event)`."""
         return level_mean(self.loc, self.log_scale, self.levels)
 
+    @override
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
-        """Log-mass of every element of `x`, see `Distribution.terms`."""
         return level_terms(x, self.loc, self.log_scale, self.levels)
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Draws on the grid, without a gradient; a temperature is a factor on the scale, see `Distribution.sample`."""
         uniform = rng.uniform((num, *self.batch_shape, *self.event_shape), self.loc.dtype)
         return level_sample(uniform, self.loc, self.log_scale, self.levels, temperature)
 
 
 class LogisticMixture(Distribution):
-    """Pixels whose channels are drawn from one of several discretised logistic distributions.
+    """Pixels whose channels follow a mixture of discretised logistic distributions.
 
     P(x) = sum_m π_m prod_c P(x_c | loc_mc + sum_{d < c} weight_mcd x_d, scale_mc) at every pixel: the location of a
-    colour may depend on the colours before it (Salimans et al., 2017, eq. 1 to 3).
+    channel may depend on the channels before it (Salimans et al., 2017, PixelCNN++, arXiv:1701.05517, eq. 1 to 3).
 
     Args:
         logits: of π, with shape `(*batch, M, H, W)`.
         loc: locations on the scale of x, with shape `(*batch, M, C, H, W)`.
         log_scale: logarithms of the scales, alike.
-        weights: dependence of colour 1 on 0, 2 on 0 and 2 on 1, with shape `(*batch, M, 3, H, W)`, where C is 3; None
+        weights: dependence of channel 1 on 0, 2 on 0 and 2 on 1, with shape `(*batch, M, 3, H, W)`, if C is 3; None
             for channels that are independent within a component.
         levels: number of values that an element can take.
     """
@@ -110,47 +111,43 @@ class LogisticMixture(Distribution):
         super().__init__(self.loc.shape[:-4] + self.loc.shape[-3:], 3)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The expectation, with shape `(*batch, C, H, W)`.
-
-        Where colours depend on each other it takes the expectations of the colours before for these: that is exact but
-        for what open ends collect, since the mean of a level is not linear in the location there.
-        """
-        found: list[Tensor] = []
+        channels: list[Tensor] = []
         for c in range(self.event_shape[0]):
-            found.append(level_mean(self._location(c, found), self.log_scale[..., c, :, :], self.levels))
-        means = torch.stack(found, -3)  # (*batch, M, C, H, W)
+            channels.append(level_mean(self._location(c, channels), self.log_scale[..., c, :, :], self.levels))
+        means = torch.stack(channels, -3)  # (*batch, M, C, H, W)
         return (torch.exp(self.log_weights).unsqueeze(-3) * means).sum(-4)
 
+    @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-mass, see `Distribution.log_prob`. A pixel counts where all its channels are observed."""
-        colours = promote(x).unsqueeze(-4).unbind(-3)  # C of (*any, 1, H, W)
+        values = promote(x).unsqueeze(-4).unbind(-3)  # C of (*any, 1, H, W)
         total = self.log_weights
-        for c, value in enumerate(colours):
-            location = self._location(c, colours[:c])
+        for c, value in enumerate(values):
+            location = self._location(c, values[:c])
             total = total + level_terms(value, location, self.log_scale[..., c, :, :], self.levels)
         terms = torch.logsumexp(total, -3)  # (*any or *batch, H, W)
         if mask is not None:
             terms = torch.where(mask.expand(*mask.shape[:-3], *self.event_shape).all(-3), terms, 0.0)
         return terms.flatten(-2).sum(-1)
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Draws on the grid, colour by colour, without a gradient; a temperature is a factor on the scales."""
-        channels, *size = self.event_shape
+        num_channels, *size = self.event_shape
         chance = rng.uniform((num, *self.batch_shape, *size), self.loc.dtype)
         uniform = rng.uniform((num, *self.batch_shape, *self.event_shape), self.loc.dtype)
         passed = self.log_weights.exp().cumsum(-3) <= chance.unsqueeze(-3)
         last = self.log_weights.shape[-3] - 1
         index = passed.sum(-3, keepdim=True).clamp_max(last)  # (num, *batch, 1, H, W)
-        found: list[Tensor] = []
-        for c in range(channels):
-            location = self._location(c, [value.unsqueeze(-3) for value in found])
+        channels: list[Tensor] = []
+        for c in range(num_channels):
+            location = self._location(c, [value.unsqueeze(-3) for value in channels])
             location, log_scale = (_pick(p, index) for p in (location, self.log_scale[..., c, :, :]))
-            found.append(level_sample(uniform[..., c, :, :], location, log_scale, self.levels, temperature))
-        return torch.stack(found, -3)
+            channels.append(level_sample(uniform[..., c, :, :], location, log_scale, self.levels, temperature))
+        return torch.stack(channels, -3)
 
     def _location(self, c: int, before: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-        """The location of colour `c` given those before it, each `(*any, M or 1, H, W)`."""
+        """The location of channel `c`, which depends on the channels before it, each `(*any, M or 1, H, W)`."""
         location = self.loc[..., c, :, :]
         if self.weights is not None:
             for d, value in enumerate(before):

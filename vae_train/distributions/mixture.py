@@ -14,7 +14,7 @@ from vae_train.rng import Rng
 class Mixture(Distribution):
     """M distributions with weights. Its batch is ().
 
-    Draws are reparameterised given the component, and have no gradient through its choice.
+    Samples are reparameterised within their component; there is no gradient through its choice.
 
     Args:
         components: distributions with batch (M,).
@@ -33,13 +33,13 @@ class Mixture(Distribution):
         super().__init__(components.event_shape, len(components.event_shape))
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The weighted mean of the components' means, with shape `(*event)`."""
         return self._average(self.components.mean)
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """The variance within the components and that of their means, with shape `(*event)`."""
         distance = self.components.mean - self.mean
         return self._average(self.components.variance + distance * distance)
 
@@ -55,8 +55,8 @@ class Mixture(Distribution):
             each = self.components.log_prob(promote(x).unsqueeze(place), mask)
         return torch.logsumexp(each + self.log_weights, -1)  # (*any, M) -> (*any)
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Draws of a component each, with the temperature of the components; see `Distribution.sample`."""
         uniform = rng.uniform((num, 1), self.log_weights.dtype)
         chosen = (uniform >= self.log_weights.exp().cumsum(-1)[:-1]).sum(-1)  # (num,)
         if type(self.components) is not Normal:
@@ -75,7 +75,7 @@ def _normal_log_probs(components: Normal, x: Tensor) -> Tensor:
         -½ sum_d ((x_d - m_d) / s_d)² = [x², x] · [-½ / s², m / s²] - ½ sum_d (m_d / s_d)²
 
     The three terms are far larger than their sum where the scales are small, so the product is in float64: float32
-    leaves errors of 1e-3 nats, and its TF32 or bfloat16 product (of autocast) whole nats. Per draw it costs 4 M D
+    leaves errors of 1e-3 nats, and its TF32 or bfloat16 product (of autocast) whole nats. Per sample it costs 4 M D
     operations, little beside the networks even on processors that are slow at float64.
     """
     ndim = len(components.event_shape)
@@ -87,5 +87,5 @@ def _normal_log_probs(components: Normal, x: Tensor) -> Tensor:
     constant = -0.5 * (mean * shifted).sum(-1) - log_scale.sum(-1) - 0.5 * LOG_2PI * mean.shape[-1]  # (M,)
     factors = torch.cat([-0.5 * precision, shifted], -1)  # (M, 2 D)
     powers = torch.cat([values * values, values], -1).reshape(-1, factors.shape[-1])
-    found = torch.addmm(constant, powers, factors.mT).view(*values.shape[:-1], -1)
-    return found.to(torch.promote_types(promote(x).dtype, components.loc.dtype))
+    log_probs = torch.addmm(constant, powers, factors.mT).view(*values.shape[:-1], -1)
+    return log_probs.to(torch.promote_types(promote(x).dtype, components.loc.dtype))

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import LOG_2PI, Distribution, promote
 from vae_train.rng import Rng
@@ -49,13 +50,13 @@ class MultivariateNormal(Distribution):
         super().__init__(self.loc.shape, event_ndim)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The mean, with shape `(*batch, *event)`."""
         return self.loc
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """The diagonal of the covariance, with shape `(*batch, *event)`."""
         return self.factor.square().sum(-1).view(self.loc.shape)
 
     @property
@@ -63,17 +64,18 @@ class MultivariateNormal(Distribution):
         """log det L, half of that of the covariance, with shape `(*batch)`."""
         return self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
+    @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-density in nats, see `Distribution.log_prob`; all elements have to be observed."""
-        _whole(mask)
+        if mask is not None:
+            return super().log_prob(x, mask)
         return self._score(_solved(self.factor, _flat(promote(x) - self.loc, self)))
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Reparameterised draws mean + temperature · L ε, see `Distribution.sample`."""
         return self._placed(temperature * self._noise(rng, num))
 
+    @override
     def rsample_and_log_prob(self, rng: Rng, num: int) -> tuple[Tensor, Tensor]:
-        """See `Distribution.rsample_and_log_prob`: the noise is at hand, and nothing has to be solved for it."""
         noise = self._noise(rng, num)
         return self._placed(noise), self._score(noise)
 
@@ -102,13 +104,13 @@ class LowRankNormal(Distribution):
         super().__init__(self.loc.shape, event_ndim)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The mean, with shape `(*batch, *event)`."""
         return self.loc
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """The diagonal of the covariance, with shape `(*batch, *event)`."""
         return torch.exp(2 * self.log_scale) + self.directions.square().sum(-1).view(self.loc.shape)
 
     @property
@@ -116,17 +118,18 @@ class LowRankNormal(Distribution):
         """Half of log det of the covariance, with shape `(*batch)`."""
         return self._log_det(self._factor())
 
+    @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-density in nats, see `Distribution.log_prob`; all elements have to be observed."""
-        _whole(mask)
+        if mask is not None:
+            return super().log_prob(x, mask)
         scaled = _flat((promote(x) - self.loc) * torch.exp(-self.log_scale), self)  # S⁻¹ (x - mean)
         factor = self._factor()
         solved = _solved(factor, _times(self._scaled().mT, scaled))  # of Vᵀ S⁻² (x - mean)
         distance = scaled.square().sum(-1) - solved.square().sum(-1)
         return -0.5 * (distance + scaled.shape[-1] * LOG_2PI) - self._log_det(factor)
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Reparameterised draws mean + temperature · (scale · ε + V η), see `Distribution.sample`."""
         own = rng.normal((num, *self.loc.shape), self.loc.dtype)
         shared = rng.normal((num, *self.batch_shape, self.directions.shape[-1]), self.loc.dtype)
         common = _times(self.directions, shared).view(own.shape)
@@ -166,8 +169,3 @@ def _each(function: Callable[[Tensor], Tensor], matrix: Tensor, vectors: Tensor)
     further = vectors.shape[: vectors.dim() - matrix.dim() + 1]
     columns = vectors.reshape(-1, *vectors.shape[len(further) :]).movedim(0, -1)
     return function(columns).movedim(-1, 0).reshape(*vectors.shape[:-1], -1)
-
-
-def _whole(mask: Tensor | None) -> None:
-    if mask is not None:
-        raise NotImplementedError("the elements depend on each other, so that none can be left out of log_prob")

@@ -32,13 +32,13 @@ class Normal(LocationScale):
     def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
         return rng.normal(shape, dtype)
 
+    @override
     def affine(self, shift: Tensor, log_scale: Tensor) -> Normal:
-        """See `Distribution.affine`: normal again."""
         scaled = shift + torch.exp(log_scale) * self.loc
         return Normal(scaled, self.log_scale + log_scale, len(self.event_shape))
 
     def distance(self, x: Tensor) -> Tensor:
-        """(x - mean)² of every element, whose mean is the best scale²."""
+        """(x - mean)² of every element; its mean is the optimal scale²."""
         return (promote(x) - self.loc) ** 2
 
     def with_scale(self, log_scale: Tensor) -> Normal:
@@ -68,9 +68,5 @@ class DequantizedNormal(Dequantized):
         return -0.5 * (self.distance(x) * torch.exp(-2 * log_scale) + LOG_2PI) - log_scale
 
     def distance(self, x: Tensor) -> Tensor:
-        """E_u[(y - mean)²] of every element, whose mean is the best scale²."""
+        """E_u[(y - mean)²] of every element; its mean is the optimal scale²."""
         return self.base.distance(self.center(x)) + 1 / (12 * self.levels**2)
-
-    def with_scale(self, log_scale: Tensor) -> DequantizedNormal:
-        """The same with another scale."""
-        return DequantizedNormal(self.base.with_scale(log_scale), self.levels)

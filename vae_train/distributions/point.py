@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
@@ -23,23 +24,19 @@ class PointMass(Distribution):
         super().__init__(self.loc.shape, event_ndim)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The point, with shape `(*batch, *event)`."""
         return self.loc
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """Zeros, with shape `(*batch, *event)`."""
         return self.loc.new_zeros(self.loc.shape)
 
+    @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """There is none.
+        raise ValueError("a point mass has no density, so there is no rate and no bound")
 
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("a point mass has no density: there is no log q(z | x), no rate and no bound")
-
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """The point `num` times, with its gradient; nothing is drawn. See `Distribution.sample`."""
         return self.loc.expand(num, *self.loc.shape)

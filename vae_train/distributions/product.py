@@ -1,4 +1,4 @@
-"""Several distributions side by side, log p(x) = sum_i log p_i(x_i)."""
+"""Products of independent distributions, log p(x) = sum_i log p_i(x_i)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vae_train.rng import Rng
 
 
 class Product(Distribution):
-    """Independent distributions whose events lie one after the other along the last dimension.
+    """Independent distributions whose events are concatenated along the last dimension.
 
     Args:
         parts: distributions with the same batch, and events that differ in the last dimension only.
@@ -25,7 +25,7 @@ class Product(Distribution):
         first = parts[0]
         if any(p.batch_shape != first.batch_shape or p.event_shape[:-1] != first.event_shape[:-1] for p in parts):
             shapes = ", ".join(f"{(*p.batch_shape, *p.event_shape)}" for p in parts)
-            raise ValueError(f"parts that stand side by side differ in the last dimension only, not {shapes}")
+            raise ValueError(f"the parts of a product may differ in the last dimension only, not {shapes}")
         self.is_factorized = all(part.is_factorized for part in parts)
         self.has_density = all(part.has_density for part in parts)
         event = torch.Size([*first.event_shape[:-1], sum(self.sizes)])
@@ -49,9 +49,9 @@ class Product(Distribution):
 
     @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        seen = [None] * len(self.parts) if mask is None else self.split(mask.expand(x.shape))
-        every = zip(self.parts, self.split(x), seen, strict=True)
-        return torch.stack([part.log_prob(own, counts) for part, own, counts in every]).sum(0)
+        masks = [None] * len(self.parts) if mask is None else self.split(mask.expand(x.shape))
+        every = zip(self.parts, self.split(x), masks, strict=True)
+        return torch.stack([part.log_prob(own, counted) for part, own, counted in every]).sum(0)
 
     @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
@@ -62,5 +62,5 @@ class Product(Distribution):
         return Product([part.detach() for part in self.parts])
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What of `x` belongs to each part."""
+        """The elements of `x` that belong to each part."""
         return x.split(self.sizes, -1)

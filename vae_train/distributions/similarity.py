@@ -1,4 +1,4 @@
-"""Structural similarity of images at several scales, in the place of a density.
+"""Structural similarity of images at several scales, in place of a density.
 
 MS-SSIM(x, y) = l_M^(w_M) · prod_j c_j^(w_j)                                        (Wang et al., 2003, eq. 7)
 """
@@ -8,18 +8,19 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of the scales, from the finest (Wang et al., 2003, section 3.2)."""
+"""Weights of the scales, from the finest (Wang et al., 2003, section 3.2)."""
 WINDOW, SIGMA = 11, 1.5
 """Pixels of a window, and the standard deviation of its Gaussian weights (Wang et al., 2004)."""
 C1, C2 = 0.01**2, 0.03**2
-"""What keeps the quotients finite, for values in [0, 1]."""
-LEAST = 1e-3
-"""A structural term counts as at least that much: powers of negative numbers are not defined."""
+"""Constants that keep the quotients finite, for values in [0, 1]."""
+MIN_STRUCTURE = 1e-3
+"""Lower bound of a structural term, since powers of negative numbers are not defined."""
 
 
 def scales(side: int) -> int:
@@ -33,12 +34,12 @@ def scales(side: int) -> int:
 def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
     """MS-SSIM with shape `(N,)`, 1 for equal images.
 
-    Images smaller than 11 pixels have one scale and the largest odd window that fits; the weights of the scales that
-    there are sum to 1.
+    Images smaller than 11 pixels have one scale and the largest odd window that fits. The weights of the scales in use
+    are normalised to sum to 1.
 
     Args:
         x: images `(N, C, H, W)` in [0, 1].
-        y: what they are compared with, alike.
+        y: images to compare with, likewise.
     """
     count = scales(min(x.shape[-2:]))
     kernel = _kernel(min(x.shape[-2:]), x)
@@ -49,7 +50,7 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
         luminance, structure = _terms(x, y, kernel)
         term = structure if j < count - 1 else luminance * structure
         weight = WEIGHTS[j] / sum(WEIGHTS[:count])
-        total = total * term.reshape(num, -1).mean(1).clamp_min(LEAST) ** weight
+        total = total * term.reshape(num, -1).mean(1).clamp_min(MIN_STRUCTURE) ** weight
         if j < count - 1:
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
     return total
@@ -70,7 +71,7 @@ def _blurred(image: Tensor, kernel: Tensor) -> Tensor:
 def _terms(x: Tensor, y: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
     """Luminance and the product of contrast and structure, at every window of `(N, 1, H, W)`."""
     mean_x, mean_y = _blurred(x, kernel), _blurred(y, kernel)
-    # About ½: less is lost in the difference of squares.
+    # Centred at ½, the difference of squares loses less precision.
     u, v = x - 0.5, y - 0.5
     a, b = mean_x - 0.5, mean_y - 0.5
     variances = _blurred(u * u + v * v, kernel) - a * a - b * b
@@ -80,11 +81,11 @@ def _terms(x: Tensor, y: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Similarity(Distribution):
-    """-weight · (1 - MS-SSIM(x, mean)): no density, and nothing that draws.
+    """-weight · (1 - MS-SSIM(x, mean)), which is not a density; samples are the mean.
 
     Args:
         mean: images with shape `(*batch, C, H, W)`, with values in [0, 1].
-        weight: nats that a reconstruction without any similarity costs.
+        weight: distortion in nats of a reconstruction without any similarity.
     """
 
     has_density = False
@@ -94,25 +95,18 @@ class Similarity(Distribution):
         super().__init__(self.loc.shape, 3)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The images, with shape `(*batch, C, H, W)`."""
         return self.loc
 
+    @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The term that stands where a log-likelihood would, see `Distribution.log_prob`.
-
-        Raises:
-            ValueError: some pixels do not count.
-        """
         if mask is not None:
-            raise ValueError(
-                "MS-SSIM compares windows of pixels, and cannot leave single pixels out. Use corruption.score=all, or "
-                "model/likelihood=gaussian"
-            )
+            raise ValueError("MS-SSIM compares windows of pixels and cannot mask single pixels")
         x, y = torch.broadcast_tensors(promote(x).to(self.loc.dtype), self.loc)
         similar = ms_ssim(x.reshape(-1, *self.event_shape), y.reshape(-1, *self.event_shape))
         return -self.weight * (1 - similar.view(x.shape[:-3]))
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """The mean, `num` times: there is no distribution to draw from."""
         return self.loc.expand(num, *self.loc.shape)

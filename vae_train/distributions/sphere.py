@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
@@ -21,7 +22,7 @@ class UniformSphere(Distribution):
     """The uniform distribution on the unit sphere.
 
     Args:
-        zero: tensor with shape `(*batch, D)`, the mean, which is 0; it says the shape, the device and the precision.
+        zero: zeros with shape `(*batch, D)`, the mean; they determine the shape, the device and the precision.
     """
 
     def __init__(self, zero: Tensor) -> None:
@@ -29,23 +30,23 @@ class UniformSphere(Distribution):
         super().__init__(zero.shape, 1)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """0, with shape `(*batch, D)`."""
         return self.zero
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """1 / D, with shape `(*batch, D)`."""
         return torch.full_like(self.zero, 1 / self.zero.shape[-1])
 
+    @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-density of points `x` of the sphere, see `Distribution.log_prob`."""
         if mask is not None:
             return super().log_prob(x, mask)
         return 0.0 * (promote(x) + self.zero)[..., 0] - log_area(self.zero.shape[-1])
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Draws; there is no scale for a temperature, see `Distribution.sample`."""
         return F.normalize(rng.normal((num, *self.zero.shape), self.zero.dtype), dim=-1)
 
 
@@ -59,38 +60,38 @@ class VonMisesFisher(Distribution):
 
     where r = sqrt(a² + k²). A grid of u around the mode gives everything without Bessel functions and without
     rejection: log Z and the moments of w by the trapezoid rule (which is exact to rounding for such functions), and
-    draws by inverting the distribution function, with a density that is linear between grid points. All of it has
-    gradients with respect to k, draws included. The direction is turned to the mean by a reflection (Davidson et al.,
-    2018, algorithm 1).
+    samples by inverting the distribution function, with a density that is linear between grid points. All of it has
+    gradients with respect to k, samples included. The temperature of `sample` divides k by its square. The direction is
+    turned to the mean by a reflection (Davidson et al., 2018, algorithm 1).
 
     Args:
         mean: unit vectors with shape `(*batch, D)`.
         concentration: k >= 0 with shape `(*batch)`.
     """
 
-    POINTS = 256
-    TAIL = 30.0
-    """Nats below the mode's density at which tails end: a mass of 1e-12."""
+    NUM_POINTS = 256
+    TAIL_NATS = 30.0
+    """Nats below the density of the mode at which the tails end: a mass of 1e-12."""
 
     def __init__(self, mean: Tensor, concentration: Tensor) -> None:
         if mean.shape[-1] < 2:
-            raise ValueError("the sphere needs latent_dim of at least 2")
+            raise ValueError("the unit sphere needs at least 2 dimensions")
         self.direction, self.concentration = promote(mean), promote(concentration)
         super().__init__(mean.shape, 1)
         self._a = 0.5 * (mean.shape[-1] - 1)
-        self._u, self._log_cells = self._grid()  # (*batch, POINTS)
+        self._u, self._log_cells = self._grid()  # (*batch, NUM_POINTS)
         log_mass = self._log_density() + self._log_cells
         self._log_radial = torch.logsumexp(log_mass, -1)  # (*batch)
-        self._log_mass = log_mass - self._log_radial[..., None]  # (*batch, POINTS)
+        self._log_mass = log_mass - self._log_radial[..., None]  # (*batch, NUM_POINTS)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """E[w] times the mean direction, with shape `(*batch, D)`."""
         return self.cosine(1)[..., None] * self.direction
 
     @property
+    @override
     def variance(self) -> Tensor:
-        """The variance of every element, with shape `(*batch, D)`."""
         first, second = self.cosine(1)[..., None], self.cosine(2)[..., None]
         along = self.direction**2
         return (second - first**2) * along + (1 - second) * (1 - along) / (2 * self._a)
@@ -109,22 +110,22 @@ class VonMisesFisher(Distribution):
         """E[(mean·z)^power] with shape `(*batch)`."""
         return (torch.exp(self._log_mass) * torch.tanh(self._u) ** power).sum(-1)
 
+    @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-density of points `x` of the sphere, see `Distribution.log_prob`."""
         if mask is not None:
             return super().log_prob(x, mask)
         return self.concentration * ((promote(x) * self.direction).sum(-1) - 1) - self.log_excess
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Reparameterised draws, see `Distribution.sample`; a temperature divides k by its square."""
         uniform = rng.uniform((num, *self.batch_shape), self.concentration.dtype)
         noise = rng.normal((num, *self.batch_shape, self.event_shape[-1] - 1), self.concentration.dtype)
         if temperature == 0.0:
             return self.direction.expand(num, *self.direction.shape)
         cooled = self if temperature == 1.0 else VonMisesFisher(self.direction, self.concentration / temperature**2)
-        u = cooled._inverted(uniform)[..., None]  # (num, *batch, 1)
+        u = cooled._inverse_cdf(uniform)[..., None]  # (num, *batch, 1)
         upright = torch.cat([torch.tanh(u), F.normalize(noise, dim=-1) / torch.cosh(u)], -1)
-        return self._turned(upright)
+        return self._reflect(upright)
 
     def _grid(self) -> tuple[Tensor, Tensor]:
         """Points around the mode, dense there and wide apart in the tails, and the log-widths of their cells."""
@@ -133,26 +134,26 @@ class VonMisesFisher(Distribution):
         mode = 0.5 * torch.log((a + r + k) / (a + a * a / (r + k)))
         scale = torch.sqrt((a + r) / (4 * a * r))
         # Tails fall like exp(-2 a |u|), and the scale is at least 1 / sqrt(4 a); far below that they are normal.
-        reach = max(12.0, self.TAIL / math.sqrt(a))
+        reach = max(12.0, self.TAIL_NATS / math.sqrt(a))
         bend = math.asinh(reach)
-        s = torch.linspace(-1, 1, self.POINTS, dtype=k.dtype, device=k.device)
+        s = torch.linspace(-1, 1, self.NUM_POINTS, dtype=k.dtype, device=k.device)
         steps = torch.sinh(bend * s) * (reach / math.sinh(bend))
-        cells = torch.cosh(bend * s) * (bend * reach / math.sinh(bend) * 2 / (self.POINTS - 1))
+        cells = torch.cosh(bend * s) * (bend * reach / math.sinh(bend) * 2 / (self.NUM_POINTS - 1))
         return mode[..., None] + scale[..., None] * steps, torch.log(scale[..., None] * cells)
 
     def _log_density(self) -> Tensor:
-        """g - k on the grid, `(*batch, POINTS)`; tanh u - 1 is written so that float32 keeps it for large k."""
+        """g - k on the grid, `(*batch, NUM_POINTS)`; tanh u - 1 is written so that float32 keeps it for large k."""
         log_sech = math.log(2) - self._u.abs() - F.softplus(-2 * self._u.abs())
         return -2 * self.concentration[..., None] * torch.sigmoid(-2 * self._u) + 2 * self._a * log_sech
 
-    def _inverted(self, uniform: Tensor) -> Tensor:
+    def _inverse_cdf(self, uniform: Tensor) -> Tensor:
         """u with shape `(num, *batch)` at which the distribution function is `uniform`.
 
         Within a cell the density is p + (q - p) f for f in [0, 1], so the area c is reached at
         f = 2 c / (p + sqrt(p² + 2 (q - p) c)).
         """
         # A floor keeps p² above 0 in float32, so that the root has a gradient.
-        density = torch.exp(self._log_mass.clamp(min=-self.TAIL))
+        density = torch.exp(self._log_mass.clamp(min=-self.TAIL_NATS))
         area = 0.5 * (density[..., 1:] + density[..., :-1])
         below = F.pad(area.cumsum(-1), (1, 0))
         target = uniform * below[..., -1]
@@ -163,7 +164,7 @@ class VonMisesFisher(Distribution):
         first, last = _at(self._u[..., :-1], cell), _at(self._u[..., 1:], cell)
         return first + share.clamp(max=1.0) * (last - first)
 
-    def _turned(self, x: Tensor) -> Tensor:
+    def _reflect(self, x: Tensor) -> Tensor:
         """Takes the first axis to the mean direction: a reflection, along whichever of ±e1 is farther from it."""
         sign = torch.where(self.direction[..., :1] < 0, -1.0, 1.0).to(x.dtype)
         first = torch.zeros_like(self.direction[..., :1]) + sign

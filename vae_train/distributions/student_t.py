@@ -29,16 +29,16 @@ class StudentT(LocationScale):
         self.log_norm = 0.5 * math.log(df * math.pi) + math.lgamma(df / 2) - math.lgamma((df + 1) / 2)
 
     @property
+    @override
     def unit_variance(self) -> float:
-        """See `LocationScale.unit_variance`; infinite where df <= 2."""
         return self.df / (self.df - 2) if self.df > 2 else math.inf
 
     @override
     def unit_terms(self, t: Tensor) -> Tensor:
         return -0.5 * (self.df + 1) * torch.log1p(t * t / self.df) - self.log_norm
 
+    @override
     def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
-        """See `LocationScale.unit_sample`: ε / √(g / (df/2)) for a normal ε and g from Gamma(df/2)."""
         normal = rng.normal(shape, dtype)
         half = torch.full((), self.df / 2, dtype=normal.dtype, device=normal.device)
         return normal * torch.exp(0.5 * (math.log(self.df / 2) - log_gamma(rng, shape, half)))

@@ -30,24 +30,20 @@ class Transformed(Distribution):
         super().__init__(base.batch_shape + base.event_shape, len(base.event_shape))
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """f at the mean of z, with shape `(*batch, *event)`: one typical value. The mean itself has no closed form."""
         return self._through(self.base.mean)[0]
 
+    @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-density in nats, see `Distribution.log_prob`; all elements have to be observed.
-
-        Raises:
-            NotImplementedError: the flow has no inverse, or elements are left out.
-        """
         if mask is not None:
-            raise NotImplementedError("the elements depend on each other, so that none can be left out of log_prob")
+            return super().log_prob(x, mask)
         event_ndim = len(self.event_shape)
         z, log_det = self.flow.inverse(promote(x).flatten(-event_ndim))
         return self.base.log_prob(z.unflatten(-1, self.event_shape)) + log_det
 
+    @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        """Draws f(z), z from the base at that temperature, see `Distribution.sample`."""
         return self._through(self.base.sample(rng, num, temperature))[0]
 
     @override
@@ -56,8 +52,8 @@ class Transformed(Distribution):
         y, log_det = self._through(z)
         return y, self.base.log_prob(z) - log_det
 
+    @override
     def detach(self) -> Transformed:
-        """See `Distribution.detach`; the parameters of the flow's networks are held too."""
         return Transformed(self.base.detach(), self.flow.detach())
 
     def _through(self, z: Tensor) -> tuple[Tensor, Tensor]:

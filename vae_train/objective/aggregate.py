@@ -1,13 +1,14 @@
 """The aggregate posterior q(z) = 1/N sum_n q(z | x_n) of N training images, estimated from a batch of B of them.
 
-With one weight for the image that z was drawn from and one for each of the others,
+With one weight for the image that z is a sample of and one for each other image,
 
     log q(z_i) ~ log sum_j c_ij q(z_i | x_j)
 
-- "weighted" (minibatch weighted sampling, Chen et al., 2018, appendix C.1): all weights are 1 / (N B).
-- "stratified" (minibatch stratified sampling, their appendix C.2): 1 / N for i = j, and (N - 1) / (N (B - 1)) for the
-  others. Theirs gives one of the others, whichever comes last, less weight than the rest; this is the mean over which
-  one it is. The estimate of q(z) is unbiased, and exact where the batch is the whole data set.
+- "weighted" (minibatch weighted sampling, Chen et al., 2018, arXiv:1802.04942, appendix C.1): all weights are 1 / (N
+B). - "stratified" (minibatch stratified sampling, their appendix C.2): 1 / N for i = j, and (N - 1) / (N (B - 1)) for
+the
+  others. Theirs gives the last of the others less weight than the rest; this is the mean over which
+  one is last. The estimate of q(z) is unbiased, and exact where the batch is the whole data set.
 """
 
 from __future__ import annotations
@@ -24,29 +25,29 @@ Estimator = Literal["stratified", "weighted"]
 
 
 def log_weights(batch: int, total: int, estimator: Estimator, like: Tensor) -> Tensor:
-    """log c with shape `(batch, batch)`, row i for the draw of image i.
+    """log c with shape `(batch, batch)`, row i for the sample of image i.
 
     Args:
         batch: B, images in the batch.
         total: N, images in the training split.
-        estimator: how the others are weighed.
+        estimator: how the other images are weighted.
         like: a tensor of the wanted device and type.
     """
     total = max(total, batch)
     if estimator == "weighted":
         return like.new_full((batch, batch), -math.log(total * batch))
-    # A batch of one image says nothing of the others.
+    # A batch of one image has no information about the others.
     other = math.log((total - 1) / (total * (batch - 1))) if batch > 1 else 0.0
     own = torch.eye(batch, dtype=torch.bool, device=like.device)
     return torch.where(own, like.new_full((), -math.log(total)), like.new_full((), other))
 
 
 def aggregate(q: Distribution, z: Tensor, total: int, estimator: Estimator) -> tuple[Tensor, Tensor]:
-    """log q(z) and sum_d log q(z_d) at the draws, each with shape `(K, B)`, in nats.
+    """log q(z) and sum_d log q(z_d) at the samples, each with shape `(K, B)`, in nats.
 
     Args:
         q: the posteriors of a batch, factorised, batch (B,).
-        z: their draws, with shape `(K, B, *event)`.
+        z: their samples, with shape `(K, B, *event)`.
         total: N, images in the training split.
         estimator: see above.
     """

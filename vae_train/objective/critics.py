@@ -1,4 +1,4 @@
-"""Networks that tell two kinds of draws apart, for objectives that train a model against one. They return logits."""
+"""Critics: networks that separate two kinds of samples and return logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class VectorCritic(nn.Module):
     """A multi-layer perceptron on latents, with leaky rectifiers.
 
     Args:
-        size: numbers in one draw.
+        size: number of elements of a sample.
         hidden: sizes of the hidden layers.
     """
 
@@ -25,20 +25,20 @@ class VectorCritic(nn.Module):
         self.net = nn.Sequential(*layers, nn.Linear([size, *hidden][-1], 1))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Logits with shape `(*N)` of draws with shape `(*N, D)`."""
+        """Logits with shape `(*N)` of samples with shape `(*N, D)`."""
         weight = next(self.parameters())
-        found: Tensor = self.net(z.to(weight.dtype))
-        return found.squeeze(-1)
+        logits: Tensor = self.net(z.to(weight.dtype))
+        return logits.squeeze(-1)
 
 
 class PatchCritic(nn.Module):
-    """Convolutions that judge every patch of an image on its own (Isola et al., 2017), for any size from 8 x 8 on.
+    """Convolutions that score every patch of an image separately (Isola et al., 2017), for images of at least 8 x 8.
 
     Two scales and group normalisation: batch statistics would make an image's logits a function of the others.
 
     Args:
         data_shape: (C, H, W) of an image.
-        channels: of the first scale; the second and the last layer have twice and four times as many.
+        channels: channels of the first scale; the second and the last layer have twice and four times as many.
 
     Raises:
         ValueError: the image is too small to have patches.
@@ -48,9 +48,7 @@ class PatchCritic(nn.Module):
         super().__init__()
         colours, height, width = data_shape
         if min(height, width) < 8:
-            raise ValueError(
-                f"a critic of patches needs images of at least 8 x 8 pixels, and these are {height}x{width}"
-            )
+            raise ValueError(f"a patch critic needs images of at least 8x8 pixels, not {height}x{width}")
         self.net = nn.Sequential(
             nn.Conv2d(colours, channels, 4, 2, 1),
             nn.LeakyReLU(0.2),
@@ -66,22 +64,27 @@ class PatchCritic(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits with shape `(N, P)` for P patches of images with shape `(N, C, H, W)`."""
         weight = next(self.parameters())
-        found: Tensor = self.net(x.to(weight.dtype))
-        return found.flatten(1)
+        logits: Tensor = self.net(x.to(weight.dtype))
+        return logits.flatten(1)
 
 
 def permute_dims(z: Tensor) -> Tensor:
-    """Draws whose units belong to different images each: unit d of image i is that of image i - 1 - d.
+    """Samples whose dimensions come from different images: dimension d of image i is that of image i - 1 - d.
 
-    What a random permutation of the images in every unit is for, without drawing one: images come in random order, so
-    that those a fixed distance apart are independent draws from q(z), and their units draws from its marginals. (Units
-    further apart than the batch is large meet the same image again; batches are mostly larger.)
+    It does the same as a random permutation of the images in every dimension (Kim & Mnih, 2018, algorithm 1) without
+    sampling one: images come in random order, so those a fixed distance apart are independent samples of q(z), and
+    their dimensions samples of its marginals. (With more dimensions than images, shifts repeat.)
+
+        >>> permute_dims(torch.tensor([[[0, 10], [1, 11], [2, 12]]]))
+        tensor([[[ 2, 11],
+                 [ 0, 12],
+                 [ 1, 10]]])
 
     Args:
         z: (K, B, D).
     """
     _, batch, size = z.shape
-    images, units = torch.arange(batch, device=z.device), torch.arange(size, device=z.device)
-    shift = 1 + units % max(batch - 1, 1)
+    images, dims = torch.arange(batch, device=z.device), torch.arange(size, device=z.device)
+    shift = 1 + dims % max(batch - 1, 1)
     index = (images.unsqueeze(1) - shift) % batch
     return z.gather(1, index.expand_as(z))

@@ -1,4 +1,4 @@
-"""Distances of two distributions on latents, estimated from draws of both."""
+"""Distances of two distributions on latents, estimated from samples of both."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel, scales: Sequence[float]) -> Tensor
         E[k(x, x')] + E[k(y, y')] - 2 E[k(x, y)],    k(a, b) = sum_s f(|a - b|² / (2 D s))
         rbf: f(t) = exp(-t)      imq: f(t) = 1 / (1 + t)
 
-    2 D is the mean squared distance of two standard normal draws, so that scales are near 1 whatever D is.
+    2 D is the mean squared distance of two standard normal samples, so that scales are near 1 whatever D is.
 
     Args:
-        x: draws with shape `(*any, N, D)`; the discrepancies of `*any` are averaged.
-        y: draws with shape `(M, D)`.
+        x: samples with shape `(*any, N, D)`; the discrepancies of `*any` are averaged.
+        y: samples with shape `(M, D)`.
         kernel: which f.
         scales: s.
     """
@@ -32,12 +32,12 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel, scales: Sequence[float]) -> Tensor
 def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
     """The squared sliced 2-Wasserstein distance (Kolouri et al., 2019): a scalar.
 
-    On a line the best transport goes from the k-th smallest draw to the k-th smallest.
+    On a line the best transport goes from the k-th smallest sample to the k-th smallest.
 
     Args:
-        x: draws with shape `(*any, N, D)`; the distances of `*any` are averaged.
-        y: as many draws with shape `(N, D)`.
-        directions: `(P, D)`, whatever their lengths.
+        x: samples with shape `(*any, N, D)`; the distances of `*any` are averaged.
+        y: as many samples with shape `(N, D)`.
+        directions: `(P, D)`, of any length.
     """
     units = directions / directions.norm(dim=-1, keepdim=True)
     ours, theirs = (x @ units.T).sort(-2).values, (y @ units.T).sort(-2).values
@@ -55,7 +55,7 @@ def _kernel(a: Tensor, b: Tensor, kernel: Kernel, scales: Sequence[float]) -> Te
 
 
 def _mean_of_pairs(k: Tensor) -> Tensor:
-    """The mean over pairs of two different draws, of k with shape `(*any, N, N)`."""
+    """The mean over pairs of two different samples, of k with shape `(*any, N, N)`."""
     num = k.shape[-1]
     own = k.diagonal(dim1=-2, dim2=-1).sum(-1)
     return (k.sum((-2, -1)) - own) / max(num * (num - 1), 1)

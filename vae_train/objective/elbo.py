@@ -38,6 +38,17 @@ class ELBO(WeightedRate):
     4. The weight multiplies a KL in nats, summed over the latent dimensions, against a distortion in nats, summed over
     the pixels: beta = 1 is the bound itself. (Code that averages over D pixels uses beta / D.)
 
+        >>> from vae_train.distributions.normal import Normal
+        >>> from vae_train.model.trace import Latent, Trace
+        >>> rng, zero = Rng(0, "example"), torch.zeros(2)
+        >>> q, p = Normal(torch.ones(4, 2), zero), Normal(zero, zero)
+        >>> z = q.sample(rng, 1)  # (K, B, 2)
+        >>> trace = Trace(torch.zeros(4, 2), None, (Latent(z, q, p),), Normal(z, zero))
+        >>> objective = ELBO(4.0, lambda step: 1.0, 1, None, 1.0, 0.0, "layer", steps_per_epoch=100)
+        >>> scalars = objective(None, trace, 0, rng)
+        >>> trace.rate().mean(), scalars["loss"] - trace.distortion().mean()
+        (tensor(1.), tensor(4.))
+
     Args:
         beta: weight of the rate.
         beta_schedule: a factor on beta as a function of the step.

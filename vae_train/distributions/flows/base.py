@@ -1,6 +1,6 @@
 """Invertible maps y = f(z) of R^D that know log |det df/dz|.
 
-A `Flow` has its parameters in place: what an encoder or a module gave.
+A `Flow` has its parameters: an encoder or a module computed them.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ class Flow(ABC):
             NotImplementedError: there is no formula for the inverse.
         """
         raise NotImplementedError(
-            f"a {type(self).__name__} flow has no inverse in closed form: it knows the density of its own draws only"
+            f"a {type(self).__name__} flow has no inverse in closed form: it has a density at its own samples only"
         )
 
     def detach(self) -> Flow:
-        """The same map with its parameters held: gradients reach z, but not what made the parameters."""
-        held = copy.copy(self)
+        """The same map with a stop-gradient on its parameters; gradients with respect to z remain."""
+        detached = copy.copy(self)
         for name, value in vars(self).items():
-            setattr(held, name, _held(value))
-        return held
+            setattr(detached, name, _detach(value))
+        return detached
 
 
-def _held(value: Any) -> Any:
+def _detach(value: Any) -> Any:
     if isinstance(value, Tensor | Flow):
         return value.detach()
     if isinstance(value, list | tuple):
-        return type(value)(map(_held, value))
+        return type(value)(map(_detach, value))
     return value
 
 
 class Chain(Flow):
-    """One flow after the other.
+    """Several flows in sequence.
 
     Args:
-        flows: the first to be applied first.
+        flows: in the order in which they are applied.
     """
 
     def __init__(self, flows: Sequence[Flow]) -> None:

@@ -39,23 +39,23 @@ class Autoregressive(Flow):
 
     @override
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(z.device.type, enabled=False):  # half a precision is no inverse of itself
-            z = self._spread(z)
+        with torch.autocast(z.device.type, enabled=False):  # bfloat16 would not invert itself
+            z = self._broadcast(z)
             y, log_slope = self._map(z).call_and_ladj(z)
             return y, log_slope.sum(-1)
 
+    @override
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Flow.inverse`: every pass makes one more group of elements right."""
         with torch.autocast(y.device.type, enabled=False):
-            y = self._spread(y)
+            y = self._broadcast(y)
             z = torch.zeros_like(y)
             for _ in range(self.passes):
                 known = self._map(z)
                 z = known._inverse(y)
-            # The last pass had all the parameters right, since these hang on the groups before.
+            # The last pass had all the right parameters, since they only depend on the earlier groups.
             return z, -known.log_abs_det_jacobian(z, y).sum(-1)
 
-    def _spread(self, z: Tensor) -> Tensor:
+    def _broadcast(self, z: Tensor) -> Tensor:
         """`z` with shape `(*N, D)`."""
         if self.context is None:
             return z
@@ -80,13 +80,13 @@ def _masked(layer: Any) -> tuple[Tensor, Tensor]:
 
 
 class MaskedFlow(nn.Module):
-    """Autoregressive flows, one after the other, with the order of the elements reversed from each to the next.
+    """A sequence of autoregressive flows, with the order of the elements reversed from each to the next.
 
-    They start near the identity: their networks' last layers start near 0.
+    They start near the identity, since the last layers of their networks start near 0.
 
     Args:
         features: D.
-        context: C, numbers that the networks see beside z.
+        context: C, size of the context, which the networks see beside z.
         transforms: how many flows.
         hidden: sizes of the hidden layers of each one's network.
         bins: of the rational-quadratic splines on [-5, 5] that t is; None for y = shift + scale · z.
@@ -103,17 +103,17 @@ class MaskedFlow(nn.Module):
 
         super().__init__()
         if coupling and features < 2:
-            raise ValueError("couples two halves of z, which needs at least 2 latents; use maf or spline for one")
+            raise ValueError("a coupling of two halves of z needs at least 2 latents")
         if bins == 1:
-            raise ValueError("a spline with bins=1 is the identity: use at least 2")
+            raise ValueError("bins must be at least 2: a spline with bins=1 is the identity")
         self.features, self.groups = features, 2 if coupling else features
-        # A single element without a context would have a network without an input: it sees a constant.
+        # The network of a single element without a context would have no input, so it gets a constant.
         self.constant = features == 1 and context == 0
         self.univariate = MonotonicAffineTransform if bins is None else MonotonicRQSTransform
         self.sizes = (1, 1) if bins is None else (bins, bins, bins - 1)
         columns = 1 if self.constant else context
-        made = [self._network(number, columns, hidden) for number in range(transforms)]
-        self.networks = nn.ModuleList(nn.ModuleList(layers) for layers in made)
+        networks = [self._network(number, columns, hidden) for number in range(transforms)]
+        self.networks = nn.ModuleList(nn.ModuleList(layers) for layers in networks)
 
     def forward(self, context: Tensor | None = None) -> Flow:
         """The flow for a context.
@@ -130,22 +130,22 @@ class MaskedFlow(nn.Module):
         return Chain(flows)
 
     def _network(self, number: int, context: int, hidden: Sequence[int]) -> list[Any]:
-        """The layers of one masked network; its masks are found by looking at numbers, so not on the meta device."""
+        """The layers of one masked network. Its masks are computed from values, so not on the meta device."""
         from zuko.nn import MaskedLinear, MaskedMLP
 
-        wanted = torch.empty(0).device
+        device = torch.empty(0).device
         with torch.device("cpu"):
             group = torch.arange(self.features) // -(-self.features // self.groups)
             if number % 2:
                 group = group.flip(0)
-            sees = torch.cat([group[:, None] > group, torch.ones(self.features, context, dtype=torch.bool)], 1)
-            made: Any = MaskedMLP(sees.repeat_interleave(sum(self.sizes), 0), hidden_features=hidden)
-            layers = [layer for layer in made if isinstance(layer, MaskedLinear)]
+            visible = torch.cat([group[:, None] > group, torch.ones(self.features, context, dtype=torch.bool)], 1)
+            network: Any = MaskedMLP(visible.repeat_interleave(sum(self.sizes), 0), hidden_features=hidden)
+            layers = [layer for layer in network if isinstance(layer, MaskedLinear)]
         for layer in layers:
             mask = layer.mask.to(layer.weight.dtype)
-            del layer.mask  # a bool would be averaged with the weights, and be saved with them
+            del layer.mask  # a bool buffer would be averaged and saved with the weights
             layer.register_buffer("mask", mask, persistent=False)
         with torch.no_grad():
             layers[-1].weight.mul_(0.01)
             layers[-1].bias.zero_()
-        return [layer.to(wanted) for layer in layers]
+        return [layer.to(device) for layer in layers]

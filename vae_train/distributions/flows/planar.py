@@ -9,12 +9,12 @@ from typing_extensions import override
 
 from vae_train.distributions.flows.base import Flow
 
-SMALL = 1e-8
-"""Added to the squared length of a vector that is divided by."""
+EPSILON = 1e-8
+"""Added to the squared length of a vector before a division by it."""
 
 
 class Planar(Flow):
-    """y = z + û tanh(wᵀz + b)      (Rezende & Mohamed, 2015, eq. 10 to 12).
+    """y = z + û tanh(wᵀz + b)      (Rezende & Mohamed, 2015, arXiv:1505.05770, eq. 10 to 12).
 
     u is moved along w to û, for which wᵀû = softplus(wᵀu) - 1 > -1: then f is invertible (their appendix A.1).
 
@@ -27,7 +27,7 @@ class Planar(Flow):
     def __init__(self, u: Tensor, w: Tensor, b: Tensor) -> None:
         self.w, self.b = w, b
         inner = (w * u).sum(-1, keepdim=True)
-        self.u = u + (F.softplus(inner) - 1 - inner) * w / (w.square().sum(-1, keepdim=True) + SMALL)
+        self.u = u + (F.softplus(inner) - 1 - inner) * w / (w.square().sum(-1, keepdim=True) + EPSILON)
 
     @override
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:

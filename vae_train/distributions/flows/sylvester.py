@@ -12,7 +12,7 @@ from typing_extensions import override
 from vae_train.distributions.flows.base import Flow
 from vae_train.distributions.multivariate import lower_triangle
 
-REACH = 1 - 1e-6
+MAX_DIAGONAL = 1 - 1e-6
 """Bound of the diagonals of a Sylvester flow, whose product must stay above -1."""
 
 
@@ -35,14 +35,14 @@ class Sylvester(Flow):
 
     @override
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        turned = self._turned(z, range(self.reflections.shape[-2]))  # Qᵀz
+        turned = self._reflect(z, range(self.reflections.shape[-2]))  # Qᵀz
         bent = torch.tanh((self.second @ turned[..., None])[..., 0] + self.b)
         product = (self.first * self.second).diagonal(dim1=-2, dim2=-1)
         log_det = torch.log1p((1 - bent.square()) * product).sum(-1)
         moved = (self.first @ bent[..., None])[..., 0]
-        return z + self._turned(moved, reversed(range(self.reflections.shape[-2]))), log_det
+        return z + self._reflect(moved, reversed(range(self.reflections.shape[-2]))), log_det
 
-    def _turned(self, z: Tensor, order: Any) -> Tensor:
+    def _reflect(self, z: Tensor, order: Any) -> Tensor:
         """`z` after the reflections: in ascending order Qᵀz, in descending order Qz."""
         for number in order:
             v = self.reflections[..., number, :]
@@ -53,5 +53,5 @@ class Sylvester(Flow):
 def _bounded(values: Tensor, size: int) -> Tensor:
     """An upper triangular matrix whose diagonal is within (-1, 1)."""
     free = lower_triangle(values, size).mT
-    diagonal = REACH * torch.tanh(free.diagonal(dim1=-2, dim2=-1))
+    diagonal = MAX_DIAGONAL * torch.tanh(free.diagonal(dim1=-2, dim2=-1))
     return free.triu(1) + torch.diag_embed(diagonal)

@@ -1,23 +1,26 @@
-"""What posteriors made of flows share."""
+"""Base classes of posteriors that are flows."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from vae_train.batch import Shape
 from vae_train.distributions.base import promote
+from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
 from vae_train.model.family import Posterior
 
 
 class FlowPosterior(Posterior):
-    """Flows on top of a normal distribution; the parameters are its mean, its log-variance, and what the flows need.
+    """Flows on top of a normal distribution; the parameters are its mean, its log-variance, and those of the flows.
 
     Args:
         event_shape: shape of z.
         levels: None, since z is continuous.
-        further: how many numbers the flows need.
+        further: number of parameters of the flows.
     """
 
     is_factorized = False
@@ -28,7 +31,7 @@ class FlowPosterior(Posterior):
         self.parameter_shape = (2 * self.size + further,)
 
     def parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and logarithm of the scale with shape `(*N, D)`, and the other numbers with shape `(*N, further)`."""
+        """Mean and logarithm of the scale with shape `(*N, D)`, and the other parameters with shape `(*N, further)`."""
         mean, log_variance, others = promote(parameters).tensor_split([self.size, 2 * self.size], -1)
         return mean, 0.5 * log_variance, others
 
@@ -36,3 +39,25 @@ class FlowPosterior(Posterior):
         """The normal distribution of z for moments with shape `(*N, D)`."""
         mean, log_scale = (t.unflatten(-1, self.event_shape) for t in (mean, log_scale))
         return Normal(mean, log_scale, len(self.event_shape))
+
+
+class MaskedFlowPosterior(FlowPosterior):
+    """Masked autoregressive flows on top of a normal distribution.
+
+    The masked networks are shared by all images and see a context, which is the third part of the parameters. Sampling
+    computes log q(z | x); at other values of z it takes D passes through each network.
+
+    Args:
+        event_shape: shape of z.
+        levels: None, since z is continuous.
+        flows: T, the number of flows.
+        hidden: sizes of the hidden layers of each flow's network.
+        context: size of the context.
+        bins: pieces of each flow's spline; None for affine flows.
+    """
+
+    def __init__(
+        self, event_shape: Shape, levels: int | None, flows: int, hidden: Sequence[int], context: int, bins: int | None
+    ) -> None:
+        super().__init__(event_shape, levels, context)
+        self.flow = MaskedFlow(self.size, context, flows, hidden, bins, coupling=False)

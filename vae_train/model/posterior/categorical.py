@@ -19,8 +19,8 @@ class Categorical(Posterior):
         levels: None, since z is no image.
         categories: number of values of each variable.
         temperature: of the relaxation, in training only.
-        hard: whether draws are one-hot in training too, with the gradient of relaxed ones (straight-through). Otherwise
-            training sees relaxed ones, and log-masses of them are those of nothing, see `OneHotCategorical`.
+        hard: whether samples are one-hot in training too, with the gradient of relaxed samples (straight-through).
+            Otherwise training uses relaxed samples, whose log-mass is not defined, see `OneHotCategorical`.
     """
 
     support = "categorical"

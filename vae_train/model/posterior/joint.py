@@ -15,7 +15,7 @@ from vae_train.util.ranges import PositiveFloat, PositiveInt
 
 
 class Joint(Posterior):
-    """A diagonal normal part and one-hot categorical blocks, side by side.
+    """A diagonal normal part and one-hot categorical blocks.
 
     The parameters are the mean and the log-variance of the normal part, then the logits of every block.
 

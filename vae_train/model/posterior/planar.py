@@ -20,12 +20,12 @@ from vae_train.util.ranges import PositiveInt
 class PlanarFlow(FlowPosterior):
     """Planar flows whose parameters all come from the encoder, as in van den Berg et al. (2018).
 
-    They have no inverse in closed form: log q(z | x) is known of their own draws only.
+    They have no inverse in closed form: log q(z | x) is tractable at their own samples only.
 
     Args:
         event_shape: shape of z.
         levels: None, since z is continuous.
-        flows: how many, T.
+        flows: T, the number of flows.
     """
 
     has_tractable_density = False

@@ -20,12 +20,12 @@ from vae_train.util.ranges import PositiveInt
 class SylvesterFlow(FlowPosterior):
     """Householder Sylvester flows, with D hidden units, whose parameters all come from the encoder.
 
-    They have no inverse in closed form: log q(z | x) is known of their own draws only.
+    They have no inverse in closed form: log q(z | x) is tractable at their own samples only.
 
     Args:
         event_shape: shape of z.
         levels: None, since z is continuous.
-        flows: how many, T.
+        flows: T, the number of flows.
         reflections: of which each Q is the product.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from vae_train.distributions.transformed import Transformed
 from vae_train.model.base import Prior
 from vae_train.model.start import spaced_images
 from vae_train.util.errors import UsageError
+from vae_train.util.ranges import PositiveInt
 
 
 class FlowPrior(Prior):
@@ -48,6 +50,24 @@ class FlowPrior(Prior):
     @override
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Transformed:
         return Transformed(Normal(self.zero, self.zero, len(self.event_shape)), Reversed(self.flow()))
+
+
+class AffineFlowPrior(FlowPrior):
+    """A flow prior whose transforms are y = shift + scale · z.
+
+    Args:
+        event_shape: shape of z.
+        data_shape: (C, H, W) of an image; not used.
+        transforms: number of flow layers.
+        hidden: sizes of the hidden layers of each one's network.
+    """
+
+    coupling: ClassVar[bool] = False
+
+    def __init__(
+        self, event_shape: Shape, data_shape: Shape, transforms: PositiveInt, hidden: list[PositiveInt]
+    ) -> None:
+        super().__init__(event_shape, data_shape, transforms, hidden, bins=None, coupling=self.coupling)
 
 
 def training_images(images: Images, like: Tensor) -> Tensor:

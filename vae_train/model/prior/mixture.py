@@ -19,7 +19,7 @@ from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 class Mixture(Prior):
     """A mixture of normal distributions with diagonal covariances.
 
-    It starts with scales of 1, equal weights, and means that are drawn at random.
+    It starts with scales of 1, equal weights and random means.
 
     Args:
         event_shape: shape of z.

@@ -1,30 +1,27 @@
-"""log p(z) = log N(f(z); 0, I) + log |det df/dz|, f of affine coupling layers      (Dinh et al., 2017, eq. 2 to 8)
+"""log p(z) = log N(f(z); 0, I) + log |det df/dz|, f of affine coupling layers.
 
-y_a = z_a · exp(c) + d,  y_b = z_b · exp(s(z_a)) + t(z_a);  a and b change places from each layer to the next. (The
-original leaves y_a = z_a; constants c and d cost nothing.)
+y_a = z_a · exp(c) + d,  y_b = z_b · exp(s(z_a)) + t(z_a);  a and b swap from each layer to the next. (The original has
+y_a = z_a; the constants c and d cost nothing.)
+
+Dinh et al., 2017, Density Estimation Using Real NVP, arXiv:1605.08803, eq. 2 to 8.
 """
 
 from __future__ import annotations
 
-from vae_train.batch import Shape
-from vae_train.model.prior.base import FlowPrior
-from vae_train.util.ranges import PositiveInt
+from vae_train.model.prior.base import AffineFlowPrior
 
 
-class RealNVP(FlowPrior):
-    """A RealNVP flow: drawing and scoring are equally fast. It starts near N(0, I).
+class RealNVP(AffineFlowPrior):
+    """A RealNVP flow: sampling is as fast as log p(z). It starts near N(0, I).
 
     Args:
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
-        transforms: how many coupling layers.
+        transforms: number of coupling layers.
         hidden: sizes of the hidden layers of each one's network.
 
     Raises:
-        ValueError: there is one latent, of which there are no two halves.
+        ValueError: there is only one latent, which has no two halves.
     """
 
-    def __init__(
-        self, event_shape: Shape, data_shape: Shape, transforms: PositiveInt, hidden: list[PositiveInt]
-    ) -> None:
-        super().__init__(event_shape, data_shape, transforms, hidden, bins=None, coupling=True)
+    coupling = True

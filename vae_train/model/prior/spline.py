@@ -1,6 +1,6 @@
-"""log p(z) = log N(f(z); 0, I) + log |det df/dz|, f_i(z) a rational-quadratic spline in z_i with parameters of z_<i
+"""log p(z) = log N(f(z); 0, I) + log |det df/dz|, f_i(z) a rational-quadratic spline in z_i with parameters of z_<i.
 
-(neural spline flows, Durkan et al., 2019, section 3.1, in their autoregressive form).
+Durkan et al., 2019, Neural Spline Flows, arXiv:1906.04032, section 3.1, in their autoregressive form.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from vae_train.util.ranges import PositiveInt
 
 
 class NeuralSpline(FlowPrior):
-    """A neural spline flow: scoring takes one pass, drawing D. It starts near N(0, I), and is it beyond [-5, 5].
+    """A neural spline flow: log p(z) takes one pass, sampling D. It starts near N(0, I), and equals it outside [-5, 5].
 
     Args:
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
-        transforms: how many autoregressive layers.
+        transforms: number of autoregressive layers.
         bins: pieces of each spline.
         hidden: sizes of the hidden layers of each one's network.
     """

@@ -1,7 +1,7 @@
 """Weights of the KL term that change with the step.
 
 Durations are given in epochs (fractions are fine) and evaluated at every step. The step may be an int or a tensor: a
-tensor stays on its device, so that a captured step sees it move.
+tensor stays on its device, so that a captured step sees it change.
 """
 
 from __future__ import annotations
@@ -53,4 +53,4 @@ class RisingBeta(BetaSchedule):
 
     @abstractmethod
     def risen(self, progress: Number) -> Number:
-        """How much of the way is done, in [0, 1], when `progress` of the warm-up is over."""
+        """The share of the way from `start` to 1, in [0, 1], after the share `progress` of the warm-up."""

@@ -12,12 +12,12 @@ from vae_train.util.ranges import Decay, PositiveFloat, PositiveInt
 
 
 class CyclicalBeta(BetaSchedule):
-    """`cycles` saw teeth within `period · cycles` epochs, then 1 (Fu et al., 2019).
+    """`cycles` sawtooth cycles within `period · cycles` epochs, then 1 (Fu et al., 2019, arXiv:1903.10145).
 
     Args:
         steps_per_epoch: see `BetaSchedule`.
         period: epochs of one cycle.
-        cycles: how many cycles there are.
+        cycles: number of cycles.
         ramp: the share of a cycle in which the factor rises from 0 to 1; in the rest it stays 1.
     """
 

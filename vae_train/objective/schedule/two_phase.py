@@ -26,7 +26,7 @@ class TwoPhaseBeta(BetaSchedule):
 
     @override
     def at(self, epoch: Number) -> Number:
-        begun = epoch >= self.until
-        if isinstance(begun, Tensor):
-            return self.first + (1 - self.first) * begun.to(torch.get_default_dtype())
-        return 1.0 if begun else self.first
+        active = epoch >= self.until
+        if isinstance(active, Tensor):
+            return self.first + (1 - self.first) * active.to(torch.get_default_dtype())
+        return 1.0 if active else self.first
