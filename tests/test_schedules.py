@@ -109,7 +109,7 @@ def test_cosine_ends_at_its_final_share(warmup):
 
 
 def test_cosine_refuses_a_warmup_that_fills_the_run():
-    with pytest.raises(ValueError, match="warmup is 30 epochs"):
+    with pytest.raises(ValueError, match="warmup=30 leaves no epoch"):
         CosineRate(SPE, EPOCHS, 30.0, final=0.0)
 
 

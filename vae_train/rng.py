@@ -1,7 +1,7 @@
-"""Random numbers as a function of (seed, stream, position): every draw of a run comes from here.
+"""Random numbers as a function of (seed, stream, position); all noise of a run comes from here.
 
 Nothing uses PyTorch's global generator. A resumed run, a repeated evaluation and a run on another number of devices see
-the same numbers, because no number depends on how many were drawn before it.
+the same numbers, because no number depends on how many were generated before it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ def _hashed(key: tuple[int | str, ...]) -> int:
 
 
 Request = tuple[Callable[..., Tensor], Tensor]
-"""torch.randn or torch.rand, and what it made."""
+"""torch.randn or torch.rand, and the tensor that it returned."""
 
-AGAIN: dict[Callable[..., Tensor], Callable[..., Tensor]] = {torch.randn: Tensor.normal_, torch.rand: Tensor.uniform_}
-"""What makes the same numbers in a tensor that is there; `out=` takes more than twice as long to call."""
+IN_PLACE: dict[Callable[..., Tensor], Callable[..., Tensor]] = {
+    torch.randn: Tensor.normal_,
+    torch.rand: Tensor.uniform_,
+}
+"""Fills an existing tensor with the same numbers; `out=` takes more than twice as long to call."""
 
 
 class Rows(NamedTuple):
@@ -46,9 +49,9 @@ class Rng:
 
     Args:
         seed: the run's seed.
-        stream: what the noise is for ("train", "data", …).
-        position: the step, or whatever else numbers the draws of the stream.
-        device: where the numbers are made.
+        stream: the purpose of the noise ("train", "data", …).
+        position: the step, or another number within the stream.
+        device: where the numbers are generated.
     """
 
     _rows: Rows | None = None
@@ -61,7 +64,7 @@ class Rng:
     def part(self, rows: Rows) -> Self:
         """The same noise from its start, for some images of the batch.
 
-        The noise is made for the whole batch, so that an image has the numbers that it has in the whole batch.
+        The noise is generated for the whole batch, so that an image has the same numbers in any microbatch.
         """
         part = copy.copy(self)
         part._rows, part._generator, part._calls = rows, None, 0
@@ -89,13 +92,13 @@ class Rng:
 
 
 class BlockRng(Rng):
-    """Noise of evaluation, keyed by blocks of images: how the images are cut into batches changes rounding only.
+    """Noise of evaluation, keyed by blocks of images: the batch size changes rounding only.
 
     Args:
         seed: the evaluation's seed.
-        stream: what the noise is for.
+        stream: the purpose of the noise.
         start: number of the batch's first image within its split.
-        device: where the numbers are made.
+        device: where the numbers are generated.
     """
 
     BLOCK = 64
@@ -105,9 +108,9 @@ class BlockRng(Rng):
         self._start = start
 
     def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        found = self._blocks(make, shape, dtype)
+        noise = self._blocks(make, shape, dtype)
         self._calls += 1
-        return found
+        return noise
 
     def _blocks(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype, *further: int) -> Tensor:
         """The numbers of one request; `further` is more of their key."""
@@ -123,16 +126,16 @@ class BlockRng(Rng):
 
 
 class SampleRng(BlockRng):
-    """Noise of evaluation with many draws of z per image, keyed by blocks of images and of draws.
+    """Noise of evaluation with many samples of z per image, keyed by blocks of images and of samples.
 
-    How either is cut changes rounding only.
+    The batch size and the number of samples per pass change rounding only.
 
     Args:
         seed: the evaluation's seed.
-        stream: what the noise is for.
+        stream: the purpose of the noise.
         start: number of the batch's first image within its split.
-        first: number of the first draw of every image.
-        device: where the numbers are made.
+        first: number of the first sample of every image.
+        device: where the numbers are generated.
     """
 
     DRAWS = 64
@@ -151,15 +154,15 @@ class SampleRng(BlockRng):
 
 
 class NoiseBuffers:
-    """The numbers of a `Rng`, in tensors that keep their addresses: what a compiled or a captured step reads.
+    """The numbers of an `Rng` in tensors that keep their addresses, for compiled and captured steps.
 
-    The first pass notes what it is asked for. Every later position finds new numbers with the same shapes in the same
-    tensors; they are those that `Draw(seed, stream, position)` gives.
+    The first pass records the requests. At every later position the same tensors contain the numbers that
+    `Rng(seed, stream, position)` returns for these requests.
 
     Args:
         seed: the run's seed.
         stream: see `Rng`.
-        device: where the numbers are made.
+        device: where the numbers are generated.
     """
 
     def __init__(self, seed: int, stream: str, device: torch.device | str) -> None:
@@ -167,44 +170,44 @@ class NoiseBuffers:
         self._generator = torch.Generator(self._device)
         self._position: int | None = None
         self._requests: list[Request] = []
-        self._noted = False
+        self._recorded = False
 
     def like(self) -> NoiseBuffers:
-        """Other tensors for the same requests."""
+        """Further tensors for the same requests."""
         other = NoiseBuffers(self._seed, self._stream, self._device)
         other._requests = [(make, torch.empty_like(tensor)) for make, tensor in self._requests]
-        other._noted = self._noted
+        other._recorded = self._recorded
         return other
 
     def seek(self, position: int) -> None:
-        """Makes the numbers of `position`."""
-        self._noted = self._noted or self._position is not None
+        """Generates the numbers of `position`."""
+        self._recorded = self._recorded or self._position is not None
         self._position = position
         if self._requests:
             self._generator.manual_seed(_hashed((self._seed, self._stream, position)))
             for make, tensor in self._requests:
-                AGAIN[make](tensor, generator=self._generator)
+                IN_PLACE[make](tensor, generator=self._generator)
 
     def rng(self) -> Rng:
-        """Hands the numbers out, in the order of the first pass."""
-        assert self._position is not None, "seek() comes before draw()"
-        if self._noted:
+        """Returns the numbers in the order of the first pass."""
+        assert self._position is not None, "seek() comes before rng()"
+        if self._recorded:
             return FixedNoise([tensor for _, tensor in self._requests])
         return RecordingRng(self._requests, self._seed, self._stream, self._position, device=self._device)
 
 
 class FixedNoise(Rng):
-    """Hands out numbers that were made elsewhere, in order.
+    """Returns given numbers, in order.
 
     Args:
-        numbers: tensors with the shapes that will be asked for.
+        numbers: tensors with the shapes of the requests, for the whole batch.
     """
 
     def __init__(self, numbers: Sequence[Tensor]) -> None:
         self.numbers = numbers
 
     def all(self) -> tuple[Tensor, ...]:
-        """Everything that can be asked for."""
+        """All numbers, for the images of the microbatch."""
         return tuple(map(self._cut, self.numbers))
 
     def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -212,7 +215,7 @@ class FixedNoise(Rng):
         self._calls += 1
         if noise.shape != tuple(shape):
             raise RuntimeError(
-                f"noise with shape {tuple(shape)} was asked for, and {tuple(noise.shape)} the first time"
+                f"noise with shape {tuple(shape)} was requested, but the recorded shape is {tuple(noise.shape)}"
             )
         return noise
 
@@ -221,7 +224,7 @@ class FixedNoise(Rng):
 
 
 class RecordingRng(Rng):
-    """A `Rng` that keeps what it gives, whole."""
+    """An `Rng` that records its numbers, for the whole batch."""
 
     def __init__(self, requests: list[Request], *key: Any, **options: Any) -> None:
         super().__init__(*key, **options)

@@ -52,15 +52,15 @@ def test_sums_are_kept_in_double_precision():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_the_first_figure_that_is_not_finite_is_found(bad):
     meter = filled([1.0, 2.0])
-    assert meter.first_bad() is None
+    assert meter.first_nonfinite() is None
     meter.add(NAMES, row(2.0, bad))
     meter.add(NAMES, row(bad, bad))
     meter.add(NAMES, row(3.0))
-    assert meter.first_bad() == (2, ["rate"])
+    assert meter.first_nonfinite() == (2, ["rate"])
 
 
 def test_an_empty_meter_has_nothing_bad():
-    assert Meter().first_bad() is None
+    assert Meter().first_nonfinite() is None
 
 
 def test_a_meter_goes_on_from_its_state():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -11,10 +12,10 @@ from tests.support import SplitSource, load, small_run
 from vae_train.cli.commands.reproduce import WALL_CLOCK
 from vae_train.data.storage.stored import StoredImages
 from vae_train.data.storage.stores import TensorStore
-from vae_train.training import signals as stopping
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Logger
 from vae_train.training.loggers.files import Files, read_metrics
+from vae_train.training.signals import SAME_SIGNAL_WINDOW_S
 from vae_train.util.errors import RunError, Stopped
 
 SETTINGS = ("batch_size=100", "epochs=3", "trainer.log_every=5", "learner.ema=0.9", "objective.num_samples=2")
@@ -169,11 +170,10 @@ def test_a_signal_handler_is_put_back(tmp_path):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(stopping, "TOGETHER", 0.0)
-
+def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path):
     def twice(_):
         signal.raise_signal(signal.SIGINT)
+        time.sleep(SAME_SIGNAL_WINDOW_S + 0.1)
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt) as caught:

@@ -1,4 +1,4 @@
-"""Work that is done beside training: pictures and checkpoints are written by a thread."""
+"""A thread that writes metrics, image grids and checkpoints while training goes on."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from vae_train.util.errors import RunError, Stopped
 
 
 class Background:
-    """One thread that does its work in the order in which it is given, within a `with` block.
+    """A thread that runs submitted tasks in order, within a `with` block.
 
-    An error of the work is raised by a later call, or at the end of the block, which waits for everything.
+    An error of a task is raised by a later call, or at the end of the block, which waits for all tasks.
 
-    PyTorch's operations use one core there. Else OpenMP would have a second set of threads, more than there are cores:
-    then they sleep between operations, and every step of a small network would take twice as long.
+    PyTorch's operations use one core in this thread. Otherwise OpenMP would start a second set of threads, more than
+    there are cores: they would sleep between operations, and a step of a small network would take twice as long.
 
     Args:
-        depth: pieces that may wait. With more, `submit` waits until there is room, so that memory stays bounded where
-            the disk is slower than training.
+        depth: largest number of waiting tasks. `submit` waits until there is room, so that memory stays bounded if the
+            disk is slower than training.
     """
 
     def __init__(self, depth: int = 8) -> None:
         self.depth = depth
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._thread.submit(_use_one_core).result()
-        torch.set_num_threads(torch.get_num_threads())  # what a thread says holds for those that come after, too
+        torch.set_num_threads(torch.get_num_threads())  # new threads adopt the number that was set last
         self._waiting: deque[Future[None]] = deque()
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """Does `work` behind what was submitted before."""
+    def submit(self, task: Callable[[], None]) -> None:
+        """Queues a task."""
         while self._waiting and (self._waiting[0].done() or len(self._waiting) >= self.depth):
             self._waiting.popleft().result()
-        self._waiting.append(self._thread.submit(work))
+        self._waiting.append(self._thread.submit(task))
 
     def flush(self) -> None:
-        """Waits until everything is done."""
+        """Waits until all tasks are done."""
         while self._waiting:
             self._waiting.popleft().result()
 
@@ -60,36 +60,35 @@ class Background:
             if kind is None or issubclass(kind, Stopped):
                 self.flush()
         finally:
-            # A second Ctrl-C does not wait for what has not begun.
+            # A second Ctrl-C does not wait for tasks that have not started.
             self._thread.shutdown(cancel_futures=kind is KeyboardInterrupt)
 
 
 def _use_one_core() -> None:
-    """Says so for this thread."""
+    """Limits PyTorch's operations in this thread."""
     torch.set_num_threads(1)
-    torch.get_num_threads()  # a thread's first question or operation takes what the process says by then
+    torch.get_num_threads()  # a thread's first call adopts the process's current number
 
 
 class Output:
-    """What a training leaves behind, written in the background and in order: figures before the state that follows.
+    """Writes metrics, image grids and states of a training in the background, in the order of the calls.
 
-    At the end of its `with` block, within that of `background`, every state that waits is written, also after an error
-    (but not at a second Ctrl-C). No more than two wait: the best one, and a later one to go on from.
+    At the end of its `with` block, within that of `background`, every pending state is written, also after an error
+    (but not at a second Ctrl-C). At most two states are pending: the best one, and a later one to resume from.
 
     Args:
-        logger: where figures and pictures go.
+        logger: where metrics and image grids go.
         checkpoints: where states go.
-        background: what writes.
-        pause: seconds from the beginning of one writing of states to that of the next. Where epochs are shorter, a
-            state waits, and a newer one of its name takes its place: a disk that a thousand runs share is not asked for
-            every epoch of theirs.
+        background: the thread that writes.
+        pause: seconds between the starts of two writes of states. If epochs are shorter, a state is pending until a
+            newer one of its name replaces it: a disk that a thousand runs share does not see every epoch of theirs.
     """
 
     def __init__(self, logger: Logger, checkpoints: Checkpoints, background: Background, pause: float = 0.0) -> None:
         self.logger, self.checkpoints, self.background, self.pause = logger, checkpoints, background, pause
         self._due = -math.inf
         self._waiting: list[tuple[list[str], dict[str, Any]]] = []
-        """Names and the state that they shall have, the oldest first."""
+        """Pending states under their names, the oldest first."""
 
     def metrics(self, row: Row) -> None:
         """Writes a row of metrics in the background, see `Logger.metrics`."""
@@ -102,12 +101,12 @@ class Output:
     def save(self, names: Sequence[str], state: Callable[[], dict[str, Any]]) -> None:
         """Writes a copy of `state` under every name, see `Checkpoints.save`, now or after the pause.
 
-        Training waits for what was handed over before, so that copies do not pile up where the disk is slow.
+        Training waits for earlier tasks, so that copies do not pile up if the disk is slow.
         """
         due = time.monotonic() >= self._due
         if due:
             self.background.flush()
-        older = [(left, copy) for held, copy in self._waiting if (left := [name for name in held if name not in names])]
+        older = [(rest, copy) for old, copy in self._waiting if (rest := [name for name in old if name not in names])]
         self._waiting = [*older, (list(names), deepcopy(state()))]
         if due:
             self._write()
@@ -136,7 +135,7 @@ class Output:
         )
 
     def finish(self) -> None:
-        """Writes every state that waits, and returns when everything is on the disk."""
+        """Writes every pending state and returns when everything is on the disk."""
         self._write()
         self.background.flush()
 
@@ -153,5 +152,5 @@ class Output:
         if kind is None or issubclass(kind, Stopped):
             self._write()
         elif kind is not KeyboardInterrupt:  # a second Ctrl-C does not wait
-            with suppress(Exception):  # of an earlier work: `error` is what is told
+            with suppress(Exception):  # of an earlier task: `error` is the one to report
                 self._write()

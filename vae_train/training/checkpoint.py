@@ -1,8 +1,8 @@
 """Checkpoints: one consistent state, written so that a crash at any moment leaves a good file.
 
-A file is written under a temporary name, flushed to the disk, read back and checked, and only then renamed; the one
-before it is kept. It holds plain data and tensors alone and is opened with `weights_only=True`, so that a foreign file
-cannot run code. PyTorch does not check the checksums of its own files, so a flipped bit is looked for here.
+A file is written under a temporary name, flushed to the disk, read back and checked, and only then renamed; the
+previous file remains. It contains plain data and tensors only and is opened with `weights_only=True`, so that a foreign
+file cannot run code. PyTorch does not verify the checksums of its own files, so they are verified here.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ FORMAT = 1
 
 
 class Checkpoints:
-    """The checkpoints of one run: `last`, to go on from, and `best`, by what the run monitors.
+    """The checkpoints of one run: `last`, to resume from, and `best` by the monitored metric.
 
     Args:
-        folder: where they lie.
+        folder: the folder of the files.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, name: str) -> Path:
-        """Where the checkpoint `name` lies; without a validation split the best one is the last one."""
+        """The file of the checkpoint `name`; without a validation split the best one is the last one."""
         return self._file("last" if name == "best" and "best" not in self.names() else name)
 
     def save(self, names: Sequence[str], state: dict[str, Any]) -> None:
@@ -45,15 +45,15 @@ class Checkpoints:
         return load(self.path(name), device)
 
     def names(self) -> list[str]:
-        """Which of `last` and `best` there are, be it as the file before the newest."""
+        """Which of `last` and `best` exist, possibly only as the previous file."""
         files = {name: self._file(name) for name in ("last", "best")}
         return [name for name, file in files.items() if file.exists() or previous(file).exists()]
 
     def furthest(self, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """The state to go on from: a run that was killed may have saved its best one after its last one.
+        """The state to resume from: a run that was killed may have saved its best one after its last one.
 
         Raises:
-            RunError: there is none, or none that can be read.
+            RunError: no checkpoint exists, or none can be read.
         """
         states, errors = [], []
         for name in self.names() or ["last"]:
@@ -70,7 +70,7 @@ class Checkpoints:
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before `path` is kept."""
+    """The file of the checkpoint before `path`."""
     return path.with_name(path.stem + ".previous.pt")
 
 
@@ -78,7 +78,7 @@ def save(paths: Sequence[Path], state: dict[str, Any]) -> None:
     """Writes `state` to every one of `paths`, in one folder, each atomically.
 
     Raises:
-        RunError: the disk is full, read-only or lies; the files that were there before are still there.
+        RunError: the disk is full, read-only or returns other bytes; existing files are unchanged.
     """
     folder = paths[0].parent
     temporary = [path.with_name(path.name + ".tmp") for path in paths]
@@ -112,7 +112,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def _same_file(path: Path, other: Path) -> None:
-    """A second name for a file, or a copy where the file system has no such thing."""
+    """A hard link to a file, or a copy if the file system does not support links."""
     other.unlink(missing_ok=True)
     try:
         os.link(path, other)
@@ -121,10 +121,10 @@ def _same_file(path: Path, other: Path) -> None:
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint, or the one before it where this one is damaged.
+    """Reads a checkpoint, or the previous one if it is damaged.
 
     Raises:
-        RunError: there is none, or none that can be read.
+        RunError: no checkpoint exists, or none can be read.
     """
     reasons = []
     for candidate in (path, previous(path)):
@@ -137,7 +137,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             continue
         try:
             state = torch.load(candidate, map_location=device, weights_only=True)
-        except Exception as error:  # torch raises whatever its unpickler met
+        except Exception as error:  # the unpickler raises errors of any kind
             reasons.append(f"{candidate} is no checkpoint of vae_train ({str(error).splitlines()[0]})")
             continue
         if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -148,7 +148,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with the bytes of a file, or None."""
+    """What is wrong with the bytes of a file; None if nothing is."""
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
@@ -158,7 +158,7 @@ def _damage(path: Path) -> str | None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the renames in `folder` survive a loss of power, where the system can say so."""
+    """Makes the renames in `folder` survive a loss of power, if the system supports that."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,7 +1,7 @@
 """Learning-rate schedules: factors on the base rate, as functions of the step.
 
-Durations are given in epochs (fractions are fine) and evaluated at every step. The step may be an int or a tensor: a
-tensor stays on its device, so that a captured step sees it move.
+Durations are in epochs, possibly fractional, and evaluated at every step. The step is an int or a tensor: a tensor
+stays on its device, so that a captured step sees its current value.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from vae_train.util.ranges import Decay, Fraction, NonNegativeFloat, PositiveFlo
 
 
 class LearningRate(ABC):
-    """A factor on the learning rate: a linear warm-up, then whatever the subclass says.
+    """A factor on the learning rate: a linear warm-up, followed by the schedule of the subclass.
 
     Args:
         steps_per_epoch: optimiser steps in an epoch (may be fractional).
-        epochs: epochs in the whole run.
-        warmup: epochs in which the factor rises from 0 in a straight line.
+        epochs: epochs of the run.
+        warmup: epochs in which the factor rises linearly from 0.
     """
 
     def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat) -> None:
@@ -30,100 +30,100 @@ class LearningRate(ABC):
 
     def __call__(self, step: int | Tensor) -> Number:
         """The factor for the update that turns `step` updates into `step + 1`."""
-        rising = clamp((step + 1) / (self.warmup * self.steps_per_epoch)) if self.warmup else 1.0
-        return rising * self.at(clamp(step / self.steps_per_epoch - self.warmup, 0.0, math.inf))
+        warmed_up = clamp((step + 1) / (self.warmup * self.steps_per_epoch)) if self.warmup else 1.0
+        return warmed_up * self.at(clamp(step / self.steps_per_epoch - self.warmup, 0.0, math.inf))
 
     @abstractmethod
     def at(self, epoch: Number) -> Number:
         """The factor `epoch` epochs (fractional) after the warm-up."""
 
-    def observe(self, value: float) -> None:  # noqa: B027  (only some schedules listen)
-        """Told of every validation: `value` is what the run monitors, lower is better."""
+    def observe(self, value: float) -> None:  # noqa: B027  (most schedules ignore validations)
+        """Receives the monitored value of every validation; lower is better."""
 
     def state_dict(self) -> dict[str, float]:
-        """What `observe` has left behind."""
+        """The state that `observe` moves, as plain data."""
         return {}
 
     def load_state_dict(self, state: dict[str, float]) -> None:  # noqa: B027
-        """The inverse of `state_dict`."""
+        """Restores a state."""
 
 
 class ConstantRate(LearningRate):
-    """1."""
+    """A constant learning rate after the warm-up."""
 
     @override
     def at(self, epoch: Number) -> Number:
         return 1.0
 
 
-class FallingRate(LearningRate):
-    """From 1 to `final` at the end of the run.
+class DecayingRate(LearningRate):
+    """A factor that falls from 1 to `final` at the end of the run.
 
     Args:
-        steps_per_epoch: see `LearningRate`.
-        epochs: see `LearningRate`.
-        warmup: see `LearningRate`.
-        final: the factor at the end.
+        steps_per_epoch: optimiser steps in an epoch (may be fractional).
+        epochs: epochs of the run.
+        warmup: epochs in which the factor rises linearly from 0.
+        final: the factor at the end of the run.
 
     Raises:
-        ValueError: the warm-up takes the whole run.
+        ValueError: the warm-up takes the whole run, so that nothing is left for the decay.
     """
 
     def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, final: Fraction) -> None:
         super().__init__(steps_per_epoch, epochs, warmup)
         if warmup >= epochs:
-            raise ValueError(f"warmup is {warmup:g} epochs, which leaves none of the run's {epochs:g} for the descent")
+            raise ValueError(f"warmup={warmup:g} leaves no epoch of epochs={epochs:g} for the decay")
         self.final = final
 
     @override
     def at(self, epoch: Number) -> Number:
-        return self.fallen(clamp(epoch / (self.epochs - self.warmup)))
+        return self.decayed(clamp(epoch / (self.epochs - self.warmup)))
 
     @abstractmethod
-    def fallen(self, progress: Number) -> Number:
-        """The factor when `progress` of the run behind the warm-up is over, a number in [0, 1]."""
+    def decayed(self, progress: Number) -> Number:
+        """The factor after `progress` of the time that follows the warm-up, a number in [0, 1]."""
 
 
-class CosineRate(FallingRate):
-    """Half a cosine from 1 to `final` at the end of the run (Loshchilov & Hutter, 2017, eq. 5, without restarts).
+class CosineRate(DecayingRate):
+    """Half a cosine from 1 to `final`, eq. 5 of "SGDR" (Loshchilov & Hutter, 2017, arXiv:1608.03983), no restarts.
 
     Args:
-        steps_per_epoch: see `LearningRate`.
-        epochs: see `LearningRate`.
-        warmup: see `LearningRate`.
-        final: the factor at the end.
+        steps_per_epoch: optimiser steps in an epoch (may be fractional).
+        epochs: epochs of the run.
+        warmup: epochs in which the factor rises linearly from 0.
+        final: the factor at the end of the run.
     """
 
     @override
-    def fallen(self, progress: Number) -> Number:
+    def decayed(self, progress: Number) -> Number:
         return self.final + (1 - self.final) * 0.5 * (1 + cos(math.pi * progress))
 
 
-class ExponentialRate(FallingRate):
-    """A geometric descent from 1 to `final` at the end of the run: the same share of the rate is lost in every epoch.
+class ExponentialRate(DecayingRate):
+    """An exponential decay from 1 to `final`: every epoch multiplies the rate by the same factor.
 
     Args:
-        steps_per_epoch: see `LearningRate`.
-        epochs: see `LearningRate`.
-        warmup: see `LearningRate`.
-        final: the factor at the end.
+        steps_per_epoch: optimiser steps in an epoch (may be fractional).
+        epochs: epochs of the run.
+        warmup: epochs in which the factor rises linearly from 0.
+        final: the factor at the end of the run.
     """
 
     def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, final: Decay) -> None:
         super().__init__(steps_per_epoch, epochs, warmup, final)
 
     @override
-    def fallen(self, progress: Number) -> Number:
+    def decayed(self, progress: Number) -> Number:
         return self.final**progress
 
 
 class StepRate(LearningRate):
-    """Multiplied by `gamma` after every `every` epochs.
+    """Multiplies the rate by `gamma` every `every` epochs.
 
     Args:
-        steps_per_epoch: see `LearningRate`.
-        epochs: see `LearningRate`.
-        warmup: see `LearningRate`.
+        steps_per_epoch: optimiser steps in an epoch (may be fractional).
+        epochs: epochs of the run.
+        warmup: epochs in which the factor rises linearly from 0.
         every: epochs between two changes.
         gamma: the factor of one change.
     """
@@ -140,16 +140,16 @@ class StepRate(LearningRate):
 
 
 class PlateauRate(LearningRate):
-    """Multiplied by `factor` whenever `patience` validations in a row brought nothing better.
+    """Multiplies the rate by `factor` after `patience` validations in a row without improvement.
 
     Args:
-        steps_per_epoch: see `LearningRate`.
-        epochs: see `LearningRate`.
-        warmup: see `LearningRate`.
+        steps_per_epoch: optimiser steps in an epoch (may be fractional).
+        epochs: epochs of the run.
+        warmup: epochs in which the factor rises linearly from 0.
         factor: the factor of one change.
-        patience: validations without improvement that are waited for.
-        threshold: how much lower a value must be to count as better.
-        lowest: the product of all factors stays at least this.
+        patience: validations without improvement before a change.
+        threshold: a value counts as better if it is lower by more than this.
+        lowest: lower bound of the product of all factors.
     """
 
     def __init__(

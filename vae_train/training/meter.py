@@ -13,8 +13,8 @@ from vae_train.data.stream import Stream
 Scope = Literal["step", "epoch"]
 
 
-def wide(x: Tensor) -> Tensor:
-    """`x` in float64, where its device has that."""
+def to_float64(x: Tensor) -> Tensor:
+    """`x` in float64, or unchanged on a device that does not support it."""
     return x if x.device.type == "mps" else x.double()
 
 
@@ -32,12 +32,12 @@ class Meter:
         self._count = 0
 
     def add(self, names: list[str], rows: Tensor) -> None:
-        """Takes the metrics `names` of some steps, with shape `(steps, F)`; no synchronisation with the device."""
+        """Adds the metrics `names` of some steps, with shape `(steps, F)`; does not wait for the device."""
         self.names = names
         self._unread.append(rows)
 
-    def first_bad(self) -> tuple[int, list[str]] | None:
-        """The first step since the last row with a metric that is not finite: how many steps ago, and which metrics."""
+    def first_nonfinite(self) -> tuple[int, list[str]] | None:
+        """The first step since the last row with a NaN or infinite metric: how many steps ago, and which metrics."""
         finite = self._read().isfinite()
         if finite.all():
             return None
@@ -56,7 +56,7 @@ class Meter:
         """Means since the last call of `epoch`."""
         rows = self._read()
         means = self._named((self._sum + rows.sum(0)) / (self._count + len(rows)))
-        # The open window will be added as a whole: what it has so far was of this epoch.
+        # The open window will be added as a whole: what it contains so far belongs to this epoch.
         self._sum, self._count = -rows.sum(0), -len(rows)
         return means
 
@@ -65,12 +65,12 @@ class Meter:
         return {"names": self.names, "window": self._read(), "sum": self._sum, "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+        """Restores a state."""
         self.names, self._window = list(state["names"]), state["window"]
         self._sum, self._count, self._unread = state["sum"], state["count"], []
 
     def _read(self) -> Tensor:
-        """The window on the CPU, with shape `(steps, F)`: here the device is waited for."""
+        """The window on the CPU, with shape `(steps, F)`. Waits for the device."""
         if self._unread:
             new = torch.cat(self._unread).cpu().double()
             self._window = torch.cat([self._window, new]) if len(self._window) else new

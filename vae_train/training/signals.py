@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop."""
+"""Signals that stop a run."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-TOGETHER = 1.0
-"""Seconds within which a signal that comes again is the same request: `timeout` and the schedulers of clusters send it
-to a process and to its group."""
+SAME_SIGNAL_WINDOW_S = 1.0
+"""Seconds within which a second signal is the same request: `timeout` and the schedulers of clusters send a signal to a
+process and to its group."""
 
 
 class StopRequest:
-    """Within the `with` block Ctrl-C and SIGTERM set `signal` instead of ending the program; a second one ends it.
+    """Within its `with` block Ctrl-C and SIGTERM set `signal` instead of ending the program; a second one ends it.
 
     Outside the main thread, where handlers cannot be set, it does nothing.
+
+    Args:
+        window_s: seconds within which a second signal is the same request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, window_s: float = SAME_SIGNAL_WINDOW_S) -> None:
+        self.window_s = window_s
         self.signal: int | None = None
         self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in STOPPING:
+            for number in STOP_SIGNALS:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -41,22 +45,22 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal, self._since = number, time.monotonic()
-        elif time.monotonic() - self._since > TOGETHER:
+        elif time.monotonic() - self._since > self.window_s:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Signals mean after the block what they meant before it, whatever a library did behind Python's back.
+def preserve_signal_handlers() -> Iterator[None]:
+    """Restores the signal handlers after the block, even if a library changed them without Python's knowledge.
 
-    LLVM, which compiles for GPUs, puts handlers of its own before those that it finds, and while one of these runs a
+    LLVM, which compiles for GPUs, installs its own handlers in front of the existing ones. While one of them runs, a
     second signal ends the process.
     """
-    found = {number: signal.getsignal(number) for number in STOPPING}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         yield
     finally:
         if threading.current_thread() is threading.main_thread():
-            for number, handler in found.items():
+            for number, handler in handlers.items():
                 if handler is not None:
                     signal.signal(number, handler)

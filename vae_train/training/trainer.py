@@ -23,7 +23,7 @@ from vae_train.training.epochs import Epochs, summary
 from vae_train.training.execution import Feed, Mode, Runner, runner, steps_per_launch
 from vae_train.training.learner import Learner
 from vae_train.training.loggers.base import Logger
-from vae_train.training.meter import Clock, Scope, wide
+from vae_train.training.meter import Clock, Scope, to_float64
 from vae_train.training.previews import MANIFOLD_SIDE, is_planar, manifold, num_columns, reconstructions, samples
 from vae_train.training.signals import StopRequest
 from vae_train.training.state import Patience, Stopping, TrainingState
@@ -190,7 +190,7 @@ class Trainer:
         """
         norm = training.runner.gradient_norm()
         # A gradient that is not finite shows in the metrics of the next step, so that only the last one needs a look.
-        steps_ago, names = training.state.meter.first_bad() or (0, [] if math.isfinite(norm) else ["grad_norm"])
+        steps_ago, names = training.state.meter.first_nonfinite() or (0, [] if math.isfinite(norm) else ["grad_norm"])
         training.output.check_finite(names, f"at step {training.state.progress.step - steps_ago:,}")
         return norm
 
@@ -263,5 +263,5 @@ def validate(learner: Learner, images: Images, batch_size: int, step: int) -> di
     total, names = torch.zeros((), device=learner.device), list[str]()
     for start, batch in evaluation_batches(images, batch_size, learner.device):
         scalars = learner.evaluate(batch, start, step)
-        names, total = list(scalars), total + wide(torch.stack(list(scalars.values()))) * len(batch.x)
+        names, total = list(scalars), total + to_float64(torch.stack(list(scalars.values()))) * len(batch.x)
     return dict(zip(names, (total / len(images)).tolist(), strict=True))

@@ -61,5 +61,5 @@ def test_noise_in_buffers_is_the_noise_of_an_rng():
 
 
 def test_noise_of_other_shapes_than_before_is_an_error():
-    with pytest.raises(RuntimeError, match=r"noise with shape \(3,\) was asked for, and \(2,\) the first time"):
+    with pytest.raises(RuntimeError, match=r"noise with shape \(3,\) was requested, but the recorded shape is \(2,\)"):
         FixedNoise([torch.zeros(2)]).normal((3,))

@@ -19,7 +19,7 @@ from vae_train.batch import Batch, Raw
 from vae_train.rng import FixedNoise, Rng
 from vae_train.training.execution.base import Buffers, Mode, Rows, Runner, stacked
 from vae_train.training.gradients import EagerGradients, PureResults, Tensors, functional_gradients
-from vae_train.training.signals import handlers_kept
+from vae_train.training.signals import preserve_signal_handlers
 from vae_train.training.step import Gradients, Reports, StepModule, StoredBatch, Targets
 
 PureStep = Callable[[Tensors, Tensors, Raw, Tensors, Tensor, Tensors], PureResults]
@@ -103,7 +103,7 @@ class CompiledGradients:
             return gradients(parameters, buffers, batch, step, FixedNoise(noise))
 
         try:
-            with handlers_kept():
+            with preserve_signal_handlers():
                 compiled = self.compiler(pure_step)
                 return compiled, compiled(*arguments)
         except Exception as error:
