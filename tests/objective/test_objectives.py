@@ -211,14 +211,13 @@ def test_the_best_scale_of_a_batch_cannot_be_had_in_pieces():
     assert "the model's likelihood depends on the whole batch" in mistake.message
 
 
-def test_gradients_within_the_loss_cannot_be_compiled_on_cuda(monkeypatch):
-    cfg = compose(*SMALL, "objective=vae_gan", "execution=compile", "device=cpu")
-    assert combination_errors(cfg) == []
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    cfg.device = "auto"
-    (mistake,) = combination_errors(cfg)
-    assert mistake.where == "execution=compile"
-    assert "objective=vae_gan does not support it; use execution=eager" in mistake.message
+@pytest.mark.parametrize("name", ["vae_gan", "rae"])
+def test_gradients_within_the_loss_cannot_be_compiled(name):
+    posterior = {"rae": "deterministic"}.get(name, "gaussian")
+    cfg = compose(*SMALL, f"objective={name}", f"model/posterior={posterior}", "execution=compile", "device=cpu")
+    (error,) = combination_errors(cfg)
+    assert error.where == "execution=compile"
+    assert error.message == f"objective={name} does not support it; use execution=eager"
 
 
 def test_importance_weights_need_a_likelihood():
