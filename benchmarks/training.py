@@ -13,20 +13,22 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from torch import nn
 
 from vae_train.batch import Batch
-from vae_train.cli.commands.train import Settings, check
-from vae_train.cli.overrides import checked
+from vae_train.cli.commands.train import Settings, check, run_config
+from vae_train.cli.overrides import Job, compose_jobs
+from vae_train.data.session import DataSession
 from vae_train.data.storage.listing import list_folder
 from vae_train.data.stream import Stream, evaluation_batches
-from vae_train.runs.build import assemble, build_model, loaded, resolve_device
-from vae_train.runs.schema import build, conf_dir
+from vae_train.runs.build import assemble, build_model, load_data
+from vae_train.runs.builder import Builder
+from vae_train.runs.config import Config
+from vae_train.runs.devices import resolve_device
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Tee
 from vae_train.training.loggers.files import Files
+from vae_train.util.errors import UsageError
 from vae_train.util.runtime import prepare
 
 
@@ -37,9 +39,10 @@ class Training:
         config: the configuration of `vae train`.
     """
 
-    def __init__(self, config: DictConfig) -> None:
-        self.config = config
-        self.data, self.learner, self.trainer = assemble(self.config, resolve_device(self.config.device))
+    def __init__(self, config: Config) -> None:
+        self.config, device = config, resolve_device(config["device"])
+        prepare(config["threads"], config["precision"])
+        self.data, self.learner, self.trainer = assemble(config, DataSession(), device, Builder())
         self.step = 0
         self.restart_stream()
 
@@ -56,7 +59,7 @@ class Training:
     def restart_stream(self) -> None:
         """Starts a new stream of batches, as every call of `fit` does."""
         batch_size, device = self.trainer.batch_size, self.learner.device
-        self.stream = Stream(self.data.training(), batch_size, seed=self.config.seed, device=device)
+        self.stream = Stream(self.data.training(), batch_size, seed=self.config["seed"], device=device)
         self.runner = self.trainer.runner(self.learner, self.stream)
 
     def steps(self, count: int) -> float:
@@ -87,22 +90,29 @@ class Training:
             folder: an empty folder.
         """
         self.trainer.epochs = epochs
-        logger = Tee(Files(folder), build(self.config.logger, folder=folder / "tensorboard", step=0))
+        logger = Tee(Files(folder), Builder().build(self.config["logger"], folder=folder / "tensorboard", step=0))
         self.trainer.fit(self.learner, self.data, Checkpoints(folder), logger)
         logger.close()
 
 
-def compose_config(overrides: Sequence[str]) -> DictConfig:
+def compose_config(overrides: Sequence[str]) -> Config:
     """The configuration of `vae train` with these overrides."""
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("train", overrides=list(overrides))
+    return run_config(_job(overrides))
 
 
-def checked_config(overrides: Sequence[str]) -> DictConfig:
+def checked_config(overrides: Sequence[str]) -> Config:
     """The configuration of `vae train` with these overrides, after the checks of the command."""
-    config = checked("train", list(overrides), Settings, check).whole
-    assert config is not None
-    return config
+    job = _job(overrides)
+    if errors := check(job.settings, job):
+        raise UsageError(errors)
+    return run_config(job)
+
+
+def _job(overrides: Sequence[str]) -> Job:
+    jobs, errors = compose_jobs("train", overrides, Settings)
+    if errors:
+        raise UsageError(errors)
+    return jobs[0]
 
 
 class FolderReader:
@@ -118,8 +128,8 @@ class FolderReader:
     def __init__(self, overrides: Sequence[str], root: str, batch_size: int, threads: int) -> None:
         prepare(threads)
         config = compose_config(overrides)
-        device = resolve_device(config.device)
-        data = loaded(config, device)
+        device = resolve_device(config["device"])
+        data = load_data(config, DataSession(), device, Builder())
         unreadable = {name for name, _ in data.bad_files}
         self.names = [entry.name for entry in list_folder(root).entries if entry.name not in unreadable]
         """Files relative to the folder, in the order of the images."""
@@ -153,7 +163,7 @@ def open_dataset(overrides: Sequence[str], threads: int) -> DataSummary:
     prepare(threads)
     config = compose_config(overrides)
     start = time.perf_counter()
-    facts = loaded(config, resolve_device(config.device)).facts
+    facts = load_data(config, DataSession(), resolve_device(config["device"]), Builder()).facts
     return DataSummary(time.perf_counter() - start, facts.num_train, facts.data_shape, facts.classes)
 
 
@@ -178,9 +188,9 @@ class ImportanceSampling:
             np.save(path, images)
             split = ["data=arrays", f"data.path={path}", "data.levels=2", "data.valid=0", "data.test=0"]
             config = compose_config([*split, *overrides, f"device={device}"])
-            data = loaded(config, self.device)
+            data = load_data(config, DataSession(), self.device, Builder())
         self.images = data.training()
-        self.model = build_model(config, data.facts, self.device).eval()
+        self.model = build_model(config, data.facts, self.device, Builder()).eval()
         self.num_images = IMAGES_PER_PASS
         self.chunk = samples_per_pass(self.model, self.images, self.device)
         """Samples of every image in one pass."""

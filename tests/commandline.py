@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from vae_train.cli.commands.reproduce import WALL_CLOCK
+from vae_train.runs.reproduce import without_clock
 
 TINY = ("epochs=2", "model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=2", "logger=none")
 BRIEF = ("k=5", "latents=false")
@@ -39,10 +39,10 @@ class Vae:
         self.capfd = capfd
 
     def __call__(self, *words: str) -> Answer:
-        from vae_train.cli.main import _main
+        from vae_train.cli.main import run
 
         self.capfd.readouterr()
-        code = _main(list(words))
+        code = run(list(words))
         return Answer(code, *self.capfd.readouterr())
 
     def train(self, *words: str) -> Answer:
@@ -60,4 +60,4 @@ def start(*words: str, folder: Path, **options: object) -> subprocess.Popen[str]
 def rows(run: Path) -> list[dict[str, object]]:
     """The rows of metrics.jsonl without what the clock says."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in WALL_CLOCK} for line in lines]
+    return [without_clock(json.loads(line)) for line in lines]

@@ -20,7 +20,9 @@ from torch import Tensor
 
 import vae_train
 from vae_train.batch import Batch, DataFacts
-from vae_train.cli.overrides import with_values
+from vae_train.cli.hydra_compat import conf_dir
+from vae_train.cli.overrides import fill_latent_shape, with_values
+from vae_train.cli.overrides import resolved as plain
 from vae_train.data.dataset import Contents, Dataset, Source
 from vae_train.data.images import TransformedImages
 from vae_train.data.session import DataSession
@@ -33,14 +35,18 @@ from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
 from vae_train.rng import Rng, generator
-from vae_train.runs.build import loaded
-from vae_train.runs.schema import build, conf_dir, locate
+from vae_train.runs import check
+from vae_train.runs.build import load_data, stated_facts
+from vae_train.runs.builder import Builder
 from vae_train.training.execution import CompiledGradients, Feed, resolve
 from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner
 from vae_train.training.step import Scalars, StepInputs
 from vae_train.training.trainer import Trainer
+from vae_train.util.errors import ErrorDetail
 
+BUILDER = Builder()
+build, locate = BUILDER.build, BUILDER.locate
 CONF = conf_dir()
 PACKAGE = Path(vae_train.__file__).parent
 CATALOGUES = (
@@ -67,7 +73,38 @@ def chosen(command: str, *choices: str) -> DictConfig:
 def compose(*overrides: str, command: str = "train") -> DictConfig:
     read = OverridesParser.create().parse_overrides(list(overrides))
     choices = [str(word.input_line) for word in read if (CONF / word.key_or_group).is_dir()]
-    return with_values(chosen(command, *choices), [word for word in read if word.input_line not in choices])
+    values = [word for word in read if word.input_line not in choices]
+    cfg = with_values(chosen(command, *choices), values)
+    fill_latent_shape(cfg, [word.key_or_group for word in values])
+    return cfg
+
+
+@cache
+def _session() -> DataSession:
+    return DataSession()
+
+
+def loaded(cfg: DictConfig) -> Dataset:
+    """The data of a configuration, on the CPU."""
+    return load_data(plain(cfg), _session(), torch.device("cpu"), BUILDER)
+
+
+def schema_errors(cfg: DictConfig) -> list[ErrorDetail]:
+    return BUILDER.errors(plain(cfg))
+
+
+def model_errors(cfg: DictConfig) -> list[ErrorDetail]:
+    return check.model_errors(plain(cfg), _session(), BUILDER)
+
+
+def execution_errors(cfg: DictConfig) -> list[ErrorDetail]:
+    return check.execution_errors(plain(cfg))
+
+
+def combination_errors(cfg: DictConfig) -> list[ErrorDetail]:
+    """Components that do not fit each other or the data."""
+    config = plain(cfg)
+    return check.combination_errors(config, stated_facts(config, BUILDER), BUILDER)
 
 
 def choices(group: str) -> list[str]:
@@ -94,7 +131,7 @@ def classes_in(module: ModuleType) -> list[type]:
 
 def build_model(cfg: DictConfig, shape: tuple[int, ...], levels: int | None) -> LatentVariableModel:
     torch.manual_seed(cfg.seed)
-    return build(cfg.model, data_shape=shape, levels=levels, factor_sizes=(10,))
+    return build(plain(cfg)["model"], data_shape=shape, levels=levels, factor_sizes=(10,))
 
 
 def build_objective(cfg: DictConfig, shape: tuple[int, ...] = (1, 8, 8), steps_per_epoch: float = 10.0) -> Objective:

@@ -14,12 +14,22 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from tests.support import InMemory, build_learner, build_model, choices, compose, levels_for, update
+from tests.support import (
+    InMemory,
+    build_learner,
+    build_model,
+    choices,
+    combination_errors,
+    compose,
+    levels_for,
+    loaded,
+    locate,
+    model_errors,
+    update,
+)
 from vae_train.batch import Batch
 from vae_train.rng import Rng
 from vae_train.runs import compatibility
-from vae_train.runs.build import combination_errors, loaded, model_errors
-from vae_train.runs.schema import locate
 
 AXES = ("objective", "posterior", "prior", "likelihood", "model")
 STEPS, BATCH = 20, 8

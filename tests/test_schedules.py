@@ -5,14 +5,13 @@ import math
 import pytest
 import torch
 
-from tests.support import catalogue_modules, choices, classes_in, compose
+from tests.support import build, catalogue_modules, choices, classes_in, compose
 from vae_train.objective.schedule.constant import ConstantBeta
 from vae_train.objective.schedule.cosine import CosineBeta
 from vae_train.objective.schedule.cyclical import CyclicalBeta
 from vae_train.objective.schedule.linear import LinearBeta
 from vae_train.objective.schedule.sigmoid import SigmoidBeta
 from vae_train.objective.schedule.two_phase import TwoPhaseBeta
-from vae_train.runs.schema import build
 from vae_train.training import lr
 from vae_train.training.lr import ConstantRate, CosineRate, PlateauRate, StepRate
 

@@ -1,33 +1,62 @@
 """Train, evaluate and sample variational autoencoders.
 
-from vae_train import load
-model = load("outputs/2026-11-20/16-02-11-digits-mlp")
+The command line is `vae`; this is its Python interface.
+
+    >>> import vae_train
+    >>> run = vae_train.train("data=digits", "model=mlp", latent_dim=2, epochs=1)
+    >>> run.summary()["status"]
+    'done'
+    >>> model = vae_train.load(run.folder)
+    >>> model.sample(16).shape
+    torch.Size([16, 1, 8, 8])
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vae_train.model.base import LatentVariableModel
+    from vae_train.runs.run import Run
+    from vae_train.runs.trained import TrainedModel
 
-__all__ = ["load"]
+__all__ = ["load", "train"]
 
 
-def load(run: str, checkpoint: str = "best", device: str = "cpu", allow: str | None = None) -> LatentVariableModel:
-    """The trained model of a run, in evaluation mode.
+def load(run: str | Path, checkpoint: str = "best", device: str = "cpu", allow: str | None = None) -> TrainedModel:
+    """The trained model of a run, in the units of its data.
 
     Args:
         run: a run's folder, a unique part of its name, or "last".
         checkpoint: "best" by validation, or "last".
-        device: where it goes.
+        device: where the model is placed.
         allow: a further package whose classes the run's configuration may name.
 
     Raises:
         vae_train.util.errors.UsageError: there is no such run.
         vae_train.util.errors.RunError: its checkpoint cannot be read.
     """
-    from vae_train.runs.build import open_model, resolve_device
+    from vae_train.runs.builder import Builder
+    from vae_train.runs.devices import resolve_device
     from vae_train.runs.run import Run
+    from vae_train.runs.trained import TrainedModel
 
-    return open_model(Run.open(str(run)), checkpoint, resolve_device(device), allow)
+    builder = Builder([allow] if allow else [])
+    return TrainedModel.open(Run.open(run), checkpoint, resolve_device(device), builder)
+
+
+def train(*overrides: str, **settings: Any) -> Run:
+    """Trains a model, like `vae train` with the same settings.
+
+    Args:
+        overrides: settings and choices as on the command line, such as "data=mnist" or "model.encoder.hidden=[256]".
+        settings: the same by name: `beta=4`, `out="runs/first"`.
+
+    Raises:
+        vae_train.util.errors.UsageError: settings are invalid; lists all errors. Nothing was written.
+        vae_train.util.errors.RunError: training failed.
+    """
+    from vae_train.cli.commands.train import train_once
+    from vae_train.cli.overrides import to_override
+
+    return train_once([*overrides, *(to_override(key, value) for key, value in settings.items())])

@@ -17,11 +17,10 @@ import torch
 from PIL import Image
 
 from tests.data.pictures import GREEN, damaged, encoded, fill, odd, save, scene
-from tests.support import compose, load
+from tests.support import build, compose, load
 from vae_train.data.storage.cache import MIN_PARALLEL_FILES, decoded
 from vae_train.data.storage.decoding import BadImage, Decoding, decode, header, quiet
 from vae_train.data.storage.listing import list_folder
-from vae_train.runs.schema import build
 from vae_train.util.errors import RunError, UsageError
 
 SPLITS = ("train", "valid", "test")

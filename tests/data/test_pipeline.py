@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import compose, load, tensor_images
+from tests.support import build, compose, load, tensor_images
 from vae_train.batch import Batch
 from vae_train.data.images import TransformedImages
 from vae_train.data.sources.digits import Digits
@@ -25,7 +25,6 @@ from vae_train.data.transforms.pipeline import Transforms
 from vae_train.distributions.normal import Normal
 from vae_train.model.trace import Trace
 from vae_train.rng import BlockRng, Rng, generator
-from vae_train.runs.schema import build
 from vae_train.util.errors import RunError
 
 CPU = torch.device("cpu")

@@ -7,13 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.support import compose, load
+from tests.support import build, compose, load, schema_errors
 from vae_train.batch import SPLITS
 from vae_train.data.sources.shapes import MAX_PERMUTED, Shapes, square_root
 from vae_train.data.storage.loader import Loader
 from vae_train.data.stream import evaluation_batches
 from vae_train.rng import Rng
-from vae_train.runs.schema import build, schema_errors
 from vae_train.util.errors import UsageError
 
 KNOBS = {

@@ -5,11 +5,10 @@ import math
 import pytest
 import torch
 
-from tests.support import SMALL, build_model, compose, load, tensor_images
+from tests.support import SMALL, build, build_model, compose, load, tensor_images
 from vae_train.evaluation.bounds import image_bounds
 from vae_train.evaluation.metrics.base import Estimate
 from vae_train.rng import BlockRng
-from vae_train.runs.schema import build
 
 NUM = 150
 

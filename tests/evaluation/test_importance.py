@@ -8,7 +8,7 @@ import torch
 
 from tests.model.test_exact import SHAPE as EXACT_SHAPE
 from tests.model.test_exact import linear_gaussian
-from tests.support import SMALL, InMemory, build_model, compose
+from tests.support import SMALL, InMemory, build_model, compose, loaded
 from vae_train.evaluation.bounds import image_bounds
 from vae_train.evaluation.importance import (
     CURVE_NUM_SAMPLES,
@@ -21,7 +21,6 @@ from vae_train.evaluation.importance import (
 )
 from vae_train.evaluation.subject import Subset
 from vae_train.rng import SampleRng, generator
-from vae_train.runs.build import loaded
 
 NUM = 100
 

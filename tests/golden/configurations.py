@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from tests.golden.results import Result, digest
 from tests.golden.settings import GROUPS, SETTINGS, TOP, WITH_BETA_SCHEDULE
-from tests.support import compose
+from tests.support import compose, plain
+from vae_train.data.session import DataSession
 from vae_train.data.stream import Stream
 from vae_train.runs.build import assemble
+from vae_train.runs.builder import Builder
 from vae_train.training.execution import Feed
 from vae_train.training.learner import Learner
+from vae_train.util.runtime import prepare
 
 STEPS = 30
 RESUME_AT = 15
@@ -152,7 +155,7 @@ def implicit_settings(name: str) -> list[str]:
     raw = OmegaConf.to_container(compose(*overrides(name)), resolve=False)
     assert isinstance(raw, dict)
     settings = [leaf for section in SECTIONS for leaf in _leaves(raw[section], section)]
-    known = {f"${{{key}}}" for key in explicit} | {"${model.latent_shape}", "${latent_shape}"}
+    known = {f"${{{key}}}" for key in explicit} | {"${latent_shape}", "${model.latent_shape}"}
     return [path for path, value in settings if path not in explicit and not known.issuperset(value)]
 
 
@@ -190,7 +193,8 @@ def train(name: str) -> Result:
 
 
 def _start(cfg: DictConfig) -> tuple[Learner, Feed]:
-    data, learner, trainer = assemble(cfg, torch.device(cfg.device))
+    prepare(cfg.threads, cfg.precision)
+    data, learner, trainer = assemble(plain(cfg), DataSession(), torch.device(cfg.device), Builder())
     stream = Stream(data.training(), trainer.batch_size, seed=learner.seed, device=learner.device)
     return learner, Feed(stream, learner.rates)
 

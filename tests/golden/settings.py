@@ -8,6 +8,7 @@ from __future__ import annotations
 TOP = (
     "latent_dim=4 beta=1.0 lr=0.01 batch_size=32 epochs=1 seed=3 device=cpu precision=float32 execution=eager threads=1"
     " loader.storage=device loader.memory=null loader.workers=0 loader.prefetch=2"
+    " learner.clip_norm=null learner.ema=null learner.grad_accumulation=1"
 )
 
 GROUPS = {
@@ -23,8 +24,6 @@ GROUPS = {
     "objective/beta_schedule": "constant",
     "optimizer": "adam",
     "lr_schedule": "constant",
-    "learner": "default",
-    "trainer": "default",
     "logger": "none",
 }
 """The choice of every group, where a configuration makes no other."""
@@ -137,8 +136,6 @@ SETTINGS: dict[str, dict[str, str]] = {
         "plateau": "warmup=0.5 factor=0.5 patience=5 threshold=0.01 lowest=0.001",
         "step": "warmup=0 every=0.2 gamma=0.5",
     },
-    "learner": {"default": "clip_norm=null ema=null grad_accumulation=1"},
-    "trainer": {"default": ""},
     "logger": {"none": ""},
 }
 """Group -> choice -> its settings, relative to the group's node."""

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from tests.support import feed_of, update
+from tests.support import compose, feed_of, plain, update
+from vae_train.cli.hydra_compat import conf_dir
+from vae_train.data.session import DataSession
 from vae_train.data.stream import Stream
 from vae_train.evaluation.importance import estimate_log_likelihood
 from vae_train.rng import Rng
 from vae_train.runs.build import assemble
-from vae_train.runs.schema import conf_dir
+from vae_train.runs.builder import Builder
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Logger
 from vae_train.training.state import Patience, TrainingState
@@ -37,9 +38,7 @@ class HostDraw(Rng):
 
 
 def built(*words, device=CUDA):
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("train", overrides=["logger=none", *words])
-    return assemble(cfg, device)
+    return assemble(plain(compose("logger=none", *words)), DataSession(), device, Builder())
 
 
 def steps(trainer, learner, data, start, stop, batch_size=128):

@@ -8,12 +8,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tests.support import catalogue_modules, choices, classes_in, compose
+from tests.support import build, catalogue_modules, choices, classes_in, compose, locate
 from vae_train.model.architecture.base import sizes, widths
 from vae_train.model.architecture.conv import ConvDecoder, ConvEncoder
 from vae_train.model.architecture.conv_spatial import ConvSpatialDecoder, ConvSpatialEncoder
 from vae_train.model.base import Network
-from vae_train.runs.schema import build, locate
 
 CLASSES = [c for module in catalogue_modules("model/architecture") for c in classes_in(module)]
 IMAGES = [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 64, 48), (1, 37, 53), (2, 1, 6)]

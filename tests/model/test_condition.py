@@ -5,11 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, update
+from tests.support import (
+    SMALL,
+    binary_batch,
+    build,
+    build_learner,
+    build_model,
+    choices,
+    compose,
+    locate,
+    model_errors,
+    update,
+)
 from vae_train.batch import Batch
 from vae_train.rng import Rng
-from vae_train.runs.build import model_errors
-from vae_train.runs.schema import build, locate
 from vae_train.util.errors import UsageError
 
 SIZES = (10, 4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import SMALL, build_model, build_objective, choices, compose, run, scalars_of
+from tests.support import SMALL, build, build_model, build_objective, choices, compose, run, scalars_of
 from vae_train.batch import Batch
 from vae_train.distributions.beta import Beta
 from vae_train.distributions.continuous_bernoulli import ContinuousBernoulli
@@ -26,7 +26,6 @@ from vae_train.model.likelihood.gaussian import Gaussian
 from vae_train.model.likelihood.laplace import Laplace as LaplacePixels
 from vae_train.model.trace import Trace
 from vae_train.rng import FixedNoise, Rng, generator
-from vae_train.runs.schema import build
 from vae_train.util.errors import UsageError
 
 NAMES = choices("model/likelihood")

@@ -15,6 +15,7 @@ from tests.support import (
     build_model,
     build_objective,
     compose,
+    locate,
     run,
     scalars_of,
     update,
@@ -25,7 +26,6 @@ from vae_train.batch import Batch
 from vae_train.distributions.kl import kl
 from vae_train.distributions.normal import Normal
 from vae_train.rng import FixedNoise, NoiseBuffers, Rng
-from vae_train.runs.schema import locate
 from vae_train.util.errors import UsageError
 
 DENSE = ["full_covariance", "low_rank", "planar", "sylvester", "iaf", "spline"]

@@ -12,15 +12,24 @@ import torch
 from omegaconf import DictConfig
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import InMemory, binary_batch, build_model, build_objective, choices, compose, run, scalars_of
+from tests.support import (
+    InMemory,
+    binary_batch,
+    build_model,
+    build_objective,
+    choices,
+    compose,
+    loaded,
+    locate,
+    run,
+    scalars_of,
+)
 from vae_train.batch import Batch
 from vae_train.distributions.kl import kl
 from vae_train.distributions.mixture import Mixture
 from vae_train.distributions.normal import Normal
 from vae_train.rng import FixedNoise, NoiseBuffers, Rng
-from vae_train.runs.build import loaded
 from vae_train.runs.compatibility import combination_errors
-from vae_train.runs.schema import locate
 from vae_train.util.errors import UsageError
 
 SHAPE, DIM = (1, 8, 8), 10

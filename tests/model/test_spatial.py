@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import build, choices, compose
+from tests.support import build, choices, compose, locate
 from vae_train.distributions.kl import kl
 from vae_train.rng import Rng
-from vae_train.runs.schema import locate
 
 MAP, VECTOR = (2, 3, 4), (24,)
 VECTORS_ONLY = {"von_mises_fisher", "categorical", "joint"}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import InMemory, build_model, choices, compose, levels_for
+from tests.support import InMemory, build_model, choices, compose, levels_for, loaded, model_errors
 from vae_train.model.base import Network
 from vae_train.model.start import MAX_PIXELS, PENALTY, spaced_images
-from vae_train.runs.build import loaded, model_errors
 
 IMAGES = 100
 ARCHITECTURES = {"mlp": ["model.decoder.hidden=[16]"], "conv": ["model.encoder.channels=4"]}

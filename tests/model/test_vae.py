@@ -3,13 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, update
+from tests.support import SMALL, binary_batch, build, build_learner, build_model, choices, compose, locate, update
 from vae_train.batch import Batch
 from vae_train.model.likelihood.bernoulli import Bernoulli
 from vae_train.model.likelihood.gaussian import Gaussian
 from vae_train.rng import FixedNoise, Rng
 from vae_train.runs import compatibility
-from vae_train.runs.schema import build, locate
 from vae_train.util.errors import UsageError
 
 SIZES = [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 64, 48), (1, 37, 53), (3, 224, 224), (3, 256, 256)]

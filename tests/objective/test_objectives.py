@@ -5,7 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.support import SMALL, annealed, binary_batch, build_model, build_objective, choices, compose, run, scalars_of
+from tests.support import (
+    SMALL,
+    annealed,
+    binary_batch,
+    build_model,
+    build_objective,
+    choices,
+    combination_errors,
+    compose,
+    locate,
+    run,
+    scalars_of,
+)
 from vae_train.distributions.base import Affine
 from vae_train.distributions.normal import Normal
 from vae_train.model.trace import Latent
@@ -14,8 +26,6 @@ from vae_train.objective.schedule.constant import ConstantBeta
 from vae_train.objective.schedule.linear import LinearBeta
 from vae_train.rng import Rng, Rows
 from vae_train.runs import compatibility
-from vae_train.runs.build import combination_errors
-from vae_train.runs.schema import locate
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from tests.support import (
     build_objective,
     choices,
     compose,
+    locate,
     run,
     scalars_of,
     update,
 )
 from vae_train.rng import FixedNoise, Rng
-from vae_train.runs.schema import locate
 
 BATCH = 6
 QUICK = {

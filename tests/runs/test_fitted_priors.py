@@ -10,13 +10,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tests.support import CONF
+from tests.support import BUILDER, CONF, build, plain
 from vae_train.distributions.normal import Normal
 from vae_train.model.prior.fitted.base import log_density
 from vae_train.rng import Rng, generator
 from vae_train.runs.fitted_priors import fit_prior
 from vae_train.runs.prior_training import copy_state
-from vae_train.runs.schema import build
 
 SETTINGS = {
     "gmm": {"components": 3},
@@ -37,11 +36,12 @@ def two_moons(count: int, key: int = 0) -> torch.Tensor:
 
 
 def node(kind: str, **settings: object):
-    return OmegaConf.merge(OmegaConf.load(CONF / "fitted_prior" / f"{kind}.yaml"), SETTINGS[kind], settings)
+    cfg = OmegaConf.merge(OmegaConf.load(CONF / "fitted_prior" / f"{kind}.yaml"), SETTINGS[kind], settings)
+    return plain(cfg)
 
 
 def made(kind: str, z: torch.Tensor, shape: tuple[int, ...] = (2,), **settings: object):
-    return fit_prior(node(kind, **settings), SimpleNamespace(latent_shape=shape, data_shape=(1, 8, 8)), z, 0, [])
+    return fit_prior(node(kind, **settings), SimpleNamespace(latent_shape=shape, data_shape=(1, 8, 8)), z, 0, BUILDER)
 
 
 def gain(z: torch.Tensor, prior) -> torch.Tensor:
@@ -86,7 +86,7 @@ def test_a_saved_density_is_the_same_again(kind: str, tmp_path: Path) -> None:
     z = two_moons(600)
     prior = made(kind, z, (2, 1))
     torch.save(copy_state(prior), tmp_path / "prior.pt")
-    again = build(node(kind), event_shape=(2, 1), data_shape=(1, 8, 8))
+    again = build(node(kind))(event_shape=(2, 1), data_shape=(1, 8, 8))
     again.load_weights(torch.load(tmp_path / "prior.pt", weights_only=True))
     assert torch.equal(again.log_prob(z.float()), prior.log_prob(z.float()))
     repeated = made(kind, z, (2, 1))

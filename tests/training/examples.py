@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tests.support import choices, compose, feed_of, small_run
-from vae_train.runs.schema import locate
+from tests.support import choices, compose, feed_of, locate, small_run
 
 LR = f"lr={2**-9}"
 """A captured step has its learning rate in float32; this one is the same there."""

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.support import SplitSource, load, small_run
-from vae_train.cli.commands.reproduce import WALL_CLOCK
 from vae_train.data.storage.stored import StoredImages
 from vae_train.data.storage.stores import TensorStore
+from vae_train.runs.reproduce import without_clock
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Logger
 from vae_train.training.loggers.files import Files, read_metrics
@@ -99,7 +99,7 @@ def trained(folder, *overrides, prepare=lambda learner: None):
 
 
 def rows_of(folder):
-    return [{k: v for k, v in row.items() if k not in WALL_CLOCK} for row in read_metrics(folder / "metrics.jsonl")]
+    return [without_clock(row) for row in read_metrics(folder / "metrics.jsonl")]
 
 
 def equal(a, b):

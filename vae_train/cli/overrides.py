@@ -1,23 +1,20 @@
-"""What was typed -> composed configurations, or every mistake in it.
+"""Typed overrides -> composed and resolved configurations, or every error in them.
 
-Hydra stops at the first mistake and takes `+foo=1` in silence. Here every word is looked at by itself, the valid ones
-are composed, and the result is checked as a whole.
+Hydra stops at the first error and accepts `+foo=1` silently. Here every override is looked at by itself, the valid ones
+are composed, and the result is compared with signatures.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -25,121 +22,142 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_train.runs.schema import allowed, conf_dir, did_you_mean, schema_errors, shown, unread_knobs, value_error
+from vae_train.cli import schema
+from vae_train.cli.hydra_compat import conf_dir
+from vae_train.data.session import DataSession
+from vae_train.runs.builder import Builder
+from vae_train.runs.config import Config
+from vae_train.runs.schema import did_you_mean, yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError
 
-Check = Callable[[DictConfig, Sequence[str]], list[ErrorDetail]]
+
+class Job(NamedTuple):
+    """What a command is to do once."""
+
+    settings: Any
+    """The command's own settings: an instance of its dataclass."""
+    config: Config
+    """Everything that was composed, resolved."""
+    overrides: tuple[str, ...]
+    """As typed, for this job of a sweep."""
+    choices: Mapping[str, str]
+    """Group -> the file that was chosen."""
+    builder: Builder
+    """Locates classes, those that the command line allows included."""
+    session: DataSession
+    """Holds the data that jobs of one command have read."""
+    added: tuple[str, ...] = ()
+    """Overrides that were not typed, see `compose_jobs`."""
+
+    @property
+    def typed(self) -> dict[str, Any]:
+        """The typed settings by dotted path, with their values."""
+        keys = [override.lstrip("+").partition("=")[0] for override in self.overrides]
+        return {key: self.choices.get(key, self.config.at(key)) for key in keys}
 
 
-class Checked(NamedTuple):
-    """What a command is to do."""
-
-    jobs: list[list[str]]
-    """The overrides of every job."""
-    whole: DictConfig | None
-    """The configuration of the only job, with Hydra's own node; None where Hydra has to compose: for a sweep, and where
-    Hydra's own settings are given."""
-    added: list[str]
-    """Overrides that were not typed: those of `all_of`."""
-
-
-def checked(
+def compose_jobs(
     command: str,
     words: Sequence[str],
     settings: type,
-    check: Check,
     *,
-    found: Sequence[ErrorDetail] = (),
-    sweep: bool = False,
+    multirun: bool = False,
     config_dir: str | None = None,
     all_of: Mapping[str, str] | None = None,
-) -> Checked:
-    """Composes and checks every job that the words stand for.
+) -> tuple[list[Job], list[ErrorDetail]]:
+    """Composes every job that the overrides stand for.
 
     Args:
         command: name of the primary configuration.
         words: overrides as typed.
-        settings: a dataclass whose fields are the command's own knobs, with their types and ranges.
-        check: looks for what only the command knows; called for jobs without other mistakes.
-        found: mistakes that are known already.
-        sweep: whether commas make several jobs.
+        settings: a dataclass whose fields are the command's own settings, with types and ranges.
+        multirun: whether commas make several jobs.
         config_dir: a further folder of YAML files.
-        all_of: groups of which every option is composed, see `_Reader`.
+        all_of: groups of which every file is composed, each with its package.
+
+    Returns:
+        The jobs whose components are valid, and all errors, each once. Unknown settings are left out of a job, so that
+        the others can still be checked.
+    """
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        reader = _Reader(command, config_dir, all_of or {})
+        overrides, errors = reader.parse(words, multirun)
+        jobs, session = list[Job](), DataSession()
+        for words in _product(overrides):
+            job, job_errors = _compose_job(reader, words, settings, session)
+            jobs += [] if job is None else [job]
+            errors += job_errors
+    return jobs, list(dict.fromkeys(errors))
+
+
+def _compose_job(
+    reader: _Reader, words: Sequence[str], settings: type, session: DataSession
+) -> tuple[Job | None, list[ErrorDetail]]:
+    groups, values, errors = reader.known(words)
+    try:
+        cfg, choices = reader.compose(groups, values)
+    except (HydraException, OmegaConfBaseException) as error:
+        return None, [*errors, ErrorDetail(" ".join(words), str(error).splitlines()[0])]
+    typed = [override.key_or_group for override in values]
+    own_errors = schema.settings_errors(cfg, settings) + fill_latent_shape(cfg, typed)
+    try:
+        config = resolved(cfg)
+    except OmegaConfBaseException as error:
+        message = f"the configuration cannot be resolved: {str(error).splitlines()[0]}"
+        return None, [*errors, *own_errors, ErrorDetail("", message)]
+    builder = Builder([str(config["allow"])] if config.get("allow") else [])
+    own_errors += schema.component_errors(cfg, config, builder, {e.where.partition("=")[0] for e in own_errors})
+    own_errors += [] if config.get("resume") else schema.unread_errors(cfg, settings, typed)
+    if own_errors:
+        return None, errors + own_errors
+    valid = tuple(_text(override) for override in (*groups, *values))
+    return Job(schema.own_settings(config, settings), config, valid, choices, builder, session, reader.added), errors
+
+
+def fill_latent_shape(cfg: DictConfig, typed: Sequence[str]) -> list[ErrorDetail]:
+    """Sets `latent_dim` and `latent_shape` from each other; returns the error of typing both."""
+    if not {"latent_dim", "latent_shape"} <= set(cfg):
+        return []
+    if {"latent_dim", "latent_shape"} <= set(typed):
+        return [ErrorDetail("latent_shape", "latent_dim and latent_shape are mutually exclusive")]
+    shape = cfg.latent_shape
+    if shape is None or "latent_dim" in typed:
+        cfg.latent_shape = [cfg.latent_dim]
+    elif OmegaConf.is_list(shape) and all(isinstance(size, int) for size in shape):
+        cfg.latent_dim = math.prod(shape)
+    return []
+
+
+def resolved(cfg: DictConfig) -> Config:
+    """A composed configuration as a plain tree.
 
     Raises:
-        UsageError: something is wrong; lists every mistake of every job, each once.
+        OmegaConfBaseException: an interpolation leads nowhere.
     """
-    with _hydra():
-        reader = _Reader(command, config_dir, all_of)
-        overrides, unread = reader.parse(words, sweep)
-        errors = [*found, *unread]
-        jobs = BasicSweeper.split_arguments(overrides, None)[0] if sweep else [[_text(o) for o in overrides]]
-        for job in jobs:
-            errors += _job_errors(reader, job, settings, check)
-        if errors:
-            raise UsageError(list(dict.fromkeys(errors)))
-        return Checked(jobs, None if sweep else reader.whole(overrides), reader.added)
+    tree = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(tree, dict)
+    return Config({str(key): value for key, value in tree.items()})
 
 
-def _job_errors(reader: _Reader, job: list[str], settings: type, check: Check) -> list[ErrorDetail]:
-    groups, values, unknown = reader.known(job)
-    cfg, why = reader.compose(groups, values)
-    if cfg is None:
-        return [*unknown, ErrorDetail(" ".join(job), why)]
-    found = _settings_errors(cfg, settings)
-    valid = [_text(override) for override in (*groups, *values)]
-    typed = {override.key_or_group for override in values}
-    found += _signature_errors(cfg, {m.where.partition("=")[0] for m in found})
-    shapes = [_text(o) for o in values if o.key_or_group == "latent_shape" and o.value() is not None]
-    found += [ErrorDetail(text, "is mutually exclusive with latent_dim") for text in shapes if "latent_dim" in typed]
-    if shapes:
-        typed.discard("latent_dim")  # reported as mutually exclusive, so not as unread
-    knobs = [name for name in reader.knobs(settings) if name in typed and not cfg.get("resume")]
-    found += [
-        ErrorDetail(f"{knob}={cfg[knob]}", "has no effect here: nothing in the composed configuration reads it")
-        for knob in unread_knobs(cfg, knobs)
-    ]
-    # A check of the whole supposes that the parts are right. (Unknown words have been left out of it.)
-    return unknown + (found or check(cfg, valid))
+def with_values(cfg: DictConfig, values: Sequence[Override]) -> DictConfig:
+    """A copy of a composed configuration with other values; composing takes Hydra a tenth of a second or more."""
+    cfg = copy.deepcopy(cfg)
+    for override in values:
+        OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True, force_add=override.is_add())
+    return cfg
 
 
-def _settings_errors(cfg: DictConfig, settings: type) -> list[ErrorDetail]:
-    """Values of the command's own knobs that do not fit their types and ranges."""
-    import typing
-
-    hints = typing.get_type_hints(settings, include_extras=True)
-    found = []
-    for name, hint in hints.items():
-        if OmegaConf.is_missing(cfg, name):
-            found.append(ErrorDetail(f"{name}=", "is needed"))
-            continue
-        wrong = value_error(_plain(cfg[name]), hint)
-        if wrong:
-            found.append(ErrorDetail(f"{name}={shown(_plain(cfg[name]))}", wrong))
-    return found
+def to_override(key: str, value: Any) -> str:
+    """A Python value as an override, for instance `hidden=[8,8]` or `data='mnist'`."""
+    return f"{key}={_element(value)}"
 
 
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-
-
-def _signature_errors(cfg: DictConfig, known: set[str]) -> list[ErrorDetail]:
-    """Mistakes of the components, but for values that only repeat a top-level knob which is wrong already."""
-    try:
-        found = schema_errors(cfg, allowed(cfg))
-    except OmegaConfBaseException as error:
-        return [ErrorDetail("", f"the configuration cannot be resolved: {str(error).splitlines()[0]}")]
-    return [m for m in found if not any(_repeats(cfg, m.where, knob) for knob in known)]
-
-
-def _repeats(cfg: DictConfig, path: str, knob: str) -> bool:
-    parent, _, key = path.rpartition(".")
-    node = OmegaConf.select(cfg, parent) if parent else cfg
-    if not isinstance(node, DictConfig) or key not in node:
-        return False
-    raw = OmegaConf.to_container(node, resolve=False)
-    shape = str(OmegaConf.to_container(cfg, resolve=False).get("latent_shape"))  # type: ignore[union-attr]
-    return isinstance(raw, dict) and f"${{{knob}}}" in str(raw[key]).replace("${latent_shape}", shape)
+def _element(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_element, value))}]"
+    if isinstance(value, str | Path):
+        return "'" + str(value).replace("'", "\\'") + "'"
+    return yaml_text(value)
 
 
 class _Reader:
@@ -148,215 +166,119 @@ class _Reader:
     Args:
         command: name of the primary configuration.
         config_dir: a further folder of YAML files.
-        all_of: groups of which every option is composed, each with its package. `vae eval` composes all of `metric`
-            into `metrics`, those of `config_dir` included: a new metric is a Python file and a YAML, in no list.
+        all_of: groups of which every file is composed, each with its package. `vae eval` composes all of `metric` into
+            `metrics`, those of `config_dir` included.
     """
 
-    def __init__(self, command: str, config_dir: str | None, all_of: Mapping[str, str] | None = None) -> None:
+    def __init__(self, command: str, config_dir: str | None, all_of: Mapping[str, str]) -> None:
         self.command = command
         if config_dir is not None and not Path(config_dir).is_dir():
-            raise UsageError([ErrorDetail(f"--config-dir {config_dir}", "there is no such folder")])
+            raise UsageError([ErrorDetail(f"--config-dir {config_dir}", "no such folder")])
         self.search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
         self.loader = GlobalHydra.instance().config_loader()
         self.parser = OverridesParser.create(config_loader=self.loader)
-        self.added = [
-            f"+{group}@{package}.{name}={name}"
-            for group, package in (all_of or {}).items()
-            for name in self._options(group)
-        ]
+        self.added = tuple(
+            f"+{group}@{package}.{name}={name}" for group, package in all_of.items() for name in self._options(group)
+        )
         self.choose, self.options = cache(self._choose), cache(self._options)  # jobs of a sweep share most of both
 
-    def parse(self, words: Sequence[str], sweep: bool) -> tuple[list[Override], list[ErrorDetail]]:
-        """The words that can be read, one per key, and what is wrong with the others."""
-        read: dict[str, Override] = {}
-        found = []
+    def parse(self, words: Sequence[str], multirun: bool) -> tuple[list[Override], list[ErrorDetail]]:
+        """The overrides that can be parsed, one per key, and the errors of the others."""
+        parsed: dict[str, Override] = {}
+        errors = []
         for word in words:
-            if "=" not in word and not word.startswith("~"):
-                found.append(ErrorDetail(word, "is not a setting: settings look like beta=4, flags like --help"))
-                continue
-            try:
-                override = self.parser.parse_override(word)
-            except HydraException as error:
-                found.append(ErrorDetail(word, f"cannot be read: {str(error).splitlines()[0]} (quote it: '{word}')"))
-                continue
-            key = override.key_or_group
-            if override.is_delete():
-                found.append(ErrorDetail(word, "nothing can be taken away: give another value or choice"))
-            elif override.is_sweep_override() and not sweep:
-                found.append(ErrorDetail(word, "stands for several runs, which -m makes (a list is written [1,2])"))
-            elif key in read:
-                found.append(ErrorDetail(word, f"{key} is given twice"))
-            else:
-                read[key] = override
-        return list(read.values()), found
+            override, message = self._parse_one(word, multirun)
+            if override is not None and override.key_or_group in parsed:
+                message = f"{override.key_or_group} is given twice"
+            if message:
+                errors.append(ErrorDetail(word, message))
+            elif override is not None:
+                parsed[override.key_or_group] = override
+        return list(parsed.values()), errors
 
-    def known(self, job: list[str]) -> tuple[list[Override], list[Override], list[ErrorDetail]]:
-        """The choices and the values that exist, and what is wrong with the other words."""
-        groups, values = [], []
-        read = [self.parser.parse_override(word) for word in job]
-        found = self._errors_about_hydra([override for override in read if _is_hydras(override)])
-        for override in (override for override in read if not _is_hydras(override)):
+    def _parse_one(self, word: str, multirun: bool) -> tuple[Override | None, str]:
+        if "=" not in word and not word.startswith("~"):
+            return None, "is not a setting; settings look like beta=4, flags like --help"
+        try:
+            override = self.parser.parse_override(word)
+        except HydraException as error:
+            return None, f"cannot be parsed: {str(error).splitlines()[0]} (quote it: '{word}')"
+        if override.is_delete():
+            return None, "deleting settings is not supported; override the value instead"
+        if override.key_or_group.startswith(("hydra.", "hydra/")):
+            return None, "has no effect: vae does not run jobs through Hydra"
+        if override.is_sweep_override() and not multirun:
+            return None, "is a sweep over several values: add -m, or write a list as [1,2]"
+        if override.is_interval_sweep():
+            return None, "intervals are not supported; list the values as 1,2,3"
+        return override, ""
+
+    def known(self, job: Sequence[str]) -> tuple[list[Override], list[Override], list[ErrorDetail]]:
+        """The choices and the values that exist, and the errors of the other overrides."""
+        groups, values, errors = list[Override](), list[Override](), list[ErrorDetail]()
+        for override in map(self.parser.parse_override, job):
             options = self.options(override.key_or_group)
             if not options and "/" not in override.key_or_group:
                 values.append(override)
-                continue
-            wrong = self._group_error(override, options)
-            if wrong:
-                found.append(wrong)
+            elif error := self._group_error(override, options):
+                errors.append(error)
             else:
                 groups.append(override)
-        cfg, _, why = self.choose(*map(_text, groups))
-        if cfg is None:
-            return [], [], [*found, ErrorDetail(" ".join(map(_text, groups)), why)]
-        wrongs = [_key_error(override, cfg) for override in values]
-        found += [wrong for wrong in wrongs if wrong]
-        return groups, [value for value, wrong in zip(values, wrongs, strict=True) if not wrong], found
-
-    def compose(self, groups: Sequence[Override], values: Sequence[Override] = ()) -> tuple[DictConfig | None, str]:
-        """The composed configuration, or None and why there is none."""
-        cfg, _, why = self.choose(*map(_text, groups))
-        if cfg is None:
-            return None, why
         try:
-            return with_values(cfg, values), ""
-        except HydraException as error:
-            return None, str(error).splitlines()[0]
+            cfg, _ = self.compose(groups)
+        except (HydraException, OmegaConfBaseException):
+            return groups, [], errors
+        valid = []
+        for override in values:
+            error = schema.key_error(override, cfg)
+            errors += [error] if error else []
+            valid += [] if error else [override]
+        return groups, valid, errors
 
-    def whole(self, overrides: Sequence[Override]) -> DictConfig | None:
-        """What Hydra composes of overrides that are all known, with its own node; None where they are about that."""
-        if any(map(_is_hydras, overrides)):
-            return None
-        groups = [_text(override) for override in overrides if self.options(override.key_or_group)]
-        cfg, hydra, _ = self.choose(*groups)
-        assert cfg is not None
-        cfg = with_values(cfg, [override for override in overrides if _text(override) not in groups])
-        with open_dict(cfg):
-            cfg.hydra = hydra  # a copy of it
-        words = cfg.hydra.job.config.override_dirname
-        cfg.hydra.overrides.task = [_text(override) for override in overrides]
-        cfg.hydra.job.override_dirname = get_overrides_dirname(
-            list(overrides), words.exclude_keys, words.item_sep, words.kv_sep
-        )
-        return cfg
+    def compose(
+        self, groups: Sequence[Override], values: Sequence[Override] = ()
+    ) -> tuple[DictConfig, Mapping[str, str]]:
+        """The composed configuration, and which file was chosen in every group.
 
-    def knobs(self, settings: type) -> list[str]:
-        """Top-level settings that only act through the components that read them."""
-        return [field.name for field in fields(settings) if field.metadata.get("knob")]
+        Raises:
+            HydraException, OmegaConfBaseException: the files do not compose, or a value does not fit.
+        """
+        cfg, choices = self.choose(*map(_text, groups))
+        return with_values(cfg, values), choices
 
     def _options(self, group: str) -> list[str]:
-        """The choices of a group; empty where there is no such group."""
+        """The choices of a group; empty if there is no such group."""
         return self.loader.get_group_options(group, overrides=self.search)
 
-    def _choose(self, *words: str) -> tuple[DictConfig | None, Any, str]:
-        """The configuration with these choices and Hydra's own node, or None twice and why there is none."""
-        try:
-            cfg = compose(self.command, overrides=[*words, *self.added, *self.search], return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            return None, None, str(error).splitlines()[0]
+    def _choose(self, *words: str) -> tuple[DictConfig, Mapping[str, str]]:
+        cfg = compose(self.command, overrides=[*words, *self.added, *self.search], return_hydra_config=True)
         with open_dict(cfg):
-            return cfg, cfg.pop("hydra"), ""
+            return cfg, dict(cfg.pop("hydra").runtime.choices)
 
     def _group_error(self, override: Override, options: list[str]) -> ErrorDetail | None:
-        key, value = override.key_or_group, override.value()
+        group, value = override.key_or_group, override.value()
         if not options:
-            return ErrorDetail(_text(override), f"there is no group {key}{did_you_mean(key, self._groups())}")
-        names = value if isinstance(value, list) else [value]
-        for name in names:
+            groups = [str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir()]
+            return ErrorDetail(_text(override), f"there is no group {group}{did_you_mean(group, groups)}")
+        for name in value if isinstance(value, list) else [value]:
             if name is None:
-                return ErrorDetail(_text(override), f"is a choice and cannot be null ({', '.join(options)})")
+                return ErrorDetail(_text(override), f"cannot be null; choose from {', '.join(options)}")
             if str(name) not in options:
-                hint = did_you_mean(str(name), options)
-                what = key.replace("/", " ").replace("_", " ")
-                return ErrorDetail(_text(override), f"no such {what}{hint} ({', '.join(options)})")
+                kind, hint = group.replace("/", " ").replace("_", " "), did_you_mean(str(name), options)
+                return ErrorDetail(_text(override), f"no such {kind}{hint} ({', '.join(options)})")
         return None
 
-    def _errors_about_hydra(self, overrides: Sequence[Override]) -> list[ErrorDetail]:
-        """What Hydra itself cannot be told."""
-        mode = [ErrorDetail(_text(o), "is what -m says") for o in overrides if o.key_or_group == "hydra.mode"]
-        groups = [self._group_error(o, self.options(o.key_or_group)) for o in overrides if "/" in o.key_or_group]
-        found = mode + [wrong for wrong in groups if wrong]
-        words = [_text(override) for override in overrides]
-        if words and not found:
-            cfg, _, why = self.choose(*words)
-            found = [] if cfg is not None else [ErrorDetail(" ".join(words), f"is not for Hydra: {why}")]
-        return found
 
-    def _groups(self) -> list[str]:
-        folder = conf_dir()
-        return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_dir()]
-
-
-def _key_error(override: Override, cfg: DictConfig) -> ErrorDetail | None:
-    """Why a setting of this name cannot be given, or None where it can."""
-    key, text = override.key_or_group, _text(override)
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(cfg, parent) if parent else cfg
-    if isinstance(node, DictConfig):
-        raw = OmegaConf.to_container(node, resolve=False)
-        assert isinstance(raw, dict)
-        if name in raw:
-            if override.is_add():
-                return ErrorDetail(text, f"exists already: write {text.lstrip('+')}")
-            if isinstance(raw[name], dict) and not isinstance(override.value(), dict):
-                return ErrorDetail(
-                    text, f"{key} is a group of settings: {', '.join(k for k in raw[name] if k[0] != '_')}"
-                )
-            return None
-        if override.is_add() and "_target_" in raw:
-            return None  # the signature says whether there is such a parameter
-    paths = list(_paths(OmegaConf.to_container(cfg, resolve=False), ""))
-    last = {path.rpartition(".")[2]: path for path in reversed(paths)}
-    hint = did_you_mean(key, paths)
-    if not hint and (near := did_you_mean(name, last)):
-        hint = f"; did you mean {last[near.removeprefix('; did you mean ').removesuffix('?')]}?"
-    return ErrorDetail(text, f"no such setting{hint}")
-
-
-def _paths(node: Any, path: str) -> Iterable[str]:
-    """Dotted paths of all settings, the shallow ones first."""
-    if not isinstance(node, dict):
-        return
-    names = {key: f"{path}.{key}" if path else str(key) for key in node if not str(key).startswith("_")}
-    yield from names.values()
-    for key, name in names.items():
-        yield from _paths(node[key], name)
-
-
-def with_values(cfg: DictConfig, values: Sequence[Override]) -> DictConfig:
-    """A copy of a composed configuration with other values.
-
-    To compose takes Hydra a tenth of a second and more, so that jobs of a sweep which choose the same files share that.
-
-    Raises:
-        HydraException: a value does not fit in.
-    """
-    cfg = copy.deepcopy(cfg)
-    ConfigLoaderImpl._apply_overrides_to_config(list(values), cfg)
-    fill_latents(cfg)
-    return cfg
-
-
-def fill_latents(cfg: DictConfig) -> None:
-    """Fills in the one of `latent_dim` and `latent_shape` that is not set, so that components may read both."""
-    if "latent_shape" not in cfg:
-        return
-    shape = cfg.latent_shape
-    if shape is None:
-        cfg.latent_shape = ["${latent_dim}"]
-    elif OmegaConf.is_list(shape) and all(isinstance(size, int) for size in shape):
-        cfg.latent_dim = math.prod(shape)
+def _product(overrides: Sequence[Override]) -> list[list[str]]:
+    """The overrides of every job: each combination of the values that are swept over."""
+    axes = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [_text(override)]
+        for override in overrides
+    ]
+    return [list(job) for job in itertools.product(*axes)]
 
 
 def _text(override: Override) -> str:
     return str(override.input_line)
-
-
-def _is_hydras(override: Override) -> bool:
-    """Whether it is about Hydra and not about us."""
-    return override.key_or_group.startswith(("hydra.", "hydra/"))
-
-
-@contextmanager
-def _hydra() -> Any:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield

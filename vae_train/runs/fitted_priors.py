@@ -7,7 +7,6 @@ import logging
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from vae_train.evaluation.encodings import encode
@@ -15,10 +14,11 @@ from vae_train.evaluation.metrics.base import Estimate
 from vae_train.model.base import SingleLatent
 from vae_train.model.prior.fitted.base import FittedPrior, log_density
 from vae_train.rng import generator
+from vae_train.runs.builder import Builder
 from vae_train.runs.compatibility import stem
+from vae_train.runs.config import Config
 from vae_train.runs.prior_training import copy_state, train_prior
 from vae_train.runs.run import Run
-from vae_train.runs.schema import allowed, build, locate
 from vae_train.training.checkpoint import load, save
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.text import first_line
@@ -39,14 +39,14 @@ class PriorComparison(NamedTuple):
     """Of the fitted prior over the model's own."""
 
 
-def prior_name(node: DictConfig) -> str:
+def prior_name(node: Config) -> str:
     """Returns the name of a fitted prior: that of its class's file."""
     return str(node["_target_"]).split(".")[-2]
 
 
 def fitted_prior_names(run: Run) -> list[str]:
     """Lists the fitted priors of a run."""
-    return sorted(path.stem for path in (run.folder / "priors").glob("*.pt") if ".previous" not in path.name)
+    return sorted(path.stem for path in run.priors.glob("*.pt") if ".previous" not in path.name)
 
 
 def prior_errors(run: Run, name: str | None) -> list[ErrorDetail]:
@@ -58,20 +58,20 @@ def prior_errors(run: Run, name: str | None) -> list[ErrorDetail]:
     return [ErrorDetail(f"prior={name}", f"{has}; fit it with: vae fit-prior run={run.folder} prior={name}")]
 
 
-def fitting_error(cfg: DictConfig) -> str | None:
+def fitting_error(config: Config, builder: Builder) -> str | None:
     """Returns why no prior can be fitted to the encodings of a run's model, or None."""
-    model: Any = locate(cfg.model["_target_"], allowed(cfg))
-    if not issubclass(model, SingleLatent) or cfg.model.get("posterior") is None:
+    model: Any = builder.locate(config["model"]["_target_"])
+    if not issubclass(model, SingleLatent) or config.at("model.posterior") is None:
         return "has no single latent vector that a prior could be fitted to"
-    posterior: Any = locate(cfg.model.posterior["_target_"], allowed(cfg))
+    posterior: Any = builder.locate(config["model"]["posterior"]["_target_"])
     if posterior.support not in FittedPrior.supports:
         return f"has latents of model/posterior={stem(posterior)}; a prior can only be fitted to vectors in R^D"
-    if cfg.model.get("condition"):
-        return f"has a prior for every {cfg.model.condition}, which one prior of all encodings cannot replace"
+    if config.at("model.condition"):
+        return f"has a prior for every {config.at('model.condition')}, which one prior of all encodings cannot replace"
     return None
 
 
-def fit_prior(node: DictConfig, model: SingleLatent, z: Tensor, seed: int, allow: list[str]) -> FittedPrior:
+def fit_prior(node: Config, model: SingleLatent, z: Tensor, seed: int, builder: Builder) -> FittedPrior:
     """Builds a prior and fits it to encodings, on the CPU.
 
     Args:
@@ -79,7 +79,7 @@ def fit_prior(node: DictConfig, model: SingleLatent, z: Tensor, seed: int, allow
         model: the model, for the shapes.
         z: (N, D) encodings.
         seed: decides everything random.
-        allow: further packages whose classes may be built.
+        builder: locates classes.
 
     Raises:
         ValueError: there are too few encodings.
@@ -91,36 +91,36 @@ def fit_prior(node: DictConfig, model: SingleLatent, z: Tensor, seed: int, allow
     held_out, z = z[:count], z[count:]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        prior: FittedPrior = build(node, allow, event_shape=model.latent_shape, data_shape=model.data_shape)
+        prior: FittedPrior = builder.build(node)(event_shape=model.latent_shape, data_shape=model.data_shape)
     prior.fit(z, held_out, seed)
     if prior.gradient_training is not None:
         train_prior(prior, z, held_out, seed, prior.gradient_training)
     return prior.eval()
 
 
-def save_prior(prior: FittedPrior, node: DictConfig, model: nn.Module, run: Run, name: str) -> None:
+def save_prior(prior: FittedPrior, node: Config, model: nn.Module, run: Run, name: str) -> None:
     """Writes priors/<name>.pt: class, settings, weights and the fingerprint of the model, as plain values."""
-    settings = OmegaConf.to_container(node, resolve=True)
-    state = {"settings": settings, "weights": copy_state(prior), "fingerprint": fingerprint(model)}
-    save([run.make_folder("priors") / f"{name}.pt"], state)
+    state = {"settings": node.to_dict(), "weights": copy_state(prior), "fingerprint": fingerprint(model)}
+    save([run.priors / f"{name}.pt"], state)
 
 
-def replace_prior(model: Any, run: Run, name: str) -> None:
+def replace_prior(model: Any, run: Run, name: str, builder: Builder) -> None:
     """Replaces the prior of a run's model by a fitted one.
 
     Args:
         model: the run's model, with its weights.
         run: the run.
         name: one of `fitted_prior_names`.
+        builder: locates classes.
 
     Raises:
         RunError: the file cannot be read.
     """
-    path = run.folder / "priors" / f"{name}.pt"
+    path = run.priors / f"{name}.pt"
     state = load(path)
     try:
-        node, shapes = OmegaConf.create(state["settings"]), (model.latent_shape, model.data_shape)
-        prior: FittedPrior = build(node, allowed(run.config), event_shape=shapes[0], data_shape=shapes[1])
+        node, shapes = Config(state["settings"]), (model.latent_shape, model.data_shape)
+        prior: FittedPrior = builder.build(node)(event_shape=shapes[0], data_shape=shapes[1])
         prior.load_weights(state["weights"])
     except (KeyError, TypeError, RuntimeError, ValueError, UsageError) as error:
         raise RunError(f"{path} holds no prior of this model ({first_line(error)}); refit it") from error

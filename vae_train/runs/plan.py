@@ -7,22 +7,24 @@ import time
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from vae_train.batch import Batch, DataFacts
 from vae_train.data.images import TransformedImages
+from vae_train.data.session import DataSession
 from vae_train.data.storage.stored import StoredImages
 from vae_train.data.storage.stores import TensorStore
 from vae_train.data.stream import Stream
 from vae_train.data.transforms.pipeline import Transforms
 from vae_train.model.base import LatentVariableModel
 from vae_train.rng import Rng
-from vae_train.runs.build import build_learner, build_model, resolve_device, session, source, transforms
-from vae_train.runs.schema import allowed, build
-from vae_train.training.execution import Runner, resolve
+from vae_train.runs.build import build_learner, build_model, build_source, build_trainer, build_transforms
+from vae_train.runs.builder import Builder
+from vae_train.runs.config import Config
+from vae_train.runs.devices import resolve_device
+from vae_train.training.execution import Runner
 from vae_train.training.learner import Learner
-from vae_train.training.trainer import Trainer
+from vae_train.util.runtime import prepare
 from vae_train.util.text import duration, size
 
 log = logging.getLogger("vae_train")
@@ -34,17 +36,23 @@ PASS = 10
 """Batches of random images."""
 
 
-def show(cfg: DictConfig) -> None:
-    """Prints layers with their shapes and parameters, memory and time; needs no data."""
-    device, allow = resolve_device(cfg.device), allowed(cfg)
-    stored, steps_to_model = session.inspect(source(cfg)), transforms(cfg)
-    facts = steps_to_model.facts(stored)
-    trainer: Trainer = build(cfg.trainer, allow)
-    trainer.execution = resolve(trainer.execution, device)
+def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
+    """Logs layers with their shapes and parameters, memory and time. The data is inspected and not read.
+
+    Args:
+        config: the resolved configuration.
+        session: inspects the data.
+        builder: locates classes.
+    """
+    device = resolve_device(config["device"])
+    prepare(config["threads"], config["learner"]["precision"])
+    stored, transforms = session.inspect(build_source(config, builder)), build_transforms(config, builder)
+    facts = transforms.facts(stored)
+    trainer = build_trainer(config, device, builder)
     steps = trainer.steps_per_epoch(facts.num_train)
-    learner = build_learner(cfg, build_model(cfg, facts, device), trainer, facts)
-    images = _random_images(stored, steps_to_model, PASS * trainer.batch_size, device)
-    stream = Stream(images, trainer.batch_size, seed=cfg.seed, device=device)
+    learner = build_learner(config, build_model(config, facts, device, builder), facts, builder)
+    images = _random_images(stored, transforms.active(), PASS * trainer.batch_size, device)
+    stream = Stream(images, trainer.batch_size, seed=config["seed"], device=device)
     layers = _layers(learner, stream.batch(0))
     seconds = _seconds_per_step(trainer.runner(learner, stream))
     for name, module, shape, count in layers:
@@ -52,7 +60,7 @@ def show(cfg: DictConfig) -> None:
     count = sum(p.numel() for p in learner.parameters)
     state = sum(t.numel() * t.element_size() for t in _tensors(learner.optimizer.state_dict()))
     activations = sum(4 * trainer.batch_size * _product(shape) for _, _, shape, _ in layers)
-    pixels = stored.num_train * _product(stored.data_shape) * (4 if stored.levels is None else 1)
+    pixels = facts.num_train * _product(facts.data_shape) * (4 if stored.levels is None else 1)
     total = 8 * count + state + activations + pixels + (4 * count if learner.average is not None else 0)
     whole = trainer.epochs * steps
     log.info("parameters      %s", f"{count:,}")

@@ -1,4 +1,4 @@
-"""The table at the end of a sweep, made from the folders that its jobs left."""
+"""Trains the jobs of a sweep in one folder, and writes the table of their results."""
 
 from __future__ import annotations
 
@@ -6,104 +6,119 @@ import csv
 import json
 import logging
 import math
-import os
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_train.runs.run import OUTPUTS, SUMMARY, new_folder
+from vae_train.runs.run import OUTPUTS, RunFiles, new_folder, write_json
+from vae_train.util.errors import ErrorDetail
 
 log = logging.getLogger("vae_train")
 
-HIDDEN = ("sweep", "out")
+
+def sweep_folder(name: str) -> Path:
+    """The folder of the sweep called `name`."""
+    return OUTPUTS / "sweeps" / name
 
 
-def folder_error(name: str) -> str | None:
-    """Why a sweep cannot have this name, or None where it can."""
-    folder = OUTPUTS / "sweeps" / name
+def name_errors(name: str) -> list[ErrorDetail]:
+    """Why a sweep cannot have a name."""
+    where = f"sweep={name}"
     if Path(name).name != name or name in ("", ".", ".."):
-        return "is no name of a folder"
-    return f"{folder} exists already: give the sweep another name" if folder.exists() else None
+        return [ErrorDetail(where, "is not a valid folder name")]
+    folder = sweep_folder(name)
+    return [ErrorDetail(where, f"{folder} exists already; choose another name")] if folder.exists() else []
 
 
-def create(name: str, jobs: Sequence[Sequence[str]]) -> Path:
-    """Makes the sweep's folder, for this sweep alone, with a list of its jobs.
+def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Path], object]) -> int:
+    """Trains all jobs one after the other. A job that fails leaves its log and does not stop the others.
 
-    Two sweeps that start in the same second do not share one: the later one gets a number behind its name.
+    Args:
+        name: names the folder; a number is appended if it exists.
+        jobs: the overrides of every job, for the table.
+        train: trains job number i in a folder.
+
+    Returns:
+        The number of jobs that did not finish.
     """
-    folder = new_folder(OUTPUTS / "sweeps" / name)
+    folder = new_folder(sweep_folder(name))
     (folder / "jobs.json").write_text(json.dumps([list(job) for job in jobs], indent=1) + "\n")
-    return folder
+    files = [RunFiles(folder / str(number)) for number in range(len(jobs))]
+    log.info("vae train: %d jobs in %s", len(jobs), folder)
+    try:
+        for number, job in enumerate(jobs):
+            log.info("[%d/%d] %s", number + 1, len(jobs), " ".join(job))
+            try:
+                train(number, files[number].folder)
+            except Exception as error:
+                log.error("failed: %s", error)
+                _record_failure(files[number], error)
+    finally:
+        rows = [_row(*pair) for pair in zip(files, jobs, strict=True)]
+        _report(folder, jobs, rows)
+    return sum(row["status"] != "done" for row in rows)
 
 
-def finish(folder: Path) -> int:
-    """Writes sweep.csv and prints the table; returns how many jobs did not end well."""
-    jobs: list[list[str]] = json.loads((folder / "jobs.json").read_text())
-    rows = [_row(folder / str(number), words) for number, words in enumerate(jobs)]
+def _record_failure(files: RunFiles, error: Exception) -> None:
+    """Writes status and traceback of a job, which may have failed before it had a folder."""
+    if not files.summary_file.exists():
+        write_json(files.summary_file, {"status": "failed", "error": str(error)})
+    with files.log_file.open("a") as file:
+        file.write(traceback.format_exc())
+
+
+def _row(files: RunFiles, job: Sequence[str]) -> dict[str, Any]:
+    path = files.summary_file
+    summary = json.loads(path.read_text()) if path.exists() else {"status": "not started"}
+    settings = dict(override.lstrip("+").split("=", 1) for override in job)
+    return settings | {
+        "status": summary["status"],
+        "best_elbo": summary.get("best_elbo", summary.get("train_elbo")),
+        "seconds": summary.get("seconds"),
+        "folder": str(files.folder),
+        "error": summary.get("error", ""),
+    }
+
+
+def _report(folder: Path, jobs: Sequence[Sequence[str]], rows: list[dict[str, Any]]) -> None:
+    """Writes sweep.csv and logs the table."""
     swept = _swept(jobs)
     columns = ["job", *swept, "status", "best_elbo", "seconds", "folder", "error"]
     with (folder / "sweep.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows({"job": number, **row} for number, row in enumerate(rows))
-    _print(rows, swept)
-    failed = [(number, row) for number, row in enumerate(rows) if row["status"] != "done"]
-    for number, row in failed:
+    _log_table(rows, swept)
+    for number, row in enumerate(rows):
         if row["status"] == "failed":
-            log.info(
-                "failed: %d (%s): %s; log: %s/train.log", number, " ".join(jobs[number]), row["error"], row["folder"]
-            )
-    done = len(rows) - len(failed)
+            words, path = " ".join(jobs[number]), RunFiles(Path(row["folder"])).log_file
+            log.info("failed: %d (%s): %s; log: %s", number, words, row["error"], path)
+    done = sum(row["status"] == "done" for row in rows)
     log.info("%d of %d jobs done; table: %s", done, len(rows), folder / "sweep.csv")
-    return len(failed)
 
 
-def _row(folder: Path, words: list[str]) -> dict[str, Any]:
-    path = folder / SUMMARY
-    summary = json.loads(path.read_text()) if path.exists() else {"status": "not started"}
-    settings = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
-    best = summary.get("best_elbo", summary.get("train_elbo"))
-    return settings | {
-        "status": summary["status"],
-        "best_elbo": best,
-        "seconds": summary.get("seconds"),
-        "folder": str(folder),
-        "error": summary.get("error", ""),
-    }
-
-
-def _swept(jobs: list[list[str]]) -> list[str]:
-    """The settings in which the jobs differ; all of them where there is one job."""
+def _swept(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """The settings in which the jobs differ; all of them if there is one job."""
     values: dict[str, set[str]] = {}
     for job in jobs:
-        for word in job:
-            key, _, value = word.lstrip("+").partition("=")
+        for override in job:
+            key, _, value = override.lstrip("+").partition("=")
             values.setdefault(key, set()).add(value)
-    keys = [key for key in values if key not in HIDDEN]
+    keys = [key for key in values if key not in ("sweep", "out")]
     return [key for key in keys if len(values[key]) > 1] or keys
 
 
-def _print(rows: list[dict[str, Any]], swept: list[str]) -> None:
+def _log_table(rows: list[dict[str, Any]], swept: list[str]) -> None:
     finite = [row["best_elbo"] for row in rows if row["status"] == "done" and row["best_elbo"] is not None]
     best = max(finite, default=math.nan)
-    header = ["job", *swept, "status", "best ELBO", "s"]
-    cells = [header]
+    cells = [["job", *swept, "status", "best ELBO", "s"]]
     for number, row in enumerate(rows):
         elbo = "" if row["best_elbo"] is None else f"{row['best_elbo']:.2f}"
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f}"
         cells.append([str(number), *(str(row.get(key, "")) for key in swept), str(row["status"]), elbo, seconds])
-    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     for number, line in enumerate(cells):
-        won = number > 0 and rows[number - 1]["status"] == "done" and rows[number - 1]["best_elbo"] == best
-        mark = "   best" if won else ""
+        is_best = number > 0 and rows[number - 1]["status"] == "done" and rows[number - 1]["best_elbo"] == best
+        mark = "   best" if is_best else ""
         log.info("  %s%s", "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), mark)
-
-
-def job_failed(folder: Path, error: BaseException, text: str) -> None:
-    """Leaves status and traceback of a job where `finish` finds them, even where the job had no folder yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / SUMMARY
-    if not path.exists():
-        path.write_text(json.dumps({"status": "failed", "error": str(error)}) + os.linesep)
-    with (folder / "train.log").open("a") as file:
-        file.write(text)

@@ -13,11 +13,13 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from vae_train.util.errors import RunError
+
+CheckpointName = Literal["best", "last"]
 
 FORMAT = 1
 

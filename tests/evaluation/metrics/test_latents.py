@@ -5,14 +5,13 @@ import math
 import pytest
 import torch
 
-from tests.support import SMALL, build_model, compose
+from tests.support import SMALL, build_model, compose, loaded
 from vae_train.distributions.kl import kl
 from vae_train.evaluation.bounds import image_bounds
 from vae_train.evaluation.encodings import Encodings, encode
 from vae_train.evaluation.metrics.latent_activity import Activity, diagnosis, latent_activity
 from vae_train.evaluation.metrics.rate_decomposition import decompose
 from vae_train.rng import generator
-from vae_train.runs.build import loaded
 
 
 def made(mean, log_scale, seed=0):

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from tests.support import compose, feed_of, small_run
+from tests.support import compose, execution_errors, feed_of, small_run
 from vae_train.rng import FixedNoise, NoiseBuffers, Rng
-from vae_train.runs.build import execution_errors
 from vae_train.training.execution import resolve, runner
 
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
+import torch
+from omegaconf import OmegaConf
 
-from vae_train.runs.run import Run, runs_named
+from vae_train.batch import Images, Split
+from vae_train.cli.hydra_compat import conf_dir
+from vae_train.cli.overrides import Job, resolved
+from vae_train.data.dataset import Dataset
+from vae_train.evaluation.inception import InceptionFeatures
+from vae_train.evaluation.report import comparison, lines, markdown
+from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.suite import Report, evaluate
+from vae_train.runs.build import build_source, load_data, open_model
+from vae_train.runs.check import checkpoint_errors, data_errors, open_run
+from vae_train.runs.config import Config
+from vae_train.runs.devices import device_errors, resolve_device
+from vae_train.runs.fitted_priors import prior_errors, replace_prior
+from vae_train.runs.run import Run, find_all, write_json, write_text
+from vae_train.runs.schema import did_you_mean
+from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
-
-if TYPE_CHECKING:
-    import torch
-
-    from vae_train.batch import Images
-    from vae_train.data.dataset import Dataset
-    from vae_train.evaluation.suite import Report
 
 log = logging.getLogger("vae_train")
 
@@ -33,9 +42,9 @@ class Settings:
     """The top of conf/eval.yaml."""
 
     run: str
-    checkpoint: Literal["best", "last"]
+    checkpoint: CheckpointName
     prior: str | None
-    split: Literal["train", "valid", "test"]
+    split: Split
     num_samples: PositiveInt
     k: Literal["auto"] | NonNegativeInt
     minutes: PositiveFloat
@@ -49,54 +58,49 @@ class Settings:
     allow: str | None
 
 
-def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
+def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports a run, a split or a device that does not exist."""
-    from vae_train.runs.build import device_errors
-    from vae_train.util.runtime import prepare
-
-    prepare()
     try:
-        names = runs_named(cfg.run)
+        folders = find_all(settings.run)
     except UsageError as error:
-        return [ErrorDetail(f"run={cfg.run}", str(error))]
-    found = device_errors(cfg.device) + _weights_errors(cfg)
-    for name in names:
-        found += _run_errors(str(name), cfg)
-    return found
+        return [ErrorDetail(f"run={settings.run}", str(error))]
+    errors = device_errors(settings.device) + _weights_errors(settings)
+    for folder in folders:
+        errors += _run_errors(str(folder), settings, job)
+    return errors
 
 
-def _weights_errors(cfg: DictConfig) -> list[ErrorDetail]:
+def _weights_errors(settings: Settings) -> list[ErrorDetail]:
     """Reports a file of weights that does not exist, or holds something else."""
-    if not cfg.images or cfg.inception is None:
+    if not settings.images or settings.inception is None:
         return []
-    from vae_train.evaluation.inception import InceptionFeatures
-
     try:
-        InceptionFeatures(cfg.inception)
+        InceptionFeatures(settings.inception)
     except UsageError as error:
-        return [ErrorDetail(f"inception={cfg.inception}", str(error))]
+        return [ErrorDetail(f"inception={settings.inception}", str(error))]
     return []
 
 
-def _run_errors(name: str, cfg: DictConfig) -> list[ErrorDetail]:
-    from vae_train.runs.build import checkpoint_errors, data_errors, loaded, open_run
-    from vae_train.runs.fitted_priors import prior_errors
-
-    run, found = open_run(name, f"run={name}", cfg.allow)
+def _run_errors(name: str, settings: Settings, job: Job) -> list[ErrorDetail]:
+    run, errors = open_run(name, f"run={name}", job.builder)
     if run is None:
-        return found
-    found = checkpoint_errors(run, cfg.checkpoint) + prior_errors(run, cfg.prior) + data_errors(run.config)
-    if not found and loaded(run.config).split(cfg.split) is None:
-        found.append(ErrorDetail(f"split={cfg.split}", "this run's data has no such split"))
-    if not found and cfg.ood:
+        return errors
+    errors = checkpoint_errors(run, settings.checkpoint) + prior_errors(run, settings.prior)
+    errors += data_errors(run.config, job.session, job.builder)
+    if errors:
+        return errors
+    data = load_data(run.config, job.session, torch.device("cpu"), job.builder)
+    if data.split(settings.split) is None:
+        errors.append(ErrorDetail(f"split={settings.split}", "this run's data has no such split"))
+    if settings.ood:
         try:
-            ood_images(cfg.ood, run.config, loaded(run.config))
+            ood_images(settings.ood, run.config, data, torch.device("cpu"), job)
         except UsageError as error:
-            found.append(ErrorDetail(f"ood={cfg.ood}", "; ".join(m.message for m in error.errors)))
-    return found
+            errors.append(ErrorDetail(f"ood={settings.ood}", "; ".join(e.message for e in error.errors)))
+    return errors
 
 
-def ood_images(name: str, config: DictConfig, data: Dataset, device: torch.device | str = "cpu") -> Images:
+def ood_images(name: str, config: Config, data: Dataset, device: torch.device, job: Job) -> Images:
     """Opens another data set, made like a run's own: its test images, or all of a data set without that split.
 
     Args:
@@ -104,81 +108,76 @@ def ood_images(name: str, config: DictConfig, data: Dataset, device: torch.devic
         config: the run's configuration.
         data: the run's data.
         device: where the images are used.
+        job: reads data and locates classes.
 
     Raises:
         UsageError: there is no such data, or its images differ from the run's in shape or levels.
     """
-    from vae_train.runs.build import loaded, session, source
-    from vae_train.runs.schema import conf_dir, did_you_mean
-
-    known = sorted({path.stem for path in (conf_dir() / "data").glob("*.yaml")} - {"folder", "arrays"})
-    place = Path(name).expanduser()
-    kind = name if name in known else "folder" if place.is_dir() else "arrays" if place.is_file() else None
-    if kind is None:
-        raise UsageError(f"no such data set, folder or file{did_you_mean(name, known)} ({', '.join(known)})")
-    node = OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data
-    settings: dict[str, Any] = {"binarize": config.data.get("binarize", "none")} if "binarize" in node else {}
-    if kind == "folder":
-        _, height, width = data.facts.data_shape
-        settings |= {"root": name, "size": [height, width], "channels": data.facts.data_shape[0], "valid": 0, "test": 0}
-    if kind == "arrays":
-        settings |= {"path": name, "valid": 0, "test": 0}
-    way = {part: config[part] for part in ("preprocessing", "loader") if part in config}
-    merged = DictConfig(OmegaConf.merge({"data": node}, {"data": settings}, way))
-    facts, own = session.inspect(source(merged)), data.stored_facts
+    own = data.stored_facts
+    other = config.with_values({"data": _ood_node(name, config, own.data_shape)})
+    facts = job.session.inspect(build_source(other, job.builder))
     if (facts.data_shape, facts.levels) != (own.data_shape, own.levels):
         raise UsageError(
             f"has images of {facts.data_shape} with {facts.levels} levels, and this run's have {own.data_shape} "
             f"with {own.levels}"
         )
-    other = loaded(merged, device)
-    images = other.split("test") or other.split("train")
+    loaded = load_data(other, job.session, device, job.builder)
+    images = loaded.split("test") or loaded.split("train")
     assert images is not None
     return images
 
 
-def run(cfg: DictConfig) -> float:
-    """Evaluates every run that is named, writes and prints the reports; returns the cost of the best."""
-    from vae_train.evaluation.report import comparison
+def _ood_node(name: str, config: Config, shape: tuple[int, ...]) -> Config:
+    """The data node of a data set, a folder or a file, with the run's size and binarisation."""
+    known = sorted({path.stem for path in (conf_dir() / "data").glob("*.yaml")} - {"folder", "arrays"})
+    place = Path(name).expanduser()
+    kind = name if name in known else "folder" if place.is_dir() else "arrays" if place.is_file() else None
+    if kind is None:
+        raise UsageError(f"no such data set, folder or file{did_you_mean(name, known)} ({', '.join(known)})")
+    node: Config = resolved(OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data)
+    settings: dict[str, Any] = {"binarize": config.at("data.binarize", "none")} if "binarize" in node else {}
+    if kind == "folder":
+        channels, height, width = shape
+        settings |= {"root": name, "size": [height, width], "channels": channels, "valid": 0, "test": 0}
+    if kind == "arrays":
+        settings |= {"path": name, "valid": 0, "test": 0}
+    return node.with_values(settings)
 
-    reports = [(str(folder), evaluate_run(Run.open(str(folder)), cfg)) for folder in runs_named(cfg.run)]
+
+def run(settings: Settings, job: Job) -> None:
+    """Evaluates every run that is named, writes and prints the reports."""
+    reports = [(str(folder), evaluate_run(Run.open(folder), settings, job)) for folder in find_all(settings.run)]
     if len(reports) > 1:
         log.info("\n%s", comparison(reports))
-    return min(report.cost for _, report in reports)
 
 
-def evaluate_run(run: Run, cfg: DictConfig) -> Report:
+def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
     """Writes eval/<split>.json and eval/<split>.md of one run and prints its report, which it returns."""
-    from vae_train.evaluation.report import lines, markdown
-    from vae_train.evaluation.subject import Subject
-    from vae_train.evaluation.suite import evaluate
-    from vae_train.runs.build import loaded, open_model, resolve_device
-    from vae_train.runs.fitted_priors import replace_prior
-    from vae_train.runs.schema import allowed, build
-
-    device = resolve_device(cfg.device)
-    model = open_model(run, cfg.checkpoint, device, cfg.allow)
-    if cfg.prior is not None:
-        replace_prior(model, run, cfg.prior)
-    data = loaded(run.config, device)
+    device = resolve_device(settings.device)
+    model = open_model(run, device, job.builder, settings.checkpoint)
+    if settings.prior is not None:
+        replace_prior(model, run, settings.prior, job.builder)
+    data = load_data(run.config, job.session, device, job.builder)
+    run.eval.mkdir(exist_ok=True)
     subject = Subject(
         model,
         data,
-        cfg.split,
-        folder=run.make_folder("eval"),
+        settings.split,
+        folder=run.eval,
         device=device,
-        seed=cfg.seed,
-        batch_size=cfg.batch_size,
-        prior=cfg.prior,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        prior=settings.prior,
         beta=run.config.get("beta"),
-        board=run.folder / "tensorboard",
-        open_ood=lambda name: ood_images(name, run.config, data, device),
+        board=run.tensorboard,
+        open_ood=partial(ood_images, config=run.config, data=data, device=device, job=job),
     )
     log.info("%s", run.folder)
-    metrics = [build(node, allowed(cfg)) for node in cfg.metrics.values()]
-    report = evaluate(subject, metrics, checkpoint=cfg.checkpoint, num_samples=cfg.num_samples)
-    path = run.write_json(f"eval/{subject.name}.json", report.to_dict())
-    run.write_text(f"eval/{subject.name}.md", markdown(run.folder.name, report))
+    metrics = [job.builder.build(node) for node in job.config["metrics"].values()]
+    report = evaluate(subject, metrics, checkpoint=settings.checkpoint)
+    path = run.eval / f"{subject.name}.json"
+    write_json(path, report.to_dict())
+    write_text(path.with_suffix(".md"), markdown(run.folder.name, report))
     for line in lines(report):
         log.info("  %s", line)
     log.info("  %s", path)

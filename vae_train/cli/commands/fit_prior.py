@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from vae_train.runs.run import Run
+from vae_train.batch import Split
+from vae_train.cli.overrides import Job
+from vae_train.runs.build import load_data, open_model
+from vae_train.runs.check import checkpoint_errors, data_errors, open_run
+from vae_train.runs.devices import device_errors, resolve_device
+from vae_train.runs.fitted_priors import (
+    PriorComparison,
+    compare_priors,
+    fit_prior,
+    fitting_error,
+    prior_name,
+    sampled_encodings,
+    save_prior,
+)
+from vae_train.runs.run import Run, write_json
+from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import PositiveInt, Seed
 
-if TYPE_CHECKING:
-    from vae_train.runs.fitted_priors import PriorComparison
-
 log = logging.getLogger("vae_train")
-
-GROUPS = {"prior": "fitted_prior@prior"}
-"""Words that choose among the files of a group of another name. A folder conf/prior would make `prior=` a choice in
-`vae eval` and `vae sample` too, where it is the name of a fitted prior."""
 
 
 @dataclass
@@ -29,63 +34,53 @@ class Settings:
     """The top of conf/fit_prior.yaml."""
 
     run: str
-    checkpoint: Literal["best", "last"]
+    checkpoint: CheckpointName
     batch_size: PositiveInt
     seed: Seed
     device: str
     allow: str | None
 
 
-def check(cfg: DictConfig, words: Sequence[str]) -> list[ErrorDetail]:
+def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports a run or a device that does not exist, latents that are not vectors, and impossible settings."""
-    from vae_train.runs.build import checkpoint_errors, data_errors, device_errors, open_run
-    from vae_train.runs.fitted_priors import fitting_error
-    from vae_train.runs.schema import allowed, build
-    from vae_train.util.runtime import prepare
-
-    prepare()
-    run, errors = open_run(cfg.run, f"run={cfg.run}", cfg.allow)
+    run, errors = open_run(settings.run, f"run={settings.run}", job.builder)
     if run is None:
         return errors
-    reason = fitting_error(run.config)
-    errors = [ErrorDetail(f"run={cfg.run}", reason)] if reason else []
+    reason = fitting_error(run.config, job.builder)
+    errors = [ErrorDetail(f"run={settings.run}", reason)] if reason else []
     try:
-        build(cfg.prior, allowed(cfg), event_shape=(2,), data_shape=(1, 1, 1))
+        job.builder.build(job.config["prior"])(event_shape=(2,), data_shape=(1, 1, 1))
     except UsageError as error:
         errors += error.errors
-    return errors + device_errors(cfg.device) + checkpoint_errors(run, cfg.checkpoint) + data_errors(run.config)
+    errors += device_errors(settings.device) + checkpoint_errors(run, settings.checkpoint)
+    return errors + data_errors(run.config, job.session, job.builder)
 
 
-def run(cfg: DictConfig) -> float:
-    """Writes priors/<prior>.pt and priors/<prior>.json of a run; returns the gain in nats."""
-    from vae_train.runs.build import loaded, open_model, resolve_device
-    from vae_train.runs.fitted_priors import compare_priors, fit_prior, prior_name, sampled_encodings, save_prior
-    from vae_train.runs.schema import allowed
-
-    begin, name = time.perf_counter(), prior_name(cfg.prior)
-    opened, device = Run.open(cfg.run), resolve_device(cfg.device)
-    model: Any = open_model(opened, cfg.checkpoint, device, cfg.allow)
-    data = loaded(opened.config, device)
-    split: Literal["valid", "test"] = "valid" if data.split("valid") is not None else "test"
+def run(settings: Settings, job: Job) -> None:
+    """Writes priors/<prior>.pt and priors/<prior>.json of a run."""
+    begin, node = time.perf_counter(), job.config["prior"]
+    name, run, device = prior_name(node), Run.open(settings.run), resolve_device(settings.device)
+    model: Any = open_model(run, device, job.builder, settings.checkpoint)
+    data = load_data(run.config, job.session, device, job.builder)
+    split: Split = "valid" if data.split("valid") is not None else "test"
     if data.split(split) is None:
         raise UsageError("this run's data has no validation and no test images to compare the priors on")
-    options = {"seed": cfg.seed, "device": device, "batch_size": cfg.batch_size}
+    options = {"seed": settings.seed, "device": device, "batch_size": settings.batch_size}
     z = sampled_encodings(model, data.split("train"), **options)
     try:
-        prior = fit_prior(cfg.prior, model, z, cfg.seed, allowed(cfg))
+        prior = fit_prior(node, model, z, settings.seed, job.builder)
     except ValueError as error:
         raise UsageError([ErrorDetail(f"prior={name}", str(error))]) from error
     comparison = compare_priors(model, prior, sampled_encodings(model, data.split(split), **options))
-    save_prior(prior, cfg.prior, model, opened, name)
+    save_prior(prior, node, model, run, name)
     report: dict[str, Any] = {key: estimate.to_dict() for key, estimate in comparison._asdict().items()}
-    report |= {"prior": name, "split": split, "checkpoint": cfg.checkpoint, "seed": cfg.seed, "num_encodings": len(z)}
-    settings = OmegaConf.to_container(cfg.prior, resolve=True)
-    report |= {"settings": settings, "seconds": round(time.perf_counter() - begin, 2)}
-    path = opened.write_json(f"priors/{name}.json", report)
+    report |= {"prior": name, "split": split, "checkpoint": settings.checkpoint, "seed": settings.seed}
+    report |= {"num_encodings": len(z), "settings": node.to_dict(), "seconds": round(time.perf_counter() - begin, 2)}
+    path = run.priors / f"{name}.json"
+    write_json(path, report)
     log.info("%s", _summary(name, split, comparison))
-    log.info("  %s: vae eval run=%s prior=%s, vae sample run=%s prior=%s", path.with_suffix(".pt"), opened.folder,
-             name, opened.folder, name)  # fmt: skip
-    return comparison.gain.value
+    log.info("  %s: vae eval run=%s prior=%s, vae sample run=%s prior=%s", path.with_suffix(".pt"), run.folder,
+             name, run.folder, name)  # fmt: skip
 
 
 def _summary(name: str, split: str, comparison: PriorComparison) -> str:

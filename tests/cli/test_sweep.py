@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from tests.commandline import BRIEF, TINY, Vae
+from vae_train.runs.sweep import run_sweep
 
 
 def test_a_sweep_ends_with_its_table(vae: Vae) -> None:
@@ -36,14 +37,13 @@ def test_a_failing_job_does_not_stop_the_others(vae: Vae) -> None:
     assert "NaN" in log
 
 
-def test_a_job_that_fails_before_it_has_a_folder_is_in_the_table(vae: Vae, monkeypatch) -> None:
-    def broken(*args, **kwargs):
+def test_a_job_that_fails_before_it_has_a_folder_is_in_the_table(tmp_path: Path, caplog) -> None:
+    def train(number: int, folder: Path) -> None:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr("vae_train.runs.build.assemble", broken)
-    answer = vae("train", *TINY, "-m", "seed=1,2", "sweep=none")
-    assert answer.code == 1
-    assert "0 of 2 jobs done" in answer.out
+    with caplog.at_level("INFO", "vae_train"):
+        assert run_sweep("none", [("seed=1",), ("seed=2",)], train) == 2
+    assert "0 of 2 jobs done" in caplog.text
     assert "no memory" in Path("outputs/sweeps/none/1/train.log").read_text()
 
 

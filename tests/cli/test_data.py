@@ -74,7 +74,7 @@ def test_files_that_are_bad_are_listed_in_the_run(vae: Vae) -> None:
     Path("photos/0007.png").write_bytes(b"broken")
     Path("photos/0008.png").write_bytes(b"")
     answer = vae.train("data=folder", "data.root=photos", "batch_size=8", "out=run")
-    assert "2 files could not be read and were left out: run/bad_files.txt" in answer.out
+    assert "2 unreadable files skipped, see run/bad_files.txt" in answer.out
     assert Path("run/bad_files.txt").read_text() == "0007.png\tis not an image\n0008.png\tis not an image\n"
 
 
@@ -124,7 +124,7 @@ def test_signals_are_drawn_as_lines_and_sampled_in_their_own_units(vae: Vae) -> 
     picture = np.array(Image.open("run/samples/final.png"))
     assert picture.shape == (8 * 100, 8 * 130, 3)
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
-    assert vae("sample", "run=run", "num=20", "npz=true", "singles=true").code == 0
+    assert vae("sample", "run=run", "num=20", "npz=true", "save_each=true").code == 0
     array = np.load("run/samples/seed0-t1.npz")["images"]
     assert array.shape == (20, 1, 32, 2)
     assert -5.5 < array.min() < -0.5 < 0.5 < array.max() < 5.5
@@ -204,7 +204,7 @@ def test_a_worker_that_dies_ends_the_run_with_one_line(tmp_path: Path) -> None:
 
 PEAK = """
 import sys, threading, time
-from vae_train.cli.main import _main
+from vae_train.cli.main import run
 peak = 0
 def watch():
     global peak
@@ -213,7 +213,7 @@ def watch():
         peak = max(peak, int(line.split()[1]))
         time.sleep(0.02)
 threading.Thread(target=watch, daemon=True).start()
-code = _main(sys.argv[1:])
+code = run(sys.argv[1:])
 print("peak", peak)
 sys.exit(code)
 """
@@ -246,7 +246,7 @@ def test_a_run_does_not_go_on_with_other_data(vae: Vae) -> None:
     assert vae.train(*words, "out=run").code == 0
     fill(Path("photos"), 1, start=30)
     (line,) = vae("train", "resume=run", "epochs=3").errors()
-    assert "its data has changed since" in line
+    assert "the dataset has changed since" in line
     Path("photos/0030.png").unlink()
     assert vae("train", "resume=run", "epochs=3").code == 0
 

@@ -24,10 +24,10 @@ def vae(capfd: pytest.CaptureFixture[str]) -> Vae:
 
 @pytest.fixture(scope="session")
 def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from vae_train.cli.main import _main
+    from vae_train.cli.main import run
 
     folder = tmp_path_factory.mktemp("trained")
-    assert _main(["train", *TINY, f"out={folder}/made"]) == 0
+    assert run(["train", *TINY, f"out={folder}/made"]) == 0
     return folder / "made"
 
 

@@ -55,15 +55,18 @@ def test_the_command_fits_scores_and_draws(vae: Vae, trained: Path, kind: str) -
 def test_the_gap_is_what_the_evidence_bound_gains(vae: Vae, trained: Path) -> None:
     """E_q[log p_fitted(z)] - E_q[log p(z)] by hand on the draws that the command saw."""
     vae("fit-prior", f"run={trained}", "prior.components=2")
-    from vae_train.runs.build import loaded, open_model
+    from vae_train.data.session import DataSession
+    from vae_train.runs.build import load_data, open_model
+    from vae_train.runs.builder import Builder
     from vae_train.runs.fitted_priors import replace_prior
 
     run = Run.open(str(trained))
-    model, fitted_one = (open_model(run, "best", torch.device("cpu")) for _ in range(2))
-    replace_prior(fitted_one, run, "gmm")
+    model, fitted_one = (open_model(run, torch.device("cpu"), Builder()) for _ in range(2))
+    replace_prior(fitted_one, run, "gmm", Builder())
+    data = load_data(run.config, DataSession(), torch.device("cpu"), Builder())
     gains = []
     with torch.no_grad():
-        for start, batch in evaluation_batches(loaded(run.config).split("valid"), 512):
+        for start, batch in evaluation_batches(data.split("valid"), 512):
             traces = [m(batch, BlockRng(0, "evaluation", start)) for m in (fitted_one, model)]
             gains.append(traces[0].log_weight()[0] - traces[1].log_weight()[0])
     assert figures(trained, "priors/gmm.json")["gain"]["value"] == pytest.approx(
@@ -132,7 +135,7 @@ def test_settings_are_checked(vae: Vae, trained: Path, word: str, why: str) -> N
 
 def test_load_is_the_model_as_it_was_trained(vae: Vae, trained: Path) -> None:
     vae("fit-prior", f"run={trained}", "prior.components=1")
-    assert type(load(str(trained)).prior).__name__ == "StandardNormal"
+    assert type(load(trained).model.prior).__name__ == "StandardNormal"
 
 
 def test_a_spline_needs_two_bins(vae: Vae, trained: Path) -> None:

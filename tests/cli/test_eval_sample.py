@@ -49,11 +49,11 @@ def test_run_can_be_named_in_three_ways(vae: Vae) -> None:
     (line,) = vae("eval", "run=empty").errors()
     assert "no run at empty" in line
     (line,) = vae("eval", "run=20").errors()
-    assert "give more of it" in line
+    assert "is ambiguous: matches" in line
 
 
-def test_sample_writes_grid_singles_and_array(vae: Vae, trained: Path) -> None:
-    answer = vae("sample", f"run={trained}", "num=10", "columns=5", "singles=true", "npz=true", "out=there/pictures")
+def test_sample_writes_grid_single_images_and_array(vae: Vae, trained: Path) -> None:
+    answer = vae("sample", f"run={trained}", "num=10", "columns=5", "save_each=true", "npz=true", "out=there/pictures")
     assert answer.code == 0, answer.err
     assert pixels("there/pictures/seed0-t1.png").shape[1::-1] == (5 * 58 + 2, 2 * 58 + 2)
     singles = sorted(Path("there/pictures/seed0-t1").glob("*.png"))
@@ -84,7 +84,7 @@ def test_temperature_zero_gives_one_picture(vae: Vae, trained: Path) -> None:
 
 
 def test_pixels_can_be_drawn(vae: Vae, trained: Path) -> None:
-    vae("sample", f"run={trained}", "num=4", "npz=true", "mean=false", "out=bits")
+    vae("sample", f"run={trained}", "num=4", "npz=true", "use_mean=false", "out=bits")
     assert set(np.unique(np.load("bits/seed0-t1-pixels.npz")["images"])) == {0.0, 1.0}
 
 

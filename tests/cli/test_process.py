@@ -33,14 +33,14 @@ def test_a_signal_saves_and_resuming_changes_nothing(tmp_path: Path, vae: Vae, n
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "saved. Go on with: vae train resume=stopped" in err
+    assert "saved. Resume with: vae train resume=stopped" in err
     assert "Traceback" not in err
     assert rows(tmp_path / "stopped")[-1]["epoch"] < 30
     assert vae("train", "resume=stopped").code == 0
     assert vae("train", *LONG, "out=whole").code == 0
     assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
     for checkpoint in ("last", "best"):
-        a, b = (load(name, checkpoint).state_dict() for name in ("stopped", "whole"))
+        a, b = (load(name, checkpoint).model.state_dict() for name in ("stopped", "whole"))
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -85,21 +85,20 @@ def test_a_signal_ends_a_sweep_with_its_table(tmp_path: Path) -> None:
 def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
     from datetime import datetime
 
-    from omegaconf import OmegaConf
-
+    from vae_train.runs.config import Config
     from vae_train.runs.run import Run
 
-    now, cfg = datetime(2026, 1, 2, 3, 4, 5), OmegaConf.create({"name": "x"})
+    now, cfg = datetime(2026, 1, 2, 3, 4, 5), Config({"name": "x"})
     folders = {Run.create(None, cfg, now).folder for _ in range(5)}
     assert len(folders) == 5
 
 
 def test_help_and_completion_do_not_import_torch(tmp_path: Path) -> None:
     code = (
-        "import sys, os\nfrom vae_train.cli.main import _main\n"
-        "assert _main(['--help']) == 0\n"
+        "import sys, os\nfrom vae_train.cli.main import run\n"
+        "assert run(['--help']) == 0\n"
         "os.environ.update(COMP_LINE='vae train mod', COMP_POINT='13')\n"
-        "_main(['-sc', 'query=bash'])\n"
+        "run(['-sc', 'query=bash'])\n"
         "assert 'torch' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

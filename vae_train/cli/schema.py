@@ -1,0 +1,113 @@
+"""Errors of composed configurations: names that do not exist, values that do not fit, settings that nothing reads."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from vae_train.runs.builder import Builder
+from vae_train.runs.config import Config
+from vae_train.runs.schema import did_you_mean, value_error, yaml_text
+from vae_train.util.errors import ErrorDetail
+
+KNOB = {"knob": True}
+"""Metadata of fields that act only through the components that interpolate them."""
+
+
+def settings_errors(cfg: DictConfig, settings: type) -> list[ErrorDetail]:
+    """Values of a command's own settings that do not fit the types and ranges of a dataclass."""
+    errors = []
+    for name, hint in typing.get_type_hints(settings, include_extras=True).items():
+        if OmegaConf.is_missing(cfg, name):
+            errors.append(ErrorDetail(f"{name}=", "is required"))
+            continue
+        value = OmegaConf.to_container(cfg[name]) if OmegaConf.is_config(cfg[name]) else cfg[name]
+        if message := value_error(value, hint):
+            errors.append(ErrorDetail(f"{name}={yaml_text(value)}", message))
+    return errors
+
+
+def own_settings(config: Config, settings: type) -> Any:
+    """An instance of a command's dataclass; numbers that name something become texts."""
+    values = {}
+    for name, hint in typing.get_type_hints(settings).items():
+        value = config[name]
+        is_name = hint in (str, str | None) and value is not None
+        values[name] = str(value) if is_name else value
+    return settings(**values)
+
+
+def component_errors(cfg: DictConfig, config: Config, builder: Builder, invalid: set[str]) -> list[ErrorDetail]:
+    """Errors of the components, but for values that only repeat a setting of the command that is invalid.
+
+    Args:
+        cfg: the composed configuration.
+        config: the same, resolved.
+        builder: locates classes.
+        invalid: names of the command's own settings that are invalid.
+    """
+    if "latent_dim" in invalid:
+        invalid = invalid | {"latent_shape"}
+    return [e for e in builder.errors(config) if not any(_repeats(cfg, e.where, name) for name in invalid)]
+
+
+def _repeats(cfg: DictConfig, path: str, name: str) -> bool:
+    section, _, key = path.rpartition(".")
+    node = OmegaConf.select(cfg, section) if section else cfg
+    raw = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else {}
+    return isinstance(raw, dict) and f"${{{name}}}" in str(raw.get(key))
+
+
+def unread_errors(cfg: DictConfig, settings: type, typed: Sequence[str]) -> list[ErrorDetail]:
+    """Typed knobs that no component reads."""
+    knobs = [field.name for field in fields(settings) if field.metadata.get("knob") and field.name in typed]
+    message = "has no effect: no component of this configuration reads it"
+    return [ErrorDetail(f"{knob}={yaml_text(cfg[knob])}", message) for knob in unread_knobs(cfg, knobs)]
+
+
+def unread_knobs(cfg: DictConfig, knobs: Iterable[str]) -> list[str]:
+    """Those of the top-level `knobs` that no other part of the composed configuration interpolates."""
+    text = OmegaConf.to_yaml(cfg, resolve=False)
+    read = {knob: "latent_shape" if knob == "latent_dim" else knob for knob in knobs}
+    return [knob for knob, name in read.items() if not re.search(r"\$\{" + re.escape(name) + r"\}", text)]
+
+
+def key_error(override: Override, cfg: DictConfig) -> ErrorDetail | None:
+    """Why there is no setting of this name, or None if there is."""
+    key, text = override.key_or_group, str(override.input_line)
+    section, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, section) if section else cfg
+    if isinstance(node, DictConfig):
+        raw = OmegaConf.to_container(node, resolve=False)
+        assert isinstance(raw, dict)
+        if name in raw:
+            if override.is_add():
+                return ErrorDetail(text, f"exists already; write {text.lstrip('+')}")
+            if isinstance(raw[name], dict) and not isinstance(override.value(), dict):
+                names = ", ".join(str(k) for k in raw[name] if str(k)[0] != "_")
+                return ErrorDetail(text, f"{key} is a section with the settings {names}")
+            return None
+        if override.is_add() and "_target_" in raw:
+            return None  # the signature says whether there is such a parameter
+    paths = list(_paths(OmegaConf.to_container(cfg, resolve=False), ""))
+    last = {path.rpartition(".")[2]: path for path in reversed(paths)}
+    hint = did_you_mean(key, paths)
+    if not hint and (near := did_you_mean(name, last)):
+        hint = f"; did you mean {last[near.removeprefix('; did you mean ').removesuffix('?')]}?"
+    return ErrorDetail(text, f"no such setting{hint}")
+
+
+def _paths(node: Any, path: str) -> Iterable[str]:
+    """Dotted paths of all settings, shallow ones first."""
+    if not isinstance(node, dict):
+        return
+    names = {key: f"{path}.{key}" if path else str(key) for key in node if not str(key).startswith("_")}
+    yield from names.values()
+    for key, name in names.items():
+        yield from _paths(node[key], name)

@@ -1,0 +1,172 @@
+"""A configuration below the command line: a plain, frozen tree in which nothing is left to resolve."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from typing_extensions import override
+
+from vae_train.util.errors import UsageError
+from vae_train.util.text import first_line
+
+VERSION = 2
+"""Layout of config.yaml. It rises when a run written before can no longer be opened."""
+
+
+class Config(Mapping[str, Any]):
+    """A tree of settings. Sections are `Config`s themselves, lists are tuples.
+
+    Args:
+        tree: nested mappings, lists and scalars.
+        path: dotted path of this section within the whole configuration, for error messages.
+
+    Example:
+        >>> config = Config({"model": {"latent_dim": 2}, "lr": 0.001})
+        >>> config["model"]["latent_dim"], config.at("model.prior", None)
+        (2, None)
+        >>> config.with_values({"model.latent_dim": 3}).to_dict()
+        {'model': {'latent_dim': 3}, 'lr': 0.001}
+    """
+
+    def __init__(self, tree: Mapping[str, Any], path: str = "") -> None:
+        self.path = path
+        self._tree = {str(key): _frozen(value, _join(path, key)) for key, value in tree.items()}
+
+    @override
+    def __getitem__(self, key: str) -> Any:
+        return self._tree[key]
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tree)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._tree)
+
+    @override
+    def __repr__(self) -> str:
+        return f"Config({self.to_dict()})"
+
+    def at(self, path: str, default: Any = None) -> Any:
+        """The value at a dotted path, or `default` if there is none."""
+        node: Any = self
+        for key in path.split("."):
+            if not isinstance(node, Mapping) or key not in node:
+                return default
+            node = node[key]
+        return node
+
+    def with_values(self, values: Mapping[str, Any]) -> Config:
+        """A copy with other values at dotted paths. Sections that do not exist yet are added."""
+        tree = self.to_dict()
+        for path, value in values.items():
+            *sections, key = path.split(".")
+            node = tree
+            for section in sections:
+                node = node.setdefault(section, {})
+            node[key] = _thawed(value)
+        return Config(tree, self.path)
+
+    def without(self, keys: Sequence[str]) -> Config:
+        """A copy without some keys of the top level."""
+        return Config({key: value for key, value in self.items() if key not in keys}, self.path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tree as nested dictionaries and lists."""
+        return {key: _thawed(value) for key, value in self.items()}
+
+    def write(self, path: Path) -> None:
+        """Writes the tree as YAML, atomically."""
+        temporary = path.with_name(path.name + ".tmp")
+        tree = {"version": VERSION} | self.to_dict()
+        text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+
+    @classmethod
+    def read(cls, path: Path) -> Config:
+        """Reads a file of `write`.
+
+        Raises:
+            UsageError: the file cannot be read, or another version of this program wrote it.
+        """
+        try:
+            tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read {path}: {first_line(error)}") from error
+        if not isinstance(tree, dict) or "model" not in tree or "data" not in tree:
+            raise UsageError(f"{path} is not the configuration of a run")
+        version = tree.pop("version", 1)
+        if version != VERSION:
+            writer = "an older" if isinstance(version, int) and version < VERSION else "a newer"
+            raise UsageError(f"{path} was written by {writer} version of vae_train and cannot be opened by this one")
+        return cls(tree)
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _frozen(value: Any, path: str) -> Any:
+    if isinstance(value, Mapping):
+        return Config(value, path)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_frozen(item, f"{path}[{i}]") for i, item in enumerate(value))
+    return value
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _thawed(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_thawed(item) for item in value]
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML 1.2 numbers: 1e-3 is one, which YAML 1.1 takes for text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads: texts that look like numbers are quoted."""
+
+    @override
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def float_as_python_writes_it(self, value: float) -> yaml.Node:
+        """Writes 1e-05 instead of 1.0e-05."""
+        if math.isfinite(value):
+            return self.represent_scalar("tag:yaml.org,2002:float", repr(value))
+        return self.represent_float(value)
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    """Escapes line breaks of Unicode, which YAML would read as spaces."""
+    style = '"' if any(character in text for character in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_FLOAT = re.compile(
+    r"""^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?
+    |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+
+    |[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?
+    |[-+]?\.(?:inf|Inf|INF)
+    |\.(?:nan|NaN|NAN))$""",
+    re.VERBOSE,
+)
+for _kind in (_Loader, _Dumper):
+    _kind.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":timestamp"))]
+        for first, resolvers in _kind.yaml_implicit_resolvers.items()
+    }
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_Dumper.add_representer(float, _Dumper.float_as_python_writes_it)
+_Dumper.add_representer(str, _represent_text)

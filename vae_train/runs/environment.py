@@ -1,0 +1,59 @@
+"""What a run ran on: a receipt for whoever repeats it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("vae_train", "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard")
+"""Packages whose versions are recorded."""
+
+
+def environment(device: torch.device, data_checksum: str) -> dict[str, Any]:
+    """Versions, command line, commit and hardware of this process, as plain data.
+
+    Args:
+        device: the training device.
+        data_checksum: identifies the data that was trained on.
+    """
+    return {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git": _git(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "data_checksum": data_checksum,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the checkout that the package was imported from, and whether files differ; None outside of one."""
+
+    def ask(*arguments: str) -> str:
+        command, folder = ["git", *arguments], Path(__file__).parent
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if ask("ls-files", "--error-unmatch", Path(__file__).name):
+            return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return None

@@ -1,0 +1,220 @@
+"""Trains a configuration in a folder, and goes on with a run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vae_train.batch import SPLITS
+from vae_train.data.session import DataSession
+from vae_train.plotting.curves import plot_curves
+from vae_train.runs.build import Training, assemble, load_data, read_weights, run_facts
+from vae_train.runs.builder import Builder
+from vae_train.runs.check import checkpoint_errors, data_errors, execution_errors
+from vae_train.runs.config import Config
+from vae_train.runs.devices import resolve_device
+from vae_train.runs.environment import environment
+from vae_train.runs.run import Run, write_bad_files, write_json
+from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.loggers.base import Tee
+from vae_train.training.loggers.files import Files, read_metrics
+from vae_train.util.errors import ErrorDetail, Stopped, UsageError
+from vae_train.util.runtime import emulated, prepare
+
+log = logging.getLogger("vae_train")
+
+RESUMABLE = (
+    *("epochs", "device", "threads", "execution"),
+    *("trainer.eval_every", "trainer.sample_every", "trainer.checkpoint_every", "trainer.checkpoint_seconds"),
+    *("trainer.log_every", "trainer.patience", "trainer.eval_batch_size"),
+)
+"""Settings that may change when a run is resumed: none of them changes what a step computes, but for rounding."""
+
+
+def train(
+    config: Config, folder: Path | None = None, session: DataSession | None = None, builder: Builder | None = None
+) -> Run:
+    """Trains a configuration in a new folder.
+
+    Args:
+        config: the resolved configuration of `vae train`; `vae_train.runs.check.check` finds its errors.
+        folder: the new folder; None for `outputs/<date>/<time>-<name>`.
+        session: holds data that was read before.
+        builder: locates classes; by default those of vae_train alone.
+
+    Raises:
+        UsageError: the configuration is invalid, or the folder exists.
+        RunError: training failed.
+        Stopped: a signal came; the state is saved.
+    """
+    session, builder = session or DataSession(), builder or Builder()
+    device = resolve_device(config["device"])
+    prepare(config["threads"], config["learner"]["precision"])
+    training = assemble(config, session, device, builder)
+    if config.get("init_from"):
+        read_weights(training.learner.model, Run.open(config["init_from"]))
+    run = Run.create(folder, _resolved(config, device, training))
+    _fit(run, training, None, builder)
+    return run
+
+
+def resume(
+    run: Run, changes: Mapping[str, Any], session: DataSession | None = None, builder: Builder | None = None
+) -> None:
+    """Goes on with a run from its furthest checkpoint.
+
+    Args:
+        run: a run that ended or was interrupted.
+        changes: new values by dotted path, of `RESUMABLE` settings.
+        session: holds data that was read before.
+        builder: locates classes; by default those of vae_train alone.
+
+    Raises:
+        RunError, Stopped: see `train`.
+    """
+    session, builder = session or DataSession(), builder or Builder()
+    config = changed(run.config, changes)
+    device = resolve_device(config["device"])
+    prepare(config["threads"], config["learner"]["precision"])
+    state = Checkpoints(run.checkpoints).furthest(device)
+    training = assemble(config, session, device, builder)
+    run.config = _resolved(config, device, training)
+    run.save_config()
+    _fit(run, training, state, builder)
+
+
+def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder) -> list[ErrorDetail]:
+    """Changes that a resumed run does not allow, data that changed, and a run that has nothing left to do."""
+    errors = [
+        ErrorDetail(f"{name}={value}", f"cannot change on resume (only {', '.join(RESUMABLE)} can); start a new run")
+        for name, value in changes.items()
+        if name not in RESUMABLE
+    ]
+    if errors:
+        return errors
+    config = changed(run.config, changes)
+    errors = checkpoint_errors(run) + execution_errors(config) + data_errors(config, session, builder)
+    return errors or _epoch_errors(run, config) + _checksum_errors(run, config, session, builder)
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A saved configuration with changes of top-level knobs and of settings below them."""
+    values = dict(changes)
+    if "epochs" in values:
+        values["trainer.epochs"] = values["epochs"]
+    if "device" in values or "execution" in values:
+        # On another device the mode of execution is chosen anew.
+        values["execution"] = values["trainer.execution"] = values.get("execution", "auto")
+    return config.with_values(values)
+
+
+def _resolved(config: Config, device: torch.device, training: Training) -> Config:
+    """The configuration with everything filled in that was found out while building."""
+    mode = training.trainer.execution
+    values = {"device": str(device), "execution": mode, "trainer.execution": mode}
+    return config.with_values(values | {f"data.{name}": value for name, value in training.data.resolved.items()})
+
+
+def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Builder) -> None:
+    """Trains within an existing folder."""
+    data, learner, trainer = training
+    facts = run_facts(run.config, data.facts)
+    facts = facts._replace(folder=run.tensorboard, step=state["progress"]["step"] if state else 0)
+    started, summary = time.perf_counter(), dict[str, Any](status="failed")
+    with run.logged():
+        _log_start(run, training)
+        write_json(run.environment_file, environment(learner.device, data.checksum))
+        logger = Tee(Files(run.folder, facts.step), builder.build(run.config["logger"], **facts._asdict()))
+        try:
+            metrics = trainer.fit(learner, data, Checkpoints(run.checkpoints), logger, state)
+            logger.hyperparameters(_hyperparameters(run.config), {f"final/{k}": v for k, v in metrics.items()})
+            summary = {"status": "done", **metrics}
+        except Stopped as stopped:
+            summary = {"status": "stopped"}
+            stopped.args = (f"{stopped}. Resume with: vae train resume={run.folder}",)
+            raise
+        except Exception as error:
+            summary = {"status": "failed", "error": str(error)}
+            log.debug("failed", exc_info=True)
+            raise
+        finally:
+            seconds = round(time.perf_counter() - started, 3)
+            write_json(run.summary_file, summary | {"execution": trainer.execution, "seconds": seconds})
+            logger.close()
+            plot_curves(read_metrics(run.metrics_file), run.curves_file)
+        _log_end(run, metrics)
+
+
+def _log_start(run: Run, training: Training) -> None:
+    data, learner, trainer = training
+    sizes = " / ".join(f"{len(images):,} {name}" for name in SPLITS if (images := data.split(name)) is not None)
+    count = sum(p.numel() for p in learner.parameters)
+    device = f"cpu, {torch.get_num_threads()} threads" if learner.device.type == "cpu" else str(learner.device)
+    channels, height, width = data.facts.data_shape
+    log.info(
+        "vae train · %s · %dx%dx%d · %s · %d latents, %s parameters · %s, %s, %s",
+        *(run.config["name"], height, width, channels, sizes, run.config["latent_dim"], f"{count:,}"),
+        *(device, learner.precision, trainer.execution),
+    )
+    if slow := emulated(learner.precision, learner.device):
+        log.warning("%s", slow)
+    log.log(logging.DEBUG if data.training().resident else logging.INFO, "data: %s", data.storage)
+    if warning := getattr(getattr(learner.model, "likelihood", None), "warning", None):
+        log.info("%s", warning)
+    log.info("%s", run.folder)
+    if data.bad_files:
+        write_bad_files(run.bad_files, data.bad_files)
+        count = len(data.bad_files)
+        log.info("%d unreadable file%s skipped, see %s", count, "s" if count > 1 else "", run.bad_files)
+
+
+def _log_end(run: Run, metrics: dict[str, float]) -> None:
+    if "best_elbo" in metrics:
+        text = f"best epoch {metrics['best_epoch']:.0f}: validation ELBO {metrics['best_elbo']:.2f} nats (beta = 1)"
+        log.info("%s", text)
+    elif "best_epoch" in metrics:
+        log.info("best epoch %d by validation loss; a point-mass posterior has no ELBO", metrics["best_epoch"])
+    elif "train_loss" in metrics:
+        elbo = f", ELBO {metrics['train_elbo']:.2f} nats (beta = 1)" if "train_elbo" in metrics else ""
+        log.info("training loss %.2f%s", metrics["train_loss"], elbo)
+    log.info("see curves.png, samples/final.png, reconstructions/final.png and metrics.csv in %s", run.folder)
+
+
+def _hyperparameters(config: Config) -> dict[str, Any]:
+    """Scalars of the whole configuration by dotted path, for TensorBoard's table."""
+
+    def flat(node: Any, path: str) -> dict[str, Any]:
+        if isinstance(node, Mapping):
+            return {k: v for key, value in node.items() for k, v in flat(value, f"{path}.{key}").items()}
+        return {path[1:]: node if isinstance(node, bool | int | float | str) else str(node)}
+
+    values = flat(config.without(("name", "threads")), "")
+    return {path: value for path, value in values.items() if not path.endswith("_partial_")}
+
+
+def _epoch_errors(run: Run, config: Config) -> list[ErrorDetail]:
+    """A number of epochs that leaves nothing to do."""
+    before, after = run.config["epochs"], config["epochs"]
+    if after < before:
+        return [ErrorDetail(f"epochs={after}", f"the run has {before} epochs, which may only be raised")]
+    if run.summary()["status"] != "done" or after > before:
+        return []
+    return [ErrorDetail(f"resume={run.folder}", f"finished after {before} epochs; add epochs={2 * before}")]
+
+
+def _checksum_errors(run: Run, config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
+    """Data that is not what the run was trained on: a folder, for instance, that has one more image."""
+    before = run.environment().get("data_checksum")
+    try:
+        after = load_data(config, session, torch.device("cpu"), builder).checksum
+    except UsageError as error:
+        return error.errors
+    if before in (None, after):
+        return []
+    message = "the dataset has changed since this run was trained; restore it or start a new run"
+    return [ErrorDetail(f"resume={run.folder}", message)]
