@@ -30,7 +30,7 @@ def test_graph_needs_cuda():
         runner("graph", learner.step, feed_of(data, learner), learner.gradient_norm)
     (error,) = execution_errors(compose("execution=graph", "device=cpu"))
     assert error.where == "execution=graph"
-    assert error.message == "needs CUDA, and this is cpu; use execution=eager or execution=compile"
+    assert error.message == "needs CUDA, not cpu; use execution=eager or execution=compile"
 
 
 def test_rows_hold_every_scalar_of_a_step():
