@@ -64,8 +64,7 @@ def test_the_last_sources_are_remembered():
     assert MAX_SOURCES == 2
     assert log.count("read") == 3
     session.load(counted(log, "dynamic"))
-    session.clear()
-    session.load(counted(log, "dynamic"))
+    DataSession().load(counted(log, "dynamic"))
     assert log.count("read") == 5
 
 

@@ -28,10 +28,6 @@ class DataSession:
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
 
-    def clear(self) -> None:
-        """Forgets all sources."""
-        self._entries = []
-
     def inspect(self, source: Source) -> DataFacts:
         """The facts of a source, see `Source.inspect`."""
         return self._entry(source).facts
