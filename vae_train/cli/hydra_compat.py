@@ -28,7 +28,7 @@ def parse_flags(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def application(command: str, words: Sequence[str], program: str | None = None) -> None:
     """Runs Hydra's application of a command for what Hydra prints: --help, --info, --cfg, completion. No job is run.
 
-    `hydra.main` reads `sys.argv`, and hides tracebacks behind a message of its own unless HYDRA_FULL_ERROR is set.
+    `hydra.main` reads `sys.argv`, and hides tracebacks behind its own message unless HYDRA_FULL_ERROR is set.
 
     Args:
         command: name of the primary configuration, such as "train".

@@ -167,7 +167,7 @@ class LatentVariableModel(nn.Module, ABC):
         """Called once per run before the first step, for parameters that start from the training images."""
 
     def inference_parameters(self) -> list[nn.Parameter]:
-        """The parameters of q(z | x), which some objectives train by a loss of their own."""
+        """The parameters of q(z | x), which some objectives train by a separate loss."""
         raise NotImplementedError(f"{type(self).__name__} does not separate inference from generation")
 
     def decoder_parameters(self) -> list[nn.Parameter]:

@@ -76,7 +76,7 @@ class Objective(nn.Module, ABC):
 
         Returns:
             "loss", which is minimised, and further scalars for the log: tensors with shape `()`. An objective with
-            parameters of its own (a critic) also returns "critic_loss", which they minimise while the model minimises
+            its own parameters (a critic) also returns "critic_loss", which they minimise while the model minimises
             "loss". With "encoder_loss" the parameters of q(z | x) minimise that, and the others "loss".
         """
         scalars = self.scalars(model, trace, step, rng)

@@ -32,7 +32,7 @@ def name_errors(name: str) -> list[ErrorDetail]:
 
 
 def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Path], object]) -> int:
-    """Trains all jobs one after the other. A job that fails leaves its log and does not stop the others.
+    """Trains all jobs in sequence. A job that fails leaves its log and does not stop the others.
 
     Args:
         name: names the folder; a number is appended if it exists.

@@ -137,7 +137,7 @@ def with_layout_of(p: Tensor, gradient: Tensor) -> Tensor:
 
 
 def without_aliases(gradients: Gradients) -> Gradients:
-    """The gradients, each in memory of its own, so that they can be changed in place.
+    """The gradients, each in separate memory, so that they can be changed in place.
 
     `torch.autograd.grad` returns the same tensor for both terms of a sum.
     """

@@ -96,7 +96,7 @@ class MovingAverage(AveragedModel):
 
 
 def parameter_groups(model: nn.Module, objective: Objective) -> list[Any]:
-    """The parameters that an optimiser receives; a critic with its own learning rate is a group of its own."""
+    """The parameters that an optimiser receives; a critic with its own learning rate is a separate group."""
     critic = list(objective.parameters())
     if not critic or objective.critic_lr is None:
         return [*model.parameters(), *critic]

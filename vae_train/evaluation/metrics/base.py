@@ -69,7 +69,7 @@ Requirement = Callable[[Subject], str | None]
 class Metric(ABC):
     """One metric, or the metrics that a publication defines together.
 
-    A subclass in a file of its own and a YAML in `conf/metric` with its `_target_` are a metric of `vae eval`;
+    A subclass in its own file, with a YAML in `conf/metric` that names it in `_target_`, is a metric of `vae eval`;
     arguments of its constructor are the settings of the YAML.
 
     Args:

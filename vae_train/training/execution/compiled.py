@@ -1,7 +1,7 @@
 """Gradients that are compiled as one pure function, and the runner of steps that use them.
 
 Everything that changes between steps is an argument of the compiled function: parameters, buffers, images, noise and
-the step. Its guards are therefore skipped, and each function has a code object of its own, since PyTorch keeps its
+the step. Its guards are therefore skipped, and each function has its own code object, since PyTorch keeps its
 compilations by code object: without guards it could not tell one learner's from another's.
 """
 
@@ -71,7 +71,7 @@ class CompiledGradients:
             return reports
         raw, data_noise, finish = batch
         arguments: tuple[Any, ...] = (*self._state, raw, cast(FixedNoise, data_noise).all(), step, rng.all())
-        # Shapes are not guarded: every size of a microbatch has a function of its own.
+        # Shapes are not guarded: every size of a microbatch has its own function.
         key = (finish, len(raw.pixels), share)
         if key not in self._compiled:
             self._compiled[key], results = self._compile(finish, share, arguments)
