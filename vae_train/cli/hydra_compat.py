@@ -15,31 +15,31 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else inside.parents[1] / "conf"
 
 
-def parse_flags(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def parse_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Splits a command line into Hydra's flags (`overrides` holds the settings) and unknown flags.
 
     Hydra has no public parser. A second list of its flags here would go stale.
     """
     from hydra._internal.utils import get_args_parser
 
-    return get_args_parser().parse_known_intermixed_args(list(words))
+    return get_args_parser().parse_known_intermixed_args(list(arguments))
 
 
-def application(command: str, words: Sequence[str], program: str | None = None) -> None:
+def application(command: str, arguments: Sequence[str], program: str | None = None) -> None:
     """Runs Hydra's application of a command for what Hydra prints: --help, --info, --cfg, completion. No job is run.
 
     `hydra.main` reads `sys.argv`, and hides tracebacks behind its own message unless HYDRA_FULL_ERROR is set.
 
     Args:
         command: name of the primary configuration, such as "train".
-        words: flags and overrides.
+        arguments: flags and overrides.
         program: what Hydra calls the program; None for `vae <command>`.
     """
     import hydra
 
     decorate = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR", "")
-    sys.argv = [program or f"vae {command}", *words]
+    sys.argv = [program or f"vae {command}", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         decorate(lambda cfg: None)()

@@ -64,18 +64,18 @@ def main() -> None:
     sys.exit(code)
 
 
-def run(words: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code.
 
     Args:
-        words: the command line without the program's name.
+        arguments: the command line without the program's name.
     """
-    if words and words[0] in ("-sc", "--shell-completion"):
-        return _complete(words)
-    if not words or words[0] in ("--help", "-h", "help"):
+    if arguments and arguments[0] in ("-sc", "--shell-completion"):
+        return _complete(arguments)
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(USAGE.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))
-        return 0 if words else 2
-    if words[0] == "--version":
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
         from importlib.metadata import PackageNotFoundError, version
 
         try:
@@ -83,7 +83,7 @@ def run(words: list[str]) -> int:
         except PackageNotFoundError:
             print("vae_train, not installed: imported from a checkout")
         return 0
-    command, *rest = words
+    command, *rest = arguments
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -92,11 +92,11 @@ def run(words: list[str]) -> int:
     return _guarded(command, rest)
 
 
-def _guarded(command: str, words: list[str]) -> int:
+def _guarded(command: str, arguments: list[str]) -> int:
     """Runs a command; the only place that turns errors into messages and exit codes."""
-    debug = "--debug" in words or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    debug = "--debug" in arguments or os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
-        return _run(command, [word for word in words if word != "--debug"])
+        return _run(command, [argument for argument in arguments if argument != "--debug"])
     except UsageError as error:
         _print_errors(command, error, debug)
         return 2
@@ -128,17 +128,19 @@ def _print_errors(command: str, error: UsageError, debug: bool) -> None:
         traceback.print_exception(error)
 
 
-def _run(command: str, words: list[str]) -> int:
+def _run(command: str, arguments: list[str]) -> int:
     """Checks everything that was typed, then runs it."""
     from vae_train.cli.hydra_compat import application, parse_flags
 
     name = command.replace("-", "_")
     groups = GROUP_NAMES.get(name, {})
-    words = ["=".join([groups.get(key, key), *value]) for key, *value in (word.split("=", 1) for word in words)]
-    if any(word.split("=")[0] in PRINTING_FLAGS for word in words):
-        application(name, words, f"vae {command}")
+    arguments = [
+        "=".join([groups.get(key, key), *value]) for key, *value in (argument.split("=", 1) for argument in arguments)
+    ]
+    if any(argument.split("=")[0] in PRINTING_FLAGS for argument in arguments):
+        application(name, arguments, f"vae {command}")
         return 0
-    flags, unknown = parse_flags(words)
+    flags, unknown = parse_flags(arguments)
     if unknown:
         raise UsageError(f"unknown flag {' '.join(unknown)}; vae {command} --help lists all flags")
     if flags.config_name or flags.config_path:
@@ -147,7 +149,7 @@ def _run(command: str, words: list[str]) -> int:
     if flags.cfg is not None:
         (job, *_) = _compose(name, module, flags)
         # Hydra expects flags before settings; people type them anywhere.
-        typed_flags = [word for word in words if word not in flags.overrides]
+        typed_flags = [argument for argument in arguments if argument not in flags.overrides]
         application(name, [*typed_flags, *flags.overrides, *job.added], f"vae {command}")
         return 0
     return _run_jobs(name, module, flags)
@@ -217,7 +219,7 @@ def _log_to_console() -> None:
     log.handlers = [handler]
 
 
-def _complete(words: list[str]) -> int:
+def _complete(arguments: list[str]) -> int:
     """Completion: the command's name here, everything after it by Hydra.
 
     Hydra's shell function asks for completions without the command, which is in COMP_LINE.
@@ -226,8 +228,8 @@ def _complete(words: list[str]) -> int:
 
     line = os.environ.get("COMP_LINE", "")
     typed = line.split()
-    if not any(word.startswith("query=") for word in words):
-        application("train", words, "vae")
+    if not any(argument.startswith("query=") for argument in arguments):
+        application("train", arguments, "vae")
         return 0
     finished = len(typed) > 2 or (len(typed) == 2 and line.endswith(" "))
     if not finished:
@@ -238,5 +240,5 @@ def _complete(words: list[str]) -> int:
         head, _, tail = line.partition(typed[0])
         os.environ["COMP_LINE"] = head + typed[0] + tail.replace(f" {typed[1]}", "", 1)
         os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
-        application(typed[1].replace("-", "_"), words, "vae")
+        application(typed[1].replace("-", "_"), arguments, "vae")
     return 0

@@ -58,7 +58,7 @@ class Job(NamedTuple):
 
 def compose_jobs(
     command: str,
-    words: Sequence[str],
+    typed: Sequence[str],
     settings: type,
     *,
     multirun: bool = False,
@@ -69,7 +69,7 @@ def compose_jobs(
 
     Args:
         command: name of the primary configuration.
-        words: overrides as typed.
+        typed: overrides as typed.
         settings: a dataclass whose fields are the command's own settings, with types and ranges.
         multirun: whether commas make several jobs.
         config_dir: a further folder of YAML files.
@@ -81,23 +81,23 @@ def compose_jobs(
     """
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         reader = _Reader(command, config_dir, all_of or {})
-        overrides, errors = reader.parse(words, multirun)
+        overrides, errors = reader.parse(typed, multirun)
         jobs, session = list[Job](), DataSession()
-        for words in _product(overrides):
-            job, job_errors = _compose_job(reader, words, settings, session)
+        for job_overrides in _product(overrides):
+            job, job_errors = _compose_job(reader, job_overrides, settings, session)
             jobs += [] if job is None else [job]
             errors += job_errors
     return jobs, list(dict.fromkeys(errors))
 
 
 def _compose_job(
-    reader: _Reader, words: Sequence[str], settings: type, session: DataSession
+    reader: _Reader, overrides: Sequence[str], settings: type, session: DataSession
 ) -> tuple[Job | None, list[ErrorDetail]]:
-    groups, values, errors = reader.known(words)
+    groups, values, errors = reader.known(overrides)
     try:
         cfg, choices = reader.compose(groups, values)
     except (HydraException, OmegaConfBaseException) as error:
-        return None, [*errors, ErrorDetail(" ".join(words), str(error).splitlines()[0])]
+        return None, [*errors, ErrorDetail(" ".join(overrides), str(error).splitlines()[0])]
     typed = [override.key_or_group for override in values]
     own_errors = schema.settings_errors(cfg, settings) + fill_latent_shape(cfg, typed)
     try:
@@ -182,27 +182,27 @@ class _Reader:
         )
         self.choose, self.options = cache(self._choose), cache(self._options)  # jobs of a sweep share most of both
 
-    def parse(self, words: Sequence[str], multirun: bool) -> tuple[list[Override], list[ErrorDetail]]:
+    def parse(self, typed: Sequence[str], multirun: bool) -> tuple[list[Override], list[ErrorDetail]]:
         """The overrides that can be parsed, one per key, and the errors of the others."""
         parsed: dict[str, Override] = {}
         errors = []
-        for word in words:
-            override, message = self._parse_one(word, multirun)
+        for text in typed:
+            override, message = self._parse_one(text, multirun)
             if override is not None and override.key_or_group in parsed:
                 message = f"{override.key_or_group} is given twice"
             if message:
-                errors.append(ErrorDetail(word, message))
+                errors.append(ErrorDetail(text, message))
             elif override is not None:
                 parsed[override.key_or_group] = override
         return list(parsed.values()), errors
 
-    def _parse_one(self, word: str, multirun: bool) -> tuple[Override | None, str]:
-        if "=" not in word and not word.startswith("~"):
+    def _parse_one(self, text: str, multirun: bool) -> tuple[Override | None, str]:
+        if "=" not in text and not text.startswith("~"):
             return None, "is not a setting; settings look like beta=4, flags like --help"
         try:
-            override = self.parser.parse_override(word)
+            override = self.parser.parse_override(text)
         except HydraException as error:
-            return None, f"cannot be parsed: {str(error).splitlines()[0]} (quote it: '{word}')"
+            return None, f"cannot be parsed: {str(error).splitlines()[0]} (quote it: '{text}')"
         if override.is_delete():
             return None, "deleting settings is not supported; override the value instead"
         if override.key_or_group.startswith(("hydra.", "hydra/")):
@@ -250,8 +250,8 @@ class _Reader:
         """The choices of a group; empty if there is no such group."""
         return self.loader.get_group_options(group, overrides=self.search)
 
-    def _choose(self, *words: str) -> tuple[DictConfig, Mapping[str, str]]:
-        cfg = compose(self.command, overrides=[*words, *self.added, *self.search], return_hydra_config=True)
+    def _choose(self, *groups: str) -> tuple[DictConfig, Mapping[str, str]]:
+        cfg = compose(self.command, overrides=[*groups, *self.added, *self.search], return_hydra_config=True)
         with open_dict(cfg):
             return cfg, dict(cfg.pop("hydra").runtime.choices)
 
