@@ -1,7 +1,5 @@
 """The only place that knows what Hydra keeps to itself, so that another version of Hydra is a matter of this file."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -3,8 +3,6 @@
 Nothing heavy is imported here: `vae --help` and completion answer at once.
 """
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import logging

@@ -1,7 +1,5 @@
 """Errors of composed configurations: names that do not exist, values that do not fit, settings that nothing reads."""
 
-from __future__ import annotations
-
 import re
 import typing
 from collections.abc import Iterable, Sequence

@@ -3,8 +3,6 @@
 Images leave a data set as float32 in [0, 1] (`Batch`), however they are stored, unless preprocessing maps them further.
 """
 
-from __future__ import annotations
-
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """From stored images to the batch that a model receives."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 The order of the images is an endless stream of permutations, one per pass over the data.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from itertools import count as count_from

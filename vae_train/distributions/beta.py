@@ -1,7 +1,5 @@
 """Beta distributions on (0, 1)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

@@ -1,7 +1,5 @@
 """Continuous Bernoulli distributions on [0, 1]."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """A location-scale density with the scale that fits its values best."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import torch

@@ -1,7 +1,5 @@
 """Samples of gamma distributions from normal and uniform noise (Marsaglia & Tsang, 2000, section 2)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Huber distributions: normal in the middle, exponential in the tails."""
 
-from __future__ import annotations
-
 import math
 
 import torch

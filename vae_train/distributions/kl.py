@@ -1,7 +1,5 @@
 """Closed-form Kullback-Leibler divergences, one function per pair of distributions, in nats."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

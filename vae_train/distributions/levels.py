@@ -1,7 +1,5 @@
 """Categorical distributions over the levels of a pixel."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

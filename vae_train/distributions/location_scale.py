@@ -1,7 +1,5 @@
 """Location-scale families: x = location + scale · t with a standard variable t, elementwise."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 import torch

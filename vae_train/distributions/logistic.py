@@ -1,7 +1,5 @@
 """Logistic distributions whose mass is collected on a grid, alone and mixed."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

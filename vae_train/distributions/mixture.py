@@ -1,7 +1,5 @@
 """Mixtures,  log p(x) = log sum_j w_j p_j(x)  with weights w that sum to 1."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

@@ -10,8 +10,6 @@ The second uses Woodbury's identity and the matrix determinant lemma, so that on
 Events with several dimensions are flattened: L and V number their elements row by row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

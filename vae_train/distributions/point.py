@@ -1,7 +1,5 @@
 """A point mass: z = loc, always. It has no density, so no KL and no evidence bound either."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -3,8 +3,6 @@
 MS-SSIM(x, y) = l_M^(w_M) · prod_j c_j^(w_j)                                        (Wang et al., 2003, eq. 7)
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Distributions on the unit sphere of R^D, with respect to its area measure."""
 
-from __future__ import annotations
-
 import math
 
 import torch

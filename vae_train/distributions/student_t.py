@@ -1,7 +1,5 @@
 """Student's t distributions."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The evidence lower bound and its terms, image by image."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 import torch

@@ -1,7 +1,5 @@
 """Posteriors of many images."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

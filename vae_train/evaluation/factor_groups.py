@@ -1,7 +1,5 @@
 """Groups of images that share the value of a factor."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

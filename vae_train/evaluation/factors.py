@@ -11,8 +11,6 @@ and values on a bin's edge, none depends on the order and the signs of latent di
 depend on their scales either.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -4,8 +4,6 @@ Without the weights of Inception (`vae_train.evaluation.inception`), the feature
 labels (`LabelFeatures`) or of a random network (`RandomFeatures`) still tell models of the same data apart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

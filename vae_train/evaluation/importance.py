@@ -1,7 +1,5 @@
 """Importance-sampling estimates of log p(x)."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence

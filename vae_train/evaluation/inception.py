@@ -1,7 +1,5 @@
 """Inception features, which FID is defined with."""
 
-from __future__ import annotations
-
 import warnings
 from functools import partial
 from pathlib import Path

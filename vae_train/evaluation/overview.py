@@ -1,7 +1,5 @@
 """Statistics of a split: mean, standard deviation, histogram, and the entropy that binarisation adds."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """Reports as lines for the terminal and as Markdown tables."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from vae_train.evaluation.metrics.base import Estimate, MetricInfo

@@ -1,7 +1,5 @@
 """Reconstructions and samples of a model beside real images, in [0, 1]."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """What is evaluated: a model on a split of a data set, with the results that several metrics share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps

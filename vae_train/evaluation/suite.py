@@ -1,7 +1,5 @@
 """Measuring metrics of a subject, and collecting them in a report."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any

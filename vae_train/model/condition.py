@@ -3,8 +3,6 @@
 Sohn et al., 2015, Learning Structured Output Representation using Deep Conditional Generative Models.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Families turn a network's output into a distribution. Posteriors and likelihoods are families."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Layers that several architectures share."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

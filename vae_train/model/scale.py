@@ -3,8 +3,6 @@
 scale² = floor² + e^(2 raw): a lower bound that has a gradient on both sides.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

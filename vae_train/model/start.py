@@ -1,7 +1,5 @@
 """Initialisation of the decoder's output from the training images."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """What one pass of inference leaves behind: samples of z, and the distributions that score them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

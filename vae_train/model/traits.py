@@ -1,7 +1,5 @@
 """What components declare about themselves, so that a combination can be checked before anything is built."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple

@@ -1,7 +1,5 @@
 """The variational autoencoder with one latent; the one place where shapes are plumbed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal

@@ -11,8 +11,6 @@ the
   one is last. The estimate of q(z) is unbiased, and exact where the batch is the whole data set.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

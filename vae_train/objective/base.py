@@ -1,7 +1,5 @@
 """Base classes of objectives."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar

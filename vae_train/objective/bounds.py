@@ -14,8 +14,6 @@ for every
   K, and its signal-to-noise ratio rises with K.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

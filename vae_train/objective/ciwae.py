@@ -4,8 +4,6 @@ Rainforth et al., 2018, Tighter Variational Bounds are Not Necessarily Better, a
 share.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

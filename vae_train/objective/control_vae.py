@@ -6,8 +6,6 @@ rate in nats and an integral S that is clamped to the range of beta:
     beta = beta_min + proportional / (1 + exp(e)) + S,      S <- S - integral · e
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

@@ -1,7 +1,5 @@
 """Critics: networks that separate two kinds of samples and return logits."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -7,8 +7,6 @@ eq. 6 and 7, with the covariance over the images of a batch of
     II: z itself,                     C = Cov_x[mean(x)] + E_x[diag variance(x)]
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Literal
 

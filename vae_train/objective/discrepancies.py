@@ -1,7 +1,5 @@
 """Distances of two distributions on latents, estimated from samples of both."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -11,8 +11,6 @@ Inverse Autoregressive Flow, arXiv:1606.04934, eq. 15):
     distortion + beta · sum_j max(λ, mean of rate_j over the batch)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Literal
 

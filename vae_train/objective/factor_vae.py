@@ -6,8 +6,6 @@ samples of prod_d q(z_d), so that
     TC = KL(q(z) || prod_d q(z_d)) ~ E_q(z)[log D(z) / (1 - D(z))] = E_q(z)[logit(z)]
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

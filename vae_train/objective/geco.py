@@ -5,8 +5,6 @@ Rezende & Viola, 2018, Taming VAEs, arXiv:1810.00597, algorithm 1, with C = dist
     loss = rate + λ C,    C_t = a · C_(t-1) + (1 - a) · C,    λ <- λ · exp(speed · C_t)   after every update
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

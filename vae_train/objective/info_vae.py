@@ -4,8 +4,6 @@ Zhao et al., 2019, InfoVAE: Balancing Learning and Inference in Variational Auto
 the paper's λ. alpha = 0 with weight = 1 is the ELBO; alpha = 1 is MMD-VAE, which has no rate.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

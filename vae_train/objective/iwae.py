@@ -3,8 +3,6 @@
 Burda et al., 2016, Importance Weighted Autoencoders, arXiv:1509.00519, eq. 8.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -3,8 +3,6 @@
 Rainforth et al., 2018, Tighter Variational Bounds are Not Necessarily Better, arXiv:1802.04537.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -7,8 +7,6 @@ gradient_penalty:  R = E |d mean(x | z) / dz|²_F, with the squared norm v ↦ |
 spectral:          R = sum over the decoder's layers of the squared largest singular value
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

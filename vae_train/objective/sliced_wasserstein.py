@@ -3,8 +3,6 @@
 Kolouri et al., 2019, Sliced-Wasserstein Autoencoder, arXiv:1804.01947.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -7,8 +7,6 @@ the aggregate posterior q(z) over the training images,
                 mutual information       total correlation               dimension-wise KL
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -11,8 +11,6 @@ output h:
     both with R1:   critic: + r1 / 2 · E |dD(x) / dx|²                               (Mescheder et al., 2018, eq. 9)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

@@ -6,8 +6,6 @@ Autoencoders, arXiv:1511.05644. The critic minimises
     E_p(z)[softplus(-logit(z))] + E_q(z)[softplus(logit(z))]
 """
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

@@ -3,8 +3,6 @@
 Tolstikhin et al., 2018, Wasserstein Auto-Encoders, arXiv:1711.01558, algorithm 2.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -1,7 +1,5 @@
 """Plots of an evaluation: log-likelihood, latent activity and out-of-distribution scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Image grids, contact sheets and lines for signals, as tensors of shape (C, height, width) in [0, 1]."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

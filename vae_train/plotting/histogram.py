@@ -1,7 +1,5 @@
 """Histogram of pixel values."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Maps of encodings: scatter plots in two dimensions, and the files of TensorBoard's projector."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

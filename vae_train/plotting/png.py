@@ -1,7 +1,5 @@
 """PNG files, of images and of matplotlib figures."""
 
-from __future__ import annotations
-
 from io import BytesIO
 from pathlib import Path
 from typing import Any

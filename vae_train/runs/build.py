@@ -1,7 +1,5 @@
 """A checked configuration -> data, model, objective, learner and trainer."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """Nodes of a configuration -> objects. A configuration may come from other people, so only known classes are built."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Everything that is wrong with a configuration, at once and without side effects: nothing is written or set."""
 
-from __future__ import annotations
-
 import math
 
 import torch

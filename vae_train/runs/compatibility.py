@@ -4,8 +4,6 @@ Every component says what it does not fit (`check_compatible`). This module asks
 spelling of the command line.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """`vae data`: sizes, statistics and plots of a data set."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Names of devices -> devices, or why there is no such device on this machine."""
 
-from __future__ import annotations
-
 import torch
 
 from vae_train.util.errors import ErrorDetail

@@ -1,7 +1,5 @@
 """What a run ran on: a receipt for whoever repeats it."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 import sys

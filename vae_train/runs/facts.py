@@ -1,7 +1,5 @@
 """What constructors receive from the program and not from a configuration, by the name of the parameter."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

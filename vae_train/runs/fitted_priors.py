@@ -1,7 +1,5 @@
 """Priors that `vae fit-prior` fitted to the encodings of a run: listing, fitting and loading them."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from typing import Any, NamedTuple

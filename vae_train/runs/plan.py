@@ -1,7 +1,5 @@
 """`vae train plan=true`: what a training would be, without training."""
 
-from __future__ import annotations
-
 import logging
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """Training a prior on encodings by maximum likelihood, with the learner."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Trains a run's configuration again and compares the metrics."""
 
-from __future__ import annotations
-
 import logging
 import math
 from pathlib import Path

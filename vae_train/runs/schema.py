@@ -3,8 +3,6 @@
 Everything that is wrong is reported at once, before anything is built. `value_error` compares a value with a type hint.
 """
 
-from __future__ import annotations
-
 import difflib
 import inspect
 import types

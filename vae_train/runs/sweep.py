@@ -1,7 +1,5 @@
 """Trains the jobs of a sweep in one folder, and writes the table of their results."""
 
-from __future__ import annotations
-
 import csv
 import json
 import logging

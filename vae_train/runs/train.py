@@ -1,7 +1,5 @@
 """Trains a configuration in a folder, and goes on with a run."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ previous file remains. It contains plain data and tensors only and is opened wit
 file cannot run code. PyTorch does not verify the checksums of its own files, so they are verified here.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import zipfile

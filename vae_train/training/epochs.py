@@ -1,7 +1,5 @@
 """Where epochs begin and end in the endless stream of batches, and their progress bars."""
 
-from __future__ import annotations
-
 import sys
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The gradients of one microbatch: by autograd, or as a pure function of parameters, buffers and inputs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 

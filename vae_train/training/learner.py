@@ -1,7 +1,5 @@
 """The learner turns a batch into an update of the parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -4,8 +4,6 @@ Durations are in epochs, possibly fractional, and evaluated at every step. The s
 stays on its device, so that a captured step sees its current value.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 

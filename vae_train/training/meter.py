@@ -1,7 +1,5 @@
 """What a training measures of itself: running means of its scalars, and its speed."""
 
-from __future__ import annotations
-
 import time
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """What moves the weights: an optimiser with its learning-rate schedule, and a moving average of the weights."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Reconstructions, samples and the latent manifold of a model, as images of shape (N, C, H, W)."""
 
-from __future__ import annotations
-
 from typing import TypeGuard
 
 import torch

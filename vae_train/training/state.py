@@ -1,7 +1,5 @@
 """The state of a training, which checkpoints contain, and the decision when it ends."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol

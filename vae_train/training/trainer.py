@@ -1,7 +1,5 @@
 """The training loop: when to update, log, validate, preview and save."""
 
-from __future__ import annotations
-
 import logging
 import math
 from contextlib import closing

@@ -1,7 +1,5 @@
 """The failures that a user meets; everything else is a bug and shows its traceback."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Elementary functions of numbers that may be Python's or tensors."""
 
-from __future__ import annotations
-
 import math
 
 import torch

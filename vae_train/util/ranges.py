@@ -4,8 +4,6 @@
 built. (The constructor alone would stop at the first one.)
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,7 +1,5 @@
 """How this process uses the machine: threads, memory, number formats. Called once, before the first tensor is made."""
 
-from __future__ import annotations
-
 import ctypes
 import math
 import os

@@ -1,7 +1,5 @@
 """Quantities and errors as people read them."""
 
-from __future__ import annotations
-
 
 def size(count: float) -> str:
     """A number of bytes, for instance 146 MiB."""

@@ -1,7 +1,5 @@
 """`vae data`: what a data set contains."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`vae eval`: evaluates trained models."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """`vae fit-prior`: fits a density to the encodings of a trained model, which can replace its prior."""
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import dataclass

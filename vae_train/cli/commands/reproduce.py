@@ -1,7 +1,5 @@
 """`vae reproduce`: trains a saved configuration again and compares the metrics."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`vae sample`: images from the prior of a trained model."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from pathlib import Path

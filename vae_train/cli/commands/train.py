@@ -1,7 +1,5 @@
 """`vae train`: trains a model and leaves a run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Images, signals or vectors in an array file."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """CelebA: 202,599 faces of celebrities with 40 attributes, aligned, in colour (Liu et al., 2015)."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """CIFAR-10: 60,000 colour images of 32x32 pixels in ten classes (Krizhevsky, 2009)."""
 
-from __future__ import annotations
-
 from vae_train.data.sources.base import CifarSource
 
 

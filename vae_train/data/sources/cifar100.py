@@ -1,7 +1,5 @@
 """CIFAR-100: 60,000 colour images of 32x32 pixels in 100 classes, or 20 groups of five (Krizhevsky, 2009)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """scikit-learn's handwritten digits: 1,797 images of 8x8 pixels with 17 grey levels, installed with the library."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path

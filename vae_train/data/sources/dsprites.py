@@ -1,7 +1,5 @@
 """dSprites: 737,280 binary images of 64x64 pixels, one for every value of six factors (Matthey et al., 2017)."""
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

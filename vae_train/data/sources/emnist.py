@@ -1,7 +1,5 @@
 """EMNIST: up to 814,255 handwritten letters and digits of 28x28 grey pixels, in six subsets (Cohen et al., 2017)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Fashion-MNIST: 70,000 grey images of clothes, 28x28 pixels (Xiao et al., 2017)."""
 
-from __future__ import annotations
-
 from vae_train.data.sources.base import IdxSource
 
 

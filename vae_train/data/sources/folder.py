@@ -1,7 +1,5 @@
 """Any folder of images."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Kuzushiji-MNIST: 70,000 cursive Japanese characters of 28x28 grey pixels in ten classes (Clanuwat et al., 2018)."""
 
-from __future__ import annotations
-
 from vae_train.data.sources.base import IdxSource
 
 

@@ -1,7 +1,5 @@
 """MNIST: 70,000 handwritten digits of 28x28 pixels (LeCun et al., 1998), in the protocols of the VAE literature."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

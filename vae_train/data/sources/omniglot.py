@@ -1,7 +1,5 @@
 """Omniglot: 32,460 handwritten characters of 50 alphabets, in grey and at any size (Lake et al., 2015)."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 import zlib

@@ -6,8 +6,6 @@ clamp(1/2 - d, 0, 1) with d in pixels; where two edges meet, the shares are mult
 the pixels, and in the forms' areas to about 1 % for the others.
 """
 
-from __future__ import annotations
-
 import colorsys
 import math
 from collections.abc import Callable

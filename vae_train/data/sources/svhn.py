@@ -1,7 +1,5 @@
 """SVHN: digits of house numbers, 32x32 colour pixels: 73,257 and 531,131 easier ones (Netzer et al., 2011)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from typing_extensions import override

@@ -3,8 +3,6 @@
 Nothing in a file is executed; arrays are mapped where possible.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

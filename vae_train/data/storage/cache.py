@@ -1,7 +1,5 @@
 """Decoded images in a file, which is written once, in parallel, and mapped into memory at every later start."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Decodes image files of any kind to uint8 pixels of one shape."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The image files of a folder, with their classes and splits."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

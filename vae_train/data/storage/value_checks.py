@@ -1,7 +1,5 @@
 """Checks whether the numbers of an array can be pixels, and infers their levels and range."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 

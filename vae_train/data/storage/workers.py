@@ -1,7 +1,5 @@
 """What worker processes read in advance, in order, and a one-line error if one of them fails or dies."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from multiprocessing.connection import wait

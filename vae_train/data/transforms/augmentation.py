@@ -1,7 +1,5 @@
 """Random changes of training images, batched and on the training device, as a function of (seed, step)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -1,7 +1,5 @@
 """Corruption of what the encoder sees: noise for denoising, hidden pixels for inpainting and missing data."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Invertible maps of the pixels that a model sees, with their Jacobians, so that bits per dimension stay comparable."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Annotated

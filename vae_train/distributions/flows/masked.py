@@ -3,8 +3,6 @@
 Masks and monotonic maps of one number are Zuko's (Rozet et al., 2022), the only use of that library in this program.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

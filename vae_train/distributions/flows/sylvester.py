@@ -1,7 +1,5 @@
 """Sylvester flows."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The evidence lower bound and its terms."""
 
-from __future__ import annotations
-
 import math
 
 from typing_extensions import override

@@ -1,7 +1,5 @@
 """Disentanglement by groups of images that share the value of a factor: FactorVAE and beta-VAE scores."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from vae_train.evaluation.factor_groups import FactorGroups

@@ -1,7 +1,5 @@
 """Similarity of reconstructions and their originals, pixel by pixel and by structure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, ClassVar
 

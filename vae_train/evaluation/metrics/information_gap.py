@@ -1,7 +1,5 @@
 """Disentanglement by the mutual information of latent dimensions and factors: MIG and modularity."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Which latent dimensions a model uses."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Two-dimensional maps of encodings: principal components and t-SNE."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray

@@ -1,7 +1,5 @@
 """Importance-sampling estimate of the log-likelihood."""
 
-from __future__ import annotations
-
 import logging
 import math
 import sys

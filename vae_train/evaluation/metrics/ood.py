@@ -1,7 +1,5 @@
 """Out-of-distribution detection by the ELBO."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

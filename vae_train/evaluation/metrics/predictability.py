@@ -1,7 +1,5 @@
 """Disentanglement by classifiers that predict factors from latent dimensions: SAP and DCI."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from vae_train.evaluation.factors import DisentanglementMetric, Floats, Integers, train_test_split, validated

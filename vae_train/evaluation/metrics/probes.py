@@ -1,7 +1,5 @@
 """Reading classes off latents: linear and nearest-neighbour probes, and their majority-class baseline."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable

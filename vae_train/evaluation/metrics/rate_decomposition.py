@@ -1,7 +1,5 @@
 """The rate as mutual information, total correlation and dimension-wise KL."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

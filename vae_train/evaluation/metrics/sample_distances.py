@@ -1,7 +1,5 @@
 """Distances between the features of samples and of real images: Fréchet and kernel distance."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Neighbourhoods of the features of samples and of real images: precision and recall, density and coverage."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

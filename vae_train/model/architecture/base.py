@@ -4,8 +4,6 @@ A scale halves height and width, rounding up; a decoder walks the same sizes bac
 as 37 x 53 without padding or cropping.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal, NamedTuple
 

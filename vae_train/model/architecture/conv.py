@@ -1,7 +1,5 @@
 """Convolutional networks between images and vectors, for images of any height, width and number of channels."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Fully convolutional networks between images and spatial latents, for images of any height, width and channels."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Base class of likelihoods with a location and a scale."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any, ClassVar
 

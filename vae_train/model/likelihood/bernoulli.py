@@ -1,7 +1,5 @@
 """p(x | z) = prod_i p_i^x_i (1 - p_i)^(1 - x_i),  x_i in {0, 1}."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

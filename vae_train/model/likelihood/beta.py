@@ -3,8 +3,6 @@
 Ferrari & Cribari-Neto (2004), Beta regression for modelling rates and proportions, eq. 4.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """P(x | z) = prod_i softmax(logits_i(z))_k,  x_i = k / (levels - 1)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

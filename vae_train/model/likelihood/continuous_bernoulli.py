@@ -3,8 +3,6 @@
 Loaiza-Ganem & Cunningham, 2019, The continuous Bernoulli: fixing a pervasive error in VAEs, arXiv:1907.06845, eq. 4.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

@@ -4,8 +4,6 @@ Kingma et al., 2016, Improved Variational Inference with Inverse Autoregressive 
 first and the last level include the tails (Salimans et al., 2017, PixelCNN++, arXiv:1701.05517, eq. 2).
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """p(x | z) = N(x; mean(z), scale² I)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

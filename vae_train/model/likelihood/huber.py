@@ -3,8 +3,6 @@
 Huber (1964), Robust estimation of a location parameter, eq. 2.1.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """p(x | z) = prod_i exp(-|x_i - loc_i(z)| / scale) / (2 scale)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -3,8 +3,6 @@
 Salimans et al., 2017, PixelCNN++, arXiv:1701.05517, eq. 1 to 3, with all parameters from z instead of earlier pixels.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """-weight · (1 - MS-SSIM(x, mean(z))) in the place of log p(x | z)                    (Wang et al., 2003, eq. 7)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

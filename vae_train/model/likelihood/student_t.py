@@ -1,7 +1,5 @@
 """p(x | z) = prod_i t((x_i - loc_i(z)) / scale; df) / scale with t(u; df) ∝ (1 + u² / df)^(-(df + 1) / 2)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from torch import Tensor

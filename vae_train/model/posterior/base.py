@@ -1,7 +1,5 @@
 """Base classes of posteriors that are flows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

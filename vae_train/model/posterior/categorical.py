@@ -1,7 +1,5 @@
 """q(z | x) = prod_i Cat(z_i; softmax(logits_i(x))), over blocks z_i of one-hot z      (Jang et al., 2017)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

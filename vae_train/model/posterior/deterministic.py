@@ -1,7 +1,5 @@
 """q(z | x) = δ(z - z(x)): an autoencoder (Ghosh et al., 2020, and Tolstikhin et al., 2018, use one)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -1,7 +1,5 @@
 """q(z | x) = N(z; mean(x), L(x) L(x)ᵀ), L lower triangular      (Kingma & Welling, 2019, section 2.5.1)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

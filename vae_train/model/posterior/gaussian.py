@@ -1,7 +1,5 @@
 """q(z | x) = N(z; mean(x), diag exp(log-variance(x)))      (Kingma & Welling, 2014, eq. 9)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -5,8 +5,6 @@ log q(z | x) = log q(z_0 | x) - sum_t sum_i log scale_{t, i}, so sampling is the
 Kingma et al., 2016, Improved Variational Inference with Inverse Autoregressive Flow, arXiv:1606.04934, eq. 10.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

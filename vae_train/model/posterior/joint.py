@@ -1,7 +1,5 @@
 """q(z, c | x) = N(z; mean(x), diag) prod_i Cat(c_i; softmax(logits_i(x)))      (JointVAE; Dupont, 2018, eq. 5)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

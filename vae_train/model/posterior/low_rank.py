@@ -1,7 +1,5 @@
 """q(z | x) = N(z; mean(x), diag(scale(x)²) + V(x) V(x)ᵀ), V of few columns      (Rezende et al., 2014, section 4.3)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

@@ -3,8 +3,6 @@
 (Rezende & Mohamed, 2015, eq. 10).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

@@ -4,8 +4,6 @@ The parameters of s_t for an element are functions of the elements before it and
 Spline Flows, arXiv:1906.04032).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

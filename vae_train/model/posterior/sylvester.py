@@ -3,8 +3,6 @@
 (van den Berg et al., 2018, eq. 13, with Q made of Householder reflections: their section 3.2).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

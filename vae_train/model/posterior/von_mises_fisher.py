@@ -1,7 +1,5 @@
 """q(z | x) = vMF(z; mean(x), k(x)) on the unit sphere of R^D      (Davidson et al., 2018)."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override

@@ -1,7 +1,5 @@
 """Base class of priors that are flows, and the training images that other priors start from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """p(z) = prod_i Cat(z_i; softmax(logits_i)), over blocks z_i of one-hot z      (Jang et al., 2017)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """p(z) = N(z; m, diag s²), with m and s learned."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

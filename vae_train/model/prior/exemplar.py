@@ -1,7 +1,5 @@
 """p(z) = 1/M sum_n N(z; mean of q(z | x_n), s² I), over training images x_n      (Norouzi et al., 2020, eq. 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """p(z, c) = N(z; 0, I) prod_i 1 / K_i, over a real part and one-hot blocks c_i of K_i categories (Dupont, 2018)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

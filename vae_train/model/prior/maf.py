@@ -3,8 +3,6 @@
 Papamakarios et al., 2017, Masked Autoregressive Flow for Density Estimation, arXiv:1705.07057, eq. 3 to 6.
 """
 
-from __future__ import annotations
-
 from vae_train.model.prior.base import AffineFlowPrior
 
 

@@ -1,7 +1,5 @@
 """p(z) = sum_j w_j N(z; m_j, diag s_j²), with w, m and s learned      (Tomczak & Welling, 2018, section 4, "MoG")."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -6,8 +6,6 @@ y_a = z_a; the constants c and d cost nothing.)
 Dinh et al., 2017, Density Estimation Using Real NVP, arXiv:1605.08803, eq. 2 to 8.
 """
 
-from __future__ import annotations
-
 from vae_train.model.prior.base import AffineFlowPrior
 
 

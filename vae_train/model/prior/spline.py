@@ -3,8 +3,6 @@
 Durkan et al., 2019, Neural Spline Flows, arXiv:1906.04032, section 3.1, in their autoregressive form.
 """
 
-from __future__ import annotations
-
 from vae_train.batch import Shape
 from vae_train.model.prior.base import FlowPrior
 from vae_train.util.ranges import PositiveInt

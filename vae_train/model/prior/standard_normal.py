@@ -1,7 +1,5 @@
 """p(z) = N(z; 0, I)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

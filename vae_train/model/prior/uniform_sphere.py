@@ -1,7 +1,5 @@
 """p(z) = 1 / area, on the unit sphere of R^D      (Davidson et al., 2018, section 3.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """p(z) = 1/M sum_j q(z | u_j), with pseudo-inputs u_j learned      (VampPrior; Tomczak & Welling, 2018, eq. 9)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Literal
 

@@ -4,8 +4,6 @@ Durations are given in epochs (fractions are fine) and evaluated at every step. 
 tensor stays on its device, so that a captured step sees it change.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """A constant weight of the KL term."""
 
-from __future__ import annotations
-
 from typing_extensions import override
 
 from vae_train.objective.schedule.base import BetaSchedule

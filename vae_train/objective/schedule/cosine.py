@@ -1,7 +1,5 @@
 """A warm-up of the weight of the KL term along half a cosine."""
 
-from __future__ import annotations
-
 import math
 
 from typing_extensions import override

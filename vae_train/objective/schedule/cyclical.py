@@ -1,7 +1,5 @@
 """Cyclical annealing of the weight of the KL term."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

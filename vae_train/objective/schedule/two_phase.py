@@ -1,7 +1,5 @@
 """A weight of the KL term with two phases."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

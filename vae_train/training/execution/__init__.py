@@ -4,8 +4,6 @@ A runner calls a step function with the inputs of a feed. The modes differ in ro
 computed from a tensor has float32's 24 bits (on CUDA the learning rate too), and a compiler adds in another order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -5,8 +5,6 @@ the step. Its guards are therefore skipped, and each function has its own code o
 compilations by code object: without guards it could not tell one learner's from another's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, cast

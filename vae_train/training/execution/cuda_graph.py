@@ -1,7 +1,5 @@
 """Whole steps captured as CUDA graphs."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

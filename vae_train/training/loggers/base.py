@@ -3,8 +3,6 @@
 To write to another place, add a class with some of these four methods and a YAML under `conf/logger/`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

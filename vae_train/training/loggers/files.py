@@ -1,7 +1,5 @@
 """The run's own files: metrics.jsonl, metrics.csv and image grids."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

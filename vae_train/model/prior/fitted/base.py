@@ -7,8 +7,6 @@ other: with it the model is another p(x, z), whose evidence bounds hold.
 Source: Ghosh et al., "From Variational to Deterministic Autoencoders" (arXiv:1903.12436), section 4.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Neural spline flow, trained on encodings."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

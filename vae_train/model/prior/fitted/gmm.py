@@ -1,7 +1,5 @@
 """Gaussian mixture, fitted by expectation maximisation."""
 
-from __future__ import annotations
-
 import warnings
 
 import torch

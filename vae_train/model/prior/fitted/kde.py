@@ -1,7 +1,5 @@
 """Kernel density estimate."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 
