@@ -1,5 +1,8 @@
 """The gradients of one microbatch: by autograd, or as a pure function of parameters, buffers and inputs."""
 
+# PyTorch's compiler does not evaluate the annotations of nested functions.
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
