@@ -14,8 +14,7 @@ from tests.support import BUILDER, CONF, build, plain
 from vae_train.distributions.normal import Normal
 from vae_train.model.prior.fitted.base import log_density
 from vae_train.rng import Rng, generator
-from vae_train.runs.fitted_priors import fit_prior
-from vae_train.runs.prior_training import copy_state
+from vae_train.runs.fitted_priors import copy_state, fit_prior
 
 SETTINGS = {
     "gmm": {"components": 3},

@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from typing import Any, NamedTuple
+import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +11,14 @@ from torch import Tensor, nn
 from vae_train.evaluation.encodings import encode
 from vae_train.evaluation.metrics.base import Estimate
 from vae_train.model.base import SingleLatent
-from vae_train.model.prior.fitted.base import FittedPrior, log_density
+from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining, log_density, no_encoder
 from vae_train.rng import generator
 from vae_train.runs.builder import Builder
 from vae_train.runs.compatibility import stem
 from vae_train.runs.config import Config
-from vae_train.runs.prior_training import copy_state, train_prior
 from vae_train.runs.run import Run
 from vae_train.training.checkpoint import load, save
+from vae_train.training.optimizer import plain_step
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.text import first_line
 
@@ -26,15 +27,8 @@ log = logging.getLogger("vae_train")
 HELD_OUT_FRACTION = 0.1
 """Share of the encodings by which bandwidths and the end of a training are chosen."""
 
-
-class PriorComparison(NamedTuple):
-    """log p(z) of encodings of a split under two priors, in nats."""
-
-    own: Estimate
-    """Under the model's own prior."""
-    fitted: Estimate
-    gain: Estimate
-    """Of the fitted prior over the model's own."""
+EVALUATION_STEPS = 50
+"""Updates between evaluations on held-out encodings."""
 
 
 def prior_name(node: Config) -> str:
@@ -96,6 +90,42 @@ def fit_prior(node: Config, model: SingleLatent, z: Tensor, seed: int, builder: 
     return prior.eval()
 
 
+def train_prior(prior: FittedPrior, z: Tensor, held_out: Tensor, seed: int, settings: GradientTraining) -> None:
+    """Trains a prior until held-out encodings get no likelier, and restores the best weights.
+
+    Args:
+        prior: the prior.
+        z: (N, D) encodings.
+        held_out: (M, D) further ones.
+        seed: decides the batches.
+        settings: steps, patience, batch size and learning rate.
+    """
+    z, held_out = (t.to(next(prior.parameters())).unflatten(-1, prior.event_shape) for t in (z, held_out))
+    optimizer = torch.optim.Adam(prior.parameters(), lr=settings.lr)
+    update = plain_step(optimizer)
+    best, state, waited = math.inf, copy_state(prior), 0
+    for step in range(settings.steps + 1):
+        if step % EVALUATION_STEPS == 0 or step == settings.steps:
+            with torch.no_grad():
+                loss = -prior(no_encoder).log_prob(held_out).mean().item()
+            if loss < best:
+                best, state, waited = loss, copy_state(prior), 0
+            elif (waited := waited + 1) >= settings.patience:
+                break
+        if step < settings.steps:
+            size = min(settings.batch_size, len(z))
+            batch = z[torch.randint(len(z), (size,), generator=generator(seed, "expost", step))]
+            optimizer.zero_grad()
+            (-prior(no_encoder).log_prob(batch).mean()).backward()
+            update()
+    prior.load_state_dict(state)
+
+
+def copy_state(module: nn.Module) -> dict[str, Tensor]:
+    """Copies the state of a module."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
 def save_prior(prior: FittedPrior, node: Config, model: nn.Module, run: Run, name: str) -> None:
     """Writes priors/<name>.pt: class, settings, weights and the fingerprint of the model, as plain values."""
     state = {"settings": node.to_dict(), "weights": copy_state(prior), "fingerprint": fingerprint(model)}
@@ -127,13 +157,18 @@ def replace_prior(model: Any, run: Run, name: str, builder: Builder) -> None:
     model.prior = prior.eval().to(next(model.parameters()).device)
 
 
-def compare_priors(model: Any, prior: FittedPrior, z: Tensor) -> PriorComparison:
-    """Scores encodings `(N, D)` under a model's own prior and under a fitted one."""
+def compare_priors(model: Any, prior: FittedPrior, z: Tensor) -> dict[str, Estimate]:
+    """Scores encodings `(N, D)` under a model's own prior and under a fitted one.
+
+    Returns:
+        log p(z) in nats under the "own" and the "fitted" prior, and the "gain" of the fitted one.
+    """
     with torch.no_grad():
         p = model.prior(model.encode)
     own = log_density(p, z.to(next(model.parameters()).device).view(-1, *model.latent_shape))
     fitted = prior.log_prob(z.to(next(prior.buffers()).dtype))
-    return PriorComparison(*map(Estimate.mean_of, (own, fitted, fitted - own)))
+    scores = {"own": own, "fitted": fitted, "gain": fitted - own}
+    return {name: Estimate.mean_of(values) for name, values in scores.items()}
 
 
 def sampled_encodings(model: SingleLatent, images: Any, **options: Any) -> Tensor:

@@ -7,11 +7,11 @@ from typing import Any
 
 from vae_train.batch import Split
 from vae_train.cli.overrides import Job
+from vae_train.evaluation.metrics.base import Estimate
 from vae_train.runs.build import load_data, open_model
 from vae_train.runs.check import checkpoint_errors, data_errors, open_run
 from vae_train.runs.devices import device_errors, resolve_device
 from vae_train.runs.fitted_priors import (
-    PriorComparison,
     compare_priors,
     fit_prior,
     fitting_error,
@@ -71,7 +71,7 @@ def run(settings: Settings, job: Job) -> None:
         raise UsageError([ErrorDetail(f"prior={name}", str(error))]) from error
     comparison = compare_priors(model, prior, sampled_encodings(model, data.split(split), **options))
     save_prior(prior, node, model, run, name)
-    report: dict[str, Any] = {key: estimate.to_dict() for key, estimate in comparison._asdict().items()}
+    report: dict[str, Any] = {key: estimate.to_dict() for key, estimate in comparison.items()}
     report |= {"prior": name, "split": split, "checkpoint": settings.checkpoint, "seed": settings.seed}
     report |= {"num_encodings": len(z), "settings": node.to_dict(), "seconds": round(time.perf_counter() - begin, 2)}
     path = run.priors / f"{name}.json"
@@ -81,9 +81,9 @@ def run(settings: Settings, job: Job) -> None:
              name, run.folder, name)  # fmt: skip
 
 
-def _summary(name: str, split: str, comparison: PriorComparison) -> str:
-    own, fitted, gain = (f"{e.value:.2f} ± {e.se or 0:.2f}" for e in comparison)
+def _summary(name: str, split: str, comparison: dict[str, Estimate]) -> str:
+    own, fitted, gain = (f"{e.value:.2f} ± {e.se or 0:.2f}" for e in comparison.values())
     return (
-        f"{name}: log p(z) of {comparison.gain.n:,} {split} encodings is {fitted} nats, and {own} under the "
+        f"{name}: log p(z) of {comparison['gain'].n:,} {split} encodings is {fitted} nats, and {own} under the "
         f"model's own prior: a gain of {gain}"
     )

@@ -76,7 +76,7 @@ class FittedPrior(Prior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Computes log p(z) of encodings `(N, D)`: `(N,)` float64."""
-        return log_density(self(_no_encoder), z.view(-1, *self.event_shape))
+        return log_density(self(no_encoder), z.view(-1, *self.event_shape))
 
 
 class ChunkedMixture(Mixture):
@@ -103,7 +103,8 @@ def mean_and_std(z: Tensor) -> tuple[Tensor, Tensor]:
     return z.mean(0), scale.clamp_min(MIN_RELATIVE_STD * max(float(scale.max()), MIN_RELATIVE_STD))
 
 
-def _no_encoder(x: Tensor) -> Distribution:
+def no_encoder(x: Tensor) -> Distribution:
+    """Stands in for the encoder, which a fitted prior never calls."""
     raise RuntimeError("a fitted prior needs no images")
 
 
