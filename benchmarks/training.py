@@ -24,12 +24,11 @@ from vae_train.data.stream import Stream, evaluation_batches
 from vae_train.runs.build import assemble, build_model, load_data
 from vae_train.runs.builder import Builder
 from vae_train.runs.config import Config
-from vae_train.runs.devices import resolve_device
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Tee
 from vae_train.training.loggers.files import Files
 from vae_train.util.errors import UsageError
-from vae_train.util.runtime import prepare
+from vae_train.util.runtime import prepare, resolve_device
 
 
 class Training:

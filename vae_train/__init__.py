@@ -37,9 +37,9 @@ def load(run: str | Path, checkpoint: str = "best", device: str = "cpu", allow: 
         vae_train.util.errors.RunError: its checkpoint cannot be read.
     """
     from vae_train.runs.builder import Builder
-    from vae_train.runs.devices import resolve_device
     from vae_train.runs.run import Run
     from vae_train.runs.trained import TrainedModel
+    from vae_train.util.runtime import resolve_device
 
     builder = Builder([allow] if allow else [])
     return TrainedModel.open(Run.open(run), checkpoint, resolve_device(device), builder)

@@ -21,10 +21,10 @@ from vae_train.runs.build import (
 )
 from vae_train.runs.builder import Builder
 from vae_train.runs.config import Config
-from vae_train.runs.devices import device_errors, resolve_device
 from vae_train.runs.run import Run
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
+from vae_train.util.runtime import device_errors, resolve_device
 
 
 def check(config: Config, session: DataSession, builder: Builder, read: bool = True) -> list[ErrorDetail]:

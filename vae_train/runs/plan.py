@@ -19,10 +19,9 @@ from vae_train.rng import Rng
 from vae_train.runs.build import build_learner, build_model, build_source, build_trainer, build_transforms
 from vae_train.runs.builder import Builder
 from vae_train.runs.config import Config
-from vae_train.runs.devices import resolve_device
 from vae_train.training.execution import Runner
 from vae_train.training.learner import Learner
-from vae_train.util.runtime import prepare
+from vae_train.util.runtime import prepare, resolve_device
 from vae_train.util.text import duration, size
 
 log = logging.getLogger("vae_train")

@@ -15,14 +15,13 @@ from vae_train.runs.build import Training, assemble, load_data, read_weights, ru
 from vae_train.runs.builder import Builder
 from vae_train.runs.check import checkpoint_errors, data_errors, execution_errors
 from vae_train.runs.config import Config
-from vae_train.runs.devices import resolve_device
 from vae_train.runs.environment import environment
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Tee
 from vae_train.training.loggers.files import Files, read_metrics
 from vae_train.util.errors import ErrorDetail, Stopped, UsageError
-from vae_train.util.runtime import emulated, prepare
+from vae_train.util.runtime import emulated, prepare, resolve_device
 
 log = logging.getLogger("vae_train")
 

@@ -1,4 +1,4 @@
-"""How this process uses the machine: threads, memory, number formats. Called once, before the first tensor is made."""
+"""How this process uses the machine: devices, threads, memory, number formats."""
 
 import ctypes
 import math
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+
+from vae_train.util.errors import ErrorDetail
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -18,7 +20,7 @@ _KEPT = 1 << 30
 
 
 def prepare(threads: int | None = None, precision: Precision = "float32") -> None:
-    """Sets the process up for training or evaluation.
+    """Sets the process up for training or evaluation, once and before the first tensor is made.
 
     Args:
         threads: CPU threads of one operation; None takes PyTorch's choice, but no more than `cores`.
@@ -32,6 +34,34 @@ def prepare(threads: int | None = None, precision: Precision = "float32") -> Non
     torch.set_num_threads(threads or min(torch.get_num_threads(), cores()))
     # PyTorch's own default rounds convolutions and not matrix products.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is CUDA, else Apple's GPU, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def device_errors(name: str) -> list[ErrorDetail]:
+    """Why the device `name` cannot be used here."""
+    count, has_mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    try:
+        device = resolve_device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        message = "unknown device; use auto, cpu, cuda, cuda:1 or mps"
+    elif (device.type == "cuda" and not torch.cuda.is_available()) or (device.type == "mps" and not has_mps):
+        kind = device.type.replace("cuda", "CUDA")
+        message = f"no {kind} device is available; use device=auto or device=cpu"
+    elif device.type == "cuda" and (device.index or 0) >= count:
+        message = f"there are {count} CUDA devices, cuda:0 to cuda:{count - 1}"
+    else:
+        return []
+    return [ErrorDetail(f"device={name}", message)]
 
 
 def leave_the_compiler_alone() -> None:

@@ -20,13 +20,13 @@ from vae_train.evaluation.suite import Report, evaluate
 from vae_train.runs.build import build_source, load_data, open_model
 from vae_train.runs.check import checkpoint_errors, data_errors, open_run
 from vae_train.runs.config import Config
-from vae_train.runs.devices import device_errors, resolve_device
 from vae_train.runs.fitted_priors import prior_errors, replace_prior
 from vae_train.runs.run import Run, find_all, write_json, write_text
 from vae_train.runs.schema import did_you_mean
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
+from vae_train.util.runtime import device_errors, resolve_device
 
 log = logging.getLogger("vae_train")
 

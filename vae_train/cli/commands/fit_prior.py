@@ -10,7 +10,6 @@ from vae_train.cli.overrides import Job
 from vae_train.evaluation.metrics.base import Estimate
 from vae_train.runs.build import load_data, open_model
 from vae_train.runs.check import checkpoint_errors, data_errors, open_run
-from vae_train.runs.devices import device_errors, resolve_device
 from vae_train.runs.fitted_priors import (
     compare_priors,
     fit_prior,
@@ -23,6 +22,7 @@ from vae_train.runs.run import Run, write_json
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import PositiveInt, Seed
+from vae_train.util.runtime import device_errors, resolve_device
 
 log = logging.getLogger("vae_train")
 

@@ -13,7 +13,6 @@ from vae_train.plotting.png import write_png
 from vae_train.runs.build import stated_facts
 from vae_train.runs.builder import Builder
 from vae_train.runs.check import checkpoint_errors, open_run
-from vae_train.runs.devices import device_errors, resolve_device
 from vae_train.runs.fitted_priors import prior_errors, replace_prior
 from vae_train.runs.run import Run
 from vae_train.runs.schema import yaml_text
@@ -22,6 +21,7 @@ from vae_train.training.checkpoint import CheckpointName
 from vae_train.training.previews import MANIFOLD_SIDE, manifold
 from vae_train.util.errors import ErrorDetail, RunError
 from vae_train.util.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Seed
+from vae_train.util.runtime import device_errors, resolve_device
 
 log = logging.getLogger("vae_train")
 
