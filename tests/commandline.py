@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from vae_train.runs.reproduce import without_clock
+from vae_train.cli.commands.reproduce import without_clock
 
 TINY = ("epochs=2", "model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=2", "logger=none")
 BRIEF = ("k=5", "latents=false")

@@ -1,17 +1,35 @@
 """`vae data`: what a data set contains."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from vae_train.batch import SPLITS, Factor, evenly_spaced
 from vae_train.cli.overrides import Job
+from vae_train.data.dataset import Dataset
+from vae_train.evaluation.overview import Overview, overview
+from vae_train.plotting.grid import plot_contact_sheet, plot_grid
+from vae_train.plotting.histogram import plot_pixel_histogram
+from vae_train.plotting.png import write_png
+from vae_train.rng import Rng
 from vae_train.runs.build import load_data
 from vae_train.runs.check import data_errors
-from vae_train.runs.data_report import report
-from vae_train.runs.run import OUTPUTS, folder_errors
-from vae_train.util.errors import ErrorDetail
+from vae_train.runs.run import OUTPUTS, RunFiles, folder_errors, new_folder, write_bad_files, write_json
+from vae_train.util.errors import ErrorDetail, RunError
 from vae_train.util.ranges import PositiveInt
+
+log = logging.getLogger("vae_train")
+
+COLUMNS = 8
+"""Images side by side on the contact sheet."""
+MAX_BAD_FILES = 5
+"""Bad files that are printed."""
+MAX_VALUES = 12
+"""Names of a factor's values that are printed."""
 
 
 @dataclass
@@ -30,7 +48,79 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
 
 
 def run(settings: Settings, job: Job) -> None:
-    """Prints sizes and statistics, and writes plots of the training split."""
-    name = job.choices["data"]
-    data = load_data(job.config, job.session, torch.device("cpu"), job.builder)
-    report(data, name, Path(settings.out) if settings.out else OUTPUTS / "data" / name, settings.num, settings.images)
+    """Prints sizes and statistics, and writes them with plots of the training split to a new folder."""
+    name, data = job.choices["data"], load_data(job.config, job.session, torch.device("cpu"), job.builder)
+    train = data.split("train")
+    assert train is not None
+    levels = None if data.binarization == "dynamic" else data.stored_facts.levels
+    statistics = overview(train, levels, settings.images)
+    summary = _summary(data, name, statistics)
+    _log_summary(data, summary, statistics)
+    try:
+        folder = new_folder(Path(settings.out) if settings.out else OUTPUTS / "data" / name)
+        write_png(folder / "contact.png", plot_contact_sheet(*_examples(data, settings.num), COLUMNS))
+        write_png(folder / "mean.png", plot_grid(statistics.mean[None], 1))
+        plot_pixel_histogram(statistics.histogram, folder / "histogram.png")
+        write_json(folder / "data.json", summary)
+        write_bad_files(RunFiles(folder).bad_files, data.bad_files)
+    except OSError as error:
+        raise RunError(f"could not write to {error.filename}: {error.strerror or error}") from error
+    log.info("see contact.png, mean.png, histogram.png and data.json in %s", folder)
+
+
+def _summary(data: Dataset, name: str, statistics: Overview) -> dict[str, Any]:
+    facts = data.stored_facts
+    return {
+        "data": name,
+        "shape": list(facts.data_shape),
+        "levels": facts.levels,
+        "splits": {split: len(images) for split in SPLITS if (images := data.split(split)) is not None},
+        "storage": data.storage,
+        "checksum": data.checksum,
+        "factors": [{"name": factor.name, "size": factor.size} for factor in facts.factors],
+        "measured_on": statistics.images,
+        "mean": [round(value, 6) for value in statistics.mean.mean((1, 2)).tolist()],
+        "std": [round(value, 6) for value in statistics.std.tolist()],
+        "entropy_floor": round(statistics.entropy, 4) if data.binarization == "dynamic" else None,
+        "bad_files": len(data.bad_files),
+    }
+
+
+def _log_summary(data: Dataset, summary: dict[str, Any], statistics: Overview) -> None:
+    facts = data.stored_facts
+    channels, height, width = facts.data_shape
+    levels = "continuous" if facts.levels is None else f"{facts.levels} levels"
+    sizes = " / ".join(f"{count:,} {split}" for split, count in summary["splits"].items())
+    log.info("%s · %dx%dx%d · %s · %s", summary["data"], height, width, channels, levels, sizes)
+    log.info("  pixels    %s", data.storage)
+    if facts.bounds is not None and facts.levels is None:
+        log.info("  range     %g to %g, which are mapped to 0 and 1", *facts.bounds)
+    moments = ", ".join(f"{m:.4f} ± {s:.4f}" for m, s in zip(summary["mean"], summary["std"], strict=True))
+    log.info("  mean ± sd %s of %s training images, on [0, 1]", moments, f"{statistics.images:,}")
+    for factor in facts.factors:
+        values = factor.values or ()
+        names = ", ".join(map(str, values[:MAX_VALUES])) + (", …" if len(values) > MAX_VALUES else "")
+        log.info("  %-9s %d values%s", factor.name, factor.size, f": {names}" if names else "")
+    if summary["entropy_floor"] is not None:
+        log.info("  entropy   dynamic binarisation adds %.2f nats per image: no NLL can be lower", statistics.entropy)
+    for file, reason in data.bad_files[:MAX_BAD_FILES]:
+        log.info("  bad file  %s: %s", file.encode("utf-8", "backslashreplace").decode(), reason)
+    if len(data.bad_files) > MAX_BAD_FILES:
+        log.info("  bad files %s in all, see bad_files.txt", f"{len(data.bad_files):,}")
+
+
+def _examples(data: Dataset, num: int) -> tuple[Tensor, list[str]]:
+    """Evenly spaced training images as the encoder sees them, and their labels."""
+    images = data.training()
+    index = evenly_spaced(len(images), num)
+    batch = images.fetch(index, Rng(0, "pictures"))
+    shown = batch.x if batch.encoder_input is None else batch.encoder_input
+    labels = [[]] * len(index) if batch.y is None else batch.y.tolist()
+    return data.to_pixels(shown), [_label(data.stored_facts.factors, row) for row in labels]
+
+
+def _label(factors: tuple[Factor, ...], row: list[int]) -> str:
+    """The name of the class, or the values of the factors."""
+    if len(row) == 1 and factors and factors[0].values is not None:
+        return str(factors[0].values[row[0]])
+    return " ".join(map(str, row))

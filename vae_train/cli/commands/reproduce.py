@@ -1,14 +1,24 @@
 """`vae reproduce`: trains a saved configuration again and compares the metrics."""
 
+import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vae_train.cli.overrides import Job
-from vae_train.runs import reproduce
 from vae_train.runs.check import data_errors, execution_errors, open_run
+from vae_train.runs.config import Config
 from vae_train.runs.run import Run, folder_errors
-from vae_train.util.errors import ErrorDetail
+from vae_train.runs.train import changed, train
+from vae_train.training.loggers.files import read_metrics
+from vae_train.util.errors import ErrorDetail, RunError
 from vae_train.util.ranges import NonNegativeFloat
+
+log = logging.getLogger("vae_train")
+
+CLOCK_METRICS = ("images_per_second", "data_wait")
+"""Metrics that differ between two equal runs."""
 
 
 @dataclass
@@ -29,11 +39,49 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
         return errors
     if not run.metrics_file.exists():
         return [ErrorDetail(f"run={settings.run}", f"{run.metrics_file} does not exist; nothing to compare with")]
-    config = reproduce.configuration(run, settings.device)
+    config = _configuration(run, settings.device)
     return execution_errors(config) + folder_errors(settings.out) + data_errors(config, job.session, job.builder)
 
 
 def run(settings: Settings, job: Job) -> None:
-    """Trains again and compares; fails if the last ELBOs differ by more than the tolerance."""
-    folder = Path(settings.out) if settings.out else None
-    reproduce.reproduce(Run.open(settings.run), settings.device, folder, settings.tolerance, job.session, job.builder)
+    """Trains again and compares.
+
+    Raises:
+        RunError: the last ELBOs differ by more than the tolerance.
+    """
+    run, folder = Run.open(settings.run), Path(settings.out) if settings.out else None
+    repeated = train(_configuration(run, settings.device), folder, job.session, job.builder)
+    _compare(read_metrics(run.metrics_file), read_metrics(repeated.metrics_file), settings.tolerance)
+
+
+def without_clock(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of metrics without those that depend on the clock."""
+    return {name: value for name, value in row.items() if name not in CLOCK_METRICS}
+
+
+def _configuration(run: Run, device: str | None) -> Config:
+    """The run's configuration for a second training, by default on the same device."""
+    config = run.config if device is None else changed(run.config, {"device": device})
+    return config.with_values({"name": f"{run.config['name']}-again"})
+
+
+def _compare(before: list[dict[str, Any]], after: list[dict[str, Any]], tolerance: float) -> None:
+    """Logs the metrics of two trainings side by side."""
+    if list(map(without_clock, before)) == list(map(without_clock, after)):
+        log.info("identical: all %d rows of metrics.jsonl, bit for bit", len(before))
+        return
+    old, new = without_clock(_last_epoch(before)), _last_epoch(after)
+    log.info("%-14s %14s %14s %12s", "last epoch", "before", "now", "difference")
+    for name, value in old.items():
+        if isinstance(value, float) and isinstance(new.get(name), float):
+            log.info("%-14s %14.4f %14.4f %12.2g", name, value, new[name], new[name] - value)
+    difference = abs(new.get("elbo", math.nan) - old.get("elbo", math.nan))
+    if not difference <= tolerance:
+        raise RunError(f"the ELBO differs by {difference:.3g} nats, more than tolerance={tolerance:g}")
+    log.info("reproduced: the ELBO differs by %.2g nats, within tolerance=%g", difference, tolerance)
+
+
+def _last_epoch(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = [row for row in rows if row["scope"] == "epoch"]
+    valid = [row for row in rows if row["split"] == "valid"]
+    return (valid or rows or [{}])[-1]
