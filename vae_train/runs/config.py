@@ -36,7 +36,8 @@ class Config(Mapping[str, Any]):
 
     def __init__(self, tree: Mapping[str, Any], path: str = "") -> None:
         self.path = path
-        self._tree = {str(key): _frozen(value, _join(path, key)) for key, value in tree.items()}
+        prefix = f"{path}." if path else ""
+        self._tree = {str(key): _frozen(value, f"{prefix}{key}") for key, value in tree.items()}
 
     @override
     def __getitem__(self, key: str) -> Any:
@@ -85,9 +86,8 @@ class Config(Mapping[str, Any]):
     def write(self, path: Path) -> None:
         """Writes the tree as YAML, atomically."""
         temporary = path.with_name(path.name + ".tmp")
-        tree = {"version": VERSION} | self.to_dict()
-        text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            yaml.dump({"version": VERSION} | self.to_dict(), file, _Dumper, sort_keys=False, allow_unicode=True)
         os.replace(temporary, path)
 
     @classmethod
@@ -108,10 +108,6 @@ class Config(Mapping[str, Any]):
             writer = "an older" if isinstance(version, int) and version < VERSION else "a newer"
             raise UsageError(f"{path} was written by {writer} version of vae_train and cannot be opened by this one")
         return cls(tree)
-
-
-def _join(path: str, key: Any) -> str:
-    return f"{path}.{key}" if path else str(key)
 
 
 def _frozen(value: Any, path: str) -> Any:
@@ -136,10 +132,6 @@ class _Loader(yaml.SafeLoader):
 
 class _Dumper(yaml.SafeDumper):
     """Writes what `_Loader` reads: texts that look like numbers are quoted."""
-
-    @override
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
 
     def float_as_python_writes_it(self, value: float) -> yaml.Node:
         """Writes 1e-05 instead of 1.0e-05."""

@@ -1,6 +1,7 @@
 """`vae train plan=true`: what a training would be, without training."""
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -55,9 +56,10 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     for name, module, shape, count in layers:
         log.info("%-26s %-22s %-18s %12s", name, module, "x".join(map(str, shape)), f"{count:,}" if count else "")
     count = sum(p.numel() for p in learner.parameters)
-    state = sum(t.numel() * t.element_size() for t in _tensors(learner.optimizer.state_dict()))
-    activations = sum(4 * trainer.batch_size * _product(shape) for _, _, shape, _ in layers)
-    pixels = facts.num_train * _product(facts.data_shape) * (4 if stored.levels is None else 1)
+    states = learner.optimizer.optimizer.state.values()
+    state = sum(t.nbytes for values in states for t in values.values() if isinstance(t, Tensor))
+    activations = sum(4 * trainer.batch_size * math.prod(shape) for _, _, shape, _ in layers)
+    pixels = facts.num_train * math.prod(facts.data_shape) * (4 if stored.levels is None else 1)
     total = 8 * count + state + activations + pixels + (4 * count if learner.average is not None else 0)
     whole = trainer.epochs * steps
     log.info("parameters      %s", f"{count:,}")
@@ -71,14 +73,12 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
 def _random_images(facts: DataFacts, transforms: Transforms, count: int, device: torch.device) -> TransformedImages:
     """Images of noise, with everything that happens to the data's own images on their way to the model."""
     columns = [torch.randint(size, (count,), device=device) for size in facts.factor_sizes]
-    y = torch.stack(columns, 1) if columns else None
+    y, shape = torch.stack(columns, 1) if columns else None, (count, *facts.data_shape)
     if facts.levels is None:
-        pixels = torch.rand(count, *facts.data_shape, device=device)
-        stored = StoredImages(TensorStore(pixels), None, y, bounds=(0.0, 1.0))
+        pixels, bounds = torch.rand(shape, device=device), (0.0, 1.0)
     else:
-        pixels = torch.randint(facts.levels, (count, *facts.data_shape), dtype=torch.uint8, device=device)
-        stored = StoredImages(TensorStore(pixels), facts.levels, y)
-    return TransformedImages(stored, pixels.device, transforms)
+        pixels, bounds = torch.randint(facts.levels, shape, dtype=torch.uint8, device=device), None
+    return TransformedImages(StoredImages(TensorStore(pixels), facts.levels, y, bounds=bounds), device, transforms)
 
 
 def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, ...], int]]:
@@ -113,14 +113,3 @@ def _seconds_per_step(runner: Runner) -> float:
     start = time.perf_counter()
     last = go(first, TIMED)
     return (time.perf_counter() - start) / (last - first)
-
-
-def _tensors(node: Any) -> list[Tensor]:
-    if isinstance(node, Tensor):
-        return [node]
-    values = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else []
-    return [tensor for value in values for tensor in _tensors(value)]
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    return int(torch.Size(shape).numel())

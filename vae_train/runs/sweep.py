@@ -3,9 +3,8 @@
 import csv
 import json
 import logging
-import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,9 @@ def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Pa
                 log.error("failed: %s", error)
                 _record_failure(files[number], error)
     finally:
-        rows = [_row(*pair) for pair in zip(files, jobs, strict=True)]
-        _report(folder, jobs, rows)
+        settings = [dict(override.lstrip("+").split("=", 1) for override in job) for job in jobs]
+        rows = [_row(*job) for job in zip(range(len(jobs)), files, settings, strict=True)]
+        _report(folder, jobs, rows, _swept(settings))
     return sum(row["status"] != "done" for row in rows)
 
 
@@ -66,11 +66,12 @@ def _record_failure(files: RunFiles, error: Exception) -> None:
         file.write(traceback.format_exc())
 
 
-def _row(files: RunFiles, job: Sequence[str]) -> dict[str, Any]:
+def _row(number: int, files: RunFiles, settings: Mapping[str, str]) -> dict[str, Any]:
     path = files.summary_file
     summary = json.loads(path.read_text()) if path.exists() else {"status": "not started"}
-    settings = dict(override.lstrip("+").split("=", 1) for override in job)
-    return settings | {
+    return {
+        **settings,
+        "job": number,
         "status": summary["status"],
         "best_elbo": summary.get("best_elbo", summary.get("train_elbo")),
         "seconds": summary.get("seconds"),
@@ -79,44 +80,37 @@ def _row(files: RunFiles, job: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _report(folder: Path, jobs: Sequence[Sequence[str]], rows: list[dict[str, Any]]) -> None:
+def _report(folder: Path, jobs: Sequence[Sequence[str]], rows: list[dict[str, Any]], swept: list[str]) -> None:
     """Writes sweep.csv and logs the table."""
-    swept = _swept(jobs)
-    columns = ["job", *swept, "status", "best_elbo", "seconds", "folder", "error"]
     with (folder / "sweep.csv").open("w", newline="") as file:
+        columns = ["job", *swept, "status", "best_elbo", "seconds", "folder", "error"]
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({"job": number, **row} for number, row in enumerate(rows))
+        writer.writerows(rows)
     _log_table(rows, swept)
-    for number, row in enumerate(rows):
+    for job, row in zip(jobs, rows, strict=True):
         if row["status"] == "failed":
-            words, path = " ".join(jobs[number]), RunFiles(Path(row["folder"])).log_file
-            log.info("failed: %d (%s): %s; log: %s", number, words, row["error"], path)
+            path = RunFiles(Path(row["folder"])).log_file
+            log.info("failed: %d (%s): %s; log: %s", row["job"], " ".join(job), row["error"], path)
     done = sum(row["status"] == "done" for row in rows)
     log.info("%d of %d jobs done; table: %s", done, len(rows), folder / "sweep.csv")
 
 
-def _swept(jobs: Sequence[Sequence[str]]) -> list[str]:
+def _swept(jobs: Sequence[Mapping[str, str]]) -> list[str]:
     """The settings in which the jobs differ; all of them if there is one job."""
-    values: dict[str, set[str]] = {}
-    for job in jobs:
-        for override in job:
-            key, _, value = override.lstrip("+").partition("=")
-            values.setdefault(key, set()).add(value)
-    keys = [key for key in values if key not in ("sweep", "out")]
-    return [key for key in keys if len(values[key]) > 1] or keys
+    keys = [key for key in jobs[0] if key not in ("sweep", "out")]
+    return [key for key in keys if len({job[key] for job in jobs}) > 1] or keys
 
 
 def _log_table(rows: list[dict[str, Any]], swept: list[str]) -> None:
-    finite = [row["best_elbo"] for row in rows if row["status"] == "done" and row["best_elbo"] is not None]
-    best = max(finite, default=math.nan)
-    cells = [["job", *swept, "status", "best ELBO", "s"]]
-    for number, row in enumerate(rows):
+    finished = [row for row in rows if row["status"] == "done" and row["best_elbo"] is not None]
+    best = max((row["best_elbo"] for row in finished), default=None)
+    cells = [["job", *swept, "status", "best ELBO", "s", ""]]
+    for row in rows:
         elbo = "" if row["best_elbo"] is None else f"{row['best_elbo']:.2f}"
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f}"
-        cells.append([str(number), *(str(row.get(key, "")) for key in swept), str(row["status"]), elbo, seconds])
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    for number, line in enumerate(cells):
-        is_best = number > 0 and rows[number - 1]["status"] == "done" and rows[number - 1]["best_elbo"] == best
-        mark = "   best" if is_best else ""
-        log.info("  %s%s", "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), mark)
+        mark = " best" if row in finished and row["best_elbo"] == best else ""
+        cells.append([*(str(row[key]) for key in ("job", *swept, "status")), elbo, seconds, mark])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        log.info("  %s", "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -136,10 +136,9 @@ class TrainedModel:
         """
         condition = None if y is None else self._condition(y, num)
         images = []
-        for number, start in enumerate(range(0, num, CHUNK)):
-            rng, stop = Rng(seed, "samples", number, device=self.device), min(start + CHUNK, num)
-            part = None if condition is None else condition[start:stop]
-            px = self.model.sample(stop - start, rng, temperature, part)
+        for number, rows in enumerate(torch.arange(num, device=self.device).split(CHUNK)):
+            rng = Rng(seed, "samples", number, device=self.device)
+            px = self.model.sample(len(rows), rng, temperature, None if condition is None else condition[rows])
             images.append(self._images(px.mean if use_mean else px.sample(rng, 1)[0]).cpu())
         return torch.cat(images)
 
@@ -159,12 +158,10 @@ class TrainedModel:
         batch = self._batch(x, y, BlockRng(seed, "data", 0, device=self.device))
         trace = self.model(batch, BlockRng(seed, "importance", 0, device=self.device), num_samples)
         log_p = log_mean_exp(trace.log_weight(), 0)
-        if self.facts.levels is None:
-            low, high = self._bounds
-            bins: float | None = math.log(high - low)
-        else:
-            bins = trace.px.log_bins if trace.log_bins is None else trace.log_bins
-        return log_p - math.prod(self.facts.data_shape) * (bins or 0.0)
+        low, high = self._bounds
+        bins = trace.px.log_bins if trace.log_bins is None else trace.log_bins
+        per_value = math.log(high - low) if self.facts.levels is None else bins or 0.0
+        return log_p - math.prod(self.facts.data_shape) * per_value
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """Maps images in the units of the data to [0, 1], for plots."""
