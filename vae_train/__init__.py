@@ -16,6 +16,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vae_train.util.errors import UsageError
+
 if TYPE_CHECKING:
     from vae_train.runs.run import Run
     from vae_train.runs.trained import TrainedModel
@@ -56,7 +58,11 @@ def train(*overrides: str, **settings: Any) -> Run:
         vae_train.util.errors.UsageError: settings are invalid; lists all errors. Nothing was written.
         vae_train.util.errors.RunError: training failed.
     """
-    from vae_train.cli.commands.train import train_once
+    from vae_train.cli.commands.train import train_job
+    from vae_train.cli.main import compose
     from vae_train.cli.overrides import to_override
 
-    return train_once([*overrides, *(to_override(key, value) for key, value in settings.items())])
+    (job,) = compose("train", [*overrides, *(to_override(key, value) for key, value in settings.items())])
+    if job.settings.resume or job.settings.plan:
+        raise UsageError("resume and plan are for the command line")
+    return train_job(job, Path(job.settings.out) if job.settings.out else None)

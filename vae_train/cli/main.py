@@ -7,12 +7,13 @@ import difflib
 import importlib
 import logging
 import os
+import re
 import sys
 import traceback
-from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
-from vae_train.util.errors import ErrorDetail, RunError, Stopped, UsageError
+from vae_train.util.errors import RunError, Stopped, UsageError, collecting
 
 COMMANDS = {
     "train": "train a model; leaves a run under outputs/",
@@ -131,10 +132,8 @@ def _run(command: str, arguments: list[str]) -> int:
     from vae_train.cli.hydra_compat import application, parse_flags
 
     name = command.replace("-", "_")
-    groups = GROUP_NAMES.get(name, {})
-    arguments = [
-        "=".join([groups.get(key, key), *value]) for key, *value in (argument.split("=", 1) for argument in arguments)
-    ]
+    for key, group in GROUP_NAMES.get(name, {}).items():
+        arguments = [re.sub(f"^{key}=", f"{group}=", argument) for argument in arguments]
     if any(argument.split("=")[0] in PRINTING_FLAGS for argument in arguments):
         application(name, arguments, f"vae {command}")
         return 0
@@ -143,54 +142,56 @@ def _run(command: str, arguments: list[str]) -> int:
         raise UsageError(f"unknown flag {' '.join(unknown)}; vae {command} --help lists all flags")
     if flags.config_name or flags.config_path:
         raise UsageError("--config-name and --config-path are not supported; --config-dir adds a folder")
-    module = importlib.import_module(f"vae_train.cli.commands.{name}")
+    options = {"multirun": flags.multirun, "config_dir": flags.config_dir}
     if flags.cfg is not None:
-        (job, *_) = _compose(name, module, flags)
+        (job, *_) = compose(name, flags.overrides, check=False, **options)
         # Hydra expects flags before settings; people type them anywhere.
         typed_flags = [argument for argument in arguments if argument not in flags.overrides]
         application(name, [*typed_flags, *flags.overrides, *job.added], f"vae {command}")
         return 0
-    return _run_jobs(name, module, flags)
+
+    from vae_train.util.runtime import prepare
+
+    prepare()  # before the check makes the first tensor
+    jobs, module = compose(name, flags.overrides, **options), _module(name)
+    _log_to_console()
+    if not flags.multirun:
+        module.run(jobs[0].settings, jobs[0])
+        return 0
+    failed = module.run_sweep(jobs) if name == "train" else _run_each(module, jobs)
+    return 1 if failed else 0
 
 
-def _compose(command: str, module: Any, flags: Namespace, check: bool = False) -> list[Any]:
-    """Composes all jobs and, on request, checks them.
+def compose(command: str, overrides: Sequence[str], check: bool = True, **options: Any) -> list[Any]:
+    """Composes all jobs of a command and checks them before the first one starts.
+
+    Args:
+        command: the command's module.
+        overrides: settings as typed.
+        check: also check that the jobs can run.
+        options: `multirun` and `config_dir`, see `vae_train.cli.overrides.compose_jobs`.
 
     Raises:
         UsageError: lists the errors of all jobs.
     """
     from vae_train.cli.overrides import compose_jobs
 
-    errors = module.mode_errors(flags.overrides, flags.multirun) if command == "train" else []
-    options = {"multirun": flags.multirun, "config_dir": flags.config_dir, "all_of": getattr(module, "ALL_OF", None)}
-    jobs, found = compose_jobs(command, flags.overrides, module.Settings, **options)
+    module = _module(command)
+    errors = module.mode_errors(overrides, options.get("multirun", False)) if command == "train" else []
+    jobs, found = compose_jobs(command, overrides, module.Settings, all_of=getattr(module, "ALL_OF", None), **options)
     errors += found
     for job in jobs if check else []:
-        errors += module.check(job.settings, job)
+        with collecting(errors):
+            errors += module.check(job.settings, job)
+    for key, group in GROUP_NAMES.get(command, {}).items():
+        errors = [e._replace(where=e.where.replace(f"{group}=", f"{key}=")) for e in errors]
     if errors:
-        raise UsageError([_as_typed(command, error) for error in dict.fromkeys(errors)])
+        raise UsageError(list(dict.fromkeys(errors)))
     return jobs
 
 
-def _run_jobs(command: str, module: Any, flags: Namespace) -> int:
-    """Composes and checks all jobs before the first one starts."""
-    from vae_train.util.runtime import prepare
-
-    prepare()  # before the check makes the first tensor
-    jobs = _compose(command, module, flags, check=True)
-    _log_to_console()
-    if not flags.multirun:
-        module.run(jobs[0].settings, jobs[0])
-        return 0
-    failed = module.run_sweep(jobs) if command == "train" else _run_each(module, jobs)
-    return 1 if failed else 0
-
-
-def _as_typed(command: str, error: ErrorDetail) -> ErrorDetail:
-    """An error with the names that were typed, see `GROUP_NAMES`."""
-    for name, group in GROUP_NAMES.get(command, {}).items():
-        error = error._replace(where=error.where.replace(f"{group}=", f"{name}="))
-    return error
+def _module(command: str) -> Any:
+    return importlib.import_module(f"vae_train.cli.commands.{command}")
 
 
 def _run_each(module: Any, jobs: list[Any]) -> int:

@@ -28,7 +28,7 @@ from vae_train.data.session import DataSession
 from vae_train.runs.builder import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.schema import did_you_mean, yaml_text
-from vae_train.util.errors import ErrorDetail, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError, collecting
 
 
 class Job(NamedTuple):
@@ -134,9 +134,7 @@ def resolved(cfg: DictConfig) -> Config:
     Raises:
         OmegaConfBaseException: an interpolation leads nowhere.
     """
-    tree = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(tree, dict)
-    return Config({str(key): value for key, value in tree.items()})
+    return Config(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
 
 
 def with_values(cfg: DictConfig, values: Sequence[Override]) -> DictConfig:
@@ -184,45 +182,41 @@ class _Reader:
 
     def parse(self, typed: Sequence[str], multirun: bool) -> tuple[list[Override], list[ErrorDetail]]:
         """The overrides that can be parsed, one per key, and the errors of the others."""
-        parsed: dict[str, Override] = {}
-        errors = []
+        parsed, errors = dict[str, Override](), list[ErrorDetail]()
         for text in typed:
-            override, message = self._parse_one(text, multirun)
-            if override is not None and override.key_or_group in parsed:
-                message = f"{override.key_or_group} is given twice"
-            if message:
-                errors.append(ErrorDetail(text, message))
-            elif override is not None:
+            with collecting(errors, text):
+                override = self._parse_one(text, multirun)
+                if override.key_or_group in parsed:
+                    raise UsageError(f"{override.key_or_group} is given twice")
                 parsed[override.key_or_group] = override
         return list(parsed.values()), errors
 
-    def _parse_one(self, text: str, multirun: bool) -> tuple[Override | None, str]:
+    def _parse_one(self, text: str, multirun: bool) -> Override:
         if "=" not in text and not text.startswith("~"):
-            return None, "is not a setting; settings look like beta=4, flags like --help"
+            raise UsageError("is not a setting; settings look like beta=4, flags like --help")
         try:
             override = self.parser.parse_override(text)
         except HydraException as error:
-            return None, f"cannot be parsed: {str(error).splitlines()[0]} (quote it: '{text}')"
+            raise UsageError(f"cannot be parsed: {str(error).splitlines()[0]} (quote it: '{text}')") from error
         if override.is_delete():
-            return None, "deleting settings is not supported; override the value instead"
+            raise UsageError("deleting settings is not supported; override the value instead")
         if override.key_or_group.startswith(("hydra.", "hydra/")):
-            return None, "has no effect: vae does not run jobs through Hydra"
+            raise UsageError("has no effect: vae does not run jobs through Hydra")
         if override.is_sweep_override() and not multirun:
-            return None, "is a sweep over several values: add -m, or write a list as [1,2]"
+            raise UsageError("is a sweep over several values: add -m, or write a list as [1,2]")
         if override.is_interval_sweep():
-            return None, "intervals are not supported; list the values as 1,2,3"
-        return override, ""
+            raise UsageError("intervals are not supported; list the values as 1,2,3")
+        return override
 
     def known(self, job: Sequence[str]) -> tuple[list[Override], list[Override], list[ErrorDetail]]:
         """The choices and the values that exist, and the errors of the other overrides."""
         groups, values, errors = list[Override](), list[Override](), list[ErrorDetail]()
         for override in map(self.parser.parse_override, job):
-            options = self.options(override.key_or_group)
-            if not options and "/" not in override.key_or_group:
+            if not self.options(override.key_or_group) and "/" not in override.key_or_group:
                 values.append(override)
-            elif error := self._group_error(override, options):
-                errors.append(error)
-            else:
+                continue
+            with collecting(errors, _text(override)):
+                self._check_choice(override)
                 groups.append(override)
         try:
             cfg, _ = self.compose(groups)
@@ -230,9 +224,9 @@ class _Reader:
             return groups, [], errors
         valid = []
         for override in values:
-            error = schema.key_error(override, cfg)
-            errors += [error] if error else []
-            valid += [] if error else [override]
+            with collecting(errors, _text(override)):
+                schema.check_key(override, cfg)
+                valid.append(override)
         return groups, valid, errors
 
     def compose(
@@ -255,18 +249,17 @@ class _Reader:
         with open_dict(cfg):
             return cfg, dict(cfg.pop("hydra").runtime.choices)
 
-    def _group_error(self, override: Override, options: list[str]) -> ErrorDetail | None:
-        group, value = override.key_or_group, override.value()
+    def _check_choice(self, override: Override) -> None:
+        group, value, options = override.key_or_group, override.value(), self.options(override.key_or_group)
         if not options:
             groups = [str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir()]
-            return ErrorDetail(_text(override), f"there is no group {group}{did_you_mean(group, groups)}")
+            raise UsageError(f"there is no group {group}{did_you_mean(group, groups)}")
         for name in value if isinstance(value, list) else [value]:
             if name is None:
-                return ErrorDetail(_text(override), f"cannot be null; choose from {', '.join(options)}")
+                raise UsageError(f"cannot be null; choose from {', '.join(options)}")
             if str(name) not in options:
                 kind, hint = group.replace("/", " ").replace("_", " "), did_you_mean(str(name), options)
-                return ErrorDetail(_text(override), f"no such {kind}{hint} ({', '.join(options)})")
-        return None
+                raise UsageError(f"no such {kind}{hint} ({', '.join(options)})")
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:

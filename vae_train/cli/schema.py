@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_train.runs.builder import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.schema import did_you_mean, value_error, yaml_text
-from vae_train.util.errors import ErrorDetail
+from vae_train.util.errors import ErrorDetail, UsageError
 
 KNOB = {"knob": True}
 """Metadata of fields that act only through the components that interpolate them."""
@@ -33,12 +33,10 @@ def settings_errors(cfg: DictConfig, settings: type) -> list[ErrorDetail]:
 
 def own_settings(config: Config, settings: type) -> Any:
     """An instance of a command's dataclass; numbers that name something become texts."""
-    values = {}
-    for name, hint in typing.get_type_hints(settings).items():
-        value = config[name]
-        is_name = hint in (str, str | None) and value is not None
-        values[name] = str(value) if is_name else value
-    return settings(**values)
+    hints = typing.get_type_hints(settings)
+    values = {name: config[name] for name in hints}
+    names = {key: str(value) for key, value in values.items() if value is not None and hints[key] in (str, str | None)}
+    return settings(**(values | names))
 
 
 def component_errors(cfg: DictConfig, config: Config, builder: Builder, invalid: set[str]) -> list[ErrorDetail]:
@@ -57,9 +55,13 @@ def component_errors(cfg: DictConfig, config: Config, builder: Builder, invalid:
 
 def _repeats(cfg: DictConfig, path: str, name: str) -> bool:
     section, _, key = path.rpartition(".")
-    node = OmegaConf.select(cfg, section) if section else cfg
-    raw = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else {}
-    return isinstance(raw, dict) and f"${{{name}}}" in str(raw.get(key))
+    return f"${{{name}}}" in str(_section(cfg, section).get(key))
+
+
+def _section(cfg: DictConfig, path: str) -> dict[str, Any]:
+    """The section at a dotted path with its interpolations; empty if there is none."""
+    node = OmegaConf.select(cfg, path)
+    return OmegaConf.to_container(node) if isinstance(node, DictConfig) else {}  # type: ignore[return-value]
 
 
 def unread_errors(cfg: DictConfig, settings: type, typed: Sequence[str]) -> list[ErrorDetail]:
@@ -76,29 +78,27 @@ def unread_knobs(cfg: DictConfig, knobs: Iterable[str]) -> list[str]:
     return [knob for knob, name in read.items() if not re.search(r"\$\{" + re.escape(name) + r"\}", text)]
 
 
-def key_error(override: Override, cfg: DictConfig) -> ErrorDetail | None:
-    """Why there is no setting of this name, or None if there is."""
-    key, text = override.key_or_group, str(override.input_line)
-    section, _, name = key.rpartition(".")
-    node = OmegaConf.select(cfg, section) if section else cfg
-    if isinstance(node, DictConfig):
-        raw = OmegaConf.to_container(node, resolve=False)
-        assert isinstance(raw, dict)
-        if name in raw:
-            if override.is_add():
-                return ErrorDetail(text, f"exists already; write {text.lstrip('+')}")
-            if isinstance(raw[name], dict) and not isinstance(override.value(), dict):
-                names = ", ".join(str(k) for k in raw[name] if str(k)[0] != "_")
-                return ErrorDetail(text, f"{key} is a section with the settings {names}")
-            return None
-        if override.is_add() and "_target_" in raw:
-            return None  # the signature says whether there is such a parameter
-    paths = list(_paths(OmegaConf.to_container(cfg, resolve=False), ""))
-    last = {path.rpartition(".")[2]: path for path in reversed(paths)}
-    hint = did_you_mean(key, paths)
-    if not hint and (near := did_you_mean(name, last)):
-        hint = f"; did you mean {last[near.removeprefix('; did you mean ').removesuffix('?')]}?"
-    return ErrorDetail(text, f"no such setting{hint}")
+def check_key(override: Override, cfg: DictConfig) -> None:
+    """Checks that there is a setting of this name.
+
+    Raises:
+        UsageError: there is none, or it is a section.
+    """
+    key, (section, _, name) = override.key_or_group, override.key_or_group.rpartition(".")
+    siblings = _section(cfg, section)
+    if name in siblings:
+        if override.is_add():
+            raise UsageError(f"exists already; write {str(override.input_line).lstrip('+')}")
+        if isinstance(siblings[name], dict) and not isinstance(override.value(), dict):
+            names = ", ".join(str(k) for k in siblings[name] if str(k)[0] != "_")
+            raise UsageError(f"{key} is a section with the settings {names}")
+    elif not (override.is_add() and "_target_" in siblings):  # the signature says whether there is such a parameter
+        paths = list(_paths(_section(cfg, ""), ""))
+        last = {path.rpartition(".")[2]: path for path in reversed(paths)}
+        hint = did_you_mean(key, paths)
+        if not hint and (near := did_you_mean(name, last)):
+            hint = f"; did you mean {last[near.removeprefix('; did you mean ').removesuffix('?')]}?"
+        raise UsageError(f"no such setting{hint}")
 
 
 def _paths(node: Any, path: str) -> Iterable[str]:

@@ -1,6 +1,6 @@
 """A checked configuration -> data, model, objective, learner and trainer."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -12,8 +12,8 @@ from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.runs.builder import Builder
 from vae_train.runs.config import Config
-from vae_train.runs.facts import RunFacts
 from vae_train.runs.run import Run
+from vae_train.runs.schema import RunFacts, known
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.execution import CompiledGradients, is_captured, resolve
 from vae_train.training.gradients import EagerGradients
@@ -43,8 +43,7 @@ def assemble(config: Config, session: DataSession, device: torch.device, builder
 
 def build_source(config: Config, builder: Builder) -> Source:
     """Where the images come from."""
-    source: Source = builder.build(config["data"])
-    return source
+    return builder.build(config["data"])
 
 
 def build_transforms(config: Config, builder: Builder) -> Transforms:
@@ -67,30 +66,22 @@ def load_data(config: Config, session: DataSession, device: torch.device, builde
     return session.load(build_source(config, builder), build_transforms(config, builder), loader, device)
 
 
-def run_facts(config: Config, facts: DataFacts) -> RunFacts:
-    """What constructors receive about the run."""
-    epochs, steps_per_epoch = config["trainer"]["epochs"], facts.num_train / config["trainer"]["batch_size"]
-    return RunFacts(config["seed"], epochs, steps_per_epoch)
-
-
 def build_model(config: Config, facts: DataFacts, device: torch.device, builder: Builder) -> LatentVariableModel:
     """The model with its initial weights, which are a function of the seed and not of the device."""
     torch.manual_seed(config["seed"])
-    model: LatentVariableModel = builder.build(config["model"], **known(facts))
-    return model.to(device)
+    return builder.build(config["model"], **known(facts)).to(device)
 
 
 def build_objective(config: Config, facts: DataFacts, builder: Builder) -> Objective:
     """The objective, on the CPU."""
-    objective: Objective = builder.build(config["objective"], **known(facts, run_facts(config, facts)))
-    return objective
+    return builder.build(config["objective"], **known(facts, RunFacts.of(config, facts)))
 
 
 def build_learner(config: Config, model: LatentVariableModel, facts: DataFacts, builder: Builder) -> Learner:
     """The learner of a model, on the model's device."""
-    arguments, device = known(facts, run_facts(config, facts)), next(model.parameters()).device
+    arguments, device = known(facts, RunFacts.of(config, facts)), next(model.parameters()).device
     mode, optimizer = resolve(config["trainer"]["execution"], device), builder.build(config["optimizer"])
-    learner: Learner = builder.build(
+    return builder.build(
         config["learner"],
         model=model,
         objective=build_objective(config, facts, builder).to(device),
@@ -99,7 +90,6 @@ def build_learner(config: Config, model: LatentVariableModel, facts: DataFacts, 
         gradients=CompiledGradients if mode == "compile" else EagerGradients,
         **arguments,
     )
-    return learner
 
 
 def build_trainer(config: Config, device: torch.device, builder: Builder) -> Trainer:
@@ -107,12 +97,6 @@ def build_trainer(config: Config, device: torch.device, builder: Builder) -> Tra
     trainer: Trainer = builder.build(config["trainer"])
     trainer.execution = resolve(trainer.execution, device)
     return trainer
-
-
-def known(facts: DataFacts, run: RunFacts | None = None) -> dict[str, Any]:
-    """Arguments of constructors that are facts, by name. See `vae_train.runs.schema.injected`."""
-    properties = {name: getattr(facts, name) for name, value in vars(DataFacts).items() if isinstance(value, property)}
-    return {**facts._asdict(), **properties, **({} if run is None else run._asdict())}
 
 
 def open_model(run: Run, device: torch.device, builder: Builder, checkpoint: str = "best") -> LatentVariableModel:

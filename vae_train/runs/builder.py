@@ -11,14 +11,8 @@ from vae_train.util.errors import ErrorDetail, UsageError
 
 CATALOGUE = (
     *("vae_train.data.sources", "vae_train.data.transforms", "vae_train.data.storage.loader"),
-    *("vae_train.model", "vae_train.objective", "vae_train.evaluation.metrics"),
-    *(
-        "vae_train.training.learner",
-        "vae_train.training.lr",
-        "vae_train.training.loggers",
-        "vae_train.training.trainer",
-    ),
-    "torch.optim",
+    *("vae_train.model", "vae_train.objective", "vae_train.evaluation.metrics", "torch.optim"),
+    *(f"vae_train.training.{module}" for module in ("learner", "lr", "loggers", "trainer")),
 )
 """Packages and modules whose classes a configuration may name."""
 
@@ -52,7 +46,8 @@ class Builder:
         except (ImportError, AttributeError, ValueError) as error:
             raise UsageError(f"there is no class {target} ({error})") from error
         is_class = inspect.isclass(located) and _inside(located.__module__, trusted)
-        if not is_class or (located.__module__.startswith("torch.optim") and not _is_optimizer(located)):
+        is_optimizer = is_class and any(base.__name__ == "Optimizer" for base in located.__mro__)
+        if not is_class or (located.__module__.startswith("torch.optim") and not is_optimizer):
             raise UsageError(f"{target} is not a component of vae_train or an optimiser of torch.optim")
         return located
 
@@ -60,24 +55,22 @@ class Builder:
         """Everything that is wrong with the nodes of a configuration, each with its dotted path."""
         return schema_errors(config, self.locate)
 
-    def build(self, node: Mapping[str, Any], **known: Any) -> Any:
+    def build(self, node: Any, /, **known: Any) -> Any:
         """Calls the constructor of a node; nodes within it are built first.
 
         Args:
-            node: a section with a `_target_`; `_partial_: true` returns a function that waits for more arguments.
+            node: a section with a `_target_`; `_partial_: true` returns a function that waits for more arguments. Other
+                sections and lists become dictionaries and lists, and values remain.
             known: arguments that only the program knows; every constructor gets those that it names.
 
         Raises:
             UsageError: a constructor raised ValueError; the error names the path of its node.
         """
-        return self._construct(node, known)
-
-    def _construct(self, node: Any, known: dict[str, Any]) -> Any:
         if isinstance(node, Sequence) and not isinstance(node, str):
-            return [self._construct(item, known) for item in node]
+            return [self.build(item, **known) for item in node]
         if not isinstance(node, Mapping):
             return node
-        arguments = {key: self._construct(value, known) for key, value in settings(node).items()}
+        arguments = {key: self.build(value, **known) for key, value in settings(node).items()}
         if "_target_" not in node:
             return arguments
         path = node.path if isinstance(node, Config) else ""
@@ -109,7 +102,3 @@ class Partial:
 
 def _inside(name: str, packages: Sequence[str]) -> bool:
     return any(name == package or name.startswith(package + ".") for package in packages)
-
-
-def _is_optimizer(located: type) -> bool:
-    return any(base.__name__ == "Optimizer" for base in located.__mro__)

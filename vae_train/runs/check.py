@@ -7,23 +7,14 @@ from torch import nn
 
 from vae_train.batch import DataFacts
 from vae_train.data.session import DataSession
-from vae_train.model.base import LatentVariableModel
 from vae_train.runs import compatibility
-from vae_train.runs.build import (
-    build_model,
-    build_objective,
-    build_source,
-    build_transforms,
-    known,
-    load_data,
-    read_weights,
-    run_facts,
-)
+from vae_train.runs.build import build_model, build_objective, build_source, build_transforms, load_data, read_weights
 from vae_train.runs.builder import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run
+from vae_train.runs.schema import RunFacts, known
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.util.errors import ErrorDetail, RunError, UsageError
+from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
 from vae_train.util.runtime import device_errors, resolve_device
 
 
@@ -64,27 +55,22 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
         builder: locates classes.
         read: also read the pixels.
     """
-    try:
+    errors, data = list[ErrorDetail](), config["data"]
+    where = next((f"data.{name}={data[name]}" for name in ("root", "path") if data.get(name)), "data")
+    with collecting(errors, where):
         stored = session.inspect(build_source(config, builder))
         if read:
             load_data(config, session, torch.device("cpu"), builder)
-    except UsageError as error:
-        return [e if e.where else ErrorDetail(_data_setting(config), e.message) for e in error.errors]
+    if errors:
+        return errors
     preprocessing = build_transforms(config, builder).preprocessing
     incompatible = preprocessing and preprocessing.check_compatible(stored.levels, stored.data_shape[0])
     if incompatible:
         return [ErrorDetail("preprocessing", compatibility.phrase(incompatible))]
     batch_size = config.at("trainer.batch_size", 0)
     if batch_size > stored.num_train:
-        message = f"exceeds the {stored.num_train:,} training images"
-        return [ErrorDetail(f"batch_size={batch_size}", message)]
+        return [ErrorDetail(f"batch_size={batch_size}", f"exceeds the {stored.num_train:,} training images")]
     return []
-
-
-def _data_setting(config: Config) -> str:
-    """The setting that says where the data is."""
-    name = next((name for name in ("root", "path") if config["data"].get(name)), None)
-    return f"data.{name}={config['data'][name]}" if name else "data"
 
 
 def model_errors(config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
@@ -94,80 +80,59 @@ def model_errors(config: Config, session: DataSession, builder: Builder) -> list
     except UsageError:
         return []  # `data_errors` says so
     facts = build_transforms(config, builder).facts(stored)
-    errors = _latent_errors(config, facts) + combination_errors(config, facts, builder)
+    size, pixels = math.prod(config.at("model.latent_shape", ())), math.prod(facts.data_shape)
+    errors = [ErrorDetail(f"latent_dim={size}", f"exceeds the {pixels} values per image")] if size > pixels else []
+    errors += combination_errors(config, facts, builder)
     if errors:
         return errors
-    meta = torch.device("meta")
-    try:
-        with meta:
-            model = build_model(config, facts, meta, builder)
-    except UsageError as error:
-        return error.errors
-    errors = _constructor_errors(config, facts, builder)
-    if config.get("init_from"):
-        errors += _init_errors(config["init_from"], model)
+    with collecting(errors), torch.device("meta") as meta:
+        model = build_model(config, facts, meta, builder)
+    if errors:
+        return errors
+    with collecting(errors):
+        build_objective(config, facts, builder)
+    with collecting(errors):
+        builder.build(config["lr_schedule"], **known(facts, RunFacts.of(config, facts)))
+    with collecting(errors):
+        builder.build(config["optimizer"])([nn.Parameter(torch.zeros(1))])
+    if name := config.get("init_from"):
+        try:
+            read_weights(model.to_empty(device="cpu"), Run.open(name))
+        except (UsageError, RunError) as error:
+            errors.append(ErrorDetail(f"init_from={name}", str(error)))
     return errors
 
 
 def combination_errors(config: Config, facts: DataFacts, builder: Builder) -> list[ErrorDetail]:
     """Components that do not fit the data, each other, or how the training computes."""
-    model, objective, locate = config["model"], config["objective"], builder.locate
-    required = {}
-    if config["trainer"]["execution"] == "compile":
-        required["compile"] = "execution=compile"
-    if config["learner"]["precision"] == "bfloat16":
-        required["bf16"] = "precision=bfloat16"
+    parts = config["model"], config["objective"], builder.locate
+    chosen = f"execution={config['trainer']['execution']}", f"precision={config['learner']['precision']}"
     return (
-        compatibility.model_errors(model, facts.levels, locate)
-        + compatibility.combination_errors(model, objective, locate)
-        + compatibility.accumulation_errors(config["learner"]["grad_accumulation"], model, objective, locate)
-        + compatibility.capability_errors(required, model, objective, locate)
+        compatibility.model_errors(config["model"], facts.levels, builder.locate)
+        + compatibility.combination_errors(*parts)
+        + compatibility.accumulation_errors(config["learner"]["grad_accumulation"], *parts)
+        + compatibility.capability_errors(chosen, *parts)
     )
 
 
-def _constructor_errors(config: Config, facts: DataFacts, builder: Builder) -> list[ErrorDetail]:
-    """What objective, learning rate and optimiser say about their settings."""
-    constructors = (
-        lambda: build_objective(config, facts, builder),
-        lambda: builder.build(config["lr_schedule"], **known(facts, run_facts(config, facts))),
-        lambda: builder.build(config["optimizer"])([nn.Parameter(torch.zeros(1))]),
-    )
-    errors: list[ErrorDetail] = []
-    for construct in constructors:
-        try:
-            construct()
-        except UsageError as error:
-            errors += error.errors
-    return errors
-
-
-def _latent_errors(config: Config, facts: DataFacts) -> list[ErrorDetail]:
-    size, pixels = math.prod(config.at("model.latent_shape", ())), math.prod(facts.data_shape)
-    return [ErrorDetail(f"latent_dim={size}", f"exceeds the {pixels} values per image")] if size > pixels else []
-
-
-def _init_errors(name: str, model: LatentVariableModel) -> list[ErrorDetail]:
-    try:
-        read_weights(model.to_empty(device="cpu"), Run.open(name))
-    except (UsageError, RunError) as error:
-        return [ErrorDetail(f"init_from={name}", str(error))]
-    return []
-
-
-def open_run(name: str, where: str, builder: Builder) -> tuple[Run | None, list[ErrorDetail]]:
+def open_run(name: str, where: str, builder: Builder) -> Run:
     """Opens a run and checks its saved configuration, which somebody else may have written.
 
     Args:
         name: see `Run.open`.
         where: what was typed, for the messages.
         builder: locates classes.
+
+    Raises:
+        UsageError: there is no such run, or its configuration is invalid.
     """
-    try:
+    errors = list[ErrorDetail]()
+    with collecting(errors, where):
         run = Run.open(name)
-    except UsageError as error:
-        return None, [ErrorDetail(where, str(error))]
-    errors = [ErrorDetail(f"{run.config_file}: {e.where}", e.message) for e in builder.errors(run.config)]
-    return (None if errors else run), errors
+        errors += [ErrorDetail(f"{run.config_file}: {e.where}", e.message) for e in builder.errors(run.config)]
+    if errors:
+        raise UsageError(errors)
+    return run
 
 
 def checkpoint_errors(run: Run, checkpoint: str = "best") -> list[ErrorDetail]:

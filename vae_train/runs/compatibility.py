@@ -4,16 +4,24 @@ Every component says what it does not fit (`check_compatible`). This module asks
 spelling of the command line.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from vae_train.runs.schema import settings
 from vae_train.util.errors import ErrorDetail, Incompatible
 
 Node = Mapping[str, Any]
 """The settings of a component, with the name of its class as `_target_`."""
 Locate = Callable[[str], type]
 """Name of a class -> the class."""
+
+
+REQUIRED_CAPABILITIES = {
+    "execution=compile": ("compile", "execution=eager"),
+    "precision=bfloat16": ("bf16", "precision=float32"),
+}
+"""Setting -> the capability that it needs (see `vae_train.model.traits.CAPABILITIES`), and what to use without it."""
 
 
 def model_errors(model: Node, levels: int | None, locate: Locate) -> list[ErrorDetail]:
@@ -24,8 +32,8 @@ def model_errors(model: Node, levels: int | None, locate: Locate) -> list[ErrorD
         levels: number of values that a pixel can take; None for continuous data.
         locate: finds a class by its name.
     """
-    kind, settings = unbuilt(model, locate)
-    return [_detail(settings, *error) for error in kind.check_data(levels, **settings).items()]
+    kind = unbuilt(model, locate)
+    return [_detail(kind, *error) for error in kind.func.check_data(levels, **kind.keywords).items()]
 
 
 def combination_errors(model: Node, objective: Node, locate: Locate) -> list[ErrorDetail]:
@@ -36,11 +44,10 @@ def combination_errors(model: Node, objective: Node, locate: Locate) -> list[Err
         objective: the node of the objective.
         locate: finds a class by its name.
     """
-    kind, settings = unbuilt(model, locate)
-    errors = [_detail(settings, *error) for error in kind.check_compatible(**settings).items()]
-    target, own = unbuilt(objective, locate)
-    error = target.check_compatible(kind.traits(**settings), **own)
-    return errors if error is None else [*errors, ErrorDetail(f"objective={stem(target)}", phrase(error))]
+    kind, target = unbuilt(model, locate), unbuilt(objective, locate)
+    errors = [_detail(kind, *error) for error in kind.func.check_compatible(**kind.keywords).items()]
+    error = target.func.check_compatible(kind.func.traits(**kind.keywords), **target.keywords)
+    return errors if error is None else [*errors, ErrorDetail(f"objective={stem(target.func)}", phrase(error))]
 
 
 def accumulation_errors(grad_accumulation: int, model: Node, objective: Node, locate: Locate) -> list[ErrorDetail]:
@@ -52,39 +59,37 @@ def accumulation_errors(grad_accumulation: int, model: Node, objective: Node, lo
         objective: the node of the objective.
         locate: finds a class by its name.
     """
-    kind, settings = unbuilt(model, locate)
-    target, own = unbuilt(objective, locate)
+    if grad_accumulation == 1:
+        return []
+    kind, target = unbuilt(model, locate), unbuilt(objective, locate)
     coupling = {
-        f"objective={stem(target)}": target.couples_batch(**own),
-        "the model's likelihood": kind.traits(**settings).couples_batch,
+        f"objective={stem(target.func)}": target.func.couples_batch(**target.keywords),
+        "the model's likelihood": kind.func.traits(**kind.keywords).couples_batch,
     }
     reason = "the loss of {} depends on the whole batch, which cannot be split; use learner.grad_accumulation=1"
     where = f"learner.grad_accumulation={grad_accumulation}"
-    return [
-        ErrorDetail(where, reason.format(name))
-        for name, couples in coupling.items()
-        if couples and grad_accumulation > 1
-    ]
+    return [ErrorDetail(where, reason.format(name)) for name, couples in coupling.items() if couples]
 
 
-def capability_errors(required: Mapping[str, str], model: Node, objective: Node, locate: Locate) -> list[ErrorDetail]:
+def capability_errors(chosen: Sequence[str], model: Node, objective: Node, locate: Locate) -> list[ErrorDetail]:
     """Ways of computing that a component does not support.
 
     Args:
-        required: capability (see `vae_train.model.traits.CAPABILITIES`) -> the setting that needs it.
+        chosen: settings of the training, of which those in `REQUIRED_CAPABILITIES` count.
         model: the node of the model.
         objective: the node of the objective.
         locate: finds a class by its name.
     """
-    kind, settings = unbuilt(model, locate)
-    target, _ = unbuilt(objective, locate)
-    supported = {"this model": kind.traits(**settings).capabilities, f"objective={stem(target)}": target.capabilities}
-    instead = {"compile": "execution=eager", "bf16": "precision=float32"}
+    kind, target = unbuilt(model, locate), unbuilt(objective, locate).func
+    supported = {
+        "this model": kind.func.traits(**kind.keywords).capabilities,
+        f"objective={stem(target)}": target.capabilities,
+    }
     return [
-        ErrorDetail(where, f"{name} does not support it; use {instead[capability]}")
-        for capability, where in required.items()
+        ErrorDetail(where, f"{name} does not support it; use {instead}")
+        for where, (capability, instead) in REQUIRED_CAPABILITIES.items()
         for name, capabilities in supported.items()
-        if capability not in capabilities
+        if where in chosen and capability not in capabilities
     ]
 
 
@@ -97,10 +102,12 @@ def phrase(error: Incompatible) -> str:
     return f"{error.reason}; use {', '.join(others)} or {last}" if others else f"{error.reason}; use {last}"
 
 
-def unbuilt(node: Node, locate: Locate) -> tuple[Any, dict[str, Any]]:
-    """The class of a node and its settings, in which every component is a `functools.partial`."""
-    settings = {str(key): _partial(value, locate) for key, value in node.items() if not str(key).startswith("_")}
-    return locate(str(node["_target_"])), settings
+def unbuilt(node: Any, locate: Locate) -> Any:
+    """A node as a `functools.partial` of its class, in which every component is one too."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        return node
+    arguments = {key: unbuilt(value, locate) for key, value in settings(node).items()}
+    return partial(locate(str(node["_target_"])), **arguments)
 
 
 def stem(part: type) -> str:
@@ -108,18 +115,11 @@ def stem(part: type) -> str:
     return part.__module__.rpartition(".")[2]
 
 
-def _partial(value: Any, locate: Locate) -> Any:
-    if not isinstance(value, Mapping) or "_target_" not in value:
-        return value
-    kind, settings = unbuilt(value, locate)
-    return partial(kind, **settings)
-
-
-def _detail(settings: Mapping[str, Any], setting: str, error: Incompatible) -> ErrorDetail:
+def _detail(model: Any, setting: str, error: Incompatible) -> ErrorDetail:
     """The error of one setting of a model, for instance "prior" or "prior.categories"."""
-    value: Any = settings
+    value = model
     for key in setting.split("."):
-        value = value.keywords[key] if isinstance(value, partial) else value[key]
+        value = value.keywords[key]
     is_choice = isinstance(value, partial)
     where = f"model/{setting}={stem(value.func)}" if is_choice else f"model.{setting}={value}"
     return ErrorDetail(where, phrase(error))

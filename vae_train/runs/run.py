@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,13 @@ class Run(RunFiles):
             UsageError: `folder` exists already.
             RunError: the folder cannot be written.
         """
-        now = now or datetime.now()
         try:
             if folder is None:
-                path = new_folder(OUTPUTS / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{config['name']}")
+                folder = new_folder(OUTPUTS / f"{now or datetime.now():%Y-%m-%d/%H-%M-%S}-{config['name']}")
             else:
-                path = folder
-                path.mkdir(parents=True)
-            run = cls(path, config)
-            run.save_config()
+                folder.mkdir(parents=True)
+            run = cls(folder, config)
+            config.write(run.config_file)
         except FileExistsError:
             raise UsageError(f"{folder} exists already; choose a new folder with out=") from None
         except OSError as error:
@@ -109,10 +107,6 @@ class Run(RunFiles):
     def environment(self) -> dict[str, Any]:
         """What the run ran on; empty if it was not recorded."""
         return _read_json(self.environment_file)
-
-    def save_config(self) -> None:
-        """Writes config.yaml."""
-        self.config.write(self.config_file)
 
     @contextmanager
     def logged(self) -> Iterator[None]:
@@ -154,12 +148,8 @@ def find_all(name: str) -> list[Path]:
     Raises:
         UsageError: there is none.
     """
-    folder = Path(name)
-    if folder.is_dir() and not (folder / CONFIG_FILE).is_file():
-        below = _runs_below(folder)
-        if below:
-            return below
-    return [find(name)]
+    below = [] if (Path(name) / CONFIG_FILE).is_file() else _runs_below(Path(name))
+    return below or [find(name)]
 
 
 def new_folder(path: Path) -> Path:
@@ -167,13 +157,11 @@ def new_folder(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     name, number = path.name, 1
     while True:
-        try:
+        with suppress(FileExistsError):
             path.mkdir()  # exclusive: of two runs that start in the same second one takes the next number
-        except FileExistsError:
-            number += 1
-            path = path.with_name(f"{name}-{number}")
-        else:
             return path
+        number += 1
+        path = path.with_name(f"{name}-{number}")
 
 
 def folder_errors(out: str | None, name: str = "run") -> list[ErrorDetail]:
@@ -189,9 +177,7 @@ def folder_errors(out: str | None, name: str = "run") -> list[ErrorDetail]:
     where = f"out={out}" if out else str(OUTPUTS)
     if out and folder.exists():
         return [ErrorDetail(where, "exists already; choose a new folder")]
-    parent = folder
-    while not parent.exists():
-        parent = parent.parent
+    parent = next(path for path in (folder, *folder.parents) if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         return [ErrorDetail(where, f"{parent} is not writable; choose another folder with out=")]
     return []

@@ -3,20 +3,46 @@
 Everything that is wrong is reported at once, before anything is built. `value_error` compares a value with a type hint.
 """
 
+from __future__ import annotations
+
 import difflib
 import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
+from vae_train.batch import DataFacts
 from vae_train.runs.config import Config
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Range
 
+DATA_FACTS = (*DataFacts._fields, *(name for name, value in vars(DataFacts).items() if isinstance(value, property)))
+"""What constructors may receive about the data, by the name of the parameter."""
+
 OWN_KEYS = ("_target_", "_partial_")
 """Keys of a node that are no parameters of its class."""
+
+
+class RunFacts(NamedTuple):
+    """What constructors may receive about a run, by the name of the parameter: facts that only the program knows."""
+
+    seed: int
+    epochs: int
+    steps_per_epoch: float
+    """Optimiser steps in an epoch; may be fractional."""
+    folder: Path | None = None
+    """Where loggers write."""
+    step: int = 0
+    """Steps that were taken before this process, where a run is resumed."""
+
+    @classmethod
+    def of(cls, config: Config, facts: DataFacts) -> RunFacts:
+        """The facts of a new run of a configuration, with the facts about its data."""
+        trainer = config["trainer"]
+        return cls(config["seed"], trainer["epochs"], facts.num_train / trainer["batch_size"])
 
 
 def schema_errors(config: Config, locate: Callable[[str], type]) -> list[ErrorDetail]:
@@ -78,8 +104,6 @@ def value_error(value: Any, hint: Any) -> str | None:
         return None if fits else f"is {_quoted(value)}, must be one of {', '.join(map(yaml_text, options))}"
     if origin in (Union, types.UnionType):
         return _union_error(value, get_args(hint))
-    if hint in (type(None), None):
-        return None if value is None else f"is {_quoted(value)}, expected null"
     if origin in (list, tuple, Sequence):
         return _list_error(value, origin, get_args(hint))
     return _scalar_error(value, hint)
@@ -90,6 +114,7 @@ _SCALARS: Mapping[Any, tuple[Any, str]] = {
     int: (int, "a whole number"),
     str: (str | int | float, "a text"),  # a name may look like a number
     bool: (bool, "true or false"),
+    type(None): (type(None), "null"),
 }
 
 
@@ -134,14 +159,10 @@ def _list_error(value: Any, origin: Any, items: tuple[Any, ...]) -> str | None:
 
 def _nodes(tree: Any) -> Iterator[Config]:
     """All sections with a `_target_`, outermost first."""
-    if isinstance(tree, Config):
-        if "_target_" in tree:
-            yield tree
-        for value in tree.values():
-            yield from _nodes(value)
-    elif isinstance(tree, tuple):
-        for item in tree:
-            yield from _nodes(item)
+    if isinstance(tree, Config) and "_target_" in tree:
+        yield tree
+    for child in tree.values() if isinstance(tree, Config) else tree if isinstance(tree, tuple) else ():
+        yield from _nodes(child)
 
 
 @cache
@@ -174,12 +195,13 @@ def injected(target: type, partial: bool) -> frozenset[str]:
         partial: whether the node only becomes an object within a whole. The whole then fills in the parameters of the
             most basic class of its kind, such as `Network(in_shape, out_shape)`.
     """
-    from vae_train.batch import DataFacts
-    from vae_train.runs.facts import RunFacts
-
-    names = {*DataFacts._fields, *RunFacts._fields}
-    names |= {name for name, value in vars(DataFacts).items() if isinstance(value, property)}
+    names = {*DATA_FACTS, *RunFacts._fields}
     if partial:
         bases = [base for base in target.__mro__ if base.__module__.startswith(("vae_train.", "torch.optim"))]
         names |= set(parameters(bases[-1])) if bases else set()
     return frozenset(names)
+
+
+def known(facts: DataFacts, run: RunFacts | None = None) -> dict[str, Any]:
+    """Arguments of constructors that are facts, by name; see `injected`."""
+    return {name: getattr(facts, name) for name in DATA_FACTS} | ({} if run is None else run._asdict())

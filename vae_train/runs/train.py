@@ -11,16 +11,17 @@ import torch
 from vae_train.batch import SPLITS
 from vae_train.data.session import DataSession
 from vae_train.plotting.curves import plot_curves
-from vae_train.runs.build import Training, assemble, load_data, read_weights, run_facts
+from vae_train.runs.build import Training, assemble, load_data, read_weights
 from vae_train.runs.builder import Builder
 from vae_train.runs.check import checkpoint_errors, data_errors, execution_errors
 from vae_train.runs.config import Config
 from vae_train.runs.environment import environment
 from vae_train.runs.run import Run, write_bad_files, write_json
+from vae_train.runs.schema import RunFacts
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Tee
 from vae_train.training.loggers.files import Files, read_metrics
-from vae_train.util.errors import ErrorDetail, Stopped, UsageError
+from vae_train.util.errors import ErrorDetail, Stopped
 from vae_train.util.runtime import emulated, prepare, resolve_device
 
 log = logging.getLogger("vae_train")
@@ -81,7 +82,7 @@ def resume(
     state = Checkpoints(run.checkpoints).furthest(device)
     training = assemble(config, session, device, builder)
     run.config = _resolved(config, device, training)
-    run.save_config()
+    run.config.write(run.config_file)
     _fit(run, training, state, builder)
 
 
@@ -96,7 +97,18 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
         return errors
     config = changed(run.config, changes)
     errors = checkpoint_errors(run) + execution_errors(config) + data_errors(config, session, builder)
-    return errors or _epoch_errors(run, config) + _checksum_errors(run, config, session, builder)
+    if errors:
+        return errors
+    where, before, after = f"resume={run.folder}", run.config["epochs"], config["epochs"]
+    if after < before:
+        errors.append(ErrorDetail(f"epochs={after}", f"the run has {before} epochs, which may only be raised"))
+    elif after == before and run.summary()["status"] == "done":
+        errors.append(ErrorDetail(where, f"finished after {before} epochs; add epochs={2 * before}"))
+    checksum = load_data(config, session, torch.device("cpu"), builder).checksum
+    if run.environment().get("data_checksum") not in (None, checksum):
+        message = "the dataset has changed since this run was trained; restore it or start a new run"
+        errors.append(ErrorDetail(where, message))
+    return errors
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -120,8 +132,8 @@ def _resolved(config: Config, device: torch.device, training: Training) -> Confi
 def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Builder) -> None:
     """Trains within an existing folder."""
     data, learner, trainer = training
-    facts = run_facts(run.config, data.facts)
-    facts = facts._replace(folder=run.tensorboard, step=state["progress"]["step"] if state else 0)
+    step = state["progress"]["step"] if state else 0
+    facts = RunFacts.of(run.config, data.facts)._replace(folder=run.tensorboard, step=step)
     started, summary = time.perf_counter(), dict[str, Any](status="failed")
     with run.logged():
         _log_start(run, training)
@@ -164,16 +176,15 @@ def _log_start(run: Run, training: Training) -> None:
     if warning := getattr(getattr(learner.model, "likelihood", None), "warning", None):
         log.info("%s", warning)
     log.info("%s", run.folder)
-    if data.bad_files:
-        write_bad_files(run.bad_files, data.bad_files)
-        count = len(data.bad_files)
+    write_bad_files(run.bad_files, data.bad_files)
+    if count := len(data.bad_files):
         log.info("%d unreadable file%s skipped, see %s", count, "s" if count > 1 else "", run.bad_files)
 
 
 def _log_end(run: Run, metrics: dict[str, float]) -> None:
     if "best_elbo" in metrics:
-        text = f"best epoch {metrics['best_epoch']:.0f}: validation ELBO {metrics['best_elbo']:.2f} nats (beta = 1)"
-        log.info("%s", text)
+        best = metrics["best_epoch"], metrics["best_elbo"]
+        log.info("best epoch %.0f: validation ELBO %.2f nats (beta = 1)", *best)
     elif "best_epoch" in metrics:
         log.info("best epoch %d by validation loss; a point-mass posterior has no ELBO", metrics["best_epoch"])
     elif "train_loss" in metrics:
@@ -192,26 +203,3 @@ def _hyperparameters(config: Config) -> dict[str, Any]:
 
     values = flat(config.without(("name", "threads")), "")
     return {path: value for path, value in values.items() if not path.endswith("_partial_")}
-
-
-def _epoch_errors(run: Run, config: Config) -> list[ErrorDetail]:
-    """A number of epochs that leaves nothing to do."""
-    before, after = run.config["epochs"], config["epochs"]
-    if after < before:
-        return [ErrorDetail(f"epochs={after}", f"the run has {before} epochs, which may only be raised")]
-    if run.summary()["status"] != "done" or after > before:
-        return []
-    return [ErrorDetail(f"resume={run.folder}", f"finished after {before} epochs; add epochs={2 * before}")]
-
-
-def _checksum_errors(run: Run, config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
-    """Data that is not what the run was trained on: a folder, for instance, that has one more image."""
-    before = run.environment().get("data_checksum")
-    try:
-        after = load_data(config, session, torch.device("cpu"), builder).checksum
-    except UsageError as error:
-        return error.errors
-    if before in (None, after):
-        return []
-    message = "the dataset has changed since this run was trained; restore it or start a new run"
-    return [ErrorDetail(f"resume={run.folder}", message)]

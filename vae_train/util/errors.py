@@ -1,6 +1,7 @@
 """The failures that a user meets; everything else is a bug and shows its traceback."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 
@@ -21,6 +22,20 @@ class UsageError(Exception):
     def __init__(self, errors: list[ErrorDetail] | str) -> None:
         self.errors = [ErrorDetail("", errors)] if isinstance(errors, str) else errors
         super().__init__("; ".join(f"{e.where}: {e.message}" if e.where else e.message for e in self.errors))
+
+
+@contextmanager
+def collecting(errors: list[ErrorDetail], where: str = "") -> Iterator[None]:
+    """Appends the errors of a `UsageError` that the block raises, instead of raising it.
+
+    Args:
+        errors: receives them.
+        where: the setting that is wrong, for errors that name none.
+    """
+    try:
+        yield
+    except UsageError as error:
+        errors += [e if e.where else ErrorDetail(where, e.message) for e in error.errors]
 
 
 class RunError(Exception):

@@ -24,7 +24,7 @@ from vae_train.runs.fitted_priors import prior_errors, replace_prior
 from vae_train.runs.run import Run, find_all, write_json, write_text
 from vae_train.runs.schema import did_you_mean
 from vae_train.training.checkpoint import CheckpointName
-from vae_train.util.errors import ErrorDetail, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import device_errors, resolve_device
 
@@ -62,27 +62,18 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
         folders = find_all(settings.run)
     except UsageError as error:
         return [ErrorDetail(f"run={settings.run}", str(error))]
-    errors = device_errors(settings.device) + _weights_errors(settings)
+    errors = device_errors(settings.device)
+    if settings.images and settings.inception is not None:
+        with collecting(errors, f"inception={settings.inception}"):
+            InceptionFeatures(settings.inception)
     for folder in folders:
-        errors += _run_errors(str(folder), settings, job)
+        with collecting(errors):
+            errors += _run_errors(str(folder), settings, job)
     return errors
 
 
-def _weights_errors(settings: Settings) -> list[ErrorDetail]:
-    """Reports a file of weights that does not exist, or holds something else."""
-    if not settings.images or settings.inception is None:
-        return []
-    try:
-        InceptionFeatures(settings.inception)
-    except UsageError as error:
-        return [ErrorDetail(f"inception={settings.inception}", str(error))]
-    return []
-
-
 def _run_errors(name: str, settings: Settings, job: Job) -> list[ErrorDetail]:
-    run, errors = open_run(name, f"run={name}", job.builder)
-    if run is None:
-        return errors
+    run = open_run(name, f"run={name}", job.builder)
     errors = checkpoint_errors(run, settings.checkpoint) + prior_errors(run, settings.prior)
     errors += data_errors(run.config, job.session, job.builder)
     if errors:
@@ -132,7 +123,7 @@ def _ood_node(name: str, config: Config, shape: tuple[int, ...]) -> Config:
     kind = name if name in known else "folder" if place.is_dir() else "arrays" if place.is_file() else None
     if kind is None:
         raise UsageError(f"no such data set, folder or file{did_you_mean(name, known)} ({', '.join(known)})")
-    node: Config = resolved(OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data)
+    node = resolved(OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data)
     settings: dict[str, Any] = {"binarize": config.at("data.binarize", "none")} if "binarize" in node else {}
     if kind == "folder":
         channels, height, width = shape

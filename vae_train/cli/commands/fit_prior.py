@@ -20,7 +20,7 @@ from vae_train.runs.fitted_priors import (
 )
 from vae_train.runs.run import Run, write_json
 from vae_train.training.checkpoint import CheckpointName
-from vae_train.util.errors import ErrorDetail, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.ranges import PositiveInt, Seed
 from vae_train.util.runtime import device_errors, resolve_device
 
@@ -41,15 +41,11 @@ class Settings:
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports a run or a device that does not exist, latents that are not vectors, and impossible settings."""
-    run, errors = open_run(settings.run, f"run={settings.run}", job.builder)
-    if run is None:
-        return errors
+    run = open_run(settings.run, f"run={settings.run}", job.builder)
     reason = fitting_error(run.config, job.builder)
     errors = [ErrorDetail(f"run={settings.run}", reason)] if reason else []
-    try:
+    with collecting(errors):
         job.builder.build(job.config["prior"])(event_shape=(2,), data_shape=(1, 1, 1))
-    except UsageError as error:
-        errors += error.errors
     errors += device_errors(settings.device) + checkpoint_errors(run, settings.checkpoint)
     return errors + data_errors(run.config, job.session, job.builder)
 

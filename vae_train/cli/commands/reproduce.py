@@ -34,9 +34,7 @@ class Settings:
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """A run that does not exist or has no metrics, and whatever would be wrong with it as a new one."""
-    run, errors = open_run(settings.run, f"run={settings.run}", job.builder)
-    if run is None:
-        return errors
+    run = open_run(settings.run, f"run={settings.run}", job.builder)
     if not run.metrics_file.exists():
         return [ErrorDetail(f"run={settings.run}", f"{run.metrics_file} does not exist; nothing to compare with")]
     config = _configuration(run, settings.device)

@@ -65,9 +65,7 @@ class Settings:
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """A missing run, checkpoint, prior or device, and conditions that do not fit the model."""
-    run, errors = open_run(settings.run, f"run={settings.run}", job.builder)
-    if run is None:
-        return errors
+    run = open_run(settings.run, f"run={settings.run}", job.builder)
     errors = device_errors(settings.device) + checkpoint_errors(run, settings.checkpoint)
     errors += prior_errors(run, settings.prior)
     shape = list(run.config.at("model.latent_shape", ()))
@@ -81,15 +79,13 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
 def _condition_errors(settings: Settings, run: Run, builder: Builder) -> list[ErrorDetail]:
     """Labels and factors that the run's model does not have."""
     condition, errors = run.config.at("model.condition"), list[ErrorDetail]()
+    actual = f"model.condition={condition}" if condition else "no condition; train one with model.condition=label"
     label = None if settings.label is None else [settings.label]
     for kind, values in (("label", label), ("factors", settings.factors)):
         if values is None:
             continue
         where = f"{kind}={yaml_text(getattr(settings, kind))}"
         if kind != condition:
-            actual = (
-                f"model.condition={condition}" if condition else "no condition; train one with model.condition=label"
-            )
             errors.append(ErrorDetail(where, f"this run's model has {actual}"))
             continue
         sizes = stated_facts(run.config, builder).factor_sizes[: 1 if kind == "label" else None]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from vae_train.cli.overrides import Job, compose_jobs
+from vae_train.cli.overrides import Job
 from vae_train.cli.schema import KNOB
 from vae_train.runs import sweep
 from vae_train.runs.check import check as check_config
@@ -15,7 +15,7 @@ from vae_train.runs.plan import show_plan
 from vae_train.runs.run import Run, folder_errors
 from vae_train.runs.train import resume, resume_errors, train
 from vae_train.training.execution import Mode
-from vae_train.util.errors import ErrorDetail, UsageError
+from vae_train.util.errors import ErrorDetail
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import Precision
 
@@ -63,12 +63,11 @@ def mode_errors(overrides: Sequence[str], multirun: bool) -> list[ErrorDetail]:
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Invalid combinations, a missing device, missing files, an existing folder."""
     if settings.resume:
-        run, errors = open_run(settings.resume, f"resume={settings.resume}", job.builder)
-        return errors if run is None else resume_errors(run, _changes(job), job.session, job.builder)
+        run = open_run(settings.resume, f"resume={settings.resume}", job.builder)
+        return resume_errors(run, _changes(job), job.session, job.builder)
     config = run_config(job)
-    return folder_errors(settings.out, config["name"]) + check_config(
-        config, job.session, job.builder, read=not settings.plan
-    )
+    errors = folder_errors(settings.out, config["name"])
+    return errors + check_config(config, job.session, job.builder, read=not settings.plan)
 
 
 def run(settings: Settings, job: Job) -> None:
@@ -78,35 +77,19 @@ def run(settings: Settings, job: Job) -> None:
     elif settings.resume:
         resume(Run.open(settings.resume), _changes(job), job.session, job.builder)
     else:
-        train(run_config(job), Path(settings.out) if settings.out else None, job.session, job.builder)
+        train_job(job, Path(settings.out) if settings.out else None)
 
 
-def train_once(overrides: Sequence[str]) -> Run:
-    """Composes, checks and trains one configuration; `vae_train.train`.
-
-    Raises:
-        UsageError: lists all errors.
-    """
-    jobs, errors = compose_jobs("train", overrides, Settings)
-    errors += mode_errors(overrides, multirun=False)
-    for job in jobs:
-        errors += check(job.settings, job)
-    if errors:
-        raise UsageError(errors)
-    (job,) = jobs
-    if job.settings.resume or job.settings.plan:
-        raise UsageError("resume and plan are for the command line")
-    return train(run_config(job), Path(job.settings.out) if job.settings.out else None, job.session, job.builder)
+def train_job(job: Job, folder: Path | None) -> Run:
+    """Trains a job in a new folder; None for one under outputs/."""
+    return train(run_config(job), folder, job.session, job.builder)
 
 
 def run_sweep(jobs: Sequence[Job]) -> int:
     """Trains all jobs in one folder; returns how many did not finish."""
     name = jobs[0].settings.sweep or f"{datetime.now():%Y-%m-%d-%H-%M-%S}"
-
-    def train_job(number: int, folder: Path) -> None:
-        train(run_config(jobs[number]), folder, jobs[number].session, jobs[number].builder)
-
-    return sweep.run_sweep(name, [job.overrides for job in jobs], train_job)
+    overrides = [job.overrides for job in jobs]
+    return sweep.run_sweep(name, overrides, lambda number, folder: train_job(jobs[number], folder))
 
 
 def run_config(job: Job) -> Config:
