@@ -19,15 +19,14 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import vae_train
-from vae_train.batch import Batch, DataFacts
+from vae_train.batch import Batch, DataFacts, Split
 from vae_train.cli.hydra_compat import conf_dir
 from vae_train.cli.overrides import fill_latent_shape, with_values
 from vae_train.cli.overrides import resolved as plain
-from vae_train.data.dataset import Contents, Dataset, Source
-from vae_train.data.images import TransformedImages
+from vae_train.data.dataset import Dataset, TransformedImages
 from vae_train.data.session import DataSession
-from vae_train.data.storage.stored import Splits, StoredImages
-from vae_train.data.storage.stores import TensorStore
+from vae_train.data.sources.base import Contents, Source
+from vae_train.data.storage.stored import Splits, StoredImages, TensorStore
 from vae_train.data.stream import Stream
 from vae_train.data.transforms.pipeline import Transforms
 from vae_train.distributions.base import Distribution
@@ -215,11 +214,11 @@ class SplitSource(Source):
     def __init__(
         self, train: StoredImages, valid: StoredImages | None = None, test: StoredImages | None = None
     ) -> None:
-        self.splits: Splits = {"train": train, "valid": valid, "test": test}
+        splits: dict[Split, StoredImages | None] = {"train": train, "valid": valid, "test": test}
+        self.splits: Splits = {name: images for name, images in splits.items() if images is not None}
 
     def inspect(self) -> DataFacts:
         train = self.splits["train"]
-        assert train is not None
         return DataFacts(train.shape, 2 if train.stochastic else train.levels, len(train))
 
     def read(self) -> Contents:

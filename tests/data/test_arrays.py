@@ -19,7 +19,7 @@ from tests.support import build, compose, load
 from vae_train.data.sources.arrays import ArrayFile
 from vae_train.data.storage.array_files import MAX_VALUES
 from vae_train.data.storage.loader import Loader
-from vae_train.data.storage.stores import ArrayStore
+from vae_train.data.storage.stored import ArrayStore
 from vae_train.data.stream import Stream
 from vae_train.rng import Rng
 from vae_train.util.errors import UsageError

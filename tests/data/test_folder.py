@@ -18,6 +18,7 @@ from PIL import Image
 
 from tests.data.pictures import GREEN, damaged, encoded, fill, odd, save, scene
 from tests.support import build, compose, load
+from vae_train.data.storage import cache
 from vae_train.data.storage.cache import MIN_PARALLEL_FILES, decoded
 from vae_train.data.storage.decoding import BadImage, Decoding, decode, header, quiet
 from vae_train.data.storage.listing import list_folder
@@ -206,7 +207,7 @@ def test_nothing_but_bad_files_is_an_error(tmp_path, caches):
     assert list(caches.iterdir()) == []
 
 
-def test_a_file_that_the_disk_failed_to_read_is_decoded_again(tmp_path, caches):
+def test_a_file_that_the_disk_failed_to_read_is_decoded_again(tmp_path, monkeypatch, caches):
     """An error of the disk says nothing of the file: the next start decodes that file alone."""
     fill(tmp_path, 20)
     listing, calls, failing = list_folder(str(tmp_path)), [], {"0003.png"}
@@ -217,8 +218,10 @@ def test_a_file_that_the_disk_failed_to_read_is_decoded_again(tmp_path, caches):
             raise BadImage("Input/output error", transient=True)
         return decode(path, how)
 
+    monkeypatch.setattr(cache, "decode", unreliable)
+
     def images():
-        return decoded(tmp_path, listing.entries, PLAIN, caches, decode=unreliable)
+        return decoded(tmp_path, listing.entries, PLAIN, caches)
 
     assert images()[1] == {3: "Input/output error"}
     calls.clear()
@@ -482,15 +485,16 @@ def test_two_processes_may_make_the_same_cache(tmp_path, caches):
     assert found == {scene(seed=seed).tobytes() for seed in range(40)}
 
 
-def test_a_decoding_process_that_is_killed_is_said_and_leaves_nothing(tmp_path, caches):
+def test_a_decoding_process_that_is_killed_is_said_and_leaves_nothing(tmp_path, monkeypatch, caches):
     entries = list_folder(str(fill(tmp_path / "photos", 1)[0].parent)).entries * MIN_PARALLEL_FILES
 
     def kill(path, how):
         os.kill(os.getpid(), signal.SIGKILL)
 
+    monkeypatch.setattr(cache, "decode", kill)
     handler = signal.getsignal(signal.SIGCHLD)
     with pytest.raises(RunError, match=r"worker process \d+ was killed by SIGKILL, as happens where memory runs out$"):
-        decoded(tmp_path / "photos", entries, PLAIN, caches, decode=kill)
+        decoded(tmp_path / "photos", entries, PLAIN, caches)
     assert list(caches.iterdir()) == []
     assert signal.getsignal(signal.SIGCHLD) is handler
 

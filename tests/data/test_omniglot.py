@@ -68,7 +68,7 @@ def write(root, change=None):
 
 
 def load(root, size=105, binarize="none"):
-    return support.load(FewCharacters(str(root), size, binarize))
+    return support.load(FewCharacters(str(root), binarize, size))
 
 
 def test_strokes_are_bright_and_labels_are_in_alphabetical_order(tmp_path):
@@ -112,7 +112,7 @@ def test_the_split_is_the_same_at_every_load(tmp_path):
 
 
 def test_facts_are_those_of_the_published_set():
-    facts = Omniglot("nowhere", 28, "none").inspect()
+    facts = Omniglot("nowhere", "none", 28).inspect()
     assert (facts.num_train + 2000, facts.classes, facts.data_shape) == (964 * 20, 964 + 659, (1, 28, 28))
 
 

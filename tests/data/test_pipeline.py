@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from tests.support import build, compose, load, tensor_images
 from vae_train.batch import Batch
-from vae_train.data.images import TransformedImages
+from vae_train.data.dataset import TransformedImages
 from vae_train.data.sources.digits import Digits
-from vae_train.data.storage.loader import GIB, Loader
-from vae_train.data.storage.stores import ArrayStore, TensorStore
+from vae_train.data.storage.loader import DEFAULT_LOADER, GIB, Loader
+from vae_train.data.storage.stored import ArrayStore, TensorStore
 from vae_train.data.stream import Stream, evaluation_batches
 from vae_train.data.transforms.pipeline import Transforms
 from vae_train.distributions.normal import Normal
@@ -345,7 +345,7 @@ def hosted(count=40, mapped=None):
 
 
 def streamed(stored, workers):
-    return TransformedImages(stored.streamed_to(CPU), CPU, workers=workers)
+    return TransformedImages(stored.streamed_to(CPU), CPU, loader=Loader("host", None, workers, 2))
 
 
 def batches(images, steps, size=12, seed=0):
@@ -406,9 +406,8 @@ def test_a_store_that_fails_is_said():
     ("host", None, True, False),
 ])  # fmt: skip
 def test_where_images_are_kept_is_a_rule_of_sizes(storage, memory, mapped, resident):
-    splits, where = Loader(storage, memory, 0, 2).place({"train": hosted(40, mapped), "valid": None}, CPU)
+    splits, where = Loader(storage, memory, 0, 2).place({"train": hosted(40, mapped)}, CPU)
     images = TransformedImages(splits["train"], CPU)
-    assert splits["valid"] is None
     assert images.resident is resident
     assert isinstance(images.stored.store, TensorStore) is resident
     assert ("on cpu" in where) is resident
@@ -416,14 +415,14 @@ def test_where_images_are_kept_is_a_rule_of_sizes(storage, memory, mapped, resid
 
 
 def test_a_large_mapped_file_stays_one_and_what_is_in_memory_stays_there():
-    loader = Loader.default()
+    loader = DEFAULT_LOADER
     assert loader.keeps_on_device(GIB, CPU, in_memory=False)
     assert not loader.keeps_on_device(GIB + 1, CPU, in_memory=False)
     assert loader.keeps_on_device(100 * GIB, CPU, in_memory=True)
 
 
 def test_the_loader_of_the_yaml_is_the_default():
-    assert build(compose().loader) == Loader.default()
+    assert build(compose().loader) == DEFAULT_LOADER
 
 
 def test_the_checksum_is_that_of_the_pixels_wherever_they_lie():

@@ -171,7 +171,7 @@ def test_a_set_in_the_format_of_mnist_is_read_from_its_files(name, tmp_path):
 @pytest.mark.parametrize("subset", SIZES)
 def test_emnist_is_upright_and_its_labels_start_at_0(subset, tmp_path):
     write_emnist(tmp_path, subset, first=1 if subset == "letters" else 0)
-    data = small(EMNIST(str(tmp_path), subset, "none"))
+    data = small(EMNIST(str(tmp_path), "none", subset))
     assert [len(data.split(name)) for name in SPLITS] == [5, 3, 3]
     for splits, images in ((SPLITS[:2], TRAIN), (SPLITS[2:], TEST)):
         found = np.concatenate([data.split(name).stored.pixels[:, 0].numpy() for name in splits])
@@ -189,7 +189,7 @@ def test_emnist_has_the_classes_of_torchvision():
 
 
 def test_emnist_says_its_sizes_without_the_data():
-    found = {subset: EMNIST("", subset, "dynamic").inspect().num_train for subset in SIZES}
+    found = {subset: EMNIST("", "dynamic", subset).inspect().num_train for subset in SIZES}
     assert found["balanced"] == 47 * 2000
     assert found["letters"] == 26 * 4000
     assert found["digits"] == 10 * 20_000
@@ -232,7 +232,7 @@ def test_svhn_is_read_from_its_files_and_ten_is_the_digit_0(tmp_path, unchecked)
 
 def test_what_svhn_has_further_is_trained_on_and_moves_no_other_image(tmp_path, unchecked):
     images = write_svhn(tmp_path)
-    without, data = (small(SVHN(str(tmp_path), extra, "none"), 9 if extra else 5) for extra in (False, True))
+    without, data = (small(SVHN(str(tmp_path), "none", extra), 9 if extra else 5) for extra in (False, True))
     assert (without.facts.num_train, data.facts.num_train) == (5, 9)
     assert np.array_equal(data.split("train").stored.pixels[:5].numpy(), without.split("train").stored.pixels.numpy())
     assert np.array_equal(data.split("train").stored.pixels[5:].numpy(), images["extra"])
@@ -244,11 +244,11 @@ def test_missing_images_of_svhn_name_their_file(tmp_path, unchecked):
     write_svhn(tmp_path)
     (tmp_path / "extra_32x32.mat").unlink()
     with pytest.raises(UsageError, match=r"extra_32x32\.mat"):
-        load(SVHN(str(tmp_path), True, "none"))
+        load(SVHN(str(tmp_path), "none", True))
 
 
 def test_svhn_says_its_sizes_without_the_data():
-    assert [SVHN("", extra, "none").inspect().num_train + 7000 for extra in (False, True)] == [73_257, 73_257 + 531_131]
+    assert [SVHN("", "none", extra).inspect().num_train + 7000 for extra in (False, True)] == [73_257, 73_257 + 531_131]
 
 
 def test_cifar10_is_read_from_its_files_with_colours_first(tmp_path, unchecked):
@@ -298,7 +298,7 @@ def test_a_truncated_file_of_emnist_is_the_users_to_mend(what, kept, tmp_path):
 def test_another_subset_of_emnist_is_missing(tmp_path):
     write_emnist(tmp_path)
     with pytest.raises(UsageError, match="EMNIST is not in"):
-        load(EMNIST(str(tmp_path), "digits", "none"))
+        load(EMNIST(str(tmp_path), "none", "digits"))
 
 
 @pytest.mark.parametrize("content", [b"not an idx file", b"<html>404</html>", bytes(40)])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from vae_train.data.storage.workers import results
+from vae_train.data.storage.loader import results
 from vae_train.util.errors import RunError
 from vae_train.util.text import first_line
 

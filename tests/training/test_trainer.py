@@ -10,8 +10,7 @@ import torch
 
 from tests.support import SplitSource, load, small_run
 from vae_train.cli.commands.reproduce import without_clock
-from vae_train.data.storage.stored import StoredImages
-from vae_train.data.storage.stores import TensorStore
+from vae_train.data.storage.stored import StoredImages, TensorStore
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Logger
 from vae_train.training.loggers.files import Files, read_metrics

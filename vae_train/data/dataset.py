@@ -1,73 +1,99 @@
-"""A source of images, and the data set that is read from it.
+"""A data set, and its splits on the way from stored pixels to the batches that a model receives.
 
 Images leave a data set as float32 in [0, 1] (`Batch`), however they are stored, unless preprocessing maps them further.
 """
 
-import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.batch import SPLITS, DataFacts, Images, Split
-from vae_train.data.images import TransformedImages
-from vae_train.data.storage.loader import Loader
-from vae_train.data.storage.stored import Splits
-from vae_train.data.transforms.pipeline import Transforms
-from vae_train.util.errors import UsageError
+from vae_train.batch import Batch, DataFacts, Images, Raw, Split
+from vae_train.data.sources.base import Binarize
+from vae_train.data.storage.loader import DEFAULT_LOADER, Loader
+from vae_train.data.storage.stored import Splits, StoredImages
+from vae_train.data.transforms.pipeline import NO_TRANSFORMS, Transforms
+from vae_train.rng import Rng
 
-Binarize = Literal["none", "dynamic", "threshold"]
-"""Keep grey levels; draw bits with the grey values as probabilities, anew for every training batch and once for
-validation and test; or cut at one half."""
-
-
-class Contents(NamedTuple):
-    """What is read from a source."""
-
-    splits: Splits
-    bad_files: tuple[tuple[str, str], ...] = ()
-    """Files that were skipped, each with the reason."""
+CPU = torch.device("cpu")
 
 
-class Source(ABC):
-    """Where images come from: a published data set, a folder, a file.
+@dataclass(frozen=True, eq=False)
+class TransformedImages(Images):
+    """A split with everything that happens to its images: unit scale, augmentation, bits, preprocessing, corruption.
 
-    A source is a frozen dataclass whose fields are the settings of its YAML file, so that equal settings are equal
-    sources and are read once.
+    Args:
+        stored: the images, on `device` or where they are read from.
+        device: the training device.
+        transforms: augmentation, corruption and preprocessing.
+        loader: reads in advance what is not on the device.
     """
 
-    @abstractmethod
-    def inspect(self) -> DataFacts:
-        """Facts about the images; looks at files if they are needed for that, but reads no pixels.
+    stored: StoredImages
+    device: torch.device = CPU
+    transforms: Transforms = NO_TRANSFORMS
+    loader: Loader = DEFAULT_LOADER
 
-        Raises:
-            UsageError: the data is missing, or is not what the settings say.
-        """
-
-    @abstractmethod
-    def read(self) -> Contents:
-        """Reads or opens all splits.
-
-        Raises:
-            UsageError: the data is missing or cannot be read; says what to do.
-        """
-
-    def stated(self) -> DataFacts:
-        """The facts that the settings state, without looking at any file; `num_train` is 0 if they do not say it."""
-        return self.inspect()
-
-    def resolved(self) -> dict[str, Any]:
-        """Values that inspection found for settings that were left open, for the run's config.yaml."""
-        return {}
+    @override
+    def __len__(self) -> int:
+        return len(self.stored)
 
     @property
-    def binarization(self) -> Binarize:
-        """How grey values became bits."""
-        how: Binarize = getattr(self, "binarize", "none")
-        return how
+    @override
+    def resident(self) -> bool:
+        return self.stored.store.device == self.device and self.stored.store.immediate
+
+    @override
+    def gather(self, index: Tensor) -> Raw:
+        return self._sent(self.stored.take(index))
+
+    @override
+    def prefetch(self, indices: Iterator[Tensor]) -> Iterator[Raw]:
+        return map(self._sent, self.loader.prefetched(self.stored, indices, pinned=self.device.type == "cuda"))
+
+    @override
+    def finish(self, raw: Raw, rng: Rng | None = None) -> Batch:
+        """Computes the batch of a model; without `rng` nothing is augmented or corrupted, and bits stay grey values."""
+        stored, (augmentation, corruption, preprocessing) = self.stored, self.transforms
+        x = stored.unit(raw.pixels)
+        if augmentation is not None and rng is not None:
+            x = augmentation(x, rng)
+            if stored.levels is not None and not stored.stochastic:  # back to the levels that the likelihood scores
+                x = x.mul(stored.levels - 1).round_().div_(stored.levels - 1)
+        if stored.stochastic and rng is not None:
+            x = (rng.uniform((1, *x.shape))[0] < x).float()
+        batch = Batch(x, raw.y)
+        hidden = None
+        if corruption is not None and rng is not None:
+            hidden = corruption.hidden(x, rng)
+            batch = batch._replace(mask=corruption.mask_of(hidden))
+        if preprocessing is not None:
+            batch = preprocessing(batch, 2 if stored.stochastic else stored.levels, rng)
+        if corruption is not None and rng is not None:
+            batch = batch._replace(encoder_input=corruption.encoder_input(batch.x, hidden, rng))
+        return self._with_scale(batch)
+
+    def _sent(self, raw: Raw) -> Raw:
+        """Copies images to the training device, asynchronously from pinned memory."""
+        if raw.pixels.device == self.device:
+            return raw
+        pixels, y = (t if t is None else t.to(self.device, non_blocking=t.is_pinned()) for t in raw)
+        assert pixels is not None
+        return Raw(pixels, y)
+
+    def _with_scale(self, batch: Batch) -> Batch:
+        """Adds the scale of continuous values to `log_det`, so that densities are those of the stored numbers."""
+        low, high = self.stored.value_range
+        if self.stored.levels is not None or self.stored.stochastic or high - low == 1.0:
+            return batch
+        count = batch.x[0].numel() if batch.mask is None else batch.mask.expand_as(batch.x).flatten(1).sum(1)
+        # Zeros of the batch are on the device already; a copy from the host would wait for it.
+        constant = torch.zeros_like(batch.x[:, 0, 0, 0]).sub(count, alpha=float(np.log(high - low)))
+        return batch._replace(log_det=constant if batch.log_det is None else batch.log_det + constant)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,34 +151,6 @@ class Dataset:
         return self.transforms.to_pixels(x)
 
     def _images(self, name: Split, transforms: Transforms) -> TransformedImages | None:
-        stored = self.splits[name]
-        if stored is None:
+        if name not in self.splits:
             return None
-        return TransformedImages(stored, self.device, transforms, self.loader.workers, self.loader.prefetch)
-
-
-def checksum(splits: Splits) -> str:
-    """SHA-256 of the pixels of all splits, see `StoredImages.update`."""
-    digest = hashlib.sha256()
-    for name in SPLITS:
-        if (images := splits[name]) is not None:
-            images.update(digest)
-    return "sha256:" + digest.hexdigest()
-
-
-def check_contents(name: str, contents: Contents, facts: DataFacts) -> None:
-    """Compares what was read from the source called `name` with its facts.
-
-    Raises:
-        UsageError: shapes or numbers of images or labels differ.
-    """
-    for split, images in contents.splits.items():
-        if images is None:
-            continue
-        if images.labels is not None and len(images.labels) != len(images):
-            raise UsageError(f"there are {len(images):,} {split} images and {len(images.labels):,} labels")
-        if images.shape != facts.data_shape:
-            raise UsageError(f"the {split} images are {images.shape}, not {facts.data_shape}")
-    count = len(contents.splits["train"] or ())
-    if count != facts.num_train and not contents.bad_files:  # bad files are no images
-        raise UsageError(f"{name} has {count:,} training images here, not {facts.num_train:,}")
+        return TransformedImages(self.splits[name], self.device, transforms, self.loader)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 
-from vae_train.batch import DataFacts
-from vae_train.data.dataset import Contents, Dataset, Source, check_contents, checksum
-from vae_train.data.storage.loader import Loader
+from vae_train.batch import SPLITS, DataFacts
+from vae_train.data.dataset import Dataset
+from vae_train.data.sources.base import Contents, Source
+from vae_train.data.storage.loader import DEFAULT_LOADER, Loader
 from vae_train.data.storage.stored import Splits
 from vae_train.data.transforms.pipeline import Transforms
+from vae_train.util.errors import UsageError
 
 MAX_SOURCES = 2
 """Sources that are remembered: a run's own, and the one that it is compared with."""
@@ -36,7 +39,7 @@ class DataSession:
         self,
         source: Source,
         transforms: Transforms | None = None,
-        loader: Loader | None = None,
+        loader: Loader = DEFAULT_LOADER,
         device: torch.device | str = "cpu",
     ) -> Dataset:
         """Reads a source, checks it against its facts and places its images for `device`.
@@ -44,17 +47,17 @@ class DataSession:
         Args:
             source: where the images come from.
             transforms: what happens to them on their way to a model; None for nothing.
-            loader: where they are kept; None for `Loader.default`.
+            loader: where they are kept.
             device: the training device.
 
         Raises:
             UsageError: the data is missing, cannot be read, or is not what the settings say.
         """
-        entry, loader = self._entry(source), loader or Loader.default()
+        entry = self._entry(source)
         device = torch.empty(0, device=device).device  # "cuda" becomes cuda:0
         splits, storage = entry.place(loader, device)
         return Dataset(
-            stored_facts=entry.facts._replace(num_train=len(splits["train"] or ())),
+            stored_facts=entry.facts._replace(num_train=len(splits["train"])),
             splits=splits,
             device=device,
             loader=loader,
@@ -62,7 +65,7 @@ class DataSession:
             transforms=(transforms or Transforms()).active(),
             checksum=entry.checksum,
             bad_files=entry.contents.bad_files,
-            binarization=source.binarization,
+            binarization=getattr(source, "binarize", "none"),
             resolved=entry.source.resolved(),
         )
 
@@ -90,13 +93,31 @@ class _Entry:
 
     @cached_property
     def contents(self) -> Contents:
+        """What was read from the source.
+
+        Raises:
+            UsageError: shapes or numbers of images or labels are not those of the facts.
+        """
         facts, contents = self.facts, self.source.read()
-        check_contents(type(self.source).__name__, contents, facts)
+        for split, images in contents.splits.items():
+            if images.labels is not None and len(images.labels) != len(images):
+                raise UsageError(f"there are {len(images):,} {split} images and {len(images.labels):,} labels")
+            if images.shape != facts.data_shape:
+                raise UsageError(f"the {split} images are {images.shape}, not {facts.data_shape}")
+        count = len(contents.splits.get("train", ()))
+        if count != facts.num_train and not contents.bad_files:  # bad files are no images
+            name = type(self.source).__name__
+            raise UsageError(f"{name} has {count:,} training images here, not {facts.num_train:,}")
         return contents
 
     @cached_property
     def checksum(self) -> str:
-        return checksum(self.contents.splits)
+        """SHA-256 of the pixels of all splits, see `StoredImages.update`."""
+        digest, splits = hashlib.sha256(), self.contents.splits
+        for name in SPLITS:
+            if name in splits:
+                splits[name].update(digest)
+        return "sha256:" + digest.hexdigest()
 
     def place(self, loader: Loader, device: torch.device) -> tuple[Splits, str]:
         """The images for `device`, and where they are; copied again only for another device or loader."""

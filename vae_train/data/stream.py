@@ -47,10 +47,8 @@ class Stream:
             return self.images.gather(self.index(step))
         begin = time.perf_counter()
         if self._prefetched is None or self._next != step:
-            orders = _Orders(len(self.images), self.seed, torch.device("cpu"))
-            self._prefetched = self.images.prefetch(
-                orders.cut(i * self.batch_size, self.batch_size) for i in count_from(step)
-            )
+            orders, size = self._orders, self.batch_size  # not `self`, whose end is that of the worker processes
+            self._prefetched = self.images.prefetch(orders.cut(i * size, size) for i in count_from(step))
         self._next = step + 1
         raw = next(self._prefetched)
         self.waited += time.perf_counter() - begin

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from vae_train.batch import Batch, DataFacts
-from vae_train.data.images import TransformedImages
+from vae_train.data.dataset import TransformedImages
 from vae_train.data.session import DataSession
-from vae_train.data.storage.stored import StoredImages
-from vae_train.data.storage.stores import TensorStore
+from vae_train.data.storage.stored import StoredImages, TensorStore
 from vae_train.data.stream import Stream
 from vae_train.data.transforms.pipeline import Transforms
 from vae_train.model.base import LatentVariableModel

@@ -7,15 +7,21 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor, Shape, Split
-from vae_train.data.dataset import Contents, Source
-from vae_train.data.storage.array_files import NotLabels, image_names, label_name, numbered, open_file, table
-from vae_train.data.storage.stored import StoredImages, cut
-from vae_train.data.storage.stores import LAYOUTS, ArrayStore, LayoutName
+from vae_train.data.sources.base import Contents, Source
+from vae_train.data.storage.array_files import (
+    NotLabels,
+    image_names,
+    label_name,
+    numbered,
+    open_file,
+    read_array,
+    table,
+)
+from vae_train.data.storage.stored import ArrayStore, LayoutName, StoredImages, cut, image_shape
 from vae_train.data.storage.value_checks import Values, check_kinds, measured, prefix
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
@@ -57,7 +63,7 @@ class ArrayFile(Source):
         levels: number of values of a pixel; None to infer it from integers, and for continuous numbers.
         range: the smallest and the largest possible number; None to measure it, in files up to 1 GiB.
         shape: (C, H, W), filled in by inspection.
-        binarize: see `vae_train.data.dataset.Binarize`.
+        binarize: see `vae_train.data.sources.base.Binarize`.
         valid: fraction of the images for validation, if the file has no such split.
         test: likewise for the test split.
         split_seed: decides which images these are.
@@ -110,8 +116,8 @@ class ArrayFile(Source):
 
     @override
     def read(self) -> Contents:
-        inspection = self._inspection
-        return Contents({name: self._images(inspection, name, rows) for name, rows in self._rows(inspection).items()})
+        rows = self._rows(self._inspection)
+        return Contents({name: self._images(self._inspection, name, own) for name, own in rows.items() if len(own)})
 
     @cached_property
     def _inspection(self) -> _Inspection:
@@ -120,7 +126,7 @@ class ArrayFile(Source):
             raise UsageError([ErrorDetail("data.path=", "is needed: a .npy, .npz or .pt file")])
         arrays, mapped = open_file(self.path)
         names = image_names(arrays, _text(self.key), _text(self.labels))
-        images = {split: arrays[name] for split, name in names.items()}
+        images = {split: read_array(arrays, name) for split, name in names.items()}
         check_kinds({names[split]: array for split, array in images.items()})
         layout = self.layout or _layout(images["train"])
         shapes = {names[split]: _shape(names[split], array, layout) for split, array in images.items()}
@@ -131,7 +137,7 @@ class ArrayFile(Source):
         if self.shape is not None and shape != tuple(self.shape):
             raise UsageError([ErrorDetail(f"data.shape={list(self.shape)}", f"the file has images of {shape}")])
         values = measured(list(images.values()), self.levels, self._bounds, self.max_scanned_bytes)
-        labels, factors = self._labels(arrays, names)
+        labels, factors = self._labels(arrays, images, names)
         return _Inspection(images, mapped, layout, shape, values, labels, factors)
 
     @property
@@ -143,19 +149,17 @@ class ArrayFile(Source):
         rows = {name: np.arange(len(inspection.images.get(name, ()))) for name in SPLITS}
         return cut(rows, {"valid": self.valid, "test": self.test}, self.split_seed)
 
-    def _images(self, inspection: _Inspection, name: Split, rows: np.ndarray) -> StoredImages | None:
-        """The images of one split; None if there are none."""
-        if not len(rows):
-            return None
+    def _images(self, inspection: _Inspection, name: Split, rows: np.ndarray) -> StoredImages:
+        """The images of one split."""
         source: Split = name if name in inspection.images else "train"
         array = inspection.images[source]
-        labels = None if inspection.labels is None else inspection.labels[source][torch.from_numpy(rows)]
+        labels = None if inspection.labels is None else inspection.labels[source][rows]
         store = ArrayStore(array, None if len(rows) == len(array) else rows, inspection.layout, inspection.mapped)
         values = inspection.values
         return StoredImages(store, values.levels, labels, self.binarize == "dynamic", values.bounds)
 
     def _labels(
-        self, arrays: Mapping[str, np.ndarray], names: Mapping[Split, str]
+        self, arrays: Mapping[str, np.ndarray], images: Mapping[Split, np.ndarray], names: Mapping[Split, str]
     ) -> tuple[dict[Split, Tensor] | None, tuple[Factor, ...]]:
         """The labels of the images of every array as int64 `(N, F)`, and what their columns are."""
         keys = {split: label_name(arrays, name, _text(self.labels)) for split, name in names.items()}
@@ -164,7 +168,7 @@ class ArrayFile(Source):
         try:
             columns = {split: table(arrays, str(key)) for split, key in keys.items()}
             for split, column in columns.items():
-                count = len(arrays[names[split]])
+                count = len(images[split])
                 if len(column) != count:
                     raise UsageError(f"has {count:,} {split} images and {len(column):,} labels in {keys[split]}")
             return numbered(columns)
@@ -185,7 +189,7 @@ def _shape(name: str, array: np.ndarray, layout: LayoutName) -> Shape:
     if array.ndim != len(layout):
         what = f"{prefix(name)}has shape {array.shape}: {layout} has {len(layout)} dimensions"
         raise UsageError([ErrorDetail(f"data.layout={layout}", what)])
-    return LAYOUTS[layout].shape(array.shape[1:])
+    return image_shape(array.shape, layout)
 
 
 def _layout(array: np.ndarray) -> LayoutName:

@@ -1,26 +1,69 @@
-"""What published data sets have in common: files that torchvision downloads, splits, and grey values as bits."""
+"""What a source of images is, and what published data sets have in common: files, splits, grey values as bits."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor, Shape, Split
-from vae_train.data.dataset import Binarize, Contents, Source
-from vae_train.data.storage.stored import Splits, StoredImages, shuffled
-from vae_train.data.storage.stores import TensorStore
+from vae_train.data.storage.stored import Splits, StoredImages, TensorStore, shuffled
 from vae_train.util.errors import UsageError
 
 SPLIT_SEED = 123
-"""Decides which published training images are validation images, and the bits of validation and test images."""
+"""Decides which published training images are validation images."""
+
+
+Binarize = Literal["none", "dynamic", "threshold"]
+"""Keep grey levels; draw bits with the grey values as probabilities, anew for every training batch and once for
+validation and test; or cut at one half."""
+
+
+class Contents(NamedTuple):
+    """What is read from a source."""
+
+    splits: Splits
+    bad_files: tuple[tuple[str, str], ...] = ()
+    """Files that were skipped, each with the reason."""
+
+
+class Source(ABC):
+    """Where images come from: a published data set, a folder, a file.
+
+    A source is a frozen dataclass whose fields are the settings of its YAML file, so that equal settings are equal
+    sources and are read once.
+    """
+
+    @abstractmethod
+    def inspect(self) -> DataFacts:
+        """Facts about the images; looks at files if they are needed for that, but reads no pixels.
+
+        Raises:
+            UsageError: the data is missing, or is not what the settings say.
+        """
+
+    @abstractmethod
+    def read(self) -> Contents:
+        """Reads or opens all splits.
+
+        Raises:
+            UsageError: the data is missing or cannot be read; says what to do.
+        """
+
+    def stated(self) -> DataFacts:
+        """The facts that the settings state, without looking at any file; `num_train` is 0 if they do not say it."""
+        return self.inspect()
+
+    def resolved(self) -> dict[str, Any]:
+        """Values that inspection found for settings that were left open, for the run's config.yaml."""
+        return {}
 
 
 class Arrays(NamedTuple):
@@ -83,25 +126,33 @@ def binarized(splits: Mapping[Split, Arrays], levels: int, binarize: Binarize, s
         seed: of NumPy's legacy generator, which draws the bits and is the same in every version.
     """
     rng = np.random.RandomState(seed)
-    stored: Splits = dict.fromkeys(SPLITS)
-    for name in SPLITS:
-        if name not in splits:
-            continue
+    stored: Splits = {}
+    for name in (split for split in SPLITS if split in splits):
         pixels, stochastic = splits[name].pixels, binarize == "dynamic" and name == "train"
         if binarize == "threshold":
             pixels = (pixels >= levels / 2).astype(np.uint8)
         elif binarize == "dynamic" and not stochastic:
             pixels = random_bits(pixels, levels, rng)
         store = TensorStore(torch.as_tensor(np.ascontiguousarray(pixels)))
-        labels = torch.as_tensor(np.asarray(splits[name].labels, dtype=np.int64))[:, None]
-        stored[name] = StoredImages(
-            store, levels if stochastic else binarized_levels(levels, binarize), labels, stochastic
-        )
+        labels = torch.as_tensor(splits[name].labels, dtype=torch.int64)[:, None]
+        num_stored = levels if stochastic else binarized_levels(levels, binarize)
+        stored[name] = StoredImages(store, num_stored, labels, stochastic)
     return stored
 
 
+@dataclass(frozen=True)
 class PublishedSource(Source):
-    """Images of 256 levels, published as a training and a test part; validation images are cut from the first."""
+    """Images of 256 levels, published as a training and a test part; validation images are cut from the first.
+
+    Args:
+        root: the folder; missing files are downloaded to it.
+        binarize: see `Binarize`.
+    """
+
+    root: str
+    binarize: Binarize
+    bits_seed: ClassVar[int] = SPLIT_SEED
+    """Of the bits of validation and test images."""
 
     @abstractmethod
     def open(self, train: bool) -> Arrays:
@@ -111,23 +162,18 @@ class PublishedSource(Source):
             UsageError: it is missing and cannot be downloaded, or cannot be read.
         """
 
+    def grey_splits(self) -> dict[Split, Arrays]:
+        """Reads all splits, before binarisation."""
+        return cut_valid(self.open(train=True), self.open(train=False), self.inspect().num_train)
+
     @override
     def read(self) -> Contents:
-        splits = cut_valid(self.open(train=True), self.open(train=False), self.inspect().num_train)
-        return Contents(binarized(splits, 256, self.binarization, SPLIT_SEED))
+        return Contents(binarized(self.grey_splits(), 256, self.binarize, self.bits_seed))
 
 
-@dataclass(frozen=True)
 class IdxSource(PublishedSource):
-    """Grey images of 28x28 pixels in ten classes and in MNIST's format, in the folder `<name>/raw` of `root`.
+    """Grey images of 28x28 pixels in ten classes and in MNIST's format, in the folder `<name>/raw` of `root`."""
 
-    Args:
-        root: the folder; missing files are downloaded to it.
-        binarize: see `vae_train.data.dataset.Binarize`.
-    """
-
-    root: str
-    binarize: Binarize
     name: ClassVar[str]
     """Class in `torchvision.datasets`."""
     num_train: ClassVar[int]
@@ -141,17 +187,12 @@ class IdxSource(PublishedSource):
         return open_idx(self.name, self.root, train)
 
 
-@dataclass(frozen=True)
 class CifarSource(PublishedSource):
-    """Colour images of 32x32 pixels in CIFAR's format, split into 45,000 / 5,000 / 10,000 images.
+    """Colour images of 32x32 pixels in CIFAR's format, in `folder` within `root`, split into 45,000 / 5,000 / 10,000.
 
-    Args:
-        root: folder that contains `folder`; missing files are downloaded to it.
-        binarize: see `vae_train.data.dataset.Binarize`; each colour of a pixel is binarised separately.
+    Each colour of a pixel is binarised separately.
     """
 
-    root: str
-    binarize: Binarize
     name: ClassVar[str]
     """Class in `torchvision.datasets`."""
     folder: ClassVar[str]

@@ -1,6 +1,5 @@
 """CelebA: 202,599 faces of celebrities with 40 attributes, aligned, in colour (Liu et al., 2015)."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -10,13 +9,11 @@ import torch
 from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor, Split, evenly_spaced
-from vae_train.data.dataset import Contents, Source
-from vae_train.data.sources.base import open_torchvision
+from vae_train.data.sources.base import Contents, Source, open_torchvision
 from vae_train.data.storage.cache import cache_folder, decoded
-from vae_train.data.storage.decoding import BadImage, Decoding, header
+from vae_train.data.storage.decoding import BadImage, Decoding, header, quiet
 from vae_train.data.storage.listing import Entry, list_folder
-from vae_train.data.storage.stored import StoredImages
-from vae_train.data.storage.stores import ArrayStore
+from vae_train.data.storage.stored import split_rows
 from vae_train.util.errors import UsageError
 from vae_train.util.ranges import PositiveInt, Range
 
@@ -76,10 +73,7 @@ class CelebA(Source):
         labels = _attributes(folder / ATTRIBUTES, names)
         pixels = _decoded(folder / IMAGES, names, self.crop, self.size, cache_folder(self.cache))
         rows = {name: np.flatnonzero(parts == number) for number, name in enumerate(SPLITS)}
-        return Contents({
-            name: StoredImages(ArrayStore(pixels, own), 256, labels[torch.from_numpy(own)])
-            for name, own in rows.items()
-        })  # fmt: skip
+        return Contents(split_rows(pixels, rows, 256, labels))
 
     def _partition(self, path: Path) -> tuple[list[str], np.ndarray]:
         """Reads the names of all images, and the number of each one's split with shape `(N,)`.
@@ -114,8 +108,7 @@ def _attributes(path: Path, names: list[str]) -> torch.Tensor:
 def _table(path: Path, columns: list, skipped: int) -> np.ndarray:
     """Reads a text file of columns, without its first `skipped` lines, as a structured array `(N,)`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy warns of an empty file; its length is checked
+        with quiet():  # NumPy warns of an empty file; its length is checked
             return np.atleast_1d(np.loadtxt(path, columns, skiprows=skipped))
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read CelebA in {path}: {error}; put CelebA's own file there") from error

@@ -7,7 +7,6 @@ import numpy as np
 from typing_extensions import override
 
 from vae_train.batch import DataFacts
-from vae_train.data.dataset import Binarize
 from vae_train.data.sources.base import Arrays, CifarSource, class_facts
 
 # The group of every class, both in the alphabetical order of the files: apple is in group 4, fruit and vegetables.
@@ -27,12 +26,10 @@ class CIFAR100(CifarSource):
 
     Args:
         root: folder that contains `cifar-100-python`; missing files are downloaded to it.
-        binarize: see `vae_train.data.dataset.Binarize`; each colour of a pixel is binarised separately.
+        binarize: see `vae_train.data.sources.base.Binarize`; each colour of a pixel is binarised separately.
         labels: "fine" for the 100 classes, "coarse" for the 20 groups.
     """
 
-    root: str
-    binarize: Binarize
     labels: Literal["fine", "coarse"]
     name, folder = "CIFAR100", "cifar-100-python"
 

@@ -8,8 +8,7 @@ import numpy as np
 from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts
-from vae_train.data.dataset import Binarize, Contents, Source
-from vae_train.data.sources.base import SPLIT_SEED, Arrays, binarized, class_facts
+from vae_train.data.sources.base import SPLIT_SEED, Arrays, Binarize, Contents, Source, binarized, class_facts
 from vae_train.data.storage.stored import shuffled
 
 BITS_SEED = 777

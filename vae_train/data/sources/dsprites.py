@@ -1,15 +1,12 @@
 """dSprites: 737,280 binary images of 64x64 pixels, one for every value of six factors (Matthey et al., 2017)."""
 
 import math
-import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import ClassVar
 from urllib.request import urlopen
 
 import numpy as np
@@ -17,15 +14,11 @@ import torch
 from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor
-from vae_train.data.dataset import Contents, Source
-from vae_train.data.sources.base import unavailable
-from vae_train.data.storage.cache import cache_folder
-from vae_train.data.storage.stored import StoredImages, shuffled
-from vae_train.data.storage.stores import ArrayStore
+from vae_train.data.sources.base import SPLIT_SEED, Contents, Source, unavailable
+from vae_train.data.storage.cache import cache_folder, replacing, writing_cache
+from vae_train.data.storage.stored import shuffled, split_rows
 from vae_train.util.errors import UsageError
 from vae_train.util.ranges import NonNegativeInt
-
-SPLIT_SEED = 123
 
 NAME = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 URL = f"https://github.com/google-deepmind/dsprites-dataset/raw/master/{NAME}"
@@ -76,29 +69,18 @@ class DSprites(Source):
         if not path.is_file():
             _download(path)
         pixels, labels = _open(path, cache_folder(self.cache))
-        self._check(path, pixels, labels)
+        sizes = [factor.size for factor in self.factors]  # of every image the factors are known
+        expected = np.stack(np.unravel_index(np.arange(self._num_images), sizes), 1)
+        if len(pixels) != len(expected) or pixels.dtype != np.uint8 or not np.array_equal(labels, expected):
+            raise UsageError(f"{path} has other images than dSprites; remove it to download it again")
         order, num_train = shuffled(len(pixels), SPLIT_SEED), self.inspect().num_train
-        rows = np.split(order, [num_train, num_train + self.num_valid])
-        return Contents({name: _images(pixels, labels, part) for name, part in zip(SPLITS, rows, strict=True)})
+        parts = np.split(order, [num_train, num_train + self.num_valid])
+        rows = dict(zip(SPLITS, map(np.sort, parts), strict=True))
+        return Contents(split_rows(pixels, rows, 2, torch.from_numpy(labels.astype(np.int64)), layout="NHW"))
 
     @property
     def _num_images(self) -> int:
         return math.prod(factor.size for factor in self.factors)
-
-    def _check(self, path: Path, pixels: np.ndarray, labels: np.ndarray) -> None:
-        """Refuses a file with other factors: those of dSprites are known for every image."""
-        sizes = [factor.size for factor in self.factors]
-        expected = np.stack(np.unravel_index(np.arange(self._num_images), sizes), 1)
-        if len(pixels) != len(expected) or pixels.dtype != np.uint8 or not np.array_equal(labels, expected):
-            raise UsageError(f"{path} has other images than dSprites; remove it to download it again")
-
-
-def _images(pixels: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> StoredImages | None:
-    """The images with the numbers `rows`; None if there are none."""
-    if not len(rows):
-        return None
-    rows = np.sort(rows)
-    return StoredImages(ArrayStore(pixels, rows, "NHW"), 2, torch.from_numpy(labels[rows].astype(np.int64)))
 
 
 def _open(path: Path, cache: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -125,14 +107,12 @@ def _pixels(archive: zipfile.ZipFile, place: Path) -> np.ndarray:
         return np.load(place, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         pass
-    try:
-        with _replacing(place) as file, archive.open("imgs.npy") as member:
-            shutil.copyfileobj(member, file, 1 << 20)
-    except OSError as error:
-        raise UsageError(
-            f"the pixels of dSprites (3 GiB) could not be written to {place.parent} ({error.strerror or error}); "
-            "set data.cache= to another folder"
-        ) from error
+    with (
+        writing_cache("the pixels of dSprites (3 GiB)", place.parent),
+        replacing(place) as file,
+        archive.open("imgs.npy") as member,
+    ):
+        shutil.copyfileobj(member, file, 1 << 20)
     return np.load(place, mmap_mode="r")
 
 
@@ -143,25 +123,10 @@ def _download(path: Path) -> None:
         UsageError: it cannot be fetched; says where to put it.
     """
     try:
-        with urlopen(URL, timeout=TIMEOUT) as answer, _replacing(path) as file:
+        with urlopen(URL, timeout=TIMEOUT) as answer, replacing(path) as file:
             shutil.copyfileobj(answer, file)
             file.flush()
             if not zipfile.is_zipfile(file.name):
                 raise OSError("the download is not a zip archive")
     except Exception as error:
         raise UsageError(unavailable("dSprites", path.parent, "dsprites", error, URL)) from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a temporary file for writing, which becomes `path` when it is complete and is removed on an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

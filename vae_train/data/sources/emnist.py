@@ -7,7 +7,6 @@ import numpy as np
 from typing_extensions import override
 
 from vae_train.batch import DataFacts
-from vae_train.data.dataset import Binarize
 from vae_train.data.sources.base import Arrays, PublishedSource, class_facts, open_idx
 
 Subset = Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
@@ -35,12 +34,10 @@ class EMNIST(PublishedSource):
         subset: "byclass" (62 classes: digits, capitals, small letters) and "bymerge" (47: capitals and small letters
             that look alike are merged) have all images; "balanced" has equally many of each of the 47; "letters" 26
             classes, capitals and small letters merged; "digits" and "mnist" ten.
-        binarize: see `vae_train.data.dataset.Binarize`.
+        binarize: see `vae_train.data.sources.base.Binarize`.
     """
 
-    root: str
     subset: Subset
-    binarize: Binarize
 
     @override
     def inspect(self) -> DataFacts:
@@ -50,5 +47,4 @@ class EMNIST(PublishedSource):
     @override
     def open(self, train: bool) -> Arrays:
         stored = open_idx("EMNIST", self.root, train, self.subset)
-        first = 1 if self.subset == "letters" else 0
-        return Arrays(stored.pixels.swapaxes(2, 3), stored.labels.astype(np.int64) - first)
+        return Arrays(stored.pixels.swapaxes(2, 3), stored.labels.astype(np.int64) - (self.subset == "letters"))

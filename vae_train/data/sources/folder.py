@@ -10,13 +10,11 @@ import torch
 from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor, Split, evenly_spaced
-from vae_train.data.dataset import Binarize, Contents, Source
-from vae_train.data.sources.base import binarized_levels
-from vae_train.data.storage.cache import BadFiles, cache_folder, decoded
+from vae_train.data.sources.base import Binarize, Contents, Source, binarized_levels
+from vae_train.data.storage.cache import cache_folder, decoded
 from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit, Resample, header, quiet
 from vae_train.data.storage.listing import Listing, list_folder
-from vae_train.data.storage.stored import Splits, StoredImages, cut
-from vae_train.data.storage.stores import ArrayStore
+from vae_train.data.storage.stored import cut, split_rows
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
 
@@ -45,7 +43,7 @@ class Folder(Source):
         crop: pixels that are cut out of an image's middle before that; None for all of it.
         resample: how it is scaled.
         background: what is behind transparent pixels.
-        binarize: see `vae_train.data.dataset.Binarize`.
+        binarize: see `vae_train.data.sources.base.Binarize`.
         valid: fraction of the images for validation, if no folder names the split.
         test: likewise for the test split.
         split_seed: decides which images these are.
@@ -101,11 +99,12 @@ class Folder(Source):
         pixels, bad = decoded(listing.root, listing.entries, how, cache_folder(self.cache))
         bad_files = tuple((listing.entries[number].name, why) for number, why in sorted(bad.items()))
         self._check_bad_files(bad_files, len(listing.entries))
-        rows = self._rows(listing)
-        splits: Splits = {name: self._images(pixels, listing, rows[name], bad) for name in SPLITS}
-        if splits["train"] is None:
+        rows = {name: own[~np.isin(own, list(bad))] for name, own in self._rows(listing).items()}
+        if not len(rows["train"]):
             raise UsageError("no training image could be read")
-        return Contents(splits, bad_files)
+        labels = None if listing.labels is None else torch.tensor(listing.labels)[:, None]
+        levels, stochastic = 2 if self.binarize == "threshold" else 256, self.binarize == "dynamic"
+        return Contents(split_rows(pixels, rows, levels, labels, stochastic=stochastic), bad_files)
 
     @cached_property
     def _inspection(self) -> tuple[Listing, tuple[int, int], int]:
@@ -123,15 +122,6 @@ class Folder(Source):
         """Numbers of the files of every split, bad ones included, so that a bad file does not move the others."""
         rows = {name: np.flatnonzero(np.array(listing.splits) == name) for name in SPLITS}
         return cut(rows, {"valid": self.valid, "test": self.test}, self.split_seed)
-
-    def _images(self, pixels: np.ndarray, listing: Listing, rows: np.ndarray, bad: BadFiles) -> StoredImages | None:
-        """The images of the files `rows` that are not bad; None if there are none."""
-        good = rows[~np.isin(rows, list(bad))]
-        if not len(good):
-            return None
-        labels = None if listing.labels is None else torch.tensor(listing.labels)[:, None][torch.from_numpy(good)]
-        levels = 2 if self.binarize == "threshold" else 256
-        return StoredImages(ArrayStore(pixels, good), levels, labels, stochastic=self.binarize == "dynamic")
 
     def _check_bad_files(self, bad_files: tuple[tuple[str, str], ...], total: int) -> None:
         """Refuses a folder with too many bad files."""

@@ -6,10 +6,7 @@ from typing import Literal
 from typing_extensions import override
 
 from vae_train.batch import DataFacts, Split
-from vae_train.data.dataset import Binarize, Contents
-from vae_train.data.sources.base import Arrays, IdxSource, binarized, class_facts, joined
-
-BITS_SEED = 777
+from vae_train.data.sources.base import Arrays, IdxSource, class_facts, joined
 
 # How many of the 60,000 training images are for training, and how many after these for validation.
 SIZES = {"vamp": (50_000, 10_000), "iwae": (59_600, 400), "all": (60_000, 0), "everything": (70_000, 0)}
@@ -21,7 +18,7 @@ class MNIST(IdxSource):
 
     Args:
         root: folder that contains `MNIST/raw`; missing files are downloaded to it.
-        binarize: see `vae_train.data.dataset.Binarize`. The literature's "dynamic MNIST" is "dynamic".
+        binarize: see `vae_train.data.sources.base.Binarize`. The literature's "dynamic MNIST" is "dynamic".
         protocol: "vamp" trains on the first 50,000 images, validates on the next 10,000 and draws validation and test
             bits once from NumPy's seed 777, validation first, which are the published bits ("VAE with a VampPrior",
             arXiv:1705.07120); "iwae" trains on 59,600 and validates on 400 ("Importance Weighted Autoencoders",
@@ -29,17 +26,15 @@ class MNIST(IdxSource):
             test split, like the Keras example.
     """
 
-    root: str
-    binarize: Binarize
     protocol: Literal["vamp", "iwae", "all", "everything"]
-    name = "MNIST"
+    name, bits_seed = "MNIST", 777
 
     @override
     def inspect(self) -> DataFacts:
         return class_facts((1, 28, 28), SIZES[self.protocol][0], 10, self.binarize)
 
     @override
-    def read(self) -> Contents:
+    def grey_splits(self) -> dict[Split, Arrays]:
         train, test = self.open(train=True), self.open(train=False)
         num_train, num_valid = self.inspect().num_train, SIZES[self.protocol][1]
         splits: dict[Split, Arrays] = {"train": train.take(slice(num_train)), "test": test}
@@ -47,4 +42,4 @@ class MNIST(IdxSource):
             splits = {"train": joined(train, test)}
         if num_valid:
             splits["valid"] = train.take(slice(num_train, num_train + num_valid))
-        return Contents(binarized(splits, 256, self.binarize, BITS_SEED))
+        return splits

@@ -12,7 +12,6 @@ from PIL import Image
 from typing_extensions import override
 
 from vae_train.batch import DataFacts
-from vae_train.data.dataset import Binarize
 from vae_train.data.sources.base import Arrays, PublishedSource, class_facts, open_torchvision
 from vae_train.util.errors import UsageError
 from vae_train.util.ranges import Range
@@ -35,12 +34,10 @@ class Omniglot(PublishedSource):
         root: folder that contains `omniglot-py`; missing files are downloaded to it.
         size: height and width; every pixel is the mean of the area that it covers in the original's 105x105, which
             is black and white.
-        binarize: see `vae_train.data.dataset.Binarize`.
+        binarize: see `vae_train.data.sources.base.Binarize`.
     """
 
-    root: str
     size: Annotated[int, Range(1, SIDE)]
-    binarize: Binarize
     num_characters: ClassVar[dict[str, int]] = {"background": 964, "evaluation": 659}
     num_drawings: ClassVar[int] = 20
     """Images of every character."""

@@ -17,14 +17,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import DataFacts, Factor, Shape
-from vae_train.data.dataset import Binarize, Contents, Source
-from vae_train.data.sources.base import binarized_levels, random_bits
-from vae_train.data.storage.stored import StoredImages, shuffled
-from vae_train.data.storage.stores import Location, Store, TensorStore
+from vae_train.batch import SPLITS, DataFacts, Factor, Shape, Split
+from vae_train.data.sources.base import SPLIT_SEED, Binarize, Contents, Source, binarized_levels, random_bits
+from vae_train.data.storage.stored import Location, Store, StoredImages, TensorStore, shuffled
 from vae_train.util.ranges import NonNegativeInt, PositiveInt, Range
 
-SPLIT_SEED = 123
 BITS_SEED = 777
 
 SCALES = (0.16, 0.32)
@@ -122,12 +119,12 @@ class Shapes(Source):
     def read(self) -> Contents:
         labels = _combinations(self.inspect().factor_sizes, self._num_images)
         test, valid, train = np.split(labels, np.cumsum([self.num_test, self.num_valid]))
-        rng = np.random.RandomState(BITS_SEED)
-        return Contents({
-            "train": self._images(train),
-            "valid": self._evaluation_images(valid, rng),
-            "test": self._evaluation_images(test, rng),
-        })  # fmt: skip
+        parts: dict[Split, np.ndarray] = {"train": train, "valid": valid, "test": test}
+        splits = {name: self._images(part) for name, part in parts.items() if len(part)}
+        if self.binarize == "dynamic":  # the bits of validation and test images are drawn once, here
+            rng = np.random.RandomState(BITS_SEED)
+            splits |= {name: _with_bits(splits[name], rng) for name in SPLITS[1:] if name in splits}
+        return Contents(splits)
 
     @property
     def _num_images(self) -> int:
@@ -145,15 +142,11 @@ class Shapes(Source):
         store = _RenderedStore(*tensors, forms=self.shapes, size=self.size, levels=levels)
         return StoredImages(store, levels, torch.from_numpy(labels), stochastic=self.binarize == "dynamic")
 
-    def _evaluation_images(self, labels: np.ndarray, rng: np.random.RandomState) -> StoredImages | None:
-        """Images for validation or test: under "dynamic" their bits are drawn once, here."""
-        if len(labels) == 0:
-            return None
-        images = self._images(labels)
-        if self.binarize != "dynamic":
-            return images
-        bits = [random_bits(part.numpy(), 256, rng) for part in images.pixels.split(64)]
-        return StoredImages(TensorStore(torch.from_numpy(np.concatenate(bits))), 2, images.labels)
+
+def _with_bits(images: StoredImages, rng: np.random.RandomState) -> StoredImages:
+    """The images with a drawn bit for every pixel."""
+    bits = [random_bits(part.numpy(), 256, rng) for part in images.pixels.split(64)]
+    return StoredImages(TensorStore(torch.from_numpy(np.concatenate(bits))), 2, images.labels)
 
 
 def _evenly_spaced(low: float, high: float, count: int) -> tuple[float, ...]:
@@ -272,10 +265,8 @@ def _heart(p: Tensor, q: Tensor, width: Tensor) -> Tensor:
     q = q + radius**3 * (math.pi + 4 / 3) * math.sqrt(0.5)  # from the square's centre
     along, across = (p + q) * math.sqrt(0.5), (q - p) * math.sqrt(0.5)
     square = _share(along.abs() - radius, width).mul_(_share(across.abs() - radius, width))
-    right, left = (
-        _share(_norm(along - radius, across) - radius, width),
-        _share(_norm(along, across - radius) - radius, width),
-    )
+    right = _share(_norm(along - radius, across) - radius, width)
+    left = _share(_norm(along, across - radius) - radius, width)
     return torch.maximum(square, 1 - (1 - right) * (1 - left))
 
 

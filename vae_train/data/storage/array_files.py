@@ -4,7 +4,6 @@ Nothing in a file is executed; arrays are mapped where possible.
 """
 
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vae_train.batch import Factor, Split
+from vae_train.data.storage.decoding import quiet
 from vae_train.data.storage.listing import SPLIT_NAMES
 from vae_train.util.errors import ErrorDetail, UsageError
 
@@ -43,7 +43,7 @@ def open_file(path: str) -> tuple[Mapping[str, np.ndarray], bool]:
     """Opens the arrays of a file by name, and says whether they are mapped into memory.
 
     Args:
-        path: a .npy file (one array, mapped), a .npz file (arrays are read at their first use), or a .pt file with a
+        path: a .npy file (one array, mapped), a .npz file (an array is read when it is asked for), or a .pt file with a
             tensor, or with tensors in a dict or a list (mapped).
 
     Raises:
@@ -75,38 +75,23 @@ def _opened(file: Path) -> tuple[Mapping[str, np.ndarray], bool]:
         return _Archive(file), False
     if suffix in (".pt", ".pth"):
         mapped = is_zipfile(file)  # the old format of PyTorch cannot be mapped
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they advise what the user cannot do here
+        with quiet():  # PyTorch's warnings advise what the user cannot do here
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-        return dict(_tensors(content)), mapped
+        return _arrays(content), mapped
     raise UsageError("is not a .npy, .npz or .pt file")
 
 
 class _Archive(Mapping[str, np.ndarray]):
-    """A .npz file whose arrays are read once, at their first use.
-
-    Args:
-        file: the file; open only while an array is read.
-    """
+    """A .npz file, which is open only while an array is read."""
 
     def __init__(self, file: Path) -> None:
-        self._file, self._read = file, dict[str, np.ndarray]()
+        self._file = file
         with np.load(file, allow_pickle=False) as members:
             self._names = list(members.files)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._names:
-            raise KeyError(name)
-        if name not in self._read:
-            try:
-                with np.load(self._file, allow_pickle=False) as members:
-                    array = members[name]
-            except Exception as error:  # see `open_file`
-                raise UsageError(f"{name} {_reason(error)}") from error
-            if not isinstance(array, np.ndarray):
-                raise UsageError(f"{name} is not an array")
-            self._read[name] = array
-        return self._read[name]
+        with np.load(self._file, allow_pickle=False) as members:
+            return members[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -115,14 +100,29 @@ class _Archive(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def _tensors(content: Any) -> Iterator[tuple[str, np.ndarray]]:
+def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """One array of `open_file`.
+
+    Raises:
+        UsageError: it cannot be read, or is not an array.
+    """
+    try:
+        array = arrays[name]
+    except Exception as error:  # see `open_file`
+        raise UsageError(f"{name} {_reason(error)}") from error
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"{name} is not an array")
+    return array
+
+
+def _arrays(content: Any) -> dict[str, np.ndarray]:
+    """The tensors that a .pt file holds, by name."""
     if isinstance(content, Tensor):
-        yield UNNAMED, _array(UNNAMED, content)
-    if isinstance(content, list | tuple):
+        content = {UNNAMED: content}
+    elif isinstance(content, list | tuple):
         content = dict(zip(("data", "targets"), content, strict=True) if _is_pair(content) else enumerate(content))
-    for name, value in content.items() if isinstance(content, dict) else ():
-        if isinstance(value, Tensor):
-            yield str(name), _array(str(name), value)
+    named = content.items() if isinstance(content, dict) else ()
+    return {str(name): _array(str(name), value) for name, value in named if isinstance(value, Tensor)}
 
 
 def _is_pair(content: Sequence[Any]) -> bool:
@@ -165,7 +165,7 @@ def image_names(arrays: Mapping[str, np.ndarray], key: str | None, labels: str |
     Raises:
         UsageError: no array matches, or several do.
     """
-    if key is not None and key in arrays:
+    if key in list(arrays):
         return {"train": key}
     if key is None and len(arrays) == 1:
         return {"train": next(iter(arrays))}
@@ -211,7 +211,7 @@ def table(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
         NotLabels: says why the array cannot be labels.
     """
     try:
-        labels = arrays[name]
+        labels = read_array(arrays, name)
     except UsageError as error:
         raise NotLabels(str(error)) from error
     if labels.dtype.kind not in "uibfUS":
@@ -238,9 +238,8 @@ def numbered(columns: dict[Split, np.ndarray]) -> tuple[dict[Split, Tensor], tup
             raise NotLabels(f"there are {len(values):,} different labels, too many for classes")
         name = "class" if together.shape[1] == 1 else f"factor {column}"
         factors.append(Factor(name, len(values), tuple(values.tolist())))
-    ends = np.cumsum([len(labels) for labels in columns.values()])
-    parts = np.split(numbers, ends[:-1])
-    return dict(zip(columns, map(torch.from_numpy, parts), strict=True)), tuple(factors)
+    parts = torch.from_numpy(numbers).split([len(labels) for labels in columns.values()])
+    return dict(zip(columns, parts, strict=True)), tuple(factors)
 
 
 def _may_be_images(name: str, labels: str | None) -> bool:

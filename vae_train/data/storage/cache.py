@@ -6,10 +6,11 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from vae_train.data.storage.decoding import BadImage, Decoding, decode, quiet
 from vae_train.data.storage.listing import Entry
-from vae_train.data.storage.workers import results
+from vae_train.data.storage.loader import results
 from vae_train.util.errors import UsageError
 from vae_train.util.runtime import cores
 
@@ -34,8 +35,6 @@ MIN_PARALLEL_FILES = 512
 
 PIXELS, INDEX = "pixels.npy", "index.json"
 
-Decode = Callable[[Path, Decoding], np.ndarray]
-
 BadFiles = dict[int, str]
 """Numbers of the files that could not be decoded, each with the reason."""
 
@@ -47,13 +46,41 @@ def cache_folder(given: str | None) -> Path:
     """The folder of caches: `given`, or the user's own."""
     if given:
         return Path(given).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "vae_train"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_train"
 
 
-def decoded(
-    root: Path, entries: Sequence[Entry], how: Decoding, folder: Path, decode: Decode = decode
-) -> tuple[np.ndarray, BadFiles]:
+@contextmanager
+def writing_cache(what: str, folder: Path) -> Iterator[None]:
+    """Turns an error of the disk into one that says that `what` could not be written to `folder`.
+
+    Raises:
+        UsageError: the disk failed or is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(
+            f"{what} could not be written to {folder} ({reason}); set data.cache= to another folder"
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a temporary file for writing, which becomes `path` when it is complete and is removed on an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def decoded(root: Path, entries: Sequence[Entry], how: Decoding, folder: Path) -> tuple[np.ndarray, BadFiles]:
     """Decodes all images of a folder to a uint8 array `(N, C, H, W)`, mapped from a file; returns the bad files, too.
 
     The cache's name is a hash of the names, sizes and times of all files and of `how`. It is renamed to that name when
@@ -64,24 +91,18 @@ def decoded(
         entries: its files; row i of the array is file i, all zeros for a bad one.
         how: how files become pixels.
         folder: the folder of caches.
-        decode: decodes one file.
 
     Raises:
         UsageError: no file is an image, or the cache cannot be written.
         RunError: a worker process died.
     """
     place = folder / f"images-{_key(root, entries, how)}"
-    files = _Files(root, entries, how, decode)
+    files = _Files(root, entries, how)
     if (cached := _opened(place, files)) is not None:
         pixels, index = cached
         return pixels, _bad(_retried(place, index, files))
-    try:
+    with writing_cache("the decoded images", folder):
         _write(place, files)
-    except OSError as error:
-        raise UsageError(
-            f"the decoded images could not be written to {folder} ({error.strerror or error}); "
-            "set data.cache= to another folder"
-        ) from error
     if (written := _opened(place, files)) is None:
         raise UsageError(f"the decoded images in {place} disappeared while they were written; start again")
     return written[0], _bad(written[1])
@@ -97,20 +118,20 @@ def _key(root: Path, entries: Sequence[Entry], how: Decoding) -> str:
 class _Files(Dataset):
     """Decodes the files of a chunk, in worker processes since decoding holds Python's global lock."""
 
-    def __init__(self, root: Path, entries: Sequence[Entry], how: Decoding, decode: Decode) -> None:
-        self.root, self.entries, self.how, self.decode = root, entries, how, decode
+    def __init__(self, root: Path, entries: Sequence[Entry], how: Decoding) -> None:
+        self.root, self.entries, self.how = root, entries, how
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, chunk: range) -> tuple[Tensor, dict[int, tuple[str, bool]]]:
+    def __getitem__(self, chunk: range) -> tuple[Tensor, Index]:
         pixels, bad = np.zeros((len(chunk), *self.how.shape), np.uint8), {}
         with quiet():
             for row, number in enumerate(chunk):
                 try:
                     pixels[row] = self.image(number)
                 except BadImage as error:
-                    bad[number] = (str(error), error.transient)
+                    bad[str(number)] = (str(error), error.transient)
         return torch.from_numpy(pixels), bad
 
     def image(self, number: int) -> np.ndarray:
@@ -122,7 +143,7 @@ class _Files(Dataset):
         entry = self.entries[number]
         if entry.problem is not None:
             raise BadImage(entry.problem)  # not transient: another listing makes another cache
-        return self.decode(self.root / entry.name, self.how)
+        return decode(self.root / entry.name, self.how)
 
 
 def _opened(place: Path, files: _Files) -> tuple[np.ndarray, Index] | None:
@@ -144,7 +165,7 @@ def _bad(index: Index) -> BadFiles:
 def _retried(place: Path, index: Index, files: _Files) -> Index:
     """Decodes the files again that the disk failed to read, and returns the new index."""
     updated = dict(index)
-    for number in [number for number, (_, transient) in index.items() if transient]:
+    for number in (number for number, (_, transient) in index.items() if transient):
         try:
             pixels = files.image(int(number))
             np.load(place / PIXELS, mmap_mode="r+")[int(number)] = pixels
@@ -152,9 +173,7 @@ def _retried(place: Path, index: Index, files: _Files) -> Index:
         except (BadImage, OSError):
             continue
     if updated != index:
-        temporary = place / f"{INDEX}.{os.getpid()}"
-        temporary.write_text(json.dumps(updated))
-        temporary.replace(place / INDEX)
+        _write_index(place, updated)
     return updated
 
 
@@ -170,10 +189,7 @@ def _write(place: Path, files: _Files) -> None:
             examples = "; ".join(f"{entry.name}: {index[str(i)][0]}" for i, entry in enumerate(files.entries[:3]))
             raise UsageError(f"none of its {len(files):,} files is an image that can be read ({examples}; …)")
         pixels.flush()
-        with (temporary / INDEX).open("w") as file:
-            json.dump(index, file)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_index(temporary, index)
         aside = place.with_name(f"{temporary.name}-old")
         if place.exists():  # another process wrote the same files, or they are damaged
             place.rename(aside)
@@ -181,6 +197,11 @@ def _write(place: Path, files: _Files) -> None:
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_index(folder: Path, index: Index) -> None:
+    with replacing(folder / INDEX) as file:
+        file.write(json.dumps(index).encode())
 
 
 def _reserved(path: Path, shape: tuple[int, ...]) -> Any:
@@ -203,11 +224,10 @@ def _decode_all(files: _Files, pixels: np.ndarray) -> Index:
     workers = min(cores(), len(chunks)) if count >= MIN_PARALLEL_FILES else 0
     loader = DataLoader(files, batch_size=None, sampler=chunks, num_workers=workers)  # type: ignore[arg-type]
     index: Index = {}
-    bar = tqdm(total=count, desc="Decoding images", unit="", disable=not sys.stderr.isatty())
-    with bar:
+    with tqdm(total=count, desc="Decoding images", unit="", disable=not sys.stderr.isatty()) as bar:
         for chunk, (images, bad) in zip(chunks, results(loader), strict=True):
             pixels[chunk.start : chunk.stop] = images.numpy()
-            index.update({str(number): why for number, why in bad.items()})
+            index |= bad
             bar.update(len(chunk))
     return index
 
@@ -225,8 +245,6 @@ def _is_running(process: int) -> bool:
         return True  # on Windows, os.kill would end it
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return process != os.getpid()

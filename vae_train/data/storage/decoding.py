@@ -66,7 +66,7 @@ class Decoding:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences the library's warnings of damaged metadata and large images, for the whole process."""
+    """Silences libraries' warnings, for instance of damaged metadata and large images, for the whole process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

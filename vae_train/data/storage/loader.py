@@ -1,15 +1,20 @@
-"""Where the pixels of a data set are kept: by their size, or as the user says."""
+"""Where the pixels of a data set are kept, and the worker processes that read them in advance."""
 
-from __future__ import annotations
-
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from multiprocessing.connection import wait
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from vae_train.data.storage.stored import Splits
+from vae_train.batch import Raw
+from vae_train.data.storage.stored import Splits, StoredImages
+from vae_train.util.errors import RunError
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
-from vae_train.util.text import size
+from vae_train.util.text import first_line, size
 
 GIB = 2**30
 
@@ -35,25 +40,19 @@ class Loader:
     workers: NonNegativeInt
     prefetch: PositiveInt
 
-    @classmethod
-    def default(cls) -> Loader:
-        """The settings of `conf/train.yaml`."""
-        return cls("auto", None, 2, 2)
-
     def place(self, splits: Splits, device: torch.device) -> tuple[Splits, str]:
         """Moves the splits to where they are used; says where that is, for the log."""
-        images = [split for split in splits.values() if split is not None]
-        nbytes = sum(split.store.nbytes for split in images)
-        locations = {split.store.location for split in images}
+        nbytes = sum(images.store.nbytes for images in splits.values())
+        locations = {images.store.location for images in splits.values()}
         if self.keeps_on_device(nbytes, device, in_memory=locations == {"memory"}):
-            moved: Splits = {name: split and split.to(device) for name, split in splits.items()}
+            moved = {name: images.to(device) for name, images in splits.items()}
             return moved, f"{size(nbytes)} of pixels on {device}"
-        streamed: Splits = {name: split and split.streamed_to(device) for name, split in splits.items()}
         if "computed" in locations:
             where = f"computed on {device} when they are needed"
         else:
             place = "a mapped file" if "file" in locations else "host memory"
             where = f"in {place}, prefetched by {self.workers} workers"
+        streamed = {name: images.streamed_to(device) for name, images in splits.items()}
         return streamed, f"{size(nbytes)} of pixels, {where}"
 
     def keeps_on_device(self, nbytes: int, device: torch.device, *, in_memory: bool) -> bool:
@@ -65,3 +64,90 @@ class Loader:
         if device.type == "cuda":
             return nbytes <= torch.cuda.mem_get_info(device)[0] / 2
         return in_memory or nbytes <= GIB
+
+    def prefetched(self, images: StoredImages, indices: Iterator[Tensor], *, pinned: bool) -> Iterator[Raw]:
+        """Yields the images of each index, read in advance by the worker processes.
+
+        Args:
+            images: what the worker processes read.
+            indices: the image numbers of each batch, `(B,)` on the CPU; may be endless.
+            pinned: whether batches are copied to pinned memory, from which a GPU copies asynchronously.
+
+        Raises:
+            RunError: a worker failed, for instance because the file became shorter.
+        """
+        loader = DataLoader(
+            _Batches(images),
+            batch_size=None,
+            sampler=map(Tensor.numpy, indices),  # type: ignore[arg-type]  # a tensor would go through shared memory
+            num_workers=self.workers,
+            prefetch_factor=self.prefetch if self.workers else None,
+            pin_memory=pinned,
+            worker_init_fn=_leave_signals_to_the_parent,
+        )
+        return results(loader, advice=": try fewer loader.workers")
+
+
+DEFAULT_LOADER = Loader("auto", memory=None, workers=2, prefetch=2)
+"""The settings of `conf/train.yaml`."""
+
+
+class _Batches(Dataset):
+    """Batches by their image numbers."""
+
+    def __init__(self, images: StoredImages) -> None:
+        self.images = images
+
+    def __getitem__(self, index: Any) -> Raw:
+        return self.images.take(torch.from_numpy(index))
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    """Ctrl-C reaches the whole process group: the parent saves, and then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def results(loader: DataLoader, advice: str = "") -> Iterator[Any]:
+    """Yields the items of a loader.
+
+    Args:
+        loader: with or without worker processes.
+        advice: what to try if memory ran out.
+
+    Raises:
+        RunError: an item could not be read, or a process died.
+    """
+    items = _started(loader)
+    try:
+        yield from items
+    except (RuntimeError, OSError, EOFError) as error:  # EOFError: a worker died while it sent a batch
+        raise RunError(f"the data could not be read: {_death(items, advice) or first_line(error)}") from error
+
+
+def _started(loader: DataLoader) -> Iterator[Any]:
+    """Starts the loader's processes, without PyTorch's signal handler for the death of one of them.
+
+    The handler raises wherever the program is at that moment, within a step or a checkpoint; the next item raises as
+    well. PyTorch sets it once per process, with the first loader, and all of ours are started here.
+    """
+    if not hasattr(signal, "SIGCHLD"):
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    items = iter(loader)
+    if signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, before)
+    return items
+
+
+def _death(items: Any, advice: str) -> str | None:
+    """How a worker process died, which PyTorch and the system report in several ways; None if none did."""
+    workers = {worker.sentinel: worker for worker in getattr(items, "_workers", ())}
+    dead = [workers[sentinel] for sentinel in wait(list(workers), timeout=1)] if workers else []
+    if not dead:
+        return None
+    dead[0].join(timeout=1)  # a process closes its files a moment before it has an exit code
+    pid, code = dead[0].pid, dead[0].exitcode
+    if code is None or code >= 0:
+        return f"worker process {pid} ended with exit code {code}"
+    return f"worker process {pid} was killed by {signal.Signals(-code).name}, as happens where memory runs out{advice}"

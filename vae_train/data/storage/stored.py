@@ -1,25 +1,186 @@
-"""The splits of a data set as its source reads them: pixels, labels, and what the pixels' values mean."""
+"""The splits of a data set as its source reads them: pixels by image number, labels, and what the values mean."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+import mmap
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.batch import Raw, Shape, Split, evenly_spaced
-from vae_train.data.storage.stores import Store, TensorStore
+
+Location = Literal["memory", "file", "computed"]
+LayoutName = Literal["NCHW", "NHWC", "NHW", "NCT", "ND"]
+"""The order of an image's dimensions in an array; N numbers the images."""
+
+CHUNK_BYTES = 2**25
+"""Pixels that are read at a time where all are read."""
 
 MAX_HASHED_FILE_BYTES = 2**28
 """A larger file's checksum covers some of its images."""
 
 NUM_SAMPLED = 1024
 """Evenly spaced images that stand for all, where reading all would take too long."""
+
+
+class Store(ABC):
+    """Pixels of the images of one split, as they are stored."""
+
+    shape: Shape
+    """(C, H, W) of one image."""
+    device: torch.device
+    """Where `take` leaves the pixels."""
+    itemsize: int
+    """Bytes of a pixel."""
+    location: Location
+    """Whether the process holds the pixels, a mapped file does, or they are computed when they are taken."""
+    immediate = True
+    """Whether `take` only computes on `device` and never waits for host memory or a file."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of images."""
+
+    @abstractmethod
+    def take(self, index: Tensor) -> Tensor:
+        """The images with the numbers `index`, `(B,)` to `(B, C, H, W)`: uint8, or float32 for any other type."""
+
+    def on(self, device: torch.device) -> Store:
+        """The store to train with on `device`: a copy if the pixels are computed there, else the store itself."""
+        return self
+
+    def whole(self) -> Tensor:
+        """All images, `(N, C, H, W)`; may share memory with the store."""
+        return torch.cat(list(self.chunks()))
+
+    def chunks(self) -> Iterator[Tensor]:
+        """All images in order, some at a time."""
+        count = max(1, CHUNK_BYTES * len(self) // max(self.nbytes, 1))
+        for start in range(0, len(self), count):
+            yield self.take(torch.arange(start, min(start + count, len(self)), device=self.device))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels."""
+        return len(self) * int(torch.Size(self.shape).numel()) * self.itemsize
+
+
+class TensorStore(Store):
+    """All pixels in one tensor.
+
+    Args:
+        pixels: tensor with shape `(N, C, H, W)`.
+    """
+
+    location: Location = "memory"
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pixels, self.shape, self.device = pixels, tuple(pixels.shape[1:]), pixels.device
+        self.itemsize = pixels.element_size()
+
+    @override
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @override
+    def take(self, index: Tensor) -> Tensor:
+        return self.pixels.index_select(0, index.to(self.device))
+
+    @override
+    def whole(self) -> Tensor:
+        return self.pixels
+
+
+LAYOUTS: dict[LayoutName, tuple[int | None, int | None, int | None]] = {
+    "NCHW": (1, 2, 3),
+    "NHWC": (3, 1, 2),
+    "NHW": (None, 1, 2),
+    "NCT": (1, None, 2),  # signals: C channels of T samples
+    "ND": (None, None, 1),  # vectors
+}
+"""For C, H and W the axis of an array; None for a dimension of size 1 that the array does not have."""
+
+
+def image_shape(stored: Shape, layout: LayoutName) -> Shape:
+    """(C, H, W) of the images of an array with the shape `stored`."""
+    return tuple(1 if axis is None else stored[axis] for axis in LAYOUTS[layout])
+
+
+class ArrayStore(Store):
+    """Pixels in an array in host memory, which may be a file that is mapped into memory.
+
+    Args:
+        array: `(N, …)`, in any layout.
+        rows: numbers of the images within `array`; None for all.
+        layout: the order of an image's dimensions in `array`.
+        mapped: whether `array` lies in a file; None to ask NumPy.
+    """
+
+    device = torch.device("cpu")
+    immediate = False
+
+    def __init__(
+        self,
+        array: np.ndarray,
+        rows: np.ndarray | None = None,
+        layout: LayoutName = "NCHW",
+        mapped: bool | None = None,
+    ) -> None:
+        self.array, self.rows, self.layout = array, rows, layout
+        self.shape = image_shape(array.shape, layout)
+        in_file = isinstance(array, np.memmap) if mapped is None else mapped
+        self.location: Location = "file" if in_file else "memory"
+        self.itemsize = 1 if array.dtype in (np.uint8, np.bool_) else 4
+
+    @override
+    def __len__(self) -> int:
+        return len(self.array if self.rows is None else self.rows)
+
+    @override
+    def take(self, index: Tensor) -> Tensor:
+        numbers = index.cpu().numpy()
+        return self._tensor(self.array[numbers if self.rows is None else self.rows[numbers]])
+
+    @override
+    def on(self, device: torch.device) -> Store:
+        expect_random_access(self.array)
+        return self
+
+    @override
+    def whole(self) -> Tensor:
+        array = self.array if self.rows is None else self.array[self.rows]
+        return self._tensor(np.array(array) if self.location == "file" else array)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Replaces a mapped array by the arguments that map its file: a worker that is not forked maps it again."""
+        array = self.array
+        if not (isinstance(array, np.memmap) and array.base is getattr(array, "_mmap", None)):
+            return self.__dict__
+        order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+        return self.__dict__ | {"array": (str(array.filename), array.dtype, "r", array.offset, array.shape, order)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        if isinstance(self.array, tuple):
+            self.array = np.memmap(*self.array)
+            expect_random_access(self.array)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        if array.dtype == np.bool_:
+            array = array.view(np.uint8)
+        elif array.dtype not in (np.uint8, np.float32):
+            array = array.astype(np.float32)
+        axes = [axis for axis in LAYOUTS[self.layout] if axis is not None]
+        images = array.transpose(0, *axes).reshape(len(array), *self.shape)
+        return torch.from_numpy(np.require(images, requirements=["C", "W"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +237,15 @@ class StoredImages:
     def to(self, device: torch.device) -> StoredImages:
         """Copies all pixels and labels to `device`."""
         store = self.store.on(device) if self.store.location == "computed" else self.store
-        return replace(self, store=TensorStore(store.whole().to(device)), labels=_moved(self.labels, device))
+        return self._in(TensorStore(store.whole().to(device)))
 
     def streamed_to(self, device: torch.device) -> StoredImages:
         """Leaves the pixels where they are, to be sent to `device` batch by batch."""
-        store = self.store.on(device)
-        return replace(self, store=store, labels=_moved(self.labels, store.device))  # sent with the pixels
+        return self._in(self.store.on(device))
+
+    def _in(self, store: Store) -> StoredImages:
+        """The same images with their pixels in `store`, and the labels beside these."""
+        return replace(self, store=store, labels=None if self.labels is None else self.labels.to(store.device))
 
     def update(self, digest: Any) -> None:
         """Feeds all pixels to a `hashlib` object, or evenly spaced images of a large file or of computed images."""
@@ -95,8 +259,34 @@ class StoredImages:
             digest.update(hashlib.sha256(store.take(index).numpy().tobytes()).digest())
 
 
-Splits = dict[Split, StoredImages | None]
-"""Every split of a data set; None for one that it does not have."""
+Splits = dict[Split, StoredImages]
+"""The splits that a data set has."""
+
+
+def split_rows(
+    array: np.ndarray,
+    rows: Mapping[Split, np.ndarray],
+    levels: int,
+    labels: Tensor | None,
+    *,
+    layout: LayoutName = "NCHW",
+    stochastic: bool = False,
+) -> Splits:
+    """The images of an array by split; a split without rows is left out.
+
+    Args:
+        array: pixels, see `ArrayStore`.
+        rows: numbers of the images of each split.
+        levels: see `StoredImages`.
+        labels: of all images of the array.
+        layout: see `ArrayStore`.
+        stochastic: see `StoredImages`.
+    """
+    return {
+        name: StoredImages(ArrayStore(array, own, layout), levels, None if labels is None else labels[own], stochastic)
+        for name, own in rows.items()
+        if len(own)
+    }
 
 
 def shuffled(count: int, seed: int) -> np.ndarray:
@@ -122,5 +312,8 @@ def cut(rows: Mapping[Split, np.ndarray], fractions: Mapping[Split, float], seed
     return splits
 
 
-def _moved(labels: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if labels is None else labels.to(device)
+def expect_random_access(array: np.ndarray) -> None:
+    """Keeps the system from reading megabytes around every image, if `array` is mapped."""
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_RANDOM"):
+        mapping.madvise(mmap.MADV_RANDOM)

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_train.batch import evenly_spaced
-from vae_train.data.storage.stored import NUM_SAMPLED
-from vae_train.data.storage.stores import CHUNK_BYTES, expect_random_access
+from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED, expect_random_access
 from vae_train.util.errors import ErrorDetail, UsageError
 
 
@@ -105,14 +104,9 @@ def _measured_range(low: float, high: float, levels: int | None, whole: bool) ->
 
 def _extremes(arrays: list[np.ndarray], whole: bool) -> tuple[float, float]:
     """The smallest and the largest number; those of evenly spaced images unless `whole`."""
-    lows, highs = [], []
-    for array in arrays:
-        for chunk in _chunks(array, whole):
-            low, high = float(chunk.min()), float(chunk.max())
-            if not (np.isfinite(low) and np.isfinite(high)):
-                raise UsageError("holds numbers that are NaN or infinite")
-            lows.append(low)
-            highs.append(high)
+    lows, highs = zip(*((float(chunk.min()), float(chunk.max())) for chunk in _chunks(arrays, whole)), strict=True)
+    if not np.isfinite([lows, highs]).all():
+        raise UsageError("holds numbers that are NaN or infinite")
     return min(lows), max(highs)
 
 
@@ -135,19 +129,19 @@ def _check_precision(low: float, high: float) -> None:
 def _check_grid(arrays: list[np.ndarray], whole: bool, levels: int, bounds: tuple[float, float]) -> None:
     """Refuses numbers that are not `levels` evenly spaced ones from one bound to the other."""
     low, high = bounds
-    for chunk in (chunk for array in arrays for chunk in _chunks(array, whole)):
+    for chunk in _chunks(arrays, whole):
         steps = (chunk.astype(np.result_type(chunk, np.float32)) - low) * ((levels - 1) / (high - low))
         if np.abs(steps - steps.round()).max() > 0.25:
             what = f"the file holds numbers between the levels from {low:g} to {high:g}"
             raise UsageError([ErrorDetail(f"data.levels={levels}", what)])
 
 
-def _chunks(array: np.ndarray, whole: bool) -> Iterator[np.ndarray]:
+def _chunks(arrays: list[np.ndarray], whole: bool) -> Iterator[np.ndarray]:
     """All images, some at a time, or evenly spaced ones."""
-    if not whole:
-        expect_random_access(array)
-        yield from (array[number] for number in evenly_spaced(len(array), NUM_SAMPLED).tolist())
-        return
-    count = max(1, CHUNK_BYTES * len(array) // max(array.nbytes, 1))
-    for start in range(0, len(array), count):
-        yield array[start : start + count]
+    for array in arrays:
+        if whole:
+            count = max(1, CHUNK_BYTES * len(array) // max(array.nbytes, 1))
+            yield from (array[start : start + count] for start in range(0, len(array), count))
+        else:
+            expect_random_access(array)
+            yield from (array[number] for number in evenly_spaced(len(array), NUM_SAMPLED).tolist())
