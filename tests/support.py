@@ -23,12 +23,11 @@ from vae_train.batch import Batch, DataFacts, Split
 from vae_train.cli.hydra_compat import conf_dir
 from vae_train.cli.overrides import fill_latent_shape, with_values
 from vae_train.cli.overrides import resolved as plain
-from vae_train.data.dataset import Dataset, TransformedImages
+from vae_train.data.dataset import Dataset, TransformedImages, Transforms
 from vae_train.data.session import DataSession
 from vae_train.data.sources.base import Contents, Source
 from vae_train.data.storage.stored import Splits, StoredImages, TensorStore
 from vae_train.data.stream import Stream
-from vae_train.data.transforms.pipeline import Transforms
 from vae_train.distributions.base import Distribution
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace

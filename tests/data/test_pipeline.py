@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 
 from tests.support import build, compose, load, tensor_images
 from vae_train.batch import Batch
-from vae_train.data.dataset import TransformedImages
+from vae_train.data.dataset import TransformedImages, Transforms
 from vae_train.data.sources.digits import Digits
 from vae_train.data.storage.loader import DEFAULT_LOADER, GIB, Loader
 from vae_train.data.storage.stored import ArrayStore, TensorStore
 from vae_train.data.stream import Stream, evaluation_batches
-from vae_train.data.transforms.pipeline import Transforms
 from vae_train.distributions.normal import Normal
 from vae_train.model.trace import Trace
 from vae_train.rng import BlockRng, Rng, generator

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.support import build, compose, load, tensor_images
+from vae_train.data.dataset import Transforms
 from vae_train.data.session import MAX_SOURCES, DataSession
 from vae_train.data.sources.digits import Digits
 from vae_train.data.sources.folder import Folder
 from vae_train.data.storage.loader import Loader
-from vae_train.data.transforms.pipeline import Transforms
 from vae_train.data.transforms.preprocessing import Preprocessing
 
 DEQUANTIZED = Transforms(preprocessing=Preprocessing(dequantize=True, logit=None, mean=None, std=None))

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from vae_train.plotting.curves import curves_figure, plot_curves
+from vae_train.plotting.charts import curves_figure, plot_curves
 
 
 def rows(last, size=1.0):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_train.plotting.diagnostics import plot_roc
+from vae_train.plotting.charts import plot_roc
 
 
 def normal_scores(count, other, shift=1.0, ties=False):

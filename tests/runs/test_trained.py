@@ -12,8 +12,8 @@ import torch
 
 import vae_train
 from vae_train.batch import DataFacts
+from vae_train.data.dataset import Transforms
 from vae_train.data.stream import evaluation_batches
-from vae_train.data.transforms.pipeline import Transforms
 from vae_train.data.transforms.preprocessing import Preprocessing
 from vae_train.evaluation.importance import estimate_log_likelihood
 from vae_train.model.base import LatentVariableModel

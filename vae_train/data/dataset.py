@@ -3,9 +3,11 @@
 Images leave a data set as float32 in [0, 1] (`Batch`), however they are stored, unless preprocessing maps them further.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +18,37 @@ from vae_train.batch import Batch, DataFacts, Images, Raw, Split
 from vae_train.data.sources.base import Binarize
 from vae_train.data.storage.loader import DEFAULT_LOADER, Loader
 from vae_train.data.storage.stored import Splits, StoredImages
-from vae_train.data.transforms.pipeline import NO_TRANSFORMS, Transforms
+from vae_train.data.transforms.augmentation import Augmentation
+from vae_train.data.transforms.corruption import Corruption
+from vae_train.data.transforms.preprocessing import Preprocessing
 from vae_train.rng import Rng
 
 CPU = torch.device("cpu")
+
+
+class Transforms(NamedTuple):
+    """Augmentation of training images, corruption of what the encoder sees, preprocessing; None skips a step."""
+
+    augmentation: Augmentation | None = None
+    corruption: Corruption | None = None
+    preprocessing: Preprocessing | None = None
+
+    def active(self) -> Transforms:
+        """The steps that change anything; None for the others."""
+        inactive = {name: None for name, step in self._asdict().items() if step is not None and not step.active}
+        return self._replace(**inactive)
+
+    def facts(self, facts: DataFacts) -> DataFacts:
+        """The facts of the images that a model receives: without levels once preprocessing made them continuous."""
+        continuous = self.preprocessing is not None and self.preprocessing.active
+        return facts._replace(levels=None) if continuous else facts
+
+    def to_pixels(self, x: Tensor) -> Tensor:
+        """Maps images `(N, C, H, W)` of a model back to [0, 1]."""
+        return x if self.preprocessing is None else self.preprocessing.inverse(x)
+
+
+NO_TRANSFORMS = Transforms()
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,26 +160,20 @@ class Dataset:
 
     def split(self, name: Split) -> TransformedImages | None:
         """The images of one split, neither augmented nor corrupted; None if the data set has no such split."""
-        return self._images(name, Transforms(preprocessing=self.transforms.preprocessing))
+        transforms = Transforms(preprocessing=self.transforms.preprocessing)
+        return self._images(name, transforms) if name in self.splits else None
 
     def training(self) -> Images:
         """The training images, augmented and corrupted."""
-        images = self._images("train", self.transforms)
-        assert images is not None
-        return images
+        return self._images("train", self.transforms)
 
     def preview(self) -> Images:
         """The images whose reconstructions are shown: validation images, corrupted like training images."""
-        transforms = self.transforms._replace(augmentation=None)
-        images = self._images("valid", transforms) or self._images("train", transforms)
-        assert images is not None
-        return images
+        return self._images("valid" if "valid" in self.splits else "train", self.transforms._replace(augmentation=None))
 
     def to_pixels(self, x: Tensor) -> Tensor:
         """Maps images `(N, C, H, W)` of a model back to [0, 1]."""
         return self.transforms.to_pixels(x)
 
-    def _images(self, name: Split, transforms: Transforms) -> TransformedImages | None:
-        if name not in self.splits:
-            return None
+    def _images(self, name: Split, transforms: Transforms) -> TransformedImages:
         return TransformedImages(self.splits[name], self.device, transforms, self.loader)

@@ -10,11 +10,10 @@ from functools import cached_property
 import torch
 
 from vae_train.batch import SPLITS, DataFacts
-from vae_train.data.dataset import Dataset
+from vae_train.data.dataset import Dataset, Transforms
 from vae_train.data.sources.base import Contents, Source
 from vae_train.data.storage.loader import DEFAULT_LOADER, Loader
 from vae_train.data.storage.stored import Splits
-from vae_train.data.transforms.pipeline import Transforms
 from vae_train.util.errors import UsageError
 
 MAX_SOURCES = 2

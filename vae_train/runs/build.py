@@ -5,10 +5,9 @@ from typing import NamedTuple
 import torch
 
 from vae_train.batch import DataFacts
-from vae_train.data.dataset import Dataset
+from vae_train.data.dataset import Dataset, Transforms
 from vae_train.data.session import DataSession
 from vae_train.data.sources.base import Source
-from vae_train.data.transforms.pipeline import Transforms
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.runs.builder import Builder

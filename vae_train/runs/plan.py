@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from vae_train.batch import Batch, DataFacts
-from vae_train.data.dataset import TransformedImages
+from vae_train.data.dataset import TransformedImages, Transforms
 from vae_train.data.session import DataSession
 from vae_train.data.storage.stored import StoredImages, TensorStore
 from vae_train.data.stream import Stream
-from vae_train.data.transforms.pipeline import Transforms
 from vae_train.model.base import LatentVariableModel
 from vae_train.rng import Rng
 from vae_train.runs.build import build_learner, build_model, build_source, build_trainer, build_transforms

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vae_train.batch import Batch, DataFacts
-from vae_train.data.transforms.pipeline import Transforms
+from vae_train.data.dataset import Transforms
 from vae_train.distributions.base import Distribution
 from vae_train.model.base import LatentVariableModel, SingleLatent
 from vae_train.objective.bounds import log_mean_exp

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from tests.support import SplitSource, load
+from vae_train.data.dataset import Transforms
 from vae_train.data.sources.digits import Digits
 from vae_train.data.storage.stored import StoredImages, TensorStore
-from vae_train.data.transforms.pipeline import Transforms
 from vae_train.data.transforms.preprocessing import Preprocessing
 from vae_train.evaluation.features import LabelFeatures, RandomFeatures, in_chunks
 from vae_train.evaluation.inception import InceptionFeatures

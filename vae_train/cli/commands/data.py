@@ -12,8 +12,8 @@ from vae_train.batch import SPLITS, Factor, evenly_spaced
 from vae_train.cli.overrides import Job
 from vae_train.data.dataset import Dataset
 from vae_train.evaluation.overview import Overview, overview
+from vae_train.plotting.charts import plot_pixel_histogram
 from vae_train.plotting.grid import plot_contact_sheet, plot_grid
-from vae_train.plotting.histogram import plot_pixel_histogram
 from vae_train.plotting.png import write_png
 from vae_train.rng import Rng
 from vae_train.runs.build import load_data

@@ -12,15 +12,7 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor, Shape, Split
 from vae_train.data.sources.base import Contents, Source
-from vae_train.data.storage.array_files import (
-    NotLabels,
-    image_names,
-    label_name,
-    numbered,
-    open_file,
-    read_array,
-    table,
-)
+from vae_train.data.storage.array_files import NotLabels, image_names, label_name, open_file, read_array, read_labels
 from vae_train.data.storage.stored import ArrayStore, LayoutName, StoredImages, cut, image_shape
 from vae_train.data.storage.value_checks import Values, check_kinds, measured, prefix
 from vae_train.util.errors import ErrorDetail, UsageError
@@ -137,7 +129,7 @@ class ArrayFile(Source):
         if self.shape is not None and shape != tuple(self.shape):
             raise UsageError([ErrorDetail(f"data.shape={list(self.shape)}", f"the file has images of {shape}")])
         values = measured(list(images.values()), self.levels, self._bounds, self.max_scanned_bytes)
-        labels, factors = self._labels(arrays, images, names)
+        labels, factors = self._labels(arrays, names, images)
         return _Inspection(images, mapped, layout, shape, values, labels, factors)
 
     @property
@@ -159,19 +151,15 @@ class ArrayFile(Source):
         return StoredImages(store, values.levels, labels, self.binarize == "dynamic", values.bounds)
 
     def _labels(
-        self, arrays: Mapping[str, np.ndarray], images: Mapping[Split, np.ndarray], names: Mapping[Split, str]
+        self, arrays: Mapping[str, np.ndarray], names: Mapping[Split, str], images: Mapping[Split, np.ndarray]
     ) -> tuple[dict[Split, Tensor] | None, tuple[Factor, ...]]:
         """The labels of the images of every array as int64 `(N, F)`, and what their columns are."""
-        keys = {split: label_name(arrays, name, _text(self.labels)) for split, name in names.items()}
-        if any(key is None for key in keys.values()):
+        found = {split: label_name(arrays, name, _text(self.labels)) for split, name in names.items()}
+        keys = {split: key for split, key in found.items() if key is not None}
+        if len(keys) < len(names):
             return None, ()
         try:
-            columns = {split: table(arrays, str(key)) for split, key in keys.items()}
-            for split, column in columns.items():
-                count = len(images[split])
-                if len(column) != count:
-                    raise UsageError(f"has {count:,} {split} images and {len(column):,} labels in {keys[split]}")
-            return numbered(columns)
+            return read_labels(arrays, keys, images)
         except NotLabels as error:
             if self.labels is not None:
                 raise UsageError([ErrorDetail(f"data.labels={self.labels}", str(error))]) from error

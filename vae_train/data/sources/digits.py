@@ -50,7 +50,6 @@ def _load_digits() -> tuple[np.ndarray, np.ndarray]:
     if path is None or not path.is_file():
         from sklearn.datasets import load_digits
 
-        pixels, labels = load_digits(return_X_y=True)
-        return pixels, labels
+        return load_digits(return_X_y=True)
     table = np.loadtxt(path, delimiter=",", dtype=np.int64)
     return table[:, :-1], table[:, -1]

@@ -36,10 +36,10 @@ class MNIST(IdxSource):
     @override
     def grey_splits(self) -> dict[Split, Arrays]:
         train, test = self.open(train=True), self.open(train=False)
+        if self.protocol == "everything":
+            return {"train": joined(train, test)}
         num_train, num_valid = self.inspect().num_train, SIZES[self.protocol][1]
         splits: dict[Split, Arrays] = {"train": train.take(slice(num_train)), "test": test}
-        if self.protocol == "everything":
-            splits = {"train": joined(train, test)}
         if num_valid:
             splits["valid"] = train.take(slice(num_train, num_train + num_valid))
         return splits

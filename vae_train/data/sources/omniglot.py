@@ -72,7 +72,9 @@ class Omniglot(PublishedSource):
         pixels = np.empty((len(files), 1, self.size, self.size), np.uint8)
         for number, (name, content) in enumerate(files.items()):
             try:
-                pixels[number, 0] = _drawing(content, self.size)
+                with Image.open(io.BytesIO(content)) as file:
+                    drawing = file.convert("L").resize((self.size, self.size), Image.Resampling.BOX)
+                pixels[number, 0] = 255 - np.asarray(drawing)  # bright on dark
             except (OSError, ValueError, SyntaxError) as error:  # PIL calls a broken PNG a SyntaxError
                 raise UsageError(f"cannot read {name} in {path}: {error}; remove it to download it again") from error
         return pixels
@@ -86,9 +88,3 @@ def _read_zip(path: Path) -> dict[str, bytes] | None:
             return {name: archive.read(name) for name in names}
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
         return None
-
-
-def _drawing(content: bytes, size: int) -> np.ndarray:
-    """Decodes a PNG file as uint8 with shape `(size, size)`, bright on dark."""
-    with Image.open(io.BytesIO(content)) as file:
-        return 255 - np.asarray(file.convert("L").resize((size, size), Image.Resampling.BOX))

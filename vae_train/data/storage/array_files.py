@@ -204,12 +204,8 @@ def label_name(arrays: Mapping[str, np.ndarray], images: str, key: str | None) -
     return key if key in matching else matching[0]
 
 
-def table(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """Reads labels as `(N, F)`.
-
-    Raises:
-        NotLabels: says why the array cannot be labels.
-    """
+def _table(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Reads labels as `(N, F)`; raises NotLabels."""
     try:
         labels = read_array(arrays, name)
     except UsageError as error:
@@ -225,8 +221,27 @@ def table(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return labels.reshape(len(labels), -1)
 
 
-def numbered(columns: dict[Split, np.ndarray]) -> tuple[dict[Split, Tensor], tuple[Factor, ...]]:
-    """Numbers the values of every column in ascending order over all splits; the factors say what they stand for."""
+def read_labels(
+    arrays: Mapping[str, np.ndarray], names: Mapping[Split, str], images: Mapping[Split, np.ndarray]
+) -> tuple[dict[Split, Tensor], tuple[Factor, ...]]:
+    """Reads the labels of every split as int64 `(N, F)`, and what their columns are.
+
+    The values of a column are numbered in ascending order over all splits.
+
+    Args:
+        arrays: the arrays of a file.
+        names: for every split the name of the array with its labels.
+        images: the images that they belong to.
+
+    Raises:
+        NotLabels: an array cannot be labels.
+        UsageError: there are more or fewer labels than images.
+    """
+    columns = {split: _table(arrays, name) for split, name in names.items()}
+    for split, labels in columns.items():
+        if len(labels) != len(images[split]):
+            counts = f"{len(images[split]):,} {split} images and {len(labels):,} labels"
+            raise UsageError(f"has {counts} in {names[split]}")
     widths = {labels.shape[1] for labels in columns.values()}
     if len(widths) > 1 or len({labels.dtype.kind == "U" for labels in columns.values()}) > 1:
         raise NotLabels("the labels of the splits differ in type or number of columns")

@@ -86,10 +86,9 @@ def decode(path: Path | str, how: Decoding) -> np.ndarray:
     except Exception as error:  # on damaged files the decoders raise anything
         transient = isinstance(error, OSError) and error.errno is not None
         raise BadImage(_why(error), transient) from error
-    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if how.threshold:
         pixels = (pixels >= 128).astype(np.uint8)
-    return pixels.transpose(2, 0, 1)
+    return np.atleast_3d(pixels).transpose(2, 0, 1)
 
 
 def header(path: Path | str) -> tuple[tuple[int, int], bool]:

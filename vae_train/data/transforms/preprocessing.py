@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,12 +50,12 @@ class Preprocessing:
     @property
     def channel_means(self) -> list[float]:
         """`mean` of each channel, or a single one for all."""
-        return _per_channel(self.mean, 0.0)
+        return np.atleast_1d(0.0 if self.mean is None else self.mean).astype(float).tolist()
 
     @property
     def channel_stds(self) -> list[float]:
         """`std` of each channel, or a single one for all."""
-        return _per_channel(self.std, 1.0)
+        return np.atleast_1d(1.0 if self.std is None else self.std).astype(float).tolist()
 
     @property
     def _affine(self) -> bool:
@@ -115,9 +116,3 @@ class Preprocessing:
             for values in (self.channel_means, self.channel_stds)
         )
         return mean, std
-
-
-def _per_channel(value: float | list[float] | None, default: float) -> list[float]:
-    if isinstance(value, list | tuple):
-        return [float(v) for v in value]
-    return [default if value is None else float(value)]

@@ -9,7 +9,7 @@ from vae_train.distributions.kl import normal_kl_elementwise
 from vae_train.evaluation.encodings import Encodings, encodings, single_latent
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
 from vae_train.evaluation.subject import Subject
-from vae_train.plotting.diagnostics import plot_latent_activity
+from vae_train.plotting.charts import plot_latent_activity
 
 ACTIVE_VARIANCE = 0.01
 """Variance over images of its posterior mean above which a latent dimension is active."""

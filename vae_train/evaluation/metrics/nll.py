@@ -19,7 +19,7 @@ from vae_train.evaluation.importance import (
 )
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results, Unavailable
 from vae_train.evaluation.subject import Subject
-from vae_train.plotting.diagnostics import plot_nll_curve
+from vae_train.plotting.charts import plot_nll_curve
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from vae_train.util.text import duration
 

@@ -10,7 +10,7 @@ from typing_extensions import override
 from vae_train.evaluation.bounds import image_bounds, subject_bounds
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
 from vae_train.evaluation.subject import Subject
-from vae_train.plotting.diagnostics import plot_roc
+from vae_train.plotting.charts import plot_roc
 from vae_train.util.ranges import PositiveInt
 
 Scores = NDArray[np.float64]
