@@ -1,16 +1,16 @@
 """Reading classes off latents: linear and nearest-neighbour probes, and their majority-class baseline."""
 
-import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
 from vae_train.batch import evenly_spaced
-from vae_train.evaluation.encodings import encodings, single_latent
+from vae_train.evaluation.encodings import Encodings, encodings, single_latent
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
 from vae_train.evaluation.subject import Subject
 
@@ -21,14 +21,23 @@ MAX_ITERATIONS = 500
 """On standardised latents some dozens are enough."""
 
 
+class Labeled(NamedTuple):
+    """Latents of images with their classes."""
+
+    latents: ArrayLike
+    """(N, D)."""
+    y: ArrayLike
+    """(N,) int."""
+
+    def thinned(self, limit: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """Returns at most `limit` evenly spaced latents and their classes."""
+        points = np.asarray(self.latents, np.float64)
+        index = evenly_spaced(len(points), limit).numpy()
+        return points[index], np.asarray(self.y)[index]
+
+
 def linear_probe(
-    train_latents: ArrayLike,
-    train_y: ArrayLike,
-    test_latents: ArrayLike,
-    test_y: ArrayLike,
-    *,
-    max_points: int = MAX_TRAIN_POINTS,
-    max_iterations: int = MAX_ITERATIONS,
+    train: Labeled, test: Labeled, *, max_points: int = MAX_TRAIN_POINTS, max_iterations: int = MAX_ITERATIONS
 ) -> Estimate:
     """Estimates the accuracy of multinomial logistic regression on standardised latents.
 
@@ -36,10 +45,8 @@ def linear_probe(
     and starts from 0: there is no seed.
 
     Args:
-        train_latents: `(N, D)`.
-        train_y: `(N,)` int classes.
-        test_latents: `(M, D)`.
-        test_y: `(M,)` int. A class that is not among the training classes is never right.
+        train: what the classifier learns from.
+        test: what it is measured on. A class that is not among the training classes is never right.
         max_points: training latents, evenly spaced.
         max_iterations: of the optimiser.
     """
@@ -48,71 +55,45 @@ def linear_probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    latents, y = _thin(train_latents, train_y, max_points)
+    latents, y = train.thinned(max_points)
     if (y == y[0]).all():  # which scikit-learn refuses
-        return _accuracy(np.full(np.shape(test_y), y[0]), test_y, len(y))
+        return _accuracy(y[0], test, len(y))
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=max_iterations))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the limit is intended
         probe.fit(latents, y)
-    return _accuracy(probe.predict(np.asarray(test_latents, np.float64)), test_y, len(y))
+    return _accuracy(probe.predict(np.asarray(test.latents, np.float64)), test, len(y))
 
 
 def knn_probe(
-    train_latents: ArrayLike,
-    train_y: ArrayLike,
-    test_latents: ArrayLike,
-    test_y: ArrayLike,
-    *,
-    num_neighbors: int = 10,
-    max_points: int = MAX_TRAIN_POINTS,
+    train: Labeled, test: Labeled, *, num_neighbors: int = 10, max_points: int = MAX_TRAIN_POINTS
 ) -> Estimate:
     """Estimates the accuracy of the majority among the nearest training latents; the lowest class wins a tie.
 
     Latents are not standardised: that would make the noise of an unused dimension as large as the others.
 
     Args:
-        train_latents: `(N, D)`.
-        train_y: `(N,)` int classes.
-        test_latents: `(M, D)`.
-        test_y: `(M,)` int.
+        train: what votes.
+        test: what the vote is measured on.
         num_neighbors: how many vote; all if there are fewer.
         max_points: training latents, evenly spaced.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    latents, y = _thin(train_latents, train_y, max_points)
+    latents, y = train.thinned(max_points)
     probe = KNeighborsClassifier(min(num_neighbors, len(y))).fit(latents, y)
-    return _accuracy(probe.predict(np.asarray(test_latents, np.float64)), test_y, len(y))
+    return _accuracy(probe.predict(np.asarray(test.latents, np.float64)), test, len(y))
 
 
-def majority_class(
-    train_latents: ArrayLike, train_y: ArrayLike, test_latents: ArrayLike, test_y: ArrayLike
-) -> Estimate:
-    """Estimates the accuracy of always predicting the most frequent class of training.
-
-    Args:
-        train_latents: not used.
-        train_y: `(N,)` int classes.
-        test_latents: not used.
-        test_y: `(M,)` int.
-    """
-    classes, counts = np.unique(np.asarray(train_y), return_counts=True)
-    return _accuracy(np.full(np.shape(test_y), classes[counts.argmax()]), test_y, int(counts.sum()))
+def majority_class(train: Labeled, test: Labeled) -> Estimate:
+    """Estimates the accuracy of always predicting the most frequent class of training; the latents are not used."""
+    classes, counts = np.unique(np.asarray(train.y), return_counts=True)
+    return _accuracy(classes[counts.argmax()], test, int(counts.sum()))
 
 
-def _thin(latents: ArrayLike, y: ArrayLike, limit: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Returns at most `limit` evenly spaced latents `(N, D)` and their classes `(N,)`."""
-    points = np.asarray(latents, np.float64)
-    index = evenly_spaced(len(points), limit).numpy()
-    return points[index], np.asarray(y)[index]
-
-
-def _accuracy(predicted: NDArray[Any], y: ArrayLike, num_train: int) -> Estimate:
-    """Estimates the accuracy of predicted classes `(N,)`."""
-    hits = (predicted == np.asarray(y)).astype(np.float64)
-    se = float(hits.std(ddof=1)) / math.sqrt(len(hits)) if len(hits) > 1 else None
-    return Estimate(float(hits.mean()), se, len(hits), {"num_train": num_train})
+def _accuracy(predicted: NDArray[Any], test: Labeled, num_train: int) -> Estimate:
+    """Estimates the accuracy of predicted classes `(N,)`, or of one for all."""
+    return Estimate.mean_of(torch.as_tensor(predicted == np.asarray(test.y)), num_train=num_train)
 
 
 def class_labels(subject: Subject) -> str | None:
@@ -128,16 +109,18 @@ class _Probe(Metric):
     """A classifier of posterior means: a subclass has its output and `accuracy`."""
 
     requires = (single_latent, class_labels)
-    accuracy: Callable[..., Estimate]
-    """Estimates the accuracy from training latents and classes, and test latents and classes."""
+    accuracy: Callable[[Labeled, Labeled], Estimate]
+    """Estimates the accuracy from training and test latents."""
 
     @override
     def __call__(self, subject: Subject) -> Results:
-        columns = []
-        for e in (encodings(subject, "train"), encodings(subject)):
-            assert e.y is not None
-            columns += [e.mean.cpu().numpy(), e.y[:, 0].cpu().numpy()]
-        return {self.outputs[0].name: self.accuracy(*columns)}
+        train, test = _labeled(encodings(subject, "train")), _labeled(encodings(subject))
+        return {self.outputs[0].name: self.accuracy(train, test)}
+
+
+def _labeled(e: Encodings) -> Labeled:
+    assert e.y is not None
+    return Labeled(e.mean.cpu().numpy(), e.y[:, 0].cpu().numpy())
 
 
 class LinearProbe(_Probe):
