@@ -178,7 +178,7 @@ class ImportanceSampling:
 
     def __init__(self, overrides: Sequence[str], images: np.ndarray, device: str, threads: int) -> None:
         # Imported here, since the module is imported by the measurement of the start-up of `vae train`.
-        from vae_train.evaluation.importance import IMAGES_PER_PASS, samples_per_pass, seconds_per_sample
+        from vae_train.evaluation.metrics.nll import IMAGES_PER_PASS, samples_per_pass, seconds_per_sample
 
         prepare(threads)
         self.device, self._seconds_per_sample = torch.device(device), seconds_per_sample
@@ -191,9 +191,9 @@ class ImportanceSampling:
         self.images = data.training()
         self.model = build_model(config, data.facts, self.device, Builder()).eval()
         self.num_images = IMAGES_PER_PASS
-        self.chunk = samples_per_pass(self.model, self.images, self.device)
+        self.chunk = samples_per_pass(self.model, self.images)
         """Samples of every image in one pass."""
 
     def seconds_per_sample(self) -> float:
         """Seconds for one sample of z of one image."""
-        return self._seconds_per_sample(self.model, self.images, self.device, self.chunk)
+        return self._seconds_per_sample(self.model, self.images, self.chunk)

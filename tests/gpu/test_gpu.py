@@ -8,7 +8,7 @@ from tests.support import compose, feed_of, plain, update
 from vae_train.cli.hydra_compat import conf_dir
 from vae_train.data.session import DataSession
 from vae_train.data.stream import Stream
-from vae_train.evaluation.importance import estimate_log_likelihood
+from vae_train.evaluation.metrics.nll import estimate_log_likelihood
 from vae_train.rng import Rng
 from vae_train.runs.build import assemble
 from vae_train.runs.builder import Builder
@@ -333,7 +333,7 @@ def test_the_likelihood_is_that_of_the_cpu():
     steps(trainer, learner, data, 0, 100)
     host_data, host, trainer = built(device=torch.device("cpu"))
     host.model.load_state_dict(learner.model.state_dict())
-    there = estimate_log_likelihood(learner.model, valid, 500, device=CUDA).log_p[-1]
+    there = estimate_log_likelihood(learner.model, valid, 500).log_p[-1]
     here = estimate_log_likelihood(host.model, host_data.split("valid"), 500).log_p[-1]
     assert there.mean() == pytest.approx(here.mean().item(), abs=0.1)
     assert (there - here).abs().max() < 3

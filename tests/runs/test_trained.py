@@ -15,7 +15,7 @@ from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
 from vae_train.data.stream import evaluation_batches
 from vae_train.data.transforms.preprocessing import Preprocessing
-from vae_train.evaluation.importance import estimate_log_likelihood
+from vae_train.evaluation.metrics.nll import estimate_log_likelihood
 from vae_train.model.base import LatentVariableModel
 from vae_train.runs.run import Run
 from vae_train.runs.trained import TrainedModel

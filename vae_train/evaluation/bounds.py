@@ -18,31 +18,24 @@ NO_MASS = "the likelihood is not a probability mass of discrete pixels"
 
 @torch.no_grad()
 def image_bounds(
-    model: LatentVariableModel,
-    images: Fetched,
-    *,
-    seed: int = 0,
-    num_samples: int = 1,
-    batch_size: int = 512,
-    device: torch.device | str = "cpu",
+    model: LatentVariableModel, images: Fetched, *, seed: int = 0, num_samples: int = 1, batch_size: int = 512
 ) -> dict[str, Tensor]:
     """Computes the ELBO, its terms and bits per dimension of every image, at beta = 1.
 
     Args:
-        model: the model, on `device`.
+        model: the model.
         images: N images.
         seed: decides z. The noise of an image is a function of (seed, its number): `batch_size` changes rounding only.
         num_samples: samples of z per image that the distortion is averaged over.
         batch_size: images at a time.
-        device: where the noise is made.
 
     Returns:
         "elbo", "rate", "distortion" (nats) and "bits_per_dim", each `(N,)`; without all but the distortion where the
         posterior is a point mass, without bits per dimension where the likelihood is no mass of discrete data.
     """
     columns = defaultdict[str, list[Tensor]](list)
-    for start, batch in evaluation_batches(images, batch_size, device):
-        trace = model(batch, BlockRng(seed, "evaluation", start, device=device), num_samples)
+    for start, batch in evaluation_batches(images, batch_size, model.device):
+        trace = model(batch, BlockRng(seed, "evaluation", start, device=model.device), num_samples)
         columns["distortion"].append(trace.distortion())
         if trace.bounded:
             columns["elbo"].append(trace.elbo())

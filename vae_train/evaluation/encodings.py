@@ -36,24 +36,21 @@ class Encodings(NamedTuple):
 
 
 @torch.no_grad()
-def encode(
-    model: SingleLatent, images: Fetched, *, seed: int = 0, device: torch.device | str = "cpu", batch_size: int = 512
-) -> Encodings:
+def encode(model: SingleLatent, images: Fetched, *, seed: int = 0, batch_size: int = 512) -> Encodings:
     """Encodes images.
 
     Args:
-        model: the model, on `device`.
+        model: the model.
         images: N images.
         seed: decides z, as in `vae_train.evaluation.bounds`.
-        device: where the noise is made.
         batch_size: images at a time.
     """
     means, zs, ys = list[Tensor](), list[Tensor](), list[Tensor]()
     moments = list[Moments]()
-    for start, batch in evaluation_batches(images, batch_size, device):
+    for start, batch in evaluation_batches(images, batch_size, model.device):
         q = model.encode(batch.x, batch.y)
         means.append(q.mean.flatten(1))
-        zs.append(q.sample(BlockRng(seed, "evaluation", start, device=device), 1)[0].flatten(1))
+        zs.append(q.sample(BlockRng(seed, "evaluation", start, device=model.device), 1)[0].flatten(1))
         moments += [pair] if (pair := _moments(q)) else []
         if batch.y is not None:
             ys.append(batch.y)

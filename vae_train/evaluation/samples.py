@@ -23,12 +23,11 @@ MAX_COMPARED_IMAGES = 5_000
 @torch.no_grad()
 def reconstruction_pairs(subject: Subject) -> tuple[Tensor, Tensor]:
     """Reconstructs images of the split: originals, and means of p(x | z) for one z ~ q(z | x), `(N, C, H, W)` each."""
-    real, rebuilt = list[Tensor](), list[Tensor]()
-    images = Subset(subject.images, MAX_COMPARED_IMAGES)
-    for start, batch in evaluation_batches(images, subject.batch_size, subject.device):
-        mean = subject.model(batch, BlockRng(subject.seed, "evaluation", start, device=subject.device)).px.mean[0]
-        real.append(subject.data.to_pixels(batch.x).clamp(0, 1).cpu())
-        rebuilt.append(subject.data.to_pixels(mean).clamp(0, 1).cpu())
+    real, rebuilt, device = list[Tensor](), list[Tensor](), subject.model.device
+    for start, batch in evaluation_batches(Subset(subject.images, MAX_COMPARED_IMAGES), subject.batch_size, device):
+        mean = subject.model(batch, BlockRng(subject.seed, "evaluation", start, device=device)).px.mean[0]
+        real.append(subject.to_pixels(batch.x))
+        rebuilt.append(subject.to_pixels(mean))
     return torch.cat(real), torch.cat(rebuilt)
 
 
@@ -38,10 +37,10 @@ def sampled_images(subject: Subject, count: int) -> Tensor:
     """Samples `count` images from the model: pixels for binary data, means of p(x | z) otherwise."""
     chunks = []
     for number, start in enumerate(range(0, count, subject.batch_size)):
-        rng = Rng(subject.seed, "samples", number, device=subject.device)
+        rng = Rng(subject.seed, "samples", number, device=subject.model.device)
         px = subject.model.sample(min(subject.batch_size, count - start), rng)
         x = px.sample(rng, 1)[0] if subject.data.facts.levels == 2 else px.mean
-        chunks.append(subject.data.to_pixels(x).clamp(0, 1).cpu())
+        chunks.append(subject.to_pixels(x))
     return torch.cat(chunks)
 
 
@@ -56,11 +55,11 @@ def feature_sets(subject: Subject, inception: str | None) -> tuple[Tensor, Tenso
             ones for data without labels.
     """
     real, _ = reconstruction_pairs(subject)
-    facts, device = subject.data.facts, subject.device
+    facts, device = subject.data.facts, subject.model.device
     if inception is not None:
         features: Features = InceptionFeatures(inception, device)
-    elif facts.classes is None or len(facts.factors) > 1:
-        features = RandomFeatures(tuple(facts.data_shape), device=device)
+    elif facts.classes is None:
+        features = RandomFeatures(facts.data_shape, device=device)
     else:
         features = LabelFeatures(subject.data, device=device)
     return features(real), features(sampled_images(subject, len(real))), features

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from typing_extensions import override
@@ -18,25 +18,20 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _no_ood_data(name: str) -> Images:
-    raise ValueError(f"nothing opens out-of-distribution data called {name}")
-
-
 @dataclass
 class Subject:
     """A model on a split of a data set.
 
     Args:
-        model: the model, on `device`.
-        data: the data set, loaded for `device`.
+        model: the model.
+        data: the data set, loaded for the model's device.
         split: the split to evaluate.
         folder: receives the plots.
-        device: where to compute.
         seed: decides all noise.
         batch_size: images at a time; changes rounding only.
         prior: name of the fitted prior that has replaced the model's own; None for its own.
         beta: weight of the rate that the model was trained with; None without one.
-        board: TensorBoard's folder, for the embedding projector; None for none.
+        board: TensorBoard's folder, for the embedding projector.
         open_ood: opens another data set by name, made like this one.
     """
 
@@ -44,13 +39,12 @@ class Subject:
     data: Dataset
     split: Split
     folder: Path
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    seed: int = 0
-    batch_size: int = 512
-    prior: str | None = None
-    beta: float | None = None
-    board: Path | None = None
-    open_ood: Callable[[str], Images] = _no_ood_data
+    seed: int
+    batch_size: int
+    prior: str | None
+    beta: float | None
+    board: Path
+    open_ood: Callable[[str], Images]
     plots: list[str] = field(default_factory=list)
     """File names of the plots that metrics have written."""
     results: dict[Any, Any] = field(default_factory=dict, repr=False)
@@ -71,7 +65,11 @@ class Subject:
     @property
     def options(self) -> dict[str, Any]:
         """The arguments of functions that run the model over images."""
-        return {"seed": self.seed, "device": self.device, "batch_size": self.batch_size}
+        return {"seed": self.seed, "batch_size": self.batch_size}
+
+    def to_pixels(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps images `(N, C, H, W)` of the model to [0, 1], on the CPU."""
+        return self.data.to_pixels(x).clamp(0, 1).cpu()
 
     def plot_path(self, name: str) -> Path:
         """Returns the path of a new plot, which the report then lists."""
@@ -87,14 +85,13 @@ def shared(function: Callable[Concatenate[Subject, P], T]) -> Callable[Concatena
     """
 
     @wraps(function)
-    def cached(subject: Subject, *args: P.args, **kwargs: P.kwargs) -> T:
+    def cached(subject: Subject, /, *args: P.args, **kwargs: P.kwargs) -> T:
         key = (function, args, tuple(kwargs.items()))
         if key not in subject.results:
             subject.results[key] = function(subject, *args, **kwargs)
-        result: T = subject.results[key]
-        return result
+        return subject.results[key]
 
-    return cast("Callable[Concatenate[Subject, P], T]", cached)
+    return cached
 
 
 class Subset(Fetched):

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from vae_train.batch import Batch, Images, Shape
@@ -132,6 +133,11 @@ class LatentVariableModel(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.condition = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
 
     @classmethod
     @abstractmethod

@@ -153,7 +153,6 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
         data,
         settings.split,
         folder=run.eval,
-        device=device,
         seed=settings.seed,
         batch_size=settings.batch_size,
         prior=settings.prior,

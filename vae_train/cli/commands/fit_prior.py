@@ -59,7 +59,7 @@ def run(settings: Settings, job: Job) -> None:
     split: Split = "valid" if data.split("valid") is not None else "test"
     if data.split(split) is None:
         raise UsageError("this run's data has no validation and no test images to compare the priors on")
-    options = {"seed": settings.seed, "device": device, "batch_size": settings.batch_size}
+    options = {"seed": settings.seed, "batch_size": settings.batch_size}
     z = sampled_encodings(model, data.split("train"), **options)
     try:
         prior = fit_prior(node, model, z, settings.seed, job.builder)

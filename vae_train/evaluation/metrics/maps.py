@@ -41,9 +41,8 @@ class Maps(Metric):
         title = f"PCA, {100 * share.sum():.0f} % of the variance"
         maps = [(title, plane), ("t-SNE", tsne(points, subject.seed))]
         plot_maps(maps, labels, names, subject.plot_path("map"))
-        if subject.board is not None:
-            x = Subset(subject.images, MAX_ENCODED_IMAGES).fetch(index.to(subject.device)).x
-            plot_projector(subject.board, points, labels, subject.data.to_pixels(x).clamp(0, 1), names)
+        x = Subset(subject.images, MAX_ENCODED_IMAGES).fetch(index.to(subject.model.device)).x
+        plot_projector(subject.board, points, labels, subject.to_pixels(x), names)
         return {}
 
 

@@ -3,27 +3,185 @@
 import logging
 import math
 import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
+import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 from typing_extensions import override
 
+from vae_train.batch import Batch, Fetched
+from vae_train.data.stream import evaluation_batches
 from vae_train.evaluation.bounds import NO_MASS, POINT_MASS, subject_bounds
-from vae_train.evaluation.importance import (
-    Importance,
-    estimate_log_likelihood,
-    largest_affordable,
-    samples_per_pass,
-    seconds_per_sample,
-)
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results, Unavailable
 from vae_train.evaluation.subject import Subject
+from vae_train.model.base import LatentVariableModel
 from vae_train.plotting.charts import plot_nll_curve
+from vae_train.rng import BlockRng, SampleRng
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from vae_train.util.text import duration
 
 log = logging.getLogger("vae_train")
+
+CURVE_NUM_SAMPLES = (1, 10, 100, 500, 1000, 5000)
+"""Numbers of samples at which the estimate is recorded on the way."""
+
+NUM_SAMPLES_CHOICES = (5000, 1000, 500, 100)
+"""Numbers of samples that `largest_affordable` chooses from; papers report 5000."""
+
+IMAGES_PER_PASS = BlockRng.BLOCK
+"""The noise comes in blocks of as many images."""
+
+TIMED_PASSES = 2
+"""Passes that are timed, after a warm-up pass."""
+
+
+class Importance(NamedTuple):
+    """Estimates of log p(x) in nats: E[estimate] <= log p(x) for every number of samples."""
+
+    num_samples: tuple[int, ...]
+    """Importance samples per image, ascending."""
+    log_p: Tensor
+    """(len(num_samples), N) float64, for every image."""
+    seconds: float
+    """Duration of the estimate."""
+
+    @property
+    def samples_per_second(self) -> float:
+        """Samples of z per second, over all images."""
+        return self.num_samples[-1] * self.log_p.shape[1] / self.seconds
+
+
+@torch.no_grad()
+def estimate_log_likelihood(
+    model: LatentVariableModel,
+    images: Fetched,
+    num_samples: int,
+    *,
+    seed: int = 0,
+    chunk: int | None = None,
+    progress: Callable[[int], object] = lambda count: None,
+) -> Importance:
+    """Estimates log 1/K sum_k p(x, z_k) / q(z_k | x), z_k ~ q(z | x), by a streaming log-sum-exp in float64.
+
+    Source: Burda et al., "Importance Weighted Autoencoders" (arXiv:1509.00519), equation 8.
+
+    Args:
+        model: the model.
+        images: N images.
+        num_samples: K, samples of z per image.
+        seed: decides z. The noise is a function of (seed, block of images, block of samples): `chunk` changes rounding
+            only.
+        chunk: samples of every image in one pass; None for `samples_per_pass`.
+        progress: called with the number of images after every block of images.
+    """
+    begin = time.perf_counter()
+    points = (*(k for k in CURVE_NUM_SAMPLES if k < num_samples), num_samples)
+    chunk = chunk or samples_per_pass(model, images)
+    columns = []
+    for start, batch in evaluation_batches(images, IMAGES_PER_PASS, model.device):
+        total = LogMeanExp(len(batch.x), points, model.device)
+        for first in range(0, num_samples, chunk):
+            count = min(chunk, num_samples - first)
+            total.add(_log_weights(model, batch, start, first, count, seed))
+        columns.append(total.values().cpu())
+        progress(len(batch.x))
+    return Importance(points, torch.cat(columns, 1), time.perf_counter() - begin)
+
+
+class LogMeanExp:
+    """Streaming log of the mean of exp(w), recorded at some points of the stream.
+
+    Args:
+        size: number of parallel streams.
+        points: numbers of values at which the mean is recorded, ascending.
+        device: where the values are.
+    """
+
+    def __init__(self, size: int, points: Sequence[int], device: torch.device) -> None:
+        # Apple's GPUs have no float64.
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._sum = torch.full((size,), -math.inf, dtype=dtype, device=device)
+        self._points, self._recorded, self._count = list(points), list[Tensor](), 0
+
+    def add(self, values: Tensor) -> None:
+        """Appends `values` `(K, size)` to the streams."""
+        values = values.to(self._sum.dtype)
+        while self._points and self._points[0] <= self._count + len(values):
+            point = self._points.pop(0)
+            self._recorded.append(self._with(values[: point - self._count]) - math.log(point))
+        self._sum, self._count = self._with(values), self._count + len(values)
+
+    def values(self) -> Tensor:
+        """Returns the recorded means, `(len(points), size)`."""
+        return torch.stack(self._recorded)
+
+    def _with(self, values: Tensor) -> Tensor:
+        return torch.logaddexp(self._sum, values.logsumexp(0)) if len(values) else self._sum
+
+
+def samples_per_pass(model: LatentVariableModel, images: Fetched, memory: float = 2**26) -> int:
+    """Returns the samples per image and pass, a power of two, whose largest activation takes about `memory` bytes.
+
+    More samples would leave the processor's caches and be slower.
+
+    Args:
+        model: the model.
+        images: the images to score.
+        memory: bytes.
+    """
+    sizes: list[int] = []
+
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output[0].numel())
+
+    handles = [m.register_forward_hook(record) for m in model.modules() if not list(m.children())]
+    try:
+        _log_weights(model, images.fetch(torch.zeros(1, dtype=torch.int64)), 0, 0, 1, 0)
+    finally:
+        for handle in handles:
+            handle.remove()
+    # An activation and what the likelihood computes from it are alive together.
+    limit = memory / (4 * 4 * IMAGES_PER_PASS * max([*sizes, 1]))
+    return 2 ** max(0, min(9, int(math.log2(max(limit, 1)))))
+
+
+def seconds_per_sample(model: LatentVariableModel, images: Fetched, chunk: int, seed: int = 0) -> float:
+    """Measures the seconds that one sample of z takes for one image, over a few passes of `chunk` samples."""
+    device, count = model.device, min(IMAGES_PER_PASS, len(images))
+    batch = images.fetch(torch.arange(count, device=device), BlockRng(seed, "data", 0, device=device))
+
+    def run(passes: int) -> None:
+        for _ in range(passes):
+            _log_weights(model, batch, 0, 0, chunk, seed)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    run(1)
+    begin = time.perf_counter()
+    run(TIMED_PASSES)
+    return (time.perf_counter() - begin) / (TIMED_PASSES * chunk * count)
+
+
+def largest_affordable(seconds: float, num_images: int, minutes: float) -> int:
+    """Returns the largest of `NUM_SAMPLES_CHOICES` that takes at most `minutes`, or the smallest.
+
+    Args:
+        seconds: of one sample for one image.
+        num_images: number of images.
+        minutes: the budget.
+    """
+    return next((k for k in NUM_SAMPLES_CHOICES if seconds * num_images * k <= 60 * minutes), NUM_SAMPLES_CHOICES[-1])
+
+
+@torch.no_grad()
+def _log_weights(model: LatentVariableModel, batch: Batch, start: int, first: int, count: int, seed: int) -> Tensor:
+    """Computes log p(x, z) - log q(z | x) of samples `first` to `first` + `count`, `(count, B)`."""
+    return model(batch, SampleRng(seed, "importance", start, first, device=model.device), count).log_weight()
 
 
 class NLL(Metric):
@@ -74,15 +232,11 @@ class NLL(Metric):
         return {"nll": nll, "nll_bits_per_dim": Estimate.mean_of(per_dim, num_samples=importance.num_samples[-1])}
 
     def _importance(self, subject: Subject) -> Importance:
-        model, images, device = subject.model, subject.images, subject.device
-        chunk = samples_per_pass(model, images, device)
-        seconds = seconds_per_sample(model, images, device, chunk, subject.seed)
+        model, images = subject.model, subject.images
+        chunk = samples_per_pass(model, images)
+        seconds = seconds_per_sample(model, images, chunk, subject.seed)
         k = largest_affordable(seconds, len(images), self.minutes) if self.k == "auto" else self.k
-        time = duration(seconds * k * len(images))
-        log.info(
-            "  -log p(x): %s importance samples for each of %s images, about %s", f"{k:,}", f"{len(images):,}", time
-        )
+        counts = f"{k:,} importance samples for each of {len(images):,} images"
+        log.info("  -log p(x): %s, about %s", counts, duration(seconds * k * len(images)))
         with tqdm(total=len(images), desc="-log p(x)", unit="", leave=False, disable=not sys.stderr.isatty()) as bar:
-            return estimate_log_likelihood(
-                model, images, k, seed=subject.seed, device=device, chunk=min(chunk, k), progress=bar.update
-            )
+            return estimate_log_likelihood(model, images, k, seed=subject.seed, chunk=chunk, progress=bar.update)

@@ -10,7 +10,7 @@ from tests.model.test_exact import SHAPE as EXACT_SHAPE
 from tests.model.test_exact import linear_gaussian
 from tests.support import SMALL, InMemory, build_model, compose, loaded
 from vae_train.evaluation.bounds import image_bounds
-from vae_train.evaluation.importance import (
+from vae_train.evaluation.metrics.nll import (
     CURVE_NUM_SAMPLES,
     IMAGES_PER_PASS,
     LogMeanExp,
@@ -127,16 +127,16 @@ def test_a_mean_of_exponentials_is_the_same_however_it_streams(cuts, shift):
 def test_the_chunk_size_follows_the_largest_activation():
     small, images = setting()
     large, _ = setting("model.decoder.hidden=[4096]")
-    assert samples_per_pass(small, images, "cpu") == 512
-    assert samples_per_pass(large, images, "cpu") == 16
-    assert samples_per_pass(large, images, "cpu", memory=1.0) == 1
+    assert samples_per_pass(small, images) == 512
+    assert samples_per_pass(large, images) == 16
+    assert samples_per_pass(large, images, memory=1.0) == 1
 
 
 def test_a_number_of_draws_is_chosen_by_the_time_it_takes():
     for minutes, expected in ((10.0, 5000), (9.99, 5000), (2.5, 1000), (1.0, 500), (0.4, 100), (0.001, 100)):
         assert largest_affordable(9.9 * 60 / 5_000_000, 1000, minutes) == (expected if minutes != 9.99 else 5000)
     model, images = setting()
-    assert 0 < seconds_per_sample(model, images, "cpu", 8) < 1
+    assert 0 < seconds_per_sample(model, images, 8) < 1
 
 
 def test_the_curve_begins_with_one_draw_and_ends_with_what_papers_report():
