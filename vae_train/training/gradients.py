@@ -3,29 +3,14 @@
 # PyTorch's compiler does not evaluate the annotations of nested functions.
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from vae_train.batch import Batch
-from vae_train.rng import Rng, Rows
-from vae_train.training.step import (
-    Gradients,
-    Reports,
-    Scalars,
-    Statistics,
-    StepInputs,
-    StepModule,
-    StoredBatch,
-    Targets,
-)
+from vae_train.training.step import Gradients, Reports, Scalars, Statistics, StepInputs, StepModule, Targets
 
 Tensors = Sequence[Tensor]
-
-PureResults = tuple[list[Tensor], Scalars, Statistics]
-"""Gradients of the parameters that have one, scalars, statistics."""
 
 
 class EagerGradients:
@@ -40,9 +25,9 @@ class EagerGradients:
         self.targets: Targets = {}
         """The optimisation targets of the last call."""
 
-    def __call__(self, batch: Batch | StoredBatch, step: int | Tensor, rng: Rng, share: float) -> Reports:
+    def __call__(self, inputs: StepInputs, share: float) -> Reports:
         """See `GradientFunction`."""
-        losses, scalars, statistics = self.module(batch, step, rng)
+        losses, scalars, statistics = self.module(inputs)
         self.targets = targets = self.module.targets(losses)
         gradients: Gradients = [None] * len(self.parameters)
         for name, numbers in targets.items():
@@ -57,7 +42,7 @@ class EagerGradients:
 
 def functional_gradients(
     module: StepModule, targets: Targets, share: float
-) -> Callable[[Tensors, Tensors, Batch | StoredBatch, int | Tensor, Rng], PureResults]:
+) -> Callable[[Tensors, Tensors, StepInputs], Reports]:
     """A pure function with the results of `EagerGradients`, on the public interfaces of `torch.func`.
 
     Args:
@@ -66,19 +51,17 @@ def functional_gradients(
         share: the factor on every loss.
 
     Returns:
-        A function of parameters, buffers, batch, step and noise.
+        A function of parameters, buffers and inputs.
     """
     names = [name for name, _ in [*module.named_parameters(), *module.named_buffers()]]
     trained = sorted(number for numbers in targets.values() for number in numbers)
 
-    def gradients(
-        parameters: Tensors, buffers: Tensors, batch: Batch | StoredBatch, step: int | Tensor, rng: Rng
-    ) -> PureResults:
+    def gradients(parameters: Tensors, buffers: Tensors, inputs: StepInputs) -> Reports:
         state = dict(zip(names, (*parameters, *buffers), strict=True))
 
         def losses_of(values: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Scalars, Statistics]]:
             moved = {names[number]: value for number, value in zip(trained, values, strict=True)}
-            losses, scalars, statistics = torch.func.functional_call(module, state | moved, (batch, step, rng))
+            losses, scalars, statistics = torch.func.functional_call(module, state | moved, (inputs,))
             return tuple(losses[name] for name in targets), (scalars, statistics)
 
         values = tuple(parameters[number] for number in trained)
@@ -88,25 +71,9 @@ def functional_gradients(
             (pulled,) = pullback(tuple(torch.full_like(loss, share * (i == target)) for i, loss in enumerate(losses)))
             own = dict(zip(trained, pulled, strict=True))
             computed |= {number: with_layout_of(parameters[number], own[number]) for number in numbers}
-        return [computed[number] for number in trained], *reports
+        return Reports([computed.get(number) for number in range(len(parameters))], *reports)
 
     return gradients
-
-
-def microbatches(inputs: StepInputs, count: int) -> Iterator[tuple[Batch | StoredBatch, Rng, float]]:
-    """Splits a batch into `count` parts of almost equal size.
-
-    Yields:
-        Some images, the noise that they have in the whole batch, and their share of its images.
-    """
-    batch, _, _, rng = inputs
-    if count == 1:
-        yield batch, rng, 1.0
-        return
-    total = len(batch.raw.pixels if isinstance(batch, StoredBatch) else batch.x)
-    for start, stop in pairwise(round(i * total / count) for i in range(count + 1)):
-        if start < stop:  # a batch of fewer images than `count` leaves some parts empty
-            yield batch.part(start, stop), rng.part(Rows(start, stop, total)), (stop - start) / total
 
 
 def accumulate(total: Reports | None, part: Reports, share: float) -> Reports:

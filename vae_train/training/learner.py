@@ -10,7 +10,7 @@ from vae_train.batch import Batch
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.rng import BlockRng
-from vae_train.training.gradients import EagerGradients, accumulate, microbatches, without_aliases
+from vae_train.training.gradients import EagerGradients, accumulate, without_aliases
 from vae_train.training.lr import LearningRate
 from vae_train.training.optimizer import MovingAverage, ScheduledOptimizer, parameter_groups
 from vae_train.training.step import GradientFunction, Losses, Reports, Scalars, Statistics, StepInputs, StepModule
@@ -51,7 +51,7 @@ class Learner:
     ) -> None:
         self.model, self.objective, self.lr_schedule, self.seed = model, objective, lr_schedule, seed
         self.clip_norm, self.grad_accumulation, self.precision = clip_norm, grad_accumulation, precision
-        self.device = next(model.parameters()).device
+        self.device = model.device
         model.to(memory_format=memory_format(self.device, precision))  # type: ignore[call-overload]
         self.module = StepModule(model, objective, precision)
         self.parameters = list(self.module.parameters())
@@ -60,6 +60,9 @@ class Learner:
         self._evaluated = self.module if self.average is None else StepModule(self.average.module, objective, precision)
         self._gradients = gradients(self.module)
         self._norm: Tensor | None = None
+        self._parts: dict[str, Any] = {"model": model, "ema": self.average, "objective": objective}
+        self._parts |= {"optimizer": self.optimizer, "lr_schedule": lr_schedule}
+        """What has a state; there may be no moving average."""
 
     @property
     def evaluated(self) -> LatentVariableModel:
@@ -68,15 +71,15 @@ class Learner:
 
     def loss(self, inputs: StepInputs) -> tuple[Losses, Scalars, Statistics]:
         """The losses of a batch with their graph, its scalars, and the statistics that the state moves by."""
-        return self.module(inputs.batch, inputs.step, inputs.rng)
+        return self.module(inputs)
 
     def backward(self, inputs: StepInputs) -> Reports:
         """The clipped gradient of every parameter, which its `grad` holds too; scalars and statistics of the batch."""
         for p in self.parameters:
             p.grad = None  # frees memory for the activations
         total: Reports | None = None
-        for batch, rng, share in microbatches(inputs, self.grad_accumulation):
-            reports = self._gradients(batch, inputs.step, rng, share)
+        for part, share in inputs.microbatches(self.grad_accumulation):
+            reports = self._gradients(part, share)
             total = reports if share == 1 else accumulate(total, reports, share)
         assert total is not None, "a batch has at least one image"
         gradients, scalars, statistics = total
@@ -108,7 +111,8 @@ class Learner:
             start: number of the batch's first image. The noise is a function of it, and the same at every evaluation.
             step: number of updates so far, for schedules.
         """
-        _, scalars, _ = self._evaluated(batch, step, BlockRng(self.seed, "valid", start, device=self.device))
+        rng = BlockRng(self.seed, "valid", start, device=self.device)
+        _, scalars, _ = self._evaluated(StepInputs(batch, step, (), rng))
         return scalars
 
     def rates(self, step: int) -> list[float]:
@@ -126,19 +130,10 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an update depends on besides its inputs."""
-        return {
-            "model": self.model.state_dict(),
-            "ema": None if self.average is None else self.average.state_dict(),
-            "objective": self.objective.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "lr_schedule": self.lr_schedule.state_dict(),
-        }
+        return {name: None if part is None else part.state_dict() for name, part in self._parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state."""
-        self.model.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.load_state_dict(state["ema"])
-        self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.lr_schedule.load_state_dict(state["lr_schedule"])
+        for name, part in self._parts.items():
+            if part is not None:
+                part.load_state_dict(state[name])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -71,9 +72,24 @@ class StepInputs(NamedTuple):
     """The learning rate of every parameter group."""
     rng: Rng
 
+    def microbatches(self, count: int) -> Iterator[tuple[StepInputs, float]]:
+        """Splits the batch into `count` parts of almost equal size.
 
-GradientFunction = Callable[[Batch | StoredBatch, int | Tensor, Rng, float], Reports]
-"""(images, step, noise, share) -> the gradients of the share of every loss, and what is reported of these images."""
+        Yields:
+            Some images with the noise that they have in the whole batch, and their share of its images.
+        """
+        if count == 1:
+            yield self, 1.0
+            return
+        total = len(self.batch.raw.pixels if isinstance(self.batch, StoredBatch) else self.batch.x)
+        for start, stop in pairwise(round(i * total / count) for i in range(count + 1)):
+            if start < stop:  # a batch of fewer images than `count` leaves some parts empty
+                rng = self.rng.part(Rows(start, stop, total))
+                yield self._replace(batch=self.batch.part(start, stop), rng=rng), (stop - start) / total
+
+
+GradientFunction = Callable[[StepInputs, float], Reports]
+"""(inputs, share) -> the gradients of the share of every loss, and what is reported of these images."""
 
 
 class StepModule(nn.Module):
@@ -93,7 +109,8 @@ class StepModule(nn.Module):
         self._targets: dict[tuple[str, ...], Targets] = {}
 
     @override
-    def forward(self, batch: Batch | StoredBatch, step: int | Tensor, rng: Rng) -> tuple[Losses, Scalars, Statistics]:
+    def forward(self, inputs: StepInputs) -> tuple[Losses, Scalars, Statistics]:
+        batch, step, _, rng = inputs
         if isinstance(batch, StoredBatch):
             batch = batch.finish(batch.raw, batch.rng)
         with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):

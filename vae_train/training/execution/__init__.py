@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vae_train.training.execution.base import Eager, Feed, Mode, Runner, Step
+from vae_train.training.execution.base import Feed, Mode, Runner, Step
 from vae_train.training.execution.compiled import Compiled, CompiledGradients
 from vae_train.training.execution.cuda_graph import CudaGraph, steps_per_launch
 
@@ -43,7 +43,7 @@ def runner(
     mode = resolve(mode, feed.device)
     if is_captured(mode, feed.device):
         return CudaGraph(step, feed, gradient_norm, steps_per_launch, mode)
-    kinds = {"eager": Eager, "compile": Compiled}
-    if mode not in kinds:
+    if mode == "graph":
         raise ValueError(f"execution={mode} needs CUDA, and this is {feed.device.type}")
-    return kinds[mode](step, feed, gradient_norm)
+    kind = Compiled if mode == "compile" else Runner
+    return kind(step, feed, gradient_norm)

@@ -1,15 +1,14 @@
-"""What a runner is, where the inputs of its steps come from, and the eager runner."""
+"""What a runner is, and where the inputs of its steps come from."""
 
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from vae_train.batch import Raw
 from vae_train.data.stream import Stream
@@ -124,8 +123,8 @@ class Rows(NamedTuple):
     """(steps, F) on the device, which is not waited for."""
 
 
-class Runner(ABC):
-    """Takes steps: calls a step function with the inputs of a feed.
+class Runner:
+    """Takes steps: calls a step function with the inputs of a feed. This base takes one at a time, uncompiled.
 
     Args:
         step: takes one step.
@@ -133,12 +132,16 @@ class Runner(ABC):
         gradient_norm: the L2 norm of the gradient of the last step, with shape `()`.
     """
 
-    mode: Mode
+    mode: Mode = "eager"
 
     def __init__(self, step: Step, feed: Feed, gradient_norm: Callable[[], Tensor]) -> None:
         self.step, self.feed, self.norm = step, feed, gradient_norm
 
-    @abstractmethod
+    @cached_property
+    def buffers(self) -> Buffers:
+        """The inputs of one step in tensors, for steps that are compiled or captured."""
+        return Buffers(self.feed)
+
     def __call__(self, step: int, limit: int) -> Rows:
         """Takes as many steps as are executed at once, at least one.
 
@@ -149,6 +152,7 @@ class Runner(ABC):
         Returns:
             The scalars of every step, computed before its update.
         """
+        return stacked([self.step(self.feed.inputs(step))])
 
     def gradient_norm(self) -> float:
         """The L2 norm of the last step's gradient, before it was clipped. Waits for the device."""
@@ -162,16 +166,7 @@ class Runner(ABC):
         self.mode = mode
 
 
-def stacked(scalars: Scalars) -> Rows:
-    """The scalars of one step."""
-    return Rows(list(scalars), torch.stack(list(scalars.values()))[None])
-
-
-class Eager(Runner):
-    """One step at a time, one operation at a time."""
-
-    mode: Mode = "eager"
-
-    @override
-    def __call__(self, step: int, limit: int) -> Rows:
-        return stacked(self.step(self.feed.inputs(step)))
+def stacked(steps: Sequence[Scalars]) -> Rows:
+    """The scalars of some steps as rows."""
+    values = [value for scalars in steps for value in scalars.values()]
+    return Rows(list(steps[0]), torch.stack(values).view(len(steps), -1))

@@ -15,12 +15,12 @@ from typing_extensions import override
 
 from vae_train.batch import Batch, Raw
 from vae_train.rng import FixedNoise, Rng
-from vae_train.training.execution.base import Buffers, Mode, Rows, Runner, stacked
-from vae_train.training.gradients import EagerGradients, PureResults, Tensors, functional_gradients
+from vae_train.training.execution.base import Mode, Rows, Runner, stacked
+from vae_train.training.gradients import EagerGradients, Tensors, functional_gradients
 from vae_train.training.signals import preserve_signal_handlers
-from vae_train.training.step import Gradients, Reports, StepModule, StoredBatch, Targets
+from vae_train.training.step import Gradients, Reports, StepInputs, StepModule, StoredBatch, Targets
 
-PureStep = Callable[[Tensors, Tensors, Raw, Tensors, Tensor, Tensors], PureResults]
+PureStep = Callable[[Tensors, Tensors, Raw, Tensors, Tensor, Tensors], Reports]
 """(parameters, buffers, images, their noise, step, noise) -> (gradients, scalars, statistics)."""
 
 
@@ -51,19 +51,19 @@ class CompiledGradients:
         self._eager = EagerGradients(module)
         self._targets: Targets = {}
         """The optimisation targets, without parameters that have no gradient; known after an eager step."""
-        self._trained: list[int] = []
         self._state: tuple[Tensors, Tensors] = ((), ())
         """Parameters and buffers."""
         self._compiled: dict[Any, PureStep] = {}
 
-    def __call__(self, batch: Batch | StoredBatch, step: int | Tensor, rng: Rng, share: float) -> Reports:
+    def __call__(self, inputs: StepInputs, share: float) -> Reports:
         """See `GradientFunction`.
 
         Raises:
             NotCompilable: the compiler failed.
         """
+        batch, step, _, rng = inputs
         if not (self.supported and self._targets and isinstance(batch, StoredBatch) and isinstance(rng, FixedNoise)):
-            reports = self._eager(batch, step, rng, share)
+            reports = self._eager(inputs, share)
             if not self._targets:
                 self._observe(reports.gradients)
             return reports
@@ -72,38 +72,31 @@ class CompiledGradients:
         # Shapes are not guarded: every size of a microbatch has its own function.
         key = (finish, len(raw.pixels), share)
         if key not in self._compiled:
-            self._compiled[key], results = self._compile(finish, share, arguments)
-        else:
-            results = self._compiled[key](*arguments)
-        gradients: Gradients = [None] * len(self._state[0])
-        for number, gradient in zip(self._trained, results[0], strict=True):
-            gradients[number] = gradient
-        return Reports(gradients, *results[1:])
+            self._compiled[key] = self._compile(finish, share, arguments)
+        return self._compiled[key](*arguments)
 
     def _observe(self, gradients: Gradients) -> None:
         """Notes which parameters have a gradient."""
         present = {number for number, gradient in enumerate(gradients) if gradient is not None}
         targets = {name: [n for n in numbers if n in present] for name, numbers in self._eager.targets.items()}
         self._targets = {name: numbers for name, numbers in targets.items() if numbers}
-        self._trained = sorted(present)
         self._state = (tuple(p.detach() for p in self.module.parameters()), tuple(self.module.buffers()))
 
-    def _compile(
-        self, finish: Callable[[Raw, Rng], Batch], share: float, arguments: tuple[Any, ...]
-    ) -> tuple[PureStep, PureResults]:
-        """The compiled function, and what it returns for `arguments`."""
+    def _compile(self, finish: Callable[[Raw, Rng], Batch], share: float, arguments: tuple[Any, ...]) -> PureStep:
+        """The compiled function, which was called once with `arguments`."""
         gradients = functional_gradients(self.module, self._targets, share)
 
         def pure_step(
             parameters: Tensors, buffers: Tensors, raw: Raw, data_noise: Tensors, step: Tensor, noise: Tensors
-        ) -> PureResults:
+        ) -> Reports:
             batch = StoredBatch(raw, FixedNoise(data_noise), finish)
-            return gradients(parameters, buffers, batch, step, FixedNoise(noise))
+            return gradients(parameters, buffers, StepInputs(batch, step, (), FixedNoise(noise)))
 
         try:
             with preserve_signal_handlers():
                 compiled = self.compiler(pure_step)
-                return compiled, compiled(*arguments)
+                compiled(*arguments)
+                return compiled
         except Exception as error:
             self.supported = False
             raise NotCompilable(str(error)) from error
@@ -115,17 +108,12 @@ class Compiled(Runner):
     mode: Mode = "compile"
 
     @override
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._buffers = Buffers(self.feed)
-
-    @override
     def __call__(self, step: int, limit: int) -> Rows:
         if self.mode == "compile":
             try:
-                self._buffers.fill(step)
+                self.buffers.fill(step)
                 # Optimisers that are not captured take their learning rates as numbers.
-                return stacked(self.step(self._buffers.inputs(0)._replace(rates=self.feed.rates(step))))
+                return stacked([self.step(self.buffers.inputs(0)._replace(rates=self.feed.rates(step)))])
             except NotCompilable as error:
                 self.fall_back("eager", error)
-        return stacked(self.step(self.feed.inputs(step)))
+        return super().__call__(step, limit)

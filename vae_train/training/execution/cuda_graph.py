@@ -84,7 +84,6 @@ class CudaGraph(Runner):
         super().__init__(step, feed, gradient_norm)
         self.mode, self.steps_per_launch = mode, steps_per_launch
         self._recorder = CudaRecorder(feed.device) if recorder is None else recorder
-        self._first = Buffers(feed)
         self._warmed = 0
         self._launches: dict[int, Launch] = {}
         self._last: Launch | None = None
@@ -94,11 +93,11 @@ class CudaGraph(Runner):
         if self._warmed < WARMUP_STEPS:
             return self._warm(step)
         if self.mode == "eager":
-            return stacked(self.step(self.feed.inputs(step)))
+            return super().__call__(step, limit)
         count = self.steps_per_launch if limit >= self.steps_per_launch else 1
         if count not in self._launches:
             try:
-                self._launches[count] = Launch(self, Buffers(self.feed, count, like=self._first), self._recorder)
+                self._launches[count] = Launch(self, Buffers(self.feed, count, like=self.buffers), self._recorder)
             except Exception as error:
                 self.fall_back("eager", error)
                 self._last = None
@@ -115,12 +114,12 @@ class CudaGraph(Runner):
         with self._recorder.warm(), warnings.catch_warnings():
             # PyTorch warns of a capturable optimiser that is not captured: these steps are the exception.
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
-            self._first.fill(step)
+            self.buffers.fill(step)
             try:
-                rows = stacked(self.step(self._first.inputs(0)))
+                rows = stacked([self.step(self.buffers.inputs(0))])
             except NotCompilable as error:
                 self.fall_back("graph", error)
-                rows = stacked(self.step(self._first.inputs(0)))
+                rows = stacked([self.step(self.buffers.inputs(0))])
         self._warmed += 1
         return rows
 
@@ -150,7 +149,5 @@ class Launch:
         return Rows(self._rows.names, self._rows.values.clone())
 
     def _body(self) -> None:
-        rows = [self.runner.step(self.buffers.inputs(number)) for number in range(self.buffers.count)]
-        values = torch.stack([value for scalars in rows for value in scalars.values()]).view(len(rows), -1)
-        self._rows = Rows(list(rows[0]), values)
+        self._rows = stacked([self.runner.step(self.buffers.inputs(number)) for number in range(self.buffers.count)])
         self.norm = self.runner.norm()
