@@ -11,11 +11,6 @@ from vae_train.data.stream import Stream
 Scope = Literal["step", "epoch"]
 
 
-def to_float64(x: Tensor) -> Tensor:
-    """`x` in float64, or unchanged on a device that does not support it."""
-    return x if x.device.type == "mps" else x.double()
-
-
 class Meter:
     """Means since the last row of the log, and since the epoch began; kept on the device until they are read.
 

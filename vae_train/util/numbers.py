@@ -21,3 +21,8 @@ def cos(x: Number) -> Number:
 def sigmoid(x: Number) -> Number:
     """1 / (1 + exp(-x))."""
     return torch.sigmoid(x) if isinstance(x, Tensor) else 1 / (1 + math.exp(-x))
+
+
+def to_float64(x: Tensor) -> Tensor:
+    """`x` in float64, or unchanged on a device that does not support it."""
+    return x if x.device.type == "mps" else x.double()

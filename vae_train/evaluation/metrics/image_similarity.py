@@ -9,6 +9,7 @@ from typing_extensions import override
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Requirement, Results
 from vae_train.evaluation.samples import image_data, reconstruction_pairs
 from vae_train.evaluation.subject import Subject
+from vae_train.util.numbers import to_float64
 
 SSIM_MIN_SIDE = 6
 """Pixels on both sides of an image: more than half a window, which is mirrored at the borders."""
@@ -44,7 +45,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    x, y = _to_float64(x), _to_float64(y)
+    x, y = to_float64(x), to_float64(y)  # where variances of flat images do not round to 0
     return structural_similarity_index_measure(x, y, **SSIM_OPTIONS)  # type: ignore[return-value]
 
 
@@ -60,13 +61,8 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
     """
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-    x, y = _to_float64(x), _to_float64(y)
+    x, y = to_float64(x), to_float64(y)
     return multiscale_structural_similarity_index_measure(x, y, normalize="relu", **SSIM_OPTIONS)
-
-
-def _to_float64(x: Tensor) -> Tensor:
-    """Converts images to float64, where variances of flat images do not round to 0; not on Apple's GPUs."""
-    return x if x.device.type == "mps" else x.double()
 
 
 def min_side(pixels: int) -> Requirement:

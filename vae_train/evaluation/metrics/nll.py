@@ -4,7 +4,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from vae_train.evaluation.subject import Subject
 from vae_train.model.base import LatentVariableModel
 from vae_train.plotting.charts import plot_nll_curve
 from vae_train.rng import BlockRng, SampleRng
+from vae_train.util.numbers import to_float64
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from vae_train.util.text import duration
 
@@ -83,44 +84,33 @@ def estimate_log_likelihood(
     chunk = chunk or samples_per_pass(model, images)
     columns = []
     for start, batch in evaluation_batches(images, IMAGES_PER_PASS, model.device):
-        total = LogMeanExp(len(batch.x), points, model.device)
-        for first in range(0, num_samples, chunk):
-            count = min(chunk, num_samples - first)
-            total.add(_log_weights(model, batch, start, first, count, seed))
-        columns.append(total.values().cpu())
+        log_weights = (
+            _log_weights(model, batch, start, first, min(chunk, num_samples - first), seed)
+            for first in range(0, num_samples, chunk)
+        )
+        columns.append(streaming_log_mean_exp(log_weights, points).cpu())
         progress(len(batch.x))
     return Importance(points, torch.cat(columns, 1), time.perf_counter() - begin)
 
 
-class LogMeanExp:
-    """Streaming log of the mean of exp(w), recorded at some points of the stream.
+def streaming_log_mean_exp(chunks: Iterable[Tensor], points: Sequence[int]) -> Tensor:
+    """Streaming log of the mean of exp(w), over the first k values for every k of `points`.
 
     Args:
-        size: number of parallel streams.
-        points: numbers of values at which the mean is recorded, ascending.
-        device: where the values are.
+        chunks: `(K, N)` values each, of N parallel streams.
+        points: numbers of values, ascending.
+
+    Returns:
+        `(len(points), N)` in float64.
     """
-
-    def __init__(self, size: int, points: Sequence[int], device: torch.device) -> None:
-        # Apple's GPUs have no float64.
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._sum = torch.full((size,), -math.inf, dtype=dtype, device=device)
-        self._points, self._recorded, self._count = list(points), list[Tensor](), 0
-
-    def add(self, values: Tensor) -> None:
-        """Appends `values` `(K, size)` to the streams."""
-        values = values.to(self._sum.dtype)
-        while self._points and self._points[0] <= self._count + len(values):
-            point = self._points.pop(0)
-            self._recorded.append(self._with(values[: point - self._count]) - math.log(point))
-        self._sum, self._count = self._with(values), self._count + len(values)
-
-    def values(self) -> Tensor:
-        """Returns the recorded means, `(len(points), size)`."""
-        return torch.stack(self._recorded)
-
-    def _with(self, values: Tensor) -> Tensor:
-        return torch.logaddexp(self._sum, values.logsumexp(0)) if len(values) else self._sum
+    total, count, means = torch.tensor(-math.inf), 0, list[Tensor]()
+    for chunk in chunks:
+        values = to_float64(chunk)
+        for point in points:
+            if count < point <= count + len(values):
+                means.append(torch.logaddexp(total, values[: point - count].logsumexp(0)) - math.log(point))
+        total, count = torch.logaddexp(total, values.logsumexp(0)), count + len(values)
+    return torch.stack(means)
 
 
 def samples_per_pass(model: LatentVariableModel, images: Fetched, memory: float = 2**26) -> int:
