@@ -6,6 +6,7 @@ stays on its device, so that a captured step sees its current value.
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from torch import Tensor
 from typing_extensions import override
@@ -14,6 +15,7 @@ from vae_train.util.numbers import Number, clamp, cos
 from vae_train.util.ranges import Decay, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
+@dataclass
 class LearningRate(ABC):
     """A factor on the learning rate: a linear warm-up, followed by the schedule of the subclass.
 
@@ -23,8 +25,9 @@ class LearningRate(ABC):
         warmup: epochs in which the factor rises linearly from 0.
     """
 
-    def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat) -> None:
-        self.steps_per_epoch, self.epochs, self.warmup = steps_per_epoch, epochs, warmup
+    steps_per_epoch: float
+    epochs: float
+    warmup: NonNegativeFloat
 
     def __call__(self, step: int | Tensor) -> Number:
         """The factor for the update that turns `step` updates into `step + 1`."""
@@ -54,6 +57,7 @@ class ConstantRate(LearningRate):
         return 1.0
 
 
+@dataclass
 class DecayingRate(LearningRate):
     """A factor that falls from 1 to `final` at the end of the run.
 
@@ -67,11 +71,11 @@ class DecayingRate(LearningRate):
         ValueError: the warm-up takes the whole run, so that nothing is left for the decay.
     """
 
-    def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, final: Fraction) -> None:
-        super().__init__(steps_per_epoch, epochs, warmup)
-        if warmup >= epochs:
-            raise ValueError(f"warmup={warmup:g} leaves no epoch of epochs={epochs:g} for the decay")
-        self.final = final
+    final: Fraction
+
+    def __post_init__(self) -> None:
+        if self.warmup >= self.epochs:
+            raise ValueError(f"warmup={self.warmup:g} leaves no epoch of epochs={self.epochs:g} for the decay")
 
     @override
     def at(self, epoch: Number) -> Number:
@@ -97,6 +101,7 @@ class CosineRate(DecayingRate):
         return self.final + (1 - self.final) * 0.5 * (1 + cos(math.pi * progress))
 
 
+@dataclass
 class ExponentialRate(DecayingRate):
     """An exponential decay from 1 to `final`: every epoch multiplies the rate by the same factor.
 
@@ -107,14 +112,14 @@ class ExponentialRate(DecayingRate):
         final: the factor at the end of the run.
     """
 
-    def __init__(self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, final: Decay) -> None:
-        super().__init__(steps_per_epoch, epochs, warmup, final)
+    final: Decay
 
     @override
     def decayed(self, progress: Number) -> Number:
         return self.final**progress
 
 
+@dataclass
 class StepRate(LearningRate):
     """Multiplies the rate by `gamma` every `every` epochs.
 
@@ -126,17 +131,15 @@ class StepRate(LearningRate):
         gamma: the factor of one change.
     """
 
-    def __init__(
-        self, steps_per_epoch: float, epochs: float, warmup: NonNegativeFloat, every: PositiveFloat, gamma: Fraction
-    ) -> None:
-        super().__init__(steps_per_epoch, epochs, warmup)
-        self.every, self.gamma = every, gamma
+    every: PositiveFloat
+    gamma: Fraction
 
     @override
     def at(self, epoch: Number) -> Number:
         return self.gamma ** (epoch // self.every)
 
 
+@dataclass
 class PlateauRate(LearningRate):
     """Multiplies the rate by `factor` after `patience` validations in a row without improvement.
 
@@ -150,18 +153,12 @@ class PlateauRate(LearningRate):
         lowest: lower bound of the product of all factors.
     """
 
-    def __init__(
-        self,
-        steps_per_epoch: float,
-        epochs: float,
-        warmup: NonNegativeFloat,
-        factor: Decay,
-        patience: PositiveInt,
-        threshold: NonNegativeFloat,
-        lowest: Fraction,
-    ) -> None:
-        super().__init__(steps_per_epoch, epochs, warmup)
-        self.factor, self.patience, self.threshold, self.lowest = factor, patience, threshold, lowest
+    factor: Decay
+    patience: PositiveInt
+    threshold: NonNegativeFloat
+    lowest: Fraction
+
+    def __post_init__(self) -> None:
         self._scale, self._best, self._waited = 1.0, math.inf, 0.0
 
     @override
