@@ -25,7 +25,6 @@ from vae_train.runs.build import assemble, build_model, load_data
 from vae_train.runs.builder import Builder
 from vae_train.runs.config import Config
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.loggers.base import Tee
 from vae_train.training.loggers.files import Files
 from vae_train.util.errors import UsageError
 from vae_train.util.runtime import prepare, resolve_device
@@ -89,9 +88,11 @@ class Training:
             folder: an empty folder.
         """
         self.trainer.epochs = epochs
-        logger = Tee(Files(folder), Builder().build(self.config["logger"], folder=folder / "tensorboard", step=0))
-        self.trainer.fit(self.learner, self.data, Checkpoints(folder), logger)
-        logger.close()
+        board = Builder().build(self.config["logger"], folder=folder / "tensorboard", step=0)
+        loggers = [Files(folder), board]
+        self.trainer.fit(self.learner, self.data, Checkpoints(folder), loggers)
+        for logger in loggers:
+            logger.close()
 
 
 def compose_config(overrides: Sequence[str]) -> Config:

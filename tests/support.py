@@ -155,7 +155,7 @@ def small_run(*overrides: str) -> tuple[Dataset, Learner, Trainer]:
     trainer = build(cfg.trainer)
     trainer.execution = resolve(trainer.execution, torch.device("cpu"))
     model = build_model(cfg, data.facts.data_shape, data.facts.levels)
-    return data, build_learner(cfg, model, trainer.steps_per_epoch(data.facts.num_train)), trainer
+    return data, build_learner(cfg, model, data.facts.num_train / trainer.batch_size), trainer
 
 
 def feed_of(data: Dataset, learner: Learner, batch_size: int = 100) -> Feed:

@@ -13,7 +13,6 @@ from vae_train.rng import Rng
 from vae_train.runs.build import assemble
 from vae_train.runs.builder import Builder
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.loggers.base import Logger
 from vae_train.training.state import Patience, TrainingState
 
 pytestmark = [
@@ -151,7 +150,7 @@ def test_a_checkpoint_of_the_gpu_goes_on_on_the_cpu(tmp_path):
 
 def test_fit_trains_validates_draws_and_saves(tmp_path):
     data, learner, trainer = built("epochs=3", "latent_dim=2")
-    figures = trainer.fit(learner, data, Checkpoints(tmp_path), Logger(tmp_path, 0))
+    figures, _ = trainer.fit(learner, data, Checkpoints(tmp_path), [])
     assert figures["best_elbo"] == pytest.approx(figures["valid_elbo"], rel=0.2)
     assert (tmp_path / "last.pt").is_file()
     assert (tmp_path / "best.pt").is_file()
@@ -372,8 +371,8 @@ def test_a_captured_run_is_resumed_by_an_eager_one(optimizer, tmp_path):
 
 def test_pictures_and_checkpoints_are_written_while_steps_are_captured(tmp_path):
     data, learner, trainer = built("epochs=6", "trainer.sample_every=1", "trainer.log_every=3")
-    trainer.fit(learner, data, Checkpoints(tmp_path), Logger(tmp_path, 0))
-    assert trainer.execution == "graph"
+    _, execution = trainer.fit(learner, data, Checkpoints(tmp_path), [])
+    assert execution == "graph"
     state = Checkpoints(tmp_path).load("last", "cpu")
     for name, value in learner.model.state_dict().items():
         assert torch.equal(state["model"][name], value.cpu())

@@ -13,7 +13,7 @@ from tests.support import small_run
 from vae_train.training.background import Background, Output
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Logger
-from vae_train.training.loggers.files import Files
+from vae_train.training.loggers.files import Files, read_metrics
 from vae_train.util.errors import RunError, Stopped
 
 
@@ -73,7 +73,7 @@ def test_pictures_leave_no_further_threads_of_openmp_behind(tmp_path, two_thread
 
     data, learner, trainer = small_run("epochs=4", "trainer.sample_every=2")
     logger = Counting(tmp_path)
-    trainer.fit(learner, data, Checkpoints(tmp_path), logger)
+    trainer.fit(learner, data, Checkpoints(tmp_path), [logger])
     logger.close()
     assert len(list((tmp_path / "samples").glob("*.png"))) == 2
     assert seen[1:] == [seen[1]] * 3
@@ -150,9 +150,8 @@ def test_a_second_ctrl_c_does_not_wait_for_what_has_not_begun():
 def test_what_is_saved_is_the_state_when_it_was_asked_for(tmp_path):
     weights = torch.zeros(1000)
     gate = threading.Event()
-    with Background() as background:
-        output = Output(Logger(tmp_path, 0), Checkpoints(tmp_path), background)
-        background.submit(gate.set)
+    with Output([], Checkpoints(tmp_path)) as output:
+        output.submit(gate.set)
         output.save(["last"], lambda: {"weights": weights, "inner": {"list": [weights]}})
         weights.fill_(1.0)
     state = Checkpoints(tmp_path).load("last")
@@ -173,8 +172,7 @@ def test_only_one_copy_of_the_state_waits(tmp_path):
         assert held == []
         return {"step": step}
 
-    with Background() as background:
-        output = Output(Logger(tmp_path, 0), Slow(tmp_path), background)
+    with Output([], Slow(tmp_path)) as output:
         for step in range(3):
             output.save(["last"], lambda step=step: state(step))
 
@@ -192,10 +190,10 @@ class Noted(Checkpoints):
 
 def saving(checkpoints, *calls, ending=None):
     """What is saved with a pause that lasts longer than the training, and how that ends."""
-    with Background() as background, Output(Logger("", 0), checkpoints, background, pause=600) as output:
+    with Output([], checkpoints, pause=600) as output:
         for step, names in enumerate(calls):
             output.save(names, lambda step=step: {"step": step})
-        background.flush()
+        Background.flush(output)  # what is pending stays pending
         assert checkpoints.saved == [(calls[0], 0)]
         if ending is not None:
             raise ending
@@ -233,14 +231,14 @@ def test_a_second_ctrl_c_does_not_wait_for_a_state_that_waits(monkeypatch):
 def test_a_state_waits_no_longer_than_the_pause(monkeypatch):
     now, checkpoints = [0.0], Noted(Path())
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with Background() as background, Output(Logger("", 0), checkpoints, background, pause=10) as output:
+    with Output([], checkpoints, pause=10) as output:
         for second in (0, 9, 11, 12, 20, 21):
             now[0] = second
             output.save(BOTH, lambda second=second: {"step": second})
-            background.flush()
+            Background.flush(output)
         assert [step for _, step in checkpoints.saved] == [0, 11, 21]
         output.save(BOTH, lambda: {"step": 22})
-        output.finish()
+        output.flush()
         assert checkpoints.saved[-1] == (BOTH, 22)
     assert len(checkpoints.saved) == 4
 
@@ -251,10 +249,10 @@ def test_an_error_of_the_training_is_what_is_raised_where_the_disk_is_full_too(e
         raise earlier
 
     def go_wrong():
-        with Background() as background, Output(Logger("", 0), Noted(Path()), background, pause=600) as output:
+        with Output([], Noted(Path()), pause=600) as output:
             output.save(BOTH, lambda: {"step": 0})
             output.save(BOTH, lambda: {"step": 1})
-            background.submit(fail)
+            output.submit(fail)
             time.sleep(0.05)
             raise ZeroDivisionError
 
@@ -277,7 +275,7 @@ class FullDisk(Checkpoints):
 def test_a_full_disk_ends_a_training_though_it_is_noticed_elsewhere(tmp_path):
     data, learner, trainer = small_run("epochs=5", "trainer.checkpoint_seconds=0")
     with pytest.raises(RunError, match="No space left on device"):
-        trainer.fit(learner, data, FullDisk(tmp_path), Logger(tmp_path, 0))
+        trainer.fit(learner, data, FullDisk(tmp_path), [])
     assert Checkpoints(tmp_path).load("last")["progress"]["step"] == 10
 
 
@@ -295,5 +293,20 @@ def test_figures_are_on_disk_before_the_state_that_follows_them(tmp_path):
             written.append("saved")
 
     data, learner, trainer = small_run("epochs=3", "trainer.log_every=2", "trainer.checkpoint_seconds=0")
-    trainer.fit(learner, data, Seen(tmp_path), Rows(tmp_path, 0))
+    trainer.fit(learner, data, Seen(tmp_path), [Rows(tmp_path, 0)])
     assert written.count("saved") == 3
+
+
+def test_every_logger_gets_everything(tmp_path):
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    loggers = [*map(Files, folders), Logger(tmp_path, 0)]
+    with Output(loggers, Checkpoints(tmp_path)) as output:
+        output.metrics({"step": 5, "loss": 1.5})
+        output.image_grid("samples", "final", 5, lambda: torch.rand(3, 8, 8))
+    for logger in loggers:
+        logger.close()
+    for folder in folders:
+        assert read_metrics(folder / "metrics.jsonl") == [{"step": 5, "loss": 1.5}]
+        assert {p.name for p in folder.iterdir()} == {"metrics.jsonl", "metrics.csv", "samples"}

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vae_train.training.loggers.base import Logger, Tee
+from vae_train.training.loggers.base import Logger
 from vae_train.training.loggers.files import Files, read_metrics
 from vae_train.training.loggers.tensorboard import TensorBoard
 from vae_train.util.errors import RunError
@@ -161,19 +161,6 @@ def test_tensorboard_takes_hyperparameters(tmp_path):
     found = events(tmp_path)
     assert curve(found, "best_elbo") == [(0, -20.0)]
     assert "_hparams_/session_start_info" in found.summary_metadata
-
-
-def test_a_tee_tells_everybody_everything(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    tee = Tee(Files(tmp_path / "a"), Files(tmp_path / "b"), Logger(tmp_path, 0))
-    tee.metrics(row(5, loss=1.5))
-    tee.image_grid("samples", "final", 5, torch.rand(3, 8, 8))
-    tee.hyperparameters({}, {})
-    tee.close()
-    for name in "ab":
-        assert read_metrics(tmp_path / name / "metrics.jsonl") == [row(5, loss=1.5)]
-        assert {p.name for p in (tmp_path / name).iterdir()} == {"metrics.jsonl", "metrics.csv", "samples"}
 
 
 def test_silence_leaves_nothing(tmp_path):

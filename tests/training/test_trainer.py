@@ -75,7 +75,7 @@ def fit(tmp_path, *overrides, prepare=lambda learner: None, num=None):
     rows = Rows()
     if num is not None:
         data = few_digits(data, *num)
-    figures = trainer.fit(learner, data, Checkpoints(tmp_path), rows)
+    figures, _ = trainer.fit(learner, data, Checkpoints(tmp_path), [rows])
     return figures, rows, learner
 
 
@@ -91,7 +91,7 @@ def trained(folder, *overrides, prepare=lambda learner: None):
     state = checkpoints.load("last") if checkpoints.path("last").exists() else None
     files = Files(folder, state["progress"]["step"] if state else 0)
     try:
-        trainer.fit(learner, data, checkpoints, files, state)
+        trainer.fit(learner, data, checkpoints, [files], state)
     finally:
         files.close()
     return checkpoints.load("last"), checkpoints.load("best"), rows_of(folder)
@@ -315,7 +315,7 @@ def test_everything_happens_as_often_as_it_is_told_and_once_at_the_end(tmp_path)
     cadence = ("trainer.eval_every=2", "trainer.sample_every=3", "trainer.checkpoint_every=4")
     data, learner, trainer = small_run(*SETTINGS, "epochs=5", *cadence, "trainer.checkpoint_seconds=0")
     rows, ends = Rows(), [math.ceil(e * 12.57) for e in range(1, 6)]
-    trainer.fit(learner, data, Counting(tmp_path), rows)
+    trainer.fit(learner, data, Counting(tmp_path), [rows])
     assert [row["epoch"] for row in rows.of("valid")] == [2, 4, 5]
     assert [step for name, step in saved if name == "last"] == [ends[3], ends[4]]
     assert [p for p in rows.pictures if p[0] == "samples"] == [
@@ -341,7 +341,7 @@ def test_short_epochs_are_not_saved_until_some_seconds_are_over_and_a_nan_loses_
     before(learner, STEPS[2] + 2, poison)
     scripted(learner, [-100.0, -90.0, -95.0])
     with pytest.raises(RunError, match=r"the last good checkpoint is .*last\.pt"):
-        trainer.fit(learner, data, Counting(tmp_path), Rows())
+        trainer.fit(learner, data, Counting(tmp_path), [Rows()])
     assert saved[1:] == [(["best"], STEPS[1]), (["last"], STEPS[2])]
     assert Checkpoints(tmp_path).load("last")["progress"]["step"] == STEPS[2]
 
@@ -354,7 +354,7 @@ def test_two_latents_have_a_manifold_at_the_end(tmp_path):
 def test_training_draws_nothing_from_the_global_generator(tmp_path):
     data, learner, trainer = small_run(*SETTINGS)
     state = torch.get_rng_state()
-    trainer.fit(learner, data, Checkpoints(tmp_path), Rows())
+    trainer.fit(learner, data, Checkpoints(tmp_path), [Rows()])
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -45,7 +45,7 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     stored, transforms = session.inspect(build_source(config, builder)), build_transforms(config, builder)
     facts = transforms.facts(stored)
     trainer = build_trainer(config, device, builder)
-    steps = trainer.steps_per_epoch(facts.num_train)
+    steps = facts.num_train / trainer.batch_size
     learner = build_learner(config, build_model(config, facts, device, builder), facts, builder)
     images = _random_images(stored, transforms.active(), PASS * trainer.batch_size, device)
     stream = Stream(images, trainer.batch_size, seed=config["seed"], device=device)

@@ -19,7 +19,6 @@ from vae_train.runs.environment import environment
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.loggers.base import Tee
 from vae_train.training.loggers.files import Files, read_metrics
 from vae_train.util.errors import ErrorDetail, Stopped
 from vae_train.util.runtime import emulated, prepare, resolve_device
@@ -134,14 +133,16 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
     data, learner, trainer = training
     step = state["progress"]["step"] if state else 0
     facts = RunFacts.of(run.config, data.facts)._replace(folder=run.tensorboard, step=step)
-    started, summary = time.perf_counter(), dict[str, Any](status="failed")
+    started, summary, execution = time.perf_counter(), dict[str, Any](status="failed"), trainer.execution
     with run.logged():
         _log_start(run, training)
         write_json(run.environment_file, environment(learner.device, data.checksum))
-        logger = Tee(Files(run.folder, facts.step), builder.build(run.config["logger"], **facts._asdict()))
+        loggers = [Files(run.folder, facts.step), builder.build(run.config["logger"], **facts._asdict())]
         try:
-            metrics = trainer.fit(learner, data, Checkpoints(run.checkpoints), logger, state)
-            logger.hyperparameters(_hyperparameters(run.config), {f"final/{k}": v for k, v in metrics.items()})
+            metrics, execution = trainer.fit(learner, data, Checkpoints(run.checkpoints), loggers, state)
+            final = {f"final/{name}": value for name, value in metrics.items()}
+            for logger in loggers:
+                logger.hyperparameters(_hyperparameters(run.config), final)
             summary = {"status": "done", **metrics}
         except Stopped as stopped:
             summary = {"status": "stopped"}
@@ -153,8 +154,9 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
             raise
         finally:
             seconds = round(time.perf_counter() - started, 3)
-            write_json(run.summary_file, summary | {"execution": trainer.execution, "seconds": seconds})
-            logger.close()
+            write_json(run.summary_file, summary | {"execution": execution, "seconds": seconds})
+            for logger in loggers:
+                logger.close()
             plot_curves(read_metrics(run.metrics_file), run.curves_file)
         _log_end(run, metrics)
 

@@ -1,7 +1,5 @@
 """A thread that writes metrics, image grids and checkpoints while training goes on."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import deque
@@ -10,11 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Self, override
 
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Logger, Row
@@ -52,13 +50,16 @@ class Background:
         while self._waiting:
             self._waiting.popleft().result()
 
-    def __enter__(self) -> Background:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None or issubclass(kind, Stopped):
                 self.flush()
+            elif kind is not KeyboardInterrupt:
+                with suppress(Exception):  # of an earlier task: that of the block is the one to report
+                    self.flush()
         finally:
             # A second Ctrl-C does not wait for tasks that have not started.
             self._thread.shutdown(cancel_futures=kind is KeyboardInterrupt)
@@ -70,33 +71,40 @@ def _use_one_core() -> None:
     torch.get_num_threads()  # a thread's first call adopts the process's current number
 
 
-class Output:
+class Output(Background):
     """Writes metrics, image grids and states of a training in the background, in the order of the calls.
 
-    At the end of its `with` block, within that of `background`, every pending state is written, also after an error
-    (but not at a second Ctrl-C). At most two states are pending: the best one, and a later one to resume from.
+    At the end of its `with` block every pending state is written, also after an error (but not at a second Ctrl-C). At
+    most two states are pending: the best one, and a later one to resume from.
 
     Args:
-        logger: where metrics and image grids go.
+        loggers: where metrics and image grids go.
         checkpoints: where states go.
-        background: the thread that writes.
         pause: seconds between the starts of two writes of states. If epochs are shorter, a state is pending until a
             newer one of its name replaces it: a disk that a thousand runs share does not see every epoch of theirs.
     """
 
-    def __init__(self, logger: Logger, checkpoints: Checkpoints, background: Background, pause: float = 0.0) -> None:
-        self.logger, self.checkpoints, self.background, self.pause = logger, checkpoints, background, pause
+    def __init__(self, loggers: Sequence[Logger], checkpoints: Checkpoints, pause: float = 0.0) -> None:
+        super().__init__()
+        self.loggers, self.checkpoints, self.pause = loggers, checkpoints, pause
         self._due = -math.inf
-        self._waiting: list[tuple[list[str], dict[str, Any]]] = []
+        self._pending: list[tuple[list[str], dict[str, Any]]] = []
         """Pending states under their names, the oldest first."""
 
     def metrics(self, row: Row) -> None:
         """Writes a row of metrics in the background, see `Logger.metrics`."""
-        self.background.submit(lambda: self.logger.metrics(row))
+        for logger in self.loggers:
+            self.submit(partial(logger.metrics, row))
 
     def image_grid(self, kind: str, name: str, step: int, grid: Callable[[], Tensor]) -> None:
         """Assembles an image grid and writes it in the background, see `Logger.image_grid`."""
-        self.background.submit(lambda: self.logger.image_grid(kind, name, step, grid()))
+
+        def write() -> None:
+            assembled = grid()
+            for logger in self.loggers:
+                logger.image_grid(kind, name, step, assembled)
+
+        self.submit(write)
 
     def save(self, names: Sequence[str], state: Callable[[], dict[str, Any]]) -> None:
         """Writes a copy of `state` under every name, see `Checkpoints.save`, now or after the pause.
@@ -105,9 +113,9 @@ class Output:
         """
         due = time.monotonic() >= self._due
         if due:
-            self.background.flush()
-        older = [(rest, copy) for old, copy in self._waiting if (rest := [name for name in old if name not in names])]
-        self._waiting = [*older, (list(names), deepcopy(state()))]
+            super().flush()
+        older = [(rest, copy) for old, copy in self._pending if (rest := [name for name in old if name not in names])]
+        self._pending = [*older, (list(names), deepcopy(state()))]
         if due:
             self._write()
 
@@ -123,34 +131,23 @@ class Output:
         """
         if not names:
             return
-        self.finish()
-        saved = self.checkpoints.names()
-        good = (
-            f"the last good checkpoint is {self.checkpoints.path(saved[0])}" if saved else "there is no checkpoint yet"
-        )
+        self.flush()
+        saved = [self.checkpoints.path(name) for name in self.checkpoints.names()]
+        good = f"the last good checkpoint is {saved[0]}" if saved else "there is no checkpoint yet"
         terms = [name for name in names if name in ("distortion", "rate")] or names
         raise RunError(
             f"{' and '.join(terms)} became NaN or infinite {where}; {good}. Try a lower lr=, "
             "learner.clip_norm=1, a warm-up (lr_schedule.warmup=1) or precision=float32"
         )
 
-    def finish(self) -> None:
-        """Writes every pending state and returns when everything is on the disk."""
+    @override
+    def flush(self) -> None:
+        """Writes every pending state and waits until everything is on the disk."""
         self._write()
-        self.background.flush()
+        super().flush()
 
     def _write(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for names, copy in waiting:
-            self.background.submit(partial(self.checkpoints.save, names, copy))
+        pending, self._pending = self._pending, []
+        for names, copy in pending:
+            self.submit(partial(self.checkpoints.save, names, copy))
         self._due = time.monotonic() + self.pause
-
-    def __enter__(self) -> Output:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None or issubclass(kind, Stopped):
-            self._write()
-        elif kind is not KeyboardInterrupt:  # a second Ctrl-C does not wait
-            with suppress(Exception):  # of an earlier task: `error` is the one to report
-                self._write()

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -15,17 +16,18 @@ from vae_train.data.dataset import Dataset
 from vae_train.data.stream import Stream, evaluation_batches
 from vae_train.plotting.grid import plot_grid
 from vae_train.rng import Rng
-from vae_train.training.background import Background, Output
+from vae_train.training.background import Output
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.epochs import Epochs, summary
 from vae_train.training.execution import Feed, Mode, Runner, runner, steps_per_launch
 from vae_train.training.learner import Learner
 from vae_train.training.loggers.base import Logger
-from vae_train.training.meter import Clock, Scope, to_float64
+from vae_train.training.meter import Clock, Scope
 from vae_train.training.previews import MANIFOLD_SIDE, is_planar, manifold, num_columns, reconstructions, samples
 from vae_train.training.signals import StopRequest
 from vae_train.training.state import Patience, Stopping, TrainingState
 from vae_train.util.errors import Stopped
+from vae_train.util.numbers import to_float64
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 log = logging.getLogger("vae_train")
@@ -85,22 +87,23 @@ class Trainer:
         learner: Learner,
         data: Dataset,
         checkpoints: Checkpoints,
-        logger: Logger,
+        loggers: Sequence[Logger],
         resumed: dict[str, Any] | None = None,
         stopping: Stopping | None = None,
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], Mode]:
         """Trains until the last epoch, or until `stopping` ends the run.
 
         Args:
             learner: takes the steps.
             data: a loaded data set.
             checkpoints: where the state is saved.
-            logger: where metrics and image grids go.
+            loggers: where metrics and image grids go.
             resumed: a checkpoint to resume from.
             stopping: ends the run early; None for `Patience`.
 
         Returns:
-            How the run ended: "best_elbo" and "best_epoch" by validation, and the last metrics.
+            How the run ended: "best_elbo" and "best_epoch" by validation, and the last metrics; and how its last steps
+            were executed.
 
         Raises:
             RunError: a metric became NaN or infinite, or writing failed.
@@ -113,12 +116,7 @@ class Trainer:
         metrics: dict[str, float] = {}
         stream = Stream(train, self.batch_size, seed=learner.seed, device=learner.device)
         epochs, steps = Epochs(self.epochs, len(train), self.batch_size), self.runner(learner, stream)
-        with (
-            StopRequest() as stop,
-            Background() as background,
-            Output(logger, checkpoints, background, self.checkpoint_seconds) as output,
-            closing(stream),
-        ):
+        with StopRequest() as stop, Output(loggers, checkpoints, self.checkpoint_seconds) as output, closing(stream):
             training = Training(learner, data, state, epochs, steps, Clock(stream), output, stop)
             for epoch in range(epochs.of(state.progress.step), self.epochs + 1):
                 metrics = self._train_epoch(training, epoch)
@@ -136,18 +134,13 @@ class Trainer:
                 if stop.signal is not None and not last:
                     raise Stopped(stop.signal, epoch, state.progress.step)
                 training.clock.restart()
-        self.execution = steps.mode
-        return metrics | state.progress.best_metrics()
+        return metrics | state.progress.best_metrics(), steps.mode
 
     def runner(self, learner: Learner, stream: Stream) -> Runner:
         """What takes the steps of `learner` on the batches of `stream`."""
         num_parameters = sum(p.numel() for p in learner.parameters)
         count = steps_per_launch(num_parameters, stream.batch_size, len(stream.images))
         return runner(self.execution, learner.step, Feed(stream, learner.rates), learner.gradient_norm, count)
-
-    def steps_per_epoch(self, num_train: int) -> float:
-        """Optimiser steps in an epoch; may be fractional."""
-        return num_train / self.batch_size
 
     def _train_epoch(self, training: Training, epoch: int) -> dict[str, float]:
         """Takes the steps of an epoch, or the rest of them; returns the metrics of the run's summary."""

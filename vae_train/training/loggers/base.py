@@ -1,4 +1,4 @@
-"""What a logger is, and how several become one.
+"""What a logger is.
 
 To write to another place, add a class with some of these four methods and a YAML under `conf/logger/`.
 """
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from typing_extensions import override
 
 Row = dict[str, Any]
 
@@ -41,34 +40,3 @@ class Logger:
 
     def close(self) -> None:
         """Ends the log; nothing is written afterwards."""
-
-
-class Tee(Logger):
-    """Several loggers as one.
-
-    Args:
-        loggers: receive everything, in this order.
-    """
-
-    def __init__(self, *loggers: Logger) -> None:
-        self.loggers = loggers
-
-    @override
-    def metrics(self, row: Row) -> None:
-        for logger in self.loggers:
-            logger.metrics(row)
-
-    @override
-    def image_grid(self, kind: str, name: str, step: int, grid: Tensor) -> None:
-        for logger in self.loggers:
-            logger.image_grid(kind, name, step, grid)
-
-    @override
-    def hyperparameters(self, values: Row, metrics: Row) -> None:
-        for logger in self.loggers:
-            logger.hyperparameters(values, metrics)
-
-    @override
-    def close(self) -> None:
-        for logger in self.loggers:
-            logger.close()
