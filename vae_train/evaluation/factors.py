@@ -25,17 +25,17 @@ from vae_train.evaluation.subject import Subject, shared
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
-
 NUM_TRAIN, NUM_TEST = 10_000, 5_000
 """Points that a classifier is trained on and tested on."""
 
 
 @shared
 def factor_data(subject: Subject) -> tuple[Floats, Integers]:
-    """Encodes the split: posterior means `(N, D)`, and values `(N, F)` of the factors that vary and repeat."""
+    """Encodes the split: posterior means `(N, D)`, and values `(N, F)` of the factors that are measurable."""
     e = encodings(subject)
     assert e.y is not None
-    return measurable_factors(e.mean.cpu().numpy(), e.y.cpu().numpy())
+    factors = e.y.cpu().numpy()
+    return e.mean.cpu().numpy(), factors[:, measurable(factors)]
 
 
 def varying_factors(subject: Subject) -> str | None:
@@ -66,12 +66,6 @@ class DisentanglementMetric(Metric):
         return {info.name: Estimate(value, None, n) for info, value in zip(self.outputs, values, strict=True)}
 
 
-def measurable_factors(latents: Floats, factors: Integers) -> tuple[Floats, Integers]:
-    """Drops factors `(N, F)` with a single value, and those whose values never repeat."""
-    _check_shapes(latents, factors)
-    return latents, factors[:, _measurable(factors)]
-
-
 def obstacle(latents: Floats, factors: Integers) -> str | None:
     """Returns why disentanglement is not defined for latents `(N, D)` and factors `(N, F)`, or None."""
     if factors.shape[1] < 2:
@@ -87,12 +81,14 @@ def validated(latents: Floats, factors: Integers) -> tuple[Floats, Integers]:
     Raises:
         ValueError: disentanglement is not defined for them.
     """
-    _check_shapes(latents, factors)
-    reason = obstacle(latents, factors)
-    if not reason and not _measurable(factors).all():
-        reason = f"factors {np.flatnonzero(~_measurable(factors)).tolist()} have a single value, or none that repeats"
-    if reason:
+    if latents.ndim != 2 or factors.ndim != 2 or len(latents) != len(factors):
+        raise ValueError(f"expected latents (N, D) and factors (N, F), got {latents.shape} and {factors.shape}")
+    if not np.issubdtype(factors.dtype, np.integer):
+        raise ValueError(f"factors must be integers, not {factors.dtype}")
+    if reason := obstacle(latents, factors):
         raise ValueError(reason)
+    if len(unfit := np.flatnonzero(~measurable(factors))):
+        raise ValueError(f"factors {unfit.tolist()} have a single value, or none that repeats")
     return latents.astype(np.float64), factors
 
 
@@ -103,14 +99,7 @@ def train_test_split(count: int, seed: int) -> tuple[Integers, Integers]:
     return order[:num_train], order[num_train:][:NUM_TEST]
 
 
-def _measurable(factors: Integers) -> NDArray[np.bool_]:
+def measurable(factors: Integers) -> NDArray[np.bool_]:
     """Returns which factors `(F,)` have more than one value, and some value more than once."""
     distinct = np.array([len(np.unique(values)) for values in factors.T], np.int64)
     return (distinct > 1) & (distinct < len(factors))
-
-
-def _check_shapes(latents: Floats, factors: Integers) -> None:
-    if latents.ndim != 2 or factors.ndim != 2 or len(latents) != len(factors):
-        raise ValueError(f"expected latents (N, D) and factors (N, F), got {latents.shape} and {factors.shape}")
-    if not np.issubdtype(factors.dtype, np.integer):
-        raise ValueError(f"factors must be integers, not {factors.dtype}")

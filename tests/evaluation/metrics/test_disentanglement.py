@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 from vae_train.evaluation.factor_groups import FactorGroups
-from vae_train.evaluation.factors import NUM_TEST, NUM_TRAIN, measurable_factors, obstacle, train_test_split
+from vae_train.evaluation.factors import NUM_TEST, NUM_TRAIN, measurable, obstacle, train_test_split
 from vae_train.evaluation.metrics.group_scores import beta_vae_score, factor_vae_score
 from vae_train.evaluation.metrics.information_gap import mig, modularity, mutual_information
 from vae_train.evaluation.metrics.predictability import DCI, concentration, dci, sap, svm_accuracy
@@ -27,7 +27,7 @@ def noise(count, units, seed=0):
 
 def values(codes, factors, seed=0):
     """All scores of the factors that can be measured."""
-    codes, factors = measurable_factors(codes, factors)
+    factors = factors[:, measurable(factors)]
     scores = dict(zip((info.name for info in DCI.outputs), dci(codes, factors, seed), strict=True))
     scores |= {"mig": mig(codes, factors), "modularity": modularity(codes, factors), "sap": sap(codes, factors, seed)}
     seeded = {f.__name__: f(codes, factors, seed) for f in (factor_vae_score, beta_vae_score)}
@@ -296,10 +296,10 @@ def test_a_single_active_unit_stands_for_one_factor():
 
 def test_images_of_a_group_share_the_value_and_nothing_else():
     factors = np.concatenate([grid(3, 4, repeats=5), [[3, 0]]])  # the value 3 comes once
-    alike, rng = FactorGroups(factors), np.random.default_rng(0)
-    factor = np.concatenate([*alike.chunks(4_000, rng)])
-    image = alike.images(factor, rng)
-    members = alike.partners(image, factor, 64, rng)
+    alike = FactorGroups(factors, seed=0)
+    factor = np.concatenate([*alike.chunks(4_000)])
+    image = alike.images(factor)
+    members = alike.partners(image, factor, 64)
     assert (members.shape, set(factor)) == ((4_000, 64), {0, 1})
     assert (factors[members, factor[:, None]] == factors[image, factor][:, None]).all()
     assert not np.isin(len(factors) - 1, image[factor == 0])
@@ -313,9 +313,8 @@ def test_images_of_a_group_share_the_value_and_nothing_else():
 
 def test_factors_that_do_not_vary_are_left_out():
     factors = grid(3, 1, 2, repeats=4)
-    codes, measured = measurable_factors(noise(24, 3), factors)
-    assert (measured == factors[:, [0, 2]]).all()
-    assert obstacle(codes, measured) is None
+    assert measurable(factors).tolist() == [True, False, True]
+    assert obstacle(noise(24, 3), factors[:, [0, 2]]) is None
 
 
 @pytest.mark.parametrize(
@@ -329,7 +328,7 @@ def test_factors_that_do_not_vary_are_left_out():
     ],
 )
 def test_what_has_no_scores_says_why(codes, factors, why):
-    assert why in obstacle(*measurable_factors(codes, factors))
+    assert why in obstacle(codes, factors[:, measurable(factors)])
 
 
 def test_many_images_are_cut_to_the_numbers_of_the_protocol():

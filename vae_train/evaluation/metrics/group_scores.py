@@ -35,18 +35,17 @@ def factor_vae_score(latents: Floats, factors: Integers, seed: int) -> float:
     active = variance >= MIN_VOTING_VARIANCE
     if not active.any():
         return 0.0
-    scaled, groups = latents[:, active] / np.sqrt(variance[active]), FactorGroups(factors)
-    rng = np.random.default_rng(seed)
-    train, test = (_votes(scaled, groups, num, rng) for num in (NUM_TRAIN, NUM_TEST))  # (F, active dimensions)
+    scaled, groups = latents[:, active] / np.sqrt(variance[active]), FactorGroups(factors, seed)
+    train, test = (_votes(scaled, groups, num) for num in (NUM_TRAIN, NUM_TEST))  # (F, active dimensions)
     right = test[train.argmax(0), np.arange(test.shape[1])]
     return float(right.sum() / test.sum())
 
 
-def _votes(scaled: Floats, groups: FactorGroups, total: int, rng: np.random.Generator) -> Integers:
+def _votes(scaled: Floats, groups: FactorGroups, total: int) -> Integers:
     """Counts how often each factor's groups varied least in each dimension, `(F, D)`; latents have variance 1."""
     votes = np.zeros((groups.num_factors, scaled.shape[1]), np.int64)
-    for factor in groups.chunks(total, rng):
-        members = groups.partners(groups.images(factor, rng), factor, GROUP_SIZE, rng)  # (B, 64)
+    for factor in groups.chunks(total):
+        members = groups.partners(groups.images(factor), factor, GROUP_SIZE)  # (B, 64)
         np.add.at(votes, (factor, scaled[members].var(1, ddof=1).argmin(1)), 1)
     return votes
 
@@ -66,21 +65,19 @@ def beta_vae_score(latents: Floats, factors: Integers, seed: int) -> float:
     from sklearn.linear_model import LogisticRegression
 
     latents, factors = validated(latents, factors)
-    groups, rng = FactorGroups(factors), np.random.default_rng(seed)
-    points, labels = _differences(latents, groups, NUM_TRAIN, rng)
+    groups = FactorGroups(factors, seed)
+    points, labels = _differences(latents, groups, NUM_TRAIN)
     model = LogisticRegression(max_iter=MAX_ITERATIONS).fit(points, labels)
-    return float(model.score(*_differences(latents, groups, NUM_TEST, rng)))
+    return float(model.score(*_differences(latents, groups, NUM_TEST)))
 
 
-def _differences(
-    latents: Floats, groups: FactorGroups, total: int, rng: np.random.Generator
-) -> tuple[Floats, Integers]:
+def _differences(latents: Floats, groups: FactorGroups, total: int) -> tuple[Floats, Integers]:
     """Returns points `(total, D)` and the factor that is shared in each, `(total,)`."""
     points, labels = [], []
-    for factor in groups.chunks(total, rng):
+    for factor in groups.chunks(total):
         repeated = factor.repeat(GROUP_SIZE)
-        first = groups.images(repeated, rng)
-        second = groups.partners(first, repeated, 1, rng)[:, 0]
+        first = groups.images(repeated)
+        second = groups.partners(first, repeated, 1)[:, 0]
         points.append(np.abs(latents[first] - latents[second]).reshape(len(factor), GROUP_SIZE, -1).mean(1))
         labels.append(factor)
     return np.concatenate(points), np.concatenate(labels)
