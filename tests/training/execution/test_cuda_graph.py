@@ -19,7 +19,8 @@ def captured(*overrides, step=lambda learner: learner.step):
     """A learner whose steps are recorded and replayed on a CPU, its runner and the tape."""
     data, learner, _ = small_run(LR, *overrides)
     tape = Tape(lambda: tensors(learner))
-    runner = CudaGraph(step(learner), feed_of(data, learner), learner.gradient_norm, STEPS_PER_LAUNCH, recorder=tape)
+    feed = feed_of(data, learner)
+    runner = CudaGraph(step(learner), feed, learner.gradient_norm, "graph", tape, STEPS_PER_LAUNCH)
     return learner, runner, tape
 
 
@@ -123,7 +124,7 @@ class TapedTrainer(Trainer):
 
     def runner(self, learner, stream):
         feed = super().runner(learner, stream).feed
-        return CudaGraph(learner.step, feed, learner.gradient_norm, 10, recorder=Tape(lambda: tensors(learner)))
+        return CudaGraph(learner.step, feed, learner.gradient_norm, "graph", Tape(lambda: tensors(learner)), 10)
 
 
 def test_a_training_of_captured_steps_is_the_same_training(tmp_path):
@@ -193,7 +194,7 @@ def test_compiled_steps_can_be_captured(optimizer, caplog):
     eager, expected = built(LR, *words)
     data, learner, _ = small_run(LR, "execution=compile", *words)
     feed, tape = feed_of(data, learner), Rerun()
-    runner = CudaGraph(learner.step, feed, learner.gradient_norm, STEPS_PER_LAUNCH, "compile", tape)
+    runner = CudaGraph(learner.step, feed, learner.gradient_norm, "compile", tape, STEPS_PER_LAUNCH)
     torch.testing.assert_close(taken(runner, 24), taken(expected, 24), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(tensors(learner), tensors(eager), rtol=1e-3, atol=1e-4)
     assert runner.mode == "compile", caplog.messages

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vae_train.training.execution.base import Feed, Mode, Runner, Step
 from vae_train.training.execution.compiled import Compiled, CompiledGradients
-from vae_train.training.execution.cuda_graph import CudaGraph, steps_per_launch
+from vae_train.training.execution.cuda_graph import CudaGraph, CudaRecorder, steps_per_launch
 
 __all__ = ["CompiledGradients", "Feed", "Mode", "Runner", "is_captured", "resolve", "runner", "steps_per_launch"]
 
@@ -42,8 +42,7 @@ def runner(
     """
     mode = resolve(mode, feed.device)
     if is_captured(mode, feed.device):
-        return CudaGraph(step, feed, gradient_norm, steps_per_launch, mode)
+        return CudaGraph(step, feed, gradient_norm, mode, CudaRecorder(feed.device), steps_per_launch)
     if mode == "graph":
         raise ValueError(f"execution={mode} needs CUDA, and this is {feed.device.type}")
-    kind = Compiled if mode == "compile" else Runner
-    return kind(step, feed, gradient_norm)
+    return (Compiled if mode == "compile" else Runner)(step, feed, gradient_norm, mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -123,19 +124,21 @@ class Rows(NamedTuple):
     """(steps, F) on the device, which is not waited for."""
 
 
+@dataclass
 class Runner:
     """Takes steps: calls a step function with the inputs of a feed. This base takes one at a time, uncompiled.
 
     Args:
         step: takes one step.
         feed: where the inputs come from.
-        gradient_norm: the L2 norm of the gradient of the last step, with shape `()`.
+        norm: the L2 norm of the gradient of the last step, with shape `()`.
+        mode: how steps are executed; another one after a mode that was not supported.
     """
 
-    mode: Mode = "eager"
-
-    def __init__(self, step: Step, feed: Feed, gradient_norm: Callable[[], Tensor]) -> None:
-        self.step, self.feed, self.norm = step, feed, gradient_norm
+    step: Step
+    feed: Feed
+    norm: Callable[[], Tensor]
+    mode: Mode
 
     @cached_property
     def buffers(self) -> Buffers:

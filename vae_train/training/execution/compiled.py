@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from vae_train.batch import Batch, Raw
 from vae_train.rng import FixedNoise, Rng
-from vae_train.training.execution.base import Mode, Rows, Runner, stacked
+from vae_train.training.execution.base import Rows, Runner, stacked
 from vae_train.training.gradients import EagerGradients, Tensors, functional_gradients
 from vae_train.training.signals import preserve_signal_handlers
 from vae_train.training.step import Gradients, Reports, StepInputs, StepModule, StoredBatch, Targets
@@ -104,8 +104,6 @@ class CompiledGradients:
 
 class Compiled(Runner):
     """Steps whose gradients are compiled; the first one, which shows what noise is requested, is not."""
-
-    mode: Mode = "compile"
 
     @override
     def __call__(self, step: int, limit: int) -> Rows:

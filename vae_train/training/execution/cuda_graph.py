@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.training.execution.base import Buffers, Feed, Mode, Rows, Runner, Step, stacked
+from vae_train.training.execution.base import Buffers, Rows, Runner, stacked
 from vae_train.training.execution.compiled import NotCompilable
 
 WARMUP_STEPS = 3
@@ -58,6 +59,7 @@ class CudaRecorder:
         return graph.replay
 
 
+@dataclass
 class CudaGraph(Runner):
     """Whole steps captured once and replayed: images, forward, backward, clipping, optimiser, average, scalars.
 
@@ -66,24 +68,16 @@ class CudaGraph(Runner):
     Args:
         step: takes one step; its optimiser is capturable.
         feed: where the inputs come from.
-        gradient_norm: the L2 norm of the gradient of the last step, with shape `()`.
-        steps_per_launch: steps that one graph contains.
+        norm: the L2 norm of the gradient of the last step, with shape `()`.
         mode: "graph", or "compile" if the step function calls `CompiledGradients`.
-        recorder: records a launch; None for a new one.
+        recorder: records a launch.
+        steps_per_launch: steps that one graph contains.
     """
 
-    def __init__(
-        self,
-        step: Step,
-        feed: Feed,
-        gradient_norm: Callable[[], Tensor],
-        steps_per_launch: int,
-        mode: Mode = "graph",
-        recorder: CudaRecorder | None = None,
-    ) -> None:
-        super().__init__(step, feed, gradient_norm)
-        self.mode, self.steps_per_launch = mode, steps_per_launch
-        self._recorder = CudaRecorder(feed.device) if recorder is None else recorder
+    recorder: CudaRecorder
+    steps_per_launch: int
+
+    def __post_init__(self) -> None:
         self._warmed = 0
         self._launches: dict[int, Launch] = {}
         self._last: Launch | None = None
@@ -97,7 +91,7 @@ class CudaGraph(Runner):
         count = self.steps_per_launch if limit >= self.steps_per_launch else 1
         if count not in self._launches:
             try:
-                self._launches[count] = Launch(self, Buffers(self.feed, count, like=self.buffers), self._recorder)
+                self._launches[count] = Launch(self, Buffers(self.feed, count, like=self.buffers), self.recorder)
             except Exception as error:
                 self.fall_back("eager", error)
                 self._last = None
@@ -111,7 +105,7 @@ class CudaGraph(Runner):
 
     def _warm(self, step: int) -> Rows:
         """Takes a step that is not captured."""
-        with self._recorder.warm(), warnings.catch_warnings():
+        with self.recorder.warm(), warnings.catch_warnings():
             # PyTorch warns of a capturable optimiser that is not captured: these steps are the exception.
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
             self.buffers.fill(step)
