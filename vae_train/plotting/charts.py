@@ -177,8 +177,7 @@ def _histograms(axis: Any, scores: list[NDArray[np.float64]], names: Sequence[st
         axis.stairs(heights, edges, fill=True, color=colour, alpha=0.4, label=f"{name} ({len(values):,})")
         axis.stairs(heights, edges, color=colour, linewidth=1.2)
     axis.set_ylabel("density", fontsize=9)
-    axis.set_xlim(edges[0], edges[-1])
-    axis.set_ylim(bottom=0)
+    axis.set(xlim=(edges[0], edges[-1]), ylim=(0, None))
     axis.legend(fontsize=8)
 
 

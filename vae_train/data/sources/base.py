@@ -20,7 +20,6 @@ from vae_train.util.errors import UsageError
 SPLIT_SEED = 123
 """Decides which published training images are validation images."""
 
-
 Binarize = Literal["none", "dynamic", "threshold"]
 """Keep grey levels; draw bits with the grey values as probabilities, anew for every training batch and once for
 validation and test; or cut at one half."""
@@ -184,7 +183,7 @@ class IdxSource(PublishedSource):
 
     @override
     def open(self, train: bool) -> Arrays:
-        return open_idx(self.name, self.root, train)
+        return open_idx(self.name, self.root, "train" if train else "t10k", {"train": train})
 
 
 class CifarSource(PublishedSource):
@@ -208,7 +207,7 @@ class CifarSource(PublishedSource):
         return Arrays(part.data.transpose(0, 3, 1, 2), np.asarray(part.targets))
 
 
-def open_idx(name: str, root: str, train: bool, subset: str | None = None) -> Arrays:
+def open_idx(name: str, root: str, stem: str, part: Mapping[str, Any]) -> Arrays:
     """Reads images of 28x28 grey pixels in MNIST's format.
 
     Intact files are read here, since importing torchvision takes longer than reading them. Anything else is left to
@@ -217,15 +216,10 @@ def open_idx(name: str, root: str, train: bool, subset: str | None = None) -> Ar
     Args:
         name: class in `torchvision.datasets`, and the folder within `root`.
         root: see `open_torchvision`.
-        train: whether to read the training or the test part.
-        subset: torchvision's `split`, for a data set that has several.
+        stem: what the names of the two files begin with.
+        part: see `open_torchvision`.
     """
-    start = "train" if train else "t10k"
-    part: dict[str, Any] = {"train": train}
-    if subset is not None:
-        start = f"{name.lower()}-{subset}-{'train' if train else 'test'}"
-        part["split"] = subset
-    files = [f"{start}-{what}-ubyte" for what in ("images-idx3", "labels-idx1")]
+    files = [f"{stem}-{what}-ubyte" for what in ("images-idx3", "labels-idx1")]
     pixels, labels = (_read_idx(Path(root) / name / "raw" / file) for file in files)
     if pixels is None or labels is None or pixels.ndim != 3 or labels.shape != (len(pixels),):
         opened = open_torchvision(name, root, f"{name}/raw", part)
@@ -292,8 +286,7 @@ def unavailable(name: str, place: Path, folder: str, error: Exception, files: st
         error: why the download failed.
         files: what belongs there.
     """
-    lines = str(error).strip().splitlines()
-    reason = lines[-1] if lines else type(error).__name__
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     return (
         f"{name} is not in {place} (or is damaged there) and could not be downloaded ({reason}). Either put {files} "
         f"there, or set data.root= to a folder that contains {folder}, or use data=digits"

@@ -46,5 +46,6 @@ class EMNIST(PublishedSource):
 
     @override
     def open(self, train: bool) -> Arrays:
-        stored = open_idx("EMNIST", self.root, train, self.subset)
+        stem = f"emnist-{self.subset}-{'train' if train else 'test'}"
+        stored = open_idx("EMNIST", self.root, stem, {"train": train, "split": self.subset})
         return Arrays(stored.pixels.swapaxes(2, 3), stored.labels.astype(np.int64) - (self.subset == "letters"))
