@@ -15,6 +15,9 @@ from vae_train.model.traits import CAPABILITIES, LayerTraits, ModelTraits, Suppo
 from vae_train.rng import Rng
 from vae_train.util.errors import Incompatible
 
+Encode = Callable[[Tensor], Distribution]
+"""Images `(N, C, H, W)` -> posteriors with batch (N,)."""
+
 
 class Network(nn.Module, ABC):
     """Tensor -> tensor, with exactly one leading dimension.
@@ -99,11 +102,11 @@ class Prior(nn.Module, ABC):
         """Moves running averages in place, once per update. Priors without a state ignore it."""
 
     @abstractmethod
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> Distribution:
+    def forward(self, encode: Encode) -> Distribution:
         """The prior, batch ().
 
         Args:
-            encode: maps images `(N, C, H, W)` to posteriors with batch (N,), for priors that are made of them.
+            encode: maps images to posteriors, for priors that are made of them.
         """
 
 

@@ -7,7 +7,7 @@ rate in nats and an integral S that is clamped to the range of beta:
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.model.base import LatentVariableModel
@@ -49,10 +49,8 @@ class ControlVAE(Objective):
             raise ValueError(f"beta_max={beta_max:g} must be above beta_min={beta_min:g}")
         self.target, self.proportional, self.integral = target, proportional, integral
         self.beta_min, self.beta_max = beta_min, beta_max
-        self.summed: Tensor
-        self.beta: Tensor
-        self.register_buffer("summed", torch.zeros(()))
-        self.register_buffer("beta", torch.tensor(float(beta_min)))
+        self.summed = nn.Buffer(torch.zeros(()))
+        self.beta = nn.Buffer(torch.tensor(float(beta_min)))
 
     @override
     def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:

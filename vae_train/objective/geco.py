@@ -8,7 +8,7 @@ Rezende & Viola, 2018, Taming VAEs, arXiv:1810.00597, algorithm 1, with C = dist
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.model.base import LatentVariableModel
@@ -39,12 +39,9 @@ class GECO(Objective):
         if limit < 1:
             raise ValueError(f"limit={limit:g} must be at least 1")
         self.target, self.decay, self.speed, self.bound = target, decay, speed, math.log(limit)
-        self.log_multiplier: Tensor
-        self.constraint: Tensor
-        self.updates: Tensor
-        self.register_buffer("log_multiplier", torch.zeros(()))
-        self.register_buffer("constraint", torch.zeros(()))
-        self.register_buffer("updates", torch.zeros(()))
+        self.log_multiplier = nn.Buffer(torch.zeros(()))
+        self.constraint = nn.Buffer(torch.zeros(()))
+        self.updates = nn.Buffer(torch.zeros(()))
 
     @override
     def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
@@ -75,8 +75,7 @@ class VAEGAN(WeightedRate):
         self.weight, self.adaptive, self.kind, self.r1, self.critic_lr = weight, adaptive, kind, r1, critic_lr
         self.first_step = start * steps_per_epoch
         self.critic = PatchCritic(data_shape, channels)
-        self.balance: Tensor
-        self.register_buffer("balance", torch.ones(()))
+        self.balance = nn.Buffer(torch.ones(()))
 
     @override
     def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:

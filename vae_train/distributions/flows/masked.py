@@ -140,9 +140,8 @@ class MaskedFlow(nn.Module):
             network: Any = MaskedMLP(visible.repeat_interleave(sum(self.sizes), 0), hidden_features=hidden)
             layers = [layer for layer in network if isinstance(layer, MaskedLinear)]
         for layer in layers:
-            mask = layer.mask.to(layer.weight.dtype)
-            del layer.mask  # a bool buffer would be averaged and saved with the weights
-            layer.register_buffer("mask", mask, persistent=False)
+            # A persistent buffer of bools would be averaged and saved with the weights.
+            layer.mask = nn.Buffer(layer.mask.to(layer.weight.dtype), persistent=False)
         with torch.no_grad():
             layers[-1].weight.mul_(0.01)
             layers[-1].bias.zero_()

@@ -1,52 +1,51 @@
 """Base class of priors that are flows, and the training images that other priors start from."""
 
-from collections.abc import Callable, Sequence
+import math
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.batch import Images, Shape
-from vae_train.distributions.base import Distribution
 from vae_train.distributions.flows.base import Reversed
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
 from vae_train.distributions.transformed import Transformed
-from vae_train.model.base import Prior
+from vae_train.model.base import Encode, Prior
 from vae_train.model.start import spaced_images
 from vae_train.util.errors import UsageError
 from vae_train.util.ranges import PositiveInt
 
 
-class FlowPrior(Prior):
+class CenteredPrior(Prior):
+    """A prior around 0, whose zeros move to the device of the model.
+
+    Args:
+        event_shape: shape of z.
+        data_shape: (C, H, W) of an image; not used.
+    """
+
+    def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
+        super().__init__(event_shape, data_shape)
+        self.zero = nn.Buffer(torch.zeros(event_shape), persistent=False)
+
+
+class FlowPrior(CenteredPrior):
     """log p(z) = log N(f(z); 0, I) + log |det df/dz| for a masked flow f, which starts near the identity.
 
     Args:
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
-        transforms: see `MaskedFlow`.
-        hidden: see `MaskedFlow`.
-        bins: see `MaskedFlow`.
-        coupling: see `MaskedFlow`.
+        flow: f, on the flattened event.
     """
 
-    def __init__(
-        self,
-        event_shape: Shape,
-        data_shape: Shape,
-        transforms: int,
-        hidden: Sequence[int],
-        bins: int | None,
-        coupling: bool,
-    ) -> None:
+    def __init__(self, event_shape: Shape, data_shape: Shape, flow: MaskedFlow) -> None:
         super().__init__(event_shape, data_shape)
-        self.zero: Tensor
-        self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
-        self.flow = MaskedFlow(self.zero.numel(), 0, transforms, hidden, bins, coupling)
+        self.flow = flow
 
     @override
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> Transformed:
+    def forward(self, encode: Encode) -> Transformed:
         return Transformed(Normal(self.zero, self.zero, len(self.event_shape)), Reversed(self.flow()))
 
 
@@ -65,7 +64,8 @@ class AffineFlowPrior(FlowPrior):
     def __init__(
         self, event_shape: Shape, data_shape: Shape, transforms: PositiveInt, hidden: list[PositiveInt]
     ) -> None:
-        super().__init__(event_shape, data_shape, transforms, hidden, bins=None, coupling=self.coupling)
+        flow = MaskedFlow(math.prod(event_shape), 0, transforms, hidden, bins=None, coupling=self.coupling)
+        super().__init__(event_shape, data_shape, flow)
 
 
 def training_images(images: Images, like: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """p(z) = prod_i Cat(z_i; softmax(logits_i)), over blocks z_i of one-hot z      (Jang et al., 2017)."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -9,7 +7,7 @@ from typing_extensions import override
 from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.categorical import OneHotCategorical
-from vae_train.model.base import Prior
+from vae_train.model.base import Encode, Prior
 from vae_train.util.ranges import PositiveInt
 
 
@@ -31,11 +29,8 @@ class Categorical(Prior):
         if size % categories:
             raise ValueError(f"the number of latents must be a multiple of categories={categories}, not {size}")
         self.categories = categories
-        self.logits: Tensor
-        if learned:
-            self.logits = nn.Parameter(torch.zeros(event_shape))
-        else:
-            self.register_buffer("logits", torch.zeros(event_shape), persistent=False)
+        logits = torch.zeros(event_shape)
+        self.logits = nn.Parameter(logits) if learned else nn.Buffer(logits, persistent=False)
 
     @override
     def condition(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> OneHotCategorical:
@@ -43,6 +38,6 @@ class Categorical(Prior):
         return p.shifted(shift)
 
     @override
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> OneHotCategorical:
+    def forward(self, encode: Encode) -> OneHotCategorical:
         # Samples need no gradient: these parameters learn from log-masses.
         return OneHotCategorical(self.logits, self.categories, relaxation=1.0, hard=True)

@@ -1,15 +1,12 @@
 """p(z) = N(z; m, diag s²), with m and s learned."""
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.distributions.base import Distribution
 from vae_train.distributions.normal import Normal
-from vae_train.model.base import Prior
+from vae_train.model.base import Encode, Prior
 
 
 class Diagonal(Prior):
@@ -28,5 +25,5 @@ class Diagonal(Prior):
         self.log_scale = nn.Parameter(torch.zeros(event_shape))
 
     @override
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> Normal:
+    def forward(self, encode: Encode) -> Normal:
         return Normal(self.mean, self.log_scale, len(self.event_shape))

@@ -1,17 +1,15 @@
 """p(z) = 1/M sum_n N(z; mean of q(z | x_n), s² I), over training images x_n      (Norouzi et al., 2020, eq. 5)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
 from vae_train.batch import Images, Shape
-from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
 from vae_train.distributions.normal import Normal
-from vae_train.model.base import Prior
+from vae_train.model.base import Encode, Prior
 from vae_train.model.prior.base import training_images
 from vae_train.model.traits import LayerTraits
 from vae_train.util.errors import Incompatible
@@ -37,10 +35,8 @@ class Exemplar(Prior):
 
     def __init__(self, event_shape: Shape, data_shape: Shape, components: PositiveInt) -> None:
         super().__init__(event_shape, data_shape)
-        self.exemplars: Tensor
-        self.logits: Tensor
-        self.register_buffer("exemplars", torch.rand(components, *data_shape))
-        self.register_buffer("logits", torch.zeros(components), persistent=False)
+        self.exemplars = nn.Buffer(torch.rand(components, *data_shape))
+        self.logits = nn.Buffer(torch.zeros(components), persistent=False)
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     @classmethod
@@ -56,5 +52,5 @@ class Exemplar(Prior):
         self.exemplars.copy_(training_images(images, self.exemplars))
 
     @override
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> Mixture:
+    def forward(self, encode: Encode) -> Mixture:
         return Mixture(Normal(encode(self.exemplars).mean, self.log_scale, len(self.event_shape)), self.logits)

@@ -1,7 +1,5 @@
 """p(z, c) = N(z; 0, I) prod_i 1 / K_i, over a real part and one-hot blocks c_i of K_i categories (Dupont, 2018)."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -11,11 +9,12 @@ from vae_train.distributions.base import Distribution
 from vae_train.distributions.categorical import OneHotCategorical
 from vae_train.distributions.normal import Normal
 from vae_train.distributions.product import Product
-from vae_train.model.base import Prior
+from vae_train.model.base import Encode
+from vae_train.model.prior.base import CenteredPrior
 from vae_train.util.ranges import PositiveInt
 
 
-class Joint(Prior):
+class Joint(CenteredPrior):
     """A standard normal part and uniform categorical blocks, side by side; it has no parameters.
 
     Args:
@@ -34,8 +33,6 @@ class Joint(Prior):
             raise ValueError(
                 f"the number of latents must exceed the sum of categories={self.categories}, not be {size}"
             )
-        self.zero: Tensor
-        self.register_buffer("zero", torch.zeros(event_shape), persistent=False)
 
     @override
     def condition(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> Product:
@@ -44,7 +41,7 @@ class Joint(Prior):
         return Product([q.shifted(a) if isinstance(q, OneHotCategorical) else q.affine(a, b) for q, a, b in maps])
 
     @override
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> Product:
+    def forward(self, encode: Encode) -> Product:
         real, *blocks = self.zero.split([len(self.zero) - sum(self.categories), *self.categories])
         # Samples need no gradient: there are no parameters.
         parts = [OneHotCategorical(block, len(block), relaxation=1.0, hard=True) for block in blocks]

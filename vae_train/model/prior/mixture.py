@@ -1,16 +1,13 @@
 """p(z) = sum_j w_j N(z; m_j, diag s_j²), with w, m and s learned      (Tomczak & Welling, 2018, section 4, "MoG")."""
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture as MixtureDistribution
 from vae_train.distributions.normal import Normal
-from vae_train.model.base import Prior
+from vae_train.model.base import Encode, Prior
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
@@ -33,5 +30,5 @@ class Mixture(Prior):
         self.logits = nn.Parameter(torch.zeros(components))
 
     @override
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> MixtureDistribution:
+    def forward(self, encode: Encode) -> MixtureDistribution:
         return MixtureDistribution(Normal(self.means, self.log_scales, len(self.event_shape)), self.logits)

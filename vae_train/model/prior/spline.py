@@ -3,7 +3,10 @@
 Durkan et al., 2019, Neural Spline Flows, arXiv:1906.04032, section 3.1, in their autoregressive form.
 """
 
+import math
+
 from vae_train.batch import Shape
+from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.model.prior.base import FlowPrior
 from vae_train.util.ranges import PositiveInt
 
@@ -27,4 +30,5 @@ class NeuralSpline(FlowPrior):
         bins: PositiveInt,
         hidden: list[PositiveInt],
     ) -> None:
-        super().__init__(event_shape, data_shape, transforms, hidden, bins, coupling=False)
+        flow = MaskedFlow(math.prod(event_shape), 0, transforms, hidden, bins, coupling=False)
+        super().__init__(event_shape, data_shape, flow)

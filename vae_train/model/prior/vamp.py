@@ -1,16 +1,14 @@
 """p(z) = 1/M sum_j q(z | u_j), with pseudo-inputs u_j learned      (VampPrior; Tomczak & Welling, 2018, eq. 9)."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
 from vae_train.batch import Images, Shape
-from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
-from vae_train.model.base import Prior
+from vae_train.model.base import Encode, Prior
 from vae_train.model.prior.base import training_images
 from vae_train.model.traits import LayerTraits
 from vae_train.util.errors import Incompatible
@@ -40,12 +38,9 @@ class Vamp(Prior):
         super().__init__(event_shape, data_shape)
         self.start = start
         self.pseudo_inputs = nn.Parameter(torch.rand(components, *data_shape))
-        self.low: Tensor
-        self.high: Tensor
-        self.register_buffer("low", torch.zeros(()))
-        self.register_buffer("high", torch.ones(()))
-        self.logits: Tensor
-        self.register_buffer("logits", torch.zeros(components), persistent=False)
+        self.low = nn.Buffer(torch.zeros(()))
+        self.high = nn.Buffer(torch.ones(()))
+        self.logits = nn.Buffer(torch.zeros(components), persistent=False)
 
     @classmethod
     @override
@@ -69,5 +64,5 @@ class Vamp(Prior):
         self.pseudo_inputs.copy_(x if self.start == "data" else random)
 
     @override
-    def forward(self, encode: Callable[[Tensor], Distribution]) -> Mixture:
+    def forward(self, encode: Encode) -> Mixture:
         return Mixture(encode(self.pseudo_inputs.clamp(self.low, self.high)), self.logits)

@@ -8,7 +8,6 @@ Source: Ghosh et al., "From Variational to Deterministic Autoencoders" (arXiv:19
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -106,6 +105,3 @@ def mean_and_std(z: Tensor) -> tuple[Tensor, Tensor]:
 def no_encoder(x: Tensor) -> Distribution:
     """Stands in for the encoder, which a fitted prior never calls."""
     raise RuntimeError("a fitted prior needs no images")
-
-
-Encode = Callable[[Tensor], Distribution]

@@ -1,7 +1,7 @@
 """Neural spline flow, trained on encodings."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.batch import Shape
@@ -9,7 +9,8 @@ from vae_train.distributions.flows.base import Chain, Reversed, Scale
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
 from vae_train.distributions.transformed import Transformed
-from vae_train.model.prior.fitted.base import Encode, FittedPrior, GradientTraining, mean_and_std
+from vae_train.model.base import Encode
+from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining, mean_and_std
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 
 MIN_BINS = 2
@@ -47,10 +48,8 @@ class SplineFlow(FittedPrior):
         if bins < MIN_BINS:
             raise ValueError(f"bins={bins}: a spline of one piece is the identity; use at least {MIN_BINS}")
         super().__init__(event_shape, data_shape)
-        self.shift: Tensor
-        self.log_scale: Tensor
-        self.register_buffer("shift", torch.zeros(self.size))
-        self.register_buffer("log_scale", torch.zeros(self.size))
+        self.shift = nn.Buffer(torch.zeros(self.size))
+        self.log_scale = nn.Buffer(torch.zeros(self.size))
         self.flow = MaskedFlow(self.size, 0, transforms, hidden, bins, coupling=False)
         self.gradient_training = GradientTraining(steps, patience, batch_size, lr)
 

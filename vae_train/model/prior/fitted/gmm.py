@@ -3,13 +3,14 @@
 import warnings
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.batch import Shape
 from vae_train.distributions.mixture import Mixture
 from vae_train.distributions.multivariate import MultivariateNormal
-from vae_train.model.prior.fitted.base import ChunkedMixture, Encode, FittedPrior, mean_and_std
+from vae_train.model.base import Encode
+from vae_train.model.prior.fitted.base import ChunkedMixture, FittedPrior, mean_and_std
 from vae_train.util.ranges import PositiveInt
 
 RELATIVE_RIDGE = 1e-6
@@ -27,12 +28,9 @@ class GaussianMixture(FittedPrior):
 
     def __init__(self, event_shape: Shape, data_shape: Shape, components: PositiveInt) -> None:
         super().__init__(event_shape, data_shape)
-        self.means: Tensor
-        self.factors: Tensor
-        self.logits: Tensor
-        self.register_buffer("means", torch.zeros(components, self.size))
-        self.register_buffer("factors", torch.zeros(components, self.size, self.size))
-        self.register_buffer("logits", torch.zeros(components))
+        self.means = nn.Buffer(torch.zeros(components, self.size))
+        self.factors = nn.Buffer(torch.zeros(components, self.size, self.size))
+        self.logits = nn.Buffer(torch.zeros(components))
 
     @override
     def fit(self, z: Tensor, held_out: Tensor, seed: int) -> None:

@@ -4,13 +4,14 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.batch import Shape, evenly_spaced
 from vae_train.distributions.mixture import Mixture
 from vae_train.distributions.normal import Normal
-from vae_train.model.prior.fitted.base import ChunkedMixture, Encode, FittedPrior, mean_and_std
+from vae_train.model.base import Encode
+from vae_train.model.prior.fitted.base import ChunkedMixture, FittedPrior, mean_and_std
 from vae_train.util.ranges import PositiveFloat, PositiveInt
 
 BANDWIDTH_FACTORS = tuple(2 ** (k / 2) for k in range(-6, 5))
@@ -40,10 +41,8 @@ class KernelDensity(FittedPrior):
     ) -> None:
         super().__init__(event_shape, data_shape)
         self.num_centers, self.bandwidth = centers, bandwidth
-        self.centers: Tensor
-        self.log_scale: Tensor
-        self.register_buffer("centers", torch.zeros(0, self.size))
-        self.register_buffer("log_scale", torch.zeros(self.size))
+        self.centers: Tensor = nn.Buffer(torch.zeros(0, self.size))
+        self.log_scale = nn.Buffer(torch.zeros(self.size))
 
     @override
     def fit(self, z: Tensor, held_out: Tensor, seed: int) -> None:
