@@ -32,7 +32,7 @@ def pair(group, name, **shapes):
 
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_posteriors_score_a_map_as_a_vector(name):
-    of_map, of_vector = pair("posterior", name, levels=None)
+    of_map, of_vector = pair("posterior", name)
     parameters = torch.randn(5, *of_map.parameter_shape, dtype=torch.float64)
     q, flat = of_map(parameters), of_vector(parameters.reshape(5, *of_vector.parameter_shape))
     z, log_q = q.rsample_and_log_prob(Rng(0, "z"), 3)
@@ -49,7 +49,7 @@ def test_posteriors_score_a_map_as_a_vector(name):
 @pytest.mark.parametrize("name", PRIORS)
 def test_priors_score_a_map_as_a_vector(name):
     of_map, of_vector = pair("prior", name, data_shape=(1, 4, 4))
-    family, flat_family = pair("posterior", "gaussian", levels=None)
+    family, flat_family = pair("posterior", "gaussian")
     parameters = torch.randn(4, *family.parameter_shape, dtype=torch.float64)
     p = of_map(lambda x: family(parameters))
     flat = of_vector(lambda x: flat_family(parameters.reshape(4, -1)))

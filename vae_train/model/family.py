@@ -17,16 +17,15 @@ class Family(nn.Module, ABC):
 
     Args:
         event_shape: shape of one sample: the shape of z for a posterior, (C, H, W) for a likelihood.
-        levels: number of values that a pixel can take (likelihoods of discrete data); None for continuous events.
     """
 
     capabilities: ClassVar[frozenset[str]] = CAPABILITIES
     parameter_shape: Shape
-    """Shape of the network's output for one event, for instance (2 D,) for a Gaussian on (D,)."""
+    """Shape of the network's output for one event, (2 D,) for a Gaussian on (D,); the event's by default."""
 
-    def __init__(self, event_shape: Shape, levels: int | None) -> None:
+    def __init__(self, event_shape: Shape) -> None:
         super().__init__()
-        self.event_shape, self.levels = tuple(event_shape), levels
+        self.event_shape = self.parameter_shape = tuple(event_shape)
 
     def update_state(self, statistics: dict[str, Tensor]) -> None:
         """Moves running averages in place, once per update. Families without a state ignore it.
@@ -45,7 +44,6 @@ class Posterior(Family):
 
     Args:
         event_shape: shape of z.
-        levels: None.
     """
 
     support: ClassVar[Support] = "real"
@@ -62,10 +60,26 @@ class Posterior(Family):
 
 
 class Likelihood(Family):
-    """A family of distributions of images."""
+    """A family of distributions of images.
+
+    Args:
+        event_shape: (C, H, W) of an image.
+        levels: number of values that a pixel can take; None for continuous data.
+        settings: further arguments of the constructor that `check_compatible` needs.
+
+    Raises:
+        ValueError: the likelihood cannot score data with these levels.
+    """
 
     warning: str | None = None
     """Why its log-probabilities are not log-likelihoods; None if they are."""
+
+    def __init__(self, event_shape: Shape, levels: int | None, **settings: Any) -> None:
+        super().__init__(event_shape)
+        self.levels = levels
+        error = self.check_compatible(levels, **settings)
+        if error is not None:
+            raise ValueError(error.reason)
 
     @classmethod
     def couples_batch(cls, **settings: Any) -> bool:
@@ -89,12 +103,6 @@ class Likelihood(Family):
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
         """Detached means over the batch by which the likelihood's state moves; empty if it has no state."""
         return {}
-
-
-def require_compatible(error: Incompatible | None) -> None:
-    """Raises the reason of an incompatibility as a ValueError, for constructors."""
-    if error is not None:
-        raise ValueError(error.reason)
 
 
 def is_density(levels: int | None) -> Incompatible | None:

@@ -14,7 +14,9 @@ from vae_train.distributions.base import Distribution, promote
 from vae_train.distributions.fitted import Fitted, optimal_log_scale
 from vae_train.util.errors import Incompatible
 
-ScaleMode = Literal["fixed", "shared", "pixel", "optimal"]
+PlainScale = Literal["fixed", "shared", "pixel"]
+"""Modes of densities whose optimal scale has no closed form."""
+ScaleMode = Literal[PlainScale, "optimal"]
 
 MIN_SCALE = 1e-3
 """Lower bound of the scale of continuous pixels if the scale is per pixel or optimal. Without it a pixel that never
@@ -23,26 +25,13 @@ MAX_WINDOW_STEPS = 100
 """Steps over which the running average of the optimal scale extends."""
 
 
-def floor(levels: int | None, scale_mode: ScaleMode) -> float:
+def density_floor(levels: int | None, scale_mode: ScaleMode) -> float:
     """Lower bound of a density's scale: half the distance of levels, since a narrower density scores their grid."""
     if scale_mode == "fixed":
         return 0.0
     if levels is None:
         return 0.0 if scale_mode == "shared" else MIN_SCALE
     return 1 / (2 * levels)
-
-
-def check_scale(levels: int | None, scale: float, scale_mode: ScaleMode) -> Incompatible | None:
-    """Why a density with this scale cannot score data with `levels` levels; None if it can."""
-    least = floor(levels, scale_mode)
-    if scale > least:
-        return None
-    if levels == 2:
-        reason = "is a density, but the data is binary: its scale would only learn the distance of 0 and 1"
-        return Incompatible(reason, {"likelihood": "bernoulli", "data.binarize": "none"})
-    bound = "the lower bound" if levels is None else "the lower bound 1 / (2 levels) ="
-    reason = f"starts with scale={scale:g}, but scale_mode={scale_mode} has {bound} {least:g}"
-    return Incompatible(reason, {"likelihood.scale": f"{2 * least:.2g}"})
 
 
 def discretized_floor(levels: int) -> float:
@@ -87,15 +76,11 @@ class Scale(nn.Module):
         self.event_ndim, self.scale_mode, self.floor = len(event_shape), scale_mode, floor
         first, *rest = event_shape
         self.parameter_shape: Shape = (2 * first, *rest) if scale_mode == "pixel" else tuple(event_shape)
-        self.raw: Tensor
         raw = torch.tensor(0.5 * math.log(scale**2 - floor**2))
-        if scale_mode == "shared":
-            self.raw = nn.Parameter(raw)
-        else:
-            self.register_buffer("raw", raw, persistent=scale_mode == "optimal")
-        if scale_mode == "optimal":
-            self.updates: Tensor
-            self.register_buffer("updates", torch.zeros(()))
+        optimal = scale_mode == "optimal"
+        self.raw = nn.Parameter(raw) if scale_mode == "shared" else nn.Buffer(raw, persistent=optimal)
+        if optimal:
+            self.updates = nn.Buffer(torch.zeros(()))
 
     def log_scale(self, change: Tensor | None = None) -> Tensor:
         """Logarithm of the scale: a scalar, or with the shape of `change`, which is added to raw."""

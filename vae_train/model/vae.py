@@ -61,7 +61,7 @@ class VAE(SingleLatent):
     ) -> None:
         super().__init__()
         self.data_shape, self.levels, self.latent_shape = tuple(data_shape), levels, tuple(latent_shape)
-        self.posterior = posterior(event_shape=self.latent_shape, levels=None)
+        self.posterior = posterior(event_shape=self.latent_shape)
         self.likelihood = likelihood(event_shape=self.data_shape, levels=levels)
         self.prior = prior(event_shape=self.latent_shape, data_shape=self.data_shape)
         self.condition = self._build_condition(condition, tuple(factor_sizes))

@@ -10,9 +10,8 @@ from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.distributions.fitted import Fitted
-from vae_train.model import scale as scales
-from vae_train.model.family import Likelihood, require_compatible
-from vae_train.model.scale import Scale, ScaleMode
+from vae_train.model.family import Likelihood
+from vae_train.model.scale import Scale, ScaleMode, density_floor
 from vae_train.model.trace import Trace
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveFloat
@@ -35,15 +34,23 @@ class LocationScale(Likelihood):
     """See `vae_train.distributions.fitted.Scalable`, for densities with an optimal scale."""
 
     def __init__(self, event_shape: Shape, levels: int | None, scale: PositiveFloat, scale_mode: ScaleMode) -> None:
-        super().__init__(event_shape, levels)
-        require_compatible(self.check_compatible(levels, scale=scale, scale_mode=scale_mode))
-        self.scale = Scale(self.event_shape, scale, scale_mode, scales.floor(levels, scale_mode))
+        super().__init__(event_shape, levels, scale=scale, scale_mode=scale_mode)
+        self.scale = Scale(self.event_shape, scale, scale_mode, density_floor(levels, scale_mode))
         self.parameter_shape = self.scale.parameter_shape
 
     @classmethod
     @override
     def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
-        return scales.check_scale(levels, settings["scale"], settings["scale_mode"])
+        scale, scale_mode = settings["scale"], settings["scale_mode"]
+        least = density_floor(levels, scale_mode)
+        if scale > least:
+            return None
+        if levels == 2:
+            reason = "is a density, but the data is binary: its scale would only learn the distance of 0 and 1"
+            return Incompatible(reason, {"likelihood": "bernoulli", "data.binarize": "none"})
+        bound = "the lower bound" if levels is None else "the lower bound 1 / (2 levels) ="
+        reason = f"starts with scale={scale:g}, but scale_mode={scale_mode} has {bound} {least:g}"
+        return Incompatible(reason, {"likelihood.scale": f"{2 * least:.2g}"})
 
     @override
     def forward(self, parameters: Tensor) -> Distribution:

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from vae_train.batch import Shape
 from vae_train.distributions.bernoulli import Bernoulli as BernoulliDistribution
-from vae_train.model.family import Likelihood, require_compatible
+from vae_train.model.family import Likelihood
 from vae_train.util.errors import Incompatible
 
 
@@ -23,9 +23,7 @@ class Bernoulli(Likelihood):
     """
 
     def __init__(self, event_shape: Shape, levels: int | None, grey_targets: bool) -> None:
-        super().__init__(event_shape, levels)
-        require_compatible(self.check_compatible(levels, grey_targets=grey_targets))
-        self.parameter_shape = self.event_shape
+        super().__init__(event_shape, levels, grey_targets=grey_targets)
         self.binary = levels == 2
         self.warning = None if self.binary else "grey targets: not a likelihood"
 

@@ -15,7 +15,7 @@ from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution, promote
 from vae_train.distributions.beta import Beta as BetaDistribution
 from vae_train.distributions.dequantized import Dequantized
-from vae_train.model.family import Likelihood, is_density, require_compatible
+from vae_train.model.family import Likelihood, is_density
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import Range
 
@@ -45,7 +45,6 @@ class Beta(Likelihood):
         concentration: Annotated[float, Range(0, MAX_CONCENTRATION / 2, open_low=True)],
     ) -> None:
         super().__init__(event_shape, levels)
-        require_compatible(self.check_compatible(levels))
         first, *rest = event_shape
         self.parameter_shape = (2 * first, *rest)
         # log k = log MAX_CONCENTRATION - softplus(-raw) is bounded and starts at the concentration.

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from vae_train.batch import Shape
 from vae_train.distributions.levels import Levels
-from vae_train.model.family import Likelihood, require_compatible
+from vae_train.model.family import Likelihood
 from vae_train.util.errors import Incompatible
 
 
@@ -22,13 +22,12 @@ class Categorical(Likelihood):
         levels: number of values that a pixel can take.
     """
 
+    levels: int
+
     def __init__(self, event_shape: Shape, levels: int | None) -> None:
         super().__init__(event_shape, levels)
-        require_compatible(self.check_compatible(levels))
-        assert levels is not None
-        self.count = levels
         first, *rest = event_shape
-        self.parameter_shape = (first * levels, *rest)
+        self.parameter_shape = (first * self.levels, *rest)
 
     @classmethod
     @override
@@ -41,5 +40,5 @@ class Categorical(Likelihood):
     def forward(self, parameters: Tensor) -> Levels:
         first, *rest = self.event_shape
         leading = parameters.shape[: parameters.dim() - len(self.event_shape)]
-        logits = parameters.reshape(*leading, first, self.count, *rest)
+        logits = parameters.reshape(*leading, first, self.levels, *rest)
         return Levels(logits.movedim(-len(self.event_shape), -1), len(self.event_shape))

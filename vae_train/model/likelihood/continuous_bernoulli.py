@@ -8,11 +8,10 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulliDistribution
 from vae_train.distributions.dequantized import Dequantized
-from vae_train.model.family import Likelihood, is_density, require_compatible
+from vae_train.model.family import Likelihood, is_density
 from vae_train.util.errors import Incompatible
 
 
@@ -26,11 +25,6 @@ class ContinuousBernoulli(Likelihood):
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
     """
-
-    def __init__(self, event_shape: Shape, levels: int | None) -> None:
-        super().__init__(event_shape, levels)
-        require_compatible(self.check_compatible(levels))
-        self.parameter_shape = self.event_shape
 
     @classmethod
     @override

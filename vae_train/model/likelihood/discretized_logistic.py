@@ -4,15 +4,15 @@ Kingma et al., 2016, Improved Variational Inference with Inverse Autoregressive 
 first and the last level include the tails (Salimans et al., 2017, PixelCNN++, arXiv:1701.05517, eq. 2).
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import Shape
 from vae_train.distributions.logistic import DiscretizedLogistic as DiscretizedLogisticDistribution
-from vae_train.model.family import Likelihood, require_compatible
-from vae_train.model.scale import Scale, check_discretized, discretized_floor
+from vae_train.model.family import Likelihood
+from vae_train.model.scale import PlainScale, Scale, check_discretized, discretized_floor
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveFloat
 
@@ -28,18 +28,11 @@ class DiscretizedLogistic(Likelihood):
             nearly all mass is on one level.
     """
 
-    def __init__(
-        self,
-        event_shape: Shape,
-        levels: int | None,
-        scale: PositiveFloat,
-        scale_mode: Literal["fixed", "shared", "pixel"],
-    ) -> None:
-        super().__init__(event_shape, levels)
-        require_compatible(self.check_compatible(levels, scale=scale, scale_mode=scale_mode))
-        assert levels is not None
-        self.count = levels
-        floor = 0.0 if scale_mode == "fixed" else discretized_floor(levels)
+    levels: int
+
+    def __init__(self, event_shape: Shape, levels: int | None, scale: PositiveFloat, scale_mode: PlainScale) -> None:
+        super().__init__(event_shape, levels, scale=scale, scale_mode=scale_mode)
+        floor = 0.0 if scale_mode == "fixed" else discretized_floor(self.levels)
         self.scale = Scale(self.event_shape, scale, scale_mode, floor)
         self.parameter_shape = self.scale.parameter_shape
 
@@ -51,4 +44,4 @@ class DiscretizedLogistic(Likelihood):
     @override
     def forward(self, parameters: Tensor) -> DiscretizedLogisticDistribution:
         loc, log_scale = self.scale(parameters)
-        return DiscretizedLogisticDistribution(loc, log_scale, self.count, len(self.event_shape))
+        return DiscretizedLogisticDistribution(loc, log_scale, self.levels, len(self.event_shape))

@@ -3,14 +3,13 @@
 Huber (1964), Robust estimation of a location parameter, eq. 2.1.
 """
 
-from typing import Literal
-
 from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import Shape
 from vae_train.distributions.huber import Huber as HuberDistribution
 from vae_train.model.likelihood.base import LocationScale
+from vae_train.model.scale import PlainScale
 from vae_train.util.ranges import PositiveFloat
 
 
@@ -30,7 +29,7 @@ class Huber(LocationScale):
         event_shape: Shape,
         levels: int | None,
         scale: PositiveFloat,
-        scale_mode: Literal["fixed", "shared", "pixel"],
+        scale_mode: PlainScale,
         delta: PositiveFloat,
     ) -> None:
         super().__init__(event_shape, levels, scale, scale_mode)

@@ -7,13 +7,13 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.batch import Shape
 from vae_train.distributions.base import promote
 from vae_train.distributions.logistic import LogisticMixture as LogisticMixtureDistribution
-from vae_train.model.family import Likelihood, require_compatible
+from vae_train.model.family import Likelihood
 from vae_train.model.scale import check_discretized, discretized_floor
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveFloat, PositiveInt
@@ -32,20 +32,19 @@ class LogisticMixture(Likelihood):
         scale: initial value of all scales, for pixels in [0, 1]; they stay above 1 / (8 levels).
     """
 
+    levels: int
+
     def __init__(self, event_shape: Shape, levels: int | None, components: PositiveInt, scale: PositiveFloat) -> None:
-        super().__init__(event_shape, levels)
-        require_compatible(self.check_compatible(levels, scale=scale))
-        assert levels is not None
-        self.count, self.components = levels, components
+        super().__init__(event_shape, levels, scale=scale)
+        self.components = components
         channels, *size = event_shape
         self.channels, self.coloured = channels, channels == 3
         self.parameter_shape = (components * (1 + 2 * channels + 3 * self.coloured), *size)
-        self.floor = 2 * math.log(discretized_floor(levels))
-        self.start = math.log(scale**2 - discretized_floor(levels) ** 2)
+        floor = discretized_floor(self.levels)
+        self.floor, self.start = 2 * math.log(floor), math.log(scale**2 - floor**2)
         # Locations start evenly spaced over the levels, so that components differ from the first step on.
         places = (torch.arange(components) + 0.5) / components
-        self.places: Tensor
-        self.register_buffer("places", places.view(-1, 1, 1, 1), persistent=False)
+        self.places = nn.Buffer(places.view(-1, 1, 1, 1), persistent=False)
 
     @classmethod
     @override
@@ -62,4 +61,4 @@ class LogisticMixture(Likelihood):
         raw = self.start + 2 * change
         log_scale = 0.5 * torch.logaddexp(raw, torch.full_like(raw, self.floor))
         dependence = torch.tanh(weights[0]) if weights else None
-        return LogisticMixtureDistribution(logits.squeeze(-3), self.places + loc, log_scale, dependence, self.count)
+        return LogisticMixtureDistribution(logits.squeeze(-3), self.places + loc, log_scale, dependence, self.levels)

@@ -33,7 +33,7 @@ class MSSSIM(Likelihood):
         if min(height, width) < MIN_SIDE_PIXELS:
             least = f"{MIN_SIDE_PIXELS}x{MIN_SIDE_PIXELS}"
             raise ValueError(f"compares windows of pixels: images need at least {least} pixels, not {height}x{width}")
-        self.parameter_shape, self.weight = self.event_shape, weight
+        self.weight = weight
 
     @override
     def forward(self, parameters: Tensor) -> Similarity:

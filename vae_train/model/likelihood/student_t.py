@@ -1,6 +1,6 @@
 """p(x | z) = prod_i t((x_i - loc_i(z)) / scale; df) / scale with t(u; df) ∝ (1 + u² / df)^(-(df + 1) / 2)."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from torch import Tensor
 from typing_extensions import override
@@ -8,7 +8,10 @@ from typing_extensions import override
 from vae_train.batch import Shape
 from vae_train.distributions.student_t import StudentT as StudentTDistribution
 from vae_train.model.likelihood.base import LocationScale
+from vae_train.model.scale import PlainScale
 from vae_train.util.ranges import PositiveFloat, Range
+
+DegreesOfFreedom = Annotated[float, Range(1, open_low=True)]
 
 
 class StudentT(LocationScale):
@@ -27,8 +30,8 @@ class StudentT(LocationScale):
         event_shape: Shape,
         levels: int | None,
         scale: PositiveFloat,
-        scale_mode: Literal["fixed", "shared", "pixel"],
-        df: Annotated[float, Range(1, open_low=True)],
+        scale_mode: PlainScale,
+        df: DegreesOfFreedom,
     ) -> None:
         super().__init__(event_shape, levels, scale, scale_mode)
         self.df = df

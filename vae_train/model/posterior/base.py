@@ -1,14 +1,18 @@
 """Base classes of posteriors that are flows."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vae_train.batch import Shape
 from vae_train.distributions.base import promote
+from vae_train.distributions.flows.base import Chain, Flow
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
+from vae_train.distributions.transformed import Transformed
 from vae_train.model.family import Posterior
 
 
@@ -17,14 +21,13 @@ class FlowPosterior(Posterior):
 
     Args:
         event_shape: shape of z.
-        levels: None, since z is continuous.
         further: number of parameters of the flows.
     """
 
     is_factorized = False
 
-    def __init__(self, event_shape: Shape, levels: int | None, further: int) -> None:
-        super().__init__(event_shape, levels)
+    def __init__(self, event_shape: Shape, further: int) -> None:
+        super().__init__(event_shape)
         self.size = torch.Size(event_shape).numel()
         self.parameter_shape = (2 * self.size + further,)
 
@@ -39,6 +42,35 @@ class FlowPosterior(Posterior):
         return Normal(mean, log_scale, len(self.event_shape))
 
 
+class EncodedFlowPosterior(FlowPosterior):
+    """Flows whose parameters all come from the encoder, as in van den Berg et al. (2018).
+
+    They have no inverse in closed form: log q(z | x) is tractable at their own samples only.
+
+    Args:
+        event_shape: shape of z.
+        flows: T, the number of flows.
+        further: number of parameters of each flow.
+    """
+
+    has_tractable_density = False
+    supports_stop_gradient = False
+
+    def __init__(self, event_shape: Shape, flows: int, further: int) -> None:
+        super().__init__(event_shape, flows * further)
+        self.flows = flows
+
+    @abstractmethod
+    def flow(self, values: Tensor) -> Flow:
+        """One flow, from its parameters with shape `(*N, further)`."""
+
+    @override
+    def forward(self, parameters: Tensor) -> Transformed:
+        mean, log_scale, values = self.parts(parameters)
+        flows = [self.flow(v) for v in values.unflatten(-1, (self.flows, -1)).unbind(-2)]
+        return Transformed(self.normal(mean, log_scale), Chain(flows))
+
+
 class MaskedFlowPosterior(FlowPosterior):
     """Masked autoregressive flows on top of a normal distribution.
 
@@ -47,15 +79,12 @@ class MaskedFlowPosterior(FlowPosterior):
 
     Args:
         event_shape: shape of z.
-        levels: None, since z is continuous.
         flows: T, the number of flows.
         hidden: sizes of the hidden layers of each flow's network.
         context: size of the context.
         bins: pieces of each flow's spline; None for affine flows.
     """
 
-    def __init__(
-        self, event_shape: Shape, levels: int | None, flows: int, hidden: Sequence[int], context: int, bins: int | None
-    ) -> None:
-        super().__init__(event_shape, levels, context)
+    def __init__(self, event_shape: Shape, flows: int, hidden: Sequence[int], context: int, bins: int | None) -> None:
+        super().__init__(event_shape, context)
         self.flow = MaskedFlow(self.size, context, flows, hidden, bins, coupling=False)

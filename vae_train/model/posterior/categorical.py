@@ -14,7 +14,6 @@ class Categorical(Posterior):
 
     Args:
         event_shape: (D,), which holds D / categories variables.
-        levels: None, since z is no image.
         categories: number of values of each variable.
         temperature: of the relaxation, in training only.
         hard: whether samples are one-hot in training too, with the gradient of relaxed samples (straight-through).
@@ -25,10 +24,8 @@ class Categorical(Posterior):
     is_factorized = False
     needs_vector = True
 
-    def __init__(
-        self, event_shape: Shape, levels: int | None, categories: PositiveInt, temperature: PositiveFloat, hard: bool
-    ) -> None:
-        super().__init__(event_shape, levels)
+    def __init__(self, event_shape: Shape, categories: PositiveInt, temperature: PositiveFloat, hard: bool) -> None:
+        super().__init__(event_shape)
         if len(event_shape) != 1 or event_shape[0] % categories:
             shape = "x".join(map(str, event_shape))
             raise ValueError(
@@ -36,7 +33,6 @@ class Categorical(Posterior):
                 f"not {shape}"
             )
         self.categories, self.temperature, self.hard = categories, temperature, hard
-        self.parameter_shape = self.event_shape
 
     @override
     def forward(self, parameters: Tensor) -> OneHotCategorical:

@@ -3,7 +3,6 @@
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import Shape
 from vae_train.distributions.point import PointMass
 from vae_train.model.family import Posterior
 
@@ -13,17 +12,12 @@ class Deterministic(Posterior):
 
     Args:
         event_shape: shape of z.
-        levels: None, since z is continuous.
     """
 
     has_density = False
     is_factorized = False
     has_tractable_density = False
     supports_stop_gradient = False
-
-    def __init__(self, event_shape: Shape, levels: int | None) -> None:
-        super().__init__(event_shape, levels)
-        self.parameter_shape = tuple(event_shape)
 
     @override
     def forward(self, parameters: Tensor) -> PointMass:

@@ -17,13 +17,12 @@ class FullCovariance(Posterior):
 
     Args:
         event_shape: shape of z.
-        levels: None, since z is continuous.
     """
 
     is_factorized = False
 
-    def __init__(self, event_shape: Shape, levels: int | None) -> None:
-        super().__init__(event_shape, levels)
+    def __init__(self, event_shape: Shape) -> None:
+        super().__init__(event_shape)
         self.size = torch.Size(event_shape).numel()
         self.parameter_shape = (self.size + self.size * (self.size + 1) // 2,)
 

@@ -14,12 +14,11 @@ class Gaussian(Posterior):
 
     Args:
         event_shape: shape of z.
-        levels: None, since z is continuous.
         log_variance: bounds of the log-variance, which is cut off there; None for none.
     """
 
-    def __init__(self, event_shape: Shape, levels: int | None, log_variance: tuple[float, float] | None) -> None:
-        super().__init__(event_shape, levels)
+    def __init__(self, event_shape: Shape, log_variance: tuple[float, float] | None) -> None:
+        super().__init__(event_shape)
         self.log_variance = log_variance
         first, *rest = event_shape
         self.parameter_shape = (2 * first, *rest)

@@ -19,21 +19,13 @@ class InverseAutoregressive(MaskedFlowPosterior):
 
     Args:
         event_shape: shape of z.
-        levels: None, since z is continuous.
         flows: T, the number of flows.
         hidden: sizes of the hidden layers of each flow's network.
         context: size of the context, which the encoder computes for these networks.
     """
 
-    def __init__(
-        self,
-        event_shape: Shape,
-        levels: int | None,
-        flows: PositiveInt,
-        hidden: list[PositiveInt],
-        context: PositiveInt,
-    ) -> None:
-        super().__init__(event_shape, levels, flows, hidden, context, bins=None)
+    def __init__(self, event_shape: Shape, flows: PositiveInt, hidden: list[PositiveInt], context: PositiveInt) -> None:
+        super().__init__(event_shape, flows, hidden, context, bins=None)
 
     @override
     def forward(self, parameters: Tensor) -> Transformed:

@@ -19,7 +19,6 @@ class Joint(Posterior):
 
     Args:
         event_shape: (D,); D - sum(categories) elements are normal.
-        levels: None, since z is no image.
         categories: number of values of each categorical variable.
         temperature: of the Gumbel-softmax relaxation, in training only.
         hard: whether blocks are one-hot in training too, see `vae_train.distributions.categorical`.
@@ -30,14 +29,9 @@ class Joint(Posterior):
     needs_vector = True
 
     def __init__(
-        self,
-        event_shape: Shape,
-        levels: int | None,
-        categories: list[PositiveInt],
-        temperature: PositiveFloat,
-        hard: bool,
+        self, event_shape: Shape, categories: list[PositiveInt], temperature: PositiveFloat, hard: bool
     ) -> None:
-        super().__init__(event_shape, levels)
+        super().__init__(event_shape)
         self.categories, self.temperature, self.hard = list(categories), temperature, hard
         taken = sum(self.categories)
         if len(event_shape) != 1 or event_shape[0] <= taken:

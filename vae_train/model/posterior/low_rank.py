@@ -16,14 +16,13 @@ class LowRank(Posterior):
 
     Args:
         event_shape: shape of z.
-        levels: None, since z is continuous.
         rank: columns of V.
     """
 
     is_factorized = False
 
-    def __init__(self, event_shape: Shape, levels: int | None, rank: PositiveInt) -> None:
-        super().__init__(event_shape, levels)
+    def __init__(self, event_shape: Shape, rank: PositiveInt) -> None:
+        super().__init__(event_shape)
         self.size, self.rank = torch.Size(event_shape).numel(), rank
         self.parameter_shape = (self.size * (2 + rank),)
 

@@ -22,7 +22,6 @@ class NeuralSpline(MaskedFlowPosterior):
 
     Args:
         event_shape: shape of z.
-        levels: None, since z is continuous.
         flows: T, the number of flows.
         bins: pieces of each spline.
         hidden: sizes of the hidden layers of each flow's network.
@@ -30,15 +29,9 @@ class NeuralSpline(MaskedFlowPosterior):
     """
 
     def __init__(
-        self,
-        event_shape: Shape,
-        levels: int | None,
-        flows: PositiveInt,
-        bins: PositiveInt,
-        hidden: list[PositiveInt],
-        context: PositiveInt,
+        self, event_shape: Shape, flows: PositiveInt, bins: PositiveInt, hidden: list[PositiveInt], context: PositiveInt
     ) -> None:
-        super().__init__(event_shape, levels, flows, hidden, context, bins)
+        super().__init__(event_shape, flows, hidden, context, bins)
 
     @override
     def forward(self, parameters: Tensor) -> Transformed:

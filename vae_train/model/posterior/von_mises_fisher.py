@@ -15,15 +15,14 @@ class VonMisesFisher(Posterior):
 
     Args:
         event_shape: (D,); the sphere has D - 1 dimensions.
-        levels: None, since z is continuous.
     """
 
     support = "sphere"
     is_factorized = False
     needs_vector = True
 
-    def __init__(self, event_shape: Shape, levels: int | None) -> None:
-        super().__init__(event_shape, levels)
+    def __init__(self, event_shape: Shape) -> None:
+        super().__init__(event_shape)
         if len(event_shape) != 1 or event_shape[0] < 2:
             raise ValueError("the unit sphere needs a latent vector of at least 2 elements")
         self.parameter_shape = (event_shape[0] + 1,)
