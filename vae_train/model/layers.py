@@ -1,13 +1,20 @@
 """Layers that several architectures share."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
+from typing_extensions import override
+
+from vae_train.batch import Shape
+from vae_train.model.base import Network
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh"]
 Norm = Literal["none", "group", "layer"]
 Init = Literal["torch", "glorot", "he"]
+Downsample = Literal["stride", "maxpool", "avgpool"]
+Upsample = Literal["stride", "nearest"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -18,6 +25,33 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
 }
+
+
+class Layers(Network):
+    """A sequence of layers, of which the last is linear or a convolution.
+
+    Args:
+        in_shape: shape of one input.
+        out_shape: shape of one output.
+        layers: in the order in which they are applied.
+        init: initialisation of the weights, see `initialize`.
+    """
+
+    def __init__(self, in_shape: Shape, out_shape: Shape, layers: Sequence[nn.Module], init: Init) -> None:
+        super().__init__(in_shape, out_shape)
+        self.layers = nn.Sequential(*layers)
+        initialize(self.layers, init)
+
+    @override
+    def output_bias(self) -> Tensor:
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear | nn.Conv2d)
+        assert last.bias is not None
+        return last.bias.view(self.out_shape if isinstance(last, nn.Linear) else (-1, 1, 1))
+
+    @override
+    def forward(self, h: Tensor) -> Tensor:
+        return self.layers(h).view(-1, *self.out_shape)
 
 
 def nonlinearity(name: Activation) -> nn.Module:
@@ -37,13 +71,6 @@ def norm2d(name: Norm, channels: int) -> nn.Module:
     while groups > 1 and channels // groups < 4:
         groups //= 2  # on a map of one pixel a group has only its channels to normalise over
     return nn.GroupNorm(groups, channels)
-
-
-def channel_bias(layer: nn.Module) -> Tensor:
-    """The bias of a convolution as a map that broadcasts to its output."""
-    assert isinstance(layer, nn.Conv2d)
-    assert layer.bias is not None
-    return layer.bias.view(-1, 1, 1)
 
 
 def initialize(network: nn.Module, init: Init) -> None:

@@ -5,14 +5,12 @@ as 37 x 53 without padding or cropping.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
-from vae_train.model.layers import Activation, Norm, nonlinearity, norm2d
+from vae_train.model.layers import Activation, Downsample, Norm, Upsample, nonlinearity, norm2d
 
-Downsample = Literal["stride", "maxpool", "avgpool"]
-Upsample = Literal["stride", "nearest"]
 Size = tuple[int, int]
 
 
@@ -63,6 +61,27 @@ def widths(size: Size, channels: list[int] | int, depth: int | None, max_channel
     if depth > most:
         raise ValueError(f"{depth} scales are too many: {size[0]}x{size[1]} pixels can be halved {most} times")
     return channels if isinstance(channels, list) else [min(channels * 2**i, max_channels) for i in range(depth)]
+
+
+def depth_between(image: Size, latent: Size) -> int:
+    """How often an image is halved to get the height and width of a latent.
+
+    Raises:
+        ValueError: halving never gives that height and width.
+    """
+    scales = sizes(image, max_depth(image))
+    if latent in scales:
+        return scales.index(latent)
+    options = ", ".join(f"{height}x{width}" for height, width in scales)
+    raise ValueError(
+        f"latents of {latent[0]}x{latent[1]} are not a scale of images of {image[0]}x{image[1]} pixels; use {options}"
+    )
+
+
+def spatial_widths(image: Size, latent: Size, channels: int, max_channels: int) -> list[int]:
+    """Channels of every scale between an image and a latent."""
+    depth = depth_between(image, latent)
+    return widths(image, channels, depth, max_channels) if depth else []
 
 
 def halvings(inputs: int, channels: list[int], style: Style, downsample: Downsample) -> list[nn.Module]:

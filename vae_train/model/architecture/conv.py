@@ -3,17 +3,15 @@
 import math
 from typing import Literal
 
-from torch import Tensor, nn
-from typing_extensions import override
+from torch import nn
 
 from vae_train.batch import Shape
-from vae_train.model.architecture.base import Downsample, Style, Upsample, doublings, halvings, sizes, widths
-from vae_train.model.base import Network
-from vae_train.model.layers import Activation, Init, Norm, channel_bias, initialize, nonlinearity
+from vae_train.model.architecture.base import Style, doublings, halvings, sizes, widths
+from vae_train.model.layers import Activation, Downsample, Init, Layers, Norm, Upsample, nonlinearity
 from vae_train.util.ranges import NonNegativeInt, PositiveInt
 
 
-class ConvEncoder(Network):
+class ConvEncoder(Layers):
     """Convolutions that halve the image at every scale, then linear layers.
 
     Args:
@@ -46,21 +44,15 @@ class ConvEncoder(Network):
         norm: Norm,
         init: Init,
     ) -> None:
-        super().__init__(in_shape, out_shape)
         inputs, height, width = in_shape
         per_scale = widths((height, width), channels, depth, max_channels)
         layers = halvings(inputs, per_scale, Style(kernel, extra, activation, norm), downsample)
         features = per_scale[-1] * math.prod(sizes((height, width), len(per_scale))[-1])
-        layers.append(nn.Flatten())
-        self.layers = nn.Sequential(*layers, *_dense(features, dense, math.prod(out_shape), activation))
-        initialize(self.layers, init)
-
-    @override
-    def forward(self, h: Tensor) -> Tensor:
-        return self.layers(h).view(-1, *self.out_shape)
+        layers += [nn.Flatten(), *_dense(features, dense, math.prod(out_shape), activation)]
+        super().__init__(in_shape, out_shape, layers, init)
 
 
-class ConvDecoder(Network):
+class ConvDecoder(Layers):
     """Linear layers, then convolutions that double the image at every scale: the encoder backwards.
 
     Args:
@@ -93,25 +85,15 @@ class ConvDecoder(Network):
         norm: Norm,
         init: Init,
     ) -> None:
-        super().__init__(in_shape, out_shape)
         outputs, height, width = out_shape
         per_scale = widths((height, width), channels, depth, max_channels)
         scales = sizes((height, width), len(per_scale))
         smallest = (per_scale[-1], *scales[-1])
-        layers = _dense(math.prod(in_shape), dense, math.prod(smallest), activation)
+        layers = [nn.Flatten(), *_dense(math.prod(in_shape), dense, math.prod(smallest), activation)]
         layers += [nonlinearity(activation), nn.Unflatten(1, smallest)]
         layers += doublings(per_scale, scales, Style(kernel, extra, activation, norm), upsample)
         layers.append(nn.Conv2d(per_scale[0], outputs, kernel, padding=kernel // 2))
-        self.layers = nn.Sequential(nn.Flatten(), *layers)
-        initialize(self.layers, init)
-
-    @override
-    def output_bias(self) -> Tensor:
-        return channel_bias(self.layers[-1])
-
-    @override
-    def forward(self, h: Tensor) -> Tensor:
-        return self.layers(h)
+        super().__init__(in_shape, out_shape, layers, init)
 
 
 def _dense(inputs: int, hidden: int, outputs: int, name: Activation) -> list[nn.Module]:

@@ -3,49 +3,15 @@
 import math
 from typing import Literal
 
-from torch import Tensor, nn
-from typing_extensions import override
+from torch import nn
 
 from vae_train.batch import Shape
-from vae_train.model.architecture.base import (
-    Downsample,
-    Size,
-    Style,
-    Upsample,
-    convolution,
-    doublings,
-    halvings,
-    max_depth,
-    sizes,
-    widths,
-)
-from vae_train.model.base import Network
-from vae_train.model.layers import Activation, Init, Norm, channel_bias, initialize
+from vae_train.model.architecture.base import Style, convolution, doublings, halvings, sizes, spatial_widths, widths
+from vae_train.model.layers import Activation, Downsample, Init, Layers, Norm, Upsample
 from vae_train.util.ranges import NonNegativeInt, PositiveInt
 
 
-def depth_between(image: Size, latent: Size) -> int:
-    """How often an image is halved to get the height and width of a latent.
-
-    Raises:
-        ValueError: halving never gives that height and width.
-    """
-    scales = sizes(image, max_depth(image))
-    if latent in scales:
-        return scales.index(latent)
-    options = ", ".join(f"{height}x{width}" for height, width in scales)
-    raise ValueError(
-        f"latents of {latent[0]}x{latent[1]} are not a scale of images of {image[0]}x{image[1]} pixels; use {options}"
-    )
-
-
-def spatial_widths(image: Size, latent: Size, channels: int, max_channels: int) -> list[int]:
-    """Channels of every scale between an image and a latent."""
-    depth = depth_between(image, latent)
-    return widths(image, channels, depth, max_channels) if depth else []
-
-
-class ConvSpatialEncoder(Network):
+class ConvSpatialEncoder(Layers):
     """Convolutions that halve the image until it has the height and width of the latent.
 
     Parameters of a posterior that are not a map, such as those of a flow, come from a linear layer at the end.
@@ -79,7 +45,6 @@ class ConvSpatialEncoder(Network):
         norm: Norm,
         init: Init,
     ) -> None:
-        super().__init__(in_shape, out_shape)
         inputs, height, width = in_shape
         size, style = (height, width), Style(kernel, extra, activation, norm)
         if len(out_shape) == 3:
@@ -93,15 +58,10 @@ class ConvSpatialEncoder(Network):
         else:
             features = last * math.prod(sizes(size, len(per_scale))[-1])
             layers += [nn.Flatten(), nn.Linear(features, math.prod(out_shape))]
-        self.layers = nn.Sequential(*layers)
-        initialize(self.layers, init)
-
-    @override
-    def forward(self, h: Tensor) -> Tensor:
-        return self.layers(h).view(-1, *self.out_shape)
+        super().__init__(in_shape, out_shape, layers, init)
 
 
-class ConvSpatialDecoder(Network):
+class ConvSpatialDecoder(Layers):
     """Convolutions that double the latent until it has the height and width of the image: the encoder backwards.
 
     Args:
@@ -133,7 +93,6 @@ class ConvSpatialDecoder(Network):
         norm: Norm,
         init: Init,
     ) -> None:
-        super().__init__(in_shape, out_shape)
         if len(in_shape) != 3:
             raise ValueError(f"needs latents with shape [channels, height, width], not {list(in_shape)}")
         outputs, height, width = out_shape
@@ -144,13 +103,4 @@ class ConvSpatialDecoder(Network):
         if per_scale:
             layers += doublings(per_scale, sizes(size, len(per_scale)), style, upsample)
         layers.append(nn.Conv2d(per_scale[0] if per_scale else first, outputs, kernel, padding=kernel // 2))
-        self.layers = nn.Sequential(*layers)
-        initialize(self.layers, init)
-
-    @override
-    def output_bias(self) -> Tensor:
-        return channel_bias(self.layers[-1])
-
-    @override
-    def forward(self, h: Tensor) -> Tensor:
-        return self.layers(h)
+        super().__init__(in_shape, out_shape, layers, init)

@@ -3,16 +3,14 @@
 import math
 from itertools import pairwise
 
-from torch import Tensor, nn
-from typing_extensions import override
+from torch import nn
 
 from vae_train.batch import Shape
-from vae_train.model.base import Network
-from vae_train.model.layers import Activation, Init, initialize, nonlinearity
+from vae_train.model.layers import Activation, Init, Layers, nonlinearity
 from vae_train.util.ranges import PositiveInt
 
 
-class MLP(Network):
+class MLP(Layers):
     """Flatten, linear layers with an activation between them, unflatten.
 
     Args:
@@ -34,26 +32,9 @@ class MLP(Network):
         gated: bool,
         init: Init,
     ) -> None:
-        super().__init__(in_shape, out_shape)
-        sizes = [math.prod(in_shape), *hidden, math.prod(out_shape)]
-        self.layers = nn.Sequential(nn.Flatten(), *_layers(sizes, activation, gated))
-        initialize(self.layers, init)
-
-    @override
-    def output_bias(self) -> Tensor:
-        last = self.layers[-1]
-        assert isinstance(last, nn.Linear)
-        return last.bias.view(self.out_shape)
-
-    @override
-    def forward(self, h: Tensor) -> Tensor:
-        return self.layers(h).view(-1, *self.out_shape)
-
-
-def _layers(sizes: list[int], name: Activation, gated: bool) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes[:-1]):
-        layers += (
-            [nn.Linear(inputs, 2 * outputs), nn.GLU()] if gated else [nn.Linear(inputs, outputs), nonlinearity(name)]
-        )
-    return [*layers, nn.Linear(sizes[-2], sizes[-1])]
+        sizes = [math.prod(in_shape), *hidden]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in pairwise(sizes):
+            layers.append(nn.Linear(inputs, 2 * outputs if gated else outputs))
+            layers.append(nn.GLU() if gated else nonlinearity(activation))
+        super().__init__(in_shape, out_shape, [*layers, nn.Linear(sizes[-1], math.prod(out_shape))], init)
