@@ -2,19 +2,31 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
-from typing_extensions import override
 
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.model.traits import CAPABILITIES, ModelTraits
-from vae_train.objective.bounds import Gradient
 from vae_train.rng import Rng
 from vae_train.util.errors import Incompatible
 from vae_train.util.numbers import Number
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
+
+Schedule = Callable[[int | Tensor], Number]
+"""A factor on a weight, as a function of the step."""
+
+
+class Context(NamedTuple):
+    """What some objectives need beside the trace."""
+
+    model: LatentVariableModel
+    """The model that made the trace."""
+    step: int | Tensor
+    """Number of the update, for schedules."""
+    rng: Rng
+    """The source of the batch's noise, after the model has taken its own."""
 
 
 class Objective(nn.Module, ABC):
@@ -27,6 +39,8 @@ class Objective(nn.Module, ABC):
     capabilities: ClassVar[frozenset[str]] = CAPABILITIES
     needs_density: ClassVar[bool] = True
     """Whether it uses log q(z | x) or the rate, which a point mass does not have."""
+    needs_factorized: ClassVar[str | None] = None
+    """What it needs a factorised posterior for, for instance "to estimate total correlation"; None if it needs none."""
     needs_likelihood: ClassVar[bool] = False
     """Whether it averages exp(log p(x | z)), which only makes sense for a likelihood."""
     per_image: ClassVar[bool] = True
@@ -52,7 +66,7 @@ class Objective(nn.Module, ABC):
         if cls.needs_likelihood and model.warning:
             reason = f"needs a likelihood for its importance weights ({model.warning})"
             return Incompatible(reason, {"objective": "elbo"})
-        return None
+        return None if cls.needs_factorized is None else require_factorized(model, cls.needs_factorized)
 
     @classmethod
     def couples_batch(cls, **settings: Any) -> bool:
@@ -77,7 +91,7 @@ class Objective(nn.Module, ABC):
             its own parameters (a critic) also returns "critic_loss", which they minimise while the model minimises
             "loss". With "encoder_loss" the parameters of q(z | x) minimise that, and the others "loss".
         """
-        scalars = self.scalars(model, trace, step, rng)
+        scalars = self.scalars(trace, Context(model, step, rng))
         auxiliary = trace.auxiliary()
         if auxiliary is None:
             return scalars
@@ -86,7 +100,7 @@ class Objective(nn.Module, ABC):
         return {**scalars, **losses, "auxiliary": auxiliary}
 
     @abstractmethod
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         """What `forward` returns, without the auxiliary losses of the latents."""
 
     def statistics(self, trace: Trace, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -115,59 +129,13 @@ class WeightedRate(Objective):
         beta_schedule: a factor on beta as a function of the step.
     """
 
-    def __init__(
-        self, num_samples: PositiveInt, beta: NonNegativeFloat, beta_schedule: Callable[[int | Tensor], Number]
-    ) -> None:
+    def __init__(self, num_samples: PositiveInt, beta: NonNegativeFloat, beta_schedule: Schedule) -> None:
         super().__init__(num_samples)
         self.beta, self.beta_schedule = beta, beta_schedule
 
     def beta_at(self, step: int | Tensor, like: Tensor) -> Tensor:
         """beta at a step as a tensor with shape `()`, with the device and type of `like`."""
         return scalar_like(self.beta * self.beta_schedule(step), like)
-
-
-class ImportanceWeighted(Objective):
-    """An objective of importance weights, whose samples may form groups.
-
-    Args:
-        num_samples: samples of z per image.
-        groups: number of groups of equal size.
-        gradient: how q(z | x) is trained, see `vae_train.objective.bounds`.
-
-    Raises:
-        ValueError: the samples do not form groups of equal size.
-    """
-
-    needs_likelihood = True
-
-    def __init__(self, num_samples: PositiveInt, groups: PositiveInt, gradient: Gradient) -> None:
-        super().__init__(num_samples)
-        if num_samples % groups:
-            raise ValueError(f"num_samples={num_samples} must be a multiple of groups={groups}")
-        self.groups, self.gradient = groups, gradient
-
-    @classmethod
-    @override
-    def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
-        error, gradient = super().check_compatible(model, **settings), settings["gradient"]
-        if error is not None or gradient == "standard":
-            return error
-        instead = {"objective.gradient": "standard", "posterior": "gaussian"}
-        if not all(layer.supports_stop_gradient for layer in model.layers):
-            return Incompatible(f"with gradient={gradient} needs a posterior that supports a stop-gradient", instead)
-        if any(layer.support in ("categorical", "joint") for layer in model.layers):
-            reason = f"with gradient={gradient} trains q(z | x) through z alone, but categories are not differentiable"
-            return Incompatible(reason, instead)
-        if gradient == "dreg" and any(layer.prior_uses_encoder for layer in model.layers):
-            reason = (
-                "with gradient=dreg squares the weights of the encoder's gradient, but this prior uses the encoder too"
-            )
-            return Incompatible(reason, {"objective.gradient": "standard", "prior": "standard_normal"})
-        return None
-
-    def log_weight(self, trace: Trace) -> Tensor:
-        """Log-weights with shape `(K, B)`, with a stop-gradient on the parameters of q if `gradient` needs one."""
-        return trace.log_weight(stop_gradient=self.gradient != "standard")
 
 
 def scalar_like(value: Number, like: Tensor) -> Tensor:

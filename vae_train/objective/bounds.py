@@ -15,9 +15,16 @@ for every
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
+from typing_extensions import override
+
+from vae_train.model.trace import Trace
+from vae_train.model.traits import ModelTraits
+from vae_train.objective.base import Context, Objective
+from vae_train.util.errors import Incompatible
+from vae_train.util.ranges import PositiveInt
 
 Gradient = Literal["standard", "stl", "dreg"]
 
@@ -53,3 +60,55 @@ def doubly_reparameterised(log_weight: Tensor, dim: int) -> Tensor:
     """
     normalised = log_weight.detach().softmax(dim)
     return (normalised * normalised * log_weight).sum(dim)
+
+
+class ImportanceWeighted(Objective):
+    """The mean of the negative importance-weighted bounds of groups of samples.
+
+    Args:
+        num_samples: samples of z per image.
+        groups: number of groups of equal size.
+        gradient: how q(z | x) is trained, see `vae_train.objective.bounds`.
+
+    Raises:
+        ValueError: the samples do not form groups of equal size.
+    """
+
+    needs_likelihood = True
+
+    def __init__(self, num_samples: PositiveInt, groups: PositiveInt, gradient: Gradient) -> None:
+        super().__init__(num_samples)
+        if num_samples % groups:
+            raise ValueError(f"num_samples={num_samples} must be a multiple of groups={groups}")
+        self.groups, self.gradient = groups, gradient
+
+    @classmethod
+    @override
+    def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
+        error, gradient = super().check_compatible(model, **settings), settings["gradient"]
+        if error is not None or gradient == "standard":
+            return error
+        instead = {"objective.gradient": "standard", "posterior": "gaussian"}
+        if not all(layer.supports_stop_gradient for layer in model.layers):
+            return Incompatible(f"with gradient={gradient} needs a posterior that supports a stop-gradient", instead)
+        if any(layer.support in ("categorical", "joint") for layer in model.layers):
+            reason = f"with gradient={gradient} trains q(z | x) through z alone, but categories are not differentiable"
+            return Incompatible(reason, instead)
+        if gradient == "dreg" and any(layer.prior_uses_encoder for layer in model.layers):
+            reason = (
+                "with gradient=dreg squares the weights of the encoder's gradient, but this prior uses the encoder too"
+            )
+            return Incompatible(reason, {"objective.gradient": "standard", "prior": "standard_normal"})
+        return None
+
+    def log_weight(self, trace: Trace) -> Tensor:
+        """Log-weights with shape `(K, B)`, with a stop-gradient on the parameters of q if `gradient` needs one."""
+        return trace.log_weight(stop_gradient=self.gradient != "standard")
+
+    @override
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
+        log_weight = grouped(self.log_weight(trace), self.groups)  # (groups, K, B)
+        terms = {"loss": -log_mean_exp(log_weight, 1).mean()}
+        if self.gradient == "dreg":
+            terms["encoder_loss"] = -doubly_reparameterised(log_weight, 1).mean()
+        return terms

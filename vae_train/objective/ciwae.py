@@ -7,11 +7,9 @@ share.
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import ImportanceWeighted
-from vae_train.objective.bounds import Gradient, doubly_reparameterised, log_mean_exp
-from vae_train.rng import Rng
+from vae_train.objective.base import Context
+from vae_train.objective.bounds import Gradient, ImportanceWeighted, doubly_reparameterised, log_mean_exp
 from vae_train.util.ranges import Fraction, PositiveInt
 
 
@@ -30,7 +28,7 @@ class CIWAE(ImportanceWeighted):
         self.elbo_share = elbo_share
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         log_weight = self.log_weight(trace)  # (K, B)
         terms = {"loss": -self._mixed(log_weight.mean(0), log_mean_exp(log_weight, 0))}
         if self.gradient == "dreg":

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective
-from vae_train.rng import Rng
+from vae_train.objective.base import Context, Objective
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
@@ -53,7 +51,7 @@ class ControlVAE(Objective):
         self.beta = nn.Buffer(torch.tensor(float(beta_min)))
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         rate = trace.rate()
         beta = self.beta.to(rate.dtype, copy=True)  # the buffer moves before this is logged
         return {"loss": (trace.distortion() + beta * rate).mean(), "beta": beta}

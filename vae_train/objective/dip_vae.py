@@ -7,19 +7,15 @@ eq. 6 and 7, with the covariance over the images of a batch of
     II: z itself,                     C = Cov_x[mean(x)] + E_x[diag variance(x)]
 """
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.model.traits import ModelTraits
-from vae_train.objective.base import WeightedRate, require_factorized
-from vae_train.rng import Rng
+from vae_train.objective.base import Context, Schedule, WeightedRate
 from vae_train.util.errors import Incompatible
-from vae_train.util.numbers import Number
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
@@ -35,13 +31,14 @@ class DIPVAE(WeightedRate):
         diagonal: weight of the squared distance of variances from 1.
     """
 
+    needs_factorized = "for the mean and the variance of every dimension of z"
     per_image = False
 
     def __init__(
         self,
         num_samples: PositiveInt,
         beta: NonNegativeFloat,
-        beta_schedule: Callable[[int | Tensor], Number],
+        beta_schedule: Schedule,
         kind: Literal["i", "ii"],
         off_diagonal: NonNegativeFloat,
         diagonal: NonNegativeFloat,
@@ -53,18 +50,15 @@ class DIPVAE(WeightedRate):
     @classmethod
     @override
     def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
-        error = super().check_compatible(model, **settings)
-        if error is not None:
-            return error
         if any(layer.support != "real" for layer in model.layers):
             reason = "pulls the covariance of z towards the identity, which needs latents in R^D"
             return Incompatible(reason, {"objective": "elbo", "posterior": "gaussian"})
-        return require_factorized(model, "for the mean and the variance of every dimension of z")
+        return super().check_compatible(model, **settings)
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         distortion, rate = trace.distortion(), trace.rate()
-        beta = self.beta_at(step, rate)
+        beta = self.beta_at(context.step, rate)
         q = trace.latents[0].q
         mean = q.mean.flatten(1)  # (B, D)
         centered = mean - mean.mean(0)

@@ -11,21 +11,17 @@ Inverse Autoregressive Flow, arXiv:1606.04934, eq. 15):
     distortion + beta · sum_j max(λ, mean of rate_j over the batch)
 """
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.model.traits import ModelTraits
-from vae_train.objective.base import WeightedRate, require_factorized, scalar_like
+from vae_train.objective.base import Context, Schedule, WeightedRate, require_factorized, scalar_like
 from vae_train.objective.schedule.linear import LinearBeta
-from vae_train.rng import Rng
 from vae_train.util.errors import Incompatible
-from vae_train.util.numbers import Number
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
@@ -38,6 +34,7 @@ class ELBO(WeightedRate):
 
         >>> from vae_train.distributions.normal import Normal
         >>> from vae_train.model.trace import Latent, Trace
+        >>> from vae_train.rng import Rng
         >>> rng, zero = Rng(0, "example"), torch.zeros(2)
         >>> q, p = Normal(torch.ones(4, 2), zero), Normal(zero, zero)
         >>> z = q.sample(rng, 1)  # (K, B, 2)
@@ -64,7 +61,7 @@ class ELBO(WeightedRate):
     def __init__(
         self,
         beta: NonNegativeFloat,
-        beta_schedule: Callable[[int | Tensor], Number],
+        beta_schedule: Schedule,
         num_samples: PositiveInt,
         capacity: NonNegativeFloat | None,
         capacity_epochs: PositiveFloat,
@@ -100,15 +97,15 @@ class ELBO(WeightedRate):
         return bool(settings["free_bits"])  # their floor applies to the mean rate of the batch
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         distortion, rate = trace.distortion(), trace.rate()  # (B,) each
-        beta = self.beta_at(step, rate)
+        beta = self.beta_at(context.step, rate)
         if self.free_bits:
             floored = self._floored(trace)
             return {"loss": distortion.mean() + beta * floored, "beta": beta, "floored_rate": floored}
         if self.capacity is None:
             return {"loss": (distortion + beta * rate).mean(), "beta": beta}
-        capacity = scalar_like(self.capacity * self.rising(step), rate)
+        capacity = scalar_like(self.capacity * self.rising(context.step), rate)
         return {"loss": (distortion + beta * (rate - capacity).abs()).mean(), "beta": beta, "capacity": capacity}
 
     def _floored(self, trace: Trace) -> Tensor:

@@ -7,18 +7,14 @@ samples of prod_d q(z_d), so that
 """
 
 import math
-from collections.abc import Callable
 
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import WeightedRate
+from vae_train.objective.base import Context, Schedule, WeightedRate
 from vae_train.objective.critics import VectorCritic, permute_dims
-from vae_train.rng import Rng
-from vae_train.util.numbers import Number
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
@@ -44,7 +40,7 @@ class FactorVAE(WeightedRate):
         self,
         num_samples: PositiveInt,
         beta: NonNegativeFloat,
-        beta_schedule: Callable[[int | Tensor], Number],
+        beta_schedule: Schedule,
         gamma: NonNegativeFloat,
         hidden: list[PositiveInt],
         critic_lr: PositiveFloat | None,
@@ -55,9 +51,9 @@ class FactorVAE(WeightedRate):
         self.critic = VectorCritic(math.prod(latent_shape), hidden)
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         distortion, rate = trace.distortion(), trace.rate()
-        beta = self.beta_at(step, rate)
+        beta = self.beta_at(context.step, rate)
         z = trace.latents[0].z.flatten(2)
         total = self.critic(z).mean().to(rate.dtype)
         detached = z.detach()

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective
-from vae_train.rng import Rng
+from vae_train.objective.base import Context, Objective
 from vae_train.util.ranges import Decay, PositiveFloat, PositiveInt
 
 
@@ -44,7 +42,7 @@ class GECO(Objective):
         self.updates = nn.Buffer(torch.zeros(()))
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         rate = trace.rate()
         multiplier = self.log_multiplier.exp().to(rate.dtype)
         loss = (rate + multiplier * (trace.distortion() - self.target)).mean()

@@ -7,11 +7,9 @@ the paper's λ. alpha = 0 with weight = 1 is the ELBO; alpha = 1 is MMD-VAE, whi
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, sample_prior
+from vae_train.objective.base import Context, Objective, sample_prior
 from vae_train.objective.discrepancies import Kernel, mmd
-from vae_train.rng import Rng
 from vae_train.util.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
@@ -49,8 +47,8 @@ class InfoVAE(Objective):
         self.alpha, self.weight, self.kernel, self.scales = alpha, weight, kernel, scales
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
-        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, rng).flatten(1)
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
+        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, context.rng).flatten(1)
         distance = mmd(z, prior_z, self.kernel, self.scales)
         loss = (trace.distortion() + (1 - self.alpha) * trace.rate()).mean()
         return {"loss": loss + (self.alpha + self.weight - 1) * distance, "mmd": distance}

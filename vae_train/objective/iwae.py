@@ -3,14 +3,7 @@
 Burda et al., 2016, Importance Weighted Autoencoders, arXiv:1509.00519, eq. 8.
 """
 
-from torch import Tensor
-from typing_extensions import override
-
-from vae_train.model.base import LatentVariableModel
-from vae_train.model.trace import Trace
-from vae_train.objective.base import ImportanceWeighted
-from vae_train.objective.bounds import Gradient, doubly_reparameterised, log_mean_exp
-from vae_train.rng import Rng
+from vae_train.objective.bounds import Gradient, ImportanceWeighted
 from vae_train.util.ranges import PositiveInt
 
 
@@ -38,11 +31,3 @@ class IWAE(ImportanceWeighted):
 
     def __init__(self, num_samples: PositiveInt, gradient: Gradient) -> None:
         super().__init__(num_samples, 1, gradient)
-
-    @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
-        log_weight = self.log_weight(trace)  # (K, B)
-        terms = {"loss": -log_mean_exp(log_weight, 0).mean()}
-        if self.gradient == "dreg":
-            terms["encoder_loss"] = -doubly_reparameterised(log_weight, 0).mean()
-        return terms

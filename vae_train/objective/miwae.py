@@ -3,14 +3,7 @@
 Rainforth et al., 2018, Tighter Variational Bounds are Not Necessarily Better, arXiv:1802.04537.
 """
 
-from torch import Tensor
-from typing_extensions import override
-
-from vae_train.model.base import LatentVariableModel
-from vae_train.model.trace import Trace
-from vae_train.objective.base import ImportanceWeighted
-from vae_train.objective.bounds import doubly_reparameterised, grouped, log_mean_exp
-from vae_train.rng import Rng
+from vae_train.objective.bounds import ImportanceWeighted
 
 
 class MIWAE(ImportanceWeighted):
@@ -27,11 +20,3 @@ class MIWAE(ImportanceWeighted):
     Raises:
         ValueError: the samples do not form groups of equal size.
     """
-
-    @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
-        log_weight = grouped(self.log_weight(trace), self.groups)  # (M, K, B)
-        terms = {"loss": -log_mean_exp(log_weight, 1).mean()}
-        if self.gradient == "dreg":
-            terms["encoder_loss"] = -doubly_reparameterised(log_weight, 1).mean()
-        return terms

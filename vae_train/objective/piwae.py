@@ -6,11 +6,9 @@ Rainforth et al., 2018, Tighter Variational Bounds are Not Necessarily Better, a
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import ImportanceWeighted
-from vae_train.objective.bounds import doubly_reparameterised, grouped, log_mean_exp
-from vae_train.rng import Rng
+from vae_train.objective.base import Context
+from vae_train.objective.bounds import ImportanceWeighted, doubly_reparameterised, grouped, log_mean_exp
 
 
 class PIWAE(ImportanceWeighted):
@@ -28,7 +26,7 @@ class PIWAE(ImportanceWeighted):
     """
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         log_weight = self.log_weight(trace)  # (M · K, B)
         within = doubly_reparameterised if self.gradient == "dreg" else log_mean_exp
         encoder_loss = -within(grouped(log_weight, self.groups), 1).mean()

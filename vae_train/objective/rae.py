@@ -13,11 +13,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.model.traits import CAPABILITIES, ModelTraits
-from vae_train.objective.base import Objective
-from vae_train.rng import Rng
+from vae_train.objective.base import Context, Objective
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
@@ -61,28 +59,28 @@ class RAE(Objective):
         return Incompatible("needs latents without noise", {"posterior": "deterministic", "objective": "wae_mmd"})
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         length = torch.stack([0.5 * latent.z.square().flatten(2).sum(-1).mean() for latent in trace.latents]).sum()
         loss = trace.distortion().mean() + self.beta * length
         terms = {"loss": loss, "code_length": length}
-        penalty = self._penalty(model, trace, rng)
+        penalty = self._penalty(trace, context)
         return terms if penalty is None else terms | {"loss": loss + self.weight * penalty, "penalty": penalty}
 
-    def _penalty(self, model: LatentVariableModel, trace: Trace, rng: Rng) -> Tensor | None:
+    def _penalty(self, trace: Trace, context: Context) -> Tensor | None:
         """R, a scalar; None if there is none, or if it needs a gradient and none is recorded."""
         if self.regularizer == "none" or (self.regularizer == "gradient_penalty" and not torch.is_grad_enabled()):
             return None
         if self.regularizer == "gradient_penalty":
-            return _squared_jacobian(trace, rng)
+            return _squared_jacobian(trace, context)
         measure = {"l2": _squares, "spectral": squared_spectral_norm}[self.regularizer]
         # Weights of linear maps and convolutions; vectors are biases.
-        return torch.stack([measure(p) for p in model.decoder_parameters() if p.dim() > 1]).sum()
+        return torch.stack([measure(p) for p in context.model.decoder_parameters() if p.dim() > 1]).sum()
 
 
-def _squared_jacobian(trace: Trace, rng: Rng) -> Tensor:
+def _squared_jacobian(trace: Trace, context: Context) -> Tensor:
     """|J|²_F of the likelihood's mean, the mean over samples, estimated from one direction each."""
     mean, z = trace.px.mean, trace.latents[0].z
-    direction = rng.normal(mean.shape, mean.dtype)
+    direction = context.rng.normal(mean.shape, mean.dtype)
     (gradient,) = torch.autograd.grad((mean * direction).sum(), z, create_graph=True)
     return gradient.square().flatten(2).sum(-1).mean()
 

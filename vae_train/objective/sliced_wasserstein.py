@@ -6,11 +6,9 @@ Kolouri et al., 2019, Sliced-Wasserstein Autoencoder, arXiv:1804.01947.
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, sample_prior
+from vae_train.objective.base import Context, Objective, sample_prior
 from vae_train.objective.discrepancies import sliced_wasserstein
-from vae_train.rng import Rng
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
@@ -31,8 +29,8 @@ class SlicedWasserstein(Objective):
         self.weight, self.projections = weight, projections
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
-        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, rng).flatten(1)
-        directions = rng.normal((self.projections, z.shape[-1]), z.dtype)
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
+        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, context.rng).flatten(1)
+        directions = context.rng.normal((self.projections, z.shape[-1]), z.dtype)
         distance = sliced_wasserstein(z, prior_z, directions)
         return {"loss": trace.distortion().mean() + self.weight * distance, "sliced_wasserstein": distance}

@@ -7,20 +7,12 @@ the aggregate posterior q(z) over the training images,
                 mutual information       total correlation               dimension-wise KL
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.model.traits import ModelTraits
 from vae_train.objective.aggregate import Estimator, aggregate
-from vae_train.objective.base import WeightedRate, require_factorized
-from vae_train.rng import Rng
-from vae_train.util.errors import Incompatible
-from vae_train.util.numbers import Number
+from vae_train.objective.base import Context, Schedule, WeightedRate
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
@@ -40,6 +32,7 @@ class TCVAE(WeightedRate):
         num_train: images in the training split.
     """
 
+    needs_factorized = "to estimate total correlation"
     per_image = False
 
     def __init__(
@@ -47,7 +40,7 @@ class TCVAE(WeightedRate):
         num_samples: PositiveInt,
         alpha: NonNegativeFloat,
         beta: NonNegativeFloat,
-        beta_schedule: Callable[[int | Tensor], Number],
+        beta_schedule: Schedule,
         gamma: NonNegativeFloat,
         estimator: Estimator,
         num_train: int,
@@ -56,20 +49,14 @@ class TCVAE(WeightedRate):
         self.alpha, self.gamma = alpha, gamma
         self.estimator, self.num_train = estimator, num_train
 
-    @classmethod
     @override
-    def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
-        error = super().check_compatible(model, **settings)
-        return error or require_factorized(model, "to estimate total correlation")
-
-    @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         first, *others = trace.latents
         joint, marginals = aggregate(first.q, first.z, self.num_train, self.estimator)
         log_q = first.q.log_prob(first.z)
         mutual, total = (log_q - joint).mean(), (joint - marginals).mean()
         dimensions = (marginals - first.p.log_prob(first.z)).mean()
-        beta = self.beta_at(step, total)
+        beta = self.beta_at(context.step, total)
         loss = trace.distortion().mean() + self.alpha * mutual + beta * total + self.gamma * dimensions
         for latent in others:
             loss = loss + latent.rate().mean()

@@ -11,7 +11,6 @@ output h:
     both with R1:   critic: + r1 / 2 · E |dD(x) / dx|²                               (Mescheder et al., 2018, eq. 9)
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -19,13 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.model.traits import CAPABILITIES
-from vae_train.objective.base import WeightedRate, scalar_like
+from vae_train.objective.base import Context, Schedule, WeightedRate, scalar_like
 from vae_train.objective.critics import PatchCritic
-from vae_train.rng import Rng
-from vae_train.util.numbers import Number
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 MAX_BALANCE = 1e4
@@ -60,7 +56,7 @@ class VAEGAN(WeightedRate):
         self,
         num_samples: PositiveInt,
         beta: NonNegativeFloat,
-        beta_schedule: Callable[[int | Tensor], Number],
+        beta_schedule: Schedule,
         weight: NonNegativeFloat,
         adaptive: bool,
         kind: Literal["hinge", "nonsaturating"],
@@ -78,10 +74,10 @@ class VAEGAN(WeightedRate):
         self.balance = nn.Buffer(torch.ones(()))
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         distortion, rate = trace.distortion().mean(), trace.rate().mean()
-        beta = self.beta_at(step, rate)
-        active = scalar_like(1.0 * (step >= self.first_step), rate)
+        beta = self.beta_at(context.step, rate)
+        active = scalar_like(1.0 * (context.step >= self.first_step), rate)
         real, fake = self._observed(trace, trace.x), self._observed(trace, trace.px.mean).flatten(0, 1)
         logits = self.critic(fake)
         adversarial = (-logits if self.kind == "hinge" else F.softplus(-logits)).mean()

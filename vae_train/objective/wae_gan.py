@@ -12,11 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, sample_prior
+from vae_train.objective.base import Context, Objective, sample_prior
 from vae_train.objective.critics import VectorCritic
-from vae_train.rng import Rng
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
@@ -47,9 +45,9 @@ class WAEGAN(Objective):
         self.critic = VectorCritic(math.prod(latent_shape), hidden)
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         z = trace.latents[0].z.flatten(2)
-        prior_z = sample_prior(trace, rng).flatten(1).detach()
+        prior_z = sample_prior(trace, context.rng).flatten(1).detach()
         adversarial = F.softplus(-self.critic(z)).mean()
         # The critic's loss is for its own parameters alone, and the model's for the model's.
         critic_loss = F.softplus(-self.critic(prior_z)).mean() + F.softplus(self.critic(z.detach())).mean()

@@ -6,11 +6,9 @@ Tolstikhin et al., 2018, Wasserstein Auto-Encoders, arXiv:1711.01558, algorithm 
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Objective, sample_prior
+from vae_train.objective.base import Context, Objective, sample_prior
 from vae_train.objective.discrepancies import Kernel, mmd
-from vae_train.rng import Rng
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
@@ -39,7 +37,7 @@ class WAEMMD(Objective):
         self.weight, self.kernel, self.scales = weight, kernel, scales
 
     @override
-    def scalars(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
-        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, rng).flatten(1)
+    def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
+        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, context.rng).flatten(1)
         distance = mmd(z, prior_z, self.kernel, self.scales)
         return {"loss": trace.distortion().mean() + self.weight * distance, "mmd": distance}
