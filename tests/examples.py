@@ -15,6 +15,7 @@ from vae_train.distributions.categorical import OneHotCategorical
 from vae_train.distributions.continuous_bernoulli import ContinuousBernoulli
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.distributions.fitted import Fitted
+from vae_train.distributions.flows.base import Transformed
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.huber import Huber
 from vae_train.distributions.laplace import DequantizedLaplace, Laplace
@@ -28,7 +29,6 @@ from vae_train.distributions.product import Product
 from vae_train.distributions.similarity import Similarity
 from vae_train.distributions.sphere import UniformSphere, VonMisesFisher
 from vae_train.distributions.student_t import StudentT
-from vae_train.distributions.transformed import Transformed
 from vae_train.rng import generator
 
 Shape = tuple[int, ...]

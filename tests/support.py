@@ -248,7 +248,9 @@ def levels_for(likelihood: Mapping[str, Any]) -> int | None:
 
 
 def all_distributions() -> list[type]:
-    found = [c for module in catalogue_modules("distributions", shared=True) for c in classes_in(module)]
+    folders = ("distributions", "distributions/flows")
+    modules = [module for folder in folders for module in catalogue_modules(folder, shared=True)]
+    found = [c for module in modules for c in classes_in(module)]
     return sorted((c for c in found if issubclass(c, Distribution)), key=lambda c: c.__name__)
 
 

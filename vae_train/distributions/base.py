@@ -25,17 +25,15 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from vae_train.rng import Rng
 
 LOG_2PI = math.log(2 * math.pi)
-
-D = TypeVar("D", bound="Distribution")
 
 
 def promote(x: Tensor) -> Tensor:
@@ -43,7 +41,26 @@ def promote(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-class Distribution(ABC):
+class Detachable:
+    """An object whose attributes contain parameters: a distribution, or an invertible map."""
+
+    def detach(self) -> Self:
+        """The same with a stop-gradient on its parameters; gradients with respect to the values it is given remain."""
+        detached = copy.copy(self)
+        for name, value in vars(self).items():
+            setattr(detached, name, _detach(value))
+        return detached
+
+
+def _detach(value: Any) -> Any:
+    if isinstance(value, Tensor | Detachable):
+        return value.detach()
+    if isinstance(value, list | tuple):
+        return type(value)(map(_detach, value))
+    return value
+
+
+class Distribution(Detachable, ABC):
     """A posterior, a prior or a likelihood with its parameters.
 
     Args:
@@ -95,7 +112,13 @@ class Distribution(ABC):
         Returns:
             A tensor with shape `(*any or *batch)`, the sum over the event.
         """
+        if mask is None:
+            return self.joint_log_prob(x)
         return self._sum(self.log_prob_elementwise(x), mask)
+
+    def joint_log_prob(self, x: Tensor) -> Tensor:
+        """`log_prob` without a mask, which does not need independent elements."""
+        return self._sum(self.log_prob_elementwise(x))
 
     @abstractmethod
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
@@ -119,14 +142,6 @@ class Distribution(ABC):
         """
         return self.sample(rng, num), None
 
-    def detach(self: D) -> D:
-        """The same distribution with a stop-gradient on its parameters; gradients with respect to x remain."""
-        detached = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor | Distribution):
-                setattr(detached, name, value.detach())
-        return detached
-
     def affine(self, shift: Tensor, log_scale: Tensor) -> Distribution:
         """The distribution of shift + exp(log_scale) · x for x from this one.
 
@@ -144,6 +159,24 @@ class Distribution(ABC):
         if mask is not None:
             terms = torch.where(mask, terms, 0.0)
         return terms.flatten(-len(self.event_shape)).sum(-1) if self.event_shape else terms
+
+
+class Located(Distribution):
+    """A distribution around its mean.
+
+    Args:
+        loc: the mean, with shape `(*batch, *event)`.
+        event_ndim: how many of the last dimensions are the event.
+    """
+
+    def __init__(self, loc: Tensor, event_ndim: int = 1) -> None:
+        self.loc = promote(loc)
+        super().__init__(self.loc.shape, event_ndim)
+
+    @property
+    @override
+    def mean(self) -> Tensor:
+        return self.loc
 
 
 class Affine(Distribution):
@@ -175,9 +208,7 @@ class Affine(Distribution):
         return self.base.log_prob_elementwise(self._back(x)) - self.log_scale
 
     @override
-    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None:
-            return self._sum(self.log_prob_elementwise(x), mask)
+    def joint_log_prob(self, x: Tensor) -> Tensor:
         return self.base.log_prob(self._back(x)) - self._sum(self.log_scale)
 
     @override

@@ -58,9 +58,7 @@ class OneHotCategorical(Distribution):
         return OneHotCategorical(self.logits + shift, self.categories, self.relaxation, self.hard)
 
     @override
-    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None:
-            return super().log_prob(x, mask)
+    def joint_log_prob(self, x: Tensor) -> Tensor:
         return (promote(x) * self.log_probs).sum(-1)
 
     @override

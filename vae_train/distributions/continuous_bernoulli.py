@@ -37,15 +37,14 @@ class ContinuousBernoulli(Distribution):
     @property
     @override
     def mean(self) -> Tensor:
-        near, half = self._halves()
+        near, half, far = self._halves()
         series = half / 6 - half**3 / 90 + half**5 / 945
-        return 0.5 + torch.where(near, series, 0.5 * (1 / torch.tanh(self._far(half)) - 1 / self._far(half)))
+        return 0.5 + torch.where(near, series, 0.5 * (1 / torch.tanh(far) - 1 / far))
 
     @property
     @override
     def variance(self) -> Tensor:
-        near, half = self._halves()
-        far = self._far(half)
+        near, half, far = self._halves()
         series = 1 / 12 - half**2 / 60 + half**4 / 378
         return torch.where(near, series, 0.25 * (1 / far**2 - 1 / torch.sinh(far) ** 2))
 
@@ -66,15 +65,15 @@ class ContinuousBernoulli(Distribution):
 
     def _log_norm(self) -> Tensor:
         """log(sinh(l/2) / (l/2))."""
-        near, half = self._halves()
-        far = self._far(half).abs()
+        near, half, far = self._halves()
+        far = far.abs()
         series = half**2 / 6 - half**4 / 180 + half**6 / 2835
         return torch.where(near, series, far + torch.log(-torch.expm1(-2 * far) / (2 * far)))
 
-    def _halves(self) -> tuple[Tensor, Tensor]:
-        """Whether the series is used, and l/2."""
-        return self.logits.abs() < MAX_SERIES_LOGITS, 0.5 * self.logits
+    def _halves(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Whether the series is used; l/2; and l/2 where the closed form is used, with a constant elsewhere.
 
-    def _far(self, half: Tensor) -> Tensor:
-        """l/2 where the closed form is used, and a constant elsewhere: unused branches need finite gradients."""
-        return torch.where(self.logits.abs() < MAX_SERIES_LOGITS, MAX_SERIES_LOGITS, half)
+        Unused branches need finite gradients.
+        """
+        near, half = self.logits.abs() < MAX_SERIES_LOGITS, 0.5 * self.logits
+        return near, half, torch.where(near, MAX_SERIES_LOGITS, half)

@@ -18,11 +18,9 @@ class Scalable(Protocol):
 
     def distance(self, x: Tensor) -> Tensor:
         """|x - location|^power of every element, with shape `(*any or *batch, *event)`."""
-        ...
 
     def with_scale(self, log_scale: Tensor) -> Distribution:
         """The same distribution with another scale."""
-        ...
 
 
 def optimal_log_scale(mean_distance: Tensor, power: int, floor: float) -> Tensor:

@@ -16,27 +16,22 @@ KL = Callable[..., Tensor | None]
 """What is registered: (q, p) -> nats, or None where these two have no closed form after all."""
 
 ELEMENTWISE: dict[tuple[type, type], KL] = {}
+"""Functions that return the KL of every element, with shape `(*batch, *event)`."""
 CLOSED: dict[tuple[type, type], KL] = {}
+"""Functions that return the KL, with shape `(*batch)`."""
 
 
-def register_elementwise(q: type, p: type) -> Callable[[KL], KL]:
-    """Declares the decorated function as the KL of every element, for exactly these two classes: `(*batch, *event)`."""
+def register(table: dict[tuple[type, type], KL], q: type, p: type) -> Callable[[KL], KL]:
+    """Declares the decorated function as KL(q || p) of exactly these two classes.
 
-    def decorate(function: KL) -> KL:
-        ELEMENTWISE[q, p] = function
-        return function
-
-    return decorate
-
-
-def register(q: type, p: type) -> Callable[[KL], KL]:
-    """Declares the decorated function as KL(q || p) of exactly these two classes, with shape `(*batch)`.
-
-    For pairs whose KL is no sum over elements; the others have `register_elementwise`.
+    Args:
+        table: `ELEMENTWISE` if it returns the KL of every element, `CLOSED` if the KL is no sum over elements.
+        q: class of the first distribution.
+        p: class of the second distribution.
     """
 
     def decorate(function: KL) -> KL:
-        CLOSED[q, p] = function
+        table[q, p] = function
         return function
 
     return decorate
@@ -72,13 +67,13 @@ def normal_kl_elementwise(mean: Tensor, log_scale: Tensor, p_mean: Tensor, p_log
     return 0.5 * torch.addcmul(torch.expm1(2 * log_ratio), distance, distance) - log_ratio
 
 
-@register_elementwise(Normal, Normal)
+@register(ELEMENTWISE, Normal, Normal)
 def _normal_normal(q: Normal, p: Normal) -> Tensor:
     return normal_kl_elementwise(q.loc, q.log_scale, p.loc, p.log_scale)
 
 
-@register(MultivariateNormal, Normal)
-@register(LowRankNormal, Normal)
+@register(CLOSED, MultivariateNormal, Normal)
+@register(CLOSED, LowRankNormal, Normal)
 def _dependent_normal(q: MultivariateNormal | LowRankNormal, p: Normal) -> Tensor:
     # ½ (tr(Σ_q Σ_p⁻¹) + |mean_q - mean_p|² Σ_p⁻¹ - D + log det Σ_p - log det Σ_q); the trace needs variances only.
     distance = (q.loc - p.loc) * torch.exp(-p.log_scale)
@@ -87,7 +82,7 @@ def _dependent_normal(q: MultivariateNormal | LowRankNormal, p: Normal) -> Tenso
     return terms.flatten(-len(q.event_shape)).sum(-1) - q.log_det
 
 
-@register(OneHotCategorical, OneHotCategorical)
+@register(CLOSED, OneHotCategorical, OneHotCategorical)
 def _categorical_categorical(q: OneHotCategorical, p: OneHotCategorical) -> Tensor:
     if q.categories != p.categories:
         raise ValueError(
@@ -96,18 +91,18 @@ def _categorical_categorical(q: OneHotCategorical, p: OneHotCategorical) -> Tens
     return (q.mean * (q.log_probs - p.log_probs)).sum(-1)
 
 
-@register(VonMisesFisher, UniformSphere)
+@register(CLOSED, VonMisesFisher, UniformSphere)
 def _sphere_uniform(q: VonMisesFisher, p: UniformSphere) -> Tensor:
     return q.concentration * (q.cosine(1) - 1) - q.log_excess + log_area(q.event_shape[-1])
 
 
-@register_elementwise(Product, Product)
+@register(ELEMENTWISE, Product, Product)
 def _product_terms(q: Product, p: Product) -> Tensor | None:
     every = _of_parts(kl_elementwise, q, p)
     return None if every is None else torch.cat(every, -1)
 
 
-@register(Product, Product)
+@register(CLOSED, Product, Product)
 def _product(q: Product, p: Product) -> Tensor | None:
     every = _of_parts(kl, q, p)
     return None if every is None else torch.stack(every).sum(0)

@@ -60,9 +60,7 @@ class DequantizedLaplace(Dequantized):
 
     power = 1
 
-    def __init__(self, base: Laplace, levels: int) -> None:
-        super().__init__(base, levels)
-        self.base: Laplace = base
+    base: Laplace
 
     def distance(self, x: Tensor) -> Tensor:
         """E_u|y - loc| of every element; its mean is the optimal scale."""

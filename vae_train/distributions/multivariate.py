@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.distributions.base import LOG_2PI, Distribution, promote
+from vae_train.distributions.base import LOG_2PI, Distribution, Located, promote
 from vae_train.rng import Rng
 
 
@@ -34,7 +34,7 @@ def lower_triangle(values: Tensor, size: int) -> Tensor:
     return doubled.unflatten(-1, (size, size)).tril()
 
 
-class MultivariateNormal(Distribution):
+class MultivariateNormal(Located):
     """A normal distribution with the covariance L Lᵀ.
 
     Args:
@@ -44,13 +44,8 @@ class MultivariateNormal(Distribution):
     """
 
     def __init__(self, mean: Tensor, factor: Tensor, event_ndim: int = 1) -> None:
-        self.loc, self.factor = promote(mean), promote(factor)
-        super().__init__(self.loc.shape, event_ndim)
-
-    @property
-    @override
-    def mean(self) -> Tensor:
-        return self.loc
+        super().__init__(mean, event_ndim)
+        self.factor = promote(factor)
 
     @property
     @override
@@ -63,9 +58,7 @@ class MultivariateNormal(Distribution):
         return self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     @override
-    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None:
-            return super().log_prob(x, mask)
+    def joint_log_prob(self, x: Tensor) -> Tensor:
         return self._score(_solved(self.factor, _flat(promote(x) - self.loc, self)))
 
     @override
@@ -87,7 +80,7 @@ class MultivariateNormal(Distribution):
         return -0.5 * (noise.square().sum(-1) + noise.shape[-1] * LOG_2PI) - self.log_det
 
 
-class LowRankNormal(Distribution):
+class LowRankNormal(Located):
     """A normal distribution with the covariance diag(scale²) + V Vᵀ.
 
     Args:
@@ -98,13 +91,8 @@ class LowRankNormal(Distribution):
     """
 
     def __init__(self, mean: Tensor, log_scale: Tensor, directions: Tensor, event_ndim: int = 1) -> None:
-        self.loc, self.log_scale, self.directions = promote(mean), promote(log_scale), promote(directions)
-        super().__init__(self.loc.shape, event_ndim)
-
-    @property
-    @override
-    def mean(self) -> Tensor:
-        return self.loc
+        super().__init__(mean, event_ndim)
+        self.log_scale, self.directions = promote(log_scale), promote(directions)
 
     @property
     @override
@@ -117,9 +105,7 @@ class LowRankNormal(Distribution):
         return self._log_det(self._factor())
 
     @override
-    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None:
-            return super().log_prob(x, mask)
+    def joint_log_prob(self, x: Tensor) -> Tensor:
         scaled = _flat((promote(x) - self.loc) * torch.exp(-self.log_scale), self)  # S⁻¹ (x - mean)
         factor = self._factor()
         solved = _solved(factor, _times(self._scaled().mT, scaled))  # of Vᵀ S⁻² (x - mean)

@@ -58,9 +58,7 @@ class DequantizedNormal(Dequantized):
 
     power = 2
 
-    def __init__(self, base: Normal, levels: int) -> None:
-        super().__init__(base, levels)
-        self.base: Normal = base
+    base: Normal
 
     @override
     def log_prob_elementwise(self, x: Tensor) -> Tensor:

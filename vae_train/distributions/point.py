@@ -3,11 +3,11 @@
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.distributions.base import Distribution, promote
+from vae_train.distributions.base import Located
 from vae_train.rng import Rng
 
 
-class PointMass(Distribution):
+class PointMass(Located):
     """All the probability at one point.
 
     Args:
@@ -16,15 +16,6 @@ class PointMass(Distribution):
     """
 
     has_density = False
-
-    def __init__(self, loc: Tensor, event_ndim: int = 1) -> None:
-        self.loc = promote(loc)
-        super().__init__(self.loc.shape, event_ndim)
-
-    @property
-    @override
-    def mean(self) -> Tensor:
-        return self.loc
 
     @property
     @override

@@ -1,7 +1,5 @@
 """Products of independent distributions, log p(x) = sum_i log p_i(x_i)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -56,10 +54,6 @@ class Product(Distribution):
     @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         return torch.cat([part.sample(rng, num, temperature) for part in self.parts], -1)
-
-    @override
-    def detach(self) -> Product:
-        return Product([part.detach() for part in self.parts])
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """The elements of `x` that belong to each part."""

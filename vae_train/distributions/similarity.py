@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.distributions.base import Distribution, promote
+from vae_train.distributions.base import Located, promote
 from vae_train.rng import Rng
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -23,10 +23,7 @@ MIN_STRUCTURE = 1e-3
 
 def scales(side: int) -> int:
     """How many scales images with this smaller side have: the window fits into the coarsest one."""
-    count = 1
-    while count < len(WEIGHTS) and side // 2**count >= WINDOW:
-        count += 1
-    return count
+    return 1 + sum(side // 2**scale >= WINDOW for scale in range(1, len(WEIGHTS)))
 
 
 def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -78,7 +75,7 @@ def _terms(x: Tensor, y: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
     return luminance, (2 * covariance + C2) / (variances + C2)
 
 
-class Similarity(Distribution):
+class Similarity(Located):
     """-weight · (1 - MS-SSIM(x, mean)), which is not a density; samples are the mean.
 
     Args:
@@ -89,13 +86,8 @@ class Similarity(Distribution):
     has_density = False
 
     def __init__(self, mean: Tensor, weight: float) -> None:
-        self.loc, self.weight = promote(mean), weight
-        super().__init__(self.loc.shape, 3)
-
-    @property
-    @override
-    def mean(self) -> Tensor:
-        return self.loc
+        super().__init__(mean, 3)
+        self.weight = weight
 
     @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

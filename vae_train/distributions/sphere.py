@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.distributions.base import Distribution, promote
+from vae_train.distributions.base import Distribution, Located, promote
 from vae_train.rng import Rng
 
 
@@ -16,36 +16,25 @@ def log_area(dim: int) -> float:
     return math.log(2) + 0.5 * dim * math.log(math.pi) - math.lgamma(0.5 * dim)
 
 
-class UniformSphere(Distribution):
+class UniformSphere(Located):
     """The uniform distribution on the unit sphere.
 
     Args:
-        zero: zeros with shape `(*batch, D)`, the mean; they determine the shape, the device and the precision.
+        loc: zeros with shape `(*batch, D)`, the mean; they determine the shape, the device and the precision.
     """
-
-    def __init__(self, zero: Tensor) -> None:
-        self.zero = promote(zero)
-        super().__init__(zero.shape, 1)
-
-    @property
-    @override
-    def mean(self) -> Tensor:
-        return self.zero
 
     @property
     @override
     def variance(self) -> Tensor:
-        return torch.full_like(self.zero, 1 / self.zero.shape[-1])
+        return torch.full_like(self.loc, 1 / self.loc.shape[-1])
 
     @override
-    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None:
-            return super().log_prob(x, mask)
-        return 0.0 * (promote(x) + self.zero)[..., 0] - log_area(self.zero.shape[-1])
+    def joint_log_prob(self, x: Tensor) -> Tensor:
+        return 0.0 * (promote(x) + self.loc)[..., 0] - log_area(self.loc.shape[-1])
 
     @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        return F.normalize(rng.normal((num, *self.zero.shape), self.zero.dtype), dim=-1)
+        return F.normalize(rng.normal((num, *self.loc.shape), self.loc.dtype), dim=-1)
 
 
 class VonMisesFisher(Distribution):
@@ -95,11 +84,6 @@ class VonMisesFisher(Distribution):
         return (second - first**2) * along + (1 - second) * (1 - along) / (2 * self._a)
 
     @property
-    def log_normaliser(self) -> Tensor:
-        """log Z(k) with shape `(*batch)`, in nats."""
-        return self.concentration + self.log_excess
-
-    @property
     def log_excess(self) -> Tensor:
         """log Z(k) - k with shape `(*batch)`, minus the log-density at the mean."""
         return self._log_radial + log_area(self.event_shape[-1] - 1)
@@ -109,9 +93,7 @@ class VonMisesFisher(Distribution):
         return (torch.exp(self._log_mass) * torch.tanh(self._u) ** power).sum(-1)
 
     @override
-    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None:
-            return super().log_prob(x, mask)
+    def joint_log_prob(self, x: Tensor) -> Tensor:
         return self.concentration * ((promote(x) * self.direction).sum(-1) - 1) - self.log_excess
 
     @override

@@ -4,6 +4,7 @@ Masks and monotonic maps of one number are Zuko's (Rozet et al., 2022), the only
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from typing_extensions import override
 from vae_train.distributions.flows.base import Chain, Flow
 
 
+@dataclass(eq=False)
 class Autoregressive(Flow):
     """y_i = t(z_i; parameters of z_<i and of a context), t monotonic      (Kingma et al., 2016; Durkan et al., 2019).
 
@@ -25,15 +27,11 @@ class Autoregressive(Flow):
         context: tensor with shape `(*batch, C)`; None for none.
     """
 
-    def __init__(
-        self,
-        layers: list[tuple[Tensor, Tensor]],
-        univariate: Any,
-        sizes: tuple[int, ...],
-        passes: int,
-        context: Tensor | None,
-    ) -> None:
-        self.layers, self.univariate, self.sizes, self.passes, self.context = layers, univariate, sizes, passes, context
+    layers: list[tuple[Tensor, Tensor]]
+    univariate: Any
+    sizes: tuple[int, ...]
+    passes: int
+    context: Tensor | None
 
     @override
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,11 +68,6 @@ class Autoregressive(Flow):
         if all(size == 1 for size in self.sizes):
             parts = tuple(part.squeeze(-1) for part in parts)
         return self.univariate(*parts)
-
-
-def _masked(layer: Any) -> tuple[Tensor, Tensor]:
-    """Weight and bias of one of Zuko's masked layers."""
-    return layer.mask * layer.weight, layer.bias
 
 
 class MaskedFlow(nn.Module):
@@ -121,7 +114,8 @@ class MaskedFlow(nn.Module):
         """
         flows = []
         for network in self.networks:
-            layers = [_masked(layer) for layer in network.children()]
+            masked: list[Any] = list(network.children())
+            layers = [(layer.mask * layer.weight, layer.bias) for layer in masked]
             if self.constant:
                 context = layers[0][0].new_ones(1)
             flows.append(Autoregressive(layers, self.univariate, self.sizes, self.groups, context))

@@ -9,10 +9,9 @@ from typing_extensions import override
 
 from vae_train.batch import Shape
 from vae_train.distributions.base import promote
-from vae_train.distributions.flows.base import Chain, Flow
+from vae_train.distributions.flows.base import Chain, Flow, Transformed
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
-from vae_train.distributions.transformed import Transformed
 from vae_train.model.family import Posterior
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.distributions.transformed import Transformed
+from vae_train.distributions.flows.base import Transformed
 from vae_train.model.posterior.base import MaskedFlowPosterior
 from vae_train.util.ranges import PositiveInt
 

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.batch import Images, Shape
-from vae_train.distributions.flows.base import Reversed
+from vae_train.distributions.flows.base import Reversed, Transformed
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
-from vae_train.distributions.transformed import Transformed
 from vae_train.model.base import Encode, Prior
 from vae_train.model.start import spaced_images
 from vae_train.util.errors import UsageError

@@ -5,10 +5,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.distributions.flows.base import Chain, Reversed, Scale
+from vae_train.distributions.flows.base import Chain, Reversed, Scale, Transformed
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
-from vae_train.distributions.transformed import Transformed
 from vae_train.model.base import Encode
 from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining, mean_and_std
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
