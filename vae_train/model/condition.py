@@ -3,6 +3,8 @@
 Sohn et al., 2015, Learning Structured Output Representation using Deep Conditional Generative Models.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -73,9 +75,5 @@ class Condition(nn.Module):
 
     def cycle(self, num: int, device: torch.device) -> Tensor:
         """(num, F) int64: all combinations of values in turn, the first column changing fastest."""
-        number = torch.arange(num, device=device)
-        columns = []
-        for size in self.sizes:
-            columns.append(number % size)
-            number = number // size
-        return torch.stack(columns, -1)
+        number = torch.arange(num, device=device) % math.prod(self.sizes)
+        return torch.stack(torch.unravel_index(number, self.sizes[::-1])[::-1], -1)

@@ -103,10 +103,3 @@ class Likelihood(Family):
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
         """Detached means over the batch by which the likelihood's state moves; empty if it has no state."""
         return {}
-
-
-def is_density(levels: int | None) -> Incompatible | None:
-    """Why a density on an interval cannot score binary data; None for other data."""
-    if levels != 2:
-        return None
-    return Incompatible("is a density, but the data is binary", {"likelihood": "bernoulli", "data.binarize": "none"})

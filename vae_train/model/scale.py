@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution, promote
 from vae_train.distributions.fitted import Fitted, optimal_log_scale
-from vae_train.util.errors import Incompatible
 
 PlainScale = Literal["fixed", "shared", "pixel"]
 """Modes of densities whose optimal scale has no closed form."""
@@ -37,25 +36,6 @@ def density_floor(levels: int | None, scale_mode: ScaleMode) -> float:
 def discretized_floor(levels: int) -> float:
     """Lower bound of the scale of a discretised density, at which nearly all mass is on one level."""
     return 1 / (8 * levels)
-
-
-def check_discretized(levels: int | None, scale: float, learned: bool) -> Incompatible | None:
-    """Why a discretised density cannot score data with `levels` levels; None if it can.
-
-    Args:
-        levels: number of values that a pixel can take; None for continuous data.
-        scale: the scale, or its initial value.
-        learned: whether the scale is learned, and therefore bounded.
-    """
-    if levels is None:
-        return Incompatible("scores levels, but the data has continuous values", {"likelihood": "gaussian"})
-    if levels == 2:
-        return Incompatible("scores levels between other levels, but the data is binary", {"likelihood": "bernoulli"})
-    least = discretized_floor(levels)
-    if not learned or scale > least:
-        return None
-    reason = f"starts with scale={scale:g}, but a learned scale has the lower bound 1 / (8 levels) = {least:g}"
-    return Incompatible(reason, {"likelihood.scale": f"{2 * least:.2g}"})
 
 
 class Scale(nn.Module):

@@ -63,24 +63,20 @@ def widths(size: Size, channels: list[int] | int, depth: int | None, max_channel
     return channels if isinstance(channels, list) else [min(channels * 2**i, max_channels) for i in range(depth)]
 
 
-def depth_between(image: Size, latent: Size) -> int:
-    """How often an image is halved to get the height and width of a latent.
+def spatial_widths(image: Size, latent: Size, channels: int, max_channels: int) -> list[int]:
+    """Channels of every scale between an image and a latent.
 
     Raises:
-        ValueError: halving never gives that height and width.
+        ValueError: halving the image never gives the height and width of the latent.
     """
     scales = sizes(image, max_depth(image))
-    if latent in scales:
-        return scales.index(latent)
-    options = ", ".join(f"{height}x{width}" for height, width in scales)
-    raise ValueError(
-        f"latents of {latent[0]}x{latent[1]} are not a scale of images of {image[0]}x{image[1]} pixels; use {options}"
-    )
-
-
-def spatial_widths(image: Size, latent: Size, channels: int, max_channels: int) -> list[int]:
-    """Channels of every scale between an image and a latent."""
-    depth = depth_between(image, latent)
+    if latent not in scales:
+        options = ", ".join(f"{height}x{width}" for height, width in scales)
+        raise ValueError(
+            f"latents of {latent[0]}x{latent[1]} are not a scale of images of {image[0]}x{image[1]} pixels; "
+            f"use {options}"
+        )
+    depth = scales.index(latent)
     return widths(image, channels, depth, max_channels) if depth else []
 
 

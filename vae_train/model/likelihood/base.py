@@ -1,4 +1,4 @@
-"""Base class of likelihoods with a location and a scale."""
+"""Base classes of likelihoods: what data they can score, and those with a location and a scale."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -11,10 +11,48 @@ from vae_train.distributions.base import Distribution
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.distributions.fitted import Fitted
 from vae_train.model.family import Likelihood
-from vae_train.model.scale import Scale, ScaleMode, density_floor
+from vae_train.model.scale import Scale, ScaleMode, density_floor, discretized_floor
 from vae_train.model.trace import Trace
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveFloat
+
+
+class Density(Likelihood):
+    """A density of pixels in [0, 1], which cannot score binary data."""
+
+    @classmethod
+    @override
+    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
+        if levels != 2:
+            return None
+        instead = {"likelihood": "bernoulli", "data.binarize": "none"}
+        return Incompatible("is a density, but the data is binary", instead)
+
+
+class Discretized(Likelihood):
+    """Pixels with levels, each level with the mass of its interval under a density.
+
+    Args:
+        event_shape: (C, H, W) of an image.
+        levels: number of values that a pixel can take.
+        settings: "scale", and "scale_mode" unless the scale is always learned.
+    """
+
+    levels: int
+
+    @classmethod
+    @override
+    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
+        if levels is None:
+            return Incompatible("scores levels, but the data has continuous values", {"likelihood": "gaussian"})
+        if levels == 2:
+            reason = "scores levels between other levels, but the data is binary"
+            return Incompatible(reason, {"likelihood": "bernoulli"})
+        scale, least = settings["scale"], discretized_floor(levels)
+        if settings.get("scale_mode") == "fixed" or scale > least:
+            return None
+        reason = f"starts with scale={scale:g}, but a learned scale has the lower bound 1 / (8 levels) = {least:g}"
+        return Incompatible(reason, {"likelihood.scale": f"{2 * least:.2g}"})
 
 
 class LocationScale(Likelihood):

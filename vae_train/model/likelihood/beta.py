@@ -4,7 +4,7 @@ Ferrari & Cribari-Neto (2004), Beta regression for modelling rates and proportio
 """
 
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,7 @@ from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution, promote
 from vae_train.distributions.beta import Beta as BetaDistribution
 from vae_train.distributions.dequantized import Dequantized
-from vae_train.model.family import Likelihood, is_density
-from vae_train.util.errors import Incompatible
+from vae_train.model.likelihood.base import Density
 from vae_train.util.ranges import Range
 
 MAX_CONCENTRATION = 1e4
@@ -25,7 +24,7 @@ MIN_SHAPE = 1e-3
 """Added to a and b, which would otherwise round to 0."""
 
 
-class Beta(Likelihood):
+class Beta(Density):
     """Independent beta pixels; the parameters are the log-odds of the mean m, and logarithms of the concentration k.
 
     The variance is m (1 - m) / (k + 1). Data with levels is dequantised, by a quadrature of the expected log-density.
@@ -49,11 +48,6 @@ class Beta(Likelihood):
         self.parameter_shape = (2 * first, *rest)
         # log k = log MAX_CONCENTRATION - softplus(-raw) is bounded and starts at the concentration.
         self.start = -math.log(MAX_CONCENTRATION / concentration - 1)
-
-    @classmethod
-    @override
-    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
-        return is_density(levels)
 
     @override
     def forward(self, parameters: Tensor) -> Distribution:

@@ -3,19 +3,16 @@
 Loaiza-Ganem & Cunningham, 2019, The continuous Bernoulli: fixing a pervasive error in VAEs, arXiv:1907.06845, eq. 4.
 """
 
-from typing import Any
-
 from torch import Tensor
 from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulliDistribution
 from vae_train.distributions.dequantized import Dequantized
-from vae_train.model.family import Likelihood, is_density
-from vae_train.util.errors import Incompatible
+from vae_train.model.likelihood.base import Density
 
 
-class ContinuousBernoulli(Likelihood):
+class ContinuousBernoulli(Density):
     """The cross-entropy of grey pixels with its normaliser, which makes it a likelihood. The parameters are log-odds.
 
     Levels are dequantised exactly, since the log-density is linear in x. Continuous data must lie in [0, 1]; elsewhere
@@ -25,11 +22,6 @@ class ContinuousBernoulli(Likelihood):
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
     """
-
-    @classmethod
-    @override
-    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
-        return is_density(levels)
 
     @override
     def forward(self, parameters: Tensor) -> Distribution:

@@ -4,20 +4,17 @@ Kingma et al., 2016, Improved Variational Inference with Inverse Autoregressive 
 first and the last level include the tails (Salimans et al., 2017, PixelCNN++, arXiv:1701.05517, eq. 2).
 """
 
-from typing import Any
-
 from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import Shape
 from vae_train.distributions.logistic import DiscretizedLogistic as DiscretizedLogisticDistribution
-from vae_train.model.family import Likelihood
-from vae_train.model.scale import PlainScale, Scale, check_discretized, discretized_floor
-from vae_train.util.errors import Incompatible
+from vae_train.model.likelihood.base import Discretized
+from vae_train.model.scale import PlainScale, Scale, discretized_floor
 from vae_train.util.ranges import PositiveFloat
 
 
-class DiscretizedLogistic(Likelihood):
+class DiscretizedLogistic(Discretized):
     """Independent pixels with levels; every level has the mass of its interval, so no dequantisation bound is needed.
 
     Args:
@@ -28,18 +25,11 @@ class DiscretizedLogistic(Likelihood):
             nearly all mass is on one level.
     """
 
-    levels: int
-
     def __init__(self, event_shape: Shape, levels: int | None, scale: PositiveFloat, scale_mode: PlainScale) -> None:
         super().__init__(event_shape, levels, scale=scale, scale_mode=scale_mode)
         floor = 0.0 if scale_mode == "fixed" else discretized_floor(self.levels)
         self.scale = Scale(self.event_shape, scale, scale_mode, floor)
         self.parameter_shape = self.scale.parameter_shape
-
-    @classmethod
-    @override
-    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
-        return check_discretized(levels, settings["scale"], learned=settings["scale_mode"] != "fixed")
 
     @override
     def forward(self, parameters: Tensor) -> DiscretizedLogisticDistribution:

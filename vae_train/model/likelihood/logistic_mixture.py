@@ -4,7 +4,6 @@ Salimans et al., 2017, PixelCNN++, arXiv:1701.05517, eq. 1 to 3, with all parame
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +12,12 @@ from typing_extensions import override
 from vae_train.batch import Shape
 from vae_train.distributions.base import promote
 from vae_train.distributions.logistic import LogisticMixture as LogisticMixtureDistribution
-from vae_train.model.family import Likelihood
-from vae_train.model.scale import check_discretized, discretized_floor
-from vae_train.util.errors import Incompatible
+from vae_train.model.likelihood.base import Discretized
+from vae_train.model.scale import discretized_floor
 from vae_train.util.ranges import PositiveFloat, PositiveInt
 
 
-class LogisticMixture(Likelihood):
+class LogisticMixture(Discretized):
     """Pixels with levels, each a mixture of logistics; of three channels, later ones depend linearly on earlier ones.
 
     A pixel counts if all its channels are observed.
@@ -32,8 +30,6 @@ class LogisticMixture(Likelihood):
         scale: initial value of all scales, for pixels in [0, 1]; they stay above 1 / (8 levels).
     """
 
-    levels: int
-
     def __init__(self, event_shape: Shape, levels: int | None, components: PositiveInt, scale: PositiveFloat) -> None:
         super().__init__(event_shape, levels, scale=scale)
         self.components = components
@@ -45,11 +41,6 @@ class LogisticMixture(Likelihood):
         # Locations start evenly spaced over the levels, so that components differ from the first step on.
         places = (torch.arange(components) + 0.5) / components
         self.places = nn.Buffer(places.view(-1, 1, 1, 1), persistent=False)
-
-    @classmethod
-    @override
-    def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
-        return check_discretized(levels, settings["scale"], learned=True)
 
     @override
     def forward(self, parameters: Tensor) -> LogisticMixtureDistribution:
