@@ -24,8 +24,7 @@ class VectorCritic(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Logits with shape `(*N)` of samples with shape `(*N, D)`."""
-        weight = next(self.parameters())
-        logits: Tensor = self.net(z.to(weight.dtype))
+        logits: Tensor = self.net(z.to(next(self.parameters()).dtype))
         return logits.squeeze(-1)
 
 
@@ -61,8 +60,7 @@ class PatchCritic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits with shape `(N, P)` for P patches of images with shape `(N, C, H, W)`."""
-        weight = next(self.parameters())
-        logits: Tensor = self.net(x.to(weight.dtype))
+        logits: Tensor = self.net(x.to(next(self.parameters()).dtype))
         return logits.flatten(1)
 
 

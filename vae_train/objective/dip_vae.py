@@ -44,8 +44,7 @@ class DIPVAE(WeightedRate):
         diagonal: NonNegativeFloat,
     ) -> None:
         super().__init__(num_samples, beta, beta_schedule)
-        self.kind = kind
-        self.off_diagonal, self.diagonal = off_diagonal, diagonal
+        self.kind, self.off_diagonal, self.diagonal = kind, off_diagonal, diagonal
 
     @classmethod
     @override

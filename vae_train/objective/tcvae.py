@@ -58,7 +58,6 @@ class TCVAE(WeightedRate):
         dimensions = (marginals - first.p.log_prob(first.z)).mean()
         beta = self.beta_at(context.step, total)
         loss = trace.distortion().mean() + self.alpha * mutual + beta * total + self.gamma * dimensions
-        for latent in others:
-            loss = loss + latent.rate().mean()
+        loss = sum((latent.rate().mean() for latent in others), loss)
         parts = {"mutual_information": mutual, "total_correlation": total, "dimension_wise_kl": dimensions}
         return {"loss": loss, "beta": beta} | parts
