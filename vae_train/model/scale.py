@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vae_train.batch import Shape
-from vae_train.distributions.base import Distribution, promote
-from vae_train.distributions.fitted import Fitted, optimal_log_scale
+from vae_train.distributions.base import promote
+from vae_train.distributions.fitted import optimal_log_scale
 
 PlainScale = Literal["fixed", "shared", "pixel"]
 """Modes of densities whose optimal scale has no closed form."""
@@ -77,16 +77,6 @@ class Scale(nn.Module):
             return parameters, self.log_scale()
         location, change = promote(parameters).chunk(2, -self.event_ndim)
         return location, self.log_scale(change)
-
-    def fit(self, density: Distribution) -> Distribution:
-        """The density with its optimal scale, if `scale_mode` is "optimal" and gradients are recorded.
-
-        Args:
-            density: a distribution that `Fitted` accepts.
-        """
-        if self.scale_mode != "optimal" or not torch.is_grad_enabled():
-            return density
-        return Fitted(density, self.floor)
 
     @torch.no_grad()
     def update_state(self, mean_distance: Tensor, power: int) -> None:

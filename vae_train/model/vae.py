@@ -169,7 +169,7 @@ class VAE(SingleLatent):
         if self.condition is None:
             return self.decode(self.prior(self.encode).sample(rng, num, temperature))
         if y is None:
-            y = self.condition.cycle(num, next(self.parameters()).device)
+            y = self.condition.cycle(num, self.device)
         p = self._prior(y)
         z = p.sample(rng, 1, temperature)[0] if p.batch_shape else p.sample(rng, num, temperature)
         return self.decode(z, y)
@@ -186,8 +186,6 @@ class VAE(SingleLatent):
 
     @override
     def update_state(self, statistics: dict[str, Tensor]) -> None:
-        if not statistics:
-            return
         for part, module in (("posterior", self.posterior), ("prior", self.prior), ("likelihood", self.likelihood)):
             prefix = f"{part}."
             module.update_state({k.removeprefix(prefix): v for k, v in statistics.items() if k.startswith(prefix)})

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -93,7 +94,9 @@ class LocationScale(Likelihood):
     @override
     def forward(self, parameters: Tensor) -> Distribution:
         density = self.density(*self.scale(parameters))
-        return self.scale.fit(density if self.levels is None else self.dequantized(density, self.levels))
+        density = density if self.levels is None else self.dequantized(density, self.levels)
+        fitted = self.scale.scale_mode == "optimal" and torch.is_grad_enabled()
+        return Fitted(density, self.scale.floor) if fitted else density
 
     @abstractmethod
     def density(self, location: Tensor, log_scale: Tensor) -> Any:
