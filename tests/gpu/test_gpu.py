@@ -264,7 +264,7 @@ def test_a_compiled_run_is_resumed_by_an_eager_one(tmp_path):
         TrainingState(second, Patience(None)).load_state_dict(Checkpoints(tmp_path).load("last", CUDA))
         torch.testing.assert_close(steps(trainer, second, data, 25, 50), expected[25:], rtol=2e-3, atol=0)
         assert trainer.execution == execution
-    (group,) = second.optimizer.param_groups
+    (group,) = second.optimizer.optimizer.param_groups
     assert (group["fused"], group["foreach"], group["capturable"]) == (True, None, False)
 
 

@@ -108,7 +108,7 @@ def test_the_schedule_sets_the_rate_of_every_update():
     rates = []
     for step in (0, 4, 9, 10, 19, 20, 30):
         update(found, binary_batch(4), step)
-        rates.append(found.optimizer.param_groups[0]["lr"])
+        rates.append(found.optimizer.optimizer.param_groups[0]["lr"])
         assert found.rates(step) == [rates[-1]]
     assert rates == pytest.approx([0.05, 0.25, 0.5, 0.5, 0.5, 0.25, 0.125])
 

@@ -106,8 +106,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
         torch.save({"format": FORMAT, **state}, file)
         file.flush()
         os.fsync(file.fileno())
-    damage = _damage(path)
-    if damage:
+    if damage := _damage(path):
         raise OSError(f"reading it back failed: {damage}")
 
 
@@ -131,8 +130,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         if not candidate.exists():
             reasons.append(f"{candidate} does not exist")
             continue
-        damage = _damage(candidate)
-        if damage:
+        if damage := _damage(candidate):
             reasons.append(f"{candidate} is damaged ({damage})")
             continue
         try:

@@ -57,17 +57,14 @@ class Learner:
         self.parameters = list(self.module.parameters())
         self.optimizer = ScheduledOptimizer(optimizer(parameter_groups(model, objective)), lr_schedule)
         self.average = None if ema is None else MovingAverage(model, ema)
-        self._evaluated = self.module if self.average is None else StepModule(self.average.module, objective, precision)
+        self.evaluated = model if self.average is None else self.average.module
+        """The model that is evaluated: the moving average, if there is one."""
+        self._evaluated = StepModule(self.evaluated, objective, precision)
         self._gradients = gradients(self.module)
         self._norm: Tensor | None = None
         self._parts: dict[str, Any] = {"model": model, "ema": self.average, "objective": objective}
         self._parts |= {"optimizer": self.optimizer, "lr_schedule": lr_schedule}
         """What has a state; there may be no moving average."""
-
-    @property
-    def evaluated(self) -> LatentVariableModel:
-        """The model that is evaluated: the moving average, if there is one."""
-        return self._evaluated.model
 
     def loss(self, inputs: StepInputs) -> tuple[Losses, Scalars, Statistics]:
         """The losses of a batch with their graph, its scalars, and the statistics that the state moves by."""

@@ -32,11 +32,6 @@ class ScheduledOptimizer:
         self._implementation = [{k: group[k] for k in IMPLEMENTATION if k in group} for group in optimizer.param_groups]
         self._step = plain_step(optimizer)
 
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The optimiser's parameter groups."""
-        return self.optimizer.param_groups
-
     def rates(self, step: int) -> list[float]:
         """The learning rate of update `step` for every parameter group."""
         factor = float(self.schedule(step))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vae_train.batch import Batch
 from vae_train.model.base import LatentVariableModel, SingleLatent
-from vae_train.rng import BlockRng, Rng
+from vae_train.rng import BlockRng
 
 MANIFOLD_SIDE = 20
 """Images on each side of a manifold."""
@@ -37,12 +37,6 @@ def reconstructions(model: LatentVariableModel, batch: Batch, seed: int) -> Tens
 def num_columns(x: Tensor) -> int:
     """Returns the columns of a grid of the images `x` and their reconstructions."""
     return min(MAX_COLUMNS, len(x))
-
-
-@torch.no_grad()
-def samples(model: LatentVariableModel, num: int, seed: int, device: torch.device, temperature: float = 1.0) -> Tensor:
-    """Samples `num` times z from the prior and returns the means of p(x | z), `(num, C, H, W)`."""
-    return model.sample(num, Rng(seed, "samples", device=device), temperature).mean
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from vae_train.training.execution import Feed, Mode, Runner, runner, steps_per_l
 from vae_train.training.learner import Learner
 from vae_train.training.loggers.base import Logger
 from vae_train.training.meter import Clock, Scope
-from vae_train.training.previews import MANIFOLD_SIDE, is_planar, manifold, num_columns, reconstructions, samples
+from vae_train.training.previews import MANIFOLD_SIDE, is_planar, manifold, num_columns, reconstructions
 from vae_train.training.signals import StopRequest
 from vae_train.training.state import Patience, Stopping, TrainingState
 from vae_train.util.errors import Stopped
@@ -204,6 +204,7 @@ class Trainer:
         """The monitored value of a validation; lower is better. A model whose posterior is a point mass has no ELBO."""
         return -row["elbo"] if self.monitor == "elbo" and "elbo" in row else row["loss"]
 
+    @torch.no_grad()
     def _preview(self, training: Training, epoch: int, last: bool) -> None:
         """Writes image grids, of the same images and the same noise every time."""
         learner, data, output = training.learner, training.data, training.output
@@ -213,7 +214,7 @@ class Trainer:
         index = evenly_spaced(len(images), PREVIEW_IMAGES // 2).to(device)
         batch = images.fetch(index, Rng(learner.seed, "pictures", device=device))
         pairs = data.to_pixels(reconstructions(model, batch, learner.seed))
-        sampled = data.to_pixels(samples(model, PREVIEW_IMAGES, learner.seed, device))
+        sampled = data.to_pixels(model.sample(PREVIEW_IMAGES, Rng(learner.seed, "samples", device=device)).mean)
         output.image_grid("reconstructions", name, step, partial(plot_grid, pairs, num_columns(batch.x)))
         output.image_grid("samples", name, step, partial(plot_grid, sampled, 8))
         if last and is_planar(model):

@@ -12,11 +12,14 @@ from vae_train.data.dataset import Transforms
 from vae_train.data.sources.digits import Digits
 from vae_train.data.storage.stored import StoredImages, TensorStore
 from vae_train.data.transforms.preprocessing import Preprocessing
-from vae_train.evaluation.features import LabelFeatures, RandomFeatures, in_chunks
-from vae_train.evaluation.inception import InceptionFeatures
+from vae_train.evaluation.features import InceptionFeatures, LabelFeatures, RandomFeatures, in_chunks
 from vae_train.evaluation.metrics.image_similarity import MS_SSIM_MIN_SIDE, SSIM_MIN_SIDE, ms_ssim, psnr, ssim
-from vae_train.evaluation.metrics.sample_distances import frechet_distance, kernel_distance
-from vae_train.evaluation.metrics.sample_neighbors import density_coverage, precision_recall
+from vae_train.evaluation.metrics.sample_quality import (
+    density_coverage,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+)
 from vae_train.rng import generator
 from vae_train.util.errors import RunError, UsageError
 

@@ -13,7 +13,7 @@ from vae_train.batch import Images, Split
 from vae_train.cli.hydra_compat import conf_dir
 from vae_train.cli.overrides import Job, resolved
 from vae_train.data.dataset import Dataset
-from vae_train.evaluation.inception import InceptionFeatures
+from vae_train.evaluation.features import InceptionFeatures
 from vae_train.evaluation.report import comparison, lines, markdown
 from vae_train.evaluation.subject import Subject
 from vae_train.evaluation.suite import Report, evaluate

@@ -100,23 +100,14 @@ def tsne(latents: ArrayLike, seed: int, max_points: int = MAX_TSNE_POINTS) -> ND
 
     points = torch.as_tensor(latents).detach().cpu().double().numpy()
     points = points[evenly_spaced(len(points), max_points).numpy()]
-    start = _start(points, seed)
-    if start is None:
+    plane, _ = pca(points)
+    scale = plane[:, 0].std()
+    if scale <= 1e-12 * np.abs(points).max():
         return np.zeros((len(points), 2))
+    # The noise separates points that coincide, and leads latents with one dimension off the line that they start on.
+    noise = torch.randn(plane.shape, generator=generator(seed, "tsne")).numpy()
+    start = np.asarray(INITIAL_STD * (plane / scale + 0.01 * noise), np.float32)
     # A point has N - 1 neighbours; the perplexity, which is how many of them count, is at most a third of these.
     perplexity = min(MAX_PERPLEXITY, max(1.0, (len(points) - 1) / 3))
     with threadpool_limits(1):  # or sums, and so the map, would depend on the number of threads
         return np.asarray(TSNE(init=start, perplexity=perplexity).fit_transform(points.astype(np.float32)), np.float64)
-
-
-def _start(latents: NDArray[np.float64], seed: int) -> NDArray[np.float32] | None:
-    """Returns `(N, 2)` points that t-SNE starts from, or None if all latents are equal.
-
-    The noise separates points that coincide, and leads latents with one dimension off the line that they start on.
-    """
-    points, _ = pca(latents)
-    scale = points[:, 0].std()
-    if scale <= 1e-12 * np.abs(latents).max():
-        return None
-    noise = torch.randn(points.shape, generator=generator(seed, "tsne")).numpy()
-    return np.asarray(INITIAL_STD * (points / scale + 0.01 * noise), np.float32)
