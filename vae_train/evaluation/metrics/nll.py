@@ -106,6 +106,7 @@ def streaming_log_mean_exp(chunks: Iterable[Tensor], points: Sequence[int]) -> T
     total, count, means = torch.tensor(-math.inf), 0, list[Tensor]()
     for chunk in chunks:
         values = to_float64(chunk)
+        total = total.to(values)
         for point in points:
             if count < point <= count + len(values):
                 means.append(torch.logaddexp(total, values[: point - count].logsumexp(0)) - math.log(point))

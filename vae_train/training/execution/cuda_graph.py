@@ -105,15 +105,16 @@ class CudaGraph(Runner):
 
     def _warm(self, step: int) -> Rows:
         """Takes a step that is not captured."""
+        buffers = self.buffers  # allocated on the stream that later steps use
         with self.recorder.warm(), warnings.catch_warnings():
             # PyTorch warns of a capturable optimiser that is not captured: these steps are the exception.
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
-            self.buffers.fill(step)
+            buffers.fill(step)
             try:
-                rows = stacked([self.step(self.buffers.inputs(0))])
+                rows = stacked([self.step(buffers.inputs(0))])
             except NotCompilable as error:
                 self.fall_back("graph", error)
-                rows = stacked([self.step(self.buffers.inputs(0))])
+                rows = stacked([self.step(buffers.inputs(0))])
         self._warmed += 1
         return rows
 
