@@ -60,16 +60,11 @@ def kl_elementwise(q: Distribution, p: Distribution) -> Tensor | None:
     return None if function is None else function(q, p)
 
 
-def normal_kl_elementwise(mean: Tensor, log_scale: Tensor, p_mean: Tensor, p_log_scale: Tensor) -> Tensor:
-    """KL of every component of independent normals, N(mean, scale²) from N(p_mean, p_scale²), elementwise in nats."""
-    log_ratio = log_scale - p_log_scale
-    distance = (mean - p_mean) * torch.exp(-p_log_scale)
-    return 0.5 * torch.addcmul(torch.expm1(2 * log_ratio), distance, distance) - log_ratio
-
-
 @register(ELEMENTWISE, Normal, Normal)
 def _normal_normal(q: Normal, p: Normal) -> Tensor:
-    return normal_kl_elementwise(q.loc, q.log_scale, p.loc, p.log_scale)
+    log_ratio = q.log_scale - p.log_scale
+    distance = (q.loc - p.loc) * torch.exp(-p.log_scale)
+    return 0.5 * torch.addcmul(torch.expm1(2 * log_ratio), distance, distance) - log_ratio
 
 
 @register(CLOSED, MultivariateNormal, Normal)

@@ -16,9 +16,6 @@ from vae_train.rng import BlockRng
 MAX_ENCODED_IMAGES = 10_000
 """Images of a split that are encoded for metrics of the latents."""
 
-Moments = tuple[Tensor, Tensor]
-"""Mean and logarithm of the standard deviation."""
-
 
 class Encodings(NamedTuple):
     """Posteriors of N images, with the latent flattened to D dimensions."""
@@ -27,10 +24,10 @@ class Encodings(NamedTuple):
     """(N, D) means of q(z | x)."""
     z: Tensor
     """(N, D) one sample of each."""
-    q: Moments | None
-    """(N, D) each, of a normal posterior."""
-    p: Moments | None
-    """(D,) each, of a normal prior that is the same for all images."""
+    q: Normal | None
+    """(N, D) posteriors, if they are normal."""
+    p: Normal | None
+    """(D,) the prior, if it is normal and the same for all images."""
     y: Tensor | None
     """(N, F) int64 labels or factors."""
 
@@ -46,19 +43,19 @@ def encode(model: SingleLatent, images: Fetched, *, seed: int = 0, batch_size: i
         batch_size: images at a time.
     """
     means, zs, ys = list[Tensor](), list[Tensor](), list[Tensor]()
-    moments = list[Moments]()
+    normals = list[Normal]()
     for start, batch in evaluation_batches(images, batch_size, model.device):
-        q = model.encode(batch.x, batch.y)
-        means.append(q.mean.flatten(1))
-        zs.append(q.sample(BlockRng(seed, "evaluation", start, device=model.device), 1)[0].flatten(1))
-        moments += [pair] if (pair := _moments(q)) else []
+        posterior = model.encode(batch.x, batch.y)
+        means.append(posterior.mean.flatten(1))
+        zs.append(posterior.sample(BlockRng(seed, "evaluation", start, device=model.device), 1)[0].flatten(1))
+        normals += [normal] if (normal := _flat_normal(posterior)) else []
         if batch.y is not None:
             ys.append(batch.y)
     # A conditional model has a prior for every y.
     prior = None if model.condition is not None else getattr(model, "prior", None)
-    p = None if prior is None else _moments(prior(model.encode))
-    q_moments = (torch.cat([m for m, _ in moments]), torch.cat([s for _, s in moments])) if moments else None
-    return Encodings(torch.cat(means), torch.cat(zs), q_moments, p, torch.cat(ys) if ys else None)
+    p = None if prior is None else _flat_normal(prior(model.encode))
+    q = Normal(torch.cat([n.loc for n in normals]), torch.cat([n.log_scale for n in normals])) if normals else None
+    return Encodings(torch.cat(means), torch.cat(zs), q, p, torch.cat(ys) if ys else None)
 
 
 @shared
@@ -75,11 +72,11 @@ def single_latent(subject: Subject) -> str | None:
     return None if isinstance(subject.model, SingleLatent) else "the model has no single latent vector"
 
 
-def _moments(distribution: Distribution) -> Moments | None:
-    """Returns mean and log standard deviation with the latent flattened; None if the distribution is not normal."""
+def _flat_normal(distribution: Distribution) -> Normal | None:
+    """Returns a distribution with the latent flattened; None if it is not normal."""
     if type(distribution) is not Normal:
         return None
     batch = distribution.batch_shape
     shape = batch + distribution.event_shape
     mean, log_scale = (t.expand(shape).flatten(len(batch)) for t in (distribution.loc, distribution.log_scale))
-    return mean, log_scale
+    return Normal(mean, log_scale)

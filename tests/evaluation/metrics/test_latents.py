@@ -7,6 +7,7 @@ import torch
 
 from tests.support import SMALL, build_model, compose, loaded
 from vae_train.distributions.kl import kl
+from vae_train.distributions.normal import Normal
 from vae_train.evaluation.bounds import image_bounds
 from vae_train.evaluation.encodings import Encodings, encode
 from vae_train.evaluation.metrics.latent_activity import Activity, diagnosis, latent_activity
@@ -19,7 +20,7 @@ def made(mean, log_scale, seed=0):
     mean, log_scale = mean.double(), log_scale.double().expand_as(mean)
     noise = torch.randn(mean.shape, generator=generator(seed, "z"), dtype=torch.float64)
     zeros = torch.zeros(mean.shape[1], dtype=torch.float64)
-    return Encodings(mean, mean + log_scale.exp() * noise, (mean, log_scale), (zeros, zeros), None)
+    return Encodings(mean, mean + log_scale.exp() * noise, Normal(mean, log_scale), Normal(zeros, zeros), None)
 
 
 def evenly_spaced(count, units, seed=0):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.distributions.kl import normal_kl_elementwise
+from vae_train.distributions.kl import kl_elementwise
 from vae_train.evaluation.encodings import Encodings, encodings, single_latent
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
 from vae_train.evaluation.subject import Subject
@@ -63,11 +63,10 @@ class LatentActivity(Metric):
 
 def latent_activity(e: Encodings) -> Activity:
     """Computes variance, KL and aggregate moments of every latent dimension."""
-    kl = None
-    if e.q is not None and e.p is not None:
-        kl = normal_kl_elementwise(*e.q, *e.p).double().mean(0)
+    kl = None if e.q is None or e.p is None else kl_elementwise(e.q, e.p)
     z = e.z.double()
-    return Activity(e.mean.double().var(0, unbiased=False), kl, z.mean(0), z.std(0, unbiased=False))
+    rate = None if kl is None else kl.double().mean(0)
+    return Activity(e.mean.double().var(0, unbiased=False), rate, z.mean(0), z.std(0, unbiased=False))
 
 
 def diagnosis(activity: Activity, has_normal_prior: bool, beta: float | None) -> str | None:

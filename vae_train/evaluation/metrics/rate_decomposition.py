@@ -8,6 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import evenly_spaced
+from vae_train.distributions.normal import Normal
 from vae_train.evaluation.encodings import Encodings, encodings, single_latent
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
 from vae_train.evaluation.subject import Subject
@@ -62,23 +63,18 @@ def decompose(e: Encodings) -> dict[str, Estimate]:
     """
     assert e.q is not None
     assert e.p is not None
-    (mean, log_scale), (p_mean, p_log_scale) = ([t.double() for t in pair] for pair in (e.q, e.p))
-    count, size = mean.shape
-    points = evenly_spaced(count, NUM_POINTS).to(mean.device)
+    q, p = (Normal(normal.loc.double(), normal.log_scale.double()) for normal in (e.q, e.p))
+    count, size = q.loc.shape
+    points = evenly_spaced(count, NUM_POINTS).to(q.loc.device)
     columns = list[Tensor]()
     for rows in points.split(max(1, MAX_CHUNK_ELEMENTS // (count * size))):
         z = e.z[rows].double()
-        elements = _log_normal(z[:, None], mean, log_scale)  # (R, N, D)
+        elements = q.log_prob_elementwise(z[:, None])  # (R, N, D)
         log_aggregate = elements.sum(-1).logsumexp(1) - math.log(count)  # (R,)
         log_marginals = (elements.logsumexp(1) - math.log(count)).sum(-1)
-        log_q = _log_normal(z, mean[rows], log_scale[rows]).sum(-1)
-        log_p = _log_normal(z, p_mean, p_log_scale).sum(-1)
+        log_q = Normal(q.loc[rows], q.log_scale[rows]).log_prob(z)
+        log_p = p.log_prob(z)
         terms = (log_q - log_p, log_q - log_aggregate, log_aggregate - log_marginals, log_marginals - log_p)
         columns.append(torch.stack(terms))  # (4, R)
     names = ("rate", "mutual_information", "total_correlation", "dimension_wise_kl")
     return {name: Estimate.mean_of(values) for name, values in zip(names, torch.cat(columns, 1), strict=True)}
-
-
-def _log_normal(z: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Computes log N(z; mean, scale²) elementwise."""
-    return -0.5 * (((z - mean) * torch.exp(-log_scale)) ** 2 + math.log(2 * math.pi)) - log_scale
