@@ -21,8 +21,7 @@ from vae_train.cli.overrides import Job, compose_jobs
 from vae_train.data.session import DataSession
 from vae_train.data.storage.listing import list_folder
 from vae_train.data.stream import Stream, evaluation_batches
-from vae_train.runs.build import assemble, build_model, load_data
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder, assemble, build_model, load_data
 from vae_train.runs.config import Config
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.files import Files

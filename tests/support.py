@@ -34,8 +34,7 @@ from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
 from vae_train.rng import Rng, generator
 from vae_train.runs import check
-from vae_train.runs.build import load_data, stated_facts
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder, load_data, stated_facts
 from vae_train.training.execution import CompiledGradients, Feed, resolve
 from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner

@@ -38,7 +38,7 @@ def load(run: str | Path, checkpoint: str = "best", device: str = "cpu", allow: 
         vae_train.util.errors.UsageError: there is no such run.
         vae_train.util.errors.RunError: its checkpoint cannot be read.
     """
-    from vae_train.runs.builder import Builder
+    from vae_train.runs.build import Builder
     from vae_train.runs.run import Run
     from vae_train.runs.trained import TrainedModel
     from vae_train.util.runtime import resolve_device

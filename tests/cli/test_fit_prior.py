@@ -56,8 +56,7 @@ def test_the_gap_is_what_the_evidence_bound_gains(vae: Vae, trained: Path) -> No
     """E_q[log p_fitted(z)] - E_q[log p(z)] by hand on the draws that the command saw."""
     vae("fit-prior", f"run={trained}", "prior.components=2")
     from vae_train.data.session import DataSession
-    from vae_train.runs.build import load_data, open_model
-    from vae_train.runs.builder import Builder
+    from vae_train.runs.build import Builder, load_data, open_model
     from vae_train.runs.fitted_priors import replace_prior
 
     run = Run.open(str(trained))

@@ -15,8 +15,7 @@ from tests.golden.settings import GROUPS, SETTINGS, TOP, WITH_BETA_SCHEDULE
 from tests.support import compose, plain
 from vae_train.data.session import DataSession
 from vae_train.data.stream import Stream
-from vae_train.runs.build import assemble
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder, assemble
 from vae_train.training.execution import Feed
 from vae_train.training.learner import Learner
 from vae_train.util.runtime import prepare

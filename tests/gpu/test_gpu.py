@@ -10,8 +10,7 @@ from vae_train.data.session import DataSession
 from vae_train.data.stream import Stream
 from vae_train.evaluation.metrics.nll import estimate_log_likelihood
 from vae_train.rng import Rng
-from vae_train.runs.build import assemble
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder, assemble
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.state import Patience, TrainingState
 

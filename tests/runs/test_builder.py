@@ -10,7 +10,7 @@ import torch
 
 from vae_train.model.architecture.mlp import MLP
 from vae_train.objective.schedule.linear import LinearBeta
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.util.errors import UsageError
 
@@ -60,7 +60,7 @@ def test_a_class_that_does_not_exist_is_refused(target):
 
 
 def test_a_foreign_module_is_not_even_imported():
-    code = "from vae_train.runs.builder import Builder\ntry:\n    Builder().locate('antigravity.X')\n"
+    code = "from vae_train.runs.build import Builder\ntry:\n    Builder().locate('antigravity.X')\n"
     code += "except Exception: pass\nimport sys; sys.exit('antigravity' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -8,7 +8,7 @@ import torch
 from vae_train.model.architecture.mlp import MLP
 from vae_train.model.prior.standard_normal import StandardNormal
 from vae_train.objective.schedule.linear import LinearBeta
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.schema import injected, value_error
 from vae_train.util.errors import ErrorDetail

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_train.cli import schema
 from vae_train.cli.hydra_compat import conf_dir
 from vae_train.data.session import DataSession
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.schema import did_you_mean, yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError, collecting

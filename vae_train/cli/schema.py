@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.schema import did_you_mean, value_error, yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError

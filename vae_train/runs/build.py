@@ -1,27 +1,125 @@
-"""A checked configuration -> data, model, objective, learner and trainer."""
+"""A configuration -> objects: nodes by their classes, and what a training needs out of them.
 
-from typing import NamedTuple
+A configuration may come from other people, so only known classes are built.
+"""
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Dataset, Transforms
 from vae_train.data.session import DataSession
-from vae_train.data.sources.base import Source
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
-from vae_train.runs.builder import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run
-from vae_train.runs.schema import RunFacts, known
+from vae_train.runs.schema import RunFacts, known, parameters, schema_errors, settings
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.execution import CompiledGradients, is_captured, resolve
 from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner
 from vae_train.training.optimizer import capturable
 from vae_train.training.trainer import Trainer
-from vae_train.util.errors import UsageError
+from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.runtime import memory_format
+
+CATALOGUE = (
+    *("vae_train.data.sources", "vae_train.data.transforms", "vae_train.data.storage.loader"),
+    *("vae_train.model", "vae_train.objective", "vae_train.evaluation.metrics", "torch.optim"),
+    *(f"vae_train.training.{module}" for module in ("learner", "lr", "loggers", "trainer")),
+)
+"""Packages and modules whose classes a configuration may name."""
+
+
+class Builder:
+    """Locates and builds the classes that a configuration names.
+
+    Args:
+        allow: further packages whose classes may be built. They come from the command line or from Python, never from a
+            saved run.
+    """
+
+    def __init__(self, allow: Sequence[str] = ()) -> None:
+        self.allow = tuple(allow)
+
+    def locate(self, target: str) -> type:
+        """The class with a dotted name. The name is checked before anything is imported, then the class itself.
+
+        Raises:
+            UsageError: the class does not exist, or may not be built.
+        """
+        trusted = (*CATALOGUE, *self.allow)
+        if not _inside(target, trusted):
+            raise UsageError(
+                f"{target or 'an empty name'} is not a component of vae_train; if you trust the class, add "
+                f"allow={target.split('.')[0]} to the command line"
+            )
+        module, _, name = target.rpartition(".")
+        try:
+            located = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UsageError(f"there is no class {target} ({error})") from error
+        is_class = inspect.isclass(located) and _inside(located.__module__, trusted)
+        is_optimizer = is_class and any(base.__name__ == "Optimizer" for base in located.__mro__)
+        if not is_class or (located.__module__.startswith("torch.optim") and not is_optimizer):
+            raise UsageError(f"{target} is not a component of vae_train or an optimiser of torch.optim")
+        return located
+
+    def errors(self, config: Config) -> list[ErrorDetail]:
+        """Everything that is wrong with the nodes of a configuration, each with its dotted path."""
+        return schema_errors(config, self.locate)
+
+    def build(self, node: Any, /, **known: Any) -> Any:
+        """Calls the constructor of a node; nodes within it are built first.
+
+        Args:
+            node: a section with a `_target_`; `_partial_: true` returns a function that waits for more arguments. Other
+                sections and lists become dictionaries and lists, and values remain.
+            known: arguments that only the program knows; every constructor gets those that it names.
+
+        Raises:
+            UsageError: a constructor raised ValueError; the error names the path of its node.
+        """
+        if isinstance(node, Sequence) and not isinstance(node, str):
+            return [self.build(item, **known) for item in node]
+        if not isinstance(node, Mapping):
+            return node
+        arguments = {key: self.build(value, **known) for key, value in settings(node).items()}
+        if "_target_" not in node:
+            return arguments
+        path = node.path if isinstance(node, Config) else ""
+        part = Partial(self.locate(str(node["_target_"])), arguments, path)
+        if node.get("_partial_"):
+            return part
+        return part(**{key: value for key, value in known.items() if key in parameters(part.target)})
+
+
+class Partial:
+    """A constructor with some of its arguments.
+
+    Args:
+        target: the class.
+        arguments: arguments that the configuration sets.
+        path: dotted path of the node, for error messages.
+    """
+
+    def __init__(self, target: type, arguments: dict[str, Any], path: str) -> None:
+        self.target, self.arguments, self.path = target, arguments, path
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the constructor; a ValueError becomes a UsageError with the path of the node."""
+        try:
+            return self.target(*args, **(kwargs | self.arguments))
+        except ValueError as error:
+            raise UsageError([ErrorDetail(self.path, str(error))]) from error
+
+
+def _inside(name: str, packages: Sequence[str]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
 
 
 class Training(NamedTuple):
@@ -41,11 +139,6 @@ def assemble(config: Config, session: DataSession, device: torch.device, builder
     return Training(data, build_learner(config, model, data.facts, builder), trainer)
 
 
-def build_source(config: Config, builder: Builder) -> Source:
-    """Where the images come from."""
-    return builder.build(config["data"])
-
-
 def build_transforms(config: Config, builder: Builder) -> Transforms:
     """What happens to pixels on their way to the model."""
     return Transforms(*(builder.build(config[place]) for place in ("augmentation", "corruption", "preprocessing")))
@@ -53,7 +146,7 @@ def build_transforms(config: Config, builder: Builder) -> Transforms:
 
 def stated_facts(config: Config, builder: Builder) -> DataFacts:
     """The facts that a saved configuration states about its data, which need not exist any more."""
-    return build_transforms(config, builder).facts(build_source(config, builder).stated())
+    return build_transforms(config, builder).facts(builder.build(config["data"]).stated())
 
 
 def load_data(config: Config, session: DataSession, device: torch.device, builder: Builder) -> Dataset:
@@ -63,7 +156,7 @@ def load_data(config: Config, session: DataSession, device: torch.device, builde
         UsageError: the data cannot be found, or is not what the configuration says.
     """
     loader = builder.build(config["loader"])
-    return session.load(build_source(config, builder), build_transforms(config, builder), loader, device)
+    return session.load(builder.build(config["data"]), build_transforms(config, builder), loader, device)
 
 
 def build_model(config: Config, facts: DataFacts, device: torch.device, builder: Builder) -> LatentVariableModel:

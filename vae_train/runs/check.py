@@ -8,8 +8,7 @@ from torch import nn
 from vae_train.batch import DataFacts
 from vae_train.data.session import DataSession
 from vae_train.runs import compatibility
-from vae_train.runs.build import build_model, build_objective, build_source, build_transforms, load_data, read_weights
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder, build_model, build_objective, build_transforms, load_data, read_weights
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known
@@ -58,7 +57,7 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
     errors, data = list[ErrorDetail](), config["data"]
     where = next((f"data.{name}={data[name]}" for name in ("root", "path") if data.get(name)), "data")
     with collecting(errors, where):
-        stored = session.inspect(build_source(config, builder))
+        stored = session.inspect(builder.build(config["data"]))
         if read:
             load_data(config, session, torch.device("cpu"), builder)
     if errors:
@@ -76,7 +75,7 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
 def model_errors(config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
     """Components that do not fit each other. The model is built without memory to find out."""
     try:
-        stored = session.inspect(build_source(config, builder))
+        stored = session.inspect(builder.build(config["data"]))
     except UsageError:
         return []  # `data_errors` says so
     facts = build_transforms(config, builder).facts(stored)

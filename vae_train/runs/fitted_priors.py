@@ -13,7 +13,7 @@ from vae_train.evaluation.metrics.base import Estimate
 from vae_train.model.base import SingleLatent
 from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining, log_density, no_encoder
 from vae_train.rng import generator
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder
 from vae_train.runs.compatibility import stem
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run

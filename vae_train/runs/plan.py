@@ -15,8 +15,7 @@ from vae_train.data.storage.stored import StoredImages, TensorStore
 from vae_train.data.stream import Stream
 from vae_train.model.base import LatentVariableModel
 from vae_train.rng import Rng
-from vae_train.runs.build import build_learner, build_model, build_source, build_trainer, build_transforms
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder, build_learner, build_model, build_trainer, build_transforms
 from vae_train.runs.config import Config
 from vae_train.training.execution import Runner
 from vae_train.training.learner import Learner
@@ -42,7 +41,7 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     """
     device = resolve_device(config["device"])
     prepare(config["threads"], config["learner"]["precision"])
-    stored, transforms = session.inspect(build_source(config, builder)), build_transforms(config, builder)
+    stored, transforms = session.inspect(builder.build(config["data"])), build_transforms(config, builder)
     facts = transforms.facts(stored)
     trainer = build_trainer(config, device, builder)
     steps = facts.num_train / trainer.batch_size

@@ -11,8 +11,7 @@ import torch
 from vae_train.batch import SPLITS
 from vae_train.data.session import DataSession
 from vae_train.plotting.charts import plot_curves
-from vae_train.runs.build import Training, assemble, load_data, read_weights
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder, Training, assemble, load_data, read_weights
 from vae_train.runs.check import checkpoint_errors, data_errors, execution_errors
 from vae_train.runs.config import Config
 from vae_train.runs.environment import environment

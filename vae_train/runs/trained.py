@@ -15,8 +15,7 @@ from vae_train.distributions.base import Distribution
 from vae_train.model.base import LatentVariableModel, SingleLatent
 from vae_train.objective.bounds import log_mean_exp
 from vae_train.rng import BlockRng, Rng
-from vae_train.runs.build import build_source, build_transforms, open_model
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder, build_transforms, open_model
 from vae_train.runs.run import Run
 
 CHUNK = 256
@@ -74,7 +73,7 @@ class TrainedModel:
             UsageError, RunError: see `vae_train.runs.build.read_weights`.
         """
         builder = builder or Builder()
-        facts, transforms = build_source(run.config, builder).stated(), build_transforms(run.config, builder).active()
+        facts, transforms = builder.build(run.config["data"]).stated(), build_transforms(run.config, builder).active()
         return cls(open_model(run, torch.device(device), builder, checkpoint), facts, transforms)
 
     @property

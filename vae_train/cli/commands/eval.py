@@ -17,7 +17,7 @@ from vae_train.evaluation.features import InceptionFeatures
 from vae_train.evaluation.report import comparison, lines, markdown
 from vae_train.evaluation.subject import Subject
 from vae_train.evaluation.suite import Report, evaluate
-from vae_train.runs.build import build_source, load_data, open_model
+from vae_train.runs.build import load_data, open_model
 from vae_train.runs.check import checkpoint_errors, data_errors, open_run
 from vae_train.runs.config import Config
 from vae_train.runs.fitted_priors import prior_errors, replace_prior
@@ -104,7 +104,7 @@ def ood_images(name: str, config: Config, data: Dataset, device: torch.device, j
     """
     own = data.stored_facts
     other = config.with_values({"data": _ood_node(name, config, own.data_shape)})
-    facts = job.session.inspect(build_source(other, job.builder))
+    facts = job.session.inspect(job.builder.build(other["data"]))
     if (facts.data_shape, facts.levels) != (own.data_shape, own.levels):
         raise UsageError(
             f"has images of {facts.data_shape} with {facts.levels} levels, and this run's have {own.data_shape} "

@@ -10,8 +10,7 @@ from torch import Tensor
 from vae_train.cli.overrides import Job
 from vae_train.plotting.grid import plot_grid, plot_lines
 from vae_train.plotting.png import write_png
-from vae_train.runs.build import stated_facts
-from vae_train.runs.builder import Builder
+from vae_train.runs.build import Builder, stated_facts
 from vae_train.runs.check import checkpoint_errors, open_run
 from vae_train.runs.fitted_priors import prior_errors, replace_prior
 from vae_train.runs.run import Run
