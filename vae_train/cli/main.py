@@ -3,7 +3,6 @@
 Nothing heavy is imported here: `vae --help` and completion answer at once.
 """
 
-import difflib
 import importlib
 import logging
 import os
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vae_train.util.errors import RunError, Stopped, UsageError, collecting
+from vae_train.util.text import did_you_mean
 
 COMMANDS = {
     "train": "train a model; leaves a run under outputs/",
@@ -84,8 +84,7 @@ def run(arguments: list[str]) -> int:
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(command, COMMANDS)
         print(f"vae: unknown command {command}{hint} ({', '.join(COMMANDS)})", file=sys.stderr)
         return 2
     return _guarded(command, rest)
@@ -225,19 +224,15 @@ def _complete(arguments: list[str]) -> int:
     """
     from vae_train.cli.hydra_compat import application
 
-    line = os.environ.get("COMP_LINE", "")
-    typed = line.split()
     if not any(argument.startswith("query=") for argument in arguments):
         application("train", arguments, "vae")
         return 0
-    finished = len(typed) > 2 or (len(typed) == 2 and line.endswith(" "))
+    program, _, rest = os.environ.get("COMP_LINE", "").lstrip().partition(" ")
+    name, finished, settings = rest.lstrip().partition(" ")
     if not finished:
-        start = typed[1] if len(typed) > 1 else ""
-        print(" ".join(name for name in COMMANDS if name.startswith(start)))
-        return 0
-    if typed[1] in COMMANDS:
-        head, _, tail = line.partition(typed[0])
-        os.environ["COMP_LINE"] = head + typed[0] + tail.replace(f" {typed[1]}", "", 1)
+        print(" ".join(command for command in COMMANDS if command.startswith(name)))
+    elif name in COMMANDS:
+        os.environ["COMP_LINE"] = f"{program} {settings}"
         os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
-        application(typed[1].replace("-", "_"), arguments, "vae")
+        application(name.replace("-", "_"), arguments, "vae")
     return 0

@@ -27,8 +27,9 @@ from vae_train.cli.hydra_compat import conf_dir
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
-from vae_train.runs.schema import did_you_mean, yaml_text
+from vae_train.runs.schema import yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
+from vae_train.util.text import did_you_mean
 
 
 class Job(NamedTuple):
@@ -48,12 +49,6 @@ class Job(NamedTuple):
     """Holds the data that jobs of one command have read."""
     added: tuple[str, ...] = ()
     """Overrides that were not typed, see `compose_jobs`."""
-
-    @property
-    def typed(self) -> dict[str, Any]:
-        """The typed settings by dotted path, with their values."""
-        keys = [override.lstrip("+").partition("=")[0] for override in self.overrides]
-        return {key: self.choices.get(key, self.config.at(key)) for key in keys}
 
 
 def compose_jobs(
@@ -79,39 +74,41 @@ def compose_jobs(
         The jobs whose components are valid, and all errors, each once. Unknown settings are left out of a job, so that
         the others can still be checked.
     """
+    jobs, errors, session = list[Job](), list[ErrorDetail](), DataSession()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         reader = _Reader(command, config_dir, all_of or {})
-        overrides, errors = reader.parse(typed, multirun)
-        jobs, session = list[Job](), DataSession()
-        for job_overrides in _product(overrides):
-            job, job_errors = _compose_job(reader, job_overrides, settings, session)
-            jobs += [] if job is None else [job]
-            errors += job_errors
+        for job in _product(reader.parse(typed, multirun, errors)):
+            with collecting(errors):
+                jobs.append(_compose_job(reader, job, settings, session, errors))
     return jobs, list(dict.fromkeys(errors))
 
 
 def _compose_job(
-    reader: _Reader, overrides: Sequence[str], settings: type, session: DataSession
-) -> tuple[Job | None, list[ErrorDetail]]:
-    groups, values, errors = reader.known(overrides)
+    reader: _Reader, overrides: Sequence[str], settings: type, session: DataSession, errors: list[ErrorDetail]
+) -> Job:
+    """Composes one job; `errors` receives those of settings that are left out of it.
+
+    Raises:
+        UsageError: the job cannot be composed, or its components are invalid.
+    """
     try:
-        cfg, choices = reader.compose(groups, values)
+        cfg, choices, valid = reader.compose(overrides, errors)
     except (HydraException, OmegaConfBaseException) as error:
-        return None, [*errors, ErrorDetail(" ".join(overrides), str(error).splitlines()[0])]
-    typed = [override.key_or_group for override in values]
+        raise UsageError([ErrorDetail(" ".join(overrides), str(error).splitlines()[0])]) from error
+    typed = [override.key_or_group for override in valid]
     own_errors = schema.settings_errors(cfg, settings) + fill_latent_shape(cfg, typed)
     try:
         config = resolved(cfg)
     except OmegaConfBaseException as error:
         message = f"the configuration cannot be resolved: {str(error).splitlines()[0]}"
-        return None, [*errors, *own_errors, ErrorDetail("", message)]
+        raise UsageError([*own_errors, ErrorDetail("", message)]) from error
     builder = Builder([str(config["allow"])] if config.get("allow") else [])
     own_errors += schema.component_errors(cfg, config, builder, {e.where.partition("=")[0] for e in own_errors})
     own_errors += [] if config.get("resume") else schema.unread_errors(cfg, settings, typed)
     if own_errors:
-        return None, errors + own_errors
-    valid = tuple(_text(override) for override in (*groups, *values))
-    return Job(schema.own_settings(config, settings), config, valid, choices, builder, session, reader.added), errors
+        raise UsageError(own_errors)
+    own, texts = schema.own_settings(config, settings), tuple(map(_text, valid))
+    return Job(own, config, texts, choices, builder, session, reader.added)
 
 
 def fill_latent_shape(cfg: DictConfig, typed: Sequence[str]) -> list[ErrorDetail]:
@@ -180,16 +177,16 @@ class _Reader:
         )
         self.choose, self.options = cache(self._choose), cache(self._options)  # jobs of a sweep share most of both
 
-    def parse(self, typed: Sequence[str], multirun: bool) -> tuple[list[Override], list[ErrorDetail]]:
-        """The overrides that can be parsed, one per key, and the errors of the others."""
-        parsed, errors = dict[str, Override](), list[ErrorDetail]()
+    def parse(self, typed: Sequence[str], multirun: bool, errors: list[ErrorDetail]) -> list[Override]:
+        """The overrides that can be parsed, one per key; `errors` receives the errors of the others."""
+        parsed: dict[str, Override] = {}
         for text in typed:
             with collecting(errors, text):
                 override = self._parse_one(text, multirun)
                 if override.key_or_group in parsed:
                     raise UsageError(f"{override.key_or_group} is given twice")
                 parsed[override.key_or_group] = override
-        return list(parsed.values()), errors
+        return list(parsed.values())
 
     def _parse_one(self, text: str, multirun: bool) -> Override:
         if "=" not in text and not text.startswith("~"):
@@ -208,9 +205,19 @@ class _Reader:
             raise UsageError("intervals are not supported; list the values as 1,2,3")
         return override
 
-    def known(self, job: Sequence[str]) -> tuple[list[Override], list[Override], list[ErrorDetail]]:
-        """The choices and the values that exist, and the errors of the other overrides."""
-        groups, values, errors = list[Override](), list[Override](), list[ErrorDetail]()
+    def compose(
+        self, job: Sequence[str], errors: list[ErrorDetail]
+    ) -> tuple[DictConfig, Mapping[str, str], list[Override]]:
+        """The composed configuration, which file was chosen in every group, and the overrides that exist.
+
+        Args:
+            job: overrides; those that do not exist are left out.
+            errors: receives the errors of those.
+
+        Raises:
+            HydraException, OmegaConfBaseException: the files do not compose, or a value does not fit.
+        """
+        groups, values, valid = list[Override](), list[Override](), list[Override]()
         for override in map(self.parser.parse_override, job):
             if not self.options(override.key_or_group) and "/" not in override.key_or_group:
                 values.append(override)
@@ -218,27 +225,12 @@ class _Reader:
             with collecting(errors, _text(override)):
                 self._check_choice(override)
                 groups.append(override)
-        try:
-            cfg, _ = self.compose(groups)
-        except (HydraException, OmegaConfBaseException):
-            return groups, [], errors
-        valid = []
+        cfg, choices = self.choose(*map(_text, groups))
         for override in values:
             with collecting(errors, _text(override)):
                 schema.check_key(override, cfg)
                 valid.append(override)
-        return groups, valid, errors
-
-    def compose(
-        self, groups: Sequence[Override], values: Sequence[Override] = ()
-    ) -> tuple[DictConfig, Mapping[str, str]]:
-        """The composed configuration, and which file was chosen in every group.
-
-        Raises:
-            HydraException, OmegaConfBaseException: the files do not compose, or a value does not fit.
-        """
-        cfg, choices = self.choose(*map(_text, groups))
-        return with_values(cfg, values), choices
+        return with_values(cfg, valid), choices, [*groups, *valid]
 
     def _options(self, group: str) -> list[str]:
         """The choices of a group; empty if there is no such group."""

@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
-from vae_train.runs.schema import did_you_mean, value_error, yaml_text
+from vae_train.runs.schema import value_error, yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError
+from vae_train.util.text import did_you_mean
 
 KNOB = {"knob": True}
 """Metadata of fields that act only through the components that interpolate them."""

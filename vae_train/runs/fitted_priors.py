@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vae_train.evaluation.encodings import encode
 from vae_train.evaluation.metrics.base import Estimate
 from vae_train.model.base import SingleLatent
 from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining, log_density, no_encoder
@@ -29,11 +28,6 @@ HELD_OUT_FRACTION = 0.1
 
 EVALUATION_STEPS = 50
 """Updates between evaluations on held-out encodings."""
-
-
-def prior_name(node: Config) -> str:
-    """Returns the name of a fitted prior: that of its class's file."""
-    return str(node["_target_"]).split(".")[-2]
 
 
 def fitted_prior_names(run: Run) -> list[str]:
@@ -169,11 +163,6 @@ def compare_priors(model: Any, prior: FittedPrior, z: Tensor) -> dict[str, Estim
     fitted = prior.log_prob(z.to(next(prior.buffers()).dtype))
     scores = {"own": own, "fitted": fitted, "gain": fitted - own}
     return {name: Estimate.mean_of(values) for name, values in scores.items()}
-
-
-def sampled_encodings(model: SingleLatent, images: Any, **options: Any) -> Tensor:
-    """Samples q(z | x) once for every image: `(N, D)` on the CPU."""
-    return encode(model, images, **options).z.cpu()
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from vae_train.batch import Batch, DataFacts
 from vae_train.data.dataset import TransformedImages, Transforms
 from vae_train.data.session import DataSession
 from vae_train.data.storage.stored import StoredImages, TensorStore
 from vae_train.data.stream import Stream
-from vae_train.model.base import LatentVariableModel
 from vae_train.rng import Rng
 from vae_train.runs.build import Builder, build_learner, build_model, build_trainer, build_transforms
 from vae_train.runs.config import Config
@@ -80,22 +80,19 @@ def _random_images(facts: DataFacts, transforms: Transforms, count: int, device:
 
 def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, ...], int]]:
     """Name, class, output shape of one image and parameters of every innermost module, in the order of use."""
-    seen: list[tuple[str, str, tuple[int, ...], int]] = []
-    handles = []
-    for name, module in learner.model.named_modules():
-        if not list(module.children()) and not isinstance(module, LatentVariableModel):
+    layers: list[tuple[str, str, tuple[int, ...], int]] = []
+    names = {module: name for name, module in learner.model.named_modules() if not list(module.children())}
 
-            def hook(module: nn.Module, _: Any, output: Any, name: str = name) -> None:
-                if isinstance(output, Tensor):
-                    count = sum(p.numel() for p in module.parameters())
-                    seen.append((name, type(module).__name__, tuple(output.shape[1:]), count))
+    def add_layer(module: nn.Module, _: Any, output: Any) -> None:
+        if module in names and isinstance(output, Tensor):
+            count = sum(p.numel() for p in module.parameters())
+            layers.append((names[module], type(module).__name__, tuple(output.shape[1:]), count))
 
-            handles.append(module.register_forward_hook(hook))
+    handle = register_module_forward_hook(add_layer)
     with torch.no_grad():
         learner.model(batch, Rng(learner.seed, "plan", device=learner.device))
-    for handle in handles:
-        handle.remove()
-    return seen
+    handle.remove()
+    return layers
 
 
 def _seconds_per_step(runner: Runner) -> float:

@@ -5,11 +5,10 @@ Everything that is wrong is reported at once, before anything is built. `value_e
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -18,6 +17,7 @@ from vae_train.batch import DataFacts
 from vae_train.runs.config import Config
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Range
+from vae_train.util.text import did_you_mean
 
 DATA_FACTS = (*DataFacts._fields, *(name for name, value in vars(DataFacts).items() if isinstance(value, property)))
 """What constructors may receive about the data, by the name of the parameter."""
@@ -73,12 +73,6 @@ def parameters(target: type) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean x?", or an empty text if no known name is similar."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 def yaml_text(value: Any) -> str:
     """A value as YAML writes it."""
     if isinstance(value, list | tuple):
@@ -106,7 +100,11 @@ def value_error(value: Any, hint: Any) -> str | None:
         return _union_error(value, get_args(hint))
     if origin in (list, tuple, Sequence):
         return _list_error(value, origin, get_args(hint))
-    return _scalar_error(value, hint)
+    if hint not in _SCALARS:
+        return None
+    kinds, name = _SCALARS[hint]
+    fits = isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
+    return None if fits else f"is {_quoted(value)}, expected {name}"
 
 
 _SCALARS: Mapping[Any, tuple[Any, str]] = {
@@ -116,14 +114,6 @@ _SCALARS: Mapping[Any, tuple[Any, str]] = {
     bool: (bool, "true or false"),
     type(None): (type(None), "null"),
 }
-
-
-def _scalar_error(value: Any, hint: Any) -> str | None:
-    if hint not in _SCALARS:
-        return None
-    kinds, name = _SCALARS[hint]
-    fits = isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
-    return None if fits else f"is {_quoted(value)}, expected {name}"
 
 
 def _quoted(value: Any) -> str:

@@ -14,9 +14,7 @@ from vae_train.util.errors import ErrorDetail
 log = logging.getLogger("vae_train")
 
 
-def sweep_folder(name: str) -> Path:
-    """The folder of the sweep called `name`."""
-    return OUTPUTS / "sweeps" / name
+SWEEPS = OUTPUTS / "sweeps"
 
 
 def name_errors(name: str) -> list[ErrorDetail]:
@@ -24,8 +22,9 @@ def name_errors(name: str) -> list[ErrorDetail]:
     where = f"sweep={name}"
     if Path(name).name != name or name in ("", ".", ".."):
         return [ErrorDetail(where, "is not a valid folder name")]
-    folder = sweep_folder(name)
-    return [ErrorDetail(where, f"{folder} exists already; choose another name")] if folder.exists() else []
+    if (SWEEPS / name).exists():
+        return [ErrorDetail(where, f"{SWEEPS / name} exists already; choose another name")]
+    return []
 
 
 def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Path], object]) -> int:
@@ -39,7 +38,7 @@ def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Pa
     Returns:
         The number of jobs that did not finish.
     """
-    folder = new_folder(sweep_folder(name))
+    folder = new_folder(SWEEPS / name)
     (folder / "jobs.json").write_text(json.dumps([list(job) for job in jobs], indent=1) + "\n")
     files = [RunFiles(folder / str(number)) for number in range(len(jobs))]
     log.info("vae train: %d jobs in %s", len(jobs), folder)

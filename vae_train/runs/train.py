@@ -49,37 +49,28 @@ def train(
         Stopped: a signal came; the state is saved.
     """
     session, builder = session or DataSession(), builder or Builder()
-    device = resolve_device(config["device"])
-    prepare(config["threads"], config["learner"]["precision"])
-    training = assemble(config, session, device, builder)
+    training, config = _assemble(config, session, builder)
     if config.get("init_from"):
         read_weights(training.learner.model, Run.open(config["init_from"]))
-    run = Run.create(folder, _resolved(config, device, training))
+    run = Run.create(folder, config)
     _fit(run, training, None, builder)
     return run
 
 
-def resume(
-    run: Run, changes: Mapping[str, Any], session: DataSession | None = None, builder: Builder | None = None
-) -> None:
+def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder) -> None:
     """Goes on with a run from its furthest checkpoint.
 
     Args:
         run: a run that ended or was interrupted.
         changes: new values by dotted path, of `RESUMABLE` settings.
         session: holds data that was read before.
-        builder: locates classes; by default those of vae_train alone.
+        builder: locates classes.
 
     Raises:
         RunError, Stopped: see `train`.
     """
-    session, builder = session or DataSession(), builder or Builder()
-    config = changed(run.config, changes)
-    device = resolve_device(config["device"])
-    prepare(config["threads"], config["learner"]["precision"])
-    state = Checkpoints(run.checkpoints).furthest(device)
-    training = assemble(config, session, device, builder)
-    run.config = _resolved(config, device, training)
+    training, run.config = _assemble(changed(run.config, changes), session, builder)
+    state = Checkpoints(run.checkpoints).furthest(training.learner.device)
     run.config.write(run.config_file)
     _fit(run, training, state, builder)
 
@@ -120,11 +111,15 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     return config.with_values(values)
 
 
-def _resolved(config: Config, device: torch.device, training: Training) -> Config:
-    """The configuration with everything filled in that was found out while building."""
+def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[Training, Config]:
+    """Builds a training; returns the configuration as well, in which everything is filled in that was found out."""
+    device = resolve_device(config["device"])
+    prepare(config["threads"], config["learner"]["precision"])
+    training = assemble(config, session, device, builder)
     mode = training.trainer.execution
     values = {"device": str(device), "execution": mode, "trainer.execution": mode}
-    return config.with_values(values | {f"data.{name}": value for name, value in training.data.resolved.items()})
+    values |= {f"data.{name}": value for name, value in training.data.resolved.items()}
+    return training, config.with_values(values)
 
 
 def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Builder) -> None:

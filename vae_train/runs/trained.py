@@ -58,23 +58,20 @@ class TrainedModel:
         self.model, self.facts, self.transforms = model.eval(), facts, transforms
 
     @classmethod
-    def open(
-        cls, run: Run, checkpoint: str = "best", device: torch.device | str = "cpu", builder: Builder | None = None
-    ) -> TrainedModel:
+    def open(cls, run: Run, checkpoint: str, device: torch.device, builder: Builder) -> TrainedModel:
         """The trained model of a run.
 
         Args:
             run: the run.
             checkpoint: "best" by validation, or "last".
             device: where the model is placed.
-            builder: locates classes; by default those of vae_train alone.
+            builder: locates classes.
 
         Raises:
             UsageError, RunError: see `vae_train.runs.build.read_weights`.
         """
-        builder = builder or Builder()
         facts, transforms = builder.build(run.config["data"]).stated(), build_transforms(run.config, builder).active()
-        return cls(open_model(run, torch.device(device), builder, checkpoint), facts, transforms)
+        return cls(open_model(run, device, builder, checkpoint), facts, transforms)
 
     @property
     def device(self) -> torch.device:

@@ -1,17 +1,16 @@
 """Quantities and errors as people read them."""
 
+import difflib
+from collections.abc import Iterable
+
 
 def size(count: float) -> str:
     """A number of bytes, for instance 146 MiB."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{_short(count)} {unit}"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
         count /= 1024
-    return f"{_short(count)} GiB"
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+    return f"{count:.3g} {unit}" if count < 100 else f"{count:,.0f} {unit}"
 
 
 def duration(seconds: float) -> str:
@@ -24,3 +23,9 @@ def duration(seconds: float) -> str:
 def first_line(error: Exception) -> str:
     """The first line of what an error says, or its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean x?", or an empty text if no known name is similar."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -22,11 +22,11 @@ from vae_train.runs.check import checkpoint_errors, data_errors, open_run
 from vae_train.runs.config import Config
 from vae_train.runs.fitted_priors import prior_errors, replace_prior
 from vae_train.runs.run import Run, find_all, write_json, write_text
-from vae_train.runs.schema import did_you_mean
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import device_errors, resolve_device
+from vae_train.util.text import did_you_mean
 
 log = logging.getLogger("vae_train")
 
@@ -166,7 +166,6 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
     path = run.eval / f"{subject.name}.json"
     write_json(path, report.to_dict())
     write_text(path.with_suffix(".md"), markdown(run.folder.name, report))
-    for line in lines(report):
+    for line in (*lines(report), path):
         log.info("  %s", line)
-    log.info("  %s", path)
     return report

@@ -7,17 +7,11 @@ from typing import Any
 
 from vae_train.batch import Split
 from vae_train.cli.overrides import Job
+from vae_train.evaluation.encodings import encode
 from vae_train.evaluation.metrics.base import Estimate
 from vae_train.runs.build import load_data, open_model
 from vae_train.runs.check import checkpoint_errors, data_errors, open_run
-from vae_train.runs.fitted_priors import (
-    compare_priors,
-    fit_prior,
-    fitting_error,
-    prior_name,
-    sampled_encodings,
-    save_prior,
-)
+from vae_train.runs.fitted_priors import compare_priors, fit_prior, fitting_error, save_prior
 from vae_train.runs.run import Run, write_json
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
@@ -53,19 +47,21 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
 def run(settings: Settings, job: Job) -> None:
     """Writes priors/<prior>.pt and priors/<prior>.json of a run."""
     begin, node = time.perf_counter(), job.config["prior"]
-    name, run, device = prior_name(node), Run.open(settings.run), resolve_device(settings.device)
+    name = str(node["_target_"]).split(".")[-2]
+    run, device = Run.open(settings.run), resolve_device(settings.device)
     model: Any = open_model(run, device, job.builder, settings.checkpoint)
     data = load_data(run.config, job.session, device, job.builder)
     split: Split = "valid" if data.split("valid") is not None else "test"
     if data.split(split) is None:
         raise UsageError("this run's data has no validation and no test images to compare the priors on")
-    options = {"seed": settings.seed, "batch_size": settings.batch_size}
-    z = sampled_encodings(model, data.split("train"), **options)
+    options: dict[str, Any] = {"seed": settings.seed, "batch_size": settings.batch_size}
+    parts: Any = data.split("train"), data.split(split)
+    z, z_held_out = (encode(model, images, **options).z.cpu() for images in parts)
     try:
         prior = fit_prior(node, model, z, settings.seed, job.builder)
     except ValueError as error:
         raise UsageError([ErrorDetail(f"prior={name}", str(error))]) from error
-    comparison = compare_priors(model, prior, sampled_encodings(model, data.split(split), **options))
+    comparison = compare_priors(model, prior, z_held_out)
     save_prior(prior, node, model, run, name)
     report: dict[str, Any] = {key: estimate.to_dict() for key, estimate in comparison.items()}
     report |= {"prior": name, "split": split, "checkpoint": settings.checkpoint, "seed": settings.seed}

@@ -118,7 +118,9 @@ def run(settings: Settings, job: Job) -> None:
         if settings.save_each:
             _write_each(model.to_pixels(images), folder / settings.stem)
         if settings.npz:
-            _write_array(images, folder / f"{settings.stem}.npz")
+            array, path = images.permute(0, 2, 3, 1).numpy(), path.with_suffix(".npz")
+            np.savez_compressed(path, images=array)  # (num, H, W, C) in the units of the data
+            log.info("array %s: %s", array.shape, path)
     except OSError as error:
         raise RunError(f"could not write to {folder}: {error.strerror or error}") from error
 
@@ -129,10 +131,3 @@ def _write_each(images: Tensor, folder: Path) -> None:
     for number, image in enumerate(images):
         write_png(folder / f"{number:05d}.png", plot_lines(image[None], 1) if image.shape[1] == 1 else image)
     log.info("single images: %s", folder)
-
-
-def _write_array(images: Tensor, path: Path) -> None:
-    """Writes `(num, H, W, C)` in the units of the data."""
-    array = images.permute(0, 2, 3, 1).numpy()
-    np.savez_compressed(path, images=array)
-    log.info("array %s: %s", array.shape, path)

@@ -99,5 +99,6 @@ def run_config(job: Job) -> Config:
 
 
 def _changes(job: Job) -> dict[str, object]:
-    """What is typed besides resume=."""
-    return {key: value for key, value in job.typed.items() if key not in ("resume", "allow")}
+    """What is typed besides resume=: values by dotted path."""
+    keys = [override.lstrip("+").partition("=")[0] for override in job.overrides]
+    return {key: job.choices.get(key, job.config.at(key)) for key in keys if key not in ("resume", "allow")}
