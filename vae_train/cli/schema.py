@@ -18,11 +18,14 @@ from vae_train.util.text import did_you_mean
 KNOB = {"knob": True}
 """Metadata of fields that act only through the components that interpolate them."""
 
+COMMON = {"allow": str | None}
+"""Settings that every command has and the command line acts on."""
+
 
 def settings_errors(cfg: DictConfig, settings: type) -> list[ErrorDetail]:
     """Values of a command's own settings that do not fit the types and ranges of a dataclass."""
     errors = []
-    for name, hint in typing.get_type_hints(settings, include_extras=True).items():
+    for name, hint in (typing.get_type_hints(settings, include_extras=True) | COMMON).items():
         if OmegaConf.is_missing(cfg, name):
             errors.append(ErrorDetail(f"{name}=", "is required"))
             continue

@@ -39,7 +39,6 @@ class Settings:
     num: PositiveInt
     images: PositiveInt
     out: str | None
-    allow: str | None
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:

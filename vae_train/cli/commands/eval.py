@@ -53,7 +53,6 @@ class Settings:
     batch_size: PositiveInt
     seed: Seed
     device: str
-    allow: str | None
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:

@@ -29,7 +29,6 @@ class Settings:
     tolerance: NonNegativeFloat
     device: str | None
     out: str | None
-    allow: str | None
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:

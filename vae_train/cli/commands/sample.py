@@ -44,7 +44,6 @@ class Settings:
     seed: Seed
     out: str | None
     device: str
-    allow: str | None
 
     @property
     def condition(self) -> list[int] | None:

@@ -44,7 +44,6 @@ class Settings:
     resume: str | None
     init_from: str | None
     plan: bool
-    allow: str | None
 
 
 def mode_errors(overrides: Sequence[str], multirun: bool) -> list[ErrorDetail]:
