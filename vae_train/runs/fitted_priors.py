@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 from typing import Any
 
 import torch
@@ -10,14 +9,13 @@ from torch import Tensor, nn
 
 from vae_train.evaluation.metrics.base import Estimate
 from vae_train.model.base import SingleLatent
-from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining, log_density, no_encoder
+from vae_train.model.prior.fitted.base import FittedPrior, log_density
 from vae_train.rng import generator
 from vae_train.runs.build import Builder
 from vae_train.runs.compatibility import stem
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run
 from vae_train.training.checkpoint import load, save
-from vae_train.training.optimizer import plain_step
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.text import first_line
 
@@ -25,9 +23,6 @@ log = logging.getLogger("vae_train")
 
 HELD_OUT_FRACTION = 0.1
 """Share of the encodings by which bandwidths and the end of a training are chosen."""
-
-EVALUATION_STEPS = 50
-"""Updates between evaluations on held-out encodings."""
 
 
 def fitted_prior_names(run: Run) -> list[str]:
@@ -79,40 +74,7 @@ def fit_prior(node: Config, model: SingleLatent, z: Tensor, seed: int, builder: 
         torch.manual_seed(seed)
         prior: FittedPrior = builder.build(node)(event_shape=model.latent_shape, data_shape=model.data_shape)
     prior.fit(z, held_out, seed)
-    if prior.gradient_training is not None:
-        train_prior(prior, z, held_out, seed, prior.gradient_training)
     return prior.eval()
-
-
-def train_prior(prior: FittedPrior, z: Tensor, held_out: Tensor, seed: int, settings: GradientTraining) -> None:
-    """Trains a prior until held-out encodings get no likelier, and restores the best weights.
-
-    Args:
-        prior: the prior.
-        z: (N, D) encodings.
-        held_out: (M, D) further ones.
-        seed: decides the batches.
-        settings: steps, patience, batch size and learning rate.
-    """
-    z, held_out = (t.to(next(prior.parameters())).unflatten(-1, prior.event_shape) for t in (z, held_out))
-    optimizer = torch.optim.Adam(prior.parameters(), lr=settings.lr)
-    update = plain_step(optimizer)
-    best, state, waited = math.inf, copy_state(prior), 0
-    for step in range(settings.steps + 1):
-        if step % EVALUATION_STEPS == 0 or step == settings.steps:
-            with torch.no_grad():
-                loss = -prior(no_encoder).log_prob(held_out).mean().item()
-            if loss < best:
-                best, state, waited = loss, copy_state(prior), 0
-            elif (waited := waited + 1) >= settings.patience:
-                break
-        if step < settings.steps:
-            size = min(settings.batch_size, len(z))
-            batch = z[torch.randint(len(z), (size,), generator=generator(seed, "expost", step))]
-            optimizer.zero_grad()
-            (-prior(no_encoder).log_prob(batch).mean()).backward()
-            update()
-    prior.load_state_dict(state)
 
 
 def copy_state(module: nn.Module) -> dict[str, Tensor]:
