@@ -12,6 +12,7 @@ from vae_train.model.architecture.mlp import MLP
 from vae_train.objective.schedule.linear import LinearBeta
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
+from vae_train.training.optimizer import capturable
 from vae_train.util.errors import UsageError
 
 MLP_NAME = "vae_train.model.architecture.mlp.MLP"
@@ -112,3 +113,8 @@ def test_a_value_error_of_a_constructor_names_the_node(partial):
 def test_build_refuses_a_foreign_class():
     with pytest.raises(UsageError, match=r"os\.system is not a component"):
         build({"_target_": "os.system", "command": "true"})
+
+
+def test_an_optimizer_of_a_configuration_can_be_captured():
+    constructor = capturable(build(Config({"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3})))
+    assert constructor([torch.zeros(2, requires_grad=True)]).defaults["capturable"]

@@ -109,6 +109,7 @@ class Partial:
 
     def __init__(self, target: type, arguments: dict[str, Any], path: str) -> None:
         self.target, self.arguments, self.path = target, arguments, path
+        self.__signature__ = inspect.signature(target)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the constructor; a ValueError becomes a UsageError with the path of the node."""
