@@ -14,6 +14,7 @@ from vae_train.rng import generator
 from vae_train.runs.build import Builder
 from vae_train.runs.compatibility import stem
 from vae_train.runs.config import Config
+from vae_train.runs.prior_training import train_prior
 from vae_train.runs.run import Run
 from vae_train.training.checkpoint import load, save
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
@@ -74,6 +75,8 @@ def fit_prior(node: Config, model: SingleLatent, z: Tensor, seed: int, builder: 
         torch.manual_seed(seed)
         prior: FittedPrior = builder.build(node)(event_shape=model.latent_shape, data_shape=model.data_shape)
     prior.fit(z, held_out, seed)
+    if prior.gradient_training is not None:
+        train_prior(prior, z, held_out, seed, prior.gradient_training)
     return prior.eval()
 
 

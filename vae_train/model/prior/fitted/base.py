@@ -8,6 +8,7 @@ Source: Ghosh et al., "From Variational to Deterministic Autoencoders" (arXiv:19
 """
 
 from abc import abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,19 @@ MAX_CHUNK_ELEMENTS = 2**23
 CHUNK_ROWS = 1024
 
 
+class GradientTraining(NamedTuple):
+    """How a prior with parameters is trained by gradients, to maximise the likelihood of encodings."""
+
+    steps: int
+    """Updates, at most."""
+    patience: int
+    """Evaluations on held-out encodings without an improvement, after which training stops."""
+    batch_size: int
+    """Encodings per update."""
+    lr: float
+    """Learning rate of Adam."""
+
+
 class FittedPrior(Prior):
     """A prior that is fitted to encodings.
 
@@ -35,13 +49,16 @@ class FittedPrior(Prior):
         data_shape: (C, H, W) of an image; not used.
     """
 
+    gradient_training: GradientTraining | None = None
+    """How the prior is trained after `fit`; None if `fit` is all."""
+
     def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
         super().__init__(event_shape, data_shape)
         self.size = torch.Size(event_shape).numel()
 
     @abstractmethod
     def fit(self, z: Tensor, held_out: Tensor, seed: int) -> None:
-        """Fits the prior.
+        """Fits everything that needs no gradients.
 
         Args:
             z: (N, D) float64 encodings.

@@ -1,8 +1,5 @@
 """Neural spline flow, trained on encodings."""
 
-import copy
-import math
-
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -12,14 +9,10 @@ from vae_train.distributions.flows.base import Chain, Reversed, Scale, Transform
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
 from vae_train.model.base import Encode
-from vae_train.model.prior.fitted.base import FittedPrior, mean_and_std, no_encoder
-from vae_train.rng import generator
+from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining, mean_and_std
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 
 MIN_BINS = 2
-
-EVALUATION_STEPS = 50
-"""Updates between evaluations on held-out encodings."""
 
 
 class SplineFlow(FittedPrior):
@@ -57,35 +50,13 @@ class SplineFlow(FittedPrior):
         self.shift = nn.Buffer(torch.zeros(self.size))
         self.log_scale = nn.Buffer(torch.zeros(self.size))
         self.flow = MaskedFlow(self.size, 0, transforms, hidden, bins, coupling=False)
-        self.steps, self.patience, self.batch_size, self.lr = steps, patience, batch_size, lr
+        self.gradient_training = GradientTraining(steps, patience, batch_size, lr)
 
     @override
     def fit(self, z: Tensor, held_out: Tensor, seed: int) -> None:
         shift, scale = mean_and_std(z)
         self.shift.copy_(shift)
         self.log_scale.copy_(scale.log())
-        z, held_out = (t.float().unflatten(-1, self.event_shape) for t in (z, held_out))
-        self._maximize_likelihood(z, held_out, seed)
-
-    def _maximize_likelihood(self, z: Tensor, held_out: Tensor, seed: int) -> None:
-        """Trains the flow until held-out encodings get no likelier, and restores the best weights."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
-        best, state, waited = math.inf, copy.deepcopy(self.state_dict()), 0
-        for step in range(self.steps + 1):
-            if step % EVALUATION_STEPS == 0 or step == self.steps:
-                with torch.no_grad():
-                    loss = -self(no_encoder).log_prob(held_out).mean().item()
-                if loss < best:
-                    best, state, waited = loss, copy.deepcopy(self.state_dict()), 0
-                elif (waited := waited + 1) >= self.patience:
-                    break
-            if step < self.steps:
-                size = min(self.batch_size, len(z))
-                batch = z[torch.randint(len(z), (size,), generator=generator(seed, "expost", step))]
-                optimizer.zero_grad()
-                (-self(no_encoder).log_prob(batch).mean()).backward()
-                optimizer.step()
-        self.load_state_dict(state)
 
     @override
     def forward(self, encode: Encode) -> Transformed:
