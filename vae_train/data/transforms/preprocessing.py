@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -50,12 +49,12 @@ class Preprocessing:
     @property
     def channel_means(self) -> list[float]:
         """`mean` of each channel, or a single one for all."""
-        return np.atleast_1d(0.0 if self.mean is None else self.mean).astype(float).tolist()
+        return _per_channel(self.mean, 0.0)
 
     @property
     def channel_stds(self) -> list[float]:
         """`std` of each channel, or a single one for all."""
-        return np.atleast_1d(1.0 if self.std is None else self.std).astype(float).tolist()
+        return _per_channel(self.std, 1.0)
 
     @property
     def _affine(self) -> bool:
@@ -116,3 +115,10 @@ class Preprocessing:
             for values in (self.channel_means, self.channel_stds)
         )
         return mean, std
+
+
+def _per_channel(value: float | list[float] | None, default: float) -> list[float]:
+    # Part of compiled steps, for which NumPy's arrays would be tensors without `tolist`.
+    if isinstance(value, list | tuple):
+        return [float(v) for v in value]
+    return [default if value is None else float(value)]
