@@ -47,11 +47,11 @@ build, locate = BUILDER.build, BUILDER.locate
 CONF = conf_dir()
 PACKAGE = Path(vae_train.__file__).parent
 CATALOGUES = (
-    *("data/sources", "objective", "objective/schedule"),
+    *("data/sources", "objective"),
     *("model/architecture", "model/posterior", "model/prior", "model/prior/fitted", "model/likelihood"),
     "evaluation/metrics",
 )
-SHARED_FILES = ("__init__", "base", "bounds", "aggregate", "discrepancies", "critics")
+SHARED_FILES = ("__init__", "base", "bounds", "aggregate", "discrepancies", "critics", "schedule")
 """Files of a catalogue folder that are no entries of it."""
 OPEN = {
     "folder": ["data.size=16", "data.channels=3"],

@@ -129,7 +129,7 @@ def test_likelihood_and_missing_data_are_reported_together(vae: Vae) -> None:
 def test_a_knob_that_nothing_reads_is_refused(vae: Vae, tmp_path: Path) -> None:
     (tmp_path / "mine" / "objective").mkdir(parents=True)
     text = "_target_: vae_train.objective.elbo.ELBO\nbeta: 1.0\nnum_samples: 1\n"
-    text += "beta_schedule: {_target_: vae_train.objective.schedule.constant.ConstantBeta}\n"
+    text += "beta_schedule: {_target_: vae_train.objective.schedule.ConstantBeta}\n"
     text += "capacity: null\ncapacity_epochs: 1\nfree_bits: 0\nfree_bits_per: layer\n"
     (tmp_path / "mine" / "objective" / "plain.yaml").write_text(text)
     (line,) = vae("train", "--config-dir", "mine", "objective=plain", "beta=4").errors()

@@ -22,8 +22,7 @@ from vae_train.distributions.base import Affine
 from vae_train.distributions.normal import Normal
 from vae_train.model.trace import Latent
 from vae_train.objective.elbo import ELBO
-from vae_train.objective.schedule.constant import ConstantBeta
-from vae_train.objective.schedule.linear import LinearBeta
+from vae_train.objective.schedule import ConstantBeta, LinearBeta
 from vae_train.rng import Rng, Rows
 from vae_train.runs import compatibility
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from vae_train.model.architecture.mlp import MLP
-from vae_train.objective.schedule.linear import LinearBeta
+from vae_train.objective.schedule import LinearBeta
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.training.optimizer import capturable
 from vae_train.util.errors import UsageError
 
 MLP_NAME = "vae_train.model.architecture.mlp.MLP"
-LINEAR_NAME = "vae_train.objective.schedule.linear.LinearBeta"
+LINEAR_NAME = "vae_train.objective.schedule.LinearBeta"
 locate, build = Builder().locate, Builder().build
 
 

@@ -7,7 +7,7 @@ import torch
 
 from vae_train.model.architecture.mlp import MLP
 from vae_train.model.prior.standard_normal import StandardNormal
-from vae_train.objective.schedule.linear import LinearBeta
+from vae_train.objective.schedule import LinearBeta
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.schema import injected, value_error
@@ -103,7 +103,7 @@ def test_every_error_is_found_at_once_with_its_path():
                 "init": "he",
             }
         },
-        many=[{"_target_": "vae_train.objective.schedule.linear.LinearBeta", "warmup": -1}],
+        many=[{"_target_": "vae_train.objective.schedule.LinearBeta", "warmup": -1}],
         data={"_target_": "vae_train.data.sources.digits.Digit", "binarize": "none"},
     )
     found = {m.where: m.message for m in errors}
@@ -119,7 +119,7 @@ def test_every_error_is_found_at_once_with_its_path():
 def test_injected_arguments_need_not_be_given():
     network = {"_target_": MLP_NAME, "_partial_": True, "hidden": [], "activation": "relu", "gated": False}
     assert schema_errors(a=network | {"init": "torch"}) == []
-    linear = {"_target_": "vae_train.objective.schedule.linear.LinearBeta", "warmup": 1, "start": 0}
+    linear = {"_target_": "vae_train.objective.schedule.LinearBeta", "warmup": 1, "start": 0}
     assert schema_errors(a=linear) == []
 
 

@@ -20,7 +20,7 @@ from typing_extensions import override
 from vae_train.model.trace import Trace
 from vae_train.model.traits import ModelTraits
 from vae_train.objective.base import Context, Schedule, WeightedRate, require_factorized, scalar_like
-from vae_train.objective.schedule.linear import LinearBeta
+from vae_train.objective.schedule import LinearBeta
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 

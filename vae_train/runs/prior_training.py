@@ -16,7 +16,7 @@ from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining, no_
 from vae_train.model.trace import Trace
 from vae_train.model.traits import ModelTraits
 from vae_train.objective.elbo import ELBO
-from vae_train.objective.schedule.constant import ConstantBeta
+from vae_train.objective.schedule import ConstantBeta
 from vae_train.rng import BlockRng, Rng, generator
 from vae_train.training.learner import Learner
 from vae_train.training.lr import ConstantRate

@@ -1,0 +1,153 @@
+"""Weights of the KL term that change with the step.
+
+Durations are given in epochs (fractions are fine) and evaluated at every step. The step may be an int or a tensor: a
+tensor stays on its device, so that a captured step sees it change.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.util.numbers import Number, clamp, cos, sigmoid
+from vae_train.util.ranges import Decay, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
+
+
+class BetaSchedule(ABC):
+    """A factor on beta, as a function of the step.
+
+    Args:
+        steps_per_epoch: optimiser steps in an epoch (may be fractional).
+    """
+
+    def __init__(self, steps_per_epoch: float) -> None:
+        self.steps_per_epoch = steps_per_epoch
+
+    def __call__(self, step: int | Tensor) -> Number:
+        """The factor at `step`, in [0, 1]."""
+        return self.at(step / self.steps_per_epoch)
+
+    @abstractmethod
+    def at(self, epoch: Number) -> Number:
+        """The factor after `epoch` epochs (fractional)."""
+
+
+class ConstantBeta(BetaSchedule):
+    """1 from the first step on."""
+
+    @override
+    def at(self, epoch: Number) -> Number:
+        return 1.0
+
+
+class RisingBeta(BetaSchedule):
+    """From `start` to 1, then 1.
+
+    Args:
+        steps_per_epoch: see `BetaSchedule`.
+        warmup: epochs until 1 is reached.
+        start: the factor at step 0.
+    """
+
+    def __init__(self, steps_per_epoch: float, warmup: PositiveFloat, start: Fraction) -> None:
+        super().__init__(steps_per_epoch)
+        self.warmup, self.start = warmup, start
+
+    @override
+    def at(self, epoch: Number) -> Number:
+        return self.start + (1 - self.start) * self.risen(clamp(epoch / self.warmup))
+
+    @abstractmethod
+    def risen(self, progress: Number) -> Number:
+        """The share of the way from `start` to 1, in [0, 1], after the share `progress` of the warm-up."""
+
+
+class LinearBeta(RisingBeta):
+    """From `start` to 1 in a straight line, then 1 (Bowman et al., 2016; Sønderby et al., 2016).
+
+    Args:
+        steps_per_epoch: see `BetaSchedule`.
+        warmup: see `RisingBeta`.
+        start: see `RisingBeta`.
+    """
+
+    @override
+    def risen(self, progress: Number) -> Number:
+        return progress
+
+
+class CosineBeta(RisingBeta):
+    """Half a cosine from `start` to 1, then 1: slow at both ends.
+
+    Args:
+        steps_per_epoch: see `BetaSchedule`.
+        warmup: see `RisingBeta`.
+        start: see `RisingBeta`.
+    """
+
+    @override
+    def risen(self, progress: Number) -> Number:
+        return 0.5 * (1 - cos(math.pi * progress))
+
+
+class CyclicalBeta(BetaSchedule):
+    """`cycles` sawtooth cycles within `period · cycles` epochs, then 1 (Fu et al., 2019, arXiv:1903.10145).
+
+    Args:
+        steps_per_epoch: see `BetaSchedule`.
+        period: epochs of one cycle.
+        cycles: number of cycles.
+        ramp: the share of a cycle in which the factor rises from 0 to 1; in the rest it stays 1.
+    """
+
+    def __init__(self, steps_per_epoch: float, period: PositiveFloat, cycles: PositiveInt, ramp: Decay) -> None:
+        super().__init__(steps_per_epoch)
+        self.period, self.cycles, self.ramp = period, cycles, ramp
+
+    @override
+    def at(self, epoch: Number) -> Number:
+        rising = clamp((epoch / self.period) % 1.0 / self.ramp)
+        over = epoch >= self.period * self.cycles
+        return torch.where(over, 1.0, rising) if isinstance(over, Tensor) else (1.0 if over else rising)
+
+
+class SigmoidBeta(BetaSchedule):
+    """1 / (1 + exp(-(epoch - middle) / width)), the logistic annealing of Bowman et al. (2016).
+
+    Args:
+        steps_per_epoch: see `BetaSchedule`.
+        middle: the epoch at which the factor is ½.
+        width: epochs in which the odds grow by e.
+    """
+
+    def __init__(self, steps_per_epoch: float, middle: NonNegativeFloat, width: PositiveFloat) -> None:
+        super().__init__(steps_per_epoch)
+        self.middle, self.width = middle, width
+
+    @override
+    def at(self, epoch: Number) -> Number:
+        # The clamp keeps exp finite in Python's floats; beyond 50 the sigmoid is 0 or 1 in any precision.
+        return sigmoid(clamp((epoch - self.middle) / self.width, -50.0, 50.0))
+
+
+class TwoPhaseBeta(BetaSchedule):
+    """`first` until an epoch, 1 from then on: mostly an autoencoder that becomes a VAE.
+
+    Args:
+        steps_per_epoch: see `BetaSchedule`.
+        until: the epoch at which the second phase begins.
+        first: the factor of the first phase.
+    """
+
+    def __init__(self, steps_per_epoch: float, until: NonNegativeFloat, first: Fraction) -> None:
+        super().__init__(steps_per_epoch)
+        self.until, self.first = until, first
+
+    @override
+    def at(self, epoch: Number) -> Number:
+        active = epoch >= self.until
+        if isinstance(active, Tensor):
+            return self.first + (1 - self.first) * active.to(torch.get_default_dtype())
+        return 1.0 if active else self.first
