@@ -190,7 +190,7 @@ def _similarity(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> Si
 
 EXAMPLES: dict[type[Distribution], Example] = {
     Normal: Example(_normal),
-    Affine: Example(_affine),
+    Affine: Example(_affine, masks=False),
     DequantizedNormal: Example(_dequantized, levels=17),
     Bernoulli: Example(_bernoulli, levels=2, scaled=False),
     Mixture: Example(_mixture, batches=((),), masks=False, scaled=False),

@@ -5,9 +5,10 @@ from copy import deepcopy
 import pytest
 import torch
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, small_run, update
+from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, inputs, small_run, update
 from vae_train.data.stream import Stream
 from vae_train.rng import Rng
+from vae_train.training.step import Reports, Statistics
 
 
 def learner(*overrides):
@@ -46,6 +47,16 @@ def test_the_gradient_is_clipped_and_its_length_before_is_reported():
     assert applied == pytest.approx(0.5, rel=1e-3)
     directions = [torch.cat([p.grad.flatten() for p in found.parameters]) for found in (free, clipped)]
     assert torch.cosine_similarity(*directions, dim=0).item() == pytest.approx(1)
+
+
+def test_a_gradient_that_two_parameters_share_is_clipped_once():
+    found = learner("optimizer=sgd", "learner.clip_norm=0.5")
+    shared: dict[torch.Size, torch.Tensor] = {}
+    gradients = [shared.setdefault(p.shape, torch.ones_like(p)) for p in found.parameters]
+    assert len(shared) < len(gradients)
+    found._gradients = lambda inputs, share: Reports(gradients, {}, Statistics({}, {}))
+    found.backward(inputs(found, binary_batch(10), 0))
+    assert torch.cat([p.grad.flatten() for p in found.parameters]).norm().item() == pytest.approx(0.5, rel=1e-3)
 
 
 def test_a_short_gradient_is_not_clipped():

@@ -190,7 +190,6 @@ class Affine(Distribution):
 
     def __init__(self, base: Distribution, shift: Tensor, log_scale: Tensor) -> None:
         self.base, self.shift, self.log_scale = base, promote(shift), promote(log_scale)
-        self.is_factorized = base.is_factorized
         super().__init__(self.shift.shape, len(base.event_shape))
 
     @property
@@ -198,24 +197,13 @@ class Affine(Distribution):
     def mean(self) -> Tensor:
         return self.shift + torch.exp(self.log_scale) * self.base.mean
 
-    @property
-    @override
-    def variance(self) -> Tensor:
-        return torch.exp(2 * self.log_scale) * self.base.variance
-
-    @override
-    def log_prob_elementwise(self, x: Tensor) -> Tensor:
-        return self.base.log_prob_elementwise(self._back(x)) - self.log_scale
-
     @override
     def joint_log_prob(self, x: Tensor) -> Tensor:
-        return self.base.log_prob(self._back(x)) - self._sum(self.log_scale)
+        standardized = (promote(x) - self.shift) * torch.exp(-self.log_scale)
+        return self.base.log_prob(standardized) - self._sum(self.log_scale)
 
     @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         same_batch = self.base.batch_shape == self.batch_shape
         x = self.base.sample(rng, num if same_batch else num * self.batch_shape.numel(), temperature)
         return self.shift + torch.exp(self.log_scale) * x.view(num, *self.batch_shape, *self.event_shape)
-
-    def _back(self, x: Tensor) -> Tensor:
-        return (promote(x) - self.shift) * torch.exp(-self.log_scale)

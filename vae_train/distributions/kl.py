@@ -13,28 +13,7 @@ from vae_train.distributions.product import Product
 from vae_train.distributions.sphere import UniformSphere, VonMisesFisher, log_area
 
 KL = Callable[..., Tensor | None]
-"""What is registered: (q, p) -> nats, or None where these two have no closed form after all."""
-
-ELEMENTWISE: dict[tuple[type, type], KL] = {}
-"""Functions that return the KL of every element, with shape `(*batch, *event)`."""
-CLOSED: dict[tuple[type, type], KL] = {}
-"""Functions that return the KL, with shape `(*batch)`."""
-
-
-def register(table: dict[tuple[type, type], KL], q: type, p: type) -> Callable[[KL], KL]:
-    """Declares the decorated function as KL(q || p) of exactly these two classes.
-
-    Args:
-        table: `ELEMENTWISE` if it returns the KL of every element, `CLOSED` if the KL is no sum over elements.
-        q: class of the first distribution.
-        p: class of the second distribution.
-    """
-
-    def decorate(function: KL) -> KL:
-        table[q, p] = function
-        return function
-
-    return decorate
+"""(q, p) -> nats, or None where these two have no closed form after all."""
 
 
 def kl(q: Distribution, p: Distribution) -> Tensor | None:
@@ -60,15 +39,12 @@ def kl_elementwise(q: Distribution, p: Distribution) -> Tensor | None:
     return None if function is None else function(q, p)
 
 
-@register(ELEMENTWISE, Normal, Normal)
 def _normal_normal(q: Normal, p: Normal) -> Tensor:
     log_ratio = q.log_scale - p.log_scale
     distance = (q.loc - p.loc) * torch.exp(-p.log_scale)
     return 0.5 * torch.addcmul(torch.expm1(2 * log_ratio), distance, distance) - log_ratio
 
 
-@register(CLOSED, MultivariateNormal, Normal)
-@register(CLOSED, LowRankNormal, Normal)
 def _dependent_normal(q: MultivariateNormal | LowRankNormal, p: Normal) -> Tensor:
     # ½ (tr(Σ_q Σ_p⁻¹) + |mean_q - mean_p|² Σ_p⁻¹ - D + log det Σ_p - log det Σ_q); the trace needs variances only.
     distance = (q.loc - p.loc) * torch.exp(-p.log_scale)
@@ -77,7 +53,6 @@ def _dependent_normal(q: MultivariateNormal | LowRankNormal, p: Normal) -> Tenso
     return terms.flatten(-len(q.event_shape)).sum(-1) - q.log_det
 
 
-@register(CLOSED, OneHotCategorical, OneHotCategorical)
 def _categorical_categorical(q: OneHotCategorical, p: OneHotCategorical) -> Tensor:
     if q.categories != p.categories:
         raise ValueError(
@@ -86,18 +61,15 @@ def _categorical_categorical(q: OneHotCategorical, p: OneHotCategorical) -> Tens
     return (q.mean * (q.log_probs - p.log_probs)).sum(-1)
 
 
-@register(CLOSED, VonMisesFisher, UniformSphere)
 def _sphere_uniform(q: VonMisesFisher, p: UniformSphere) -> Tensor:
     return q.concentration * (q.cosine(1) - 1) - q.log_excess + log_area(q.event_shape[-1])
 
 
-@register(ELEMENTWISE, Product, Product)
 def _product_terms(q: Product, p: Product) -> Tensor | None:
     every = _of_parts(kl_elementwise, q, p)
     return None if every is None else torch.cat(every, -1)
 
 
-@register(CLOSED, Product, Product)
 def _product(q: Product, p: Product) -> Tensor | None:
     every = _of_parts(kl, q, p)
     return None if every is None else torch.stack(every).sum(0)
@@ -109,3 +81,16 @@ def _of_parts(function: KL, q: Product, p: Product) -> list[Tensor] | None:
         return None
     rates = [function(*pair) for pair in zip(q.parts, p.parts, strict=True)]
     return None if any(rate is None for rate in rates) else [rate for rate in rates if rate is not None]
+
+
+ELEMENTWISE: dict[tuple[type, type], KL] = {(Normal, Normal): _normal_normal, (Product, Product): _product_terms}
+"""Classes of q and p -> a function that returns the KL of every element, with shape `(*batch, *event)`."""
+
+CLOSED: dict[tuple[type, type], KL] = {
+    (MultivariateNormal, Normal): _dependent_normal,
+    (LowRankNormal, Normal): _dependent_normal,
+    (OneHotCategorical, OneHotCategorical): _categorical_categorical,
+    (VonMisesFisher, UniformSphere): _sphere_uniform,
+    (Product, Product): _product,
+}
+"""Classes of q and p -> a function that returns the KL, with shape `(*batch)`, if it is no sum over elements."""

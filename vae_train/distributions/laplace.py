@@ -1,7 +1,5 @@
 """Laplace distributions, of continuous values and of data on a grid."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -31,10 +29,6 @@ class Laplace(LocationScale):
     def distance(self, x: Tensor) -> Tensor:
         """|x - loc| of every element; its mean is the optimal scale."""
         return (promote(x) - self.loc).abs()
-
-    def with_scale(self, log_scale: Tensor) -> Laplace:
-        """The same with another scale."""
-        return Laplace(self.loc, log_scale, len(self.event_shape))
 
     @override
     def unit_terms(self, t: Tensor) -> Tensor:

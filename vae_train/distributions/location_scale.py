@@ -1,10 +1,11 @@
 """Location-scale families: x = location + scale · t with a standard variable t, elementwise."""
 
+import copy
 from abc import abstractmethod
 
 import torch
 from torch import Tensor
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
@@ -48,6 +49,19 @@ class LocationScale(Distribution):
         # With a dimension for the samples, autograd need not sum over them if there is only one.
         loc, scale = self.loc.unsqueeze(0), torch.exp(self.log_scale).unsqueeze(0)
         return torch.addcmul(loc, scale, noise, value=temperature)
+
+    @override
+    def affine(self, shift: Tensor, log_scale: Tensor) -> Self:
+        return self._moved(shift + torch.exp(log_scale) * self.loc, self.log_scale + log_scale)
+
+    def with_scale(self, log_scale: Tensor) -> Self:
+        """The same distribution with another scale."""
+        return self._moved(self.loc, log_scale)
+
+    def _moved(self, loc: Tensor, log_scale: Tensor) -> Self:
+        moved = copy.copy(self)
+        LocationScale.__init__(moved, loc, log_scale, len(self.event_shape))
+        return moved
 
     @property
     @abstractmethod

@@ -1,7 +1,5 @@
 """Normal distributions, of continuous values and of data on a grid."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -32,18 +30,9 @@ class Normal(LocationScale):
     def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
         return rng.normal(shape, dtype)
 
-    @override
-    def affine(self, shift: Tensor, log_scale: Tensor) -> Normal:
-        scaled = shift + torch.exp(log_scale) * self.loc
-        return Normal(scaled, self.log_scale + log_scale, len(self.event_shape))
-
     def distance(self, x: Tensor) -> Tensor:
         """(x - mean)² of every element; its mean is the optimal scale²."""
         return (promote(x) - self.loc) ** 2
-
-    def with_scale(self, log_scale: Tensor) -> Normal:
-        """The same with another scale."""
-        return Normal(self.loc, log_scale, len(self.event_shape))
 
 
 class DequantizedNormal(Dequantized):

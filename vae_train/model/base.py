@@ -1,5 +1,6 @@
 """Base classes of models and of their parts."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -61,6 +62,7 @@ class Prior(nn.Module, ABC):
     def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
         super().__init__()
         self.event_shape, self.data_shape = tuple(event_shape), tuple(data_shape)
+        self.size = math.prod(event_shape)
 
     @classmethod
     def check_compatible(cls, layer: LayerTraits, **settings: Any) -> Incompatible | None:

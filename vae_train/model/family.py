@@ -1,5 +1,6 @@
 """Families turn a network's output into a distribution. Posteriors and likelihoods are families."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -26,6 +27,7 @@ class Family(nn.Module, ABC):
     def __init__(self, event_shape: Shape) -> None:
         super().__init__()
         self.event_shape = self.parameter_shape = tuple(event_shape)
+        self.size = math.prod(event_shape)
 
     def update_state(self, statistics: dict[str, Tensor]) -> None:
         """Moves running averages in place, once per update. Families without a state ignore it.

@@ -43,11 +43,6 @@ def log_mean_exp(log_weight: Tensor, dim: int) -> Tensor:
     return log_weight.logsumexp(dim) - math.log(log_weight.shape[dim])
 
 
-def grouped(log_weight: Tensor, groups: int) -> Tensor:
-    """The K samples of `log_weight`, with shape `(K, B)`, in `groups` groups: `(groups, K / groups, B)`."""
-    return log_weight.unflatten(0, (groups, -1))
-
-
 def doubly_reparameterised(log_weight: Tensor, dim: int) -> Tensor:
     """sum_k v_k² log w_k with a stop-gradient on v_k = w_k / sum_j w_j: the gradient of `log_mean_exp`, in expectation.
 
@@ -107,7 +102,7 @@ class ImportanceWeighted(Objective):
 
     @override
     def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
-        log_weight = grouped(self.log_weight(trace), self.groups)  # (groups, K, B)
+        log_weight = self.log_weight(trace).unflatten(0, (self.groups, -1))  # (groups, K, B)
         terms = {"loss": -log_mean_exp(log_weight, 1).mean()}
         if self.gradient == "dreg":
             terms["encoder_loss"] = -doubly_reparameterised(log_weight, 1).mean()

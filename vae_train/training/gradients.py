@@ -102,19 +102,3 @@ def with_layout_of(p: Tensor, gradient: Tensor) -> Tensor:
     if all(own == other for size, own, other in strides if size > 1):
         return gradient
     return torch.empty_like(p).copy_(gradient)
-
-
-def without_aliases(gradients: Gradients) -> Gradients:
-    """The gradients, each in separate memory, so that they can be changed in place.
-
-    `torch.autograd.grad` returns the same tensor for both terms of a sum.
-    """
-    seen: set[int] = set()
-    separate: Gradients = []
-    for gradient in gradients:
-        if gradient is not None:
-            address = gradient.untyped_storage().data_ptr()
-            gradient = gradient.clone() if address in seen else gradient
-            seen.add(address)
-        separate.append(gradient)
-    return separate

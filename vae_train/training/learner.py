@@ -10,7 +10,7 @@ from vae_train.batch import Batch
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.rng import BlockRng
-from vae_train.training.gradients import EagerGradients, accumulate, without_aliases
+from vae_train.training.gradients import EagerGradients, accumulate
 from vae_train.training.lr import LearningRate
 from vae_train.training.optimizer import MovingAverage, ScheduledOptimizer, parameter_groups
 from vae_train.training.step import GradientFunction, Losses, Reports, Scalars, Statistics, StepInputs, StepModule
@@ -81,7 +81,8 @@ class Learner:
         assert total is not None, "a batch has at least one image"
         gradients, scalars, statistics = total
         if self.clip_norm is not None:
-            gradients = without_aliases(gradients)
+            # Clipping is in place, and `torch.autograd.grad` returns the same tensor for both terms of a sum.
+            gradients = [None if gradient is None else gradient.clone() for gradient in gradients]
         for p, gradient in zip(self.parameters, gradients, strict=True):
             p.grad = gradient
         self._norm = None if self.clip_norm is None else nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)

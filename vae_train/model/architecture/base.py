@@ -27,16 +27,13 @@ class Style(NamedTuple):
 
 def sizes(size: Size, depth: int) -> list[Size]:
     """Height and width of every scale, from the image's own to the smallest: `depth` + 1 pairs."""
-    result = [size]
-    for _ in range(depth):
-        height, width = result[-1]
-        result.append(((height + 1) // 2, (width + 1) // 2))
-    return result
+    height, width = size
+    return [(-(-height // 2**scale), -(-width // 2**scale)) for scale in range(depth + 1)]
 
 
 def max_depth(size: Size) -> int:
     """How often an image can be halved until it is one pixel."""
-    return math.ceil(math.log2(max(size))) if max(size) > 1 else 0
+    return (max(size) - 1).bit_length()
 
 
 def widths(size: Size, channels: list[int] | int, depth: int | None, max_channels: int) -> list[int]:

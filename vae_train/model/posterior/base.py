@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -27,7 +26,6 @@ class FlowPosterior(Posterior):
 
     def __init__(self, event_shape: Shape, further: int) -> None:
         super().__init__(event_shape)
-        self.size = torch.Size(event_shape).numel()
         self.parameter_shape = (2 * self.size + further,)
 
     def parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:

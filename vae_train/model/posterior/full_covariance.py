@@ -23,7 +23,6 @@ class FullCovariance(Posterior):
 
     def __init__(self, event_shape: Shape) -> None:
         super().__init__(event_shape)
-        self.size = torch.Size(event_shape).numel()
         self.parameter_shape = (self.size + self.size * (self.size + 1) // 2,)
 
     @override

@@ -1,6 +1,5 @@
 """q(z | x) = N(z; mean(x), diag(scale(x)²) + V(x) V(x)ᵀ), V of few columns      (Rezende et al., 2014, section 4.3)."""
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -23,7 +22,7 @@ class LowRank(Posterior):
 
     def __init__(self, event_shape: Shape, rank: PositiveInt) -> None:
         super().__init__(event_shape)
-        self.size, self.rank = torch.Size(event_shape).numel(), rank
+        self.rank = rank
         self.parameter_shape = (self.size * (2 + rank),)
 
     @override

@@ -1,6 +1,5 @@
 """Base class of priors that are flows, and the training images that other priors start from."""
 
-import math
 from typing import ClassVar
 
 import torch
@@ -36,12 +35,10 @@ class FlowPrior(CenteredPrior):
     Args:
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
-        flow: f, on the flattened event.
     """
 
-    def __init__(self, event_shape: Shape, data_shape: Shape, flow: MaskedFlow) -> None:
-        super().__init__(event_shape, data_shape)
-        self.flow = flow
+    flow: MaskedFlow
+    """f, on the flattened event."""
 
     @override
     def forward(self, encode: Encode) -> Transformed:
@@ -63,8 +60,8 @@ class AffineFlowPrior(FlowPrior):
     def __init__(
         self, event_shape: Shape, data_shape: Shape, transforms: PositiveInt, hidden: list[PositiveInt]
     ) -> None:
-        flow = MaskedFlow(math.prod(event_shape), 0, transforms, hidden, bins=None, coupling=self.coupling)
-        super().__init__(event_shape, data_shape, flow)
+        super().__init__(event_shape, data_shape)
+        self.flow = MaskedFlow(self.size, 0, transforms, hidden, bins=None, coupling=self.coupling)
 
 
 def training_images(images: Images, like: Tensor) -> Tensor:

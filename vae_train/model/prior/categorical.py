@@ -25,9 +25,8 @@ class Categorical(Prior):
 
     def __init__(self, event_shape: Shape, data_shape: Shape, categories: PositiveInt, learned: bool) -> None:
         super().__init__(event_shape, data_shape)
-        size = torch.Size(event_shape).numel()
-        if size % categories:
-            raise ValueError(f"the number of latents must be a multiple of categories={categories}, not {size}")
+        if self.size % categories:
+            raise ValueError(f"the number of latents must be a multiple of categories={categories}, not {self.size}")
         self.categories = categories
         logits = torch.zeros(event_shape)
         self.logits = nn.Parameter(logits) if learned else nn.Buffer(logits, persistent=False)

@@ -1,6 +1,5 @@
 """p(z, c) = N(z; 0, I) prod_i 1 / K_i, over a real part and one-hot blocks c_i of K_i categories (Dupont, 2018)."""
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -28,10 +27,9 @@ class Joint(CenteredPrior):
     def __init__(self, event_shape: Shape, data_shape: Shape, categories: list[PositiveInt]) -> None:
         super().__init__(event_shape, data_shape)
         self.categories = list(categories)
-        size = torch.Size(event_shape).numel()
-        if sum(categories) >= size:
+        if sum(categories) >= self.size:
             raise ValueError(
-                f"the number of latents must exceed the sum of categories={self.categories}, not be {size}"
+                f"the number of latents must exceed the sum of categories={self.categories}, not be {self.size}"
             )
 
     @override

@@ -3,8 +3,6 @@
 Durkan et al., 2019, Neural Spline Flows, arXiv:1906.04032, section 3.1, in their autoregressive form.
 """
 
-import math
-
 from vae_train.batch import Shape
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.model.prior.base import FlowPrior
@@ -30,5 +28,5 @@ class NeuralSpline(FlowPrior):
         bins: PositiveInt,
         hidden: list[PositiveInt],
     ) -> None:
-        flow = MaskedFlow(math.prod(event_shape), 0, transforms, hidden, bins, coupling=False)
-        super().__init__(event_shape, data_shape, flow)
+        super().__init__(event_shape, data_shape)
+        self.flow = MaskedFlow(self.size, 0, transforms, hidden, bins, coupling=False)

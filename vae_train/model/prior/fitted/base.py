@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
 from vae_train.model.base import Prior
@@ -51,10 +50,6 @@ class FittedPrior(Prior):
 
     gradient_training: GradientTraining | None = None
     """How the prior is trained after `fit`; None if `fit` is all."""
-
-    def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
-        super().__init__(event_shape, data_shape)
-        self.size = torch.Size(event_shape).numel()
 
     @abstractmethod
     def fit(self, z: Tensor, held_out: Tensor, seed: int) -> None:
