@@ -8,27 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vae_train.distributions.base import Affine, Distribution
-from vae_train.distributions.bernoulli import Bernoulli
+from vae_train.distributions.base import Affine, Distribution, PointMass
+from vae_train.distributions.bernoulli import Bernoulli, ContinuousBernoulli
 from vae_train.distributions.beta import Beta
-from vae_train.distributions.categorical import OneHotCategorical
-from vae_train.distributions.continuous_bernoulli import ContinuousBernoulli
-from vae_train.distributions.dequantized import Dequantized
-from vae_train.distributions.fitted import Fitted
+from vae_train.distributions.categorical import Levels, OneHotCategorical
+from vae_train.distributions.dequantized import Dequantized, DequantizedLaplace, DequantizedNormal
 from vae_train.distributions.flows.base import Transformed
 from vae_train.distributions.flows.masked import MaskedFlow
-from vae_train.distributions.huber import Huber
-from vae_train.distributions.laplace import DequantizedLaplace, Laplace
-from vae_train.distributions.levels import Levels
+from vae_train.distributions.location_scale import Fitted, Huber, Laplace, StudentT
 from vae_train.distributions.logistic import DiscretizedLogistic, LogisticMixture
-from vae_train.distributions.mixture import Mixture
+from vae_train.distributions.mixture import Mixture, Product
 from vae_train.distributions.multivariate import LowRankNormal, MultivariateNormal
-from vae_train.distributions.normal import DequantizedNormal, Normal
-from vae_train.distributions.point import PointMass
-from vae_train.distributions.product import Product
+from vae_train.distributions.normal import Normal
 from vae_train.distributions.similarity import Similarity
 from vae_train.distributions.sphere import UniformSphere, VonMisesFisher
-from vae_train.distributions.student_t import StudentT
 from vae_train.rng import generator
 
 Shape = tuple[int, ...]

@@ -9,7 +9,8 @@ import torch
 from tests.examples import EXAMPLES
 from tests.support import all_distributions, parameters_of
 from vae_train.distributions.bernoulli import Bernoulli
-from vae_train.distributions.normal import DequantizedNormal, Normal
+from vae_train.distributions.dequantized import DequantizedNormal
+from vae_train.distributions.normal import Normal
 from vae_train.rng import Rng
 
 ALL = pytest.mark.parametrize("kind", all_distributions())

@@ -9,10 +9,8 @@ import torch
 from torch.autograd.functional import jacobian
 
 from tests.examples import numbers
-from vae_train.distributions.flows.base import Chain, Reversed, Scale, Transformed
+from vae_train.distributions.flows.base import Chain, Planar, Reversed, Scale, Sylvester, Transformed
 from vae_train.distributions.flows.masked import MaskedFlow
-from vae_train.distributions.flows.planar import Planar
-from vae_train.distributions.flows.sylvester import Sylvester
 from vae_train.distributions.kl import kl
 from vae_train.distributions.multivariate import LowRankNormal, MultivariateNormal, lower_triangle
 from vae_train.distributions.normal import Normal

@@ -88,8 +88,8 @@ class Distribution(Detachable, ABC):
 
     @property
     def variance(self) -> Tensor:
-        """The variance of every element, with shape `(*batch, *event)`."""
-        raise NotImplementedError(f"the variance of {type(self).__name__} has no closed form")
+        """The variance of every element, with shape `(*batch, *event)`; distributions of latents but flows know it."""
+        raise NotImplementedError(f"{type(self).__name__} has no formula for its variance")
 
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
         """Log-density or log-mass of every element in nats, if they are independent (`is_factorized`).
@@ -177,6 +177,30 @@ class Located(Distribution):
     @override
     def mean(self) -> Tensor:
         return self.loc
+
+
+class PointMass(Located):
+    """All the probability at one point: z = loc, always. It has no density, so no KL and no evidence bound either.
+
+    Args:
+        loc: the point, with shape `(*batch, *event)`.
+        event_ndim: how many of the last dimensions are the event.
+    """
+
+    has_density = False
+
+    @property
+    @override
+    def variance(self) -> Tensor:
+        return self.loc.new_zeros(self.loc.shape)
+
+    @override
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        raise ValueError("a point mass has no density, so there is no rate and no bound")
+
+    @override
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
+        return self.loc.expand(num, *self.loc.shape)
 
 
 class Affine(Distribution):

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.categorical import OneHotCategorical
+from vae_train.distributions.mixture import Product
 from vae_train.distributions.multivariate import LowRankNormal, MultivariateNormal
 from vae_train.distributions.normal import Normal
-from vae_train.distributions.product import Product
 from vae_train.distributions.sphere import UniformSphere, VonMisesFisher, log_area
 
 KL = Callable[..., Tensor | None]
@@ -35,11 +35,8 @@ def kl_elementwise(q: Distribution, p: Distribution) -> Tensor | None:
 
     None where there is no closed form.
     """
-    function = ELEMENTWISE.get((type(q), type(p)))
-    return None if function is None else function(q, p)
-
-
-def _normal_normal(q: Normal, p: Normal) -> Tensor:
+    if type(q) is not Normal or type(p) is not Normal:
+        return None
     log_ratio = q.log_scale - p.log_scale
     distance = (q.loc - p.loc) * torch.exp(-p.log_scale)
     return 0.5 * torch.addcmul(torch.expm1(2 * log_ratio), distance, distance) - log_ratio
@@ -65,26 +62,12 @@ def _sphere_uniform(q: VonMisesFisher, p: UniformSphere) -> Tensor:
     return q.concentration * (q.cosine(1) - 1) - q.log_excess + log_area(q.event_shape[-1])
 
 
-def _product_terms(q: Product, p: Product) -> Tensor | None:
-    every = _of_parts(kl_elementwise, q, p)
-    return None if every is None else torch.cat(every, -1)
-
-
 def _product(q: Product, p: Product) -> Tensor | None:
-    every = _of_parts(kl, q, p)
-    return None if every is None else torch.stack(every).sum(0)
+    """None if one of the parts has no closed form, or if they have different sizes."""
+    rates = [kl(*pair) for pair in zip(q.parts, p.parts, strict=True)] if q.sizes == p.sizes else []
+    known = [rate for rate in rates if rate is not None]
+    return torch.stack(known).sum(0) if known and len(known) == len(rates) else None
 
-
-def _of_parts(function: KL, q: Product, p: Product) -> list[Tensor] | None:
-    """KL of every part; None if one of them has no closed form, or if the parts have different sizes."""
-    if q.sizes != p.sizes:
-        return None
-    rates = [function(*pair) for pair in zip(q.parts, p.parts, strict=True)]
-    return None if any(rate is None for rate in rates) else [rate for rate in rates if rate is not None]
-
-
-ELEMENTWISE: dict[tuple[type, type], KL] = {(Normal, Normal): _normal_normal, (Product, Product): _product_terms}
-"""Classes of q and p -> a function that returns the KL of every element, with shape `(*batch, *event)`."""
 
 CLOSED: dict[tuple[type, type], KL] = {
     (MultivariateNormal, Normal): _dependent_normal,

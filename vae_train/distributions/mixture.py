@@ -1,4 +1,6 @@
-"""Mixtures,  log p(x) = log sum_j w_j p_j(x)  with weights w that sum to 1."""
+"""Mixtures, and products of independent distributions."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from vae_train.rng import Rng
 
 
 class Mixture(Distribution):
-    """M distributions with weights. Its batch is ().
+    """M distributions with weights w that sum to 1, log p(x) = log sum_j w_j p_j(x). Its batch is ().
 
     Samples are reparameterised within their component; there is no gradient through its choice.
 
@@ -42,15 +44,12 @@ class Mixture(Distribution):
         return self._average(self.components.variance + distance * distance)
 
     @override
-    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def joint_log_prob(self, x: Tensor) -> Tensor:
         # Apple's GPUs have no float64, which the products need.
-        if type(self.components) is Normal and mask is None and x.device.type != "mps":
+        if type(self.components) is Normal and x.device.type != "mps":
             each = _normal_log_probs(self.components, x)
         else:
-            place = -len(self.event_shape) - 1
-            if mask is not None:
-                mask = mask.expand(torch.broadcast_tensors(x, mask)[0].shape).unsqueeze(place)
-            each = self.components.log_prob(promote(x).unsqueeze(place), mask)
+            each = self.components.log_prob(promote(x).unsqueeze(-len(self.event_shape) - 1))
         return torch.logsumexp(each + self.log_weights, -1)  # (*any, M) -> (*any)
 
     @override
@@ -87,3 +86,44 @@ def _normal_log_probs(components: Normal, x: Tensor) -> Tensor:
     powers = torch.cat([values * values, values], -1).reshape(-1, factors.shape[-1])
     log_probs = torch.addmm(constant, powers, factors.mT).view(*values.shape[:-1], -1)
     return log_probs.to(torch.promote_types(promote(x).dtype, components.loc.dtype))
+
+
+class Product(Distribution):
+    """Independent distributions whose events are concatenated along the last dimension, log p(x) = sum_i log p_i(x_i).
+
+    Args:
+        parts: distributions with the same batch, and events that differ in the last dimension only.
+    """
+
+    def __init__(self, parts: Sequence[Distribution]) -> None:
+        self.parts = tuple(parts)
+        self.sizes = [part.event_shape[-1] for part in parts]
+        first = parts[0]
+        if any(p.batch_shape != first.batch_shape or p.event_shape[:-1] != first.event_shape[:-1] for p in parts):
+            shapes = ", ".join(f"{(*p.batch_shape, *p.event_shape)}" for p in parts)
+            raise ValueError(f"the parts of a product may differ in the last dimension only, not {shapes}")
+        self.has_density = all(part.has_density for part in parts)
+        event = torch.Size([*first.event_shape[:-1], sum(self.sizes)])
+        super().__init__(first.batch_shape + event, len(event))
+
+    @property
+    @override
+    def mean(self) -> Tensor:
+        return torch.cat([part.mean for part in self.parts], -1)
+
+    @property
+    @override
+    def variance(self) -> Tensor:
+        return torch.cat([part.variance for part in self.parts], -1)
+
+    @override
+    def joint_log_prob(self, x: Tensor) -> Tensor:
+        return torch.stack([part.log_prob(own) for part, own in zip(self.parts, self.split(x), strict=True)]).sum(0)
+
+    @override
+    def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
+        return torch.cat([part.sample(rng, num, temperature) for part in self.parts], -1)
+
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The elements of `x` that belong to each part."""
+        return x.split(self.sizes, -1)

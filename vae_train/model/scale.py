@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vae_train.batch import Shape
 from vae_train.distributions.base import promote
-from vae_train.distributions.fitted import optimal_log_scale
+from vae_train.distributions.location_scale import optimal_log_scale
 
 PlainScale = Literal["fixed", "shared", "pixel"]
 """Modes of densities whose optimal scale has no closed form."""

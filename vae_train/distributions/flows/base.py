@@ -5,13 +5,22 @@ A `Flow` has its parameters: an encoder or a module computed them.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
 from vae_train.distributions.base import Detachable, Distribution, promote
+from vae_train.distributions.multivariate import lower_triangle
 from vae_train.rng import Rng
+
+EPSILON = 1e-8
+"""Added to the squared length of a vector before a division by it."""
+
+MAX_DIAGONAL = 1 - 1e-6
+"""Bound of the diagonals of a Sylvester flow, whose product must stay above -1."""
 
 
 class Flow(Detachable, ABC):
@@ -106,6 +115,70 @@ class Scale(Flow):
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         z = (y - self.shift) * torch.exp(-self.log_scale)
         return z, -self.log_scale.sum(-1).expand(z.shape[:-1])
+
+
+class Planar(Flow):
+    """y = z + û tanh(wᵀz + b)      (Rezende & Mohamed, 2015, arXiv:1505.05770, eq. 10 to 12).
+
+    u is moved along w to û, for which wᵀû = softplus(wᵀu) - 1 > -1: then f is invertible (their appendix A.1).
+
+    Args:
+        u: tensor with shape `(*batch, D)`.
+        w: tensor with shape `(*batch, D)`.
+        b: tensor with shape `(*batch, 1)`.
+    """
+
+    def __init__(self, u: Tensor, w: Tensor, b: Tensor) -> None:
+        self.w, self.b = w, b
+        inner = (w * u).sum(-1, keepdim=True)
+        self.u = u + (F.softplus(inner) - 1 - inner) * w / (w.square().sum(-1, keepdim=True) + EPSILON)
+
+    @override
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        bent = torch.tanh((self.w * z).sum(-1, keepdim=True) + self.b)  # (*N, 1)
+        slope = (1 - bent.square()) * (self.w * self.u).sum(-1, keepdim=True)
+        return z + self.u * bent, torch.log1p(slope).squeeze(-1)
+
+
+class Sylvester(Flow):
+    """y = z + Q R₁ tanh(R₂ Qᵀz + b), Q a product of Householder reflections (van den Berg et al., 2018, eq. 13 and 20).
+
+    R₁ and R₂ are upper triangular. Their diagonals are within (-1, 1), so that 1 + h' r₁ r₂ > 0 and f is invertible;
+    log |det df/dz| = sum log(1 + h' r₁ r₂) over the diagonals.
+
+    Args:
+        reflections: tensor with shape `(*batch, H, D)`, the vectors that Q reflects along.
+        first: R₁ before its diagonal is bounded, as `(*batch, D (D + 1) / 2)` values.
+        second: R₂, likewise.
+        b: tensor with shape `(*batch, D)`.
+    """
+
+    def __init__(self, reflections: Tensor, first: Tensor, second: Tensor, b: Tensor) -> None:
+        self.reflections, self.b = F.normalize(reflections, dim=-1), b
+        self.first, self.second = (_bounded(values, b.shape[-1]) for values in (first, second))
+
+    @override
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        turned = self._reflect(z, range(self.reflections.shape[-2]))  # Qᵀz
+        bent = torch.tanh((self.second @ turned[..., None])[..., 0] + self.b)
+        product = (self.first * self.second).diagonal(dim1=-2, dim2=-1)
+        log_det = torch.log1p((1 - bent.square()) * product).sum(-1)
+        moved = (self.first @ bent[..., None])[..., 0]
+        return z + self._reflect(moved, reversed(range(self.reflections.shape[-2]))), log_det
+
+    def _reflect(self, z: Tensor, order: Any) -> Tensor:
+        """`z` after the reflections: in ascending order Qᵀz, in descending order Qz."""
+        for number in order:
+            v = self.reflections[..., number, :]
+            z = z - 2 * v * (v * z).sum(-1, keepdim=True)
+        return z
+
+
+def _bounded(values: Tensor, size: int) -> Tensor:
+    """An upper triangular matrix whose diagonal is within (-1, 1)."""
+    free = lower_triangle(values, size).mT
+    diagonal = MAX_DIAGONAL * torch.tanh(free.diagonal(dim1=-2, dim2=-1))
+    return free.triu(1) + torch.diag_embed(diagonal)
 
 
 class Transformed(Distribution):

@@ -10,7 +10,7 @@ from typing_extensions import override
 from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.dequantized import Dequantized
-from vae_train.distributions.fitted import Fitted
+from vae_train.distributions.location_scale import Fitted
 from vae_train.model.family import Likelihood
 from vae_train.model.scale import Scale, ScaleMode, density_floor, discretized_floor
 from vae_train.model.trace import Trace
@@ -70,7 +70,7 @@ class LocationScale(Likelihood):
     """
 
     power: ClassVar[int]
-    """See `vae_train.distributions.fitted.Scalable`, for densities with an optimal scale."""
+    """See `vae_train.distributions.location_scale.Scalable`, for densities with an optimal scale."""
 
     def __init__(self, event_shape: Shape, levels: int | None, scale: PositiveFloat, scale_mode: ScaleMode) -> None:
         super().__init__(event_shape, levels, scale=scale, scale_mode=scale_mode)

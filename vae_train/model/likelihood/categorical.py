@@ -6,7 +6,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.distributions.levels import Levels
+from vae_train.distributions.categorical import Levels
 from vae_train.model.family import Likelihood
 from vae_train.util.errors import Incompatible
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
-from vae_train.distributions.continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulliDistribution
+from vae_train.distributions.bernoulli import ContinuousBernoulli as ContinuousBernoulliDistribution
 from vae_train.distributions.dequantized import Dequantized
 from vae_train.model.likelihood.base import Density
 

@@ -4,7 +4,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
-from vae_train.distributions.normal import DequantizedNormal, Normal
+from vae_train.distributions.dequantized import DequantizedNormal
+from vae_train.distributions.normal import Normal
 from vae_train.model.likelihood.base import LocationScale
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.distributions.huber import Huber as HuberDistribution
+from vae_train.distributions.location_scale import Huber as HuberDistribution
 from vae_train.model.likelihood.base import LocationScale
 from vae_train.model.scale import PlainScale
 from vae_train.util.ranges import PositiveFloat

@@ -4,8 +4,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.distributions.base import Distribution
-from vae_train.distributions.laplace import DequantizedLaplace
-from vae_train.distributions.laplace import Laplace as LaplaceDistribution
+from vae_train.distributions.dequantized import DequantizedLaplace
+from vae_train.distributions.location_scale import Laplace as LaplaceDistribution
 from vae_train.model.likelihood.base import LocationScale
 
 

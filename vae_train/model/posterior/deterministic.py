@@ -3,7 +3,7 @@
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.distributions.point import PointMass
+from vae_train.distributions.base import PointMass
 from vae_train.model.family import Posterior
 
 

@@ -6,8 +6,8 @@ from typing_extensions import override
 from vae_train.batch import Shape
 from vae_train.distributions.base import promote
 from vae_train.distributions.categorical import OneHotCategorical
+from vae_train.distributions.mixture import Product
 from vae_train.distributions.normal import Normal
-from vae_train.distributions.product import Product
 from vae_train.model.family import Posterior
 from vae_train.util.ranges import PositiveFloat, PositiveInt
 

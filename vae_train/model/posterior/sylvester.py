@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.distributions.flows.sylvester import Sylvester
+from vae_train.distributions.flows.base import Sylvester
 from vae_train.model.posterior.base import EncodedFlowPosterior
 from vae_train.util.ranges import PositiveInt
 

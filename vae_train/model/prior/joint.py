@@ -6,8 +6,8 @@ from typing_extensions import override
 from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.categorical import OneHotCategorical
+from vae_train.distributions.mixture import Product
 from vae_train.distributions.normal import Normal
-from vae_train.distributions.product import Product
 from vae_train.model.base import Encode
 from vae_train.model.prior.base import CenteredPrior
 from vae_train.util.ranges import PositiveInt

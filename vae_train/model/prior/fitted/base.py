@@ -77,11 +77,11 @@ class ChunkedMixture(Mixture):
     """A mixture that scores so few values at a time that many components fit into memory."""
 
     @override
-    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def joint_log_prob(self, x: Tensor) -> Tensor:
         leading = x.shape[: x.dim() - len(self.event_shape)]
         rows = x.reshape(-1, *self.event_shape)
         count = max(1, MAX_CHUNK_ELEMENTS // (len(self.log_weights) * self.event_shape.numel()))
-        chunks = [super(ChunkedMixture, self).log_prob(chunk, mask) for chunk in rows.split(count)]
+        chunks = [super(ChunkedMixture, self).joint_log_prob(chunk) for chunk in rows.split(count)]
         return torch.cat(chunks).view(leading)
 
 
