@@ -10,7 +10,7 @@ from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.model.trace import Latent, Trace
 from vae_train.model.traits import CAPABILITIES, Support
-from vae_train.util.errors import Incompatible
+from vae_train.util.errors import Incompatible, IncompatibleError
 
 
 class Family(nn.Module, ABC):
@@ -70,7 +70,7 @@ class Likelihood(Family):
         settings: further arguments of the constructor that `check_compatible` needs.
 
     Raises:
-        ValueError: the likelihood cannot score data with these levels.
+        IncompatibleError: the likelihood cannot score data with these levels.
     """
 
     warning: str | None = None
@@ -81,7 +81,7 @@ class Likelihood(Family):
         self.levels = levels
         error = self.check_compatible(levels, **settings)
         if error is not None:
-            raise ValueError(error.reason)
+            raise IncompatibleError(error)
 
     @classmethod
     def couples_batch(cls, **settings: Any) -> bool:

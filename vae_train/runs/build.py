@@ -15,6 +15,7 @@ from vae_train.data.dataset import Dataset, Transforms
 from vae_train.data.session import DataSession
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
+from vae_train.runs.compatibility import phrase
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known, parameters, schema_errors, settings
@@ -24,7 +25,7 @@ from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner
 from vae_train.training.optimizer import capturable
 from vae_train.training.trainer import Trainer
-from vae_train.util.errors import ErrorDetail, UsageError
+from vae_train.util.errors import ErrorDetail, IncompatibleError, UsageError
 from vae_train.util.runtime import memory_format
 
 CATALOGUE = (
@@ -115,6 +116,8 @@ class Partial:
         """Calls the constructor; a ValueError becomes a UsageError with the path of the node."""
         try:
             return self.target(*args, **(kwargs | self.arguments))
+        except IncompatibleError as error:
+            raise UsageError([ErrorDetail(self.path, phrase(error.incompatible))]) from error
         except ValueError as error:
             raise UsageError([ErrorDetail(self.path, str(error))]) from error
 

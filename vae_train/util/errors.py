@@ -63,3 +63,15 @@ class Incompatible(NamedTuple):
     """What does not fit, without a suggestion: "needs the density q(z | x), but the posterior is a point mass"."""
     instead: Mapping[str, str] = {}
     """Alternatives by role or setting: {"posterior": "gaussian"} or {"objective.free_bits_per": "group"}."""
+
+
+class IncompatibleError(ValueError):
+    """What a constructor raises that cannot work with the others.
+
+    Args:
+        incompatible: why, and what would.
+    """
+
+    def __init__(self, incompatible: Incompatible) -> None:
+        self.incompatible = incompatible
+        super().__init__(incompatible.reason)

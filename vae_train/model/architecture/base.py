@@ -5,13 +5,18 @@ as 37 x 53 without padding or cropping.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import nn
 
 from vae_train.model.layers import Activation, Downsample, Norm, Upsample, nonlinearity, norm2d
+from vae_train.util.errors import Incompatible, IncompatibleError
 
 Size = tuple[int, int]
+
+LATENT_SIDE = 4
+"""Height of the latents that are suggested where those asked for do not fit."""
 
 
 class Style(NamedTuple):
@@ -60,19 +65,23 @@ def widths(size: Size, channels: list[int] | int, depth: int | None, max_channel
     return channels if isinstance(channels, list) else [min(channels * 2**i, max_channels) for i in range(depth)]
 
 
+def suggest_scale(reason: str, scales: Sequence[Size]) -> Incompatible:
+    """Latents of which an image of these scales has none, with a latent shape that fits."""
+    height, width = min(scales, key=lambda scale: abs(scale[0] - LATENT_SIDE))
+    sizes = ", ".join(f"{height}x{width}" for height, width in scales)
+    return Incompatible(f"{reason} (its scales are {sizes})", {"latent_shape": f"[4,{height},{width}]"})
+
+
 def spatial_widths(image: Size, latent: Size, channels: int, max_channels: int) -> list[int]:
     """Channels of every scale between an image and a latent.
 
     Raises:
-        ValueError: halving the image never gives the height and width of the latent.
+        IncompatibleError: halving the image never gives the height and width of the latent.
     """
     scales = sizes(image, max_depth(image))
     if latent not in scales:
-        options = ", ".join(f"{height}x{width}" for height, width in scales)
-        raise ValueError(
-            f"latents of {latent[0]}x{latent[1]} are not a scale of images of {image[0]}x{image[1]} pixels; "
-            f"use {options}"
-        )
+        reason = f"latents of {latent[0]}x{latent[1]} are not a scale of images of {image[0]}x{image[1]} pixels"
+        raise IncompatibleError(suggest_scale(reason, scales))
     depth = scales.index(latent)
     return widths(image, channels, depth, max_channels) if depth else []
 

@@ -6,8 +6,19 @@ from typing import Literal
 from torch import nn
 
 from vae_train.batch import Shape
-from vae_train.model.architecture.base import Style, convolution, doublings, halvings, sizes, spatial_widths, widths
+from vae_train.model.architecture.base import (
+    Style,
+    convolution,
+    doublings,
+    halvings,
+    max_depth,
+    sizes,
+    spatial_widths,
+    suggest_scale,
+    widths,
+)
 from vae_train.model.layers import Activation, Downsample, Init, Layers, Norm, Upsample
+from vae_train.util.errors import IncompatibleError
 from vae_train.util.ranges import NonNegativeInt, PositiveInt
 
 
@@ -93,9 +104,10 @@ class ConvSpatialDecoder(Layers):
         norm: Norm,
         init: Init,
     ) -> None:
-        if len(in_shape) != 3:
-            raise ValueError(f"needs latents with shape [channels, height, width], not {list(in_shape)}")
         outputs, height, width = out_shape
+        if len(in_shape) != 3:
+            reason, image = f"needs latents with shape [channels, height, width], not {list(in_shape)}", (height, width)
+            raise IncompatibleError(suggest_scale(reason, sizes(image, max_depth(image))))
         size, style = (height, width), Style(kernel, extra, activation, norm)
         per_scale = spatial_widths(size, (in_shape[1], in_shape[2]), channels, max_channels)
         first = per_scale[-1] if per_scale else channels
