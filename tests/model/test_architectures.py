@@ -153,7 +153,7 @@ def test_spatial_networks_meet_at_the_latents_height_and_width(image, latent):
 
 def test_latents_that_are_not_a_scale_of_the_image_are_rejected_with_the_scales():
     with pytest.raises(
-        ValueError, match="3x3 are not a scale of images of 8x8 pixels .its scales are 8x8, 4x4, 2x2, 1x1"
+        ValueError, match=r"3x3 are not a scale of images of 8x8 pixels .its scales are 8x8, 4x4, 2x2, 1x1"
     ):
         ConvSpatialEncoder((1, 8, 8), (2, 3, 3), downsample="stride", init="torch", **SPATIAL)
     with pytest.raises(ValueError, match=r"needs latents with shape \[channels, height, width\]"):
