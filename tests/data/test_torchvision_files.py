@@ -17,8 +17,7 @@ from torchvision.datasets import mnist as mnist_module
 from torchvision.datasets import svhn as svhn_module
 
 from tests.support import load
-from vae_train.data.sources.cifar10 import CIFAR10
-from vae_train.data.sources.cifar100 import CIFAR100, GROUPS
+from vae_train.data.sources.cifar import CIFAR10, CIFAR100, GROUPS
 from vae_train.data.sources.emnist import EMNIST, SIZES
 from vae_train.data.sources.fashion_mnist import FashionMNIST
 from vae_train.data.sources.kmnist import KMNIST

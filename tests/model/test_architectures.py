@@ -10,8 +10,7 @@ from omegaconf import OmegaConf
 
 from tests.support import build, catalogue_modules, choices, classes_in, compose, locate
 from vae_train.model.architecture.base import sizes, widths
-from vae_train.model.architecture.conv import ConvDecoder, ConvEncoder
-from vae_train.model.architecture.conv_spatial import ConvSpatialDecoder, ConvSpatialEncoder
+from vae_train.model.architecture.conv import ConvDecoder, ConvEncoder, ConvSpatialDecoder, ConvSpatialEncoder
 from vae_train.model.base import Network
 
 CLASSES = [c for module in catalogue_modules("model/architecture") for c in classes_in(module)]
@@ -57,7 +56,7 @@ CASES = pytest.mark.parametrize(("side", "node"), list(cases()))
 
 
 def network(side, node, image):
-    latent = (2, *sizes(image[1:], 1)[-1]) if "conv_spatial" in node["_target_"] else VECTOR
+    latent = (2, *sizes(image[1:], 1)[-1]) if "ConvSpatial" in node["_target_"] else VECTOR
     shapes = (image, latent) if side == "encoder" else (latent, image)
     torch.manual_seed(0)
     return build(OmegaConf.create(node))(in_shape=shapes[0], out_shape=shapes[1])

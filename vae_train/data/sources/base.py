@@ -186,27 +186,6 @@ class IdxSource(PublishedSource):
         return open_idx(self.name, self.root, "train" if train else "t10k", {"train": train})
 
 
-class CifarSource(PublishedSource):
-    """Colour images of 32x32 pixels in CIFAR's format, in `folder` within `root`, split into 45,000 / 5,000 / 10,000.
-
-    Each colour of a pixel is binarised separately.
-    """
-
-    name: ClassVar[str]
-    """Class in `torchvision.datasets`."""
-    folder: ClassVar[str]
-    num_classes: ClassVar[int]
-
-    @override
-    def inspect(self) -> DataFacts:
-        return class_facts((3, 32, 32), 45_000, self.num_classes, self.binarize)
-
-    @override
-    def open(self, train: bool) -> Arrays:
-        part = open_torchvision(self.name, self.root, self.folder, {"train": train})
-        return Arrays(part.data.transpose(0, 3, 1, 2), np.asarray(part.targets))
-
-
 def open_idx(name: str, root: str, stem: str, part: Mapping[str, Any]) -> Arrays:
     """Reads images of 28x28 grey pixels in MNIST's format.
 

@@ -1,4 +1,4 @@
-"""Convolutional networks between images and vectors, for images of any height, width and number of channels."""
+"""Convolutional networks between images of any height, width and number of channels, and vectors or spatial latents."""
 
 import math
 from typing import Literal
@@ -6,8 +6,19 @@ from typing import Literal
 from torch import nn
 
 from vae_train.batch import Shape
-from vae_train.model.architecture.base import Style, doublings, halvings, sizes, widths
+from vae_train.model.architecture.base import (
+    Style,
+    convolution,
+    doublings,
+    halvings,
+    max_depth,
+    sizes,
+    spatial_widths,
+    suggest_scale,
+    widths,
+)
 from vae_train.model.layers import Activation, Downsample, Init, Layers, Norm, Upsample, nonlinearity
+from vae_train.util.errors import IncompatibleError
 from vae_train.util.ranges import NonNegativeInt, PositiveInt
 
 
@@ -93,6 +104,102 @@ class ConvDecoder(Layers):
         layers += [nonlinearity(activation), nn.Unflatten(1, smallest)]
         layers += doublings(per_scale, scales, Style(kernel, extra, activation, norm), upsample)
         layers.append(nn.Conv2d(per_scale[0], outputs, kernel, padding=kernel // 2))
+        super().__init__(in_shape, out_shape, layers, init)
+
+
+class ConvSpatialEncoder(Layers):
+    """Convolutions that halve the image until it has the height and width of the latent.
+
+    Parameters of a posterior that are not a map, such as those of a flow, come from a linear layer at the end.
+
+    Args:
+        in_shape: (C, H, W).
+        out_shape: (C', H', W') with H' x W' one of the scales of the image, or (D,).
+        channels: channels of the first scale, doubled from scale to scale.
+        max_channels: upper bound of the doubling.
+        kernel: side of the kernels, odd.
+        extra: further convolutions at every scale, before it is halved.
+        downsample: a convolution with stride 2, or one with stride 1 and max or average pooling.
+        activation: the nonlinearity.
+        norm: normalisation after every convolution; each normalises one image at a time.
+        init: initialisation of the weights, see `vae_train.model.layers.initialize`.
+
+    Raises:
+        ValueError: halving the image never gives the height and width of the latent.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        channels: PositiveInt,
+        max_channels: PositiveInt,
+        kernel: Literal[1, 3, 5, 7],
+        extra: NonNegativeInt,
+        downsample: Downsample,
+        activation: Activation,
+        norm: Norm,
+        init: Init,
+    ) -> None:
+        inputs, height, width = in_shape
+        size, style = (height, width), Style(kernel, extra, activation, norm)
+        if len(out_shape) == 3:
+            per_scale = spatial_widths(size, (out_shape[1], out_shape[2]), channels, max_channels)
+        else:
+            per_scale = widths(size, channels, None, max_channels)
+        layers = halvings(inputs, per_scale, style, downsample)
+        last = [inputs, *per_scale][-1]
+        if len(out_shape) == 3:
+            layers.append(nn.Conv2d(last, out_shape[0], kernel, padding=kernel // 2))
+        else:
+            features = last * math.prod(sizes(size, len(per_scale))[-1])
+            layers += [nn.Flatten(), nn.Linear(features, math.prod(out_shape))]
+        super().__init__(in_shape, out_shape, layers, init)
+
+
+class ConvSpatialDecoder(Layers):
+    """Convolutions that double the latent until it has the height and width of the image: the encoder backwards.
+
+    Args:
+        in_shape: (C, H, W) of the latent, with H x W one of the scales of the image.
+        out_shape: (C, H, W) of the image.
+        channels: see `ConvSpatialEncoder`.
+        max_channels: see `ConvSpatialEncoder`.
+        kernel: see `ConvSpatialEncoder`.
+        extra: further convolutions at every scale, after it is doubled.
+        upsample: a transposed convolution with stride 2, or nearest neighbours and a convolution.
+        activation: the nonlinearity.
+        norm: see `ConvSpatialEncoder`.
+        init: see `ConvSpatialEncoder`.
+
+    Raises:
+        ValueError: the latent is a vector, or halving the image never gives its height and width.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        channels: PositiveInt,
+        max_channels: PositiveInt,
+        kernel: Literal[1, 3, 5, 7],
+        extra: NonNegativeInt,
+        upsample: Upsample,
+        activation: Activation,
+        norm: Norm,
+        init: Init,
+    ) -> None:
+        outputs, height, width = out_shape
+        if len(in_shape) != 3:
+            reason, image = f"needs latents with shape [channels, height, width], not {list(in_shape)}", (height, width)
+            raise IncompatibleError(suggest_scale(reason, sizes(image, max_depth(image))))
+        size, style = (height, width), Style(kernel, extra, activation, norm)
+        per_scale = spatial_widths(size, (in_shape[1], in_shape[2]), channels, max_channels)
+        first = per_scale[-1] if per_scale else channels
+        layers = convolution(in_shape[0], first, style)
+        if per_scale:
+            layers += doublings(per_scale, sizes(size, len(per_scale)), style, upsample)
+        layers.append(nn.Conv2d(per_scale[0] if per_scale else first, outputs, kernel, padding=kernel // 2))
         super().__init__(in_shape, out_shape, layers, init)
 
 

@@ -1,13 +1,13 @@
-"""CIFAR-100: 60,000 colour images of 32x32 pixels in 100 classes, or 20 groups of five (Krizhevsky, 2009)."""
+"""CIFAR-10 and CIFAR-100: 60,000 colour images of 32x32 pixels each, in ten and in 100 classes (Krizhevsky, 2009)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from typing_extensions import override
 
 from vae_train.batch import DataFacts
-from vae_train.data.sources.base import Arrays, CifarSource, class_facts
+from vae_train.data.sources.base import Arrays, PublishedSource, class_facts, open_torchvision
 
 # The group of every class, both in the alphabetical order of the files: apple is in group 4, fruit and vegetables.
 # torchvision does not read the groups, and nothing is unpickled here.
@@ -20,8 +20,28 @@ GROUPS = (
 )
 
 
+class CIFAR10(PublishedSource):
+    """CIFAR-10, in `folder` within `root`, split into 45,000 / 5,000 / 10,000 images by a stored seed.
+
+    Each colour of a pixel is binarised separately.
+    """
+
+    name: ClassVar[str] = "CIFAR10"
+    """Class in `torchvision.datasets`."""
+    folder: ClassVar[str] = "cifar-10-batches-py"
+
+    @override
+    def inspect(self) -> DataFacts:
+        return class_facts((3, 32, 32), 45_000, 10, self.binarize)
+
+    @override
+    def open(self, train: bool) -> Arrays:
+        part = open_torchvision(self.name, self.root, self.folder, {"train": train})
+        return Arrays(part.data.transpose(0, 3, 1, 2), np.asarray(part.targets))
+
+
 @dataclass(frozen=True)
-class CIFAR100(CifarSource):
+class CIFAR100(CIFAR10):
     """CIFAR-100, split into 45,000 / 5,000 / 10,000 images by a stored seed.
 
     Args:
