@@ -270,7 +270,7 @@ def test_bits_per_dimension_are_those_of_the_data(knobs):
             y = v
             if prepare.logit is not None:
                 y = torch.logit(prepare.logit + (1 - 2 * prepare.logit) * v)
-            mean, std = (torch.tensor(s).view(1, -1, 1, 1) for s in (prepare.channel_means, prepare.channel_stds))
+            mean, std = (torch.tensor(s).view(1, -1, 1, 1) for s in prepare.channel_scales)
             y = (y - mean) / std
             (slope,) = torch.autograd.grad(y.sum(), v)
             return -slope.abs().log().flatten(1).sum(1)[None]

@@ -30,24 +30,16 @@ class Condition(nn.Module):
         super().__init__()
         self.sizes, self.size = sizes, sum(sizes)
         self.data_shape, self.latent_shape = data_shape, latent_shape
-        _, height, width = data_shape
+        (channels, height, width), (first, *rest) = data_shape, latent_shape
+        self.encoder_shape: Shape = (channels + 1, height, width)
+        """Shape of the encoder's input."""
+        self.decoder_shape: Shape = (first + self.size, *rest)
+        """Shape of the decoder's input."""
         self.channel = nn.Linear(self.size, height * width)
         self.prior = nn.Linear(self.size, 2 * torch.Size(latent_shape).numel()) if prior else None
         if self.prior is not None:
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
-
-    @property
-    def encoder_shape(self) -> Shape:
-        """Shape of the encoder's input."""
-        channels, height, width = self.data_shape
-        return (channels + 1, height, width)
-
-    @property
-    def decoder_shape(self) -> Shape:
-        """Shape of the decoder's input."""
-        first, *rest = self.latent_shape
-        return (first + self.size, *rest)
 
     def one_hot(self, y: Tensor | None) -> Tensor:
         """c(y) with shape `(B, size)` for y with shape `(B, F)`."""

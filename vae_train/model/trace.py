@@ -88,10 +88,8 @@ class Trace:
     """(B,) see `Batch.log_det`."""
     log_bins: float | None = None
     """See `Batch.log_bins`."""
-    # The objective and the logged scalars share these.
+    # The objective and the logged scalars share it.
     _log_likelihood: Tensor | None = field(default=None, init=False, repr=False)
-    _distortion: Tensor | None = field(default=None, init=False, repr=False)
-    _rate: Tensor | None = field(default=None, init=False, repr=False)
 
     def log_likelihood(self) -> Tensor:
         """log p(x | z) of the observed pixels with shape `(K, B)`, as a density of the values before preprocessing."""
@@ -117,16 +115,12 @@ class Trace:
 
     def distortion(self) -> Tensor:
         """-E_q[log p(x | z)] with shape `(B,)`, estimated from the K samples."""
-        if self._distortion is None:
-            self._distortion = -self.log_likelihood().mean(0)
-        return self._distortion
+        return -self.log_likelihood().mean(0)
 
     def rate(self) -> Tensor:
         """KL(q || p) summed over the stochastic layers, with shape `(B,)`; 0 without latents."""
-        if self._rate is None:
-            rates = [latent.rate() for latent in self.latents]
-            self._rate = _sum(rates) if rates else torch.zeros_like(self.distortion())
-        return self._rate
+        rates = [latent.rate() for latent in self.latents]
+        return _sum(rates) if rates else torch.zeros_like(self.distortion())
 
     def auxiliary(self) -> Tensor | None:
         """The auxiliary losses summed over the stochastic layers, with shape `(B,)`; None if no layer has one."""

@@ -166,9 +166,7 @@ class VAE(SingleLatent):
 
     @override
     def sample(self, num: int, rng: Rng, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
-        if self.condition is None:
-            return self.decode(self.prior(self.encode).sample(rng, num, temperature))
-        if y is None:
+        if y is None and self.condition is not None:
             y = self.condition.cycle(num, self.device)
         p = self._prior(y)
         z = p.sample(rng, 1, temperature)[0] if p.batch_shape else p.sample(rng, num, temperature)

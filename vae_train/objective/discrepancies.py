@@ -45,11 +45,8 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
 def _kernel(a: Tensor, b: Tensor, kernel: Kernel, scales: Sequence[float]) -> Tensor:
     """k of all pairs: `(*any, N, D)` and `(*any, M, D)` give `(*any, N, M)`."""
     distance = (a.unsqueeze(-2) - b.unsqueeze(-3)).square().sum(-1)
-    total = torch.zeros_like(distance)
-    for scale in scales:
-        t = distance / (2 * a.shape[-1] * scale)
-        total = total + (torch.exp(-t) if kernel == "rbf" else 1 / (1 + t))
-    return total
+    scaled = (distance / (2 * a.shape[-1] * scale) for scale in scales)
+    return sum((torch.exp(-t) if kernel == "rbf" else 1 / (1 + t) for t in scaled), torch.zeros_like(distance))
 
 
 def _mean_of_pairs(k: Tensor) -> Tensor:

@@ -58,8 +58,7 @@ class FactorVAE(WeightedRate):
         total = self.critic(z).mean().to(rate.dtype)
         detached = z.detach()
         # The critic's loss is for its own parameters alone, and the model's for the model's.
-        critic_loss = (
-            0.5 * (F.softplus(-self.critic(detached)) + F.softplus(self.critic(permute_dims(detached)))).mean()
-        )
+        joint, product = self.critic(detached), self.critic(permute_dims(detached))
+        critic_loss = 0.5 * (F.softplus(-joint) + F.softplus(product)).mean()
         loss = (distortion + beta * rate).mean() + self.gamma * total
         return {"loss": loss, "critic_loss": critic_loss, "beta": beta, "total_correlation": total}

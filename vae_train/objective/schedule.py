@@ -7,7 +7,6 @@ tensor stays on its device, so that a captured step sees it change.
 import math
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -109,8 +108,7 @@ class CyclicalBeta(BetaSchedule):
     @override
     def at(self, epoch: Number) -> Number:
         rising = clamp((epoch / self.period) % 1.0 / self.ramp)
-        over = epoch >= self.period * self.cycles
-        return torch.where(over, 1.0, rising) if isinstance(over, Tensor) else (1.0 if over else rising)
+        return clamp(rising + (epoch >= self.period * self.cycles))
 
 
 class SigmoidBeta(BetaSchedule):
@@ -147,7 +145,4 @@ class TwoPhaseBeta(BetaSchedule):
 
     @override
     def at(self, epoch: Number) -> Number:
-        active = epoch >= self.until
-        if isinstance(active, Tensor):
-            return self.first + (1 - self.first) * active.to(torch.get_default_dtype())
-        return 1.0 if active else self.first
+        return self.first + (1 - self.first) * (epoch >= self.until)

@@ -172,10 +172,9 @@ def _histograms(axis: Any, scores: list[NDArray[np.float64]], names: Sequence[st
     """Plots two densities over the same bins; the outermost bins include the scores beyond them."""
     edges = _edges(scores)
     for values, name, colour in zip(scores, names, ("C0", "C1"), strict=True):
-        inside = values.clip(edges[0], edges[-1])
-        heights = np.histogram(inside, edges)[0] / (len(values) * np.diff(edges))
-        axis.stairs(heights, edges, fill=True, color=colour, alpha=0.4, label=f"{name} ({len(values):,})")
-        axis.stairs(heights, edges, color=colour, linewidth=1.2)
+        inside, label = values.clip(edges[0], edges[-1]), f"{name} ({len(values):,})"
+        axis.hist(inside, edges, density=True, histtype="stepfilled", color=colour, alpha=0.4, label=label)
+        axis.hist(inside, edges, density=True, histtype="step", color=colour, linewidth=1.2)
     axis.set_ylabel("density", fontsize=9)
     axis.set(xlim=(edges[0], edges[-1]), ylim=(0, None))
     axis.legend(fontsize=8)

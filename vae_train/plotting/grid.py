@@ -37,8 +37,7 @@ def plot_grid(images: Tensor, columns: int) -> Tensor:
     images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    framed = F.pad(images, (0, GRID_GAP, 0, GRID_GAP), value=GRID_GREY)
-    framed = F.pad(framed, (0, 0, 0, 0, 0, 0, 0, rows * columns - len(images)), value=GRID_GREY)
+    framed = F.pad(images, (0, GRID_GAP, 0, GRID_GAP, 0, 0, 0, rows * columns - len(images)), value=GRID_GREY)
     _, channels, height, width = framed.shape
     image = framed.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
     return F.pad(image.reshape(channels, rows * height, columns * width), (GRID_GAP, 0, GRID_GAP, 0), value=GRID_GREY)
@@ -56,7 +55,6 @@ def plot_lines(signals: Tensor, columns: int) -> Tensor:
     """
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
     values = signals.detach().float().cpu().clamp(-0.05, 1.05)[:, :, 0].numpy()
@@ -69,10 +67,9 @@ def plot_lines(signals: Tensor, columns: int) -> Tensor:
     figure = Figure(figsize=(1.3 * columns, 1.0 * rows), dpi=100)
     axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     for channel in range(channels):
-        points = np.stack([x, y[:, channel]], -1)
-        axis.add_collection(LineCollection(list(points), colors=f"C{channel % 10}", linewidths=0.9))
-    frames = [[(c, r), (c + 1, r), (c + 1, r + 1), (c, r + 1), (c, r)] for r in range(rows) for c in range(columns)]
-    axis.add_collection(LineCollection(frames, colors="0.8", linewidths=0.8))
+        axis.plot(x.T, y[:, channel].T, color=f"C{channel % 10}", linewidth=0.9)
+    axis.hlines(range(rows + 1), 0, columns, colors="0.8", linewidths=0.8)
+    axis.vlines(range(columns + 1), 0, rows, colors="0.8", linewidths=0.8)
     axis.set(xlim=(0, columns), ylim=(rows, 0))
     axis.axis("off")
     canvas = FigureCanvasAgg(figure)

@@ -33,8 +33,7 @@ class EagerGradients:
         for name, numbers in targets.items():
             loss = losses[name] if share == 1 else share * losses[name]
             parameters = [self.parameters[number] for number in numbers]
-            several = len(targets) > 1
-            computed = torch.autograd.grad(loss, parameters, retain_graph=several, allow_unused=True)
+            computed = torch.autograd.grad(loss, parameters, retain_graph=len(targets) > 1, allow_unused=True)
             for number, p, gradient in zip(numbers, parameters, computed, strict=True):
                 gradients[number] = None if gradient is None else with_layout_of(p, gradient)
         return Reports(gradients, scalars, statistics)

@@ -123,10 +123,8 @@ class StepModule(nn.Module):
     @torch.no_grad()
     def update_state(self, statistics: Statistics) -> None:
         """Moves the state of model and objective, in place."""
-        if statistics.model:
-            self.model.update_state(statistics.model)
-        if statistics.objective:
-            self.objective.update_state(statistics.objective)
+        self.model.update_state(statistics.model)
+        self.objective.update_state(statistics.objective)
 
     def targets(self, losses: Losses) -> Targets:
         """Which parameters minimise which loss: a critic's its own, q's the encoder loss, the others the loss."""

@@ -47,22 +47,18 @@ class Preprocessing:
         return self.dequantize or self.logit is not None or self._affine
 
     @property
-    def channel_means(self) -> list[float]:
-        """`mean` of each channel, or a single one for all."""
-        return _per_channel(self.mean, 0.0)
-
-    @property
-    def channel_stds(self) -> list[float]:
-        """`std` of each channel, or a single one for all."""
-        return _per_channel(self.std, 1.0)
+    def channel_scales(self) -> tuple[list[float], list[float]]:
+        """`mean` and `std` of each channel, or single ones for all."""
+        return _per_channel(self.mean, 0.0), _per_channel(self.std, 1.0)
 
     @property
     def _affine(self) -> bool:
-        return any(self.channel_means) or any(std != 1 for std in self.channel_stds)
+        means, stds = self.channel_scales
+        return any(means) or any(std != 1 for std in stds)
 
     def check_compatible(self, levels: int | None, channels: int) -> Incompatible | None:
         """Why images with these levels and channels cannot be preprocessed like this; None if they can."""
-        for name, values in (("mean", self.channel_means), ("std", self.channel_stds)):
+        for name, values in zip(("mean", "std"), self.channel_scales, strict=True):
             if len(values) not in (1, channels):
                 return Incompatible(f"has {len(values)} values of {name}, but the images have {channels} channels")
         if levels is None and self.dequantize:
@@ -112,7 +108,7 @@ class Preprocessing:
         """Means and standard deviations, `(1, C or 1, 1, 1)`, filled on the device: a copy from the host would wait."""
         mean, std = (
             torch.cat([torch.full((1, 1, 1, 1), value, dtype=x.dtype, device=x.device) for value in values], 1)
-            for values in (self.channel_means, self.channel_stds)
+            for values in self.channel_scales
         )
         return mean, std
 

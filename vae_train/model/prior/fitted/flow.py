@@ -12,8 +12,6 @@ from vae_train.model.base import Encode
 from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining, mean_and_std
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 
-MIN_BINS = 2
-
 
 class SplineFlow(FittedPrior):
     """A neural spline flow on encodings that are standardised to mean 0 and variance 1.
@@ -44,8 +42,6 @@ class SplineFlow(FittedPrior):
         batch_size: PositiveInt,
         lr: PositiveFloat,
     ) -> None:
-        if bins < MIN_BINS:
-            raise ValueError(f"bins={bins}: a spline of one piece is the identity; use at least {MIN_BINS}")
         super().__init__(event_shape, data_shape)
         self.shift = nn.Buffer(torch.zeros(self.size))
         self.log_scale = nn.Buffer(torch.zeros(self.size))
