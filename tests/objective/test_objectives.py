@@ -215,7 +215,7 @@ def test_free_bits_of_units_are_refused_where_the_prior_ties_them():
 
 
 def test_the_best_scale_of_a_batch_cannot_be_had_in_pieces():
-    cfg = compose(*SMALL, "model/likelihood=sigma_vae", "learner.grad_accumulation=2")
+    cfg = compose(*SMALL, "data.binarize=none", "model/likelihood=sigma_vae", "learner.grad_accumulation=2")
     (mistake,) = combination_errors(cfg)
     assert mistake.where == "learner.grad_accumulation=2"
     assert "the model's likelihood depends on the whole batch" in mistake.message

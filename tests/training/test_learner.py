@@ -36,6 +36,16 @@ def test_accumulating_gives_the_same_update_scalars_and_gradient(pieces, num_sam
     assert torch.allclose(weights(whole.model), weights(cut.model), atol=1e-6)
 
 
+def test_backward_has_the_gradient_of_the_loss():
+    found = learner()
+    taken = inputs(found, binary_batch(10), 0)
+    losses, scalars, _ = found.loss(taken)
+    expected = torch.autograd.grad(losses["loss"], found.parameters)
+    gradients, same_scalars, _ = found.backward(taken)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True))
+    assert scalars == same_scalars
+
+
 def test_the_gradient_is_clipped_and_its_length_before_is_reported():
     free, clipped = learner("optimizer=sgd"), learner("optimizer=sgd", "learner.clip_norm=0.5")
     for found in (free, clipped):

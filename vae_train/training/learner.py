@@ -13,13 +13,13 @@ from vae_train.rng import BlockRng
 from vae_train.training.gradients import EagerGradients, accumulate
 from vae_train.training.lr import LearningRate
 from vae_train.training.optimizer import MovingAverage, ScheduledOptimizer, parameter_groups
-from vae_train.training.step import GradientFunction, Reports, Scalars, StepInputs, StepModule
+from vae_train.training.step import GradientFunction, Losses, Reports, Scalars, Statistics, StepInputs, StepModule
 from vae_train.util.ranges import Decay, PositiveFloat, PositiveInt
 from vae_train.util.runtime import Precision, memory_format
 
 
 class Learner:
-    """A model, its objective and its optimiser: `backward`, `step` and `evaluate`.
+    """A model, its objective and its optimiser: `loss`, `backward`, `step` and `evaluate`.
 
     Args:
         model: the model that is trained.
@@ -65,6 +65,10 @@ class Learner:
         self._parts: dict[str, Any] = {"model": model, "ema": self.average, "objective": objective}
         self._parts |= {"optimizer": self.optimizer, "lr_schedule": lr_schedule}
         """What has a state; there may be no moving average."""
+
+    def loss(self, inputs: StepInputs) -> tuple[Losses, Scalars, Statistics]:
+        """The losses of a batch with their graph, its scalars, and the statistics that the state moves by."""
+        return self.module(inputs)
 
     def backward(self, inputs: StepInputs) -> Reports:
         """The clipped gradient of every parameter, which its `grad` holds too; scalars and statistics of the batch."""
