@@ -38,10 +38,9 @@ def test_accumulating_gives_the_same_update_scalars_and_gradient(pieces, num_sam
 
 def test_backward_has_the_gradient_of_the_loss():
     found = learner()
-    taken = inputs(found, binary_batch(10), 0)
-    losses, scalars, _ = found.loss(taken)
+    losses, scalars, _ = found.loss(inputs(found, binary_batch(10), 0))
     expected = torch.autograd.grad(losses["loss"], found.parameters)
-    gradients, same_scalars, _ = found.backward(taken)
+    gradients, same_scalars, _ = found.backward(inputs(found, binary_batch(10), 0))
     assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True))
     assert scalars == same_scalars
 
