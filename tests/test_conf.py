@@ -154,7 +154,7 @@ def test_every_model_is_built_with_every_likelihood_that_takes_the_data(model, l
         refused = locate(cfg.model.likelihood._target_).check_compatible(facts.levels, **knobs)
         assert [m.where for m in wrong] == ["model.likelihood"] * (built is None)
         if refused:
-            assert wrong[0].message == refused.reason
+            assert wrong[0].message.startswith(refused.reason)
         taken += built is not None
     assert taken, "no data set goes with this likelihood"
 
