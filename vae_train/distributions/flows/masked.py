@@ -96,7 +96,7 @@ class MaskedFlow(nn.Module):
         if coupling and features < 2:
             raise ValueError("a coupling of two halves of z needs at least 2 latents")
         if bins == 1:
-            raise ValueError("bins must be at least 2: a spline with bins=1 is the identity")
+            raise ValueError("bins=1: a spline of one piece is the identity; use at least 2")
         self.features, self.groups = features, 2 if coupling else features
         # The network of a single element without a context would have no input, so it gets a constant.
         self.constant = features == 1 and context == 0
