@@ -175,15 +175,29 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_rubbish(path, monkeypatch,
     assert load(path)["step"] == 1
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_disk_that_fills_up_while_torch_writes_is_an_error_of_the_run(path, monkeypatch):
+def test_a_disk_that_fills_up_while_torch_writes_is_an_error_of_the_run(path):
+    resource = pytest.importorskip("resource")
     save([path], state(1))
-    temporary = path.with_name("last.pt.tmp")
-    temporary.symlink_to("/dev/full")
-    with pytest.raises(RunError, match="could not write the checkpoint"):
-        save([path], state(2))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(RunError, match="could not write the checkpoint"):
+            save([path], state(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert load(path)["step"] == 1
-    assert not temporary.is_symlink()
+    assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
+
+
+def test_nothing_is_written_through_a_link(path, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    path.parent.mkdir()
+    for name in ("last.pt", "last.previous.pt", "last.pt.tmp"):
+        (path.parent / name).symlink_to(outside)
+    for number in range(3):
+        save([path], state(number))
+    assert (outside.read_text(), load(path)["step"]) == ("mine", 2)
 
 
 def test_a_disk_that_lies_is_caught_by_reading_back(path, monkeypatch):

@@ -156,6 +156,43 @@ def test_a_run_that_died_goes_on_from_its_last_checkpoint_bit_by_bit(tmp_path, u
     assert rows == uninterrupted[2]
 
 
+def test_a_long_epoch_has_checkpoints_within_from_which_a_run_goes_on_bit_by_bit(tmp_path, uninterrupted):
+    def die(_):
+        raise MemoryError
+
+    often = "trainer.checkpoint_seconds=1e-9"
+    for number, saved in ((9, 5), (33, 30)):  # before the first epoch's end, and within the last epoch
+        with pytest.raises(MemoryError):
+            trained(tmp_path, often, prepare=lambda learner, number=number: before(learner, number, die))
+        assert saved <= Checkpoints(tmp_path).load("last")["progress"]["step"] < number
+    last, best, rows = trained(tmp_path)
+    assert equal(last["ema"], uninterrupted[0]["ema"])
+    assert equal(best["model"], uninterrupted[1]["model"])
+    assert rows == uninterrupted[2]
+
+
+def test_a_nan_is_noticed_before_a_checkpoint_within_an_epoch(tmp_path):
+    def poison(learner):
+        with torch.no_grad():
+            next(learner.model.decoder.parameters()).fill_(math.nan)
+
+    with pytest.raises(RunError, match="became NaN or infinite at step 9;"):
+        fit(tmp_path, "trainer.checkpoint_seconds=1e-9", prepare=lambda learner: before(learner, 9, poison))
+    assert Checkpoints(tmp_path).load("last")["progress"]["step"] < 9
+
+
+def test_a_run_that_ended_early_does_not_go_on_unless_it_gets_more_epochs(tmp_path):
+    options = ("trainer.patience=1", "trainer.checkpoint_seconds=0")
+    worse = [-100.0, -110.0, -105.0, -103.0]
+    last, _, rows = trained(tmp_path, *options, "epochs=4", prepare=lambda learner: scripted(learner, worse))
+    assert (last["progress"]["step"], last["progress"]["ended"]) == (STEPS[1], 4)
+    again, _, rows_again = trained(tmp_path, *options, "epochs=4")
+    assert equal(again["model"], last["model"])
+    assert rows_again == rows
+    more, _, _ = trained(tmp_path, *options, "epochs=5", prepare=lambda learner: scripted(learner, worse[2:]))
+    assert more["progress"]["step"] > STEPS[1]
+
+
 def test_a_signal_in_the_last_step_lets_the_run_end(tmp_path, uninterrupted):
     last, _, rows = trained(tmp_path, prepare=lambda learner: before(learner, 38, stop))
     assert equal(last["model"], uninterrupted[0]["model"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from typing_extensions import override
 
 from vae_train.util.errors import UsageError
+from vae_train.util.files import replacing
 from vae_train.util.text import first_line
 
 VERSION = 2
@@ -85,10 +85,9 @@ class Config(Mapping[str, Any]):
 
     def write(self, path: Path) -> None:
         """Writes the tree as YAML, atomically."""
-        temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            yaml.dump({"version": VERSION} | self.to_dict(), file, _Dumper, sort_keys=False, allow_unicode=True)
-        os.replace(temporary, path)
+        text = yaml.dump({"version": VERSION} | self.to_dict(), None, _Dumper, sort_keys=False, allow_unicode=True)
+        with replacing(path) as file:
+            file.write(text.encode())
 
     @classmethod
     def read(cls, path: Path) -> Config:

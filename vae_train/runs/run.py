@@ -6,16 +6,18 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from vae_train.runs.config import Config
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
+from vae_train.util.files import appending, locked, replacing
 
 OUTPUTS = Path("outputs")
 CONFIG_FILE = "config.yaml"
+LOCK_FILE = ".lock"
 
 log = logging.getLogger("vae_train")
 
@@ -29,6 +31,8 @@ class RunFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.lock_file = folder / LOCK_FILE
+        """Says which process trains the run."""
         self.config_file = folder / CONFIG_FILE
         """The resolved configuration."""
         self.summary_file = folder / "summary.json"
@@ -69,23 +73,25 @@ class Run(RunFiles):
         """Makes a new folder, for this run alone, and writes the configuration to it.
 
         Args:
-            folder: the folder; None for `outputs/<date>/<time>-<name>`, with a number appended if that exists.
+            folder: the folder, which is new or empty; None for `outputs/<date>/<time>-<name>`, with a number appended
+                if that exists.
             config: the resolved configuration.
             now: the time that names the folder.
 
         Raises:
-            UsageError: `folder` exists already.
+            UsageError: `folder` exists already and is not empty.
             RunError: the folder cannot be written.
         """
         try:
             if folder is None:
                 folder = new_folder(OUTPUTS / f"{now or datetime.now():%Y-%m-%d/%H-%M-%S}-{config['name']}")
             else:
-                folder.mkdir(parents=True)
+                folder.mkdir(parents=True, exist_ok=True)
             run = cls(folder, config)
-            config.write(run.config_file)
-        except FileExistsError:
-            raise UsageError(f"{folder} exists already; choose a new folder with out=") from None
+            with run.locked():
+                if not _is_vacant(folder):
+                    raise UsageError(f"{folder} exists already; choose a new folder with out=")
+                config.write(run.config_file)
         except OSError as error:
             raise RunError(f"could not write to {error.filename or folder}: {error.strerror}") from error
         return run
@@ -102,23 +108,38 @@ class Run(RunFiles):
 
     def summary(self) -> dict[str, Any]:
         """How the run ended: "status" and the final metrics. The status is "unknown" if there is no summary."""
-        return _read_json(self.summary_file) or {"status": "unknown"}
+        return {"status": "unknown"} | read_json(self.summary_file)
 
     def environment(self) -> dict[str, Any]:
         """What the run ran on; empty if it was not recorded."""
-        return _read_json(self.environment_file)
+        return read_json(self.environment_file)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within the block no other process trains this run.
+
+        Raises:
+            UsageError: another process does; names it.
+            RunError: the folder cannot be written.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.lock_file))
+            except OSError as error:
+                raise RunError(f"could not write {self.lock_file}: {error.strerror}") from error
+            yield
 
     @contextmanager
     def logged(self) -> Iterator[None]:
         """Within the block everything that is logged also goes to train.log."""
-        handler = logging.FileHandler(self.log_file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(handler)
-        try:
-            yield
-        finally:
-            log.removeHandler(handler)
-            handler.close()
+        with appending(self.log_file) as file:
+            handler = logging.StreamHandler(file)
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            log.addHandler(handler)
+            try:
+                yield
+            finally:
+                log.removeHandler(handler)
 
 
 def find(name: str) -> Path:
@@ -175,7 +196,7 @@ def folder_errors(out: str | None, name: str = "run") -> list[ErrorDetail]:
         return [ErrorDetail(f"name={name}", "is not a valid folder name; for a path use out=")]
     folder = Path(out) if out else OUTPUTS
     where = f"out={out}" if out else str(OUTPUTS)
-    if out and folder.exists():
+    if out and folder.exists() and not _is_vacant(folder):
         return [ErrorDetail(where, "exists already; choose a new folder")]
     parent = next(path for path in (folder, *folder.parents) if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
@@ -183,8 +204,8 @@ def folder_errors(out: str | None, name: str = "run") -> list[ErrorDetail]:
     return []
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a dictionary as JSON; makes the folder if it does not exist.
+def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
+    """Writes a dictionary or a list as JSON, atomically; makes the folder if it does not exist.
 
     Raises:
         RunError: the file cannot be written.
@@ -196,7 +217,8 @@ def write_text(path: Path, content: str) -> None:
     """Writes a text, like `write_json`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8", errors="backslashreplace")  # a file's name may be no text
+        with replacing(path) as file:
+            file.write(content.encode(errors="backslashreplace"))  # a file's name may be no text
     except OSError as error:
         raise RunError(f"could not write {path}: {error.strerror}") from error
 
@@ -207,11 +229,18 @@ def write_bad_files(path: Path, bad_files: Sequence[tuple[str, str]]) -> None:
         write_text(path, "".join(f"{name}\t{reason}\n" for name, reason in bad_files))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The dictionary in a JSON file; empty if it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _is_vacant(folder: Path) -> bool:
+    """Whether a folder holds at most what a run leaves that was killed before it had a configuration."""
+    return folder.is_dir() and all(path.name == LOCK_FILE or path.suffix == ".tmp" for path in folder.iterdir())
 
 
 def _runs_below(folder: Path) -> list[Path]:

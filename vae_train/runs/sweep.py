@@ -1,14 +1,13 @@
 """Trains the jobs of a sweep in one folder, and writes the table of their results."""
 
 import csv
-import json
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_train.runs.run import OUTPUTS, RunFiles, new_folder, write_json
+from vae_train.runs.run import OUTPUTS, RunFiles, new_folder, read_json, write_json
 from vae_train.util.errors import ErrorDetail
 
 log = logging.getLogger("vae_train")
@@ -39,7 +38,7 @@ def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Pa
         The number of jobs that did not finish.
     """
     folder = new_folder(SWEEPS / name)
-    (folder / "jobs.json").write_text(json.dumps([list(job) for job in jobs], indent=1) + "\n")
+    write_json(folder / "jobs.json", [list(job) for job in jobs])
     files = [RunFiles(folder / str(number)) for number in range(len(jobs))]
     log.info("vae train: %d jobs in %s", len(jobs), folder)
     try:
@@ -66,8 +65,8 @@ def _record_failure(files: RunFiles, error: Exception) -> None:
 
 
 def _row(number: int, files: RunFiles, settings: Mapping[str, str]) -> dict[str, Any]:
-    path = files.summary_file
-    summary = json.loads(path.read_text()) if path.exists() else {"status": "not started"}
+    status = "unknown" if files.folder.exists() else "not started"
+    summary = {"status": status} | read_json(files.summary_file)
     return {
         **settings,
         "job": number,

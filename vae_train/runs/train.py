@@ -12,14 +12,15 @@ from vae_train.batch import SPLITS
 from vae_train.data.session import DataSession
 from vae_train.plotting.charts import plot_curves
 from vae_train.runs.build import Builder, Training, assemble, load_data, read_weights
-from vae_train.runs.check import checkpoint_errors, data_errors, execution_errors
+from vae_train.runs.check import data_errors, execution_errors
 from vae_train.runs.config import Config
 from vae_train.runs.environment import environment
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts
 from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.epochs import Epochs
 from vae_train.training.loggers.files import Files, read_metrics
-from vae_train.util.errors import ErrorDetail, Stopped
+from vae_train.util.errors import ErrorDetail, Stopped, collecting
 from vae_train.util.runtime import emulated, prepare, resolve_device
 
 log = logging.getLogger("vae_train")
@@ -50,15 +51,15 @@ def train(
     """
     session, builder = session or DataSession(), builder or Builder()
     training, config = _assemble(config, session, builder)
-    if config.get("init_from"):
-        read_weights(training.learner.model, Run.open(config["init_from"]))
+    _initialize(training, config)
     run = Run.create(folder, config)
-    _fit(run, training, None, builder)
+    with run.locked():
+        _fit(run, training, None, builder)
     return run
 
 
 def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder) -> None:
-    """Goes on with a run from its furthest checkpoint.
+    """Goes on with a run from its furthest checkpoint; starts it afresh if it has none.
 
     Args:
         run: a run that ended or was interrupted.
@@ -67,12 +68,19 @@ def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: 
         builder: locates classes.
 
     Raises:
+        UsageError: another process trains this run.
         RunError, Stopped: see `train`.
     """
-    training, run.config = _assemble(changed(run.config, changes), session, builder)
-    state = Checkpoints(run.checkpoints).furthest(training.learner.device)
-    run.config.write(run.config_file)
-    _fit(run, training, state, builder)
+    with run.locked():
+        training, run.config = _assemble(changed(run.config, changes), session, builder)
+        checkpoints = Checkpoints(run.checkpoints)
+        if checkpoints.names():
+            state = checkpoints.furthest(training.learner.device)
+        else:
+            log.info("%s has no checkpoint yet; it starts afresh", run.folder)
+            state = None
+            _initialize(training, run.config)
+        _fit(run, training, state, builder)
 
 
 def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder) -> list[ErrorDetail]:
@@ -84,20 +92,34 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
     ]
     if errors:
         return errors
-    config = changed(run.config, changes)
-    errors = checkpoint_errors(run) + execution_errors(config) + data_errors(config, session, builder)
+    config, where = changed(run.config, changes), f"resume={run.folder}"
+    if run.lock_file.exists():
+        with collecting(errors, where), run.locked():
+            pass
+    errors = errors or execution_errors(config) + data_errors(config, session, builder)
     if errors:
         return errors
-    where, before, after = f"resume={run.folder}", run.config["epochs"], config["epochs"]
+    before, after = run.config["epochs"], config["epochs"]
+    data = load_data(config, session, torch.device("cpu"), builder)
     if after < before:
         errors.append(ErrorDetail(f"epochs={after}", f"the run has {before} epochs, which may only be raised"))
-    elif after == before and run.summary()["status"] == "done":
-        errors.append(ErrorDetail(where, f"finished after {before} epochs; add epochs={2 * before}"))
-    checksum = load_data(config, session, torch.device("cpu"), builder).checksum
-    if run.environment().get("data_checksum") not in (None, checksum):
+    elif after == before and (ended := _ended(run, data.facts.num_train)):
+        errors.append(ErrorDetail(where, f"finished after {ended} epochs; add epochs={2 * before}"))
+    if run.environment().get("data_checksum") not in (None, data.checksum):
         message = "the dataset has changed since this run was trained; restore it or start a new run"
         errors.append(ErrorDetail(where, message))
     return errors
+
+
+def _ended(run: Run, num_train: int) -> int:
+    """The epochs after which a run has ended: all that it has, or fewer by its patience; 0 if it has not."""
+    checkpoints, trainer = Checkpoints(run.checkpoints), run.config["trainer"]
+    if run.summary()["status"] != "done" or not checkpoints.names():
+        return 0
+    progress = checkpoints.furthest()["progress"]
+    epochs = Epochs(trainer["epochs"], num_train, trainer["batch_size"])
+    epoch = epochs.of(progress["step"]) - 1
+    return epoch if epochs.total in (epoch, progress["ended"]) else 0
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -122,12 +144,22 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
     return training, config.with_values(values)
 
 
+def _initialize(training: Training, config: Config) -> None:
+    """Copies the weights of the run that a new run starts from, if it names one."""
+    if config.get("init_from"):
+        read_weights(training.learner.model, Run.open(config["init_from"]))
+
+
 def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Builder) -> None:
-    """Trains within an existing folder."""
+    """Trains within the folder of a run that is locked."""
     data, learner, trainer = training
     step = state["progress"]["step"] if state else 0
     facts = RunFacts.of(run.config, data.facts)._replace(folder=run.tensorboard, step=step)
     started, summary, execution = time.perf_counter(), dict[str, Any](status="failed"), trainer.execution
+    write_json(
+        run.summary_file, {"status": "running"}
+    )  # before there are more epochs: a run that is killed is not done
+    run.config.write(run.config_file)
     with run.logged():
         _log_start(run, training)
         write_json(run.environment_file, environment(learner.device, data.checksum))

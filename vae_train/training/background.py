@@ -87,7 +87,7 @@ class Output(Background):
     def __init__(self, loggers: Sequence[Logger], checkpoints: Checkpoints, pause: float = 0.0) -> None:
         super().__init__()
         self.loggers, self.checkpoints, self.pause = loggers, checkpoints, pause
-        self._due = -math.inf
+        self._due, self._started = -math.inf, time.monotonic()
         self._pending: list[tuple[list[str], dict[str, Any]]] = []
         """Pending states under their names, the oldest first."""
 
@@ -118,6 +118,13 @@ class Output(Background):
         self._pending = [*older, (list(names), deepcopy(state()))]
         if due:
             self._write()
+
+    def is_due(self) -> bool:
+        """Whether the pause has passed since the last write of states, or since the training began.
+
+        Without a pause states are written at the ends of epochs alone.
+        """
+        return self.pause > 0 and time.monotonic() >= max(self._due, self._started + self.pause)
 
     def check_finite(self, names: Sequence[str], where: str) -> None:
         """Ends the run if metrics became NaN or infinite.

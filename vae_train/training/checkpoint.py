@@ -9,13 +9,13 @@ import os
 import shutil
 import zipfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from vae_train.util.errors import RunError
+from vae_train.util.files import temporary_name
 
 CheckpointName = Literal["best", "last"]
 
@@ -81,28 +81,23 @@ def save(paths: Sequence[Path], state: dict[str, Any]) -> None:
         RunError: the disk is full, read-only or returns other bytes; existing files are unchanged.
     """
     folder = paths[0].parent
-    temporary = [path.with_name(path.name + ".tmp") for path in paths]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(temporary[0], state)
-        for other in temporary[1:]:
-            _same_file(temporary[0], other)
-        for path, written in zip(paths, temporary, strict=True):
-            if path.exists():
-                os.replace(path, previous(path))
-            os.replace(written, path)
+        with temporary_name(paths[0]) as written:
+            _write(written, state)
+            for path in paths:
+                if path.exists():
+                    _replace(previous(path), path)
+                _replace(path, written)
         _sync_folder(folder)
     except (OSError, RuntimeError) as error:
         # torch.save reports a full disk as a RuntimeError of its zip writer.
-        for path in temporary:
-            with suppress(OSError):
-                path.unlink()
         raise RunError(f"could not write the checkpoint {paths[0]}: {error}; the one before it is untouched") from error
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
     """Writes a file, waits until it is on the disk, and reads it back."""
-    with path.open("wb") as file:
+    with path.open("xb") as file:
         torch.save({"format": FORMAT, **state}, file)
         file.flush()
         os.fsync(file.fileno())
@@ -110,13 +105,15 @@ def _write(path: Path, state: dict[str, Any]) -> None:
         raise OSError(f"reading it back failed: {damage}")
 
 
-def _same_file(path: Path, other: Path) -> None:
-    """A hard link to a file, or a copy if the file system does not support links."""
-    other.unlink(missing_ok=True)
-    try:
-        os.link(path, other)
-    except OSError:
-        shutil.copyfile(path, other)
+def _replace(path: Path, source: Path) -> None:
+    """Makes `path` a hard link to `source`, or a copy if the file system has no links, at no moment missing."""
+    with temporary_name(path) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            with source.open("rb") as content, temporary.open("xb") as file:
+                shutil.copyfileobj(content, file)
+        os.replace(temporary, path)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Meter:
 class Clock:
     """Measures training images per second, and the share of the time that was spent waiting for data.
 
-    Validation, previews and checkpoints do not count.
+    Validation, previews and checkpoints between epochs do not count.
 
     Args:
         stream: the training batches, which know how long they were waited for.

@@ -22,6 +22,8 @@ class Progress:
     best_elbo: float = -math.inf
     """The validation ELBO that belongs to it, in nats."""
     best_epoch: int = 0
+    ended: int = 0
+    """The number of epochs that the run was to have when it ended early; 0 if it did not."""
 
     def observe(self, epoch: int, value: float, elbo: float) -> None:
         """Takes note of a validation."""

@@ -62,8 +62,8 @@ class Trainer:
         eval_every: epochs between two validations; the last epoch is always validated.
         sample_every: epochs between two sets of image grids; the last epoch always has one.
         checkpoint_every: epochs between two checkpoints; the last epoch always has one.
-        checkpoint_seconds: shortest time between two checkpoints, see `Output`. A run that is killed loses this time
-            and an epoch at most.
+        checkpoint_seconds: time between two checkpoints, see `Output`: longer epochs have some within, shorter ones
+            share one. A run that is killed loses this time at most. 0 for checkpoints at the ends of epochs alone.
         log_every: steps between two rows of the log.
         patience: validations without improvement that end the run; None never ends it.
         monitor: the metric that decides which epoch is the best: the validation "elbo" (beta = 1) or "loss".
@@ -118,11 +118,15 @@ class Trainer:
         epochs, steps = Epochs(self.epochs, len(train), self.batch_size), self.runner(learner, stream)
         with StopRequest() as stop, Output(loggers, checkpoints, self.checkpoint_seconds) as output, closing(stream):
             training = Training(learner, data, state, epochs, steps, Clock(stream), output, stop)
-            for epoch in range(epochs.of(state.progress.step), self.epochs + 1):
+            first = self.epochs + 1 if state.progress.ended == self.epochs else epochs.of(state.progress.step)
+            if first > self.epochs:  # killed when its last state was the best one already, and not yet the last one
+                output.save(["last"], state.state_dict)
+            for epoch in range(first, self.epochs + 1):
                 metrics = self._train_epoch(training, epoch)
                 row = self._validate(training, epoch)
                 ended = row is not None and state.stopping.observe(epoch, self._monitored(row))
                 last = ended or epoch == self.epochs
+                state.progress.ended = self.epochs if ended else 0
                 if last or epoch % self.sample_every == 0:
                     self._preview(training, epoch, last)
                 if row is not None:
@@ -157,10 +161,12 @@ class Trainer:
                 bar.update(taken)
                 if progress.step % self.log_every == 0:
                     self._log_train(training, epoch, "step", bar)
-                if training.stop.signal is not None and progress.step < end:
+                signal = training.stop.signal
+                if progress.step < end and (signal is not None or training.output.is_due()):
                     self._check(training)
                     training.output.save(["last"], training.state.state_dict)
-                    raise Stopped(training.stop.signal, epoch, progress.step)
+                    if signal is not None:
+                        raise Stopped(signal, epoch, progress.step)
             row = self._log_train(training, epoch, "epoch", bar)
         return _selected("train", row)
 

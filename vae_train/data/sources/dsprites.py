@@ -15,9 +15,10 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor
 from vae_train.data.sources.base import SPLIT_SEED, Contents, Source, unavailable
-from vae_train.data.storage.cache import cache_folder, replacing, writing_cache
+from vae_train.data.storage.cache import cache_folder, writing_cache
 from vae_train.data.storage.stored import shuffled, split_rows
 from vae_train.util.errors import UsageError
+from vae_train.util.files import replacing
 from vae_train.util.ranges import NonNegativeInt
 
 NAME = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
@@ -123,10 +124,12 @@ def _download(path: Path) -> None:
         UsageError: it cannot be fetched; says where to put it.
     """
     try:
-        with urlopen(URL, timeout=TIMEOUT) as answer, replacing(path) as file:
-            shutil.copyfileobj(answer, file)
-            file.flush()
-            if not zipfile.is_zipfile(file.name):
-                raise OSError("the download is not a zip archive")
+        with urlopen(URL, timeout=TIMEOUT) as answer:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
+                shutil.copyfileobj(answer, file)
+                file.flush()
+                if not zipfile.is_zipfile(file.name):
+                    raise OSError("the download is not a zip archive")
     except Exception as error:
         raise UsageError(unavailable("dSprites", path.parent, "dsprites", error, URL)) from error

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from vae_train.data.storage.decoding import BadImage, Decoding, decode, quiet
 from vae_train.data.storage.listing import Entry
 from vae_train.data.storage.loader import results
 from vae_train.util.errors import UsageError
+from vae_train.util.files import replacing
 from vae_train.util.runtime import cores
 
 VERSION = 1
@@ -51,33 +52,19 @@ def cache_folder(given: str | None) -> Path:
 
 @contextmanager
 def writing_cache(what: str, folder: Path) -> Iterator[None]:
-    """Turns an error of the disk into one that says that `what` could not be written to `folder`.
+    """Makes `folder`, and turns an error of the disk into one that says that `what` could not be written to it.
 
     Raises:
         UsageError: the disk failed or is full.
     """
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(
             f"{what} could not be written to {folder} ({reason}); set data.cache= to another folder"
         ) from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a temporary file for writing, which becomes `path` when it is complete and is removed on an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def decoded(root: Path, entries: Sequence[Entry], how: Decoding, folder: Path) -> tuple[np.ndarray, BadFiles]:
@@ -178,7 +165,6 @@ def _retried(place: Path, index: Index, files: _Files) -> Index:
 
 
 def _write(place: Path, files: _Files) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f"{place.name}.{os.getpid()}.tmp")
     _remove_abandoned(place)
     temporary.mkdir()

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from io import TextIOWrapper
 from pathlib import Path
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from typing_extensions import override
 from vae_train.plotting.png import write_png
 from vae_train.training.loggers.base import Logger, Row
 from vae_train.util.errors import RunError
+from vae_train.util.files import appending, replacing
 
 
 class Files(Logger):
@@ -26,10 +28,9 @@ class Files(Logger):
         self.path = folder / "metrics.jsonl"
         kept = [row for row in read_metrics(self.path) if row["step"] <= step] if step else []
         try:
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-            temporary.replace(self.path)
-            self._file = self.path.open("a", buffering=1)
+            with replacing(self.path) as file:
+                file.write("".join(json.dumps(row) + "\n" for row in kept).encode())
+            self._file = appending(self.path)
         except OSError as error:
             raise RunError(f"could not write {self.path}: {error.strerror}") from error
 
@@ -50,8 +51,8 @@ class Files(Logger):
         self._file.close()
         rows = read_metrics(self.path)
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        with (self.folder / "metrics.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
+        with replacing(self.folder / "metrics.csv") as file:
+            writer = csv.DictWriter(TextIOWrapper(file, newline="", write_through=True), columns)
             writer.writeheader()
             writer.writerows(rows)
 

@@ -36,7 +36,7 @@ class TensorBoard(Logger):
         """The event file, opened with the first row."""
         from torch.utils.tensorboard import SummaryWriter
 
-        purged = self.step + 1 if self.step else None
+        purged = self.step + 1 if self.step else 0
         return SummaryWriter(str(self.folder), purge_step=purged, flush_secs=self.flush_secs)
 
     @override
