@@ -29,6 +29,7 @@ from vae_train.data.sources.base import Contents, Source
 from vae_train.data.storage.stored import Splits, StoredImages, TensorStore
 from vae_train.data.stream import Stream
 from vae_train.distributions.base import Distribution
+from vae_train.evaluation.subject import Noise
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
@@ -58,6 +59,7 @@ OPEN = {
     "arrays": ["data.shape=[3,16,16]", "data.levels=256"],
 }
 """What data sets leave open that look at the user's files; a run's config.yaml has it filled in."""
+NOISE = Noise(0, "judge", "test")
 SMALL = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=3")
 
 

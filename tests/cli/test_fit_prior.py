@@ -12,7 +12,7 @@ from tests.commandline import BRIEF, Vae
 from tests.support import CONF
 from vae_train import load
 from vae_train.data.stream import evaluation_batches
-from vae_train.rng import BlockRng
+from vae_train.evaluation.subject import Noise
 from vae_train.runs.run import Run
 
 FLOW = ("prior.transforms=1", "prior.hidden=[8]", "prior.steps=60")
@@ -63,10 +63,10 @@ def test_the_gap_is_what_the_evidence_bound_gains(vae: Vae, trained: Path) -> No
     model, fitted_one = (open_model(run, torch.device("cpu"), Builder()) for _ in range(2))
     replace_prior(fitted_one, run, "gmm", Builder())
     data = load_data(run.config, DataSession(), torch.device("cpu"), Builder())
-    gains = []
+    noise, gains = Noise(0, "judge", "valid"), []
     with torch.no_grad():
-        for start, batch in evaluation_batches(data.split("valid"), 512):
-            traces = [m(batch, BlockRng(0, "evaluation", start)) for m in (fitted_one, model)]
+        for start, batch in evaluation_batches(data.split("valid"), 512, stream=noise.data):
+            traces = [m(batch, noise.latents(start, torch.device("cpu"))) for m in (fitted_one, model)]
             gains.append(traces[0].log_weight()[0] - traces[1].log_weight()[0])
     assert figures(trained, "priors/gmm.json")["gain"]["value"] == pytest.approx(
         torch.cat(gains).mean().item(), abs=1e-4

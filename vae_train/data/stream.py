@@ -93,12 +93,12 @@ class _Orders:
 
 
 def evaluation_batches(
-    images: Fetched, batch_size: int, device: torch.device | str = "cpu", seed: int = 0
+    images: Fetched, batch_size: int, device: torch.device | str = "cpu", stream: str = "data"
 ) -> Iterator[tuple[int, Batch]]:
     """Yields all images in order, with the number of each batch's first image; the last batch may be short.
 
-    Random bits and dequantisation noise are a function of (seed, image number).
+    Random bits and dequantisation noise are a function of (stream, image number): the same at every evaluation.
     """
     for start in range(0, len(images), batch_size):
         index = torch.arange(start, min(start + batch_size, len(images)), device=device)
-        yield start, images.fetch(index, BlockRng(seed, "data", start, device=device))
+        yield start, images.fetch(index, BlockRng(0, stream, start, device=device))

@@ -18,7 +18,7 @@ WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
 """Constants that keep the quotients finite, for values in [0, 1]."""
 MIN_STRUCTURE = 1e-3
-"""Lower bound of a structural term, since powers of negative numbers are not defined."""
+"""Lower bound of a structural term in a loss: powers of negative numbers are not defined, and at 0 have no gradient."""
 
 
 def scales(side: int) -> int:
@@ -26,7 +26,18 @@ def scales(side: int) -> int:
     return 1 + sum(side // 2**scale >= WINDOW for scale in range(1, len(WEIGHTS)))
 
 
-def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """SSIM with shape `(N,)`, the mean over windows and channels (Wang et al., 2004, eq. 13).
+
+    Args:
+        x: images `(N, C, H, W)` in [0, 1], with a window of pixels on both sides at least.
+        y: images to compare with, likewise.
+    """
+    luminance, structure = _terms(x.flatten(0, 1)[:, None], y.flatten(0, 1)[:, None], _kernel(WINDOW, x))
+    return (luminance * structure).reshape(len(x), -1).mean(1)
+
+
+def ms_ssim(x: Tensor, y: Tensor, minimum: float = MIN_STRUCTURE) -> Tensor:
     """MS-SSIM with shape `(N,)`, 1 for equal images.
 
     Images smaller than 11 pixels have one scale and the largest odd window that fits. The weights of the scales in use
@@ -35,6 +46,7 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
     Args:
         x: images `(N, C, H, W)` in [0, 1].
         y: images to compare with, likewise.
+        minimum: lower bound of the term of a scale.
     """
     count = scales(min(x.shape[-2:]))
     kernel = _kernel(min(x.shape[-2:]), x)
@@ -45,7 +57,7 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
         luminance, structure = _terms(x, y, kernel)
         term = structure if j < count - 1 else luminance * structure
         weight = WEIGHTS[j] / sum(WEIGHTS[:count])
-        total = total * term.reshape(num, -1).mean(1).clamp_min(MIN_STRUCTURE) ** weight
+        total = total * term.reshape(num, -1).mean(1).clamp_min(minimum) ** weight
         if j < count - 1:
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
     return total

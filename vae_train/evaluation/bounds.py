@@ -7,9 +7,8 @@ from torch import Tensor
 
 from vae_train.batch import Fetched, Split
 from vae_train.data.stream import evaluation_batches
-from vae_train.evaluation.subject import Subject, Subset, shared
+from vae_train.evaluation.subject import Noise, Subject, Subset, shared
 from vae_train.model.base import LatentVariableModel
-from vae_train.rng import BlockRng
 
 POINT_MASS = "the posterior is a point mass and has no evidence bound"
 NO_MASS = "the likelihood is not a probability mass of discrete pixels"
@@ -18,14 +17,19 @@ NO_MASS = "the likelihood is not a probability mass of discrete pixels"
 
 @torch.no_grad()
 def image_bounds(
-    model: LatentVariableModel, images: Fetched, *, seed: int = 0, num_samples: int = 1, batch_size: int = 512
+    model: LatentVariableModel,
+    images: Fetched,
+    *,
+    noise: Noise,
+    num_samples: int = 1,
+    batch_size: int = 512,
 ) -> dict[str, Tensor]:
     """Computes the ELBO, its terms and bits per dimension of every image, at beta = 1.
 
     Args:
         model: the model.
         images: N images.
-        seed: decides z. The noise of an image is a function of (seed, its number): `batch_size` changes rounding only.
+        noise: decides z and the bits. That of an image is a function of its number: `batch_size` changes rounding only.
         num_samples: samples of z per image that the distortion is averaged over.
         batch_size: images at a time.
 
@@ -34,8 +38,8 @@ def image_bounds(
         posterior is a point mass, without bits per dimension where the likelihood is no mass of discrete data.
     """
     columns = defaultdict[str, list[Tensor]](list)
-    for start, batch in evaluation_batches(images, batch_size, model.device):
-        trace = model(batch, BlockRng(seed, "evaluation", start, device=model.device), num_samples)
+    for start, batch in evaluation_batches(images, batch_size, model.device, noise.data):
+        trace = model(batch, noise.latents(start, model.device), num_samples)
         columns["distortion"].append(trace.distortion())
         if trace.bounded:
             columns["elbo"].append(trace.elbo())
@@ -48,7 +52,6 @@ def image_bounds(
 @shared
 def subject_bounds(subject: Subject, num_samples: int, split: Split | None = None) -> dict[str, Tensor]:
     """Computes `image_bounds` of the subject's split, or of at most as many images of another."""
-    images = subject.data.split(split or subject.split)
-    assert images is not None
-    subset = Subset(images, len(subject.images))
-    return image_bounds(subject.model, subset, num_samples=num_samples, **subject.options)
+    subset = Subset(subject.images_of(split), len(subject.images))
+    noise, size = subject.noise("judge", split), subject.batch_size
+    return image_bounds(subject.model, subset, noise=noise, num_samples=num_samples, batch_size=size)

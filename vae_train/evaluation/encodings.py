@@ -9,9 +9,8 @@ from vae_train.batch import Fetched, Split
 from vae_train.data.stream import evaluation_batches
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.normal import Normal
-from vae_train.evaluation.subject import Subject, Subset, shared
+from vae_train.evaluation.subject import Noise, Purpose, Subject, Subset, shared
 from vae_train.model.base import SingleLatent
-from vae_train.rng import BlockRng
 
 MAX_ENCODED_IMAGES = 10_000
 """Images of a split that are encoded for metrics of the latents."""
@@ -33,21 +32,21 @@ class Encodings(NamedTuple):
 
 
 @torch.no_grad()
-def encode(model: SingleLatent, images: Fetched, *, seed: int = 0, batch_size: int = 512) -> Encodings:
+def encode(model: SingleLatent, images: Fetched, *, noise: Noise, batch_size: int = 512) -> Encodings:
     """Encodes images.
 
     Args:
         model: the model.
         images: N images.
-        seed: decides z, as in `vae_train.evaluation.bounds`.
+        noise: decides z and the bits, as in `vae_train.evaluation.bounds`.
         batch_size: images at a time.
     """
     means, zs, ys = list[Tensor](), list[Tensor](), list[Tensor]()
     normals = list[Normal]()
-    for start, batch in evaluation_batches(images, batch_size, model.device):
+    for start, batch in evaluation_batches(images, batch_size, model.device, noise.data):
         posterior = model.encode(batch.x, batch.y)
         means.append(posterior.mean.flatten(1))
-        zs.append(posterior.sample(BlockRng(seed, "evaluation", start, device=model.device), 1)[0].flatten(1))
+        zs.append(posterior.sample(noise.latents(start, model.device), 1)[0].flatten(1))
         normals += [normal] if (normal := _flat_normal(posterior)) else []
         if batch.y is not None:
             ys.append(batch.y)
@@ -59,12 +58,11 @@ def encode(model: SingleLatent, images: Fetched, *, seed: int = 0, batch_size: i
 
 
 @shared
-def encodings(subject: Subject, split: Split | None = None) -> Encodings:
+def encodings(subject: Subject, split: Split | None = None, purpose: Purpose = "judge") -> Encodings:
     """Encodes at most `MAX_ENCODED_IMAGES` evenly spaced images of a split, by default the subject's."""
-    images = subject.data.split(split or subject.split)
-    assert images is not None
     assert isinstance(subject.model, SingleLatent)
-    return encode(subject.model, Subset(images, MAX_ENCODED_IMAGES), **subject.options)
+    images, noise = Subset(subject.images_of(split), MAX_ENCODED_IMAGES), subject.noise(purpose, split)
+    return encode(subject.model, images, noise=noise, batch_size=subject.batch_size)
 
 
 def single_latent(subject: Subject) -> str | None:

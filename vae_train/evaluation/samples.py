@@ -1,4 +1,6 @@
-"""Reconstructions and samples of a model beside real images, in [0, 1]."""
+"""Reconstructions and samples of a model beside real images, in [0, 1], some at a time."""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,29 +14,28 @@ MAX_COMPARED_IMAGES = 5_000
 """Images that are compared with their reconstructions, and samples that are compared with them."""
 
 
-@shared
 @torch.no_grad()
-def reconstruction_pairs(subject: Subject) -> tuple[Tensor, Tensor]:
-    """Reconstructs images of the split: originals, and means of p(x | z) for one z ~ q(z | x), `(N, C, H, W)` each."""
-    real, rebuilt, device = list[Tensor](), list[Tensor](), subject.model.device
-    for start, batch in evaluation_batches(Subset(subject.images, MAX_COMPARED_IMAGES), subject.batch_size, device):
-        mean = subject.model(batch, BlockRng(subject.seed, "evaluation", start, device=device)).px.mean[0]
-        real.append(subject.to_pixels(batch.x))
-        rebuilt.append(subject.to_pixels(mean))
-    return torch.cat(real), torch.cat(rebuilt)
+def reconstruction_pairs(subject: Subject) -> Iterator[tuple[Tensor, Tensor]]:
+    """Reconstructs images of the split: originals, and means of p(x | z) for one z ~ q(z | x), `(B, C, H, W)` each."""
+    images, noise, device = Subset(subject.images, MAX_COMPARED_IMAGES), subject.noise("judge"), subject.model.device
+    for start, batch in evaluation_batches(images, subject.batch_size, device, noise.data):
+        rebuilt = subject.model(batch, noise.latents(start, device)).px.mean[0]
+        yield subject.to_pixels(batch.x), subject.to_pixels(rebuilt)
 
 
-@shared
 @torch.no_grad()
-def sampled_images(subject: Subject, count: int) -> Tensor:
-    """Samples `count` images from the model: pixels for binary data, means of p(x | z) otherwise."""
-    chunks = []
-    for number, start in enumerate(range(0, count, subject.batch_size)):
-        rng = Rng(subject.seed, "samples", number, device=subject.model.device)
-        px = subject.model.sample(min(subject.batch_size, count - start), rng)
+def sampled_images(subject: Subject, count: int) -> Iterator[Tensor]:
+    """Samples `count` images from the model: pixels for binary data, means of p(x | z) otherwise.
+
+    They come in whole blocks with a noise of their own, whatever `batch_size` is.
+    """
+    model, size = subject.model, BlockRng.BLOCK
+    for number, start in enumerate(range(0, count, size)):
+        rng = Rng(subject.seed, "samples judge", number, device=model.device)
+        y = None if model.condition is None else model.condition.cycle(start + size, model.device)[start:]
+        px = model.sample(size, rng, y=y)
         x = px.sample(rng, 1)[0] if subject.data.facts.levels == 2 else px.mean
-        chunks.append(subject.to_pixels(x))
-    return torch.cat(chunks)
+        yield subject.to_pixels(x[: count - start])
 
 
 @shared
@@ -47,7 +48,6 @@ def feature_sets(subject: Subject, inception: str | None) -> tuple[Tensor, Tenso
         inception: file with weights of Inception v3; None for features of a classifier of the data's labels, or random
             ones for data without labels.
     """
-    real, _ = reconstruction_pairs(subject)
     facts, device = subject.data.facts, subject.model.device
     if inception is not None:
         features: Features = InceptionFeatures(inception, device)
@@ -55,7 +55,10 @@ def feature_sets(subject: Subject, inception: str | None) -> tuple[Tensor, Tenso
         features = RandomFeatures(facts.data_shape, device=device)
     else:
         features = LabelFeatures(subject.data, device=device)
-    return features(real), features(sampled_images(subject, len(real))), features
+    images, noise = Subset(subject.images, MAX_COMPARED_IMAGES), subject.noise("judge")
+    batches = evaluation_batches(images, subject.batch_size, device, noise.data)
+    real = torch.cat([features(subject.to_pixels(batch.x)) for _, batch in batches])
+    return real, torch.cat([features(x) for x in sampled_images(subject, len(images))]), features
 
 
 def image_data(subject: Subject) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from typing_extensions import override
@@ -12,10 +12,38 @@ from typing_extensions import override
 from vae_train.batch import Batch, Fetched, Images, Split, evenly_spaced
 from vae_train.data.dataset import Dataset
 from vae_train.model.base import LatentVariableModel
-from vae_train.rng import Rng
+from vae_train.rng import BlockRng, Rng, SampleRng
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Purpose = Literal["fit", "probe", "judge"]
+"""What images are encoded for: to fit a prior, to train a probe, or to judge a model."""
+
+
+class Noise(NamedTuple):
+    """The noise of one purpose and split.
+
+    What is fitted to one of them and judged on another has never seen its noise: a prior that was fitted to the same
+    samples of z would seem better than it is, and the rate negative.
+    """
+
+    seed: int
+    purpose: Purpose
+    split: str
+
+    @property
+    def data(self) -> str:
+        """The stream of random bits and of dequantisation, which the seed does not change."""
+        return f"data {self.purpose} {self.split}"
+
+    def latents(self, start: int, device: torch.device) -> BlockRng:
+        """The noise of z for a batch whose first image has the number `start`."""
+        return BlockRng(self.seed, f"latents {self.purpose} {self.split}", start, device=device)
+
+    def importance(self, start: int, first: int, device: torch.device) -> SampleRng:
+        """The noise of many samples of z per image, from number `first` on."""
+        return SampleRng(self.seed, f"importance {self.purpose} {self.split}", start, first, device=device)
 
 
 @dataclass
@@ -53,19 +81,22 @@ class Subject:
     @property
     def images(self) -> Images:
         """The images of the split."""
-        images = self.data.split(self.split)
+        return self.images_of(None)
+
+    def images_of(self, split: Split | None) -> Images:
+        """The images of a split, by default the subject's."""
+        images = self.data.split(split or self.split)
         assert images is not None
         return images
+
+    def noise(self, purpose: Purpose, split: str | None = None) -> Noise:
+        """The noise of a split, by default the subject's."""
+        return Noise(self.seed, purpose, split or self.split)
 
     @property
     def name(self) -> str:
         """Stem of the files of this evaluation."""
         return self.split if self.prior is None else f"{self.split}-{self.prior}"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The arguments of functions that run the model over images."""
-        return {"seed": self.seed, "batch_size": self.batch_size}
 
     def to_pixels(self, x: torch.Tensor) -> torch.Tensor:
         """Maps images `(N, C, H, W)` of the model to [0, 1], on the CPU."""

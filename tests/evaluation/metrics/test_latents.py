@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.support import SMALL, build_model, compose, loaded
+from tests.support import NOISE, SMALL, build_model, compose, loaded
 from vae_train.distributions.kl import kl
 from vae_train.distributions.normal import Normal
 from vae_train.evaluation.bounds import image_bounds
@@ -39,16 +39,16 @@ def test_kl_of_units_adds_up_to_the_rate():
     cfg = compose(*SMALL)
     data = loaded(cfg)
     model, images = build_model(cfg, data.facts.data_shape, data.facts.levels), data.split("test")
-    found = encode(model, images)
+    found = encode(model, images, noise=NOISE)
     q = model.encode(images.fetch(torch.arange(len(images))).x)
     assert float(latent_activity(found).kl.sum()) == pytest.approx(
         float(kl(q, model.prior(model.encode)).mean()), rel=1e-4
     )
     assert float(latent_activity(found).kl.sum()) == pytest.approx(
-        image_bounds(model, images)["rate"].mean().item(), rel=1e-4
+        image_bounds(model, images, noise=NOISE)["rate"].mean().item(), rel=1e-4
     )
     assert found.y.shape == (360, 1)
-    assert torch.allclose(found.mean, encode(model, images, batch_size=7).mean, rtol=0, atol=1e-6)
+    assert torch.allclose(found.mean, encode(model, images, noise=NOISE, batch_size=7).mean, rtol=0, atol=1e-6)
 
 
 def test_the_parts_of_the_rate_add_up():

@@ -8,7 +8,7 @@ import torch
 
 from tests.model.test_exact import SHAPE as EXACT_SHAPE
 from tests.model.test_exact import linear_gaussian
-from tests.support import SMALL, InMemory, build_model, compose, loaded
+from tests.support import NOISE, SMALL, InMemory, build_model, compose, loaded
 from vae_train.evaluation.bounds import image_bounds
 from vae_train.evaluation.metrics.nll import (
     CURVE_NUM_SAMPLES,
@@ -44,7 +44,7 @@ def test_the_exact_posterior_gives_the_evidence_with_any_number_of_draws(draws):
     model, truth = linear_gaussian(orthogonal=True)
     torch.manual_seed(0)
     x = truth.sample((50,))
-    found = estimate_log_likelihood(model, InMemory(x.view(50, *EXACT_SHAPE)), draws)
+    found = estimate_log_likelihood(model, InMemory(x.view(50, *EXACT_SHAPE)), draws, noise=NOISE)
     assert torch.allclose(found.log_p[-1], truth.log_prob(x), atol=1e-9)
 
 
@@ -52,7 +52,7 @@ def test_more_draws_come_nearer_to_the_evidence_from_below():
     model, truth = linear_gaussian(orthogonal=False)
     torch.manual_seed(0)
     x = truth.sample((400,))
-    found = estimate_log_likelihood(model, InMemory(x.view(400, *EXACT_SHAPE)), 5000)
+    found = estimate_log_likelihood(model, InMemory(x.view(400, *EXACT_SHAPE)), 5000, noise=NOISE)
     assert found.num_samples == (1, 10, 100, 500, 1000, 5000)
     gaps = (truth.log_prob(x) - found.log_p).mean(1)
     assert gaps[0] > gaps[1] > gaps[2] > gaps[-1] > -0.005
@@ -64,8 +64,8 @@ def test_more_draws_come_nearer_to_the_evidence_from_below():
 def test_it_equals_a_slow_loop_in_float64(words, tolerance):
     model, images = setting(*words)
     few = InMemory(images.fetch(torch.arange(5)).x)
-    found = estimate_log_likelihood(model, few, 130, chunk=64)
-    blocks = [SampleRng(0, "importance", 0, first).normal((64, 5, 3)) for first in (0, 64, 128)]
+    found = estimate_log_likelihood(model, few, 130, chunk=64, noise=NOISE)
+    blocks = [NOISE.importance(0, first, torch.device("cpu")).normal((64, 5, 3)) for first in (0, 64, 128)]
     noise = torch.cat(blocks)[:130].double()
     exact = model.double()
     for number in range(5):
@@ -84,30 +84,30 @@ def test_it_equals_a_slow_loop_in_float64(words, tolerance):
 @pytest.mark.parametrize("chunk", [1, 5, 64, 100, 130])
 def test_the_chunk_size_changes_rounding_only(chunk):
     model, images = setting()
-    whole, cut = (estimate_log_likelihood(model, images, 130, chunk=size).log_p for size in (130, chunk))
+    whole, cut = (estimate_log_likelihood(model, images, 130, chunk=size, noise=NOISE).log_p for size in (130, chunk))
     assert torch.allclose(cut, whole, atol=2e-4)
 
 
 def test_an_image_is_scored_alike_in_any_company():
     model, images = setting()
-    both = estimate_log_likelihood(model, images, 20).log_p
-    alone = estimate_log_likelihood(model, Subset(images, NUM), 20).log_p
+    both = estimate_log_likelihood(model, images, 20, noise=NOISE).log_p
+    alone = estimate_log_likelihood(model, Subset(images, NUM), 20, noise=NOISE).log_p
     assert torch.equal(both, alone)
-    assert not torch.equal(both, estimate_log_likelihood(model, images, 20, seed=1).log_p)
+    assert not torch.equal(both, estimate_log_likelihood(model, images, 20, noise=NOISE._replace(seed=1)).log_p)
 
 
 def test_one_draw_is_the_bound_in_expectation():
     model, images = setting()
-    one = estimate_log_likelihood(model, images, 1).log_p[-1]
-    bound = image_bounds(model, images, num_samples=200)["elbo"].mean().item()
+    one = estimate_log_likelihood(model, images, 1, noise=NOISE).log_p[-1]
+    bound = image_bounds(model, images, noise=NOISE, num_samples=200)["elbo"].mean().item()
     assert one.mean() == pytest.approx(bound, abs=4 * one.std().item() / math.sqrt(NUM))
-    assert estimate_log_likelihood(model, images, 500).log_p[-1].mean() > bound
+    assert estimate_log_likelihood(model, images, 500, noise=NOISE).log_p[-1].mean() > bound
 
 
 def test_it_says_how_far_it_is_and_how_long_it_took():
     model, images = setting()
     told = []
-    found = estimate_log_likelihood(model, images, 10, progress=told.append)
+    found = estimate_log_likelihood(model, images, 10, progress=told.append, noise=NOISE)
     assert told == [IMAGES_PER_PASS, NUM - IMAGES_PER_PASS]
     assert found.samples_per_second == pytest.approx(10 * NUM / found.seconds)
 

@@ -9,6 +9,7 @@ from vae_train.batch import Split
 from vae_train.cli.overrides import Job
 from vae_train.evaluation.encodings import encode
 from vae_train.evaluation.metrics.base import Estimate
+from vae_train.evaluation.subject import Noise
 from vae_train.runs.build import load_data, open_model
 from vae_train.runs.check import checkpoint_errors, data_errors, open_run
 from vae_train.runs.fitted_priors import compare_priors, fit_prior, fitting_error, save_prior
@@ -53,9 +54,9 @@ def run(settings: Settings, job: Job) -> None:
     split: Split = "valid" if data.split("valid") is not None else "test"
     if data.split(split) is None:
         raise UsageError("this run's data has no validation and no test images to compare the priors on")
-    options: dict[str, Any] = {"seed": settings.seed, "batch_size": settings.batch_size}
-    parts: Any = data.split("train"), data.split(split)
-    z, z_held_out = (encode(model, images, **options).z.cpu() for images in parts)
+    noises = Noise(settings.seed, "fit", "train"), Noise(settings.seed, "judge", split)
+    parts: Any = [(data.split(noise.split), noise) for noise in noises]  # type: ignore[arg-type]
+    z, z_held_out = (encode(model, i, noise=n, batch_size=settings.batch_size).z.cpu() for i, n in parts)
     try:
         prior = fit_prior(node, model, z, settings.seed, job.builder)
     except ValueError as error:

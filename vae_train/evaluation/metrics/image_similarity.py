@@ -1,24 +1,23 @@
 """Similarity of reconstructions and their originals, pixel by pixel and by structure."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.distributions import similarity
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Requirement, Results
 from vae_train.evaluation.samples import image_data, reconstruction_pairs
 from vae_train.evaluation.subject import Subject
 from vae_train.util.numbers import to_float64
 
-SSIM_MIN_SIDE = 6
-"""Pixels on both sides of an image: more than half a window, which is mirrored at the borders."""
+MS_SSIM_MIN_SIDE = 16 * similarity.WINDOW
+"""Pixels on both sides of an image: at the last of five scales they are a window."""
 
-MS_SSIM_MIN_SIDE = 176
-"""Pixels on both sides of an image: at the last of five scales they are a window of 11 pixels."""
-
-SSIM_OPTIONS: dict[str, Any] = {"data_range": 1.0, "reduction": "none", "sigma": 1.5, "kernel_size": 11}
-"""The window of the paper, and a value for each image."""
+CHUNK_ELEMENTS = 2**20
+"""Pixels whose structure is compared at a time: 400 MB with their convolutions."""
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
@@ -28,25 +27,20 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
         x: images `(N, C, H, W)` in [0, 1].
         y: other images, alike.
     """
-    from torchmetrics.functional.image import peak_signal_noise_ratio
-
-    return peak_signal_noise_ratio(x, y, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return -10 * (x - y).square().flatten(1).mean(1).log10()
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
-    """Computes the structural similarity, the mean over pixels and channels: `(N,)`, 1 for equal images.
+    """Computes the structural similarity, the mean over windows and channels: `(N,)`, 1 for equal images.
 
-    The window is that of the paper at every size: Gaussian, standard deviation 1.5, 11 x 11 pixels. Images are mirrored
-    at their borders, so that 28 x 28 pixels give as many values; of 8 x 8 pixels every window contains a mirrored part.
+    As in the paper and its code, a window is Gaussian with standard deviation 1.5 and has 11 x 11 pixels, and it lies
+    within the image: of 28 x 28 pixels there are 18 x 18 windows. Smaller images than a window have no SSIM.
 
     Args:
-        x: images `(N, C, H, W)` in [0, 1], H and W at least `SSIM_MIN_SIDE`.
+        x: images `(N, C, H, W)` in [0, 1], H and W at least 11.
         y: other images, alike.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    x, y = to_float64(x), to_float64(y)  # where variances of flat images do not round to 0
-    return structural_similarity_index_measure(x, y, **SSIM_OPTIONS)  # type: ignore[return-value]
+    return _in_chunks(similarity.ssim, x, y)
 
 
 def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -59,10 +53,13 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
         x: images `(N, C, H, W)` in [0, 1], H and W at least `MS_SSIM_MIN_SIDE`.
         y: other images, alike.
     """
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+    return _in_chunks(lambda x, y: similarity.ms_ssim(x, y, 0.0), x, y)
 
-    x, y = to_float64(x), to_float64(y)
-    return multiscale_structural_similarity_index_measure(x, y, normalize="relu", **SSIM_OPTIONS)
+
+def _in_chunks(compare: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """Compares some images at a time in float64, where variances of flat images do not round to 0."""
+    pairs = zip(*(images.split(max(1, CHUNK_ELEMENTS // x[0].numel())) for images in (x, y)), strict=True)
+    return torch.cat([compare(to_float64(a), to_float64(b)) for a, b in pairs])
 
 
 def min_side(pixels: int) -> Requirement:
@@ -70,7 +67,8 @@ def min_side(pixels: int) -> Requirement:
 
     def large_images(subject: Subject) -> str | None:
         side = min(subject.data.facts.data_shape[1:])
-        return None if side >= pixels else f"images of at least {pixels} pixels a side are needed; these have {side}"
+        reason = f"its windows need images of at least {pixels} pixels a side; these have {side}"
+        return None if side >= pixels else reason
 
     return large_images
 
@@ -84,8 +82,8 @@ class _ReconstructionMetric(Metric):
 
     @override
     def __call__(self, subject: Subject) -> Results:
-        real, rebuilt = reconstruction_pairs(subject)
-        return {self.outputs[0].name: Estimate.mean_of(self.compare(rebuilt, real))}
+        values = [self.compare(rebuilt, real) for real, rebuilt in reconstruction_pairs(subject)]
+        return {self.outputs[0].name: Estimate.mean_of(torch.cat(values))}
 
 
 class PSNR(_ReconstructionMetric):
@@ -104,7 +102,7 @@ class SSIM(_ReconstructionMetric):
     """
 
     outputs = (MetricInfo("ssim", "SSIM of reconstructions", decimals=4),)
-    requires = (image_data, min_side(SSIM_MIN_SIDE))
+    requires = (image_data, min_side(similarity.WINDOW))
     order = 51
     compare = staticmethod(ssim)
 

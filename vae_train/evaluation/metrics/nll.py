@@ -17,10 +17,10 @@ from vae_train.batch import Batch, Fetched
 from vae_train.data.stream import evaluation_batches
 from vae_train.evaluation.bounds import NO_MASS, POINT_MASS, subject_bounds
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results, Unavailable
-from vae_train.evaluation.subject import Subject
+from vae_train.evaluation.subject import Noise, Subject
 from vae_train.model.base import LatentVariableModel
 from vae_train.plotting.charts import plot_nll_curve
-from vae_train.rng import BlockRng, SampleRng
+from vae_train.rng import BlockRng
 from vae_train.util.numbers import to_float64
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from vae_train.util.text import duration
@@ -38,6 +38,8 @@ IMAGES_PER_PASS = BlockRng.BLOCK
 
 TIMED_PASSES = 2
 """Passes that are timed, after a warm-up pass."""
+
+TIMING = Noise(0, "judge", "timing")
 
 
 class Importance(NamedTuple):
@@ -62,7 +64,7 @@ def estimate_log_likelihood(
     images: Fetched,
     num_samples: int,
     *,
-    seed: int = 0,
+    noise: Noise,
     chunk: int | None = None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Importance:
@@ -74,8 +76,8 @@ def estimate_log_likelihood(
         model: the model.
         images: N images.
         num_samples: K, samples of z per image.
-        seed: decides z. The noise is a function of (seed, block of images, block of samples): `chunk` changes rounding
-            only.
+        noise: decides z and the bits. It is a function of the block of images and the block of samples: `chunk`
+            changes rounding only.
         chunk: samples of every image in one pass; None for `samples_per_pass`.
         progress: called with the number of images after every block of images.
     """
@@ -83,9 +85,9 @@ def estimate_log_likelihood(
     points = (*(k for k in CURVE_NUM_SAMPLES if k < num_samples), num_samples)
     chunk = chunk or samples_per_pass(model, images)
     columns = []
-    for start, batch in evaluation_batches(images, IMAGES_PER_PASS, model.device):
+    for start, batch in evaluation_batches(images, IMAGES_PER_PASS, model.device, noise.data):
         log_weights = (
-            _log_weights(model, batch, start, first, min(chunk, num_samples - first), seed)
+            _log_weights(model, batch, start, first, min(chunk, num_samples - first), noise)
             for first in range(0, num_samples, chunk)
         )
         columns.append(streaming_log_mean_exp(log_weights, points).cpu())
@@ -132,7 +134,7 @@ def samples_per_pass(model: LatentVariableModel, images: Fetched, memory: float 
 
     handles = [m.register_forward_hook(record) for m in model.modules() if not list(m.children())]
     try:
-        _log_weights(model, images.fetch(torch.zeros(1, dtype=torch.int64)), 0, 0, 1, 0)
+        _log_weights(model, images.fetch(torch.zeros(1, dtype=torch.int64)), 0, 0, 1, TIMING)
     finally:
         for handle in handles:
             handle.remove()
@@ -141,14 +143,14 @@ def samples_per_pass(model: LatentVariableModel, images: Fetched, memory: float 
     return 2 ** max(0, min(9, int(math.log2(max(limit, 1)))))
 
 
-def seconds_per_sample(model: LatentVariableModel, images: Fetched, chunk: int, seed: int = 0) -> float:
+def seconds_per_sample(model: LatentVariableModel, images: Fetched, chunk: int) -> float:
     """Measures the seconds that one sample of z takes for one image, over a few passes of `chunk` samples."""
     device, count = model.device, min(IMAGES_PER_PASS, len(images))
-    batch = images.fetch(torch.arange(count, device=device), BlockRng(seed, "data", 0, device=device))
+    batch = images.fetch(torch.arange(count, device=device), BlockRng(0, TIMING.data, 0, device=device))
 
     def run(passes: int) -> None:
         for _ in range(passes):
-            _log_weights(model, batch, 0, 0, chunk, seed)
+            _log_weights(model, batch, 0, 0, chunk, TIMING)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
@@ -170,9 +172,9 @@ def largest_affordable(seconds: float, num_images: int, minutes: float) -> int:
 
 
 @torch.no_grad()
-def _log_weights(model: LatentVariableModel, batch: Batch, start: int, first: int, count: int, seed: int) -> Tensor:
+def _log_weights(model: LatentVariableModel, batch: Batch, start: int, first: int, count: int, noise: Noise) -> Tensor:
     """Computes log p(x, z) - log q(z | x) of samples `first` to `first` + `count`, `(count, B)`."""
-    return model(batch, SampleRng(seed, "importance", start, first, device=model.device), count).log_weight()
+    return model(batch, noise.importance(start, first, model.device), count).log_weight()
 
 
 class NLL(Metric):
@@ -225,9 +227,10 @@ class NLL(Metric):
     def _importance(self, subject: Subject) -> Importance:
         model, images = subject.model, subject.images
         chunk = samples_per_pass(model, images)
-        seconds = seconds_per_sample(model, images, chunk, subject.seed)
+        seconds = seconds_per_sample(model, images, chunk)
         k = largest_affordable(seconds, len(images), self.minutes) if self.k == "auto" else self.k
         counts = f"{k:,} importance samples for each of {len(images):,} images"
         log.info("  -log p(x): %s, about %s", counts, duration(seconds * k * len(images)))
+        noise = subject.noise("judge")
         with tqdm(total=len(images), desc="-log p(x)", unit="", leave=False, disable=not sys.stderr.isatty()) as bar:
-            return estimate_log_likelihood(model, images, k, seed=subject.seed, chunk=chunk, progress=bar.update)
+            return estimate_log_likelihood(model, images, k, noise=noise, chunk=chunk, progress=bar.update)

@@ -36,10 +36,10 @@ class OODDetection(Metric):
     def __call__(self, subject: Subject) -> Results:
         assert self.ood is not None
         name = Path(self.ood).name
-        other = subject.open_ood(self.ood)
+        other, noise, size = subject.open_ood(self.ood), subject.noise("judge", "ood"), subject.batch_size
         bounds = (
             subject_bounds(subject, self.num_samples),
-            image_bounds(subject.model, other, num_samples=self.num_samples, **subject.options),
+            image_bounds(subject.model, other, noise=noise, num_samples=self.num_samples, batch_size=size),
         )
         score = "-ELBO" if all("elbo" in b for b in bounds) else "distortion"
         normal, anomalous = ((-b["elbo"] if score == "-ELBO" else b["distortion"]).cpu() for b in bounds)

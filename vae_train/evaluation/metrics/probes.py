@@ -114,7 +114,7 @@ class _Probe(Metric):
 
     @override
     def __call__(self, subject: Subject) -> Results:
-        train, test = _labeled(encodings(subject, "train")), _labeled(encodings(subject))
+        train, test = _labeled(encodings(subject, "train", "probe")), _labeled(encodings(subject))
         return {self.outputs[0].name: self.accuracy(train, test)}
 
 
