@@ -122,6 +122,16 @@ def test_kl_from_the_uniform_distribution_equals_its_estimate(dim, k):
     assert ((ratio.mean(0) - kl(q, p)).abs() < 5 * ratio.std(0) / math.sqrt(len(z))).all()
 
 
+@pytest.mark.parametrize("dim", [2, 8, 128, 512])
+@pytest.mark.parametrize("k", [1.0, 1e2, 1e4, 1e5])
+def test_float32_keeps_the_kl_and_the_density_of_concentrated_distributions(dim, k):
+    exact, rounded = made(dim, k)[0], made(dim, k, dtype=torch.float32)[0]
+    rates = [kl(q, UniformSphere(torch.zeros(dim).to(q.concentration))).item() for q in (exact, rounded)]
+    assert rates[1] == pytest.approx(rates[0], abs=3e-4)
+    z = exact.sample(Rng(0, "x"), 1000)
+    assert torch.allclose(rounded.log_prob(z.float()).double(), exact.log_prob(z), rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("first", [1.0, -1.0, 0.0])
 def test_the_reflection_takes_the_first_axis_to_the_mean(first):
     mean = F.normalize(torch.tensor([[first, 1e-9, 1.0 - abs(first)]], dtype=torch.float64), dim=-1)

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support import SMALL, build_model, compose, loaded
 from vae_train.evaluation.metrics.base import Estimate, MetricInfo, Unavailable
 from vae_train.evaluation.report import comparison, format_conditions, format_value, lines, markdown
-from vae_train.evaluation.suite import Report
+from vae_train.evaluation.suite import Report, protocol
 
 INFOS = (
     MetricInfo("elbo", "ELBO (beta = 1)", "nats"),
@@ -44,6 +45,20 @@ def test_every_estimate_is_printed_once_and_in_the_table():
     for info in INFOS:
         assert sum(line.startswith(info.label) for line in printed) == 1, info
         assert f"| {info.label} | 0.50 ± 0.10 | 1,234 images |" in table
+
+
+@pytest.mark.parametrize(("likelihood", "words"), [
+    ("model/likelihood=gaussian", "17 levels, dequantised without noise: bits/dim are an upper bound"),
+    ("model/likelihood=laplace", "17 levels, dequantised without noise: bits/dim are an upper bound"),
+    ("model/likelihood=categorical", "17 levels, each with its own probability"),
+    ("model/likelihood=discretized_logistic", "17 levels, each with its own probability"),
+    ("model/likelihood=logistic_mixture", "17 levels, each with its own probability"),
+    ("model.likelihood.grey_targets=true", "17 levels without a probability: there are no bits/dim"),
+])  # fmt: skip
+def test_the_protocol_is_that_of_the_likelihood(likelihood, words):
+    cfg = compose(*SMALL, "data.binarize=none", likelihood)
+    data = loaded(cfg)
+    assert protocol(build_model(cfg, data.facts.data_shape, data.facts.levels), data) == words
 
 
 def test_a_distance_is_called_fid_only_if_it_says_so():

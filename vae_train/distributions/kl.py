@@ -59,7 +59,7 @@ def _categorical_categorical(q: OneHotCategorical, p: OneHotCategorical) -> Tens
 
 
 def _sphere_uniform(q: VonMisesFisher, p: UniformSphere) -> Tensor:
-    return q.concentration * (q.cosine(1) - 1) - q.log_excess + log_area(q.event_shape[-1])
+    return -q.concentration * q.shortfall - q.log_excess + log_area(q.event_shape[-1])
 
 
 def _product(q: Product, p: Product) -> Tensor | None:

@@ -88,13 +88,19 @@ class VonMisesFisher(Distribution):
         """log Z(k) - k with shape `(*batch)`, minus the log-density at the mean."""
         return self._log_radial + log_area(self.event_shape[-1] - 1)
 
+    @property
+    def shortfall(self) -> Tensor:
+        """E[1 - mean·z] with shape `(*batch)`, without the difference of two numbers near 1 for large k."""
+        return 2 * (torch.softmax(self._log_mass, -1) * torch.sigmoid(-2 * self._u)).sum(-1)
+
     def cosine(self, power: int) -> Tensor:
         """E[(mean·z)^power] with shape `(*batch)`."""
         return (torch.exp(self._log_mass) * torch.tanh(self._u) ** power).sum(-1)
 
     @override
     def joint_log_prob(self, x: Tensor) -> Tensor:
-        return self.concentration * ((promote(x) * self.direction).sum(-1) - 1) - self.log_excess
+        # 1 - mean·x of unit vectors, without the difference of two numbers near 1
+        return -0.5 * self.concentration * (promote(x) - self.direction).square().sum(-1) - self.log_excess
 
     @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:

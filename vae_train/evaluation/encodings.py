@@ -27,6 +27,8 @@ class Encodings(NamedTuple):
     """(N, D) posteriors, if they are normal."""
     p: Normal | None
     """(D,) the prior, if it is normal and the same for all images."""
+    prior_std: Tensor
+    """(D,) standard deviation of the prior without a condition; 1 where it has no closed form."""
     y: Tensor | None
     """(N, F) int64 labels or factors."""
 
@@ -50,11 +52,13 @@ def encode(model: SingleLatent, images: Fetched, *, noise: Noise, batch_size: in
         normals += [normal] if (normal := _flat_normal(posterior)) else []
         if batch.y is not None:
             ys.append(batch.y)
+    prior = getattr(model, "prior", None)
+    p = None if prior is None else prior(model.encode)
     # A conditional model has a prior for every y.
-    prior = None if model.condition is not None else getattr(model, "prior", None)
-    p = None if prior is None else _flat_normal(prior(model.encode))
+    normal_prior = None if p is None or model.condition is not None else _flat_normal(p)
     q = Normal(torch.cat([n.loc for n in normals]), torch.cat([n.log_scale for n in normals])) if normals else None
-    return Encodings(torch.cat(means), torch.cat(zs), q, p, torch.cat(ys) if ys else None)
+    y = torch.cat(ys) if ys else None
+    return Encodings(torch.cat(means), torch.cat(zs), q, normal_prior, _std(p, means[0][0]), y)
 
 
 @shared
@@ -68,6 +72,14 @@ def encodings(subject: Subject, split: Split | None = None, purpose: Purpose = "
 def single_latent(subject: Subject) -> str | None:
     """Requires a model with one latent, which `encodings` works with."""
     return None if isinstance(subject.model, SingleLatent) else "the model has no single latent vector"
+
+
+def _std(p: Distribution | None, like: Tensor) -> Tensor:
+    """Returns the standard deviation of a distribution with a batch of (); 1 where it has no closed form."""
+    try:
+        return torch.ones_like(like) if p is None else p.variance.sqrt().expand(p.event_shape).flatten()
+    except NotImplementedError:
+        return torch.ones_like(like)
 
 
 def _flat_normal(distribution: Distribution) -> Normal | None:

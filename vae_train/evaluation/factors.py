@@ -53,6 +53,8 @@ class DisentanglementMetric(Metric):
     requires = (varying_factors,)
     splits_images = False
     """Whether it uses the images of `train_test_split` rather than all."""
+    conditions: str | None = None
+    """What the score depends on, for the report."""
     score: Callable[[Floats, Integers, int], float | tuple[float, ...]]
     """Returns a value for every output, from posterior means `(N, D)`, values `(N, F)` and a seed."""
 
@@ -63,7 +65,8 @@ class DisentanglementMetric(Metric):
         if self.splits_images:
             n = sum(map(len, train_test_split(n, subject.seed)))
         values = np.atleast_1d(self.score(latents, factors, subject.seed)).tolist()
-        return {info.name: Estimate(value, None, n) for info, value in zip(self.outputs, values, strict=True)}
+        about = {"conditions": self.conditions} if self.conditions else {}
+        return {info.name: Estimate(value, None, n, about) for info, value in zip(self.outputs, values, strict=True)}
 
 
 def obstacle(latents: Floats, factors: Integers) -> str | None:

@@ -4,9 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from vae_train.data.dataset import Dataset
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results, Unavailable
 from vae_train.evaluation.subject import Subject
+from vae_train.model.base import LatentVariableModel
+from vae_train.rng import Rng
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,16 @@ def evaluate(subject: Subject, metrics: Iterable[Metric], **about: Any) -> Repor
         split=subject.split,
         prior=subject.prior,
         seed=subject.seed,
-        protocol=protocol(subject.data),
+        protocol=protocol(subject.model, subject.data),
         warnings=tuple(w for w in warnings if w),
         plots=tuple(subject.plots),
         about=about,
     )
 
 
-def protocol(data: Dataset) -> str:
-    """Describes how pixels became what the likelihood scores: values of different protocols cannot be compared."""
+@torch.no_grad()
+def protocol(model: LatentVariableModel, data: Dataset) -> str:
+    """Describes how the likelihood scores pixels: values of different protocols cannot be compared."""
     levels, preprocessing = data.stored_facts.levels, data.transforms.preprocessing
     if levels == 2:
         return {
@@ -92,4 +97,11 @@ def protocol(data: Dataset) -> str:
         return "continuous values: a density of the numbers in the file"
     if preprocessing is not None and preprocessing.dequantize:
         return f"{levels} levels, one uniform dequantisation per image: bits/dim are an upper bound"
-    return f"{levels} levels, dequantised in closed form: bits/dim are an upper bound"
+    images = data.split("train")
+    assert images is not None
+    first = images.fetch(torch.zeros(1, dtype=torch.int64, device=model.device))
+    bins = model(first, Rng(0, "protocol", device=model.device)).px.log_bins
+    if bins is None:
+        return f"{levels} levels without a probability: there are no bits/dim"
+    how = "dequantised without noise: bits/dim are an upper bound" if bins else "each with its own probability"
+    return f"{levels} levels, {how}"

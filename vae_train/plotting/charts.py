@@ -105,7 +105,7 @@ def plot_latent_activity(variance: ArrayLike, kl: ArrayLike | None, threshold: f
     """Plots variance of the posterior mean and KL of every latent dimension, the most active first.
 
     Args:
-        variance: `(D,)` variance of the posterior mean over images.
+        variance: `(D,)` variance of the posterior mean over images, relative to the prior's.
         kl: `(D,)` KL(q(z_d | x) || p(z_d)) in nats, the mean over images; None without a closed form.
         threshold: variance above which a dimension counts as active.
         path: the PNG to write.
@@ -116,7 +116,7 @@ def plot_latent_activity(variance: ArrayLike, kl: ArrayLike | None, threshold: f
     places = range(len(order))
     axes[0].bar(places, heights[order].clip(min=1e-8), color="C0", width=0.8)
     axes[0].axhline(threshold, color="C3", linewidth=1, label=f"active above {threshold}")
-    axes[0].set(yscale="log", title="variance of the posterior mean", xlabel="latent dimension, most active first")
+    axes[0].set(yscale="log", title="variance of the mean / of the prior", xlabel="latent dimension, most active first")
     axes[0].legend(fontsize=8)
     if kl is not None:
         axes[1].bar(places, np.asarray(kl)[order], color="C1", width=0.8)

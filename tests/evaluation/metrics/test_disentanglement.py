@@ -10,7 +10,7 @@ from vae_train.evaluation.factor_groups import FactorGroups
 from vae_train.evaluation.factors import NUM_TEST, NUM_TRAIN, measurable, obstacle, train_test_split
 from vae_train.evaluation.metrics.group_scores import beta_vae_score, factor_vae_score
 from vae_train.evaluation.metrics.information_gap import mig, modularity, mutual_information
-from vae_train.evaluation.metrics.predictability import DCI, concentration, dci, sap, svm_accuracy
+from vae_train.evaluation.metrics.predictability import CLASSIFIERS, DCI, concentration, dci, sap, svm_accuracy
 
 SEEDED = (sap, dci, factor_vae_score, beta_vae_score)
 
@@ -275,7 +275,11 @@ def test_the_forest_predicts_what_a_split_can_tell():
     factors = grid(4, 3)
     codes = np.stack([np.minimum(factors[:, 0], 2), factors[:, 1]], 1).astype(float)
     # Two of the four values look the same: one of them is guessed wrong.
-    assert dci(codes, factors, 0)[2] == pytest.approx((3 / 4 + 1) / 2, abs=0.03)
+    for classifier, words in CLASSIFIERS.items():
+        assert dci(codes, factors, 0, classifier)[2] == pytest.approx((3 / 4 + 1) / 2, abs=0.03)
+        assert DCI(classifier, True).conditions == words
+    rare = np.array([[0, 0], [0, 1], [0, 2], [0, 0], [1, 1]])  # the first factor has one value in training
+    assert all(0 <= score <= 1 for seed in range(4) for score in dci(noise(5, 2), rare, seed, "boosting"))
 
 
 # Groups.
@@ -283,15 +287,17 @@ def test_the_forest_predicts_what_a_split_can_tell():
 
 def test_a_collapsed_unit_does_not_vote():
     factors = grid(3, 3, 3)
-    codes = factors * [0.2, 1.0, 1.0]  # variances 0.027, 2/3, 2/3
+    codes = factors * [0.05, 1.0, 1.0]  # standard deviations 0.041, 0.82, 0.82
     # Groups of the first factor vote for the other two units, which stand for the other two factors.
     assert factor_vae_score(codes, factors, 0) == pytest.approx(2 / 3, abs=0.02)
-    assert factor_vae_score(0.2 * factors, factors, 0) == 0
+    assert factor_vae_score(0.05 * factors, factors, 0) == 0
+    # A variance below 0.05 does not exclude a unit, as in the published code.
+    assert factor_vae_score(factors * [0.1, 1.0, 1.0], factors, 0) == 1
 
 
 def test_a_single_active_unit_stands_for_one_factor():
     factors = grid(3, 3, 3)
-    assert factor_vae_score(factors * [1.0, 0.1, 0.1], factors, 0) == pytest.approx(1 / 3, abs=0.02)
+    assert factor_vae_score(factors * [1.0, 0.05, 0.05], factors, 0) == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_images_of_a_group_share_the_value_and_nothing_else():

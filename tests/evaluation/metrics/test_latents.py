@@ -11,7 +11,7 @@ from vae_train.distributions.normal import Normal
 from vae_train.evaluation.bounds import image_bounds
 from vae_train.evaluation.encodings import Encodings, encode
 from vae_train.evaluation.metrics.latent_activity import Activity, diagnosis, latent_activity
-from vae_train.evaluation.metrics.rate_decomposition import decompose
+from vae_train.evaluation.metrics.rate_decomposition import ceiling_notes, decompose
 from vae_train.rng import generator
 
 
@@ -20,7 +20,9 @@ def made(mean, log_scale, seed=0):
     mean, log_scale = mean.double(), log_scale.double().expand_as(mean)
     noise = torch.randn(mean.shape, generator=generator(seed, "z"), dtype=torch.float64)
     zeros = torch.zeros(mean.shape[1], dtype=torch.float64)
-    return Encodings(mean, mean + log_scale.exp() * noise, Normal(mean, log_scale), Normal(zeros, zeros), None)
+    return Encodings(
+        mean, mean + log_scale.exp() * noise, Normal(mean, log_scale), Normal(zeros, zeros), zeros.exp(), None
+    )
 
 
 def evenly_spaced(count, units, seed=0):
@@ -64,6 +66,13 @@ def test_posteriors_that_do_not_overlap_have_the_information_of_the_number():
     assert found["total_correlation"].value == pytest.approx(0.0, abs=1e-9)
 
 
+def test_an_estimate_at_its_ceiling_is_called_a_bound():
+    notes = ceiling_notes(0.96 * math.log(256), 256)
+    assert notes["mutual_information"]["conditions"] == "at its ceiling, log 256 = 5.55: a lower bound"
+    assert notes["total_correlation"]["conditions"].startswith("an upper bound: mutual information is at its ceiling")
+    assert not ceiling_notes(0.9 * math.log(256), 256)
+
+
 def test_a_collapsed_posterior_has_no_information():
     found = decompose(made(torch.zeros(300, 4), torch.zeros(())))
     for part in found.values():
@@ -92,27 +101,51 @@ def test_other_distributions_have_no_parts():
     assert latent_activity(made(evenly_spaced(10, 2), torch.zeros(()))._replace(p=None)).kl is None
 
 
-def used(active, units, mean=0.0, std=1.0):
+def used(active, units, mean=0.0, std=1.0, prior_std=1.0):
     variance = torch.zeros(units).double()
-    variance[:active] = 0.5
-    return Activity(variance, None, torch.full((units,), mean), torch.full((units,), std))
+    variance[:active] = 0.5 * prior_std**2
+    mean, std, scale = (torch.full((units,), value) for value in (mean * prior_std, std * prior_std, prior_std))
+    return Activity(variance, None, mean, std, torch.zeros(units), scale)
 
 
-@pytest.mark.parametrize(("found", "words"), [
-    (used(0, 32), ["posterior collapse", "none of 32 latent dimensions", "lower beta (it was 4)", "warm it up"]),
-    (used(3, 32), ["3 of 32 latent dimensions are active", "lower beta", "fewer latent dimensions"]),
-    (used(10, 10, mean=3.0), ["far from the prior in 10 of 10", "raise beta"]),
-    (used(10, 10, std=5.0), ["far from the prior in 10 of 10"]),
+def rate(nats):
+    return torch.full((10,), nats)
+
+
+@pytest.mark.parametrize("prior_std", [1.0, 128**-0.5, 30.0])
+@pytest.mark.parametrize(("active", "nats", "moments", "words"), [
+    ((0, 32), 0.02, {}, ["posterior collapse", "none of 32 latent dimensions", "lower beta (it was 4)", "warm it up"]),
+    ((9, 32), 0.02, {}, ["posterior collapse", "9 of 32 latent dimensions", "a rate of 0.02 nats"]),
+    ((0, 32), 3.8, {}, ["none of 32 latent dimensions is active at a rate of 3.80 nats", "hardly depends on x"]),
+    ((3, 32), 5.0, {}, ["3 of 32 latent dimensions are active", "lower beta", "fewer latent dimensions"]),
+    ((10, 10), 5.0, {"mean": 3.0}, ["far from the prior in 10 of 10", "raise beta"]),
+    ((10, 10), 5.0, {"std": 5.0}, ["far from the prior in 10 of 10"]),
 ])  # fmt: skip
-def test_what_is_wrong_is_said_with_what_to_try(found, words):
-    said = diagnosis(found, True, 4.0)
+def test_what_is_wrong_is_said_with_what_to_try(active, nats, moments, words, prior_std):
+    said = diagnosis(used(*active, **moments, prior_std=prior_std), rate(nats), True, 4.0)
     assert all(word in said for word in words), said
 
 
-@pytest.mark.parametrize("found", [used(20, 50), used(10, 10), used(2, 2), used(1, 1)])
+@pytest.mark.parametrize("found", [used(20, 50), used(10, 10), used(2, 2), used(128, 128, prior_std=128**-0.5)])
 def test_nothing_is_said_of_healthy_latents(found):
-    assert diagnosis(found, True, 1.0) is None
+    assert diagnosis(found, rate(3.8), True, 1.0) is None
 
 
 def test_a_prior_that_is_not_normal_is_not_compared_with_the_first_moments():
-    assert diagnosis(used(10, 10, mean=3.0), False, 1.0) is None
+    assert diagnosis(used(10, 10, mean=3.0), rate(3.8), False, 1.0) is None
+
+
+def test_von_mises_fisher_latents_are_active_relative_to_the_sphere():
+    cfg = compose(*SMALL, "latent_dim=64", "model/posterior=von_mises_fisher", "model/prior=uniform_sphere")
+    data = loaded(cfg)
+    model = build_model(cfg, data.facts.data_shape, data.facts.levels)
+    with torch.no_grad():
+        *_, bias = model.encoder.parameters()
+        bias[-1] = 12.0  # the concentration
+    found = encode(model, data.split("test"), noise=NOISE)
+    assert torch.allclose(found.prior_std, torch.full((64,), 1 / 8))
+    activity = latent_activity(found)
+    assert activity.variance.max() < 1 / 64
+    rates = image_bounds(model, data.split("test"), noise=NOISE)["rate"]
+    assert rates.mean() > 0.5
+    assert "collapse" not in (diagnosis(activity, rates, False, 1.0) or "")

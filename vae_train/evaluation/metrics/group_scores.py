@@ -10,8 +10,8 @@ GROUP_SIZE = 64
 """Images, or pairs of them, that make one point of the FactorVAE and beta-VAE scores."""
 
 
-MIN_VOTING_VARIANCE = 0.05
-"""Variance of its mean that a latent dimension needs to vote."""
+MIN_VOTING_STD = 0.05
+"""Standard deviation of its mean that a latent dimension needs to vote."""
 
 MAX_ITERATIONS = 1_000
 
@@ -22,8 +22,8 @@ def factor_vae_score(latents: Floats, factors: Integers, seed: int) -> float:
     A point is a group of 64 images that share the value of one random factor: the dimension whose variance in the
     group, divided by its variance over all images, is smallest votes for that factor. A dimension then stands for the
     factor that it voted for most often in 10,000 groups; the score is how often that is right in 5,000 others. Chance
-    is 1 / F. Dimensions with a variance below 0.05 do not vote (the text of Locatello et al., arXiv:1811.12359;
-    disentanglement_lib compares the standard deviation). Without a voting dimension the score is 0.
+    is 1 / F. Dimensions with a standard deviation below 0.05 do not vote (as in disentanglement_lib; the text of
+    Locatello et al., arXiv:1811.12359, says variance). Without a voting dimension the score is 0.
 
     Args:
         latents: posterior means `(N, D)`.
@@ -32,7 +32,7 @@ def factor_vae_score(latents: Floats, factors: Integers, seed: int) -> float:
     """
     latents, factors = validated(latents, factors)
     variance = latents.var(0, ddof=1)  # (D,)
-    active = variance >= MIN_VOTING_VARIANCE
+    active = np.sqrt(variance) >= MIN_VOTING_STD
     if not active.any():
         return 0.0
     scaled, groups = latents[:, active] / np.sqrt(variance[active]), FactorGroups(factors, seed)

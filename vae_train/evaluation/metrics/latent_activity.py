@@ -2,21 +2,26 @@
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
 from vae_train.distributions.kl import kl_elementwise
+from vae_train.evaluation.bounds import subject_bounds
 from vae_train.evaluation.encodings import Encodings, encodings, single_latent
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
 from vae_train.evaluation.subject import Subject
 from vae_train.plotting.charts import plot_latent_activity
 
 ACTIVE_VARIANCE = 0.01
-"""Variance over images of its posterior mean above which a latent dimension is active."""
+"""Variance over images of its posterior mean, relative to the prior's, above which a latent dimension is active."""
+
+COLLAPSED_RATE = 0.1
+"""Nats below which z carries no information about the image."""
 
 FEW_ACTIVE_FRACTION = 0.25
 FAR_MEAN, FAR_STD = 0.5, 2.0
-"""Moments of the aggregate posterior beyond which it counts as far from a standard normal prior."""
+"""Moments of the aggregate posterior, in standard deviations of the prior, beyond which it counts as far from it."""
 
 
 class Activity(NamedTuple):
@@ -30,11 +35,20 @@ class Activity(NamedTuple):
     """(D,) mean of the aggregate posterior."""
     std: Tensor
     """(D,) standard deviation of the aggregate posterior."""
+    prior_mean: Tensor
+    """(D,) mean of the prior; 0 if it is not normal."""
+    prior_std: Tensor
+    """(D,) standard deviation of the prior."""
+
+    @property
+    def relative_variance(self) -> Tensor:
+        """(D,) variance over images of the posterior mean, relative to that of the prior."""
+        return self.variance / self.prior_std**2
 
     @property
     def num_active(self) -> int:
         """Number of active latent dimensions."""
-        return int((self.variance > ACTIVE_VARIANCE).sum())
+        return int((self.relative_variance > ACTIVE_VARIANCE).sum())
 
 
 class LatentActivity(Metric):
@@ -49,46 +63,54 @@ class LatentActivity(Metric):
 
     @override
     def __call__(self, subject: Subject) -> Results:
-        e = encodings(subject)
+        e, rate = encodings(subject), subject_bounds(subject, 1).get("rate")
         activity = latent_activity(e)
         kl = None if activity.kl is None else activity.kl.cpu()
-        plot_latent_activity(activity.variance.cpu(), kl, ACTIVE_VARIANCE, subject.plot_path("latents"))
+        plot_latent_activity(activity.relative_variance.cpu(), kl, ACTIVE_VARIANCE, subject.plot_path("latents"))
         about: dict[str, Any] = {
             name: None if values is None else [round(value, 6) for value in values.tolist()]
             for name, values in activity._asdict().items()
         }
-        about |= {"of": len(activity.variance), "warning": diagnosis(activity, e.p is not None, subject.beta)}
+        about |= {"of": len(activity.variance), "warning": diagnosis(activity, rate, e.p is not None, subject.beta)}
         return {"active_units": Estimate(activity.num_active, None, len(e.mean), about)}
 
 
 def latent_activity(e: Encodings) -> Activity:
     """Computes variance, KL and aggregate moments of every latent dimension."""
     kl = None if e.q is None or e.p is None else kl_elementwise(e.q, e.p)
-    z = e.z.double()
+    z, std = e.z.double(), e.prior_std.double()
     rate = None if kl is None else kl.double().mean(0)
-    return Activity(e.mean.double().var(0, unbiased=False), rate, z.mean(0), z.std(0, unbiased=False))
+    variance, mean = e.mean.double().var(0, unbiased=False), torch.zeros_like(std) if e.p is None else e.p.loc.double()
+    return Activity(variance, rate, z.mean(0), z.std(0, unbiased=False), mean, std)
 
 
-def diagnosis(activity: Activity, has_normal_prior: bool, beta: float | None) -> str | None:
+def diagnosis(activity: Activity, rates: Tensor | None, has_normal_prior: bool, beta: float | None) -> str | None:
     """Says what is wrong with the latents and what to try; None if nothing is.
 
     Args:
         activity: what each latent dimension does.
+        rates: (N,) nats, the rate of every image; None for a point mass.
         has_normal_prior: whether moments of the aggregate posterior can be compared with the prior's.
         beta: the weight that the model was trained with, if any.
     """
     size, active = len(activity.variance), activity.num_active
     lower = f"lower beta (it was {beta:g}), " if beta else ""
     advice = f"{lower}warm it up (objective/beta_schedule=linear) or train longer"
+    rate = None if rates is None else float(rates.double().mean())
+    named = f"{active or 'none'} of {size} latent dimensions is active"
+    if (active == 0) if rate is None else (rate < COLLAPSED_RATE):
+        paid = "" if rate is None else f" at a rate of {rate:.2f} nats"
+        return f"posterior collapse: {named}{paid}, so z carries no information: {advice}"
     if active == 0:
-        return f"posterior collapse: none of {size} latent dimensions is active, so z carries no information: {advice}"
+        return f"{named} at a rate of {rate:.2f} nats: q(z | x) is far from the prior and hardly depends on x: {advice}"
     if active <= FEW_ACTIVE_FRACTION * size:
         return f"only {active} of {size} latent dimensions are active: {advice}, or use fewer latent dimensions"
-    far = int(((activity.mean.abs() > FAR_MEAN) | (activity.std > FAR_STD)).sum())
+    shift, scale = (activity.mean - activity.prior_mean) / activity.prior_std, activity.std / activity.prior_std
+    far = int(((shift.abs() > FAR_MEAN) | (scale > FAR_STD)).sum())
     if has_normal_prior and 2 * far > size:
         return (
-            f"the aggregate posterior is far from the prior in {far} of {size} latent dimensions (its mean is beyond "
-            f"{FAR_MEAN}, or its standard deviation above {FAR_STD:g}): samples will not look like reconstructions; "
-            "raise beta, or fit a prior to the encodings (vae fit-prior)"
+            f"the aggregate posterior is far from the prior in {far} of {size} latent dimensions (measured in standard "
+            f"deviations of the prior, its mean is beyond {FAR_MEAN}, or its standard deviation above {FAR_STD:g}): "
+            "samples will not look like reconstructions; raise beta, or fit a prior to the encodings (vae fit-prior)"
         )
     return None

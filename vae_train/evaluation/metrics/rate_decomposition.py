@@ -19,6 +19,9 @@ NUM_POINTS = 2_000
 MAX_CHUNK_ELEMENTS = 2**22
 """Log-densities at a time."""
 
+CEILING_SHARE = 0.95
+"""Share of log N from which on the mutual information counts as at its ceiling."""
+
 
 def normal_latents(subject: Subject) -> str | None:
     """Requires a normal posterior and a normal prior."""
@@ -29,7 +32,8 @@ def normal_latents(subject: Subject) -> str | None:
 class RateDecomposition(Metric):
     """E_x KL(q(z | x) || p(z)) = mutual information + total correlation + dimension-wise KL.
 
-    The aggregate posterior q(z) is that of the N encoded images, so the mutual information is at most log N.
+    The aggregate posterior q(z) is that of the N encoded images, so the mutual information is at most log N. Near that
+    ceiling it is too small, and the total correlation too large by as much; the report then says so.
 
     Source: Hoffman & Johnson, "ELBO surgery" (2016); Chen et al., "Isolating Sources of Disentanglement in VAEs"
     (arXiv:1802.04942), equation 2.
@@ -46,8 +50,21 @@ class RateDecomposition(Metric):
     @override
     def __call__(self, subject: Subject) -> Results:
         e = encodings(subject)
-        terms = decompose(e)
-        return {info.name: replace(terms[info.name], n=len(e.mean)) for info in self.outputs}
+        terms, count = decompose(e), len(e.mean)
+        notes = ceiling_notes(terms["mutual_information"].value, count)
+        return {i.name: replace(terms[i.name], n=count, about=notes.get(i.name, {})) for i in self.outputs}
+
+
+def ceiling_notes(mutual_information: float, count: int) -> dict[str, dict[str, str]]:
+    """Says which estimates from `count` posteriors are bounds only, since the mutual information is at its ceiling."""
+    ceiling = math.log(count)
+    if mutual_information < CEILING_SHARE * ceiling:
+        return {}
+    at_ceiling = f"at its ceiling, log {count:,} = {ceiling:.2f}"
+    return {
+        "mutual_information": {"conditions": f"{at_ceiling}: a lower bound"},
+        "total_correlation": {"conditions": f"an upper bound: mutual information is {at_ceiling}"},
+    }
 
 
 @torch.no_grad()
