@@ -146,7 +146,8 @@ def test_init_from_copies_weights_only(vae: Vae, trained: Path) -> None:
 
 def test_init_from_another_architecture_is_refused(vae: Vae, trained: Path) -> None:
     (line,) = vae("train", *TINY[1:3], "latent_dim=3", f"init_from={trained}").errors()
-    assert "do not fit this model" in line
+    assert "has another architecture: " in line
+    assert "model.latent_shape is [2] there and [3] here" in line
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -54,12 +56,12 @@ WRONG = {
     "init_from=nothing": ["no run at nothing"],
     "resume=nothing": ["no run at nothing"],
     "out=.": ["exists already"],
-    "threads=0": ["at least 1"],
+    "threads=0": ["must be in [1, 1024]"],
     "seed=99999999999999999999": ["must be in [0"],
     "name=a/b": ["not a valid folder name"],
     "model=null": ["cannot be null; choose from conv, conv_spatial, mlp"],
     "~model": ["deleting settings is not supported"],
-    "init_from=[1]": ["is [1], expected a text or null"],
+    "init_from=[1]": ["no run at [1]"],
     "-cn eval": ["--config-dir adds a folder"],
     "--nonsense": ["unknown flag --nonsense"],
     "epochs": ["settings look like beta=4"],
@@ -75,6 +77,23 @@ WRONG = {
     "hydra.job.name=x": ["has no effect"],
     "hydra/launcher=basic": ["has no effect"],
     "latent_dim=3 latent_shape=[3]": ["mutually exclusive"],
+    "data=[digits,mnist]": ["takes one choice; for one run of each type -m data=digits,mnist"],
+    "-m beta=glob(*)": ["glob is not supported"],
+    "beta=${nope}": ["cannot be resolved", "nope"],
+    f"out={'x' * 4000}": ["is too long", "255 bytes"],
+    f"name={'x' * 300}": ["is too long", "255 bytes"],
+    "beta=1e300": ["must be finite in float32"],
+    "lr=inf": ["must be finite"],
+    "lr=nan": ["must be finite"],
+    "resume=": ["is empty"],
+    "out=": ["is empty"],
+    "init_from=": ["is empty"],
+    "name=": ["is empty"],
+    "threads=100000000": ["must be in [1, 1024]"],
+    "data.root=x": ["data=digits has none; it is a setting of data=celeba,", "folder, "],
+    "experiment=pytorch_example data=digits": ["data.protocol", "is set by experiment=pytorch_example"],
+    "--beta 4": ["unknown flag --beta; settings have no dashes: beta=4"],
+    "--beta=4": ["settings have no dashes: beta=4"],
     "latent_shape=[8,9]": ["exceeds the 64 values per image"],
 }
 
@@ -86,6 +105,59 @@ def test_each_error_is_one_line_and_nothing_is_written(vae: Vae, typed: str) -> 
     for text in WRONG[typed]:
         assert text in lines[0]
     assert os.listdir() == []
+
+
+SUGGESTED = {
+    "beta==4": "beta=4",
+    "model.encoder.hidden=[1,2": "model.encoder.hidden=[1,2]",
+    "model.encoder.hidden=[1,2,": "model.encoder.hidden=[1,2]",
+    "model.encoder.hidden=(1,2)": "model.encoder.hidden=[1,2]",
+    "lr=1e-3,": "lr=1e-3",
+    "model.prior=vamp": "model/prior=vamp",
+    "prior=vamp": "model/prior=vamp",
+    "model.likelihood=bernoulli": "model/likelihood=bernoulli",
+    "beta_schedule=linear": "objective/beta_schedule=linear",
+    "model/decoder=mlp": "model=mlp",
+    "objective=betavae": "objective=elbo beta=4",
+    "objective=FactorVAE": "objective=factor_vae",
+    "objective=betatcvae": "objective=tcvae",
+    "model=cnn": "model=conv",
+    "model=Conv": "model=conv",
+}
+
+
+@pytest.mark.parametrize("typed", SUGGESTED)
+def test_a_suggestion_works_when_it_is_pasted(vae: Vae, typed: str) -> None:
+    (line,) = vae("train", typed).errors()
+    (suggestion,) = re.findall(r"did you mean (.*?)\?", line)
+    assert shlex.split(suggestion) == SUGGESTED[typed].split()
+    assert vae("train", *shlex.split(suggestion), "--cfg", "job").code == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["übung", "漢字", "a=b", "it's", "x (1)", "a,b", "[x]", "#1", "a\\", "{x}", "~x", "'", "a:b"]
+)
+def test_paths_are_taken_as_typed(vae: Vae, name: str) -> None:
+    assert vae.train(f"out={name}").code == 0
+    assert os.listdir() == [name]
+    assert vae("sample", f"run={name}", "num=1").code == 0
+    assert vae.train(f"init_from={name}", "out=next").code == 0
+
+
+def test_a_path_starts_at_home(vae: Vae, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (line,) = vae("train", "data=folder", "data.root=~/pictures").errors()
+    assert f"data.root={tmp_path}/pictures" in line
+
+
+def test_a_setting_without_effect_is_refused(vae: Vae, trained: Path) -> None:
+    for command, *settings in (
+        ["eval", "inception=x"],
+        ["eval", "k=0", "minutes=3"],
+        ["sample", "manifold=true", "num=3"],
+    ):
+        (line,) = vae(command, f"run={trained}", *settings).errors()
+        assert "has no effect" in line
 
 
 def test_all_errors_are_listed_at_once(vae: Vae) -> None:
@@ -164,7 +236,8 @@ def test_no_cuda_device_is_one_line(vae: Vae, monkeypatch: pytest.MonkeyPatch) -
         ("", "is required"),
         ("run=nothing", "no run at nothing"),
         ("run=last", "no run under outputs"),
-        ("beta=3", "no such setting"),
+        ("beta=3", "comes from the run"),
+        ("data=mnist", "comes from the run"),
     ],
 )
 def test_other_commands_refuse_in_the_same_way(vae: Vae, command: str, typed: str, text: str) -> None:

@@ -48,6 +48,9 @@ GROUP_NAMES = {"fit_prior": {"prior": "fitted_prior@prior"}}
 """Typed names that choose among the files of a group of another name. A folder conf/prior would make `prior=` a choice
 in `vae eval` and `vae sample` too, where it is the name of a fitted prior."""
 
+MAX_SHOWN = 200
+"""Characters of a setting that an error message repeats."""
+
 PRINTING_FLAGS = ("--help", "-h", "--hydra-help", "--info", "-i", "--shell-completion", "-sc", "--version")
 """Flags that Hydra answers by printing; nothing is checked or run."""
 
@@ -84,7 +87,7 @@ def run(arguments: list[str]) -> int:
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
-        hint = did_you_mean(command, COMMANDS)
+        hint = f"; did you mean vae train {' '.join(arguments)}?" if "=" in command else did_you_mean(command, COMMANDS)
         print(f"vae: unknown command {command}{hint} ({', '.join(COMMANDS)})", file=sys.stderr)
         return 2
     return _guarded(command, rest)
@@ -121,7 +124,8 @@ def _print_errors(command: str, error: UsageError, debug: bool) -> None:
     print(f"vae {command}: {count} error{'s' if count > 1 else ''}; nothing was written", file=sys.stderr)
     width = min(40, max((len(detail.where) for detail in error.errors), default=0))
     for detail in error.errors:
-        print(f"  {detail.where:<{width}}  {detail.message}".replace("\n", " "), file=sys.stderr)
+        where = detail.where if len(detail.where) <= MAX_SHOWN else f"{detail.where[:MAX_SHOWN]}…"
+        print(f"  {where:<{width}}  {detail.message}".replace("\n", " "), file=sys.stderr)
     if debug:
         traceback.print_exception(error)
 
@@ -138,7 +142,7 @@ def _run(command: str, arguments: list[str]) -> int:
         return 0
     flags, unknown = parse_flags(arguments)
     if unknown:
-        raise UsageError(f"unknown flag {' '.join(unknown)}; vae {command} --help lists all flags")
+        raise UsageError(f"unknown flag {' '.join(unknown)}{_without_dashes(unknown[0], flags.overrides)}")
     if flags.config_name or flags.config_path:
         raise UsageError("--config-name and --config-path are not supported; --config-dir adds a folder")
     options = {"multirun": flags.multirun, "config_dir": flags.config_dir}
@@ -153,12 +157,20 @@ def _run(command: str, arguments: list[str]) -> int:
 
     prepare()  # before the check makes the first tensor
     jobs, module = compose(name, flags.overrides, **options), _module(name)
+    prepare(jobs[0].config["threads"])
     _log_to_console()
     if not flags.multirun:
         module.run(jobs[0].settings, jobs[0])
         return 0
     failed = module.run_sweep(jobs) if name == "train" else _run_each(module, jobs)
     return 1 if failed else 0
+
+
+def _without_dashes(flag: str, values: Sequence[str]) -> str:
+    """A suggestion for a setting that was typed as a flag: --beta 4 or --beta=4."""
+    name, _, value = flag.lstrip("-").partition("=")
+    value = value or next((each for each in values if "=" not in each), "")
+    return f"; settings have no dashes: {name}={value}" if value else "; --help lists all flags"
 
 
 def compose(command: str, overrides: Sequence[str], check: bool = True, **options: Any) -> list[Any]:

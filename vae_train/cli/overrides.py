@@ -23,13 +23,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_train.cli import schema
+from vae_train.cli.hints import choice_hint, group_hint, is_training_setting
 from vae_train.cli.hydra_compat import conf_dir
+from vae_train.cli.parsing import as_typed, parse, quoted
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.schema import yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
-from vae_train.util.text import did_you_mean
+from vae_train.util.text import first_line
 
 
 class Job(NamedTuple):
@@ -80,7 +82,14 @@ def compose_jobs(
         for job in _product(reader.parse(typed, multirun, errors)):
             with collecting(errors):
                 jobs.append(_compose_job(reader, job, settings, session, errors))
-    return jobs, list(dict.fromkeys(errors))
+    return jobs, [e for e in dict.fromkeys(errors) if not _follows(e, errors)]
+
+
+def _follows(error: ErrorDetail, errors: Sequence[ErrorDetail]) -> bool:
+    """Whether a setting is only missing because it was misspelt or could not be parsed."""
+    others = [e for e in errors if e.message != error.message]
+    misspelt = any(f"did you mean {error.where[:-1]}?" in e.message or e.where.startswith(error.where) for e in others)
+    return error.message == "is required" and misspelt
 
 
 def _compose_job(
@@ -94,20 +103,21 @@ def _compose_job(
     try:
         cfg, choices, valid = reader.compose(overrides, errors)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError([ErrorDetail(" ".join(overrides), str(error).splitlines()[0])]) from error
+        raise UsageError([ErrorDetail(" ".join(overrides), first_line(error))]) from error
     typed = [override.key_or_group for override in valid]
-    own_errors = schema.settings_errors(cfg, settings) + fill_latent_shape(cfg, typed)
     try:
+        own_errors = schema.settings_errors(cfg, settings) + fill_latent_shape(cfg, typed)
         config = resolved(cfg)
     except OmegaConfBaseException as error:
-        message = f"the configuration cannot be resolved: {str(error).splitlines()[0]}"
-        raise UsageError([*own_errors, ErrorDetail("", message)]) from error
+        where = next((text for text in map(_text, valid) if "${" in text), "")
+        raise UsageError([ErrorDetail(where, f"cannot be resolved: {first_line(error)}")]) from error
     builder = Builder([str(config["allow"])] if config.get("allow") else [])
-    own_errors += schema.component_errors(cfg, config, builder, {e.where.partition("=")[0] for e in own_errors})
+    invalid = {e.where.partition("=")[0] for e in own_errors}
+    own_errors += schema.component_errors(cfg, config, builder, invalid, choices)
     own_errors += [] if config.get("resume") else schema.unread_errors(cfg, settings, typed)
     if own_errors:
         raise UsageError(own_errors)
-    own, texts = schema.own_settings(config, settings), tuple(map(_text, valid))
+    own, texts = schema.own_settings(config, settings), tuple(as_typed(_text(override)) for override in valid)
     return Job(own, config, texts, choices, builder, session, reader.added)
 
 
@@ -151,7 +161,7 @@ def _element(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_element, value))}]"
     if isinstance(value, str | Path):
-        return "'" + str(value).replace("'", "\\'") + "'"
+        return quoted(str(value))
     return yaml_text(value)
 
 
@@ -182,28 +192,11 @@ class _Reader:
         parsed: dict[str, Override] = {}
         for text in typed:
             with collecting(errors, text):
-                override = self._parse_one(text, multirun)
+                override = parse(text, self.parser, multirun)
                 if override.key_or_group in parsed:
                     raise UsageError(f"{override.key_or_group} is given twice")
                 parsed[override.key_or_group] = override
         return list(parsed.values())
-
-    def _parse_one(self, text: str, multirun: bool) -> Override:
-        if "=" not in text and not text.startswith("~"):
-            raise UsageError("is not a setting; settings look like beta=4, flags like --help")
-        try:
-            override = self.parser.parse_override(text)
-        except HydraException as error:
-            raise UsageError(f"cannot be parsed: {str(error).splitlines()[0]} (quote it: '{text}')") from error
-        if override.is_delete():
-            raise UsageError("deleting settings is not supported; override the value instead")
-        if override.key_or_group.startswith(("hydra.", "hydra/")):
-            raise UsageError("has no effect: vae does not run jobs through Hydra")
-        if override.is_sweep_override() and not multirun:
-            raise UsageError("is a sweep over several values: add -m, or write a list as [1,2]")
-        if override.is_interval_sweep():
-            raise UsageError("intervals are not supported; list the values as 1,2,3")
-        return override
 
     def compose(
         self, job: Sequence[str], errors: list[ErrorDetail]
@@ -222,13 +215,13 @@ class _Reader:
             if not self.options(override.key_or_group) and "/" not in override.key_or_group:
                 values.append(override)
                 continue
-            with collecting(errors, _text(override)):
+            with collecting(errors, as_typed(_text(override))):
                 self._check_choice(override)
                 groups.append(override)
         cfg, choices = self.choose(*map(_text, groups))
         for override in values:
-            with collecting(errors, _text(override)):
-                schema.check_key(override, cfg)
+            with collecting(errors, as_typed(_text(override))):
+                schema.check_key(override, cfg, choices)
                 valid.append(override)
         return with_values(cfg, valid), choices, [*groups, *valid]
 
@@ -244,14 +237,16 @@ class _Reader:
     def _check_choice(self, override: Override) -> None:
         group, value, options = override.key_or_group, override.value(), self.options(override.key_or_group)
         if not options:
-            groups = [str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir()]
-            raise UsageError(f"there is no group {group}{did_you_mean(group, groups)}")
-        for name in value if isinstance(value, list) else [value]:
-            if name is None:
-                raise UsageError(f"cannot be null; choose from {', '.join(options)}")
-            if str(name) not in options:
-                kind, hint = group.replace("/", " ").replace("_", " "), did_you_mean(str(name), options)
-                raise UsageError(f"no such {kind}{hint} ({', '.join(options)})")
+            raise UsageError(f"there is no group {group}{group_hint(group, str(value))}")
+        if is_training_setting(group) and "run" in self.choose()[0].keys():  # noqa: SIM118  (a missing value counts)
+            raise UsageError("comes from the run and cannot be changed here")
+        if isinstance(value, list):
+            raise UsageError(f"takes one choice; for one run of each type -m {group}={','.join(map(str, value))}")
+        if value is None:
+            raise UsageError(f"cannot be null; choose from {', '.join(options)}")
+        if str(value) not in options:
+            kind = group.replace("/", " ").replace("_", " ")
+            raise UsageError(f"no such {kind}{choice_hint(group, str(value))} ({', '.join(options)})")
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:

@@ -2,23 +2,24 @@
 
 import re
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from vae_train.cli.hints import chosen_hint, experiment_sets, is_training_setting, setting_hint
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.schema import value_error, yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError
-from vae_train.util.text import did_you_mean
+from vae_train.util.ranges import Threads
 
 KNOB = {"knob": True}
 """Metadata of fields that act only through the components that interpolate them."""
 
-COMMON = {"allow": str | None}
+COMMON = {"allow": str | None, "threads": Threads | None}
 """Settings that every command has and the command line acts on."""
 
 
@@ -43,7 +44,9 @@ def own_settings(config: Config, settings: type) -> Any:
     return settings(**(values | names))
 
 
-def component_errors(cfg: DictConfig, config: Config, builder: Builder, invalid: set[str]) -> list[ErrorDetail]:
+def component_errors(
+    cfg: DictConfig, config: Config, builder: Builder, invalid: set[str], choices: Mapping[str, str]
+) -> list[ErrorDetail]:
     """Errors of the components, but for values that only repeat a setting of the command that is invalid.
 
     Args:
@@ -51,10 +54,20 @@ def component_errors(cfg: DictConfig, config: Config, builder: Builder, invalid:
         config: the same, resolved.
         builder: locates classes.
         invalid: names of the command's own settings that are invalid.
+        choices: group -> the file that was chosen.
     """
     if "latent_dim" in invalid:
         invalid = invalid | {"latent_shape"}
-    return [e for e in builder.errors(config) if not any(_repeats(cfg, e.where, name) for name in invalid)]
+    errors = [e for e in builder.errors(config) if not any(_repeats(cfg, e.where, name) for name in invalid)]
+    experiment = choices.get("experiment")
+    return [_of_experiment(e, str(experiment), choices) if experiment_sets(experiment, e.where) else e for e in errors]
+
+
+def _of_experiment(error: ErrorDetail, experiment: str, choices: Mapping[str, str]) -> ErrorDetail:
+    """The error of a setting that nobody typed."""
+    group = error.where.partition(".")[0]
+    chosen = f" with {group}={choices[group]}" if group in choices else ""
+    return error._replace(message=f"is set by experiment={experiment} and does not fit{chosen}: {error.message}")
 
 
 def _repeats(cfg: DictConfig, path: str, name: str) -> bool:
@@ -75,6 +88,17 @@ def unread_errors(cfg: DictConfig, settings: type, typed: Sequence[str]) -> list
     return [ErrorDetail(f"{knob}={yaml_text(cfg[knob])}", message) for knob in unread_knobs(cfg, knobs)]
 
 
+def no_effect(typed: Sequence[str], names: Sequence[str], reason: str) -> list[ErrorDetail]:
+    """Settings of a command that were typed although another setting makes them meaningless.
+
+    Args:
+        typed: the overrides.
+        names: settings without effect.
+        reason: why, for the message: "without images=true".
+    """
+    return [ErrorDetail(text, f"has no effect {reason}") for text in typed if text.partition("=")[0] in names]
+
+
 def unread_knobs(cfg: DictConfig, knobs: Iterable[str]) -> list[str]:
     """Those of the top-level `knobs` that no other part of the composed configuration interpolates."""
     text = OmegaConf.to_yaml(cfg, resolve=False)
@@ -82,27 +106,32 @@ def unread_knobs(cfg: DictConfig, knobs: Iterable[str]) -> list[str]:
     return [knob for knob, name in read.items() if not re.search(r"\$\{" + re.escape(name) + r"\}", text)]
 
 
-def check_key(override: Override, cfg: DictConfig) -> None:
+def check_key(override: Override, cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Checks that there is a setting of this name.
+
+    Args:
+        override: the setting as typed.
+        cfg: the composed configuration.
+        choices: group -> the file that was chosen.
 
     Raises:
         UsageError: there is none, or it is a section.
     """
     key, (section, _, name) = override.key_or_group, override.key_or_group.rpartition(".")
-    siblings = _section(cfg, section)
-    if name in siblings:
-        if override.is_add():
-            raise UsageError(f"exists already; write {str(override.input_line).lstrip('+')}")
-        if isinstance(siblings[name], dict) and not isinstance(override.value(), dict):
-            names = ", ".join(str(k) for k in siblings[name] if str(k)[0] != "_")
-            raise UsageError(f"{key} is a section with the settings {names}")
-    elif not (override.is_add() and "_target_" in siblings):  # the signature says whether there is such a parameter
-        paths = list(_paths(_section(cfg, ""), ""))
-        last = {path.rpartition(".")[2]: path for path in reversed(paths)}
-        hint = did_you_mean(key, paths)
-        if not hint and (near := did_you_mean(name, last)):
-            hint = f"; did you mean {last[near.removeprefix('; did you mean ').removesuffix('?')]}?"
-        raise UsageError(f"no such setting{hint}")
+    siblings, paths = _section(cfg, section), _paths(_section(cfg, ""), "")
+    if name not in siblings:
+        if override.is_add() and "_target_" in siblings:  # the signature says whether there is such a parameter
+            return
+        if "run" in cfg.keys() and is_training_setting(key):  # noqa: SIM118  (a missing value counts)
+            raise UsageError("comes from the run and cannot be changed here")
+        raise UsageError(f"no such setting{setting_hint(key, override.value(), paths, choices)}")
+    if override.is_add():
+        raise UsageError(f"exists already; write {str(override.input_line).lstrip('+')}")
+    if isinstance(siblings[name], dict) and not isinstance(override.value(), dict):
+        if hint := chosen_hint(key, override.value(), choices):
+            raise UsageError(f"is a section{hint}")
+        names = ", ".join(str(k) for k in siblings[name] if str(k)[0] != "_")
+        raise UsageError(f"is a section {f'with the settings {names}' if names else 'without settings'}")
 
 
 def _paths(node: Any, path: str) -> Iterable[str]:

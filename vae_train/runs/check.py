@@ -7,14 +7,18 @@ from torch import nn
 
 from vae_train.batch import DataFacts
 from vae_train.data.session import DataSession
+from vae_train.model.base import LatentVariableModel
 from vae_train.runs import compatibility
 from vae_train.runs.build import Builder, build_model, build_objective, build_transforms, load_data, read_weights
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run
-from vae_train.runs.schema import RunFacts, known
+from vae_train.runs.schema import RunFacts, known, yaml_text
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
 from vae_train.util.runtime import device_errors, resolve_device
+
+MAX_DIFFERENCES = 4
+"""Settings of another run that a message compares with this one's."""
 
 
 def check(config: Config, session: DataSession, builder: Builder, read: bool = True) -> list[ErrorDetail]:
@@ -95,11 +99,35 @@ def model_errors(config: Config, session: DataSession, builder: Builder) -> list
     with collecting(errors):
         builder.build(config["optimizer"])([nn.Parameter(torch.zeros(1))])
     if name := config.get("init_from"):
-        try:
-            read_weights(model.to_empty(device="cpu"), Run.open(name))
-        except (UsageError, RunError) as error:
-            errors.append(ErrorDetail(f"init_from={name}", str(error)))
+        with collecting(errors, f"init_from={name}"):
+            _check_initial_weights(model.to_empty(device="cpu"), Run.open(name), config)
     return errors
+
+
+def _check_initial_weights(model: LatentVariableModel, run: Run, config: Config) -> None:
+    """Raises a UsageError if a model of `config` cannot start from the weights of a run."""
+    try:
+        read_weights(model, run)
+    except RunError as error:
+        raise UsageError(str(error)) from error
+    except UsageError as error:
+        raise UsageError(f"has another architecture: {_differences(run.config, config) or error}") from error
+
+
+def _differences(there: Config, here: Config) -> str:
+    """Settings of the model that differ between two configurations, for a message."""
+    different = [
+        f"{path.removesuffix('._target_')} is {_shown(there, path)} there and {_shown(here, path)} here"
+        for path, value in there.leaves().items()
+        if path.startswith("model.") and value != here.at(path)
+    ]
+    return "; ".join(different[:MAX_DIFFERENCES])
+
+
+def _shown(config: Config, path: str) -> str:
+    """A value, or the name of a class without its module."""
+    text = yaml_text(config.at(path))
+    return text.rpartition(".")[2] if path.endswith("._target_") else text
 
 
 def combination_errors(config: Config, facts: DataFacts, builder: Builder) -> list[ErrorDetail]:

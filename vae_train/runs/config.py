@@ -79,6 +79,13 @@ class Config(Mapping[str, Any]):
         """A copy without some keys of the top level."""
         return Config({key: value for key, value in self.items() if key not in keys}, self.path)
 
+    def leaves(self) -> dict[str, Any]:
+        """Everything but sections, by dotted path."""
+        deeper = {
+            f"{k}.{path}": leaf for k, v in self.items() if isinstance(v, Config) for path, leaf in v.leaves().items()
+        }
+        return deeper | {key: value for key, value in self.items() if not isinstance(value, Config)}
+
     def to_dict(self) -> dict[str, Any]:
         """The tree as nested dictionaries and lists."""
         return {key: _thawed(value) for key, value in self.items()}

@@ -6,6 +6,7 @@ Everything that is wrong is reported at once, before anything is built. `value_e
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,9 @@ from vae_train.util.text import did_you_mean
 
 DATA_FACTS = (*DataFacts._fields, *(name for name, value in vars(DataFacts).items() if isinstance(value, property)))
 """What constructors may receive about the data, by the name of the parameter."""
+
+MAX_FLOAT = 3.4028234663852886e38
+"""The largest float32."""
 
 OWN_KEYS = ("_target_", "_partial_")
 """Keys of a node that are no parameters of its class."""
@@ -102,6 +106,10 @@ def value_error(value: Any, hint: Any) -> str | None:
         return _list_error(value, origin, get_args(hint))
     if hint not in _SCALARS:
         return None
+    if hint is float and isinstance(value, int | float) and not abs(value) <= MAX_FLOAT:
+        return f"is {_quoted(value)}, must be finite" + (
+            "" if abs(value) == math.inf or value != value else " in float32"
+        )
     kinds, name = _SCALARS[hint]
     fits = isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
     return None if fits else f"is {_quoted(value)}, expected {name}"

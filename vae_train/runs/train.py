@@ -223,11 +223,9 @@ def _log_end(run: Run, metrics: dict[str, float]) -> None:
 
 def _hyperparameters(config: Config) -> dict[str, Any]:
     """Scalars of the whole configuration by dotted path, for TensorBoard's table."""
-
-    def flat(node: Any, path: str) -> dict[str, Any]:
-        if isinstance(node, Mapping):
-            return {k: v for key, value in node.items() for k, v in flat(value, f"{path}.{key}").items()}
-        return {path[1:]: node if isinstance(node, bool | int | float | str) else str(node)}
-
-    values = flat(config.without(("name", "threads")), "")
-    return {path: value for path, value in values.items() if not path.endswith("_partial_")}
+    values = config.without(("name", "threads")).leaves()
+    return {
+        path: value if isinstance(value, bool | int | float | str) else str(value)
+        for path, value in values.items()
+        if not path.endswith("_partial_")
+    }

@@ -37,3 +37,5 @@ PositiveFloat = Annotated[float, Range(0, open_low=True)]
 NonNegativeFloat = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
 Decay = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
+Threads = Annotated[int, Range(1, 1024)]
+"""CPU threads of one operation; OpenMP crashes where it cannot start them."""

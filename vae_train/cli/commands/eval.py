@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from vae_train.batch import Images, Split
 from vae_train.cli.hydra_compat import conf_dir
 from vae_train.cli.overrides import Job, resolved
+from vae_train.cli.schema import no_effect
 from vae_train.data.dataset import Dataset
 from vae_train.evaluation.features import InceptionFeatures
 from vae_train.evaluation.report import comparison, lines, markdown
@@ -62,7 +63,11 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     except UsageError as error:
         return [ErrorDetail(f"run={settings.run}", str(error))]
     errors = device_errors(settings.device)
-    if settings.images and settings.inception is not None:
+    if settings.k != "auto":
+        errors += no_effect(job.overrides, ["minutes"], f"with k={settings.k}")
+    if not settings.images:
+        errors += no_effect(job.overrides, ["inception"], "without images=true")
+    elif settings.inception is not None:
         with collecting(errors, f"inception={settings.inception}"):
             InceptionFeatures(settings.inception)
     for folder in folders:

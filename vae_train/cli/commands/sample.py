@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from vae_train.batch import Factor
 from vae_train.cli.overrides import Job
+from vae_train.cli.schema import no_effect
 from vae_train.plotting.grid import plot_grid, plot_lines
 from vae_train.plotting.png import write_png
 from vae_train.runs.build import Builder, stated_facts
@@ -18,11 +20,16 @@ from vae_train.runs.schema import yaml_text
 from vae_train.runs.trained import TrainedModel
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.training.previews import MANIFOLD_SIDE, manifold
-from vae_train.util.errors import ErrorDetail, RunError
+from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
 from vae_train.util.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Seed
 from vae_train.util.runtime import device_errors, resolve_device
 
 log = logging.getLogger("vae_train")
+
+MAX_NAMES = 20
+"""Names of classes in a message."""
+
+UNUSED_BY_MANIFOLD = ("num", "temperature", "use_mean", "columns", "save_each", "npz", "prior", "seed")
 
 
 @dataclass
@@ -38,17 +45,12 @@ class Settings:
     columns: PositiveInt
     save_each: bool
     npz: bool
-    label: NonNegativeInt | None
+    label: NonNegativeInt | str | None
     factors: list[NonNegativeInt] | None
     manifold: bool
     seed: Seed
     out: str | None
     device: str
-
-    @property
-    def condition(self) -> list[int] | None:
-        """The label or the factors that are sampled."""
-        return self.factors if self.label is None else [self.label]
 
     @property
     def stem(self) -> str:
@@ -71,27 +73,47 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
         errors.append(ErrorDetail("manifold=true", f"needs a model with two latents; this model's latents are {shape}"))
     if settings.manifold and run.config.at("model.condition"):
         errors.append(ErrorDetail("manifold=true", "needs a model without a condition: p(x | z, y) depends on y"))
-    return errors + _condition_errors(settings, run, job.builder)
-
-
-def _condition_errors(settings: Settings, run: Run, builder: Builder) -> list[ErrorDetail]:
-    """Labels and factors that the run's model does not have."""
-    condition, errors = run.config.at("model.condition"), list[ErrorDetail]()
-    actual = f"model.condition={condition}" if condition else "no condition; train one with model.condition=label"
-    label = None if settings.label is None else [settings.label]
-    for kind, values in (("label", label), ("factors", settings.factors)):
-        if values is None:
-            continue
-        where = f"{kind}={yaml_text(getattr(settings, kind))}"
-        if kind != condition:
-            errors.append(ErrorDetail(where, f"this run's model has {actual}"))
-            continue
-        sizes = stated_facts(run.config, builder).factor_sizes[: 1 if kind == "label" else None]
-        if len(values) != len(sizes):
-            errors.append(ErrorDetail(where, f"has {len(values)} values; the data has {len(sizes)} factors"))
-        elif any(value >= size for value, size in zip(values, sizes, strict=True)):
-            errors.append(ErrorDetail(where, f"must be below {', '.join(map(str, sizes))}"))
+    if settings.manifold:
+        errors += no_effect(job.overrides, UNUSED_BY_MANIFOLD, "with manifold=true")
+    with collecting(errors):
+        _condition(settings, run, job.builder)
     return errors
+
+
+def _condition(settings: Settings, run: Run, builder: Builder) -> list[int] | None:
+    """The label or the factors that are sampled, as numbers; None if none are given.
+
+    Raises:
+        UsageError: the run's model or its data does not have them.
+    """
+    kind, value = ("factors", settings.factors) if settings.label is None else ("label", settings.label)
+    if value is None:
+        return None
+    has, where = run.config.at("model.condition"), f"{kind}={yaml_text(value)}"
+    if kind != has:
+        actual = f"model.condition={has}" if has else "no condition; train one with model.condition=label"
+        raise UsageError([ErrorDetail(where, f"this run's model has {actual}")])
+    factors = stated_facts(run.config, builder).factors
+    values, factors = ([value], factors[:1]) if isinstance(value, int | str) else (value, factors)
+    if len(values) != len(factors):
+        message = f"has {len(values)} values; the data has {len(factors)} factors"
+        raise UsageError([ErrorDetail(where, message)])
+    return [_number(each, factor, where) for each, factor in zip(values, factors, strict=True)]
+
+
+def _number(value: int | str, factor: Factor, where: str) -> int:
+    """The number of a class, which may be given by its name.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    names = [str(name) for name in factor.values or range(factor.size)]
+    if isinstance(value, int) and value < factor.size:
+        return value
+    if isinstance(value, str) and value in names:
+        return names.index(value)
+    known = f"0 to {factor.size - 1}" + (f", or {', '.join(names[:MAX_NAMES])}" if factor.values else "")
+    raise UsageError([ErrorDetail(where, f"there is no such class; use {known}")])
 
 
 def run(settings: Settings, job: Job) -> None:
@@ -100,7 +122,7 @@ def run(settings: Settings, job: Job) -> None:
     model = TrainedModel.open(run, settings.checkpoint, device, job.builder)
     if settings.prior is not None:
         replace_prior(model.model, run, settings.prior, job.builder)
-    folder = Path(settings.out) if settings.out else run.samples
+    condition, folder = _condition(settings, run, job.builder), Path(settings.out) if settings.out else run.samples
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if settings.manifold:
@@ -109,7 +131,7 @@ def run(settings: Settings, job: Job) -> None:
             write_png(path, plot_grid(plane, MANIFOLD_SIDE))
             log.info("%s", path)
             return
-        y = None if settings.condition is None else [settings.condition] * settings.num
+        y = None if condition is None else [condition] * settings.num
         images = model.sample(settings.num, settings.temperature, y, settings.seed, settings.use_mean)
         path = folder / f"{settings.stem}.png"
         write_png(path, plot_grid(model.to_pixels(images), settings.columns))

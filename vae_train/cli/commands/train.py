@@ -37,7 +37,6 @@ class Settings:
     device: str
     precision: Precision = field(metadata=KNOB)
     execution: Mode = field(metadata=KNOB)
-    threads: PositiveInt | None
     name: str | None
     out: str | None
     sweep: str | None

@@ -81,12 +81,13 @@ class LocationScale(Likelihood):
     @override
     def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
         scale, scale_mode = settings["scale"], settings["scale_mode"]
+        if levels == 2:
+            learns = "" if scale_mode == "fixed" else ": its scale would only learn the distance of 0 and 1"
+            reason = f"is a density, but the data is binary{learns}"
+            return Incompatible(reason, {"likelihood": "bernoulli", "data.binarize": "none"})
         least = density_floor(levels, scale_mode)
         if scale > least:
             return None
-        if levels == 2:
-            reason = "is a density, but the data is binary: its scale would only learn the distance of 0 and 1"
-            return Incompatible(reason, {"likelihood": "bernoulli", "data.binarize": "none"})
         bound = "the lower bound" if levels is None else "the lower bound 1 / (2 levels) ="
         reason = f"starts with scale={scale:g}, but scale_mode={scale_mode} has {bound} {least:g}"
         return Incompatible(reason, {"likelihood.scale": f"{2 * least:.2g}"})

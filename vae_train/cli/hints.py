@@ -1,0 +1,104 @@
+"""What a person may have meant by a setting or a choice that does not exist."""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import yaml
+
+from vae_train.cli.hydra_compat import conf_dir
+from vae_train.util.text import did_you_mean
+
+SYNONYMS = {
+    ("objective", "betavae"): "objective=elbo beta=4",
+    ("objective", "vae"): "objective=elbo",
+    ("objective", "wae"): "objective=wae_mmd",
+    ("objective", "betatcvae"): "objective=tcvae",
+    ("model", "cnn"): "model=conv",
+}
+"""Names that other programs give to choices, without underscores -> what is called so here."""
+
+
+@cache
+def groups() -> Mapping[str, tuple[str, ...]]:
+    """The choices of every group of the package's own configuration."""
+    root = conf_dir()
+    folders = {path.parent for path in root.rglob("*.yaml")} - {root}
+    return {f.relative_to(root).as_posix(): tuple(sorted(p.stem for p in f.glob("*.yaml"))) for f in sorted(folders)}
+
+
+def choice_hint(group: str, value: str) -> str:
+    """A suggestion for a choice that a group does not have."""
+    plain = {_plain(name): name for name in groups().get(group, ())}
+    if _plain(value) in plain:
+        return f"; did you mean {group}={plain[_plain(value)]}?"
+    if (group, _plain(value)) in SYNONYMS:
+        return f"; did you mean {SYNONYMS[group, _plain(value)]}?"
+    return did_you_mean(value, groups().get(group, ()))
+
+
+def group_hint(group: str, value: str) -> str:
+    """A suggestion for a group that does not exist: one that has the choice, or one with a similar name."""
+    having = [name for name, options in groups().items() if value in options]
+    above = [name for name in having if name.split("/")[0] == group.split("/")[0]]
+    return f"; did you mean {above[0]}={value}?" if above else did_you_mean(group, groups())
+
+
+def chosen_hint(key: str, value: Any, choices: Mapping[str, str]) -> str:
+    """A suggestion for a setting that is the last part of a group's name, for instance model.prior=vamp."""
+    having = [g for g, options in groups().items() if g in choices and str(value) in options]
+    named = [group for group in having if re.split(r"[./]", group)[-1] == re.split(r"[./]", key)[-1]]
+    return f"; did you mean {named[0]}={value}?" if named else ""
+
+
+def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[str, str]) -> str:
+    """A suggestion for a setting that does not exist.
+
+    Args:
+        key: dotted path.
+        value: its value.
+        paths: dotted paths of all settings, shallow ones first.
+        choices: group -> the file that was chosen.
+    """
+    name, paths = key.rpartition(".")[2], list(paths)
+    if hint := chosen_hint(key, value, choices):
+        return hint
+    group, _, rest = key.partition(".")
+    if rest and group in choices:
+        having = [option for option in groups().get(group, ()) if rest in _settings(group, option)]
+        if having and not did_you_mean(key, (path for path in paths if path.startswith(f"{group}."))):
+            return f": {group}={choices[group]} has none; it is a setting of {group}={', '.join(having)}"
+    if hint := did_you_mean(key, paths):
+        return hint
+    last = {path.rpartition(".")[2]: path for path in reversed(paths)}
+    near = did_you_mean(name, last).removeprefix("; did you mean ").removesuffix("?")
+    return f"; did you mean {last[near]}?" if near else ""
+
+
+def is_training_setting(key: str) -> bool:
+    """Whether `vae train` has a setting or group of this name."""
+    text = (conf_dir() / "train.yaml").read_text(encoding="utf-8")
+    top = re.split(r"[./]", key)[0]
+    return re.search(rf"^(  - )?{re.escape(top)}:", text, re.MULTILINE) is not None
+
+
+def experiment_sets(experiment: str | None, key: str) -> bool:
+    """Whether the file of an experiment sets a dotted path."""
+    node: Any = _settings("experiment", experiment) if experiment else {}
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node is not None
+
+
+@cache
+def _settings(group: str, option: str) -> dict[str, Any]:
+    """The settings in the file of a choice; empty for one of another folder."""
+    path = conf_dir() / group / f"{option}.yaml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    content: dict[str, Any] = yaml.safe_load(text) or {}
+    return content.get(group, content) if "@package _global_" in text else content
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[_-]", "", name.lower())
