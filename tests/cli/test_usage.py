@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commandline import Vae
+from tests.commandline import BRIEF, Vae
 
 WRONG = {
     "data=mnits": ["no such data; did you mean mnist?"],
@@ -141,6 +141,16 @@ def test_paths_are_taken_as_typed(vae: Vae, name: str) -> None:
     assert os.listdir() == [name]
     assert vae("sample", f"run={name}", "num=1").code == 0
     assert vae.train(f"init_from={name}", "out=next").code == 0
+
+
+def test_several_runs_are_a_list_unless_a_folder_has_that_name(vae: Vae) -> None:
+    for name in ("a", "b c", "[a,b]"):
+        assert vae.train(f"out={name}").code == 0
+    answer = vae("eval", "run=[a,b c]", *BRIEF)
+    assert (answer.code, "| a |" in answer.out, "| b c |" in answer.out) == (0, True, True)
+    assert vae("eval", "run=[a,b]", *BRIEF).code == 0
+    assert Path("[a,b]/eval/test.json").exists()
+    assert [line.split()[0] for line in vae("eval", "run=[a,x,y]", *BRIEF).errors()] == ["run=x", "run=y"]
 
 
 def test_a_path_starts_at_home(vae: Vae, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,8 @@ def own_settings(config: Config, settings: type) -> Any:
     """An instance of a command's dataclass; numbers that name something become texts."""
     hints = typing.get_type_hints(settings)
     values = {name: config[name] for name in hints}
-    names = {key: str(value) for key, value in values.items() if value is not None and hints[key] in (str, str | None)}
+    texts = [name for name, hint in hints.items() if {hint, *typing.get_args(hint)} & {str, int} == {str}]
+    names = {name: str(values[name]) for name in texts if isinstance(values[name], int | float)}
     return settings(**(values | names))
 
 

@@ -1,6 +1,7 @@
 """`vae eval`: evaluates trained models."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,7 @@ ALL_OF = {"metric": "metrics"}
 class Settings:
     """The top of conf/eval.yaml."""
 
-    run: str
+    run: str | list[str]
     checkpoint: CheckpointName
     prior: str | None
     split: Split
@@ -58,10 +59,7 @@ class Settings:
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports a run, a split or a device that does not exist."""
-    try:
-        folders = find_all(settings.run)
-    except UsageError as error:
-        return [ErrorDetail(f"run={settings.run}", str(error))]
+    folders = _folders(settings.run)
     errors = device_errors(settings.device)
     if settings.k != "auto":
         errors += no_effect(job.overrides, ["minutes"], f"with k={settings.k}")
@@ -74,6 +72,21 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
         with collecting(errors):
             errors += _run_errors(str(folder), settings, job)
     return errors
+
+
+def _folders(run: str | Sequence[str]) -> list[Path]:
+    """The folders of one run, of all runs below a folder, or of several of either.
+
+    Raises:
+        UsageError: there is no run of a name.
+    """
+    folders, errors = list[Path](), list[ErrorDetail]()
+    for name in [run] if isinstance(run, str) else run:
+        with collecting(errors, f"run={name}"):
+            folders += find_all(name)
+    if errors:
+        raise UsageError(errors)
+    return folders
 
 
 def _run_errors(name: str, settings: Settings, job: Job) -> list[ErrorDetail]:
@@ -139,7 +152,7 @@ def _ood_node(name: str, config: Config, shape: tuple[int, ...]) -> Config:
 
 def run(settings: Settings, job: Job) -> None:
     """Evaluates every run that is named, writes and prints the reports."""
-    reports = [(str(folder), evaluate_run(Run.open(folder), settings, job)) for folder in find_all(settings.run)]
+    reports = [(str(folder), evaluate_run(Run.open(folder), settings, job)) for folder in _folders(settings.run)]
     if len(reports) > 1:
         log.info("\n%s", comparison(reports))
 
