@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -68,6 +69,33 @@ def test_a_killed_run_goes_on_from_its_best_state_where_that_is_the_only_one(tmp
     assert vae("train", "resume=killed").code == 0
     vae("train", *LONG, "out=whole")
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+
+
+def test_output_that_cannot_be_shown_or_written_stops_nothing(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "vae_train", "train", *TINY, "threads=1"]
+    plain = subprocess.run([*command, "out=ascii"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (plain.returncode, plain.stderr) == (0, "")
+    assert "vae train ? digits-mlp ? 8x8x1" in plain.stdout
+    with open("/dev/full", "w") as full:
+        lost = subprocess.run(
+            [*command, "out=full"], cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE
+        )
+    assert lost.stderr == b""
+    assert rows(tmp_path / "ascii") == rows(tmp_path / "full")
+
+
+def test_what_pytorch_would_crash_on_is_said_before(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    for script, message in (
+        (f"cd {gone}; rmdir {gone}", "the current folder does not exist any more"),
+        ("ulimit -v 1000000", "ulimit -v is below the 4 GiB"),
+    ):
+        command = f"{script}; exec {sys.executable} -m vae_train train"
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert message in done.stderr
 
 
 def test_a_signal_ends_a_sweep_with_its_table(tmp_path: Path) -> None:

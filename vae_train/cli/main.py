@@ -4,7 +4,6 @@ Nothing heavy is imported here: `vae --help` and completion answer at once.
 """
 
 import importlib
-import logging
 import os
 import re
 import sys
@@ -12,8 +11,9 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from vae_train.cli.process import log_to_console, prepare_process
 from vae_train.util.errors import RunError, Stopped, UsageError, collecting
-from vae_train.util.text import did_you_mean
+from vae_train.util.text import did_you_mean, first_line
 
 COMMANDS = {
     "train": "train a model; leaves a run under outputs/",
@@ -48,6 +48,9 @@ GROUP_NAMES = {"fit_prior": {"prior": "fitted_prior@prior"}}
 """Typed names that choose among the files of a group of another name. A folder conf/prior would make `prior=` a choice
 in `vae eval` and `vae sample` too, where it is the name of a fitted prior."""
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to map segment", "Cannot allocate memory")
+"""What errors of PyTorch and of the dynamic linker say when memory is missing."""
+
 MAX_SHOWN = 200
 """Characters of a setting that an error message repeats."""
 
@@ -57,10 +60,11 @@ PRINTING_FLAGS = ("--help", "-h", "--hydra-help", "--info", "-i", "--shell-compl
 
 def main() -> None:
     """The console script."""
+    prepare_process()
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough: `vae --help | head`
+    except OSError:  # the reader has seen enough, `vae --help | head`, or standard output is on a full disk
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the rest when it ends
         code = 1
     sys.exit(code)
@@ -112,6 +116,8 @@ def _guarded(command: str, arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY):
+            error = RunError(f"out of memory ({first_line(error)})")
         kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
         lines = f"{kind}{error}".strip().splitlines() or [type(error).__name__]
         where = "" if isinstance(error, RunError | OSError) else " (--debug shows the traceback)"
@@ -158,7 +164,7 @@ def _run(command: str, arguments: list[str]) -> int:
     prepare()  # before the check makes the first tensor
     jobs, module = compose(name, flags.overrides, **options), _module(name)
     prepare(jobs[0].config["threads"])
-    _log_to_console()
+    log_to_console()
     if not flags.multirun:
         module.run(jobs[0].settings, jobs[0])
         return 0
@@ -216,17 +222,6 @@ def _run_each(module: Any, jobs: list[Any]) -> int:
             failed += 1
             print(f"failed: {error}", file=sys.stderr, flush=True)
     return failed
-
-
-def _log_to_console() -> None:
-    """Messages of a run are printed to standard output without decoration."""
-    log = logging.getLogger("vae_train")
-    log.setLevel(logging.DEBUG)
-    log.propagate = False
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setLevel(logging.INFO)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.handlers = [handler]
 
 
 def _complete(arguments: list[str]) -> int:

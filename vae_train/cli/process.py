@@ -1,0 +1,65 @@
+"""The process that `vae` runs in: its streams, and what has to be set or checked before PyTorch is imported."""
+
+import logging
+import math
+import os
+import sys
+
+from typing_extensions import override
+
+MIN_ADDRESS_SPACE = 4 * 2**30
+"""Bytes; with less, PyTorch ends the process while it is imported."""
+
+
+def prepare_process() -> None:
+    """Makes standard streams usable, and checks what PyTorch would crash on when it is imported.
+
+    OpenMP's threads sleep while they wait for each other. By default they spin, and where other work has the cores a
+    step takes ten times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        else:
+            stream.reconfigure(errors="replace")  # an encoding may lack a character
+    try:
+        os.getcwd()
+        limit = f"ulimit -v is below the {MIN_ADDRESS_SPACE >> 30} GiB of addresses that PyTorch needs; raise it"
+        error = limit if _address_space() < MIN_ADDRESS_SPACE else None
+    except OSError:
+        error = "the current folder does not exist any more; change to another one"
+    if error is not None:
+        print(f"vae: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _address_space() -> float:
+    """Bytes of address space that this process may use."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.inf
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return math.inf if limit == resource.RLIM_INFINITY else limit
+
+
+class _Console(logging.StreamHandler):
+    """Prints to standard output, as long as somebody reads it."""
+
+    @override
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+def log_to_console() -> None:
+    """Messages of a run are printed to standard output without decoration."""
+    log = logging.getLogger("vae_train")
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    handler = _Console(sys.stdout)
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers = [handler]
