@@ -30,7 +30,7 @@ def load(run: str | Path, checkpoint: str = "best", device: str = "cpu", allow: 
 
     Args:
         run: a run's folder, a unique part of its name, or "last".
-        checkpoint: "best" by validation, or "last".
+        checkpoint: "best" by what `trainer.monitor` says, or "last".
         device: where the model is placed.
         allow: a further package whose classes the run's configuration may name.
 

@@ -318,7 +318,9 @@ def test_what_is_monitored_decides_what_is_best(tmp_path):
     def prepare(learner):
         scripted(learner, [-9.0, -5.0, -7.0], [3.0, 2.0, 1.0])
 
-    assert fit(tmp_path / "elbo", prepare=prepare)[0]["best_epoch"] == 2
+    assert fit(tmp_path / "objective", prepare=prepare)[0]["best_epoch"] == 3
+    figures, _, _ = fit(tmp_path / "elbo", "trainer.monitor=elbo", prepare=prepare)
+    assert (figures["best_epoch"], figures["best_by"]) == (2, "validation ELBO (beta = 1)")
     figures, _, _ = fit(tmp_path / "loss", "trainer.monitor=loss", prepare=prepare)
     assert (figures["best_epoch"], figures["best_elbo"]) == (3, -7.0)
 

@@ -1,21 +1,19 @@
 """Base classes of objectives."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.model.traits import CAPABILITIES, ModelTraits
+from vae_train.objective.schedule import BetaSchedule
 from vae_train.rng import Rng
 from vae_train.util.errors import Incompatible
 from vae_train.util.numbers import Number
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
-
-Schedule = Callable[[int | Tensor], Number]
-"""A factor on a weight, as a function of the step."""
 
 
 class Context(NamedTuple):
@@ -45,6 +43,10 @@ class Objective(nn.Module, ABC):
     """Whether it averages exp(log p(x | z)), which only makes sense for a likelihood."""
     per_image: ClassVar[bool] = True
     """Whether the loss is a mean over images, so that a batch can be split into microbatches."""
+    is_adaptive: ClassVar[bool] = False
+    """Whether weights or a critic adapt in training, so that losses of different epochs do not compare."""
+    settled_step, peak_step = 0.0, 0.0
+    """The steps from which scheduled weights stay the same, and at which they have first been at their largest."""
     critic_lr: float | None = None
     """Learning rate of the objective's own parameters; None for that of the model."""
 
@@ -67,6 +69,10 @@ class Objective(nn.Module, ABC):
             reason = f"needs a likelihood for its importance weights ({model.warning})"
             return Incompatible(reason, {"objective": "elbo"})
         return None if cls.needs_factorized is None else require_factorized(model, cls.needs_factorized)
+
+    def weights(self, step: int) -> dict[str, float]:
+        """Its scheduled weights at a step, by name."""
+        return {}
 
     @classmethod
     def couples_batch(cls, **settings: Any) -> bool:
@@ -129,9 +135,15 @@ class WeightedRate(Objective):
         beta_schedule: a factor on beta as a function of the step.
     """
 
-    def __init__(self, num_samples: PositiveInt, beta: NonNegativeFloat, beta_schedule: Schedule) -> None:
+    def __init__(self, num_samples: PositiveInt, beta: NonNegativeFloat, beta_schedule: BetaSchedule) -> None:
         super().__init__(num_samples)
         self.beta, self.beta_schedule = beta, beta_schedule
+        steps = beta_schedule.steps_per_epoch
+        self.settled_step, self.peak_step = beta_schedule.end * steps, beta_schedule.peak * steps
+
+    @override
+    def weights(self, step: int) -> dict[str, float]:
+        return {"beta": float(self.beta * self.beta_schedule(step))}
 
     def beta_at(self, step: int | Tensor, like: Tensor) -> Tensor:
         """beta at a step as a tensor with shape `()`, with the device and type of `like`."""

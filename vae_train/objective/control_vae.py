@@ -33,6 +33,8 @@ class ControlVAE(Objective):
         ValueError: beta_max is not above beta_min.
     """
 
+    is_adaptive = True
+
     def __init__(
         self,
         num_samples: PositiveInt,

@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from vae_train.model.trace import Trace
 from vae_train.model.traits import ModelTraits
-from vae_train.objective.base import Context, Schedule, WeightedRate
+from vae_train.objective.base import Context, WeightedRate
+from vae_train.objective.schedule import BetaSchedule
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
@@ -38,7 +39,7 @@ class DIPVAE(WeightedRate):
         self,
         num_samples: PositiveInt,
         beta: NonNegativeFloat,
-        beta_schedule: Schedule,
+        beta_schedule: BetaSchedule,
         kind: Literal["i", "ii"],
         off_diagonal: NonNegativeFloat,
         diagonal: NonNegativeFloat,

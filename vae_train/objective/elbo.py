@@ -19,8 +19,8 @@ from typing_extensions import override
 
 from vae_train.model.trace import Trace
 from vae_train.model.traits import ModelTraits
-from vae_train.objective.base import Context, Schedule, WeightedRate, require_factorized, scalar_like
-from vae_train.objective.schedule import LinearBeta
+from vae_train.objective.base import Context, WeightedRate, require_factorized, scalar_like
+from vae_train.objective.schedule import BetaSchedule, LinearBeta
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -34,12 +34,13 @@ class ELBO(WeightedRate):
 
         >>> from vae_train.distributions.normal import Normal
         >>> from vae_train.model.trace import Latent, Trace
+        >>> from vae_train.objective.schedule import ConstantBeta
         >>> from vae_train.rng import Rng
         >>> rng, zero = Rng(0, "example"), torch.zeros(2)
         >>> q, p = Normal(torch.ones(4, 2), zero), Normal(zero, zero)
         >>> z = q.sample(rng, 1)  # (K, B, 2)
         >>> trace = Trace(torch.zeros(4, 2), None, (Latent(z, q, p),), Normal(z, zero))
-        >>> objective = ELBO(4.0, lambda step: 1.0, 1, None, 1.0, 0.0, "layer", steps_per_epoch=100)
+        >>> objective = ELBO(4.0, ConstantBeta(100), 1, None, 1.0, 0.0, "layer", steps_per_epoch=100)
         >>> scalars = objective(None, trace, 0, rng)
         >>> trace.rate().mean(), scalars["loss"] - trace.distortion().mean()
         (tensor(1.), tensor(4.))
@@ -61,7 +62,7 @@ class ELBO(WeightedRate):
     def __init__(
         self,
         beta: NonNegativeFloat,
-        beta_schedule: Schedule,
+        beta_schedule: BetaSchedule,
         num_samples: PositiveInt,
         capacity: NonNegativeFloat | None,
         capacity_epochs: PositiveFloat,
@@ -73,7 +74,15 @@ class ELBO(WeightedRate):
         if capacity is not None and free_bits:
             raise ValueError("capacity and free_bits are mutually exclusive")
         self.capacity, self.rising = capacity, LinearBeta(steps_per_epoch, capacity_epochs, start=0.0)
+        if capacity is not None:
+            reached = capacity_epochs * steps_per_epoch
+            self.settled_step, self.peak_step = max(self.settled_step, reached), max(self.peak_step, reached)
         self.free_bits, self.free_bits_per = free_bits, free_bits_per
+
+    @override
+    def weights(self, step: int) -> dict[str, float]:
+        capacity = {} if self.capacity is None else {"capacity": float(self.capacity * self.rising(step))}
+        return super().weights(step) | capacity
 
     @classmethod
     @override

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Context, Schedule, WeightedRate
+from vae_train.objective.base import Context, WeightedRate
 from vae_train.objective.critics import VectorCritic, permute_dims
+from vae_train.objective.schedule import BetaSchedule
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
@@ -35,12 +36,13 @@ class FactorVAE(WeightedRate):
     """
 
     per_image = False
+    is_adaptive = True
 
     def __init__(
         self,
         num_samples: PositiveInt,
         beta: NonNegativeFloat,
-        beta_schedule: Schedule,
+        beta_schedule: BetaSchedule,
         gamma: NonNegativeFloat,
         hidden: list[PositiveInt],
         critic_lr: PositiveFloat | None,

@@ -30,6 +30,8 @@ class GECO(Objective):
         limit: λ stays between 1 / limit and limit.
     """
 
+    is_adaptive = True
+
     def __init__(
         self, num_samples: PositiveInt, target: float, decay: Decay, speed: PositiveFloat, limit: PositiveFloat
     ) -> None:

@@ -21,6 +21,11 @@ class BetaSchedule(ABC):
         steps_per_epoch: optimiser steps in an epoch (may be fractional).
     """
 
+    end = 0.0
+    """Epochs after which the factor stays the same."""
+    peak = 0.0
+    """Epochs after which it has first been at its largest."""
+
     def __init__(self, steps_per_epoch: float) -> None:
         self.steps_per_epoch = steps_per_epoch
 
@@ -53,6 +58,7 @@ class RisingBeta(BetaSchedule):
     def __init__(self, steps_per_epoch: float, warmup: PositiveFloat, start: Fraction) -> None:
         super().__init__(steps_per_epoch)
         self.warmup, self.start = warmup, start
+        self.end = self.peak = warmup
 
     @override
     def at(self, epoch: Number) -> Number:
@@ -104,6 +110,7 @@ class CyclicalBeta(BetaSchedule):
     def __init__(self, steps_per_epoch: float, period: PositiveFloat, cycles: PositiveInt, ramp: Decay) -> None:
         super().__init__(steps_per_epoch)
         self.period, self.cycles, self.ramp = period, cycles, ramp
+        self.end, self.peak = period * cycles, period * ramp
 
     @override
     def at(self, epoch: Number) -> Number:
@@ -123,6 +130,7 @@ class SigmoidBeta(BetaSchedule):
     def __init__(self, steps_per_epoch: float, middle: NonNegativeFloat, width: PositiveFloat) -> None:
         super().__init__(steps_per_epoch)
         self.middle, self.width = middle, width
+        self.end = self.peak = middle + 7 * width  # where it is 0.999
 
     @override
     def at(self, epoch: Number) -> Number:
@@ -142,6 +150,7 @@ class TwoPhaseBeta(BetaSchedule):
     def __init__(self, steps_per_epoch: float, until: NonNegativeFloat, first: Fraction) -> None:
         super().__init__(steps_per_epoch)
         self.until, self.first = until, first
+        self.end = self.peak = until
 
     @override
     def at(self, epoch: Number) -> Number:

@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from vae_train.model.trace import Trace
 from vae_train.objective.aggregate import Estimator, aggregate
-from vae_train.objective.base import Context, Schedule, WeightedRate
+from vae_train.objective.base import Context, WeightedRate
+from vae_train.objective.schedule import BetaSchedule
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
@@ -40,7 +41,7 @@ class TCVAE(WeightedRate):
         num_samples: PositiveInt,
         alpha: NonNegativeFloat,
         beta: NonNegativeFloat,
-        beta_schedule: Schedule,
+        beta_schedule: BetaSchedule,
         gamma: NonNegativeFloat,
         estimator: Estimator,
         num_train: int,

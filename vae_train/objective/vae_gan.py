@@ -20,8 +20,9 @@ from typing_extensions import override
 
 from vae_train.model.trace import Trace
 from vae_train.model.traits import CAPABILITIES
-from vae_train.objective.base import Context, Schedule, WeightedRate, scalar_like
+from vae_train.objective.base import Context, WeightedRate, scalar_like
 from vae_train.objective.critics import PatchCritic
+from vae_train.objective.schedule import BetaSchedule
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 MAX_BALANCE = 1e4
@@ -51,12 +52,13 @@ class VAEGAN(WeightedRate):
 
     capabilities = CAPABILITIES - {"compile", "vmap"}  # gradients within the loss
     per_image = False
+    is_adaptive = True
 
     def __init__(
         self,
         num_samples: PositiveInt,
         beta: NonNegativeFloat,
-        beta_schedule: Schedule,
+        beta_schedule: BetaSchedule,
         weight: NonNegativeFloat,
         adaptive: bool,
         kind: Literal["hinge", "nonsaturating"],
@@ -70,6 +72,7 @@ class VAEGAN(WeightedRate):
         super().__init__(num_samples, beta, beta_schedule)
         self.weight, self.adaptive, self.kind, self.r1, self.critic_lr = weight, adaptive, kind, r1, critic_lr
         self.first_step = start * steps_per_epoch
+        self.settled_step = max(self.settled_step, self.first_step)
         self.critic = PatchCritic(data_shape, channels)
         self.balance = nn.Buffer(torch.ones(()))
 

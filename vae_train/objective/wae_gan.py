@@ -31,6 +31,7 @@ class WAEGAN(Objective):
 
     needs_density = False
     per_image = False
+    is_adaptive = True
 
     def __init__(
         self,

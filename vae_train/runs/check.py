@@ -14,6 +14,7 @@ from vae_train.runs.config import Config
 from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known, yaml_text
 from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.lr import PlateauRate
 from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
 from vae_train.util.runtime import device_errors, resolve_device
 
@@ -32,7 +33,9 @@ def check(config: Config, session: DataSession, builder: Builder, read: bool = T
     """
     # What follows builds components, which supposes that each of them is valid.
     return builder.errors(config) or (
-        execution_errors(config) + data_errors(config, session, builder, read) + model_errors(config, session, builder)
+        execution_errors(config)
+        + (data_errors(config, session, builder, read) or (validation_errors(config, session, builder) if read else []))
+        + model_errors(config, session, builder)
     )
 
 
@@ -74,6 +77,19 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
     if batch_size > stored.num_train:
         return [ErrorDetail(f"batch_size={batch_size}", f"exceeds the {stored.num_train:,} training images")]
     return []
+
+
+def validation_errors(config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
+    """Patience and plateau schedules of a run without validations. The data is valid, and was read."""
+    epochs, every, patience = (config["trainer"][name] for name in ("epochs", "eval_every", "patience"))
+    lacking = f"trainer.eval_every={every} exceeds the {epochs} epochs" if every > epochs else None
+    if load_data(config, session, torch.device("cpu"), builder).split("valid") is None:
+        lacking = "the data has no validation split"
+    is_plateau = issubclass(builder.locate(config["lr_schedule"]["_target_"]), PlateauRate)
+    asked = [(f"trainer.patience={patience}", "trainer.patience=null")] if patience is not None else []
+    asked += [("lr_schedule=plateau", "lr_schedule=constant")] if is_plateau else []
+    reason = f"needs validations, but {lacking}"
+    return [ErrorDetail(where, f"{reason}; use {instead}") for where, instead in asked if lacking]
 
 
 def model_errors(config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:

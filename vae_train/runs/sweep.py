@@ -72,6 +72,7 @@ def _row(number: int, files: RunFiles, settings: Mapping[str, str]) -> dict[str,
         "job": number,
         "status": summary["status"],
         "best_elbo": summary.get("best_elbo", summary.get("train_elbo")),
+        "best_by": summary.get("best_by", ""),
         "seconds": summary.get("seconds"),
         "folder": str(files.folder),
         "error": summary.get("error", ""),
@@ -81,7 +82,7 @@ def _row(number: int, files: RunFiles, settings: Mapping[str, str]) -> dict[str,
 def _report(folder: Path, jobs: Sequence[Sequence[str]], rows: list[dict[str, Any]], swept: list[str]) -> None:
     """Writes sweep.csv and logs the table."""
     with (folder / "sweep.csv").open("w", newline="") as file:
-        columns = ["job", *swept, "status", "best_elbo", "seconds", "folder", "error"]
+        columns = ["job", *swept, "status", "best_elbo", "best_by", "seconds", "folder", "error"]
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
@@ -103,11 +104,11 @@ def _swept(jobs: Sequence[Mapping[str, str]]) -> list[str]:
 def _log_table(rows: list[dict[str, Any]], swept: list[str]) -> None:
     finished = [row for row in rows if row["status"] == "done" and row["best_elbo"] is not None]
     best = max((row["best_elbo"] for row in finished), default=None)
-    cells = [["job", *swept, "status", "best ELBO", "s", ""]]
+    cells = [["job", *swept, "status", "ELBO", "s", ""]]
     for row in rows:
         elbo = "" if row["best_elbo"] is None else f"{row['best_elbo']:.2f}"
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f}"
-        mark = " best" if row in finished and row["best_elbo"] == best else ""
+        mark = " best by ELBO" if row in finished and row["best_elbo"] == best else ""
         cells.append([*(str(row[key]) for key in ("job", *swept, "status")), elbo, seconds, mark])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:

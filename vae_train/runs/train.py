@@ -1,6 +1,7 @@
 """Trains a configuration in a folder, and goes on with a run."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +13,15 @@ from vae_train.batch import SPLITS
 from vae_train.data.session import DataSession
 from vae_train.plotting.charts import plot_curves
 from vae_train.runs.build import Builder, Training, assemble, load_data, read_weights
-from vae_train.runs.check import data_errors, execution_errors
+from vae_train.runs.check import data_errors, execution_errors, validation_errors
 from vae_train.runs.config import Config
 from vae_train.runs.environment import environment
 from vae_train.runs.run import Run, write_bad_files, write_json
-from vae_train.runs.schema import RunFacts
+from vae_train.runs.schema import RunFacts, known
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.epochs import Epochs
 from vae_train.training.loggers.files import Files, read_metrics
+from vae_train.training.monitor import schedule_notes
 from vae_train.util.errors import ErrorDetail, Stopped, collecting
 from vae_train.util.runtime import emulated, prepare, resolve_device
 
@@ -72,10 +74,12 @@ def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: 
         RunError, Stopped: see `train`.
     """
     with run.locked():
-        training, run.config = _assemble(changed(run.config, changes), session, builder)
+        before = run.config
+        training, run.config = _assemble(changed(before, changes), session, builder)
         checkpoints = Checkpoints(run.checkpoints)
         if checkpoints.names():
             state = checkpoints.furthest(training.learner.device)
+            _log_moved(before, training, state["progress"]["step"], builder)
         else:
             log.info("%s has no checkpoint yet; it starts afresh", run.folder)
             state = None
@@ -97,6 +101,7 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
         with collecting(errors, where), run.locked():
             pass
     errors = errors or execution_errors(config) + data_errors(config, session, builder)
+    errors = errors or validation_errors(config, session, builder)
     if errors:
         return errors
     before, after = run.config["epochs"], config["epochs"]
@@ -144,6 +149,16 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
     return training, config.with_values(values)
 
 
+def _log_moved(before: Config, training: Training, step: int, builder: Builder) -> None:
+    """Logs that more epochs change the learning rate at once."""
+    arguments = known(training.data.facts, RunFacts.of(before, training.data.facts))
+    schedules = builder.build(before["lr_schedule"], **arguments), training.learner.lr_schedule
+    was, now = (float(schedule(step)) for schedule in schedules)
+    if not math.isclose(was, now, abs_tol=1e-3):
+        message = "lr_schedule now ends after %d epochs: from here it goes on at %.3g of lr, not %.3g"
+        log.info(message, training.trainer.epochs, now, was)
+
+
 def _initialize(training: Training, config: Config) -> None:
     """Copies the weights of the run that a new run starts from, if it names one."""
     if config.get("init_from"):
@@ -166,7 +181,7 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
         loggers = [Files(run.folder, facts.step), builder.build(run.config["logger"], **facts._asdict())]
         try:
             metrics, execution = trainer.fit(learner, data, Checkpoints(run.checkpoints), loggers, state)
-            final = {f"final/{name}": value for name, value in metrics.items()}
+            final = {f"final/{name}": value for name, value in metrics.items() if name != "best_by"}
             for logger in loggers:
                 logger.hyperparameters(_hyperparameters(run.config), final)
             summary = {"status": "done", **metrics}
@@ -203,18 +218,20 @@ def _log_start(run: Run, training: Training) -> None:
     log.log(logging.DEBUG if data.training().resident else logging.INFO, "data: %s", data.storage)
     if warning := getattr(getattr(learner.model, "likelihood", None), "warning", None):
         log.info("%s", warning)
+    epochs = Epochs(trainer.epochs, data.facts.num_train, trainer.batch_size)
+    for note in schedule_notes(learner.objective, learner.lr_schedule, epochs, trainer.monitor):
+        log.info("%s", note)
     log.info("%s", run.folder)
     write_bad_files(run.bad_files, data.bad_files)
     if count := len(data.bad_files):
         log.info("%d unreadable file%s skipped, see %s", count, "s" if count > 1 else "", run.bad_files)
 
 
-def _log_end(run: Run, metrics: dict[str, float]) -> None:
-    if "best_elbo" in metrics:
-        best = metrics["best_epoch"], metrics["best_elbo"]
-        log.info("best epoch %.0f: validation ELBO %.2f nats (beta = 1)", *best)
-    elif "best_epoch" in metrics:
-        log.info("best epoch %d by validation loss; a point-mass posterior has no ELBO", metrics["best_epoch"])
+def _log_end(run: Run, metrics: dict[str, Any]) -> None:
+    if "best_epoch" in metrics:
+        has_elbo = "best_elbo" in metrics
+        elbo = f"validation ELBO {metrics['best_elbo']:.2f} nats (beta = 1)" if has_elbo else "a point mass has no ELBO"
+        log.info("best epoch %d by %s; %s", metrics["best_epoch"], metrics["best_by"], elbo)
     elif "train_loss" in metrics:
         elbo = f", ELBO {metrics['train_elbo']:.2f} nats (beta = 1)" if "train_elbo" in metrics else ""
         log.info("training loss %.2f%s", metrics["train_loss"], elbo)

@@ -63,7 +63,7 @@ class TrainedModel:
 
         Args:
             run: the run.
-            checkpoint: "best" by validation, or "last".
+            checkpoint: "best" by what `trainer.monitor` says, or "last".
             device: where the model is placed.
             builder: locates classes.
 

@@ -39,7 +39,7 @@ class LearningRate(ABC):
         """The factor `epoch` epochs (fractional) after the warm-up."""
 
     def observe(self, value: float) -> None:  # noqa: B027  (most schedules ignore validations)
-        """Receives the monitored value of every validation; lower is better."""
+        """Receives the monitored value of a validation, once the objective's schedules have ended; lower is better."""
 
     def state_dict(self) -> dict[str, float]:
         """The state that `observe` moves, as plain data."""

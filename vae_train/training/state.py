@@ -22,22 +22,26 @@ class Progress:
     best_elbo: float = -math.inf
     """The validation ELBO that belongs to it, in nats."""
     best_epoch: int = 0
+    best_by: str = ""
+    """What validations are compared by; values by something else do not count."""
     ended: int = 0
     """The number of epochs that the run was to have when it ended early; 0 if it did not."""
 
-    def observe(self, epoch: int, value: float, elbo: float) -> None:
-        """Takes note of a validation."""
-        if value < self.best:
-            self.best, self.best_elbo, self.best_epoch = value, elbo, epoch
+    def observe(self, epoch: int, value: float, elbo: float, by: str) -> None:
+        """Takes note of a validation; the record begins anew if it is compared by something else."""
+        if value < self.best or by != self.best_by:
+            self.best, self.best_elbo, self.best_epoch, self.best_by = value, elbo, epoch, by
 
-    def best_metrics(self) -> dict[str, float]:
-        """The best epoch and its ELBO, if there was a validation."""
-        best = {"best_epoch": float(self.best_epoch), "best_elbo": self.best_elbo}
-        return {name: value for name, value in best.items() if self.best_epoch and not math.isnan(value)}
+    def best_metrics(self) -> dict[str, Any]:
+        """The best epoch, by what it is the best, and its ELBO, if there was a validation."""
+        if not self.best_epoch:
+            return {}
+        best = {"best_epoch": self.best_epoch, "best_by": self.best_by}
+        return best if math.isnan(self.best_elbo) else best | {"best_elbo": self.best_elbo}
 
 
 class Stopping(Protocol):
-    """Observes the monitored value of every validation and decides when training ends."""
+    """Observes the monitored value of validations, once schedules have ended, and decides when training ends."""
 
     def observe(self, epoch: int, value: float) -> bool:
         """Returns whether training ends after this epoch.

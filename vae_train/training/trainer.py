@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -23,6 +23,7 @@ from vae_train.training.execution import Feed, Mode, Runner, runner, steps_per_l
 from vae_train.training.learner import Learner
 from vae_train.training.loggers.base import Logger
 from vae_train.training.meter import Clock, Scope
+from vae_train.training.monitor import Judge, Monitor
 from vae_train.training.previews import MANIFOLD_SIDE, is_planar, manifold, num_columns, reconstructions
 from vae_train.training.signals import StopRequest
 from vae_train.training.state import Patience, Stopping, TrainingState
@@ -47,6 +48,7 @@ class Training(NamedTuple):
     clock: Clock
     output: Output
     stop: StopRequest
+    judge: Judge
 
 
 @dataclass
@@ -65,8 +67,9 @@ class Trainer:
         checkpoint_seconds: time between two checkpoints, see `Output`: longer epochs have some within, shorter ones
             share one. A run that is killed loses this time at most. 0 for checkpoints at the ends of epochs alone.
         log_every: steps between two rows of the log.
-        patience: validations without improvement that end the run; None never ends it.
-        monitor: the metric that decides which epoch is the best: the validation "elbo" (beta = 1) or "loss".
+        patience: validations without improvement that end the run, once the objective's schedules have ended; None
+            never ends it.
+        monitor: what decides which epoch is the best, see `vae_train.training.monitor.Judge`.
         eval_batch_size: images at a time in validation.
     """
 
@@ -79,7 +82,7 @@ class Trainer:
     checkpoint_seconds: NonNegativeFloat
     log_every: PositiveInt
     patience: PositiveInt | None
-    monitor: Literal["elbo", "loss"]
+    monitor: Monitor
     eval_batch_size: PositiveInt
 
     def fit(
@@ -90,7 +93,7 @@ class Trainer:
         loggers: Sequence[Logger],
         resumed: dict[str, Any] | None = None,
         stopping: Stopping | None = None,
-    ) -> tuple[dict[str, float], Mode]:
+    ) -> tuple[dict[str, Any], Mode]:
         """Trains until the last epoch, or until `stopping` ends the run.
 
         Args:
@@ -102,8 +105,8 @@ class Trainer:
             stopping: ends the run early; None for `Patience`.
 
         Returns:
-            How the run ended: "best_elbo" and "best_epoch" by validation, and the last metrics; and how its last steps
-            were executed.
+            How the run ended: "best_epoch" by validation, "best_by", its "best_elbo", and the last metrics; and how its
+            last steps were executed.
 
         Raises:
             RunError: a metric became NaN or infinite, or writing failed.
@@ -113,18 +116,20 @@ class Trainer:
         state = TrainingState(learner, Patience(self.patience) if stopping is None else stopping)
         if resumed is not None:
             state.load_state_dict(resumed)
-        metrics: dict[str, float] = {}
+        metrics: dict[str, Any] = {}
         stream = Stream(train, self.batch_size, seed=learner.seed, device=learner.device)
         epochs, steps = Epochs(self.epochs, len(train), self.batch_size), self.runner(learner, stream)
         with StopRequest() as stop, Output(loggers, checkpoints, self.checkpoint_seconds) as output, closing(stream):
-            training = Training(learner, data, state, epochs, steps, Clock(stream), output, stop)
+            judge = Judge(self.monitor, learner.objective, epochs)
+            training = Training(learner, data, state, epochs, steps, Clock(stream), output, stop, judge)
             first = self.epochs + 1 if state.progress.ended == self.epochs else epochs.of(state.progress.step)
             if first > self.epochs:  # killed when its last state was the best one already, and not yet the last one
                 output.save(["last"], state.state_dict)
             for epoch in range(first, self.epochs + 1):
                 metrics = self._train_epoch(training, epoch)
                 row = self._validate(training, epoch)
-                ended = row is not None and state.stopping.observe(epoch, self._monitored(row))
+                settled = row is not None and judge.settled(state.progress.step)
+                ended = row is not None and settled and state.stopping.observe(epoch, row["monitored"])
                 last = ended or epoch == self.epochs
                 state.progress.ended = self.epochs if ended else 0
                 if last or epoch % self.sample_every == 0:
@@ -196,19 +201,22 @@ class Trainer:
         images = training.data.split("valid")
         if images is None or (epoch != self.epochs and epoch % self.eval_every):
             return None
-        learner, progress = training.learner, training.state.progress
+        learner, progress, judge = training.learner, training.state.progress, training.judge
+        settled = judge.settled(progress.step)
         row = validate(learner, images, self.eval_batch_size, progress.step)
+        is_final = settled or judge.monitor != "objective"
+        final = row if is_final else validate(learner, images, self.eval_batch_size, judge.step)
+        value = row["monitored"] = judge.value(row, final)
         bad = [name for name, metric in row.items() if not math.isfinite(metric)]
         training.output.check_finite(bad, f"in the validation after step {progress.step:,}")
         _write(training, epoch, "valid", "epoch", row)
-        value = self._monitored(row)
-        learner.lr_schedule.observe(value)
-        progress.observe(epoch, value, row.get("elbo", math.nan))
+        if settled:
+            learner.lr_schedule.observe(value)
+        by = judge.by(progress.step, "elbo" in row)
+        if progress.best_by not in ("", by):
+            log.info("the best epoch is now that of the %s", by)
+        progress.observe(epoch, value, row.get("elbo", math.nan), by)
         return row
-
-    def _monitored(self, row: dict[str, float]) -> float:
-        """The monitored value of a validation; lower is better. A model whose posterior is a point mass has no ELBO."""
-        return -row["elbo"] if self.monitor == "elbo" and "elbo" in row else row["loss"]
 
     @torch.no_grad()
     def _preview(self, training: Training, epoch: int, last: bool) -> None:

@@ -179,7 +179,8 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
     )
     log.info("%s", run.folder)
     metrics = [job.builder.build(node) for node in job.config["metrics"].values()]
-    report = evaluate(subject, metrics, checkpoint=settings.checkpoint)
+    best_by = run.summary().get("best_by")
+    report = evaluate(subject, metrics, checkpoint=settings.checkpoint, best_by=best_by)
     path = run.eval / f"{subject.name}.json"
     write_json(path, report.to_dict())
     write_text(path.with_suffix(".md"), markdown(run.folder.name, report))

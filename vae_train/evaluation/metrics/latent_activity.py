@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -25,30 +24,21 @@ FAR_MEAN, FAR_STD = 0.5, 2.0
 
 
 class Activity(NamedTuple):
-    """What each of D latent dimensions does."""
+    """What each of D latent dimensions does, in units of the prior's standard deviation."""
 
     variance: Tensor
     """(D,) variance over images of the posterior mean."""
     kl: Tensor | None
     """(D,) nats, the mean over images of KL(q(z_d | x) || p(z_d)); None where q or p is not normal."""
     mean: Tensor
-    """(D,) mean of the aggregate posterior."""
+    """(D,) mean of the aggregate posterior, its distance from that of a normal prior."""
     std: Tensor
     """(D,) standard deviation of the aggregate posterior."""
-    prior_mean: Tensor
-    """(D,) mean of the prior; 0 if it is not normal."""
-    prior_std: Tensor
-    """(D,) standard deviation of the prior."""
-
-    @property
-    def relative_variance(self) -> Tensor:
-        """(D,) variance over images of the posterior mean, relative to that of the prior."""
-        return self.variance / self.prior_std**2
 
     @property
     def num_active(self) -> int:
         """Number of active latent dimensions."""
-        return int((self.relative_variance > ACTIVE_VARIANCE).sum())
+        return int((self.variance > ACTIVE_VARIANCE).sum())
 
 
 class LatentActivity(Metric):
@@ -66,7 +56,7 @@ class LatentActivity(Metric):
         e, rate = encodings(subject), subject_bounds(subject, 1).get("rate")
         activity = latent_activity(e)
         kl = None if activity.kl is None else activity.kl.cpu()
-        plot_latent_activity(activity.relative_variance.cpu(), kl, ACTIVE_VARIANCE, subject.plot_path("latents"))
+        plot_latent_activity(activity.variance.cpu(), kl, ACTIVE_VARIANCE, subject.plot_path("latents"))
         about: dict[str, Any] = {
             name: None if values is None else [round(value, 6) for value in values.tolist()]
             for name, values in activity._asdict().items()
@@ -78,10 +68,10 @@ class LatentActivity(Metric):
 def latent_activity(e: Encodings) -> Activity:
     """Computes variance, KL and aggregate moments of every latent dimension."""
     kl = None if e.q is None or e.p is None else kl_elementwise(e.q, e.p)
-    z, std = e.z.double(), e.prior_std.double()
+    center = 0.0 if e.p is None else e.p.loc
+    mean, z = ((values.double() - center) / e.prior_std for values in (e.mean, e.z))
     rate = None if kl is None else kl.double().mean(0)
-    variance, mean = e.mean.double().var(0, unbiased=False), torch.zeros_like(std) if e.p is None else e.p.loc.double()
-    return Activity(variance, rate, z.mean(0), z.std(0, unbiased=False), mean, std)
+    return Activity(mean.var(0, unbiased=False), rate, z.mean(0), z.std(0, unbiased=False))
 
 
 def diagnosis(activity: Activity, rates: Tensor | None, has_normal_prior: bool, beta: float | None) -> str | None:
@@ -105,8 +95,7 @@ def diagnosis(activity: Activity, rates: Tensor | None, has_normal_prior: bool, 
         return f"{named} at a rate of {rate:.2f} nats: q(z | x) is far from the prior and hardly depends on x: {advice}"
     if active <= FEW_ACTIVE_FRACTION * size:
         return f"only {active} of {size} latent dimensions are active: {advice}, or use fewer latent dimensions"
-    shift, scale = (activity.mean - activity.prior_mean) / activity.prior_std, activity.std / activity.prior_std
-    far = int(((shift.abs() > FAR_MEAN) | (scale > FAR_STD)).sum())
+    far = int(((activity.mean.abs() > FAR_MEAN) | (activity.std > FAR_STD)).sum())
     if has_normal_prior and 2 * far > size:
         return (
             f"the aggregate posterior is far from the prior in {far} of {size} latent dimensions (measured in standard "

@@ -57,14 +57,12 @@ class RateDecomposition(Metric):
 
 def ceiling_notes(mutual_information: float, count: int) -> dict[str, dict[str, str]]:
     """Says which estimates from `count` posteriors are bounds only, since the mutual information is at its ceiling."""
-    ceiling = math.log(count)
-    if mutual_information < CEILING_SHARE * ceiling:
-        return {}
-    at_ceiling = f"at its ceiling, log {count:,} = {ceiling:.2f}"
-    return {
-        "mutual_information": {"conditions": f"{at_ceiling}: a lower bound"},
-        "total_correlation": {"conditions": f"an upper bound: mutual information is {at_ceiling}"},
+    place = f"at its ceiling, log {count:,} = {math.log(count):.2f}"
+    notes = {
+        "mutual_information": {"conditions": f"{place}: a lower bound"},
+        "total_correlation": {"conditions": f"an upper bound: mutual information is {place}"},
     }
+    return notes if mutual_information >= CEILING_SHARE * math.log(count) else {}
 
 
 @torch.no_grad()
