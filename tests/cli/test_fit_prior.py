@@ -34,6 +34,7 @@ def test_the_command_fits_scores_and_draws(vae: Vae, trained: Path, kind: str) -
     assert found["gain"]["n"] == 180
     assert found["num_encodings"] == 1257
     assert f"under the model's own prior: a gain of {found['gain']['value']:.2f} ± " in answer.out
+    assert ("keep the model's own prior" in answer.out) is (found["gain"]["value"] < 0)
     state = torch.load(trained / f"priors/{kind}.pt", weights_only=True)
     assert state["settings"]["_target_"].startswith(f"vae_train.model.prior.fitted.{kind}.")
 

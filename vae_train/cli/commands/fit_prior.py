@@ -75,7 +75,8 @@ def run(settings: Settings, job: Job) -> None:
 
 def _summary(name: str, split: str, comparison: dict[str, Estimate]) -> str:
     own, fitted, gain = (f"{e.value:.2f} ± {e.se or 0:.2f}" for e in comparison.values())
+    advice = "; keep the model's own prior" if comparison["gain"].value < 0 else ""
     return (
         f"{name}: log p(z) of {comparison['gain'].n:,} {split} encodings is {fitted} nats, and {own} under the "
-        f"model's own prior: a gain of {gain}"
+        f"model's own prior: a gain of {gain}{advice}"
     )
