@@ -35,7 +35,7 @@ from vae_train.model.trace import Trace
 from vae_train.objective.base import Objective
 from vae_train.rng import Rng, generator
 from vae_train.runs import check
-from vae_train.runs.build import Builder, load_data, stated_facts
+from vae_train.runs.build import Builder, build_transforms, load_data
 from vae_train.training.execution import CompiledGradients, Feed, resolve
 from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner
@@ -103,7 +103,16 @@ def execution_errors(cfg: DictConfig) -> list[ErrorDetail]:
 def combination_errors(cfg: DictConfig) -> list[ErrorDetail]:
     """Components that do not fit each other or the data."""
     config = plain(cfg)
-    return check.combination_errors(config, stated_facts(config, BUILDER), BUILDER)
+    facts = build_transforms(config, BUILDER).facts(facts_without_files(cfg))
+    return check.combination_errors(config, facts, BUILDER)
+
+
+def facts_without_files(cfg: DictConfig) -> DataFacts:
+    """The facts of a data set; for one that looks at the user's files, those of `OPEN`."""
+    if {"path", "max_bad"} & cfg.data.keys():
+        levels = 2 if cfg.data.binarize != "none" else 256
+        return DataFacts((3, 16, 16), levels, 0)
+    return build(cfg.data).inspect()
 
 
 def choices(group: str) -> list[str]:

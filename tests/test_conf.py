@@ -24,6 +24,7 @@ from tests.support import (
     chosen,
     classes_in,
     compose,
+    facts_without_files,
     locate,
     schema_errors,
 )
@@ -147,7 +148,7 @@ def test_every_model_is_built_with_every_likelihood_that_takes_the_data(model, l
     for data in DATA:
         cfg = compose(f"model={model}", *SHAPES.get(model, ()), *stated(data))
         cfg.model.likelihood = node  # composing every choice would take minutes
-        facts = build(cfg.data).stated()
+        facts = facts_without_files(cfg)
         with torch.device("meta"):
             built, wrong = tried(cfg, facts)
         knobs = {key: value for key, value in cfg.model.likelihood.items() if not key.startswith("_")}
@@ -163,7 +164,7 @@ def test_every_model_is_built_with_every_likelihood_that_takes_the_data(model, l
 @pytest.mark.parametrize("model", choices("model"))
 def test_a_data_set_names_a_likelihood_that_takes_it(model, data):
     cfg = compose(f"model={model}", *SHAPES.get(model, ()), *stated(data))
-    facts = build(cfg.data).stated()
+    facts = facts_without_files(cfg)
     with torch.device("meta"):
         assert build_model(cfg, facts.data_shape, facts.levels).levels == facts.levels
 
@@ -213,7 +214,7 @@ def test_every_logger_is_built(name, tmp_path):
 @pytest.mark.parametrize("name", choices("experiment"))
 def test_every_experiment_is_built(name):
     cfg = compose(f"experiment={name}")
-    facts = build(cfg.data).stated()
+    facts = facts_without_files(cfg)
     assert build_model(cfg, facts.data_shape, facts.levels)
     assert build(cfg.trainer).epochs == cfg.epochs
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vae_train.rng import Rng
 
 Shape = tuple[int, ...]
+Layout = Literal["NCHW", "NHWC", "NHW", "NCT", "NTC", "ND"]
+"""The order of an image's dimensions in an array; N numbers the images."""
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
@@ -19,7 +24,7 @@ class Batch(NamedTuple):
     """Images with their labels, and what a model needs to know to score them."""
 
     x: Tensor
-    """(B, C, H, W) float32, the target; in [0, 1] unless a `Preprocessing` maps it elsewhere."""
+    """(B, C, H, W) float32, the target: pixels in [0, 1], or columns as `Units` scale them, then preprocessed."""
     y: Tensor | None = None
     """(B, F) int64 labels or factors of variation."""
     encoder_input: Tensor | None = None
@@ -87,6 +92,80 @@ class Factor(NamedTuple):
     """What the values stand for, if known: class names, angles, …"""
 
 
+class Units(NamedTuple):
+    """The map between the numbers v of a file and what a model sees, x = (v - shift) / scale.
+
+    Fields hold one number per column of vectors or channel of signals, or a single one for all pixels.
+    """
+
+    shape: Shape
+    """How they broadcast against (C, H, W): (1, 1, D) for vectors, (C, 1, 1) for signals, () for images."""
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    low: tuple[float, ...]
+    """The smallest number; plots show it as 0."""
+    high: tuple[float, ...]
+    """The largest number; plots show it as 1."""
+
+    @classmethod
+    def parse(cls, tree: Any) -> Units:
+        """Units as a file keeps them, by field.
+
+        Raises:
+            ValueError: they are none.
+        """
+        try:
+            shape, *numbers = (tuple(tree[name]) for name in cls._fields)
+            units = cls(shape, *numbers)
+            arrays = [units.array(name) for name in cls._fields[1:]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"units are invalid: {error}") from error
+        if not np.isfinite(arrays).all() or (arrays[1] <= 0).any():
+            raise ValueError("units are invalid: a scale must be positive, and all must be finite")
+        return units
+
+    def repeated(self, shape: Shape) -> Units:
+        """The same with one number for every element of `shape`, from units with a single one."""
+        count = math.prod(shape)
+        return Units(shape, *(count * numbers for numbers in self[1:]))
+
+    def to_model(self, values: np.ndarray) -> np.ndarray:
+        """x of numbers `(N, C, H, W)`: computed in float64, returned as float32."""
+        return ((values - self.array("shift")) / self.array("scale")).astype(np.float32)
+
+    def to_file(self, x: Tensor) -> Tensor:
+        """The numbers of `x`, `(N, C, H, W)`, as float64 on the CPU."""
+        return torch.from_numpy(x.cpu().double().numpy() * self.array("scale") + self.array("shift"))
+
+    def to_unit(self, x: Tensor) -> Tensor:
+        """Maps `x` so that `low` becomes 0 and `high` becomes 1."""
+        factor, offset, _ = _unit_constants(self, x.device)
+        return x * factor + offset
+
+    def with_log_det(self, batch: Batch) -> Batch:
+        """Adds log |det dx/dv|, so that log-densities of a batch are those of the numbers in the file."""
+        log_scale = _unit_constants(self, batch.x.device)[2].expand_as(batch.x)
+        observed = log_scale if batch.mask is None else torch.where(batch.mask, log_scale, 0.0)
+        log_det = -observed.flatten(1).sum(1)
+        return batch._replace(log_det=log_det if batch.log_det is None else batch.log_det + log_det)
+
+    def array(self, name: str) -> np.ndarray:
+        """A field as a float64 array that broadcasts against (C, H, W)."""
+        return np.asarray(getattr(self, name), np.float64).reshape(self.shape)
+
+
+@lru_cache(maxsize=8)  # a copy to the device would wait for it, batch by batch
+def _unit_constants(units: Units, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Factor and offset of `to_unit`, and log(scale), as float32."""
+    shift, scale, low, high = map(units.array, ("shift", "scale", "low", "high"))
+    width = np.where(high > low, high - low, 1.0)
+    factor, offset, log_scale = (
+        torch.from_numpy(numbers.astype(np.float32)).to(device)
+        for numbers in map(np.asarray, (scale / width, (shift - low) / width, np.log(scale)))
+    )
+    return factor, offset, log_scale
+
+
 class DataFacts(NamedTuple):
     """What is known of a data set without its pixels.
 
@@ -101,8 +180,15 @@ class DataFacts(NamedTuple):
     """Number of training images."""
     factors: tuple[Factor, ...] = ()
     """The columns of `Batch.y`; empty if there are no labels."""
-    bounds: tuple[float, float] | None = None
-    """The numbers in the file that become 0 and 1, if its values are continuous; None for levels."""
+    units: Units | None = None
+    """What the numbers of an array are to the model; None for the pixels of images with levels."""
+    layout: Layout | None = None
+    """The order of dimensions in an array file; None for other files."""
+
+    @property
+    def column_shape(self) -> Shape:
+        """Shape of one number per column or channel, see `Units.shape`; () for images."""
+        return () if self.units is None else self.units.shape
 
     @property
     def classes(self) -> int | None:

@@ -374,10 +374,6 @@ def test_errors_are_the_users(tmp_path):
         folder(tmp_path, "size=[1,2,3]")
 
 
-def test_facts_that_are_stated_need_no_folder(tmp_path):
-    assert folder(tmp_path / "nowhere", "size=[12,16]", "channels=3").stated().data_shape == (3, 12, 16)
-
-
 @pytest.mark.parametrize("binarize", ["dynamic", "threshold"])
 def test_binarised_folders_have_two_levels(binarize, tmp_path):
     fill(tmp_path, 20)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import build, compose, load, tensor_images
-from vae_train.batch import Batch
+from vae_train.batch import Batch, Units
 from vae_train.data.dataset import TransformedImages, Transforms
 from vae_train.data.sources.digits import Digits
 from vae_train.data.storage.loader import DEFAULT_LOADER, GIB, Loader
@@ -195,7 +195,7 @@ def test_noise_is_what_the_encoder_sees_and_the_target_is_clean():
 def test_hidden_pixels_are_zero_to_the_encoder_and_missing_to_the_likelihood(patch, score):
     x = 0.5 + 0.4 * smooth(500, 3, 8, 9)
     corruption = part("corruption", mask=0.3, patch=patch, score=score)
-    images = tensor_images(x, None, None, False, (0.0, 1.0), corruption=corruption)
+    images = tensor_images(x, None, corruption=corruption)
     batch = images.fetch(torch.arange(500), Rng(0, "data", 0))
     hidden = (batch.encoder_input == 0).all(1, keepdim=True)
     assert torch.equal(batch.encoder_input, torch.where(hidden, 0.0, batch.x))
@@ -325,7 +325,8 @@ def test_what_cannot_be_preprocessed_is_refused(knobs, levels, channels, why):
 def test_continuous_numbers_keep_their_density():
     """log p of the numbers in the file, computed directly and from x in [0, 1]."""
     v = torch.rand(10, 1, 2, 3) * 7 - 3
-    images = tensor_images(v, None, None, False, (-3.0, 4.0))
+    units = Units((), (-3.0,), (7.0,), (-3.0,), (4.0,))
+    images = tensor_images(torch.from_numpy(units.to_model(v.numpy())), None, units=units)
     batch = images.fetch(torch.arange(10))
     mean, sd = 1.2, 0.8
     direct = Normal(torch.full((1, 10, 1, 2, 3), mean), torch.tensor(math.log(sd)), 3).log_prob(v)

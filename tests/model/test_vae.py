@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import SMALL, binary_batch, build, build_learner, build_model, choices, compose, locate, update
+from tests.support import (
+    SMALL,
+    binary_batch,
+    build_learner,
+    build_model,
+    choices,
+    compose,
+    facts_without_files,
+    locate,
+    update,
+)
 from vae_train.batch import Batch
 from vae_train.model.likelihood.bernoulli import Bernoulli
 from vae_train.model.likelihood.gaussian import Gaussian
@@ -38,7 +48,7 @@ def count(module):
 
 def experiment(name):
     cfg = compose(f"experiment={name}")
-    facts = build(cfg.data).stated()
+    facts = facts_without_files(cfg)
     return build_model(cfg, facts.data_shape, facts.levels)
 
 

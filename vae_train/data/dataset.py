@@ -1,6 +1,7 @@
 """A data set, and its splits on the way from stored pixels to the batches that a model receives.
 
 Images leave a data set as float32 in [0, 1] (`Batch`), however they are stored, unless preprocessing maps them further.
+Vectors and signals leave it standardised (`Units`), or in [0, 1] for likelihoods that need it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import Batch, DataFacts, Images, Raw, Split
+from vae_train.batch import Batch, DataFacts, Images, Raw, Split, Units
 from vae_train.data.sources.base import Binarize
 from vae_train.data.storage.loader import DEFAULT_LOADER, Loader
 from vae_train.data.storage.stored import Splits, StoredImages
@@ -27,15 +27,19 @@ CPU = torch.device("cpu")
 
 
 class Transforms(NamedTuple):
-    """Augmentation of training images, corruption of what the encoder sees, preprocessing; None skips a step."""
+    """Augmentation of training images, corruption of what the encoder sees, preprocessing; None skips a step.
+
+    `units` are those of the stored values, from the facts of the data.
+    """
 
     augmentation: Augmentation | None = None
     corruption: Corruption | None = None
     preprocessing: Preprocessing | None = None
+    units: Units | None = None
 
     def active(self) -> Transforms:
         """The steps that change anything; None for the others."""
-        inactive = {name: None for name, step in self._asdict().items() if step is not None and not step.active}
+        inactive = {name: None for name, step in self._asdict().items() if not getattr(step, "active", True)}
         return self._replace(**inactive)
 
     def facts(self, facts: DataFacts) -> DataFacts:
@@ -44,7 +48,12 @@ class Transforms(NamedTuple):
         return facts._replace(levels=None) if continuous else facts
 
     def to_pixels(self, x: Tensor) -> Tensor:
-        """Maps images `(N, C, H, W)` of a model back to [0, 1]."""
+        """Maps images `(N, C, H, W)` of a model to [0, 1], up to values beyond the range of the data."""
+        x = self.undo(x)
+        return x if self.units is None else self.units.to_unit(x)
+
+    def undo(self, x: Tensor) -> Tensor:
+        """Takes images `(N, C, H, W)` of a model back to what preprocessing made them of."""
         return x if self.preprocessing is None else self.preprocessing.inverse(x)
 
 
@@ -87,7 +96,7 @@ class TransformedImages(Images):
     @override
     def finish(self, raw: Raw, rng: Rng | None = None) -> Batch:
         """Computes the batch of a model; without `rng` nothing is augmented or corrupted, and bits stay grey values."""
-        stored, (augmentation, corruption, preprocessing) = self.stored, self.transforms
+        stored, (augmentation, corruption, preprocessing, units) = self.stored, self.transforms
         x = stored.unit(raw.pixels)
         if augmentation is not None and rng is not None:
             x = augmentation(x, rng)
@@ -104,7 +113,8 @@ class TransformedImages(Images):
             batch = preprocessing(batch, 2 if stored.stochastic else stored.levels, rng)
         if corruption is not None and rng is not None:
             batch = batch._replace(encoder_input=corruption.encoder_input(batch.x, hidden, rng))
-        return self._with_scale(batch)
+        continuous = stored.levels is None and not stored.stochastic
+        return batch if units is None or not continuous else units.with_log_det(batch)
 
     def _sent(self, raw: Raw) -> Raw:
         """Copies images to the training device, asynchronously from pinned memory."""
@@ -113,16 +123,6 @@ class TransformedImages(Images):
         pixels, y = (t if t is None else t.to(self.device, non_blocking=t.is_pinned()) for t in raw)
         assert pixels is not None
         return Raw(pixels, y)
-
-    def _with_scale(self, batch: Batch) -> Batch:
-        """Adds the scale of continuous values to `log_det`, so that densities are those of the stored numbers."""
-        low, high = self.stored.value_range
-        if self.stored.levels is not None or self.stored.stochastic or high - low == 1.0:
-            return batch
-        count = batch.x[0].numel() if batch.mask is None else batch.mask.expand_as(batch.x).flatten(1).sum(1)
-        # Zeros of the batch are on the device already; a copy from the host would wait for it.
-        constant = torch.zeros_like(batch.x[:, 0, 0, 0]).sub(count, alpha=float(np.log(high - low)))
-        return batch._replace(log_det=constant if batch.log_det is None else batch.log_det + constant)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +160,7 @@ class Dataset:
 
     def split(self, name: Split) -> TransformedImages | None:
         """The images of one split, neither augmented nor corrupted; None if the data set has no such split."""
-        transforms = Transforms(preprocessing=self.transforms.preprocessing)
+        transforms = self.transforms._replace(augmentation=None, corruption=None)
         return self._images(name, transforms) if name in self.splits else None
 
     def training(self) -> Images:
@@ -172,7 +172,7 @@ class Dataset:
         return self._images("valid" if "valid" in self.splits else "train", self.transforms._replace(augmentation=None))
 
     def to_pixels(self, x: Tensor) -> Tensor:
-        """Maps images `(N, C, H, W)` of a model back to [0, 1]."""
+        """See `Transforms.to_pixels`."""
         return self.transforms.to_pixels(x)
 
     def _images(self, name: Split, transforms: Transforms) -> TransformedImages:

@@ -61,7 +61,7 @@ class DataSession:
             device=device,
             loader=loader,
             storage=storage,
-            transforms=(transforms or Transforms()).active(),
+            transforms=(transforms or Transforms()).active()._replace(units=entry.facts.units),
             checksum=entry.checksum,
             bad_files=entry.contents.bad_files,
             binarization=getattr(source, "binarize", "none"),

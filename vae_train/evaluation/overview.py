@@ -1,5 +1,6 @@
 """Statistics of a split: mean, standard deviation, histogram, and the entropy that binarisation adds."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,12 +30,15 @@ class Overview(NamedTuple):
 
 
 @torch.no_grad()
-def overview(images: Images, levels: int | None, limit: int = 10_000) -> Overview:
+def overview(
+    images: Images, levels: int | None, to_pixels: Callable[[Tensor], Tensor], limit: int = 10_000
+) -> Overview:
     """Computes the statistics of a split, of grey values where training binarises them.
 
     Args:
         images: the split.
         levels: number of values that a stored pixel can take, one bin each; None for continuous data.
+        to_pixels: maps images of a batch to [0, 1].
         limit: images, at most.
     """
     index = evenly_spaced(len(images), limit)
@@ -42,7 +46,7 @@ def overview(images: Images, levels: int | None, limit: int = 10_000) -> Overvie
     total, squares, entropy = torch.zeros(()), torch.zeros(()), 0.0
     histogram = torch.zeros(())
     for rows in index.split(CHUNK_IMAGES):
-        x = images.fetch(rows).x.double().cpu()
+        x = to_pixels(images.fetch(rows).x).double().cpu()
         total = total + x.sum(0)
         squares = squares + (x * x).sum((0, 2, 3))
         p = x.clamp(0, 1)

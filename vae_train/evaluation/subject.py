@@ -99,8 +99,9 @@ class Subject:
         return self.split if self.prior is None else f"{self.split}-{self.prior}"
 
     def to_pixels(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps images `(N, C, H, W)` of the model to [0, 1], on the CPU."""
-        return self.data.to_pixels(x).clamp(0, 1).cpu()
+        """Maps images `(N, C, H, W)` of the model to [0, 1], on the CPU; continuous values may lie beyond."""
+        pixels = self.data.to_pixels(x).cpu()
+        return pixels if self.data.stored_facts.levels is None else pixels.clamp(0, 1)
 
     def plot_path(self, name: str) -> Path:
         """Returns the path of a new plot, which the report then lists."""

@@ -73,6 +73,8 @@ class Likelihood(Family):
         IncompatibleError: the likelihood cannot score data with these levels.
     """
 
+    is_bounded: ClassVar[bool] = False
+    """Whether it scores numbers in [0, 1] only."""
     warning: str | None = None
     """Why its log-probabilities are not log-likelihoods; None if they are."""
 

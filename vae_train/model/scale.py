@@ -1,4 +1,4 @@
-"""The scale of location-scale pixels: fixed, one learned number, one per pixel, or the optimal one.
+"""The scale of location-scale pixels: fixed, one learned number, one per column or pixel, or the optimal one.
 
 scale² = floor² + e^(2 raw): a lower bound that has a gradient on both sides.
 """
@@ -14,12 +14,15 @@ from vae_train.distributions.base import promote
 from vae_train.distributions.location_scale import optimal_log_scale
 
 PlainScale = Literal["fixed", "shared", "pixel"]
-"""Modes of densities whose optimal scale has no closed form."""
-ScaleMode = Literal[PlainScale, "optimal"]
+"""Modes of masses of levels."""
+LearnedScale = Literal["auto", PlainScale, "column"]
+"""Modes of densities whose optimal scale has no closed form; "auto" is "column" for vectors and signals, else "shared".
+"""
+ScaleMode = Literal[LearnedScale, "optimal"]
 
 MIN_SCALE = 1e-3
-"""Lower bound of the scale of continuous pixels if the scale is per pixel or optimal. Without it a pixel that never
-changes would send the scale to 0 and the density to infinity."""
+"""Lower bound of the scale of continuous pixels unless they share a learned one. Without it a pixel that never changes
+would send the scale to 0 and the density to infinity."""
 MAX_WINDOW_STEPS = 100
 """Steps over which the running average of the optimal scale extends."""
 
@@ -29,7 +32,7 @@ def density_floor(levels: int | None, scale_mode: ScaleMode) -> float:
     if scale_mode == "fixed":
         return 0.0
     if levels is None:
-        return 0.0 if scale_mode == "shared" else MIN_SCALE
+        return 0.0 if scale_mode in ("shared", "auto") else MIN_SCALE
     return 1 / (2 * levels)
 
 
@@ -44,31 +47,37 @@ class Scale(nn.Module):
     Args:
         event_shape: (C, H, W) of an image.
         scale: the scale, or its initial value.
-        scale_mode: "fixed"; "shared", one parameter of the model; "pixel", a second half of the decoder's output is
-            the scale of every element; "optimal", in training the maximum-likelihood scale over the whole batch (or
-            microbatch), in evaluation its running average (Rybkin et al., 2021, Simple and Effective VAE Training with
-            Calibrated Decoders, arXiv:2006.13202, eq. 8).
+        scale_mode: "fixed"; "shared", one parameter of the model; "column", one for each column of vectors or each
+            channel of signals and images; "pixel", a second half of the decoder's output is the scale of every element;
+            "optimal", in training the maximum-likelihood scale over the whole batch (or microbatch), in evaluation its
+            running average (Rybkin et al., 2021, Simple and Effective VAE Training with Calibrated Decoders,
+            arXiv:2006.13202, eq. 8).
         floor: lower bound of the scale.
+        column_shape: shape of one scale per column, (1, 1, D) for vectors; by default one per channel, (C, 1, 1).
     """
 
-    def __init__(self, event_shape: Shape, scale: float, scale_mode: ScaleMode, floor: float) -> None:
+    def __init__(
+        self, event_shape: Shape, scale: float, scale_mode: ScaleMode, floor: float, column_shape: Shape = ()
+    ) -> None:
         super().__init__()
         self.event_ndim, self.scale_mode, self.floor = len(event_shape), scale_mode, floor
         first, *rest = event_shape
         self.parameter_shape: Shape = (2 * first, *rest) if scale_mode == "pixel" else tuple(event_shape)
-        raw = torch.tensor(0.5 * math.log(scale**2 - floor**2))
-        optimal = scale_mode == "optimal"
-        self.raw = nn.Parameter(raw) if scale_mode == "shared" else nn.Buffer(raw, persistent=optimal)
+        by_column, optimal = scale_mode == "column", scale_mode == "optimal"
+        shape = (column_shape or (first, *(1 for _ in rest))) if by_column else ()
+        raw = torch.full(shape, 0.5 * math.log(scale**2 - floor**2))
+        learned = by_column or scale_mode == "shared"
+        self.raw = nn.Parameter(raw) if learned else nn.Buffer(raw, persistent=optimal)
         if optimal:
             self.updates = nn.Buffer(torch.zeros(()))
 
     def log_scale(self, change: Tensor | None = None) -> Tensor:
-        """Logarithm of the scale: a scalar, or with the shape of `change`, which is added to raw."""
+        """Logarithm of the scale: with the shape of raw, or of `change`, which is added to raw."""
         raw = self.raw if change is None else self.raw + change
         return 0.5 * torch.logaddexp(2 * raw, torch.full_like(raw, 2 * math.log(self.floor))) if self.floor else raw
 
     def forward(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The location with shape `(*N, C, H, W)`, and the logarithm of the scale, () or with the same shape.
+        """The location with shape `(*N, C, H, W)`, and the logarithm of the scale, which broadcasts against it.
 
         Args:
             parameters: the decoder's output with shape `(*N, *parameter_shape)`.

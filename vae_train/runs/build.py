@@ -5,6 +5,7 @@ A configuration may come from other people, so only known classes are built.
 
 import importlib
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import torch
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Dataset, Transforms
 from vae_train.data.session import DataSession
+from vae_train.data.sources.base import Source
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.runs.compatibility import phrase
@@ -27,6 +29,8 @@ from vae_train.training.optimizer import capturable
 from vae_train.training.trainer import Trainer
 from vae_train.util.errors import ErrorDetail, IncompatibleError, UsageError
 from vae_train.util.runtime import memory_format
+
+log = logging.getLogger("vae_train")
 
 CATALOGUE = (
     *("vae_train.data.sources", "vae_train.data.transforms", "vae_train.data.storage.loader"),
@@ -93,10 +97,10 @@ class Builder:
         if "_target_" not in node:
             return arguments
         path = node.path if isinstance(node, Config) else ""
-        part = Partial(self.locate(str(node["_target_"])), arguments, path)
-        if node.get("_partial_"):
-            return part
-        return part(**{key: value for key, value in known.items() if key in parameters(part.target)})
+        target = self.locate(str(node["_target_"]))
+        facts = {key: value for key, value in known.items() if key in parameters(target)}
+        part = Partial(target, facts | arguments, path)
+        return part if node.get("_partial_") else part()
 
 
 class Partial:
@@ -104,7 +108,7 @@ class Partial:
 
     Args:
         target: the class.
-        arguments: arguments that the configuration sets.
+        arguments: arguments that the configuration sets, and facts.
         path: dotted path of the node, for error messages.
     """
 
@@ -148,9 +152,28 @@ def build_transforms(config: Config, builder: Builder) -> Transforms:
     return Transforms(*(builder.build(config[place]) for place in ("augmentation", "corruption", "preprocessing")))
 
 
-def stated_facts(config: Config, builder: Builder) -> DataFacts:
-    """The facts that a saved configuration states about its data, which need not exist any more."""
-    return build_transforms(config, builder).facts(builder.build(config["data"]).stated())
+def build_source(config: Config, builder: Builder) -> Source:
+    """Where the images come from, with a scaling that the model can score.
+
+    Raises:
+        UsageError: the model scores numbers in [0, 1], and another scaling is set.
+    """
+    data, likelihood = config["data"], config.at("model.likelihood._target_")
+    if "scaling" not in data:
+        return builder.build(data)
+    bounded = likelihood is not None and getattr(builder.locate(likelihood), "is_bounded", False)
+    needed = "range" if bounded or config.at("preprocessing.logit") is not None else None
+    if needed and data["scaling"] == "standard":
+        raise UsageError([ErrorDetail("data.scaling=standard", "the model needs numbers in [0, 1]; use range")])
+    return builder.build(data.with_values({"scaling": data["scaling"] or needed or "standard"}))
+
+
+def run_facts(run: Run, builder: Builder) -> DataFacts:
+    """The facts of a run's data as it was stored in training; the data itself need not exist any more."""
+    if (facts := run.facts()) is not None:
+        return facts
+    log.warning("%s is missing or damaged; using the data instead", run.facts_file)
+    return build_source(run.config, builder).inspect()
 
 
 def load_data(config: Config, session: DataSession, device: torch.device, builder: Builder) -> Dataset:
@@ -160,7 +183,7 @@ def load_data(config: Config, session: DataSession, device: torch.device, builde
         UsageError: the data cannot be found, or is not what the configuration says.
     """
     loader = builder.build(config["loader"])
-    return session.load(builder.build(config["data"]), build_transforms(config, builder), loader, device)
+    return session.load(build_source(config, builder), build_transforms(config, builder), loader, device)
 
 
 def build_model(config: Config, facts: DataFacts, device: torch.device, builder: Builder) -> LatentVariableModel:
@@ -198,7 +221,8 @@ def build_trainer(config: Config, device: torch.device, builder: Builder) -> Tra
 
 def open_model(run: Run, device: torch.device, builder: Builder, checkpoint: str = "best") -> LatentVariableModel:
     """A run's model with the weights of a checkpoint (their moving average if there is one), in evaluation mode."""
-    model = build_model(run.config, stated_facts(run.config, builder), device, builder)
+    facts = build_transforms(run.config, builder).facts(run_facts(run, builder))
+    model = build_model(run.config, facts, device, builder)
     read_weights(model, run, checkpoint)
     model.to(memory_format=memory_format(device, "float32"))  # type: ignore[call-overload]
     return model.eval()

@@ -9,7 +9,15 @@ from vae_train.batch import DataFacts
 from vae_train.data.session import DataSession
 from vae_train.model.base import LatentVariableModel
 from vae_train.runs import compatibility
-from vae_train.runs.build import Builder, build_model, build_objective, build_transforms, load_data, read_weights
+from vae_train.runs.build import (
+    Builder,
+    build_model,
+    build_objective,
+    build_source,
+    build_transforms,
+    load_data,
+    read_weights,
+)
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known, yaml_text
@@ -64,12 +72,15 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
     errors, data = list[ErrorDetail](), config["data"]
     where = next((f"data.{name}={data[name]}" for name in ("root", "path") if data.get(name)), "data")
     with collecting(errors, where):
-        stored = session.inspect(builder.build(config["data"]))
+        stored = session.inspect(build_source(config, builder))
         if read:
             load_data(config, session, torch.device("cpu"), builder)
     if errors:
         return errors
-    preprocessing = build_transforms(config, builder).preprocessing
+    augmentation, _, preprocessing, _ = build_transforms(config, builder)
+    if stored.column_shape and augmentation and (augmentation.brightness or augmentation.contrast):
+        message = "brightness and contrast are for images, not for vectors or signals; use augmentation=none"
+        return [ErrorDetail("augmentation", message)]
     incompatible = preprocessing and preprocessing.check_compatible(stored.levels, stored.data_shape[0])
     if incompatible:
         return [ErrorDetail("preprocessing", compatibility.phrase(incompatible))]
@@ -95,7 +106,7 @@ def validation_errors(config: Config, session: DataSession, builder: Builder) ->
 def model_errors(config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
     """Components that do not fit each other. The model is built without memory to find out."""
     try:
-        stored = session.inspect(builder.build(config["data"]))
+        stored = session.inspect(build_source(config, builder))
     except UsageError:
         return []  # `data_errors` says so
     facts = build_transforms(config, builder).facts(stored)

@@ -15,7 +15,7 @@ from vae_train.data.session import DataSession
 from vae_train.data.storage.stored import StoredImages, TensorStore
 from vae_train.data.stream import Stream
 from vae_train.rng import Rng
-from vae_train.runs.build import Builder, build_learner, build_model, build_trainer, build_transforms
+from vae_train.runs.build import Builder, build_learner, build_model, build_source, build_trainer, build_transforms
 from vae_train.runs.config import Config
 from vae_train.training.execution import Runner
 from vae_train.training.learner import Learner
@@ -41,7 +41,7 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     """
     device = resolve_device(config["device"])
     prepare(config["threads"], config["learner"]["precision"])
-    stored, transforms = session.inspect(builder.build(config["data"])), build_transforms(config, builder)
+    stored, transforms = session.inspect(build_source(config, builder)), build_transforms(config, builder)
     facts = transforms.facts(stored)
     trainer = build_trainer(config, device, builder)
     steps = facts.num_train / trainer.batch_size
@@ -72,10 +72,10 @@ def _random_images(facts: DataFacts, transforms: Transforms, count: int, device:
     columns = [torch.randint(size, (count,), device=device) for size in facts.factor_sizes]
     y, shape = torch.stack(columns, 1) if columns else None, (count, *facts.data_shape)
     if facts.levels is None:
-        pixels, bounds = torch.rand(shape, device=device), (0.0, 1.0)
+        pixels = torch.rand(shape, device=device)
     else:
-        pixels, bounds = torch.randint(facts.levels, shape, dtype=torch.uint8, device=device), None
-    return TransformedImages(StoredImages(TensorStore(pixels), facts.levels, y, bounds=bounds), device, transforms)
+        pixels = torch.randint(facts.levels, shape, dtype=torch.uint8, device=device)
+    return TransformedImages(StoredImages(TensorStore(pixels), facts.levels, y), device, transforms)
 
 
 def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, ...], int]]:

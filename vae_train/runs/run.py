@@ -11,7 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from vae_train.batch import DataFacts
 from vae_train.runs.config import Config
+from vae_train.runs.facts import read_facts
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.files import appending, locked, replacing
 
@@ -37,6 +39,8 @@ class RunFiles:
         """The resolved configuration."""
         self.summary_file = folder / "summary.json"
         """How the run ended."""
+        self.facts_file = folder / "facts.json"
+        """What was found out about the data."""
         self.environment_file = folder / "environment.json"
         """Versions and hardware."""
         self.metrics_file = folder / "metrics.jsonl"
@@ -104,7 +108,17 @@ class Run(RunFiles):
             UsageError: there is no such run, or its configuration cannot be read.
         """
         folder = find(str(name))
-        return cls(folder, Config.read(folder / CONFIG_FILE))
+        run = cls(folder, Config.read(folder / CONFIG_FILE))
+        facts = run.facts()
+        if facts is not None and facts.units is not None:
+            run.config = run.config.with_values({"data.units": facts.units._asdict()})
+        return run
+
+    def facts(self) -> DataFacts | None:
+        """The facts of the data as it was stored in training; None if they are missing or damaged."""
+        with suppress(OSError, ValueError):
+            return read_facts(self.facts_file)
+        return None
 
     def summary(self) -> dict[str, Any]:
         """How the run ended: "status" and the final metrics. The status is "unknown" if there is no summary."""

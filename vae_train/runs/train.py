@@ -16,6 +16,7 @@ from vae_train.runs.build import Builder, Training, assemble, load_data, read_we
 from vae_train.runs.check import data_errors, execution_errors, validation_errors
 from vae_train.runs.config import Config
 from vae_train.runs.environment import environment
+from vae_train.runs.facts import facts_to_dict
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts, known
 from vae_train.training.checkpoint import Checkpoints
@@ -177,6 +178,7 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
     run.config.write(run.config_file)
     with run.logged():
         _log_start(run, training)
+        write_json(run.facts_file, facts_to_dict(data.stored_facts))
         write_json(run.environment_file, environment(learner.device, data.checksum))
         loggers = [Files(run.folder, facts.step), builder.build(run.config["logger"], **facts._asdict())]
         try:

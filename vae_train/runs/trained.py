@@ -6,16 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vae_train.batch import Batch, DataFacts
 from vae_train.data.dataset import Transforms
+from vae_train.data.storage.stored import from_images, to_images
 from vae_train.distributions.base import Distribution
 from vae_train.model.base import LatentVariableModel, SingleLatent
 from vae_train.objective.bounds import log_mean_exp
 from vae_train.rng import BlockRng, Rng
-from vae_train.runs.build import Builder, build_transforms, open_model
+from vae_train.runs.build import Builder, build_transforms, open_model, run_facts
 from vae_train.runs.run import Run
 
 CHUNK = 256
@@ -29,9 +31,10 @@ class TrainedModel:
 
     Images are in the units of the data. For pixels these are numbers in [0, 1], or uint8 from 0 to 255; they are
     rounded to the levels that the model was trained on, so that a model of binary images sees 0 and 1. For continuous
-    arrays these are the numbers of the file. Preprocessing of the run (dequantisation, logit, normalisation) is applied
-    and undone here, and `log_prob` contains its Jacobian. A conditional model needs `y`, others ignore it: labels with
-    shape `(B,)`, labels or factors with shape `(B, F)`, or one number for all images.
+    images, vectors and signals these are the numbers of the file, returned as float64 on the CPU. Images of an array
+    file may be given, and are returned, in its layout: vectors as `(B, D)`. Preprocessing of the run (dequantisation,
+    logit, normalisation) is applied and undone here, and `log_prob` contains all Jacobians. A conditional model needs
+    `y`, others ignore it: labels with shape `(B,)`, labels or factors with shape `(B, F)`, or one number for all.
 
     No method computes gradients; `model` is the `torch.nn.Module` itself, which sees preprocessed images.
 
@@ -55,7 +58,7 @@ class TrainedModel:
     """
 
     def __init__(self, model: LatentVariableModel, facts: DataFacts, transforms: Transforms) -> None:
-        self.model, self.facts, self.transforms = model.eval(), facts, transforms
+        self.model, self.facts, self.transforms = model.eval(), facts, transforms._replace(units=facts.units)
 
     @classmethod
     def open(cls, run: Run, checkpoint: str, device: torch.device, builder: Builder) -> TrainedModel:
@@ -70,8 +73,8 @@ class TrainedModel:
         Raises:
             UsageError, RunError: see `vae_train.runs.build.read_weights`.
         """
-        facts, transforms = builder.build(run.config["data"]).stated(), build_transforms(run.config, builder).active()
-        return cls(open_model(run, device, builder, checkpoint), facts, transforms)
+        model, transforms = open_model(run, device, builder, checkpoint), build_transforms(run.config, builder)
+        return cls(model, run_facts(run, builder), transforms.active())
 
     @property
     def device(self) -> torch.device:
@@ -154,20 +157,13 @@ class TrainedModel:
         batch = self._batch(x, y, BlockRng(seed, "data", 0, device=self.device))
         trace = self.model(batch, BlockRng(seed, "importance", 0, device=self.device), num_samples)
         log_p = log_mean_exp(trace.log_weight(), 0)
-        low, high = self._bounds
         bins = trace.px.log_bins if trace.log_bins is None else trace.log_bins
-        per_value = math.log(high - low) if self.facts.levels is None else bins or 0.0
-        return log_p - math.prod(self.facts.data_shape) * per_value
+        return log_p - math.prod(self.facts.data_shape) * (bins or 0.0)
 
     def to_pixels(self, images: Tensor) -> Tensor:
-        """Maps images in the units of the data to [0, 1], for plots."""
-        low, high = self._bounds
-        return (images - low) / (high - low)
-
-    @property
-    def _bounds(self) -> tuple[float, float]:
-        """The numbers that 0 and 1 stand for."""
-        return self.facts.bounds if self.facts.levels is None and self.facts.bounds is not None else (0.0, 1.0)
+        """Maps images in the units of the data to `(N, C, H, W)` in [0, 1], for plots."""
+        pixels, units = self._stored(images), self.facts.units
+        return pixels if units is None else units.to_unit(torch.from_numpy(units.to_model(pixels.numpy())))
 
     def _single_latent(self) -> SingleLatent:
         if not isinstance(self.model, SingleLatent):
@@ -176,21 +172,36 @@ class TrainedModel:
 
     def _batch(self, x: Any, y: Condition, rng: Rng | None = None) -> Batch:
         """Images as the model sees them."""
-        x = torch.as_tensor(x, device=self.device)
-        if x.dim() != 4 or tuple(x.shape[1:]) != tuple(self.facts.data_shape):
-            expected = ", ".join(map(str, self.facts.data_shape))
-            raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, {expected})")
-        levels = self.facts.levels
-        if levels is None:
-            unit = self.to_pixels(x.float())
-        else:
-            unit = x.float() / 255 if x.dtype == torch.uint8 else x.float()
-            if unit.min() < 0 or unit.max() > 1:
-                raise ValueError("x is out of range: pixels are numbers in [0, 1], or uint8")
-            unit = (unit * (levels - 1)).round() / (levels - 1)
-        batch = Batch(unit, self._condition(y, len(x)))
-        preprocessing = self.transforms.preprocessing
-        return batch if preprocessing is None else preprocessing(batch, levels, rng)
+        x, levels, (*_, preprocessing, units) = self._stored(x), self.facts.levels, self.transforms
+        if units is not None:
+            x = torch.from_numpy(units.to_model(x.cpu().numpy()))
+        elif x.dtype == torch.uint8:
+            x = x / 255
+        x = x.to(self.device, torch.float32)
+        bounded = levels is not None or getattr(getattr(self.model, "likelihood", None), "is_bounded", False)
+        if bounded and (x.min() < 0 or x.max() > 1):
+            raise ValueError(f"x is out of range: {self._range()}")
+        if levels is not None:
+            x = (x * (levels - 1)).round() / (levels - 1)
+        batch = Batch(x, self._condition(y, len(x)))
+        batch = batch if preprocessing is None else preprocessing(batch, levels, rng)
+        return batch if units is None or levels is not None else units.with_log_det(batch)
+
+    def _range(self) -> str:
+        """The values that the model scores, for a message."""
+        if (units := self.facts.units) is None:
+            return "pixels are numbers in [0, 1], or uint8"
+        ranges = dict.fromkeys(f"{low:g} to {high:g}" for low, high in zip(units.low, units.high, strict=True))
+        return f"values are {', '.join(ranges)}" + (", by column" if len(ranges) > 1 else "")
+
+    def _stored(self, x: Any) -> Tensor:
+        """Images with shape `(B, C, H, W)`, of which an array file may have another layout."""
+        x, shape, layout = torch.as_tensor(x), self.facts.data_shape, self.facts.layout
+        if layout is not None and x.shape == from_images(np.empty((len(x), *shape), np.bool_), layout).shape:
+            x = torch.from_numpy(to_images(x.numpy(force=True), layout))
+        if x.shape[1:] != shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, {', '.join(map(str, shape))})")
+        return x
 
     def _condition(self, y: Condition, count: int) -> Tensor | None:
         """The condition of every image with shape `(B, F)`, int64; None for a model without one."""
@@ -206,6 +217,8 @@ class TrainedModel:
         return y
 
     def _images(self, x: Tensor) -> Tensor:
-        """Images of the model in the units of the data, clipped to its range; leading dimensions are merged."""
-        low, high = self._bounds
-        return low + (high - low) * self.transforms.to_pixels(x.flatten(0, -4)).clamp(0, 1)
+        """Images of the model in units and layout of the data, with leading dimensions merged; levels are clipped."""
+        x, units, layout = self.transforms.undo(x.flatten(0, -4)), self.facts.units, self.facts.layout
+        x = x if self.facts.levels is None else x.clamp(0, 1)
+        x = x if units is None else units.to_file(x)
+        return x if layout is None else torch.from_numpy(from_images(x.numpy(force=True), layout)).to(x.device)

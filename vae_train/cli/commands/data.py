@@ -52,7 +52,7 @@ def run(settings: Settings, job: Job) -> None:
     train = data.split("train")
     assert train is not None
     levels = None if data.binarization == "dynamic" else data.stored_facts.levels
-    statistics = overview(train, levels, settings.images)
+    statistics = overview(train, levels, data.to_pixels, settings.images)
     summary = _summary(data, name, statistics)
     _log_summary(data, summary, statistics)
     try:
@@ -92,8 +92,10 @@ def _log_summary(data: Dataset, summary: dict[str, Any], statistics: Overview) -
     sizes = " / ".join(f"{count:,} {split}" for split, count in summary["splits"].items())
     log.info("%s · %dx%dx%d · %s · %s", summary["data"], height, width, channels, levels, sizes)
     log.info("  pixels    %s", data.storage)
-    if facts.bounds is not None and facts.levels is None:
-        log.info("  range     %g to %g, which are mapped to 0 and 1", *facts.bounds)
+    if facts.units is not None and facts.levels is None:
+        low, high = min(facts.units.low), max(facts.units.high)
+        how = " scaled by column" if facts.column_shape else ""
+        log.info("  range     %g to %g,%s which is shown as 0 to 1", low, high, how)
     moments = ", ".join(f"{m:.4f} ± {s:.4f}" for m, s in zip(summary["mean"], summary["std"], strict=True))
     log.info("  mean ± sd %s of %s training images, on [0, 1]", moments, f"{statistics.images:,}")
     for factor in facts.factors:

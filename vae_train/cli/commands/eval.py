@@ -19,7 +19,7 @@ from vae_train.evaluation.features import InceptionFeatures
 from vae_train.evaluation.report import comparison, lines, markdown
 from vae_train.evaluation.subject import Subject
 from vae_train.evaluation.suite import Report, evaluate
-from vae_train.runs.build import load_data, open_model
+from vae_train.runs.build import build_source, load_data, open_model
 from vae_train.runs.check import checkpoint_errors, data_errors, open_run
 from vae_train.runs.config import Config
 from vae_train.runs.fitted_priors import prior_errors, replace_prior
@@ -121,7 +121,7 @@ def ood_images(name: str, config: Config, data: Dataset, device: torch.device, j
     """
     own = data.stored_facts
     other = config.with_values({"data": _ood_node(name, config, own.data_shape)})
-    facts = job.session.inspect(job.builder.build(other["data"]))
+    facts = job.session.inspect(build_source(other, job.builder))
     if (facts.data_shape, facts.levels) != (own.data_shape, own.levels):
         raise UsageError(
             f"has images of {facts.data_shape} with {facts.levels} levels, and this run's have {own.data_shape} "
@@ -140,6 +140,9 @@ def _ood_node(name: str, config: Config, shape: tuple[int, ...]) -> Config:
     kind = name if name in known else "folder" if place.is_dir() else "arrays" if place.is_file() else None
     if kind is None:
         raise UsageError(f"no such data set, folder or file{did_you_mean(name, known)} ({', '.join(known)})")
+    own = config["data"]
+    if kind == "arrays" and "units" in own:  # what its numbers mean is what the run's mean
+        return own.with_values({"path": name, "key": None, "labels": None, "shape": None, "valid": 0, "test": 0})
     node = resolved(OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data)
     settings: dict[str, Any] = {"binarize": config.at("data.binarize", "none")} if "binarize" in node else {}
     if kind == "folder":

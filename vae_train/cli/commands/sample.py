@@ -12,7 +12,7 @@ from vae_train.cli.overrides import Job
 from vae_train.cli.schema import no_effect
 from vae_train.plotting.grid import plot_grid, plot_lines
 from vae_train.plotting.png import write_png
-from vae_train.runs.build import Builder, stated_facts
+from vae_train.runs.build import Builder, run_facts
 from vae_train.runs.check import checkpoint_errors, open_run
 from vae_train.runs.fitted_priors import prior_errors, replace_prior
 from vae_train.runs.run import Run
@@ -93,7 +93,7 @@ def _condition(settings: Settings, run: Run, builder: Builder) -> list[int] | No
     if kind != has:
         actual = f"model.condition={has}" if has else "no condition; train one with model.condition=label"
         raise UsageError([ErrorDetail(where, f"this run's model has {actual}")])
-    factors = stated_facts(run.config, builder).factors
+    factors = run_facts(run, builder).factors
     values, factors = ([value], factors[:1]) if isinstance(value, int | str) else (value, factors)
     if len(values) != len(factors):
         message = f"has {len(values)} values; the data has {len(factors)} factors"
@@ -133,14 +133,16 @@ def run(settings: Settings, job: Job) -> None:
             return
         y = None if condition is None else [condition] * settings.num
         images = model.sample(settings.num, settings.temperature, y, settings.seed, settings.use_mean)
-        path = folder / f"{settings.stem}.png"
-        write_png(path, plot_grid(model.to_pixels(images), settings.columns))
+        path, pixels = folder / f"{settings.stem}.png", model.to_pixels(images)
+        write_png(path, plot_grid(pixels, settings.columns))
         log.info("%d samples: %s", settings.num, path)
         if settings.save_each:
-            _write_each(model.to_pixels(images), folder / settings.stem)
+            _write_each(pixels, folder / settings.stem)
         if settings.npz:
-            array, path = images.permute(0, 2, 3, 1).numpy(), path.with_suffix(".npz")
-            np.savez_compressed(path, images=array)  # (num, H, W, C) in the units of the data
+            # In units and layout of an array file; of other images (num, H, W, C).
+            array = (images.permute(0, 2, 3, 1) if model.facts.layout is None else images).numpy()
+            path = path.with_suffix(".npz")
+            np.savez_compressed(path, images=array)
             log.info("array %s: %s", array.shape, path)
     except OSError as error:
         raise RunError(f"could not write to {folder}: {error.strerror or error}") from error

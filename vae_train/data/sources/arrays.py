@@ -10,10 +10,11 @@ import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import SPLITS, DataFacts, Factor, Shape, Split
+from vae_train.batch import SPLITS, DataFacts, Factor, Layout, Shape, Split, Units
 from vae_train.data.sources.base import Contents, Source
 from vae_train.data.storage.array_files import NotLabels, image_names, label_name, open_file, read_array, read_labels
-from vae_train.data.storage.stored import ArrayStore, LayoutName, StoredImages, cut, image_shape
+from vae_train.data.storage.columns import AXES, column_shape, column_units
+from vae_train.data.storage.stored import ArrayStore, StoredImages, cut, image_shape
 from vae_train.data.storage.value_checks import Values, check_kinds, measured, prefix
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
@@ -30,7 +31,7 @@ class _Inspection(NamedTuple):
     images: dict[Split, np.ndarray]
     """The arrays with images, by the split that their names say."""
     mapped: bool
-    layout: LayoutName
+    layout: Layout
     shape: Shape
     values: Values
     labels: dict[Split, Tensor] | None
@@ -42,9 +43,10 @@ class _Inspection(NamedTuple):
 class ArrayFile(Source):
     """The arrays of a .npy, .npz or .pt file.
 
-    Images are (N, C, H, W), (N, H, W, C) or (N, H, W); signals (N, C, T) become (C, 1, T) and vectors (N, D) become
-    (1, 1, D). Integers are levels. Floating-point numbers are continuous and are mapped from `range` to [0, 1], but
-    densities are reported for the numbers in the file. A .npy file that is larger than memory is mapped.
+    Images are (N, C, H, W), (N, H, W, C) or (N, H, W); signals (N, C, T) or (N, T, C) become (C, 1, T) and vectors
+    (N, D) become (1, 1, D). The integers of images are levels, and their floating-point numbers are mapped from `range`
+    to [0, 1]. Numbers of vectors and signals are continuous; every column or channel gets its own `Units`. Densities
+    are reported for the numbers in the file. A .npy file that is larger than memory is mapped.
 
     Args:
         path: the file.
@@ -52,9 +54,13 @@ class ArrayFile(Source):
             valid (or val) and test are the splits.
         labels: name of the array with labels (N,) or factors of variation (N, F); None to guess it.
         layout: the order of the dimensions; None to infer it from the shape.
-        levels: number of values of a pixel; None to infer it from integers, and for continuous numbers.
-        range: the smallest and the largest possible number; None to measure it, in files up to 1 GiB.
+        levels: number of values of a pixel; None to infer it from the integers of images, and for continuous numbers.
+        range: the smallest and the largest possible number, which become 0 and 1; None to measure it, in files up to
+            1 GiB, or for units by column.
+        scaling: how columns of vectors and channels of signals are scaled: "standard", to mean 0 and standard deviation
+            1 of the training images, or "range", to [0, 1]; None for what the likelihood needs.
         shape: (C, H, W), filled in by inspection.
+        units: the units that a run was trained with, filled in where it is opened.
         binarize: see `vae_train.data.sources.base.Binarize`.
         valid: fraction of the images for validation, if the file has no such split.
         test: likewise for the test split.
@@ -64,10 +70,12 @@ class ArrayFile(Source):
     path: str | None
     key: str | None
     labels: str | None
-    layout: Literal["NCHW", "NHWC", "NHW", "NCT", "ND"] | None
+    layout: Layout | None
     levels: PositiveInt | None
     range: list[float] | None
+    scaling: Literal["standard", "range"] | None
     shape: list[PositiveInt] | None
+    units: dict[str, Any] | None
     binarize: Literal["none", "dynamic"]
     valid: Fraction
     test: Fraction
@@ -86,29 +94,29 @@ class ArrayFile(Source):
             )
         if self.shape is not None and len(self.shape) != 3:
             raise ValueError(f"shape={list(self.shape)} is not [channels, height, width]")
+        if self.units is not None:
+            Units.parse(self.units)
 
     @override
     def inspect(self) -> DataFacts:
         inspection, values = self._inspection, self._inspection.values
+        shape, layout = inspection.shape, inspection.layout
         levels = 2 if self.binarize == "dynamic" else values.levels
-        bounds = values.bounds if values.levels is None else None
-        return DataFacts(inspection.shape, levels, len(self._rows(inspection)["train"]), inspection.factors, bounds)
-
-    @override
-    def stated(self) -> DataFacts:
-        if self.shape is None:
-            return self.inspect()
-        levels = 2 if self.binarize == "dynamic" else self.levels
-        return DataFacts(tuple(self.shape), levels, 0, bounds=self._bounds if self.levels is None else None)
+        has_units = levels is None or (layout in AXES and self.binarize == "none")
+        units = values.units if has_units else None
+        rows = self._rows(inspection.images)["train"]
+        return DataFacts(shape, levels, len(rows), inspection.factors, units, layout)
 
     @override
     def resolved(self) -> dict[str, Any]:
-        shape, (levels, bounds) = self._inspection.shape, self._inspection.values
-        return {"layout": self._inspection.layout, "levels": levels, "range": list(bounds), "shape": list(shape)}
+        _, _, layout, shape, (levels, units, _), *_ = self._inspection
+        bounds = [*units.low, *units.high] if units.shape == () else self.range
+        return {"layout": layout, "levels": levels, "range": bounds, "scaling": self.scaling, "shape": list(shape),
+                "units": None}  # fmt: skip
 
     @override
     def read(self) -> Contents:
-        rows = self._rows(self._inspection)
+        rows = self._rows(self._inspection.images)
         return Contents({name: self._images(self._inspection, name, own) for name, own in rows.items() if len(own)})
 
     @cached_property
@@ -120,7 +128,7 @@ class ArrayFile(Source):
         names = image_names(arrays, _text(self.key), _text(self.labels))
         images = {split: read_array(arrays, name) for split, name in names.items()}
         check_kinds({names[split]: array for split, array in images.items()})
-        layout = self.layout or _layout(images["train"])
+        layout = self.layout or _layout(images["train"])  # type: ignore[arg-type]
         shapes = {names[split]: _shape(names[split], array, layout) for split, array in images.items()}
         shape = shapes[names["train"]]
         for name, other in shapes.items():
@@ -128,17 +136,33 @@ class ArrayFile(Source):
                 raise UsageError(f"has images of {shape} for training and of {other} in {name}")
         if self.shape is not None and shape != tuple(self.shape):
             raise UsageError([ErrorDetail(f"data.shape={list(self.shape)}", f"the file has images of {shape}")])
-        values = measured(list(images.values()), self.levels, self._bounds, self.max_scanned_bytes)
+        values = self._values(images, layout)
         labels, factors = self._labels(arrays, names, images)
         return _Inspection(images, mapped, layout, shape, values, labels, factors)
 
-    @property
-    def _bounds(self) -> tuple[float, float] | None:
-        return None if self.range is None else (float(self.range[0]), float(self.range[1]))
+    def _values(self, images: dict[Split, np.ndarray], layout: Layout) -> Values:
+        """What the numbers mean: units by column, or levels or one range for all."""
+        integers = images["train"].dtype.kind in "ui"
+        by_column = layout in AXES and (integers or images["train"].dtype.kind == "f")
+        known = None if self.units is None else Units.parse(self.units)
+        continuous = self.levels is None and self.binarize == "none"
+        if by_column and continuous and self.range is None:
+            if integers and known is None:
+                log.info("integers are modelled as continuous numbers; for levels set data.levels=")
+            rows = self._rows(images)["train"]
+            ranged = self.scaling == "range"
+            return Values(None, column_units(images, rows, layout, ranged, known, self.max_scanned_bytes))
+        if known is not None and continuous:
+            return Values(None, known)
+        bounds = None if self.range is None else (float(self.range[0]), float(self.range[1]))
+        values = measured(list(images.values()), self.levels, bounds, self.max_scanned_bytes)
+        if by_column and continuous:
+            values = values._replace(units=values.units.repeated(column_shape(images["train"], layout)))
+        return values
 
-    def _rows(self, inspection: _Inspection) -> dict[Split, np.ndarray]:
+    def _rows(self, images: Mapping[Split, np.ndarray]) -> dict[Split, np.ndarray]:
         """Numbers of the images of every split, each within its own array."""
-        rows = {name: np.arange(len(inspection.images.get(name, ()))) for name in SPLITS}
+        rows = {name: np.arange(len(images.get(name, ()))) for name in SPLITS}
         return cut(rows, {"valid": self.valid, "test": self.test}, self.split_seed)
 
     def _images(self, inspection: _Inspection, name: Split, rows: np.ndarray) -> StoredImages:
@@ -146,9 +170,12 @@ class ArrayFile(Source):
         source: Split = name if name in inspection.images else "train"
         array = inspection.images[source]
         labels = None if inspection.labels is None else inspection.labels[source][rows]
-        store = ArrayStore(array, None if len(rows) == len(array) else rows, inspection.layout, inspection.mapped)
-        values = inspection.values
-        return StoredImages(store, values.levels, labels, self.binarize == "dynamic", values.bounds)
+        levels, units, plain = inspection.values
+        steps = 1 if levels is None else levels - 1  # levels are stored as 0 to levels - 1
+        units = units._replace(scale=tuple(scale / steps for scale in units.scale))
+        chosen = None if len(rows) == len(array) else rows
+        store = ArrayStore(array, chosen, inspection.layout, inspection.mapped, None if plain else units)
+        return StoredImages(store, levels, labels, self.binarize == "dynamic")
 
     def _labels(
         self, arrays: Mapping[str, np.ndarray], names: Mapping[Split, str], images: Mapping[Split, np.ndarray]
@@ -172,7 +199,7 @@ def _text(name: str | None) -> str | None:
     return None if name is None else str(name)
 
 
-def _shape(name: str, array: np.ndarray, layout: LayoutName) -> Shape:
+def _shape(name: str, array: np.ndarray, layout: Layout) -> Shape:
     """(C, H, W) of the images of the array called `name`."""
     if array.ndim != len(layout):
         what = f"{prefix(name)}has shape {array.shape}: {layout} has {len(layout)} dimensions"
@@ -180,18 +207,24 @@ def _shape(name: str, array: np.ndarray, layout: LayoutName) -> Shape:
     return image_shape(array.shape, layout)
 
 
-def _layout(array: np.ndarray) -> LayoutName:
+def _layout(array: np.ndarray) -> Layout:
     """The only layout that an array of this shape can have."""
     sizes = array.shape[1:]
     if len(sizes) == 1:
         return "ND"
-    if len(sizes) == 2 and sizes[0] <= 4 * sizes[1]:
-        return "NCT" if 4 * sizes[0] < sizes[1] else "NHW"
+    if len(sizes) == 2 and 4 * sizes[0] < sizes[1]:
+        log.info("%s: signals (N, C, T) of %d channels; for others set data.layout=", array.shape, sizes[0])
+        return "NCT"
     if len(sizes) == 2:
-        what = f"is needed: {array.shape} may be images, NHW, or signals (N, T, C), which must be saved as (N, C, T)"
+        pictures = array.dtype in (np.bool_, np.uint8, np.uint16)
+        if sizes[0] <= 4 * sizes[1] and (pictures or sizes[0] == sizes[1]):
+            if not pictures:
+                log.info("%s: grey images (N, H, W); for signals set data.layout=NTC or NCT", array.shape)
+            return "NHW"
+        what = f"is needed: {array.shape} may be grey images, NHW, or signals, NTC (samples, channels) or NCT"
         raise UsageError([ErrorDetail("data.layout=", what)])
     if len(sizes) == 3 and (sizes[0] <= 4) != (sizes[2] <= 4):
         return "NCHW" if sizes[0] <= 4 else "NHWC"
     if len(sizes) == 3:
         raise UsageError([ErrorDetail("data.layout=", f"is needed: {array.shape} may be NCHW or NHWC")])
-    raise UsageError(f"has shape {array.shape}: images are NCHW, NHWC or NHW, signals NCT, vectors ND")
+    raise UsageError(f"has shape {array.shape}: images are NCHW, NHWC or NHW, signals NCT or NTC, vectors ND")

@@ -56,10 +56,6 @@ class Source(ABC):
             UsageError: the data is missing or cannot be read; says what to do.
         """
 
-    def stated(self) -> DataFacts:
-        """The facts that the settings state, without looking at any file; `num_train` is 0 if they do not say it."""
-        return self.inspect()
-
     def resolved(self) -> dict[str, Any]:
         """Values that inspection found for settings that were left open, for the run's config.yaml."""
         return {}

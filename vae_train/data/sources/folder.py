@@ -80,13 +80,6 @@ class Folder(Source):
         return DataFacts((channels, *size), levels, len(self._rows(listing)["train"]), factors)
 
     @override
-    def stated(self) -> DataFacts:
-        size = _pair("size", self.size)
-        if size is None or self.channels is None:
-            return self.inspect()
-        return DataFacts((self.channels, *size), binarized_levels(256, self.binarize), 0)
-
-    @override
     def resolved(self) -> dict[str, Any]:
         _, size, channels = self._inspection
         return {"size": list(size), "channels": channels}

@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import Raw, Shape, Split, evenly_spaced
+from vae_train.batch import Layout, Raw, Shape, Split, Units, evenly_spaced
 
 Location = Literal["memory", "file", "computed"]
-LayoutName = Literal["NCHW", "NHWC", "NHW", "NCT", "ND"]
-"""The order of an image's dimensions in an array; N numbers the images."""
 
 CHUNK_BYTES = 2**25
 """Pixels that are read at a time where all are read."""
@@ -42,6 +40,8 @@ class Store(ABC):
     """Bytes of a pixel."""
     location: Location
     """Whether the process holds the pixels, a mapped file does, or they are computed when they are taken."""
+    units: Units | None = None
+    """The units that the pixels were scaled by when they were taken; None for those that are as in the file."""
     immediate = True
     """Whether `take` only computes on `device` and never waits for host memory or a file."""
 
@@ -99,19 +99,32 @@ class TensorStore(Store):
         return self.pixels
 
 
-LAYOUTS: dict[LayoutName, tuple[int | None, int | None, int | None]] = {
+LAYOUTS: dict[Layout, tuple[int | None, int | None, int | None]] = {
     "NCHW": (1, 2, 3),
     "NHWC": (3, 1, 2),
     "NHW": (None, 1, 2),
     "NCT": (1, None, 2),  # signals: C channels of T samples
+    "NTC": (2, None, 1),
     "ND": (None, None, 1),  # vectors
 }
 """For C, H and W the axis of an array; None for a dimension of size 1 that the array does not have."""
 
 
-def image_shape(stored: Shape, layout: LayoutName) -> Shape:
+def image_shape(stored: Shape, layout: Layout) -> Shape:
     """(C, H, W) of the images of an array with the shape `stored`."""
     return tuple(1 if axis is None else stored[axis] for axis in LAYOUTS[layout])
+
+
+def to_images(array: np.ndarray, layout: Layout) -> np.ndarray:
+    """An array `(N, …)` as images `(N, C, H, W)`."""
+    axes = [axis for axis in LAYOUTS[layout] if axis is not None]
+    return array.transpose(0, *axes).reshape(len(array), *image_shape(array.shape, layout))
+
+
+def from_images(images: np.ndarray, layout: Layout) -> np.ndarray:
+    """Images `(N, C, H, W)` as an array `(N, …)`: the inverse of `to_images`."""
+    sizes = {axis: size for axis, size in zip(LAYOUTS[layout], images.shape[1:], strict=True) if axis is not None}
+    return images.reshape(-1, *sizes.values()).transpose(0, *(1 + np.argsort(list(sizes))))
 
 
 class ArrayStore(Store):
@@ -122,6 +135,7 @@ class ArrayStore(Store):
         rows: numbers of the images within `array`; None for all.
         layout: the order of an image's dimensions in `array`.
         mapped: whether `array` lies in a file; None to ask NumPy.
+        units: see `Store.units`.
     """
 
     device = torch.device("cpu")
@@ -131,14 +145,15 @@ class ArrayStore(Store):
         self,
         array: np.ndarray,
         rows: np.ndarray | None = None,
-        layout: LayoutName = "NCHW",
+        layout: Layout = "NCHW",
         mapped: bool | None = None,
+        units: Units | None = None,
     ) -> None:
-        self.array, self.rows, self.layout = array, rows, layout
+        self.array, self.rows, self.layout, self.units = array, rows, layout, units
         self.shape = image_shape(array.shape, layout)
         in_file = isinstance(array, np.memmap) if mapped is None else mapped
         self.location: Location = "file" if in_file else "memory"
-        self.itemsize = 1 if array.dtype in (np.uint8, np.bool_) else 4
+        self.itemsize = 1 if array.dtype in (np.uint8, np.bool_) and units is None else 4
 
     @override
     def __len__(self) -> int:
@@ -156,6 +171,8 @@ class ArrayStore(Store):
 
     @override
     def whole(self) -> Tensor:
+        if self.units is not None:
+            return super().whole()  # float64 in between, some images at a time
         array = self.array if self.rows is None else self.array[self.rows]
         return self._tensor(np.array(array) if self.location == "file" else array)
 
@@ -174,12 +191,13 @@ class ArrayStore(Store):
             expect_random_access(self.array)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        if array.dtype == np.bool_:
-            array = array.view(np.uint8)
+        images = to_images(array, self.layout)
+        if self.units is not None:
+            images = self.units.to_model(images)
+        elif array.dtype == np.bool_:
+            images = images.view(np.uint8)
         elif array.dtype not in (np.uint8, np.float32):
-            array = array.astype(np.float32)
-        axes = [axis for axis in LAYOUTS[self.layout] if axis is not None]
-        images = array.transpose(0, *axes).reshape(len(array), *self.shape)
+            images = images.astype(np.float32)
         return torch.from_numpy(np.require(images, requirements=["C", "W"]))
 
 
@@ -188,21 +206,16 @@ class StoredImages:
     """The images of one split, as they are stored.
 
     Args:
-        store: uint8 pixels below `levels`, or float32 ones.
+        store: uint8 pixels below `levels`, or float32 ones; continuous ones are in the units of the model.
         levels: number of values that a stored pixel can take; None for continuous ones.
         labels: int64 with shape `(N, F)`, or None.
         stochastic: whether a stored value x in [0, 1] is the probability of a binary pixel, drawn at every fetch.
-        bounds: the stored values that become 0 and 1; None for 0 and levels - 1.
     """
 
     store: Store
     levels: int | None
     labels: Tensor | None = None
     stochastic: bool = False
-    bounds: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        assert self.bounds is not None or self.levels is not None
 
     def __len__(self) -> int:
         return len(self.store)
@@ -217,22 +230,16 @@ class StoredImages:
         """All stored pixels, `(N, C, H, W)`."""
         return self.store.whole()
 
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """The stored values that become 0 and 1."""
-        return self.bounds or (0.0, float((self.levels or 2) - 1))
-
     def take(self, index: Tensor) -> Raw:
         """The images with the numbers `index`, where the store leaves them."""
         labels = None if self.labels is None else self.labels.index_select(0, index.to(self.labels.device))
         return Raw(self.store.take(index), labels)
 
     def unit(self, pixels: Tensor) -> Tensor:
-        """Maps stored values to [0, 1], as float32 in one pass."""
-        low, high = self.value_range
-        if low == 0.0:
-            return pixels if high == 1.0 and pixels.is_floating_point() else pixels.mul(1 / high)
-        return (pixels - low).mul_(1 / (high - low))
+        """Maps levels to [0, 1], as float32; continuous values stay as they are."""
+        if self.levels is None or (self.levels == 2 and pixels.is_floating_point()):
+            return pixels
+        return pixels.mul(1 / (self.levels - 1))
 
     def to(self, device: torch.device) -> StoredImages:
         """Copies all pixels and labels to `device`."""
@@ -250,6 +257,8 @@ class StoredImages:
     def update(self, digest: Any) -> None:
         """Feeds all pixels to a `hashlib` object, or evenly spaced images of a large file or of computed images."""
         store = self.store
+        if store.units is not None:
+            digest.update(repr(store.units).encode())
         if store.location == "memory" or (store.location == "file" and store.nbytes <= MAX_HASHED_FILE_BYTES):
             for chunk in store.chunks():
                 digest.update(chunk.cpu().numpy().tobytes())
@@ -269,7 +278,7 @@ def split_rows(
     levels: int,
     labels: Tensor | None,
     *,
-    layout: LayoutName = "NCHW",
+    layout: Layout = "NCHW",
     stochastic: bool = False,
 ) -> Splits:
     """The images of an array by split; a split without rows is left out.

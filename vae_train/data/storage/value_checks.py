@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_train.batch import evenly_spaced
+from vae_train.batch import Units, evenly_spaced
 from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED, expect_random_access
 from vae_train.util.errors import ErrorDetail, UsageError
 
@@ -15,8 +15,10 @@ class Values(NamedTuple):
 
     levels: int | None
     """Number of values of a pixel; None for continuous numbers."""
-    bounds: tuple[float, float]
-    """The numbers that become 0 and 1."""
+    units: Units
+    """Their map to the numbers of a model, which for levels are those in [0, 1]."""
+    plain: bool = False
+    """Whether they are the integers 0 to levels - 1."""
 
 
 def check_kinds(images: Mapping[str, np.ndarray]) -> None:
@@ -52,7 +54,7 @@ def measured(
         UsageError: the numbers cannot be pixels, or not those that are stated; says which setting helps.
     """
     whole = sum(array.nbytes for array in arrays) <= max_scanned_bytes
-    low, high = _extremes(arrays, whole)
+    low, high = extremes(arrays, whole)
     integers = arrays[0].dtype.kind in "uib"
     if bounds is None and integers:
         levels = _integer_levels(low, high, levels, arrays[0].dtype, whole)
@@ -63,9 +65,16 @@ def measured(
     if low < smallest or high > largest:
         raise UsageError(f"holds numbers from {low:g} to {high:g}, outside of data.range={list(bounds)}")
     _check_precision(*bounds)
-    if levels is not None and not (integers and bounds == (0, levels - 1)):
+    plain = levels is not None and integers and bounds == (0, levels - 1)
+    if levels is not None and not plain:
         _check_grid(arrays, whole, levels, bounds)
-    return Values(levels, bounds)
+    return Values(levels, shared_units(bounds), plain)
+
+
+def shared_units(bounds: tuple[float, float]) -> Units:
+    """One map of all numbers, of the range `bounds` to [0, 1]."""
+    low, high = bounds
+    return Units((), (low,), (high - low,), (low,), (high,))
 
 
 def prefix(name: str) -> str:
@@ -102,8 +111,12 @@ def _measured_range(low: float, high: float, levels: int | None, whole: bool) ->
     return low, high
 
 
-def _extremes(arrays: list[np.ndarray], whole: bool) -> tuple[float, float]:
-    """The smallest and the largest number; those of evenly spaced images unless `whole`."""
+def extremes(arrays: list[np.ndarray], whole: bool) -> tuple[float, float]:
+    """The smallest and the largest number; those of evenly spaced images unless `whole`.
+
+    Raises:
+        UsageError: a number is NaN or infinite.
+    """
     lows, highs = zip(*((float(chunk.min()), float(chunk.max())) for chunk in _chunks(arrays, whole)), strict=True)
     if not np.isfinite([lows, highs]).all():
         raise UsageError("holds numbers that are NaN or infinite")

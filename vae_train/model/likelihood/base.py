@@ -21,6 +21,8 @@ from vae_train.util.ranges import PositiveFloat
 class Density(Likelihood):
     """A density of pixels in [0, 1], which cannot score binary data."""
 
+    is_bounded = True
+
     @classmethod
     @override
     def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
@@ -64,17 +66,27 @@ class LocationScale(Likelihood):
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
-        scale: the scale, for pixels in [0, 1]; the initial value if the scale is learned.
+        scale: the scale, for pixels in [0, 1] or standardised columns; the initial value if the scale is learned.
         scale_mode: see `vae_train.model.scale.Scale`. Unless it is fixed, the scale stays above 1 / (2 levels): a
             narrower density on data with levels scores the grid of levels and not the images.
+        column_shape: see `vae_train.batch.DataFacts`.
     """
 
     power: ClassVar[int]
     """See `vae_train.distributions.location_scale.Scalable`, for densities with an optimal scale."""
 
-    def __init__(self, event_shape: Shape, levels: int | None, scale: PositiveFloat, scale_mode: ScaleMode) -> None:
+    def __init__(
+        self,
+        event_shape: Shape,
+        levels: int | None,
+        scale: PositiveFloat,
+        scale_mode: ScaleMode,
+        column_shape: Shape = (),
+    ) -> None:
+        if scale_mode == "auto":
+            scale_mode = "column" if column_shape else "shared"
         super().__init__(event_shape, levels, scale=scale, scale_mode=scale_mode)
-        self.scale = Scale(self.event_shape, scale, scale_mode, density_floor(levels, scale_mode))
+        self.scale = Scale(self.event_shape, scale, scale_mode, density_floor(levels, scale_mode), column_shape)
         self.parameter_shape = self.scale.parameter_shape
 
     @classmethod
@@ -105,7 +117,7 @@ class LocationScale(Likelihood):
 
         Args:
             location: with shape `(*N, C, H, W)`.
-            log_scale: logarithm of the scale, () or with the shape of the location.
+            log_scale: logarithm of the scale, broadcasts against the location.
         """
 
     def dequantized(self, density: Any, levels: int) -> Distribution:

@@ -22,6 +22,8 @@ class Bernoulli(Likelihood):
             report says so.
     """
 
+    is_bounded = True
+
     def __init__(self, event_shape: Shape, levels: int | None, grey_targets: bool) -> None:
         super().__init__(event_shape, levels, grey_targets=grey_targets)
         self.binary = levels == 2

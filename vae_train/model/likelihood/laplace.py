@@ -18,7 +18,7 @@ class Laplace(LocationScale):
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
-        scale: mean absolute deviation, for pixels in [0, 1]; the initial value if the scale is learned.
+        scale: mean absolute deviation, for pixels in [0, 1] or standardised columns; the initial value if learned.
         scale_mode: see `vae_train.model.scale.Scale`; the optimal scale is the mean absolute error.
     """
 

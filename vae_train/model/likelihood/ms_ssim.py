@@ -25,6 +25,7 @@ class MSSSIM(Likelihood):
         weight: nats that a reconstruction without any similarity costs.
     """
 
+    is_bounded = True
     warning = "MS-SSIM: not a likelihood"
 
     def __init__(self, event_shape: Shape, levels: int | None, weight: PositiveFloat) -> None:

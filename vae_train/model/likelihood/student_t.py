@@ -8,7 +8,7 @@ from typing_extensions import override
 from vae_train.batch import Shape
 from vae_train.distributions.location_scale import StudentT as StudentTDistribution
 from vae_train.model.likelihood.base import LocationScale
-from vae_train.model.scale import PlainScale
+from vae_train.model.scale import LearnedScale
 from vae_train.util.ranges import PositiveFloat, Range
 
 DegreesOfFreedom = Annotated[float, Range(1, open_low=True)]
@@ -20,9 +20,10 @@ class StudentT(LocationScale):
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
-        scale: the scale, for pixels in [0, 1]; the initial value if the scale is learned.
+        scale: the scale, for pixels in [0, 1] or standardised columns; the initial value if it is learned.
         scale_mode: see `vae_train.model.scale.Scale`; the optimal scale has no closed form.
         df: degrees of freedom. The mean exists above 1, the variance above 2.
+        column_shape: see `vae_train.batch.DataFacts`.
     """
 
     def __init__(
@@ -30,10 +31,11 @@ class StudentT(LocationScale):
         event_shape: Shape,
         levels: int | None,
         scale: PositiveFloat,
-        scale_mode: PlainScale,
+        scale_mode: LearnedScale,
         df: DegreesOfFreedom,
+        column_shape: Shape = (),
     ) -> None:
-        super().__init__(event_shape, levels, scale, scale_mode)
+        super().__init__(event_shape, levels, scale, scale_mode, column_shape)
         self.df = df
 
     @override

@@ -1,0 +1,117 @@
+"""Measures the units of vectors by column and of signals by channel."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from vae_train.batch import Layout, Shape, Split, Units, evenly_spaced
+from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED, image_shape, to_images
+from vae_train.data.storage.value_checks import extremes
+from vae_train.util.errors import ErrorDetail, UsageError
+
+AXES: dict[Layout, tuple[int, ...]] = {"ND": (0,), "NCT": (0, 2, 3), "NTC": (0, 2, 3)}
+"""Layouts of vectors and signals, with the axes of (N, C, H, W) along which a column or a channel extends."""
+
+MAX_LISTED = 5
+"""Columns that a message names."""
+
+Parts = list[tuple[np.ndarray, np.ndarray]]
+"""Arrays, each with the numbers of some of its images."""
+
+log = logging.getLogger("vae_train")
+
+
+def column_units(
+    images: Mapping[Split, np.ndarray],
+    rows: np.ndarray,
+    layout: Layout,
+    ranged: bool,
+    known: Units | None,
+    max_scanned_bytes: int,
+) -> Units:
+    """Measures the units of every column or channel; NaN do not count.
+
+    Args:
+        images: the arrays of every split.
+        rows: numbers of the training images within their array.
+        layout: one of `AXES`.
+        ranged: map the range of all splits to [0, 1], instead of training values to mean 0 and standard deviation 1.
+        known: the units that a model was trained with, which are returned.
+        max_scanned_bytes: of larger files only evenly spaced images are measured.
+
+    Raises:
+        UsageError: a number is infinite or too large, or outside of the range that a model was trained on.
+    """
+    arrays = list(images.values())
+    whole = sum(array.nbytes for array in arrays) <= max_scanned_bytes
+    extremes(arrays, whole)
+    if ranged and known is None and not whole:
+        raise UsageError([ErrorDetail("data.range=", "is needed: the file is too large to search for its extremes")])
+    parts: Parts = [(images["train"], rows), *((array, np.arange(len(array))) for array in arrays)]
+    if not whole:
+        parts = [(array, rows[evenly_spaced(len(rows), NUM_SAMPLED).numpy()]) for array, rows in parts]
+    if known is not None and known.shape != column_shape(arrays[0], layout):
+        raise UsageError(f"has other columns than the {len(known.shift)} of the training data")
+    trained = _extremes(parts[:1], layout) if known is None else (known.array("low"), known.array("high"))
+    low, high = _extremes(parts, layout) if ranged else trained
+    outside = np.flatnonzero((low < trained[0]) | (high > trained[1]))
+    if len(outside) and known is not None:
+        raise UsageError(f"has numbers outside of the range of the training data: {_listed(outside, low, high)}")
+    if known is not None:
+        return known
+    if len(outside):
+        log.info("numbers outside of the training range widen it: %s", _listed(outside, low, high))
+    shift, scale = (low, high - low) if ranged else _moments(parts[:1], layout)
+    if len(constant := np.flatnonzero(low == high)):
+        log.info("constant columns, which get the scale 1: %s", _listed(constant, low, high))
+    scale = np.where((low < high) & (scale > 0), scale, 1.0)
+    if not np.isfinite([shift, scale]).all():
+        raise UsageError(
+            f"has numbers too large to be scaled: {_listed(np.flatnonzero(~np.isfinite(scale)), low, high)}"
+        )
+    return Units(low.shape, *(tuple(numbers.ravel().tolist()) for numbers in (shift, scale, low, high)))
+
+
+def column_shape(array: np.ndarray, layout: Layout) -> Shape:
+    """Shape of one number per column of vectors or channel of signals, see `Units.shape`."""
+    return tuple(1 if axis in AXES[layout] else n for axis, n in enumerate(image_shape(array.shape, layout), start=1))
+
+
+def _chunks(parts: Parts, layout: Layout) -> Iterator[np.ndarray]:
+    """The images `(N, C, H, W)` in float64, some at a time."""
+    for array, rows in parts:
+        for some in np.array_split(rows, min(len(rows), math.ceil(array.nbytes / CHUNK_BYTES))):
+            yield to_images(array[some], layout).astype(np.float64)
+
+
+def _extremes(parts: Parts, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest number of every column."""
+    axes = AXES[layout]
+    pairs = (
+        (np.fmin.reduce(x, axes, keepdims=True), np.fmax.reduce(x, axes, keepdims=True)) for x in _chunks(parts, layout)
+    )
+    lows, highs = zip(*pairs, strict=True)
+    return np.fmin.reduce(lows)[0], np.fmax.reduce(highs)[0]
+
+
+def _moments(parts: Parts, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every column, in two passes."""
+    axes = AXES[layout]
+
+    def mean(shift: np.ndarray | float, power: int) -> np.ndarray:
+        deviations = ((x - shift) ** power for x in _chunks(parts, layout))
+        sums = [(np.nansum(x, axes, keepdims=True)[0], np.isfinite(x).sum(axes, keepdims=True)[0]) for x in deviations]
+        total, count = (np.sum(terms, 0) for terms in zip(*sums, strict=True))
+        return total / count
+
+    with np.errstate(over="ignore"):
+        location = mean(0.0, 1)
+        return location, np.sqrt(mean(location, 2))
+
+
+def _listed(columns: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
+    """Columns by number, with the range of their numbers."""
+    names = [f"column {i} ({low.flat[i]:g} to {high.flat[i]:g})" for i in columns[:MAX_LISTED]]
+    return ", ".join([*names, *(["…"] if len(columns) > MAX_LISTED else [])])
