@@ -724,8 +724,8 @@ def test_a_damaged_member_is_said(tmp_path):
 def test_paths_that_are_no_files(tmp_path):
     assert "there is no such file" in refused(tmp_path / "nowhere.npy")
     assert "is a folder; use data=folder" in refused(tmp_path)
-    (tmp_path / "x.csv").write_text("1,2")
-    assert "is not a .npy, .npz or .pt file" in refused(tmp_path / "x.csv")
+    (tmp_path / "x.txt").write_text("1,2")
+    assert "is not a .npy, .npz, .pt or .csv file" in refused(tmp_path / "x.txt")
     os.mkfifo(tmp_path / "x.npy")
     assert "is not a regular file" in refused(tmp_path / "x.npy")
     for path in ("~nobody_of_that_name/x.npy", "x" * 5000 + ".npy", "a\0b.npy"):

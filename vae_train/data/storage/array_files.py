@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vae_train.batch import Factor, Split
+from vae_train.data.storage.csv_files import read_table
 from vae_train.data.storage.decoding import quiet
 from vae_train.data.storage.listing import SPLIT_NAMES
 from vae_train.util.errors import ErrorDetail, UsageError
@@ -24,6 +25,12 @@ UNNAMED = ""
 
 MAX_REASON_LENGTH = 200
 """Characters of a reader's error that a message repeats."""
+
+CONVERSIONS = {
+    ".mat": """from scipy.io import loadmat; import numpy; numpy.save("data.npy", loadmat("{file}")["NAME"])""",
+    ".pkl": """import pickle, numpy; numpy.save("data.npy", numpy.asarray(pickle.load(open("{file}", "rb"))))""",
+}
+"""Files that are not opened, since reading them may run code or needs another library -> how to convert them."""
 
 LABEL_NAMES = ("labels", "label", "y", "targets", "target", "factors", "latents_classes", "classes")
 """Names of arrays with labels, in the order of preference."""
@@ -44,7 +51,7 @@ def open_file(path: str) -> tuple[Mapping[str, np.ndarray], bool]:
 
     Args:
         path: a .npy file (one array, mapped), a .npz file (an array is read when it is asked for), or a .pt file with a
-            tensor, or with tensors in a dict or a list (mapped).
+            tensor, or with tensors in a dict or a list (mapped), or a .csv or .tsv file with a table.
 
     Raises:
         UsageError: the file is missing or cannot be read.
@@ -64,6 +71,9 @@ def open_file(path: str) -> tuple[Mapping[str, np.ndarray], bool]:
 
 def _opened(file: Path) -> tuple[Mapping[str, np.ndarray], bool]:
     suffix = file.suffix.lower()
+    with file.open("rb") as start:
+        if re.match(rb"\s*<(!doctype|html)", start.read(100), re.IGNORECASE):
+            raise UsageError("is an HTML page, despite its name: what was downloaded is a web page and not the file")
     if suffix == ".npy":
         with file.open("rb") as start:
             if start.read(6) != np.lib.format.MAGIC_PREFIX:
@@ -78,7 +88,11 @@ def _opened(file: Path) -> tuple[Mapping[str, np.ndarray], bool]:
         with quiet():  # PyTorch's warnings advise what the user cannot do here
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
         return _arrays(content), mapped
-    raise UsageError("is not a .npy, .npz or .pt file")
+    if suffix in (".csv", ".tsv"):
+        return {UNNAMED: read_table(file)}, False
+    if suffix in CONVERSIONS:
+        raise UsageError(f"is not supported; convert it in Python: {CONVERSIONS[suffix].format(file=file.name)}")
+    raise UsageError("is not a .npy, .npz, .pt or .csv file")
 
 
 class _Archive(Mapping[str, np.ndarray]):

@@ -9,6 +9,9 @@ from vae_train.batch import Units, evenly_spaced
 from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED, expect_random_access
 from vae_train.util.errors import ErrorDetail, UsageError
 
+MAX_LISTED = 8
+"""Columns that a message names."""
+
 
 class Values(NamedTuple):
     """What the numbers of an array mean."""
@@ -119,8 +122,19 @@ def extremes(arrays: list[np.ndarray], whole: bool) -> tuple[float, float]:
     """
     lows, highs = zip(*((float(chunk.min()), float(chunk.max())) for chunk in _chunks(arrays, whole)), strict=True)
     if not np.isfinite([lows, highs]).all():
-        raise UsageError("holds numbers that are NaN or infinite")
+        raise UsageError(
+            f"holds numbers that are NaN or infinite{_by_column(arrays)}; leave out these rows or fill them in"
+        )
     return min(lows), max(highs)
+
+
+def _by_column(arrays: list[np.ndarray]) -> str:
+    """How many numbers of every column are not finite, for a table; an empty text for images."""
+    if arrays[0].ndim != 2:
+        return ""
+    counts = sum((~np.isfinite(array)).sum(0) for array in arrays)
+    listed = [f"{count:,} in column {column}" for column, count in enumerate(counts) if count]
+    return f": {', '.join(listed[:MAX_LISTED])}" + (", …" if len(listed) > MAX_LISTED else "")
 
 
 def _rounded(bounds: tuple[float, float], arrays: list[np.ndarray]) -> tuple[float, float]:
