@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commandline import TINY, Vae, rows, start
+from tests.commandline import BRIEF, TINY, Vae, rows, start
 from tests.data.pictures import damaged, fill
 from tests.support import OPEN, choices
 
@@ -84,8 +84,18 @@ def test_a_run_is_sampled_where_its_data_is_gone(vae: Vae) -> None:
     Path("photos").rename("elsewhere")
     assert vae("sample", "run=run", "num=4").code == 0
     (line,) = vae("eval", "run=run").errors()
-    assert "data.root=photos" in line
-    assert "there is no such folder" in line
+    assert f"data.root={Path('photos').absolute()}  there is no such folder; if it moved, add data.root=" in line
+    for command in (["eval", "run=run", *BRIEF], ["reproduce", "run=run"], ["train", "resume=run", "epochs=3"]):
+        assert vae(*command).code == 2
+        answer = vae(*command, "data.root=elsewhere")
+        assert answer.code == 0, answer.err
+    Path("elsewhere/0000.png").write_bytes(Path("elsewhere/0001.png").read_bytes())
+    for command in (["eval", "run=run"], ["reproduce", "run=run"], ["fit-prior", "run=run"], ["train", "resume=run"]):
+        (line,) = vae(*command, "data.root=elsewhere").errors()
+        assert "is not the data that run was trained on" in line
+    (line,) = vae("eval", "run=run", "data.path=elsewhere").errors()
+    assert "data.path" in line
+    assert "no such parameter" in line
 
 
 @pytest.mark.parametrize(("words", "why"), [

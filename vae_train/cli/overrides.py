@@ -28,7 +28,9 @@ from vae_train.cli.hydra_compat import conf_dir
 from vae_train.cli.parsing import as_typed, parse, quoted
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
+from vae_train.runs.check import open_run
 from vae_train.runs.config import Config
+from vae_train.runs.run import PLACES, Run
 from vae_train.runs.schema import yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.text import first_line
@@ -51,6 +53,16 @@ class Job(NamedTuple):
     """Holds the data that jobs of one command have read."""
     added: tuple[str, ...] = ()
     """Overrides that were not typed, see `compose_jobs`."""
+
+    def open(self, name: str, setting: str = "run") -> Run:
+        """Opens the run that a setting names, with its data where `data.root=` or `data.path=` says that it is now.
+
+        Raises:
+            UsageError: there is no such run, or its configuration is invalid.
+        """
+        typed = {override.lstrip("+").partition("=")[0] for override in self.overrides}
+        moved = {path: str(self.config.at(path)) for path in (f"data.{place}" for place in PLACES) if path in typed}
+        return open_run(name, f"{setting}={name}", self.builder, bool(self.config.get("strict")), moved)
 
 
 def compose_jobs(
@@ -112,9 +124,10 @@ def _compose_job(
         where = next((text for text in map(_text, valid) if "${" in text), "")
         raise UsageError([ErrorDetail(where, f"cannot be resolved: {first_line(error)}")]) from error
     builder = Builder([str(config["allow"])] if config.get("allow") else [])
-    invalid = {e.where.partition("=")[0] for e in own_errors}
-    own_errors += schema.component_errors(cfg, config, builder, invalid, choices)
-    own_errors += [] if config.get("resume") else schema.unread_errors(cfg, settings, typed)
+    if not config.get("resume"):  # of whose components only the changes of the run's are used
+        invalid = {e.where.partition("=")[0] for e in own_errors}
+        own_errors += schema.component_errors(cfg, config, builder, invalid, choices)
+        own_errors += schema.unread_errors(cfg, settings, typed)
     if own_errors:
         raise UsageError(own_errors)
     own, texts = schema.own_settings(config, settings), tuple(as_typed(_text(override)) for override in valid)

@@ -21,7 +21,6 @@ from vae_train.runs.compatibility import phrase
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known, parameters, schema_errors, settings
-from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.execution import CompiledGradients, is_captured, resolve
 from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner
@@ -235,7 +234,7 @@ def read_weights(model: LatentVariableModel, run: Run, checkpoint: str = "best")
         UsageError: the weights belong to another architecture.
         RunError: the checkpoint cannot be read.
     """
-    state = Checkpoints(run.checkpoints).load(checkpoint, next(model.parameters()).device)
+    state = run.state(checkpoint, next(model.parameters()).device)
     weights = state["model"]
     if state["ema"] is not None:
         prefix = "module."

@@ -1,6 +1,9 @@
 """Everything that is wrong with a configuration, at once and without side effects: nothing is written or set."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +22,7 @@ from vae_train.runs.build import (
     read_weights,
 )
 from vae_train.runs.config import Config
-from vae_train.runs.run import Run
+from vae_train.runs.run import PLACES, Run
 from vae_train.runs.schema import RunFacts, known, yaml_text
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.lr import PlateauRate
@@ -70,7 +73,7 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
         read: also read the pixels.
     """
     errors, data = list[ErrorDetail](), config["data"]
-    where = next((f"data.{name}={data[name]}" for name in ("root", "path") if data.get(name)), "data")
+    where = next((f"data.{name}={data[name]}" for name in PLACES if data.get(name)), "data")
     with collecting(errors, where):
         stored = session.inspect(build_source(config, builder))
         if read:
@@ -169,21 +172,46 @@ def combination_errors(config: Config, facts: DataFacts, builder: Builder) -> li
     )
 
 
-def open_run(name: str, where: str, builder: Builder) -> Run:
+def run_data_errors(run: Run, config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
+    """Data of a run that is missing, or is not what the run was trained on.
+
+    Args:
+        run: the run.
+        config: its configuration, in which the data may be elsewhere.
+        session: reads the data.
+        builder: locates classes.
+    """
+    hint = "; if it moved, add data.root= or data.path="
+    found = data_errors(config, session, builder)
+    errors = [e._replace(message=e.message + hint) if e.where.startswith("data.") else e for e in found]
+    known = run.environment().get("data_checksum") or run.furthest().get("data")
+    if errors or known in (None, load_data(config, session, torch.device("cpu"), builder).checksum):
+        return errors
+    where = next((f"data.{name}={place}" for name in PLACES if (place := config["data"].get(name))), "data")
+    return [ErrorDetail(where, f"is not the data that {run.folder} was trained on; restore it or start a new run")]
+
+
+def open_run(
+    name: str, where: str, builder: Builder, strict: bool = False, moved: Mapping[str, Any] = MappingProxyType({})
+) -> Run:
     """Opens a run and checks its saved configuration, which somebody else may have written.
 
     Args:
         name: see `Run.open`.
         where: what was typed, for the messages.
         builder: locates classes.
+        strict: refuse damaged files instead of using others.
+        moved: where the run's data is now, by dotted path.
 
     Raises:
         UsageError: there is no such run, or its configuration is invalid.
     """
     errors = list[ErrorDetail]()
     with collecting(errors, where):
-        run = Run.open(name)
-        errors += [ErrorDetail(f"{run.config_file}: {e.where}", e.message) for e in builder.errors(run.config)]
+        run = Run.open(name, strict)
+        run.config = run.config.with_values(moved)
+        found = builder.errors(run.config)
+        errors += [e if e.where in moved else e._replace(where=f"{run.config_file}: {e.where}") for e in found]
     if errors:
         raise UsageError(errors)
     return run

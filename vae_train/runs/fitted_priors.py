@@ -104,7 +104,7 @@ def replace_prior(model: Any, run: Run, name: str, builder: Builder) -> None:
         RunError: the file cannot be read.
     """
     path = run.priors / f"{name}.pt"
-    state = load(path)
+    state = load(path, report=run.report)
     try:
         node, shapes = Config(state["settings"]), (model.latent_shape, model.data_shape)
         prior: FittedPrior = builder.build(node)(event_shape=shapes[0], data_shape=shapes[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -11,15 +12,41 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vae_train.batch import DataFacts
 from vae_train.runs.config import Config
 from vae_train.runs.facts import read_facts
+from vae_train.training.checkpoint import Checkpoints, warn
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.files import appending, locked, replacing
 
 OUTPUTS = Path("outputs")
 CONFIG_FILE = "config.yaml"
 LOCK_FILE = ".lock"
+
+RESUMABLE = (
+    *("epochs", "device", "threads", "execution"),
+    *("trainer.eval_every", "trainer.sample_every", "trainer.checkpoint_every", "trainer.checkpoint_seconds"),
+    *("trainer.log_every", "trainer.patience", "trainer.eval_batch_size", "data.root", "data.path"),
+)
+"""Settings that may change when a run is resumed: none of them changes what a step computes, but for rounding."""
+
+UNBOUND = (
+    *RESUMABLE,
+    "trainer.epochs",
+    "trainer.execution",
+    "data.cache",
+    "data.units",
+    "name",
+    "init_from",
+    "logger.",
+    "loader.",
+)
+"""Beginnings of the settings that a checkpoint does not depend on."""
+
+PLACES = ("root", "path")
+"""Settings of data that say where it is."""
 
 log = logging.getLogger("vae_train")
 
@@ -66,11 +93,14 @@ class Run(RunFiles):
     Args:
         folder: an existing folder; use `create` or `open`.
         config: the resolved configuration.
+        strict: refuse damaged files instead of using others.
     """
 
-    def __init__(self, folder: Path, config: Config) -> None:
+    def __init__(self, folder: Path, config: Config, strict: bool = False) -> None:
         super().__init__(folder)
-        self.config = config
+        self.config, self.strict = config, strict
+        self.damage: list[str] = []
+        """What `report` has heard."""
 
     @classmethod
     def create(cls, folder: Path | None, config: Config, now: datetime | None = None) -> Run:
@@ -101,14 +131,18 @@ class Run(RunFiles):
         return run
 
     @classmethod
-    def open(cls, name: str | Path) -> Run:
+    def open(cls, name: str | Path, strict: bool = False) -> Run:
         """Opens a run by its folder, by a unique part of its path under outputs/, or as "last".
+
+        Args:
+            name: which run.
+            strict: refuse damaged files instead of using others.
 
         Raises:
             UsageError: there is no such run, or its configuration cannot be read.
         """
         folder = find(str(name))
-        run = cls(folder, Config.read(folder / CONFIG_FILE))
+        run = cls(folder, Config.read(folder / CONFIG_FILE), strict)
         facts = run.facts()
         if facts is not None and facts.units is not None:
             run.config = run.config.with_values({"data.units": facts.units._asdict()})
@@ -119,6 +153,43 @@ class Run(RunFiles):
         with suppress(OSError, ValueError):
             return read_facts(self.facts_file)
         return None
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the settings that decide what is computed."""
+        bound = [(k, v) for k, v in sorted(self.config.leaves().items()) if not k.startswith(UNBOUND)]
+        return hashlib.blake2b(json.dumps(bound, default=str).encode(), digest_size=8).hexdigest()
+
+    def report(self, damage: str, instead: str) -> None:
+        """Says in a line that a file is damaged, and what is used instead.
+
+        Raises:
+            UsageError: the run is strict.
+        """
+        if self.strict:
+            raise UsageError([ErrorDetail("strict=true", damage)])
+        warn(damage, instead)
+        self.damage.append(f"{damage}; {instead}")
+
+    def furthest(self) -> dict[str, Any]:
+        """The state to resume from, for a check, which reports no damage; empty if there is no checkpoint.
+
+        Raises:
+            RunError: no checkpoint can be read.
+        """
+        checkpoints = Checkpoints(self.checkpoints, lambda *_: None)
+        return checkpoints.furthest() if checkpoints.names() else {}
+
+    def state(self, checkpoint: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+        """The state of a checkpoint, "best" or "last"; reports damage, and a configuration that it does not belong to.
+
+        Raises:
+            RunError: the checkpoint cannot be read.
+        """
+        state = Checkpoints(self.checkpoints, self.report).load(checkpoint, device)
+        if state.get("config") not in (None, self.fingerprint):
+            self.report(f"{self.config_file} is not what the checkpoint was trained with", "using it all the same")
+        return state
 
     def summary(self) -> dict[str, Any]:
         """How the run ended: "status" and the final metrics. The status is "unknown" if there is no summary."""

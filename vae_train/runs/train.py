@@ -12,28 +12,22 @@ import torch
 from vae_train.batch import SPLITS
 from vae_train.data.session import DataSession
 from vae_train.plotting.charts import plot_curves
-from vae_train.runs.build import Builder, Training, assemble, load_data, read_weights
-from vae_train.runs.check import data_errors, execution_errors, validation_errors
+from vae_train.runs.build import Builder, Training, assemble, read_weights
+from vae_train.runs.check import execution_errors, run_data_errors, validation_errors
 from vae_train.runs.config import Config
 from vae_train.runs.environment import environment
 from vae_train.runs.facts import facts_to_dict
-from vae_train.runs.run import Run, write_bad_files, write_json
+from vae_train.runs.run import PLACES, RESUMABLE, Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts, known
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.epochs import Epochs
+from vae_train.training.loggers.base import row_digest
 from vae_train.training.loggers.files import Files, read_metrics
 from vae_train.training.monitor import schedule_notes
 from vae_train.util.errors import ErrorDetail, Stopped, collecting
 from vae_train.util.runtime import emulated, prepare, resolve_device
 
 log = logging.getLogger("vae_train")
-
-RESUMABLE = (
-    *("epochs", "device", "threads", "execution"),
-    *("trainer.eval_every", "trainer.sample_every", "trainer.checkpoint_every", "trainer.checkpoint_seconds"),
-    *("trainer.log_every", "trainer.patience", "trainer.eval_batch_size"),
-)
-"""Settings that may change when a run is resumed: none of them changes what a step computes, but for rounding."""
 
 
 def train(
@@ -77,13 +71,13 @@ def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: 
     with run.locked():
         before = run.config
         training, run.config = _assemble(changed(before, changes), session, builder)
-        checkpoints = Checkpoints(run.checkpoints)
+        checkpoints, state = Checkpoints(run.checkpoints, run.report), None
         if checkpoints.names():
             state = checkpoints.furthest(training.learner.device)
+            state["history"] = check_rows(run, state)
             _log_moved(before, training, state["progress"]["step"], builder)
         else:
             log.info("%s has no checkpoint yet; it starts afresh", run.folder)
-            state = None
             _initialize(training, run.config)
         _fit(run, training, state, builder)
 
@@ -101,31 +95,39 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
     if run.lock_file.exists():
         with collecting(errors, where), run.locked():
             pass
-    errors = errors or execution_errors(config) + data_errors(config, session, builder)
+    errors = errors or builder.errors(config) + execution_errors(config)
+    errors = errors or run_data_errors(run, config, session, builder)
     errors = errors or validation_errors(config, session, builder)
     if errors:
         return errors
     before, after = run.config["epochs"], config["epochs"]
-    data = load_data(config, session, torch.device("cpu"), builder)
+    state = run.furthest()
     if after < before:
         errors.append(ErrorDetail(f"epochs={after}", f"the run has {before} epochs, which may only be raised"))
-    elif after == before and (ended := _ended(run, data.facts.num_train)):
+    elif after == before and (ended := _ended(run, state, session.inspect(builder.build(config["data"])).num_train)):
         errors.append(ErrorDetail(where, f"finished after {ended} epochs; add epochs={2 * before}"))
-    if run.environment().get("data_checksum") not in (None, data.checksum):
-        message = "the dataset has changed since this run was trained; restore it or start a new run"
-        errors.append(ErrorDetail(where, message))
+    if state.get("config") not in (None, run.fingerprint):
+        errors.append(ErrorDetail(str(run.config_file), "is not what the run was trained with; restore it"))
     return errors
 
 
-def _ended(run: Run, num_train: int) -> int:
+def check_rows(run: Run, state: Mapping[str, Any]) -> str:
+    """Reports rows of metrics that are not those of a checkpoint; returns the digest of those that can be read."""
+    rows = [row for row in read_metrics(run.metrics_file) if row["step"] <= state["progress"]["step"]]
+    digest = row_digest(rows)
+    if state.get("history") not in (None, digest):
+        run.report(f"{run.metrics_file} is damaged or incomplete", f"keeping the {len(rows)} rows that can be read")
+    return digest
+
+
+def _ended(run: Run, state: Mapping[str, Any], num_train: int) -> int:
     """The epochs after which a run has ended: all that it has, or fewer by its patience; 0 if it has not."""
-    checkpoints, trainer = Checkpoints(run.checkpoints), run.config["trainer"]
-    if run.summary()["status"] != "done" or not checkpoints.names():
+    if run.summary()["status"] != "done" or not state:
         return 0
-    progress = checkpoints.furthest()["progress"]
+    trainer, progress = run.config["trainer"], state["progress"]
     epochs = Epochs(trainer["epochs"], num_train, trainer["batch_size"])
     epoch = epochs.of(progress["step"]) - 1
-    return epoch if epochs.total in (epoch, progress["ended"]) else 0
+    return epoch if epochs.total in (epoch, progress.get("ended")) else 0
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -147,6 +149,8 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
     mode = training.trainer.execution
     values = {"device": str(device), "execution": mode, "trainer.execution": mode}
     values |= {f"data.{name}": value for name, value in training.data.resolved.items()}
+    places = {f"data.{name}": config["data"].get(name) for name in PLACES}
+    values |= {name: str(Path(place).expanduser().absolute()) for name, place in places.items() if place is not None}
     return training, config.with_values(values)
 
 
@@ -182,7 +186,9 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
         write_json(run.environment_file, environment(learner.device, data.checksum))
         loggers = [Files(run.folder, facts.step), builder.build(run.config["logger"], **facts._asdict())]
         try:
-            metrics, execution = trainer.fit(learner, data, Checkpoints(run.checkpoints), loggers, state)
+            stamp = {"config": run.fingerprint, "data": data.checksum}
+            checkpoints = Checkpoints(run.checkpoints, run.report, stamp)
+            metrics, execution = trainer.fit(learner, data, checkpoints, loggers, state)
             final = {f"final/{name}": value for name, value in metrics.items() if name != "best_by"}
             for logger in loggers:
                 logger.hyperparameters(_hyperparameters(run.config), final)

@@ -5,11 +5,13 @@ previous file remains. It contains plain data and tensors only and is opened wit
 file cannot run code. PyTorch does not verify the checksums of its own files, so they are verified here.
 """
 
+import logging
 import os
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -21,16 +23,28 @@ CheckpointName = Literal["best", "last"]
 
 FORMAT = 1
 
+Report = Callable[[str, str], None]
+"""Hears what is wrong with a file, and what is used instead."""
+
+log = logging.getLogger("vae_train")
+
+
+def warn(damage: str, instead: str) -> None:
+    """Logs damage in a line."""
+    log.warning("%s; %s", damage, instead)
+
 
 class Checkpoints:
     """The checkpoints of one run: `last`, to resume from, and `best` by the monitored metric.
 
     Args:
         folder: the folder of the files.
+        report: hears of damaged files that others replace.
+        stamp: further entries of every state that is saved: what it belongs to.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, report: Report = warn, stamp: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self.folder, self.report, self.stamp = folder, report, stamp
 
     def path(self, name: str) -> Path:
         """The file of the checkpoint `name`; without a validation split the best one is the last one."""
@@ -38,11 +52,15 @@ class Checkpoints:
 
     def save(self, names: Sequence[str], state: dict[str, Any]) -> None:
         """Writes one state under several names, see `save`."""
-        save([self._file(name) for name in names], state)
+        save([self._file(name) for name in names], {**state, **self.stamp})
 
     def load(self, name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
         """Reads the checkpoint `name`; see the function `load`."""
-        return load(self.path(name), device)
+        path = self.path(name)
+        state = load(path, device, self.report)
+        if path != self._file(name) and state.get("progress", {}).get("best_epoch"):
+            self.report(f"{self._file(name)} does not exist", f"using {path.name} instead")
+        return state
 
     def names(self) -> list[str]:
         """Which of `last` and `best` exist, possibly only as the previous file."""
@@ -58,11 +76,13 @@ class Checkpoints:
         states, errors = [], []
         for name in self.names() or ["last"]:
             try:
-                states.append(load(self._file(name), device))
+                states.append(load(self._file(name), device, self.report))
             except RunError as error:
-                errors.append(error)
+                errors.append(str(error))
         if not states:
-            raise RunError("; ".join(map(str, errors)))
+            raise RunError("; ".join(errors))
+        if errors:
+            self.report(errors[0], "going on from the other checkpoint")
         return max(states, key=lambda state: state["progress"]["step"])
 
     def _file(self, name: str) -> Path:
@@ -116,8 +136,8 @@ def _replace(path: Path, source: Path) -> None:
         os.replace(temporary, path)
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint, or the previous one if it is damaged.
+def load(path: Path, device: torch.device | str = "cpu", report: Report = warn) -> dict[str, Any]:
+    """Reads a checkpoint, or the previous one if it is damaged, which is reported.
 
     Raises:
         RunError: no checkpoint exists, or none can be read.
@@ -138,6 +158,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             reasons.append(f"{candidate} is no checkpoint of vae_train, or one of another version")
             continue
+        if reasons:
+            report(reasons[0], f"using {candidate.name} instead")
         return state
     raise RunError("; ".join(reasons))
 

@@ -96,6 +96,8 @@ class TrainingState:
     def __init__(self, learner: Learner, stopping: Stopping) -> None:
         self.learner, self.stopping = learner, stopping
         self.progress, self.meter = Progress(), Meter()
+        self.history = ""
+        """Digest of all rows of metrics."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain data and tensors."""
@@ -105,6 +107,7 @@ class TrainingState:
             "seed": self.learner.seed,
             "progress": asdict(self.progress),
             "meter": self.meter.state_dict(),
+            "history": self.history,
             "stopping": self.stopping.state_dict(),
             # Nothing of this package draws from the global generators; a library that a component uses may.
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
@@ -115,6 +118,7 @@ class TrainingState:
         self.learner.load_state_dict(state)
         self.progress = Progress(**state["progress"])
         self.meter.load_state_dict(state["meter"])
+        self.history = state.get("history", "")
         self.stopping.load_state_dict(state["stopping"])
         torch.set_rng_state(state["random"]["cpu"].cpu())
         cuda = state["random"]["cuda"]

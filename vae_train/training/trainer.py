@@ -21,7 +21,7 @@ from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.epochs import Epochs, summary
 from vae_train.training.execution import Feed, Mode, Runner, runner, steps_per_launch
 from vae_train.training.learner import Learner
-from vae_train.training.loggers.base import Logger
+from vae_train.training.loggers.base import Logger, row_digest
 from vae_train.training.meter import Clock, Scope
 from vae_train.training.monitor import Judge, Monitor
 from vae_train.training.previews import MANIFOLD_SIDE, is_planar, manifold, num_columns, reconstructions
@@ -247,7 +247,9 @@ class Trainer:
 def _write(training: Training, epoch: int, split: str, scope: Scope, row: dict[str, float]) -> None:
     """Writes a row of metrics after the current step."""
     step = training.state.progress.step
-    training.output.metrics({"step": step, "epoch": epoch, "split": split, "scope": scope} | row)
+    whole = {"step": step, "epoch": epoch, "split": split, "scope": scope} | row
+    training.state.history = row_digest([whole], training.state.history)
+    training.output.metrics(whole)
     if scope == "epoch":
         log.debug("epoch %d, step %d, %s: %s", epoch, step, split, summary(row))
 

@@ -20,7 +20,7 @@ from vae_train.evaluation.report import comparison, lines, markdown
 from vae_train.evaluation.subject import Subject
 from vae_train.evaluation.suite import Report, evaluate
 from vae_train.runs.build import build_source, load_data, open_model
-from vae_train.runs.check import checkpoint_errors, data_errors, open_run
+from vae_train.runs.check import checkpoint_errors, run_data_errors
 from vae_train.runs.config import Config
 from vae_train.runs.fitted_priors import prior_errors, replace_prior
 from vae_train.runs.run import Run, find_all, write_json, write_text
@@ -55,6 +55,7 @@ class Settings:
     batch_size: PositiveInt
     seed: Seed
     device: str
+    strict: bool
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
@@ -90,9 +91,9 @@ def _folders(run: str | Sequence[str]) -> list[Path]:
 
 
 def _run_errors(name: str, settings: Settings, job: Job) -> list[ErrorDetail]:
-    run = open_run(name, f"run={name}", job.builder)
+    run = job.open(name)
     errors = checkpoint_errors(run, settings.checkpoint) + prior_errors(run, settings.prior)
-    errors += data_errors(run.config, job.session, job.builder)
+    errors += run_data_errors(run, run.config, job.session, job.builder)
     if errors:
         return errors
     data = load_data(run.config, job.session, torch.device("cpu"), job.builder)
@@ -155,7 +156,7 @@ def _ood_node(name: str, config: Config, shape: tuple[int, ...]) -> Config:
 
 def run(settings: Settings, job: Job) -> None:
     """Evaluates every run that is named, writes and prints the reports."""
-    reports = [(str(folder), evaluate_run(Run.open(folder), settings, job)) for folder in _folders(settings.run)]
+    reports = [(str(folder), evaluate_run(job.open(str(folder)), settings, job)) for folder in _folders(settings.run)]
     if len(reports) > 1:
         log.info("\n%s", comparison(reports))
 
@@ -182,8 +183,8 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
     )
     log.info("%s", run.folder)
     metrics = [job.builder.build(node) for node in job.config["metrics"].values()]
-    best_by = run.summary().get("best_by")
-    report = evaluate(subject, metrics, checkpoint=settings.checkpoint, best_by=best_by)
+    about = {"best_by": run.summary().get("best_by"), "damage": run.damage}
+    report = evaluate(subject, metrics, checkpoint=settings.checkpoint, **about)
     path = run.eval / f"{subject.name}.json"
     write_json(path, report.to_dict())
     write_text(path.with_suffix(".md"), markdown(run.folder.name, report))

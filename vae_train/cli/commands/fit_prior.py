@@ -11,9 +11,9 @@ from vae_train.evaluation.encodings import encode
 from vae_train.evaluation.metrics.base import Estimate
 from vae_train.evaluation.subject import Noise
 from vae_train.runs.build import load_data, open_model
-from vae_train.runs.check import checkpoint_errors, data_errors, open_run
+from vae_train.runs.check import checkpoint_errors, run_data_errors
 from vae_train.runs.fitted_priors import compare_priors, fit_prior, fitting_error, save_prior
-from vae_train.runs.run import Run, write_json
+from vae_train.runs.run import write_json
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.ranges import PositiveInt, Seed
@@ -31,24 +31,25 @@ class Settings:
     batch_size: PositiveInt
     seed: Seed
     device: str
+    strict: bool
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports a run or a device that does not exist, latents that are not vectors, and impossible settings."""
-    run = open_run(settings.run, f"run={settings.run}", job.builder)
+    run = job.open(settings.run)
     reason = fitting_error(run.config, job.builder)
     errors = [ErrorDetail(f"run={settings.run}", reason)] if reason else []
     with collecting(errors):
         job.builder.build(job.config["prior"])(event_shape=(2,), data_shape=(1, 1, 1))
     errors += device_errors(settings.device) + checkpoint_errors(run, settings.checkpoint)
-    return errors + data_errors(run.config, job.session, job.builder)
+    return errors + run_data_errors(run, run.config, job.session, job.builder)
 
 
 def run(settings: Settings, job: Job) -> None:
     """Writes priors/<prior>.pt and priors/<prior>.json of a run."""
     begin, node = time.perf_counter(), job.config["prior"]
     name = str(node["_target_"]).split(".")[-2]
-    run, device = Run.open(settings.run), resolve_device(settings.device)
+    run, device = job.open(settings.run), resolve_device(settings.device)
     model: Any = open_model(run, device, job.builder, settings.checkpoint)
     data = load_data(run.config, job.session, device, job.builder)
     split: Split = "valid" if data.split("valid") is not None else "test"

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from vae_train.cli.overrides import Job
-from vae_train.runs.check import data_errors, execution_errors, open_run
+from vae_train.runs.check import execution_errors, run_data_errors
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run, folder_errors
-from vae_train.runs.train import changed, train
+from vae_train.runs.train import changed, check_rows, train
+from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.files import read_metrics
 from vae_train.util.errors import ErrorDetail, RunError
 from vae_train.util.ranges import NonNegativeFloat
@@ -29,15 +30,20 @@ class Settings:
     tolerance: NonNegativeFloat
     device: str | None
     out: str | None
+    strict: bool
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """A run that does not exist or has no metrics, and whatever would be wrong with it as a new one."""
-    run = open_run(settings.run, f"run={settings.run}", job.builder)
+    run = job.open(settings.run)
     if not run.metrics_file.exists():
         return [ErrorDetail(f"run={settings.run}", f"{run.metrics_file} does not exist; nothing to compare with")]
     config = _configuration(run, settings.device)
-    return execution_errors(config) + folder_errors(settings.out) + data_errors(config, job.session, job.builder)
+    return (
+        execution_errors(config)
+        + folder_errors(settings.out, config["name"])
+        + run_data_errors(run, config, job.session, job.builder)
+    )
 
 
 def run(settings: Settings, job: Job) -> None:
@@ -46,7 +52,9 @@ def run(settings: Settings, job: Job) -> None:
     Raises:
         RunError: the last ELBOs differ by more than the tolerance.
     """
-    run, folder = Run.open(settings.run), Path(settings.out) if settings.out else None
+    run, folder = job.open(settings.run), Path(settings.out) if settings.out else None
+    if Checkpoints(run.checkpoints).names():
+        check_rows(run, run.state("last"))
     repeated = train(_configuration(run, settings.device), folder, job.session, job.builder)
     _compare(read_metrics(run.metrics_file), read_metrics(repeated.metrics_file), settings.tolerance)
 

@@ -13,7 +13,7 @@ from vae_train.cli.schema import no_effect
 from vae_train.plotting.grid import plot_grid, plot_lines
 from vae_train.plotting.png import write_png
 from vae_train.runs.build import Builder, run_facts
-from vae_train.runs.check import checkpoint_errors, open_run
+from vae_train.runs.check import checkpoint_errors
 from vae_train.runs.fitted_priors import prior_errors, replace_prior
 from vae_train.runs.run import Run
 from vae_train.runs.schema import yaml_text
@@ -51,6 +51,7 @@ class Settings:
     seed: Seed
     out: str | None
     device: str
+    strict: bool
 
     @property
     def stem(self) -> str:
@@ -65,7 +66,7 @@ class Settings:
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """A missing run, checkpoint, prior or device, and conditions that do not fit the model."""
-    run = open_run(settings.run, f"run={settings.run}", job.builder)
+    run = job.open(settings.run)
     errors = device_errors(settings.device) + checkpoint_errors(run, settings.checkpoint)
     errors += prior_errors(run, settings.prior)
     shape = list(run.config.at("model.latent_shape", ()))
@@ -118,7 +119,7 @@ def _number(value: int | str, factor: Factor, where: str) -> int:
 
 def run(settings: Settings, job: Job) -> None:
     """Writes a grid and, on request, single images and an array."""
-    run, device = Run.open(settings.run), resolve_device(settings.device)
+    run, device = job.open(settings.run), resolve_device(settings.device)
     model = TrainedModel.open(run, settings.checkpoint, device, job.builder)
     if settings.prior is not None:
         replace_prior(model.model, run, settings.prior, job.builder)

@@ -9,7 +9,6 @@ from vae_train.cli.overrides import Job
 from vae_train.cli.schema import KNOB
 from vae_train.runs import sweep
 from vae_train.runs.check import check as check_config
-from vae_train.runs.check import open_run
 from vae_train.runs.config import Config
 from vae_train.runs.plan import show_plan
 from vae_train.runs.run import Run, folder_errors
@@ -19,7 +18,7 @@ from vae_train.util.errors import ErrorDetail
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import Precision
 
-INVOCATION = ("out", "sweep", "resume", "plan", "allow")
+INVOCATION = ("out", "sweep", "resume", "strict", "plan", "allow")
 """Settings about this call of the command, which are not part of a run."""
 
 
@@ -42,6 +41,7 @@ class Settings:
     sweep: str | None
     resume: str | None
     init_from: str | None
+    strict: bool
     plan: bool
 
 
@@ -61,7 +61,7 @@ def mode_errors(overrides: Sequence[str], multirun: bool) -> list[ErrorDetail]:
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Invalid combinations, a missing device, missing files, an existing folder."""
     if settings.resume:
-        run = open_run(settings.resume, f"resume={settings.resume}", job.builder)
+        run = job.open(settings.resume, "resume")
         return resume_errors(run, _changes(job), job.session, job.builder)
     config = run_config(job)
     errors = folder_errors(settings.out, config["name"])
@@ -73,7 +73,7 @@ def run(settings: Settings, job: Job) -> None:
     if settings.plan:
         show_plan(run_config(job), job.session, job.builder)
     elif settings.resume:
-        resume(Run.open(settings.resume), _changes(job), job.session, job.builder)
+        resume(job.open(settings.resume, "resume"), _changes(job), job.session, job.builder)
     else:
         train_job(job, Path(settings.out) if settings.out else None)
 
@@ -99,4 +99,4 @@ def run_config(job: Job) -> Config:
 def _changes(job: Job) -> dict[str, object]:
     """What is typed besides resume=: values by dotted path."""
     keys = [override.lstrip("+").partition("=")[0] for override in job.overrides]
-    return {key: job.choices.get(key, job.config.at(key)) for key in keys if key not in ("resume", "allow")}
+    return {key: job.choices.get(key, job.config.at(key)) for key in keys if key not in ("resume", "strict", "allow")}

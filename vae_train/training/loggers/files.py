@@ -2,7 +2,7 @@
 
 import csv
 import json
-import math
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.plotting.png import write_png
-from vae_train.training.loggers.base import Logger, Row
+from vae_train.training.loggers.base import Logger, Row, to_line
 from vae_train.util.errors import RunError
 from vae_train.util.files import appending, replacing
 
@@ -36,9 +36,7 @@ class Files(Logger):
 
     @override
     def metrics(self, row: Row) -> None:
-        # JSON has no NaN.
-        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        self._file.write(json.dumps(clean) + "\n")
+        self._file.write(to_line(row) + "\n")
 
     @override
     def image_grid(self, kind: str, name: str, step: int, grid: Tensor) -> None:
@@ -58,13 +56,11 @@ class Files(Logger):
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a metrics.jsonl, without a last line that a crash cut short."""
-    if not path.exists():
-        return []
+    """The rows of a metrics.jsonl, without lines that are damaged or that a crash cut short."""
     rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                rows.append(row)
     return rows

@@ -1,0 +1,111 @@
+"""Damaged files of a run: a line names the file, the damage and what is used instead; strict=true refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.commandline import BRIEF, Vae, rows
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()  # a hard link may lead to the same content
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def said(vae: Vae, line: str, *words: str) -> None:
+    """The command says a line once and goes on, and with strict=true it does not."""
+    refused = vae(*words, "strict=true").errors()
+    assert (len(refused), line.partition("; ")[0] in refused[0]) == (1, True), refused
+    answer = vae(*words)
+    assert (answer.code, answer.out.count(line), answer.err) == (0, 1, ""), answer
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+def test_the_checkpoint_before_a_damaged_one_is_used_with_a_line(vae: Vae, trained: Path, damage: Callable) -> None:
+    damage(trained / "checkpoints/best.pt")
+    said(vae, "); using best.previous.pt instead", "eval", f"run={trained}", *BRIEF)
+    (line,) = json.loads((trained / "eval/test.json").read_text())["damage"]
+    assert line.startswith(f"{trained}/checkpoints/best.pt is damaged (")
+    assert "best.pt is damaged" in vae("sample", f"run={trained}", "num=1").out
+    damage(trained / "checkpoints/last.pt")
+    said(vae, "last.pt is damaged (", "train", f"resume={trained}", "epochs=3")
+
+
+def test_a_best_checkpoint_that_is_gone_is_missed(vae: Vae, trained: Path) -> None:
+    (trained / "checkpoints/best.pt").unlink()
+    (trained / "checkpoints/best.previous.pt").unlink()
+    said(vae, "best.pt does not exist; using last.pt instead", "eval", f"run={trained}", *BRIEF)
+
+
+def test_a_damaged_prior_is_replaced_with_a_line(vae: Vae, trained: Path) -> None:
+    for seed in (0, 1):
+        assert vae("fit-prior", f"run={trained}", "prior=kde", f"seed={seed}").code == 0
+    cut(trained / "priors/kde.pt")
+    said(vae, "; using kde.previous.pt instead", "eval", f"run={trained}", "prior=kde", *BRIEF)
+
+
+def test_nothing_is_said_where_nothing_is_damaged(vae: Vae, trained: Path) -> None:
+    for words in (["eval", f"run={trained}", *BRIEF], ["train", f"resume={trained}", "epochs=3"]):
+        answer = vae(*words, "strict=true")
+        assert (answer.code, "damaged" in answer.out) == (0, False)
+    assert json.loads((trained / "eval/test.json").read_text())["damage"] == []
+
+
+@pytest.mark.parametrize("how", ["cut line", "changed digit", "missing line"])
+def test_rows_after_a_damaged_one_are_kept(vae: Vae, trained: Path, how: str) -> None:
+    path = trained / "metrics.jsonl"
+    lines, before = path.read_text().splitlines(), rows(trained)
+    lines[1] = {"cut line": lines[1][:20], "changed digit": lines[1].replace("1", "2", 1), "missing line": ""}[how]
+    path.write_text("\n".join(lines) + "\n")
+    kept = len(before) - (how != "changed digit")
+    said(
+        vae,
+        f"metrics.jsonl is damaged or incomplete; keeping the {kept} rows that can be read",
+        *("train", f"resume={trained}", "epochs=3"),
+    )
+    assert rows(trained)[kept - 1] == before[-1]
+    assert "damaged" not in vae("train", f"resume={trained}", "epochs=4").out
+
+
+def test_a_history_that_is_gone_is_missed(vae: Vae, trained: Path) -> None:
+    (trained / "metrics.jsonl").write_text("")
+    said(vae, "metrics.jsonl is damaged or incomplete; keeping the 0 rows", "train", f"resume={trained}", "epochs=3")
+
+
+def test_another_configuration_is_not_that_of_the_checkpoint(vae: Vae, trained: Path) -> None:
+    path = trained / "config.yaml"
+    path.write_text(path.read_text().replace("lr: 0.001", "lr: 0.003", 1))
+    said(vae, "config.yaml is not what the checkpoint was trained with; using it", "eval", f"run={trained}", *BRIEF)
+    (line,) = vae("train", f"resume={trained}", "epochs=3").errors()
+    assert "config.yaml  is not what the run was trained with; restore it" in line
+
+
+def test_settings_that_change_nothing_belong_to_no_checkpoint(vae: Vae, trained: Path) -> None:
+    path = trained / "config.yaml"
+    text = path.read_text().replace("name: digits-mlp", "name: mine").replace("workers: 2", "workers: 1")
+    path.write_text(text.replace("log_every: 50", "log_every: 10"))
+    assert vae("eval", f"run={trained}", *BRIEF, "strict=true").code == 0
+    assert vae("train", f"resume={trained}", "epochs=3", "strict=true").code == 0
+
+
+def test_the_data_is_checked_without_environment_json(vae: Vae, trained: Path) -> None:
+    (trained / "environment.json").unlink()
+    assert vae("eval", f"run={trained}", *BRIEF).code == 0
+    for path in (trained / "checkpoints").iterdir():
+        torch.save(torch.load(path, weights_only=True) | {"data": "sha256:0"}, path)
+    for words in (("eval", f"run={trained}"), ("train", f"resume={trained}", "epochs=3")):
+        (line,) = vae(*words).errors()
+        assert f"is not the data that {trained} was trained on" in line
