@@ -216,3 +216,40 @@ def test_a_metric_can_be_left_out(vae: Vae, trained: Path) -> None:
     assert "nll" not in report(trained)
     (line,) = vae("eval", f"run={trained}", "metrics.nll.kk=3").errors()
     assert "no such setting" in line
+
+
+def test_reports_of_the_same_weights_are_merged(vae: Vae, trained: Path) -> None:
+    words = ("eval", f"run={trained}", "latents=false")
+    assert vae(*words, "k=5", "seed=3").code == 0
+    before = report(trained)
+    assert vae(*words, "k=0", "seed=4").code == 0
+    after = report(trained)
+    assert after["nll"] == before["nll"]
+    assert (after["nll"]["seed"], after["nll"]["num_samples"], after["elbo"]["seed"]) == (3, 5, 4)
+    assert after["nll"]["date"] <= after["elbo"]["date"]
+    assert "nll" not in after["unavailable"]
+    assert "K = 5" in (trained / "eval/test.md").read_text()
+
+
+def test_every_checkpoint_and_prior_has_a_report(vae: Vae, trained: Path) -> None:
+    assert vae("fit-prior", f"run={trained}", "prior=kde").code == 0
+    for words in ((), ("checkpoint=last",), ("prior=kde",), ("checkpoint=last", "prior=kde")):
+        assert vae("eval", f"run={trained}", *BRIEF, *words).code == 0
+    names = {path.stem for path in (trained / "eval").glob("*.json")}
+    assert names == {"test", "test-last", "test-kde", "test-last-kde"}
+
+
+def test_a_report_of_other_weights_is_replaced_with_a_line(vae: Vae, trained: Path) -> None:
+    assert vae("eval", f"run={trained}", "checkpoint=last", *BRIEF).code == 0
+    assert vae("train", f"resume={trained}", "epochs=3").code == 0
+    answer = vae("eval", f"run={trained}", "checkpoint=last", "latents=false", "k=0")
+    assert f"{trained}/eval/test-last.json had metrics of other weights; they are replaced" in answer.out
+    assert report(trained, "test-last")["nll"] is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"elbo": {"value": 1}, "weights": 3}'])
+def test_a_damaged_report_is_replaced(vae: Vae, trained: Path, content: str) -> None:
+    (trained / "eval").mkdir()
+    (trained / "eval/test.json").write_text(content)
+    assert vae("eval", f"run={trained}", "latents=false", "k=0").code == 0
+    assert report(trained)["elbo"]["se"] > 0

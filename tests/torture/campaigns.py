@@ -23,7 +23,7 @@ TINY = (
 )
 TRAIN = ("train", *TINY, "epochs=2")
 EVAL = ("k=5", "latents=false", "threads=1")
-CLOCK = ("images_per_second", "data_wait", "seconds", "samples_per_second")
+CLOCK = ("images_per_second", "data_wait", "seconds", "samples_per_second", "date")
 ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 NAMED = ("no space", "permission", "read-only", "quota", "disk")
 MAX_CONFIG_SECONDS = 10

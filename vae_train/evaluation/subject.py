@@ -61,6 +61,7 @@ class Subject:
         beta: weight of the rate that the model was trained with; None without one.
         board: TensorBoard's folder, for the embedding projector.
         open_ood: opens another data set by name, made like this one.
+        checkpoint: the checkpoint that the model is from.
     """
 
     model: LatentVariableModel
@@ -73,6 +74,7 @@ class Subject:
     beta: float | None
     board: Path
     open_ood: Callable[[str], Images]
+    checkpoint: str = "best"
     plots: list[str] = field(default_factory=list)
     """File names of the plots that metrics have written."""
     results: dict[Any, Any] = field(default_factory=dict, repr=False)
@@ -95,8 +97,8 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """Stem of the files of this evaluation."""
-        return self.split if self.prior is None else f"{self.split}-{self.prior}"
+        """Stem of the files of this evaluation: the split, and what differs from the best checkpoint's own prior."""
+        return "-".join([self.split, *(["last"] if self.checkpoint == "last" else []), *filter(None, [self.prior])])
 
     def to_pixels(self, x: torch.Tensor) -> torch.Tensor:
         """Maps images `(N, C, H, W)` of the model to [0, 1], on the CPU; continuous values may lie beyond."""

@@ -1,7 +1,8 @@
 """Measuring metrics of a subject, and collecting them in a report."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import torch
@@ -68,6 +69,10 @@ def evaluate(subject: Subject, metrics: Iterable[Metric], **about: Any) -> Repor
     results: Results = {}
     for metric in chosen:
         results |= metric.measure(subject)
+    stamp = {"seed": subject.seed, "date": datetime.now().astimezone().isoformat(timespec="seconds")}
+    for name, result in results.items():
+        if isinstance(result, Estimate):
+            results[name] = replace(result, about={**result.about, **stamp})
     infos = tuple(info for metric in chosen for info in metric.outputs)
     warning = getattr(getattr(subject.model, "likelihood", None), "warning", None)
     warnings = [warning, *(r.about.get("warning") for r in results.values() if isinstance(r, Estimate))]
@@ -85,6 +90,29 @@ def evaluate(subject: Subject, metrics: Iterable[Metric], **about: Any) -> Repor
 
 
 @torch.no_grad()
+def merge(report: Report, before: Mapping[str, Any], metrics: Iterable[Metric]) -> Report:
+    """Adds to a report the estimates of an earlier one of the same weights, but for those that were measured again.
+
+    Args:
+        report: the new report.
+        before: the earlier one, as JSON.
+        metrics: all metrics, measured or not.
+    """
+    again = report.estimates
+    kept = {
+        k: e for k, e in before.items() if isinstance(e, dict) and {"value", "se", "n"} <= set(e) and k not in again
+    }
+    results: Results = report.results | {name: Estimate.from_dict(entry) for name, entry in kept.items()}
+    ordered = sorted(metrics, key=lambda m: (m.order, type(m).__name__))
+    return replace(
+        report,
+        infos=tuple(info for metric in ordered for info in metric.outputs if info.name in results),
+        results=results,
+        warnings=tuple(dict.fromkeys([*report.warnings, *before.get("warnings", ())])),
+        plots=tuple(dict.fromkeys([*report.plots, *before.get("plots", ())])),
+    )
+
+
 def protocol(model: LatentVariableModel, data: Dataset) -> str:
     """Describes how the likelihood scores pixels: values of different protocols cannot be compared."""
     levels, preprocessing = data.stored_facts.levels, data.transforms.preprocessing

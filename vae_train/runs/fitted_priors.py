@@ -130,11 +130,16 @@ def compare_priors(model: Any, prior: FittedPrior, z: Tensor) -> dict[str, Estim
     return {name: Estimate.mean_of(values) for name, values in scores.items()}
 
 
-def fingerprint(model: nn.Module) -> str:
-    """Computes a fingerprint of the model's weights, which detects a stale fitted prior."""
+def fingerprint(model: nn.Module, without: str = "prior.") -> str:
+    """Computes a fingerprint of the model's weights, which detects a stale fitted prior or report.
+
+    Args:
+        model: the model.
+        without: beginning of the names of weights that do not count; empty for none.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for name, value in model.state_dict().items():
-        if not name.startswith("prior."):
+        if not (without and name.startswith(without)):
             content = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
             digest.update(name.encode() + content)
     return digest.hexdigest()

@@ -18,14 +18,15 @@ from vae_train.data.dataset import Dataset
 from vae_train.evaluation.features import InceptionFeatures
 from vae_train.evaluation.report import comparison, lines, markdown
 from vae_train.evaluation.subject import Subject
-from vae_train.evaluation.suite import Report, evaluate
+from vae_train.evaluation.suite import Report, evaluate, merge
 from vae_train.runs.build import build_source, load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
 from vae_train.runs.config import Config
-from vae_train.runs.fitted_priors import prior_errors, replace_prior
-from vae_train.runs.run import Run, find_all, write_json, write_text
+from vae_train.runs.fitted_priors import fingerprint, prior_errors, replace_prior
+from vae_train.runs.run import LOCK_FILE, Run, find_all, read_json, write_json, write_text
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
+from vae_train.util.files import locked
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import device_errors, resolve_device
 from vae_train.util.text import did_you_mean
@@ -162,7 +163,7 @@ def run(settings: Settings, job: Job) -> None:
 
 
 def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
-    """Writes eval/<split>.json and eval/<split>.md of one run and prints its report, which it returns."""
+    """Measures a run and prints the report, which it returns; adds it to those in eval/<split>.json and .md."""
     device = resolve_device(settings.device)
     model = open_model(run, device, job.builder, settings.checkpoint)
     if settings.prior is not None:
@@ -180,14 +181,22 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
         beta=run.config.get("beta"),
         board=run.tensorboard,
         open_ood=partial(ood_images, config=run.config, data=data, device=device, job=job),
+        checkpoint=settings.checkpoint,
     )
     log.info("%s", run.folder)
     metrics = [job.builder.build(node) for node in job.config["metrics"].values()]
-    about = {"best_by": run.summary().get("best_by"), "damage": run.damage}
+    weights = fingerprint(model, without="")
+    about = {"best_by": run.summary().get("best_by"), "weights": weights, "damage": run.damage}
     report = evaluate(subject, metrics, checkpoint=settings.checkpoint, **about)
     path = run.eval / f"{subject.name}.json"
-    write_json(path, report.to_dict())
-    write_text(path.with_suffix(".md"), markdown(run.folder.name, report))
+    with locked(run.eval / LOCK_FILE, wait=True):
+        before = read_json(path)
+        if before and before.get("weights") != weights:
+            log.info("%s had metrics of other weights; they are replaced", path)
+            before = {}
+        merged = merge(report, before, metrics)
+        write_json(path, merged.to_dict())
+        write_text(path.with_suffix(".md"), markdown(run.folder.name, merged))
     for line in (*lines(report), path):
         log.info("  %s", line)
     return report

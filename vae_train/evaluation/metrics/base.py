@@ -49,6 +49,12 @@ class Estimate:
         se = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else None
         return cls(values.mean().item(), se, len(values), about)
 
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Estimate:
+        """Reads an entry of the JSON report."""
+        about = {key: value for key, value in entry.items() if key not in ("value", "se", "n")}
+        return cls(entry["value"], entry["se"], entry["n"], about)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the entry of the JSON report."""
         return {"value": self.value, "se": self.se, "n": self.n, **self.about}
