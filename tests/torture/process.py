@@ -149,7 +149,12 @@ def count_changes(record: Path, folder: Path) -> Callable[[], None]:
 
 def forbid_escape(folder: Path) -> None:
     """Ends the child with `ESCAPED` as soon as it starts a program or changes a file outside of `folder`."""
-    allowed = (str(folder.resolve()), tempfile.gettempdir() + "/torch", "/dev/", str(Path.home() / ".cache"))
+    allowed = (
+        str(folder.resolve()),
+        tempfile.gettempdir() + "/torch",
+        "/dev/",
+        *(str(Path.home() / name) for name in (".cache", ".config")),
+    )
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         path = changed_path(event, arguments)

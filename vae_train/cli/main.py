@@ -13,7 +13,7 @@ from typing import Any
 
 from vae_train.cli.process import log_to_console, prepare_process
 from vae_train.util.errors import RunError, Stopped, UsageError, collecting
-from vae_train.util.text import did_you_mean, first_line
+from vae_train.util.text import did_you_mean, first_line, printable
 
 COMMANDS = {
     "train": "train a model; leaves a run under outputs/",
@@ -92,7 +92,7 @@ def run(arguments: list[str]) -> int:
     command, *rest = arguments
     if command not in COMMANDS:
         hint = f"; did you mean vae train {' '.join(arguments)}?" if "=" in command else did_you_mean(command, COMMANDS)
-        print(f"vae: unknown command {command}{hint} ({', '.join(COMMANDS)})", file=sys.stderr)
+        print(printable(f"vae: unknown command {command}{hint} ({', '.join(COMMANDS)})"), file=sys.stderr)
         return 2
     return _guarded(command, rest)
 
@@ -121,7 +121,7 @@ def _guarded(command: str, arguments: list[str]) -> int:
         kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
         lines = f"{kind}{error}".strip().splitlines() or [type(error).__name__]
         where = "" if isinstance(error, RunError | OSError) else " (--debug shows the traceback)"
-        print(f"vae {command}: {lines[0]}{where}", file=sys.stderr)
+        print(printable(f"vae {command}: {lines[0]}{where}"), file=sys.stderr)
         return 1
 
 
@@ -131,7 +131,7 @@ def _print_errors(command: str, error: UsageError, debug: bool) -> None:
     width = min(40, max((len(detail.where) for detail in error.errors), default=0))
     for detail in error.errors:
         where = detail.where if len(detail.where) <= MAX_SHOWN else f"{detail.where[:MAX_SHOWN]}…"
-        print(f"  {where:<{width}}  {detail.message}".replace("\n", " "), file=sys.stderr)
+        print(printable(f"  {where:<{width}}  {detail.message}".replace("\n", " ")), file=sys.stderr)
     if debug:
         traceback.print_exception(error)
 
@@ -222,7 +222,7 @@ def _run_each(module: Any, jobs: list[Any]) -> int:
             module.run(job.settings, job)
         except Exception as error:
             failed += 1
-            print(f"failed: {error}", file=sys.stderr, flush=True)
+            print(printable(f"failed: {error}"), file=sys.stderr, flush=True)
     return failed
 
 

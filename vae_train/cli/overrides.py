@@ -29,8 +29,8 @@ from vae_train.cli.parsing import as_typed, parse, quoted
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.check import open_run
-from vae_train.runs.config import Config
-from vae_train.runs.run import PLACES, Run
+from vae_train.runs.config import PLACES, Config
+from vae_train.runs.run import Run
 from vae_train.runs.schema import yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.text import first_line

@@ -7,6 +7,8 @@ import sys
 
 from typing_extensions import override
 
+from vae_train.util.text import PrintableFormatter
+
 MIN_ADDRESS_SPACE = 4 * 2**30
 """Bytes; with less, PyTorch ends the process while it is imported."""
 
@@ -61,5 +63,5 @@ def log_to_console() -> None:
     log.propagate = False
     handler = _Console(sys.stdout)
     handler.setLevel(logging.INFO)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(PrintableFormatter("%(message)s"))
     log.handlers = [handler]

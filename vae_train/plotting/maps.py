@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from vae_train.plotting.png import panels, to_pil, write_figure
+from vae_train.util.files import replacing
 
 MAX_NAMED_CLASSES = 20
 """Classes that colours can tell apart; more are shown by a continuous colour bar."""
@@ -122,18 +123,21 @@ def plot_projector(
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
     folder.mkdir(parents=True, exist_ok=True)
-    np.savetxt(folder / "tensors.tsv", np.asarray(points, np.float64), fmt="%.6g", delimiter="\t")
+    with replacing(folder / "tensors.tsv", sync=False) as file:
+        np.savetxt(file, np.asarray(points, np.float64), fmt="%.6g", delimiter="\t")
     config = ProjectorConfig()
     entry = config.embeddings.add(tensor_name="encodings", tensor_path="tensors.tsv")
     if labels is not None:
         values = np.asarray(labels).tolist()
-        (folder / "metadata.tsv").write_text("".join(_label_name(label, names) + "\n" for label in values), "utf-8")
+        with replacing(folder / "metadata.tsv", sync=False) as file:
+            file.writelines(f"{_label_name(label, names)}\n".encode() for label in values)
         entry.metadata_path = "metadata.tsv"
     if images is not None:
         height, width = _write_sprite(folder / "sprite.png", torch.as_tensor(images).cpu())
         entry.sprite.image_path = "sprite.png"
         entry.sprite.single_image_dim.extend([width, height])
-    (folder / "projector_config.pbtxt").write_text(str(config), "utf-8")
+    with replacing(folder / "projector_config.pbtxt", sync=False) as file:
+        file.write(str(config).encode())
 
 
 def _write_sprite(path: Path, images: Tensor) -> tuple[int, int]:

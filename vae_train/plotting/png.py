@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae_train.util.files import replacing
+
 
 def encode_png(image: Tensor) -> bytes:
     """Encodes an image `(C, height, width)` in [0, 1] as the bytes of a PNG."""
@@ -18,7 +20,8 @@ def encode_png(image: Tensor) -> bytes:
 
 def write_png(path: Path, image: Tensor) -> None:
     """Writes an image `(C, height, width)` in [0, 1] as a PNG."""
-    path.write_bytes(encode_png(image))
+    with replacing(path, sync=False) as file:
+        file.write(encode_png(image))
 
 
 def to_pil(image: Tensor) -> Any:
@@ -54,4 +57,5 @@ def write_figure(figure: Any, path: Path) -> None:
     """Renders a matplotlib figure to a PNG, without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    FigureCanvasAgg(figure).print_png(str(path))
+    with replacing(path, sync=False) as file:
+        FigureCanvasAgg(figure).print_png(file)

@@ -5,7 +5,6 @@ A configuration may come from other people, so only known classes are built.
 
 import importlib
 import inspect
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,8 +27,6 @@ from vae_train.training.optimizer import capturable
 from vae_train.training.trainer import Trainer
 from vae_train.util.errors import ErrorDetail, IncompatibleError, UsageError
 from vae_train.util.runtime import memory_format
-
-log = logging.getLogger("vae_train")
 
 CATALOGUE = (
     *("vae_train.data.sources", "vae_train.data.transforms", "vae_train.data.storage.loader"),
@@ -118,7 +115,7 @@ class Partial:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the constructor; a ValueError becomes a UsageError with the path of the node."""
         try:
-            return self.target(*args, **(kwargs | self.arguments))
+            return self.target(*args, **(self.arguments | kwargs))
         except IncompatibleError as error:
             raise UsageError([ErrorDetail(self.path, phrase(error.incompatible))]) from error
         except ValueError as error:
@@ -171,7 +168,7 @@ def run_facts(run: Run, builder: Builder) -> DataFacts:
     """The facts of a run's data as it was stored in training; the data itself need not exist any more."""
     if (facts := run.facts()) is not None:
         return facts
-    log.warning("%s is missing or damaged; using the data instead", run.facts_file)
+    run.report(f"{run.facts_file} is missing or damaged", "using the data instead")
     return build_source(run.config, builder).inspect()
 
 
@@ -221,8 +218,11 @@ def build_trainer(config: Config, device: torch.device, builder: Builder) -> Tra
 def open_model(run: Run, device: torch.device, builder: Builder, checkpoint: str = "best") -> LatentVariableModel:
     """A run's model with the weights of a checkpoint (their moving average if there is one), in evaluation mode."""
     facts = build_transforms(run.config, builder).facts(run_facts(run, builder))
+    weights = _evaluated_weights(run, checkpoint, device)
+    with torch.device("meta") as meta:  # a stranger's configuration may ask for more memory than there is
+        _load(build_model(run.config, facts, meta, builder), weights, run, assign=True)
     model = build_model(run.config, facts, device, builder)
-    read_weights(model, run, checkpoint)
+    _load(model, weights, run)
     model.to(memory_format=memory_format(device, "float32"))  # type: ignore[call-overload]
     return model.eval()
 
@@ -234,13 +234,20 @@ def read_weights(model: LatentVariableModel, run: Run, checkpoint: str = "best")
         UsageError: the weights belong to another architecture.
         RunError: the checkpoint cannot be read.
     """
-    state = run.state(checkpoint, next(model.parameters()).device)
-    weights = state["model"]
-    if state["ema"] is not None:
-        prefix = "module."
-        weights = {k.removeprefix(prefix): v for k, v in state["ema"].items() if k.startswith(prefix)}
+    _load(model, _evaluated_weights(run, checkpoint, next(model.parameters()).device), run)
+
+
+def _evaluated_weights(run: Run, checkpoint: str, device: torch.device) -> Mapping[str, Any]:
+    """The weights of a checkpoint, or their moving average if there is one."""
+    state, prefix = run.state(checkpoint, device), "module."
+    if state["ema"] is None:
+        return state["model"]
+    return {k.removeprefix(prefix): v for k, v in state["ema"].items() if k.startswith(prefix)}
+
+
+def _load(model: LatentVariableModel, weights: Mapping[str, Any], run: Run, assign: bool = False) -> None:
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(weights, assign=assign)
     except RuntimeError as error:
         detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UsageError(f"the weights of {run.folder} do not fit this model: {detail}") from error

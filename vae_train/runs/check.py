@@ -21,8 +21,8 @@ from vae_train.runs.build import (
     load_data,
     read_weights,
 )
-from vae_train.runs.config import Config
-from vae_train.runs.run import PLACES, Run
+from vae_train.runs.config import PLACES, Config
+from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known, yaml_text
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.lr import PlateauRate
@@ -211,6 +211,7 @@ def open_run(
         run = Run.open(name, strict)
         run.config = run.config.with_values(moved)
         found = builder.errors(run.config)
+        errors += run.link_errors()
         errors += [e if e.where in moved else e._replace(where=f"{run.config_file}: {e.where}") for e in found]
     if errors:
         raise UsageError(errors)

@@ -18,6 +18,32 @@ from vae_train.util.text import first_line
 VERSION = 2
 """Layout of config.yaml. It rises when a run written before can no longer be opened."""
 
+MAX_CHARACTERS, MAX_NODES, MAX_DEPTH = 500_000, 10_000, 50
+"""Bounds of a config.yaml, which somebody else may have written: it is refused before it is expanded."""
+
+RESUMABLE = (
+    *("epochs", "device", "threads", "execution"),
+    *("trainer.eval_every", "trainer.sample_every", "trainer.checkpoint_every", "trainer.checkpoint_seconds"),
+    *("trainer.log_every", "trainer.patience", "trainer.eval_batch_size", "data.root", "data.path"),
+)
+"""Settings that may change when a run is resumed: none of them changes what a step computes, but for rounding."""
+
+UNBOUND = (
+    *RESUMABLE,
+    "trainer.epochs",
+    "trainer.execution",
+    "data.cache",
+    "data.units",
+    "name",
+    "init_from",
+    "logger.",
+    "loader.",
+)
+"""Beginnings of the settings that a checkpoint does not depend on."""
+
+PLACES = ("root", "path")
+"""Settings of data that say where it is."""
+
 
 class Config(Mapping[str, Any]):
     """A tree of settings. Sections are `Config`s themselves, lists are tuples.
@@ -104,8 +130,12 @@ class Config(Mapping[str, Any]):
             UsageError: the file cannot be read, or another version of this program wrote it.
         """
         try:
-            tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            with path.open(encoding="utf-8") as file:
+                text = file.read(MAX_CHARACTERS + 1)
+            if len(text) > MAX_CHARACTERS:
+                raise UsageError(f"{path} is not the configuration of a run: it has over {MAX_CHARACTERS:,} characters")
+            tree = yaml.load(text, _Loader)  # a SafeLoader
+        except (OSError, yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
             raise UsageError(f"cannot read {path}: {first_line(error)}") from error
         if not isinstance(tree, dict) or "model" not in tree or "data" not in tree:
             raise UsageError(f"{path} is not the configuration of a run")
@@ -133,7 +163,18 @@ def _thawed(value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML 1.2 numbers: 1e-3 is one, which YAML 1.1 takes for text."""
+    """Reads YAML 1.2 numbers: 1e-3 is one, which YAML 1.1 takes for text. Aliases and too many nodes are refused."""
+
+    nodes, depth = 0, 0
+
+    @override
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.nodes, self.depth = self.nodes + 1, self.depth + 1
+        if self.check_event(yaml.AliasEvent) or self.nodes > MAX_NODES or self.depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"it has aliases, over {MAX_NODES:,} values or over {MAX_DEPTH} levels")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):

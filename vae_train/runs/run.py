@@ -15,38 +15,16 @@ from typing import Any
 import torch
 
 from vae_train.batch import DataFacts
-from vae_train.runs.config import Config
+from vae_train.runs.config import UNBOUND, Config
 from vae_train.runs.facts import read_facts
 from vae_train.training.checkpoint import Checkpoints, warn
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.files import appending, locked, replacing
+from vae_train.util.text import PrintableFormatter, printable
 
 OUTPUTS = Path("outputs")
 CONFIG_FILE = "config.yaml"
 LOCK_FILE = ".lock"
-
-RESUMABLE = (
-    *("epochs", "device", "threads", "execution"),
-    *("trainer.eval_every", "trainer.sample_every", "trainer.checkpoint_every", "trainer.checkpoint_seconds"),
-    *("trainer.log_every", "trainer.patience", "trainer.eval_batch_size", "data.root", "data.path"),
-)
-"""Settings that may change when a run is resumed: none of them changes what a step computes, but for rounding."""
-
-UNBOUND = (
-    *RESUMABLE,
-    "trainer.epochs",
-    "trainer.execution",
-    "data.cache",
-    "data.units",
-    "name",
-    "init_from",
-    "logger.",
-    "loader.",
-)
-"""Beginnings of the settings that a checkpoint does not depend on."""
-
-PLACES = ("root", "path")
-"""Settings of data that say where it is."""
 
 log = logging.getLogger("vae_train")
 
@@ -86,6 +64,19 @@ class RunFiles:
         self.priors = folder / "priors"
         """Priors that were fitted after training."""
 
+    def link_errors(self) -> list[ErrorDetail]:
+        """Folders of the run that are links, through which nothing is written."""
+        folders = (
+            self.checkpoints,
+            self.samples,
+            self.folder / "reconstructions",
+            self.tensorboard,
+            self.eval,
+            self.priors,
+        )
+        message = "is a link, through which nothing is written; put the folder itself there"
+        return [ErrorDetail(str(folder), message) for folder in folders if folder.is_symlink()]
+
 
 class Run(RunFiles):
     """A run that has been created.
@@ -113,11 +104,13 @@ class Run(RunFiles):
             now: the time that names the folder.
 
         Raises:
-            UsageError: `folder` exists already and is not empty.
+            UsageError: `folder` exists already and is not empty, or the name is no name of a folder.
             RunError: the folder cannot be written.
         """
         try:
             if folder is None:
+                if errors := folder_errors(None, str(config["name"])):
+                    raise UsageError(errors)
                 folder = new_folder(OUTPUTS / f"{now or datetime.now():%Y-%m-%d/%H-%M-%S}-{config['name']}")
             else:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -219,7 +212,7 @@ class Run(RunFiles):
         """Within the block everything that is logged also goes to train.log."""
         with appending(self.log_file) as file:
             handler = logging.StreamHandler(file)
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
             log.addHandler(handler)
             try:
                 yield
@@ -277,7 +270,7 @@ def folder_errors(out: str | None, name: str = "run") -> list[ErrorDetail]:
         out: the new folder; None for one under outputs/.
         name: ends the name of the folder under outputs/.
     """
-    if Path(name).name != name:
+    if Path(name).name != name or not name.isprintable():
         return [ErrorDetail(f"name={name}", "is not a valid folder name; for a path use out=")]
     folder = Path(out) if out else OUTPUTS
     where = f"out={out}" if out else str(OUTPUTS)
@@ -311,7 +304,7 @@ def write_text(path: Path, content: str) -> None:
 def write_bad_files(path: Path, bad_files: Sequence[tuple[str, str]]) -> None:
     """Lists files that were left out with the reasons, one per line."""
     if bad_files:
-        write_text(path, "".join(f"{name}\t{reason}\n" for name, reason in bad_files))
+        write_text(path, "".join(f"{printable(name, keep='')}\t{printable(reason)}\n" for name, reason in bad_files))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -26,6 +26,9 @@ DATA_FACTS = (*DataFacts._fields, *(name for name, value in vars(DataFacts).item
 MAX_FLOAT = 3.4028234663852886e38
 """The largest float32."""
 
+NEVER_SET = ("folder", "step")
+"""Parameters that no configuration sets: where a run writes, and how far it is."""
+
 OWN_KEYS = ("_target_", "_partial_")
 """Keys of a node that are no parameters of its class."""
 
@@ -177,6 +180,8 @@ def _node_errors(node: Config, target: type, components: frozenset[str]) -> Iter
         if key not in known:
             message = f"{target.__module__}.{target.__name__} has no such parameter{did_you_mean(key, known)}"
             yield ErrorDetail(f"{node.path}.{key}", message)
+        elif key in NEVER_SET:
+            yield ErrorDetail(f"{node.path}.{key}", "is filled in by vae and cannot be set")
         elif error := value_error(value, _hints(target).get(key, Any)):
             yield ErrorDetail(f"{node.path}.{key}", error)
     filled_in = injected(target, bool(node.get("_partial_"))) | components

@@ -9,6 +9,7 @@ from typing import Any
 
 from vae_train.runs.run import OUTPUTS, RunFiles, new_folder, read_json, write_json
 from vae_train.util.errors import ErrorDetail
+from vae_train.util.files import appending
 
 log = logging.getLogger("vae_train")
 
@@ -60,7 +61,7 @@ def _record_failure(files: RunFiles, error: Exception) -> None:
     """Writes status and traceback of a job, which may have failed before it had a folder."""
     if not files.summary_file.exists():
         write_json(files.summary_file, {"status": "failed", "error": str(error)})
-    with files.log_file.open("a") as file:
+    with appending(files.log_file) as file:
         file.write(traceback.format_exc())
 
 

@@ -14,10 +14,10 @@ from vae_train.data.session import DataSession
 from vae_train.plotting.charts import plot_curves
 from vae_train.runs.build import Builder, Training, assemble, read_weights
 from vae_train.runs.check import execution_errors, run_data_errors, validation_errors
-from vae_train.runs.config import Config
+from vae_train.runs.config import PLACES, RESUMABLE, Config
 from vae_train.runs.environment import environment
 from vae_train.runs.facts import facts_to_dict
-from vae_train.runs.run import PLACES, RESUMABLE, Run, write_bad_files, write_json
+from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts, known
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.epochs import Epochs

@@ -168,6 +168,8 @@ def _damage(path: Path) -> str | None:
     """What is wrong with the bytes of a file; None if nothing is."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                return "it is compressed, which checkpoints are not"
             bad = archive.testzip()
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
         return str(error) or type(error).__name__

@@ -1,7 +1,10 @@
 """Quantities and errors as people read them."""
 
 import difflib
+import logging
 from collections.abc import Iterable
+
+from typing_extensions import override
 
 
 def size(count: float) -> str:
@@ -18,6 +21,19 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """A text whose control characters, which could steer a terminal, are escaped, except those in `keep`."""
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats messages of a log, which may contain names of files, by `printable`."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def first_line(error: Exception) -> str:

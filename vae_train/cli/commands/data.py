@@ -105,7 +105,7 @@ def _log_summary(data: Dataset, summary: dict[str, Any], statistics: Overview) -
     if summary["entropy_floor"] is not None:
         log.info("  entropy   dynamic binarisation adds %.2f nats per image: no NLL can be lower", statistics.entropy)
     for file, reason in data.bad_files[:MAX_BAD_FILES]:
-        log.info("  bad file  %s: %s", file.encode("utf-8", "backslashreplace").decode(), reason)
+        log.info("  bad file  %s: %s", file, reason)
     if len(data.bad_files) > MAX_BAD_FILES:
         log.info("  bad files %s in all, see bad_files.txt", f"{len(data.bad_files):,}")
 

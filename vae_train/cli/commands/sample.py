@@ -21,6 +21,7 @@ from vae_train.runs.trained import TrainedModel
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.training.previews import MANIFOLD_SIDE, manifold
 from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
+from vae_train.util.files import replacing
 from vae_train.util.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Seed
 from vae_train.util.runtime import device_errors, resolve_device
 
@@ -143,7 +144,8 @@ def run(settings: Settings, job: Job) -> None:
             # In units and layout of an array file; of other images (num, H, W, C).
             array = (images.permute(0, 2, 3, 1) if model.facts.layout is None else images).numpy()
             path = path.with_suffix(".npz")
-            np.savez_compressed(path, images=array)
+            with replacing(path) as file:
+                np.savez_compressed(file, images=array)
             log.info("array %s: %s", array.shape, path)
     except OSError as error:
         raise RunError(f"could not write to {folder}: {error.strerror or error}") from error
@@ -151,6 +153,8 @@ def run(settings: Settings, job: Job) -> None:
 
 def _write_each(images: Tensor, folder: Path) -> None:
     """Writes every image as a PNG; signals and vectors as plots."""
+    if folder.is_symlink():
+        raise RunError(f"{folder} is a link, through which nothing is written; remove it")
     folder.mkdir(exist_ok=True)
     for number, image in enumerate(images):
         write_png(folder / f"{number:05d}.png", plot_lines(image[None], 1) if image.shape[1] == 1 else image)

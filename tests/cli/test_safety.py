@@ -1,0 +1,152 @@
+"""A run of a stranger: it is opened without harm, or refused in a line."""
+
+from __future__ import annotations
+
+import os
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.commandline import BRIEF, Vae
+from tests.data.pictures import fill
+
+
+def edit(run: Path, before: str, after: str) -> None:
+    text = (run / "config.yaml").read_text()
+    assert before in text
+    (run / "config.yaml").write_text(text.replace(before, after, 1))
+
+
+def refused(vae: Vae, *words: str) -> str:
+    begin = time.monotonic()
+    (line,) = vae(*words).errors()
+    assert time.monotonic() - begin < 20  # a second on an idle machine
+    return line
+
+
+@pytest.mark.parametrize("name", ["eval", "samples", "checkpoints", "tensorboard", "priors", "reconstructions"])
+def test_a_folder_of_a_run_that_is_a_link_is_refused(vae: Vae, trained: Path, tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    if (trained / name).exists():
+        (trained / name).rename(tmp_path / "old")
+    (trained / name).symlink_to(outside)
+    for words in (("eval", f"run={trained}", *BRIEF), ("sample", f"run={trained}"), ("train", f"resume={trained}")):
+        assert "is a link, through which nothing is written" in refused(vae, *words)
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["test.json", "test.md", ".lock", "test-map.png"])
+def test_no_report_is_written_through_a_link(vae: Vae, trained: Path, tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    (trained / "eval").mkdir()
+    (trained / "eval" / name).symlink_to(outside)
+    answer = vae("eval", f"run={trained}", "k=0")
+    assert "Traceback" not in answer.err
+    assert outside.read_text() == "mine"
+
+
+def test_samples_are_not_written_through_a_link(vae: Vae, trained: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    for suffix in ("png", "npz"):
+        (trained / f"samples/seed0-t1.{suffix}").symlink_to(outside)
+    assert vae("sample", f"run={trained}", "num=2", "npz=true").code == 0
+    (trained / "samples/seed0-t1").symlink_to(tmp_path)
+    answer = vae("sample", f"run={trained}", "num=2", "save_each=true")
+    assert (answer.code, "is a link" in answer.err) == (1, True)
+    assert (outside.read_text(), (tmp_path / "00000.png").exists()) == ("mine", False)
+
+
+def test_the_folder_of_a_run_may_be_a_link(vae: Vae, trained: Path) -> None:
+    Path("link").symlink_to(trained)
+    assert vae("eval", "run=link", *BRIEF).code == 0
+    assert vae("train", "resume=link", "epochs=3").code == 0
+
+
+@pytest.mark.parametrize("name", ["../../../outside", "/tmp/outside", "a/b", "'\"\\e[31mred\"'"])
+def test_a_name_does_not_lead_out_of_outputs(vae: Vae, trained: Path, name: str) -> None:
+    edit(trained, "name: digits-mlp", f"name: {name.strip(chr(39))}")
+    line = refused(vae, "reproduce", f"run={trained}")
+    assert "is not a valid folder name" in line
+    assert "\x1b" not in line
+
+
+def test_a_saved_run_does_not_say_where_it_writes(vae: Vae, trained: Path, tmp_path: Path) -> None:
+    edit(trained, "logger:\n", f"logger:\n  folder: {tmp_path}/elsewhere\n")
+    assert "is filled in by vae and cannot be set" in refused(vae, "reproduce", f"run={trained}")
+    text = "  _target_: vae_train.training.loggers.files.Files\n"
+    edit(trained, f"  folder: {tmp_path}/elsewhere\n", "")
+    edit(trained, "data:\n", f"data:\n  folder: {tmp_path}\n{text}  was:\n")
+    (tmp_path / "metrics.jsonl").write_text("mine")
+    assert vae("eval", f"run={trained}").code == 2
+    assert (tmp_path / "metrics.jsonl").read_text() == "mine"
+
+
+@pytest.mark.parametrize("target", ["vae_train.__main__.main", "vae_train.cli.main.run", "vae_train.runs.train.train"])
+def test_only_components_are_built(vae: Vae, trained: Path, target: str) -> None:
+    edit(trained, "vae_train.model.vae.VAE", target)
+    for command in ("eval", "sample", "reproduce"):
+        assert "is not a component of vae_train" in refused(vae, command, f"run={trained}")
+
+
+def test_interpolations_of_a_saved_run_are_text(vae: Vae, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "mine")
+    edit(trained, "name: digits-mlp", "name: ${oc.env:SECRET}")
+    assert vae("eval", f"run={trained}", *BRIEF).code == 0
+    assert "mine" not in vae("reproduce", f"run={trained}", "tolerance=1e9").out
+    edit(trained, "binarize: dynamic", "binarize: ${oc.env:SECRET}")
+    assert "'${oc.env:SECRET}'" in refused(vae, "eval", f"run={trained}")
+
+
+BOMBS = {
+    "aliases": "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)),
+    "nesting": "x: " + "[" * 5_000 + "]" * 5_000 + "\n",
+    "many values": "x: [" + "1, " * 100_000 + "1]\n",
+    "long": "x: " + "y" * 10_000_000 + "\n",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_a_configuration_is_bounded_before_it_is_expanded(vae: Vae, trained: Path, bomb: str) -> None:
+    path = trained / "config.yaml"
+    path.write_text(path.read_text() + bomb)
+    assert "config.yaml" in refused(vae, "eval", f"run={trained}")
+
+
+@pytest.mark.parametrize("hidden", ["[16, 1000000000000]", "[" + "16, " * 20_000 + "16]", "[100000, 100000, 100000]"])
+def test_a_model_that_is_not_that_of_the_checkpoint_is_refused_before_it_is_made(
+    vae: Vae, trained: Path, hidden: str
+) -> None:
+    text = (trained / "config.yaml").read_text()
+    head, _, tail = text.partition("hidden:\n    - 16\n")
+    assert tail
+    (trained / "config.yaml").write_text(f"{head}hidden: {hidden}\n{tail}")
+    refused(vae, "sample", f"run={trained}")
+
+
+def test_a_compressed_checkpoint_is_refused(vae: Vae, trained: Path) -> None:
+    for path in (trained / "checkpoints").iterdir():
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("last/data.pkl", bytes(50_000_000))
+    begin = time.monotonic()
+    answer = vae("eval", f"run={trained}")
+    assert (answer.code, "compressed, which checkpoints are not" in answer.err) == (1, True)
+    assert time.monotonic() - begin < 20
+
+
+def test_names_of_files_do_not_steer_the_terminal(vae: Vae) -> None:
+    fill(Path("photos"), 30)
+    Path("photos/\x1b[31mred\n\u202e.png").write_bytes(b"broken")
+    answer = vae.train("data=folder", "data.root=photos", "batch_size=8", "out=run")
+    data = vae("data", "data=folder", "data.root=photos")
+    listed = Path("run/bad_files.txt").read_text()
+    assert listed == "\\x1b[31mred\\n\\u202e.png\tis not an image\n"
+    for text in (answer.out, answer.err, data.out, Path("run/train.log").read_text()):
+        assert not {"\x1b", "\u202e"} & set(text)
+    os.mkdir("\x1b[2J")
+    assert "\x1b" not in vae("eval", "run=\x1b[2J").err
