@@ -30,7 +30,8 @@ class ELBO(WeightedRate):
 
     Kingma & Welling, 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114, eq. 3; Higgins et al., 2017, beta-VAE, eq.
     4. The weight multiplies a KL in nats, summed over the latent dimensions, against a distortion in nats, summed over
-    the pixels: beta = 1 is the bound itself. (Code that averages over D pixels uses beta / D.)
+    the pixels: beta = 1 is the bound itself. (The mean squared error over D pixels takes 2 beta / D for a normal
+    likelihood with scale 1, a mean log-probability beta / D.)
 
         >>> from vae_train.distributions.normal import Normal
         >>> from vae_train.model.trace import Latent, Trace
