@@ -23,10 +23,12 @@ TINY = (
 )
 TRAIN = ("train", *TINY, "epochs=2")
 EVAL = ("k=5", "latents=false", "threads=1")
-CLOCK = ("images_per_second", "data_wait", "seconds", "samples_per_second", "date")
+CLOCK = ("images_per_second", "data_wait", "seconds", "samples_per_second", "date", "conditions")
 ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 NAMED = ("no space", "permission", "read-only", "quota", "disk")
 MAX_CONFIG_SECONDS = 10
+SAID = ("damaged", "does not exist", "is not what the checkpoint was trained with")
+"""What a command says that goes on with another file."""
 
 
 class Torture:
@@ -84,10 +86,11 @@ class Torture:
         return report
 
     def damage(self) -> Report:
-        """A bit flips, or a file is cut or emptied; results are those of the intact run, or the file is refused."""
+        """A bit flips, or a file is cut or emptied; results are those of the intact run, or it is said."""
         report = Report("damaged file, then eval and resume")
         files = sorted(p.relative_to(self.whole) for p in (self.whole / "r").rglob("*") if p.is_file())
-        longer = self._longer(self.whole)
+        with self.place(self.whole) as place:
+            longer = self._longer(place)
         for file in (f for f in files if f.suffix != ".png"):
             for _ in range(self.rounds):
                 with self.place(self.whole) as place:
@@ -162,7 +165,8 @@ class Torture:
             return fault
         if answer.code:
             return None if answer.err.strip() else "refused without a word"
-        return None if numbers == intact[1] else "other results without an error"
+        said = any(words in answer.out + answer.err for words in SAID)
+        return None if said or numbers == intact[1] else "other results without a word"
 
     def _damage(self, path: Path) -> str:
         content = bytearray(path.read_bytes())

@@ -186,7 +186,10 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
     log.info("%s", run.folder)
     metrics = [job.builder.build(node) for node in job.config["metrics"].values()]
     weights = fingerprint(model, without="")
-    about = {"best_by": run.summary().get("best_by"), "weights": weights, "damage": run.damage}
+    summary = run.summary()
+    if summary["status"] == "unknown":
+        run.report(f"{run.summary_file} is missing or damaged", "leaving out by what the best epoch is the best")
+    about = {"best_by": summary.get("best_by"), "weights": weights, "damage": run.damage}
     report = evaluate(subject, metrics, checkpoint=settings.checkpoint, **about)
     path = run.eval / f"{subject.name}.json"
     with locked(run.eval / LOCK_FILE, wait=True):
