@@ -256,7 +256,7 @@ def test_a_run_does_not_go_on_with_other_data(vae: Vae) -> None:
     assert vae.train(*words, "out=run").code == 0
     fill(Path("photos"), 1, start=30)
     (line,) = vae("train", "resume=run", "epochs=3").errors()
-    assert "the dataset has changed since" in line
+    assert "is not the data that run was trained on; restore it or start a new run" in line
     Path("photos/0030.png").unlink()
     assert vae("train", "resume=run", "epochs=3").code == 0
 
@@ -315,6 +315,14 @@ def test_data_refuses_what_is_not_there(vae: Vae) -> None:
     (line,) = vae("data", "data=digit").errors()
     assert "did you mean digits?" in line
     Path("there").mkdir()
+    Path("there/notes.txt").touch()
     (line,) = vae("data", "out=there").errors()
     assert "exists already" in line
     assert not Path("outputs").exists()
+
+
+def test_data_writes_into_an_empty_folder(vae: Vae) -> None:
+    Path("there").mkdir()
+    assert vae("data", "out=there").code == 0
+    assert not Path("there-2").exists()
+    assert Path("there/contact.png").exists()

@@ -15,7 +15,7 @@ def test_eval_writes_what_it_prints(vae: Vae, trained: Path) -> None:
     figures = json.loads((trained / "eval" / "test.json").read_text())
     assert f"{figures['elbo']['value']:.2f} ± {figures['elbo']['se']:.2f}" in answer.out
     for name in ("elbo", "rate", "distortion", "bits_per_dim"):
-        assert set(figures[name]) == {"value", "se", "n"}
+        assert set(figures[name]) == {"value", "se", "n", "seed", "date"}
         assert figures[name]["n"] == 360
     assert figures["elbo"]["value"] == pytest.approx(-figures["rate"]["value"] - figures["distortion"]["value"])
 

@@ -56,7 +56,8 @@ def run(settings: Settings, job: Job) -> None:
     summary = _summary(data, name, statistics)
     _log_summary(data, summary, statistics)
     try:
-        folder = new_folder(Path(settings.out) if settings.out else OUTPUTS / "data" / name)
+        folder = Path(settings.out) if settings.out else new_folder(OUTPUTS / "data" / name)
+        folder.mkdir(parents=True, exist_ok=True)
         write_png(folder / "contact.png", plot_contact_sheet(*_examples(data, settings.num), COLUMNS))
         write_png(folder / "mean.png", plot_grid(statistics.mean[None], 1))
         plot_pixel_histogram(statistics.histogram, folder / "histogram.png")
