@@ -80,3 +80,11 @@ def test_a_precision_that_the_processor_only_emulates_is_said(monkeypatch, suppo
     assert (emulated("bfloat16", torch.device("cpu")) is None) == supported
     assert emulated("float32", torch.device("cpu")) is None
     assert emulated("bfloat16", torch.device("cuda")) is None
+
+
+@pytest.mark.parametrize(("load", "threads", "warns"), [(9e9, 2, True), (9e9, 1, False), (0.0, 2, False)])
+def test_a_busy_machine_is_said_where_threads_would_wait_for_each_other(monkeypatch, load, threads, warns):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    message = hardware.busy_message(threads)
+    assert (message is not None) == warns
+    assert message is None or "threads=1" in message

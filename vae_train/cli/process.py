@@ -14,12 +14,7 @@ MIN_ADDRESS_SPACE = 4 * 2**30
 
 
 def prepare_process() -> None:
-    """Makes standard streams usable, and checks what PyTorch would crash on when it is imported.
-
-    OpenMP's threads sleep while they wait for each other. By default they spin, and where other work has the cores a
-    step takes ten times as long.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    """Makes standard streams usable, and checks what PyTorch would crash on when it is imported."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed

@@ -25,7 +25,7 @@ from vae_train.training.loggers.base import row_digest
 from vae_train.training.loggers.files import Files, read_metrics
 from vae_train.training.monitor import schedule_notes
 from vae_train.util.errors import ErrorDetail, Stopped, collecting
-from vae_train.util.runtime import emulated, prepare, resolve_device
+from vae_train.util.runtime import busy_message, emulated, prepare, resolve_device
 
 log = logging.getLogger("vae_train")
 
@@ -145,6 +145,8 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
     """Builds a training; returns the configuration as well, in which everything is filled in that was found out."""
     device = resolve_device(config["device"])
     prepare(config["threads"], config["learner"]["precision"])
+    if message := busy_message(torch.get_num_threads()):
+        log.warning("%s", message)
     training = assemble(config, session, device, builder)
     mode = training.trainer.execution
     values = {"device": str(device), "execution": mode, "trainer.execution": mode}

@@ -76,6 +76,19 @@ def leave_the_compiler_alone() -> None:
             method.__dict__.setdefault("__dynamo_disable", method)
 
 
+def busy_message(threads: int) -> str | None:
+    """A warning that other work has the cores, on which OpenMP's threads wait for each other; None if it has not.
+
+    Threads that spin while they wait are faster on an idle machine: without spinning a step of a small network takes
+    1.6 times as long there. Beside other work they take ten times as long. The number of threads is left alone, since
+    rounding depends on it.
+    """
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if threads == 1 or load < cores():
+        return None
+    return f"other work uses the {cores()} cores (load {load:.1f}); threads=1 may be several times faster"
+
+
 def cores() -> int:
     """Processor cores that this process may use: those that it is bound to, within the quota of its container.
 
