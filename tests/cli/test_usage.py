@@ -143,6 +143,13 @@ def test_paths_are_taken_as_typed(vae: Vae, name: str) -> None:
     assert vae.train(f"init_from={name}", "out=next").code == 0
 
 
+def test_choices_of_a_further_folder_are_suggested(vae: Vae) -> None:
+    Path("yaml/objective").mkdir(parents=True)
+    Path("yaml/objective/my_bound.yaml").write_text("defaults: [elbo, _self_]\n")
+    (line,) = vae("train", "--config-dir", "yaml", "objective=mybound").errors()
+    assert "did you mean objective=my_bound?" in line
+
+
 def test_several_runs_are_a_list_unless_a_folder_has_that_name(vae: Vae) -> None:
     for name in ("a", "b c", "[a,b]"):
         assert vae.train(f"out={name}").code == 0

@@ -1,7 +1,7 @@
 """What a person may have meant by a setting or a choice that does not exist."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -28,14 +28,14 @@ def groups() -> Mapping[str, tuple[str, ...]]:
     return {f.relative_to(root).as_posix(): tuple(sorted(p.stem for p in f.glob("*.yaml"))) for f in sorted(folders)}
 
 
-def choice_hint(group: str, value: str) -> str:
+def choice_hint(group: str, value: str, options: Sequence[str]) -> str:
     """A suggestion for a choice that a group does not have."""
-    plain = {_plain(name): name for name in groups().get(group, ())}
+    plain = {_plain(name): name for name in options}
     if _plain(value) in plain:
         return f"; did you mean {group}={plain[_plain(value)]}?"
     if (group, _plain(value)) in SYNONYMS:
         return f"; did you mean {SYNONYMS[group, _plain(value)]}?"
-    return did_you_mean(value, groups().get(group, ()))
+    return did_you_mean(value, options)
 
 
 def group_hint(group: str, value: str) -> str:

@@ -259,7 +259,7 @@ class _Reader:
             raise UsageError(f"cannot be null; choose from {', '.join(options)}")
         if str(value) not in options:
             kind = group.replace("/", " ").replace("_", " ")
-            raise UsageError(f"no such {kind}{choice_hint(group, str(value))} ({', '.join(options)})")
+            raise UsageError(f"no such {kind}{choice_hint(group, str(value), options)} ({', '.join(options)})")
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:
