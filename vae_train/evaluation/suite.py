@@ -65,7 +65,7 @@ def evaluate(subject: Subject, metrics: Iterable[Metric], **about: Any) -> Repor
         metrics: the metrics.
         about: further entries of the JSON report.
     """
-    chosen = sorted((m for m in metrics if m.enabled), key=lambda m: (m.order, type(m).__name__))
+    chosen = [metric for metric in _in_order(metrics) if metric.enabled]
     results: Results = {}
     for metric in chosen:
         results |= metric.measure(subject)
@@ -89,7 +89,11 @@ def evaluate(subject: Subject, metrics: Iterable[Metric], **about: Any) -> Repor
     )
 
 
-@torch.no_grad()
+def _in_order(metrics: Iterable[Metric]) -> list[Metric]:
+    """Metrics in the order of the report."""
+    return sorted(metrics, key=lambda metric: (metric.order, type(metric).__name__))
+
+
 def merge(report: Report, before: Mapping[str, Any], metrics: Iterable[Metric]) -> Report:
     """Adds to a report the estimates of an earlier one of the same weights, but for those that were measured again.
 
@@ -103,16 +107,16 @@ def merge(report: Report, before: Mapping[str, Any], metrics: Iterable[Metric]) 
         k: e for k, e in before.items() if isinstance(e, dict) and {"value", "se", "n"} <= set(e) and k not in again
     }
     results: Results = report.results | {name: Estimate.from_dict(entry) for name, entry in kept.items()}
-    ordered = sorted(metrics, key=lambda m: (m.order, type(m).__name__))
     return replace(
         report,
-        infos=tuple(info for metric in ordered for info in metric.outputs if info.name in results),
+        infos=tuple(info for metric in _in_order(metrics) for info in metric.outputs if info.name in results),
         results=results,
         warnings=tuple(dict.fromkeys([*report.warnings, *before.get("warnings", ())])),
         plots=tuple(dict.fromkeys([*report.plots, *before.get("plots", ())])),
     )
 
 
+@torch.no_grad()
 def protocol(model: LatentVariableModel, data: Dataset) -> str:
     """Describes how the likelihood scores pixels: values of different protocols cannot be compared."""
     levels, preprocessing = data.stored_facts.levels, data.transforms.preprocessing
