@@ -122,20 +122,14 @@ class Trainer:
         with StopRequest() as stop, Output(loggers, checkpoints, self.checkpoint_seconds) as output, closing(stream):
             judge = Judge(self.monitor, learner.objective, epochs)
             training = Training(learner, data, state, epochs, steps, Clock(stream), output, stop, judge)
-            first = self.epochs + 1 if state.progress.ended == self.epochs else epochs.of(state.progress.step)
-            if first > self.epochs:  # killed when its last state was the best one already, and not yet the last one
-                output.save(["last"], state.state_dict)
-            for epoch in range(first, self.epochs + 1):
+            for epoch in range(self._first_epoch(training), self.epochs + 1):
                 metrics = self._train_epoch(training, epoch)
                 row = self._validate(training, epoch)
-                settled = row is not None and judge.settled(state.progress.step)
-                ended = row is not None and settled and state.stopping.observe(epoch, row["monitored"])
+                ended = self._ends(training, epoch, row)
                 last = ended or epoch == self.epochs
-                state.progress.ended = self.epochs if ended else 0
                 if last or epoch % self.sample_every == 0:
                     self._preview(training, epoch, last)
-                if row is not None:
-                    metrics |= _selected("valid", row)
+                metrics |= {} if row is None else _selected("valid", row)
                 self._save(training, epoch, last)
                 if ended:
                     log.info("early stopping after epoch %d", epoch)
@@ -150,6 +144,21 @@ class Trainer:
         num_parameters = sum(p.numel() for p in learner.parameters)
         count = steps_per_launch(num_parameters, stream.batch_size, len(stream.images))
         return runner(self.execution, learner.step, Feed(stream, learner.rates), learner.gradient_norm, count)
+
+    def _first_epoch(self, training: Training) -> int:
+        """The epoch to begin or to resume with; beyond the last one if the run has ended."""
+        progress = training.state.progress
+        first = self.epochs + 1 if progress.ended == self.epochs else training.epochs.of(progress.step)
+        if first > self.epochs:  # killed between the last writes: the final state may be saved as the best one alone
+            training.output.save(["last"], training.state.state_dict)
+        return first
+
+    def _ends(self, training: Training, epoch: int, row: dict[str, float] | None) -> bool:
+        """Whether `stopping` ends the run; it observes validations once the objective's schedules have ended."""
+        progress, stopping = training.state.progress, training.state.stopping
+        ended = row is not None and training.judge.settled(progress.step) and stopping.observe(epoch, row["monitored"])
+        progress.ended = self.epochs if ended else 0
+        return ended
 
     def _train_epoch(self, training: Training, epoch: int) -> dict[str, float]:
         """Takes the steps of an epoch, or the rest of them; returns the metrics of the run's summary."""
