@@ -72,9 +72,8 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
         builder: locates classes.
         read: also read the pixels.
     """
-    errors, data = list[ErrorDetail](), config["data"]
-    where = next((f"data.{name}={data[name]}" for name in PLACES if data.get(name)), "data")
-    with collecting(errors, where):
+    errors = list[ErrorDetail]()
+    with collecting(errors, _place(config)):
         stored = session.inspect(build_source(config, builder))
         if read:
             load_data(config, session, torch.device("cpu"), builder)
@@ -91,6 +90,11 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
     if batch_size > stored.num_train:
         return [ErrorDetail(f"batch_size={batch_size}", f"exceeds the {stored.num_train:,} training images")]
     return []
+
+
+def _place(config: Config) -> str:
+    """The setting that says where the data is, for messages."""
+    return next((f"data.{name}={place}" for name in PLACES if (place := config["data"].get(name))), "data")
 
 
 def validation_errors(config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
@@ -187,8 +191,9 @@ def run_data_errors(run: Run, config: Config, session: DataSession, builder: Bui
     known = run.environment().get("data_checksum") or run.furthest().get("data")
     if errors or known in (None, load_data(config, session, torch.device("cpu"), builder).checksum):
         return errors
-    where = next((f"data.{name}={place}" for name in PLACES if (place := config["data"].get(name))), "data")
-    return [ErrorDetail(where, f"is not the data that {run.folder} was trained on; restore it or start a new run")]
+    return [
+        ErrorDetail(_place(config), f"is not the data that {run.folder} was trained on; restore it or start a new run")
+    ]
 
 
 def open_run(
