@@ -91,7 +91,7 @@ class Run(RunFiles):
         super().__init__(folder)
         self.config, self.strict = config, strict
         self.damage: list[str] = []
-        """What `report` has heard."""
+        """The damage that was reported."""
 
     @classmethod
     def create(cls, folder: Path | None, config: Config, now: datetime | None = None) -> Run:

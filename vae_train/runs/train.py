@@ -178,9 +178,8 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
     step = state["progress"]["step"] if state else 0
     facts = RunFacts.of(run.config, data.facts)._replace(folder=run.tensorboard, step=step)
     started, summary, execution = time.perf_counter(), dict[str, Any](status="failed"), trainer.execution
-    write_json(
-        run.summary_file, {"status": "running"}
-    )  # before there are more epochs: a run that is killed is not done
+    # Before the configuration has more epochs: a run that is killed in between is not done.
+    write_json(run.summary_file, {"status": "running"})
     run.config.write(run.config_file)
     with run.logged():
         _log_start(run, training)

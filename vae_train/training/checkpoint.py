@@ -24,7 +24,7 @@ CheckpointName = Literal["best", "last"]
 FORMAT = 1
 
 Report = Callable[[str, str], None]
-"""Hears what is wrong with a file, and what is used instead."""
+"""Receives what is wrong with a file, and what is used instead."""
 
 log = logging.getLogger("vae_train")
 
@@ -39,7 +39,7 @@ class Checkpoints:
 
     Args:
         folder: the folder of the files.
-        report: hears of damaged files that others replace.
+        report: receives the damage of files that others replace.
         stamp: further entries of every state that is saved: what it belongs to.
     """
 

@@ -1,4 +1,4 @@
-"""By what validations are compared: the best epoch, patience and plateau schedules follow one value."""
+"""How validations are compared: the best epoch, patience and plateau schedules follow one value."""
 
 import math
 from typing import Literal

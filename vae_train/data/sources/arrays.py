@@ -41,7 +41,7 @@ class _Inspection(NamedTuple):
 
 @dataclass(frozen=True)
 class ArrayFile(Source):
-    """The arrays of a .npy, .npz or .pt file.
+    """The arrays of a .npy, .npz or .pt file, or the table of a .csv file.
 
     Images are (N, C, H, W), (N, H, W, C) or (N, H, W); signals (N, C, T) or (N, T, C) become (C, 1, T) and vectors
     (N, D) become (1, 1, D). The integers of images are levels, and their floating-point numbers are mapped from `range`
@@ -123,7 +123,7 @@ class ArrayFile(Source):
     def _inspection(self) -> _Inspection:
         """Opens the file, and looks at its numbers if levels or range are left open."""
         if self.path is None:
-            raise UsageError([ErrorDetail("data.path=", "is needed: a .npy, .npz or .pt file")])
+            raise UsageError([ErrorDetail("data.path=", "is needed: a .npy, .npz, .pt or .csv file")])
         arrays, mapped = open_file(self.path)
         names = image_names(arrays, _text(self.key), _text(self.labels))
         images = {split: read_array(arrays, name) for split, name in names.items()}
@@ -216,9 +216,9 @@ def _layout(array: np.ndarray) -> Layout:
         log.info("%s: signals (N, C, T) of %d channels; for others set data.layout=", array.shape, sizes[0])
         return "NCT"
     if len(sizes) == 2:
-        pictures = array.dtype in (np.bool_, np.uint8, np.uint16)
-        if sizes[0] <= 4 * sizes[1] and (pictures or sizes[0] == sizes[1]):
-            if not pictures:
+        has_levels = array.dtype in (np.bool_, np.uint8, np.uint16)
+        if sizes[0] <= 4 * sizes[1] and (has_levels or sizes[0] == sizes[1]):
+            if not has_levels:
                 log.info("%s: grey images (N, H, W); for signals set data.layout=NTC or NCT", array.shape)
             return "NHW"
         what = f"is needed: {array.shape} may be grey images, NHW, or signals, NTC (samples, channels) or NCT"
