@@ -87,6 +87,8 @@ WRONG = {
     "resume=": ["is empty"],
     "out=": ["is empty"],
     "init_from=": ["is empty"],
+    "data=arrays data.path=": ["data.path=", "is empty"],
+    "data=folder data.root=": ["data.root=", "is empty"],
     "name=": ["is empty"],
     "threads=100000000": ["must be in [1, 1024]"],
     "data.root=x": ["data=digits has none; it is a setting of data=celeba,", "folder, "],

@@ -191,7 +191,7 @@ def compose(command: str, overrides: Sequence[str], check: bool = True, **option
     Raises:
         UsageError: lists the errors of all jobs.
     """
-    from vae_train.cli.overrides import compose_jobs
+    from vae_train.cli.overrides import compose_jobs, follows
 
     module = _module(command)
     if any(override.startswith("resume=") for override in overrides):  # the composed data is not that of the run
@@ -205,7 +205,7 @@ def compose(command: str, overrides: Sequence[str], check: bool = True, **option
     for key, group in GROUP_NAMES.get(command, {}).items():
         errors = [e._replace(where=e.where.replace(f"{group}=", f"{key}=")) for e in errors]
     if errors:
-        raise UsageError(list(dict.fromkeys(errors)))
+        raise UsageError([error for error in dict.fromkeys(errors) if not follows(error, errors)])
     return jobs
 
 

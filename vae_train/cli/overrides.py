@@ -94,14 +94,14 @@ def compose_jobs(
         for job in _product(reader.parse(typed, multirun, errors)):
             with collecting(errors):
                 jobs.append(_compose_job(reader, job, settings, session, errors))
-    return jobs, [e for e in dict.fromkeys(errors) if not _follows(e, errors)]
+    return jobs, list(dict.fromkeys(errors))
 
 
-def _follows(error: ErrorDetail, errors: Sequence[ErrorDetail]) -> bool:
-    """Whether a setting is only missing because it was misspelt or could not be parsed."""
+def follows(error: ErrorDetail, errors: Sequence[ErrorDetail]) -> bool:
+    """Whether a setting is only missing because it was misspelt, empty or could not be parsed."""
     others = [e for e in errors if e.message != error.message]
     misspelt = any(f"did you mean {error.where[:-1]}?" in e.message or e.where.startswith(error.where) for e in others)
-    return error.message == "is required" and misspelt
+    return error.where.endswith("=") and error.message.startswith(("is required", "is needed")) and misspelt
 
 
 def _compose_job(
