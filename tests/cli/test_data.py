@@ -326,3 +326,14 @@ def test_data_writes_into_an_empty_folder(vae: Vae) -> None:
     assert vae("data", "out=there").code == 0
     assert not Path("there-2").exists()
     assert Path("there/contact.png").exists()
+
+
+def test_what_images_lose_is_said_once(vae: Vae) -> None:
+    fill(Path("images"), 10)
+    frames = [Image.new("RGB", (16, 12), colour) for colour in ("red", "green", "blue")]
+    frames[0].save("images/a.tif", save_all=True, append_images=frames[1:])
+    answer = vae.train("data=folder", "data.root=images", "batch_size=4", "out=run")
+    assert answer.code == 0, answer.err
+    assert answer.out.count("a.tif has further frames or pages, 2 in all") == 1
+    assert vae("data", "data=folder", "data.root=images", "out=there").out.count("data.frames=all") == 1
+    assert "data.frames=all" in json.loads(Path("there/data.json").read_text())["notes"][0]

@@ -20,7 +20,7 @@ from tests.data.pictures import GREEN, damaged, encoded, fill, odd, save, scene
 from tests.support import build, compose, load
 from vae_train.data.storage import cache
 from vae_train.data.storage.cache import MIN_PARALLEL_FILES, decoded
-from vae_train.data.storage.decoding import BadImage, Decoding, decode, header, quiet
+from vae_train.data.storage.decoding import BadImage, Decoding, decode, decode_frames, headers
 from vae_train.data.storage.listing import list_folder
 from vae_train.util.errors import RunError, UsageError
 
@@ -57,14 +57,13 @@ def test_pixels_of_lossless_files_are_those_that_were_written(name, tmp_path):
     image = image.quantize(200) if name.endswith("gif") else image
     options = {"lossless": True} if name.endswith("webp") else {}
     image.save(tmp_path / name, **options)
-    assert np.array_equal(decode(tmp_path / name, PLAIN).transpose(1, 2, 0), np.array(image.convert("RGB")))
+    assert np.array_equal(decode(tmp_path / name, PLAIN).pixels.transpose(1, 2, 0), np.array(image.convert("RGB")))
 
 
 def test_every_odd_file_is_read(tmp_path):
     for name, path in odd(tmp_path).items():
-        with quiet():
-            found = decode(path, PLAIN)
-            assert len(header(path)[0]) == 2
+        found = decode(path, PLAIN).pixels
+        assert len(headers(path)[0].size) == 2
         assert found.shape == (3, 12, 16), name
         assert found.dtype == np.uint8
         assert found.max() > 40, name
@@ -74,14 +73,14 @@ def test_every_odd_file_is_read(tmp_path):
 @pytest.mark.parametrize("fit", ["crop", "stretch"])
 def test_uniform_images_stay_uniform_whatever_their_size(name, fit, tmp_path):
     path = odd(tmp_path)[name]
-    found = decode(path, Decoding((8, 8), 3, fit, None, "bicubic", "black", False))
+    found = decode(path, Decoding((8, 8), 3, fit, None, "bicubic", "black", False)).pixels
     assert np.abs(found.astype(int) - np.array(GREEN)[:, None, None]).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["one_pixel.png", "very_wide.png", "very_high.png"])
 def test_padding_keeps_the_proportions(name, tmp_path):
     path = odd(tmp_path)[name]
-    found = decode(path, Decoding((8, 8), 3, "pad", None, "bicubic", "white", False))
+    found = decode(path, Decoding((8, 8), 3, "pad", None, "bicubic", "white", False)).pixels
     green = (np.abs(found.astype(int) - np.array(GREEN)[:, None, None]) <= 1).all(0).sum()
     assert green == {"one_pixel.png": 64, "very_wide.png": 8, "very_high.png": 8}[name]
     assert (found == 255).all(0).sum() == 64 - green
@@ -99,15 +98,17 @@ def test_images_are_upright_as_exif_says(orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "photo.png", exif=exif)
-    assert np.array_equal(decode(tmp_path / "photo.png", PLAIN).transpose(1, 2, 0), upright)
-    assert header(tmp_path / "photo.png") == ((12, 16), False)
+    assert np.array_equal(decode(tmp_path / "photo.png", PLAIN).pixels.transpose(1, 2, 0), upright)
+    assert headers(tmp_path / "photo.png") == [((12, 16), False)]
 
 
 def test_sixteen_bits_are_rounded_to_eight(tmp_path):
     deep = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
     for suffix in ("png", "tif"):
         Image.fromarray(deep).save(tmp_path / f"deep.{suffix}")
-        found = decode(tmp_path / f"deep.{suffix}", Decoding((16, 16), 1, "crop", None, "bicubic", "black", False))
+        found = decode(
+            tmp_path / f"deep.{suffix}", Decoding((16, 16), 1, "crop", None, "bicubic", "black", False)
+        ).pixels
         assert np.array_equal(found[0], np.arange(256).reshape(16, 16))
 
 
@@ -122,7 +123,9 @@ def test_what_is_transparent_shows_the_background(mode, background, value, chann
         image.save(tmp_path / "image.png", transparency=0)
     else:
         rgba.convert(mode).save(tmp_path / "image.png")
-    found = decode(tmp_path / "image.png", Decoding((4, 4), channels, "crop", None, "bicubic", background, False))
+    found = decode(
+        tmp_path / "image.png", Decoding((4, 4), channels, "crop", None, "bicubic", background, False)
+    ).pixels
     assert set(found.flatten().tolist()) == {value}
 
 
@@ -130,7 +133,7 @@ def test_a_crop_counts_the_files_own_pixels(tmp_path):
     big = np.zeros((40, 60, 3), np.uint8)
     big[15:25, 25:35] = 255
     save(tmp_path / "big.jpg", big, quality=100)
-    found = decode(tmp_path / "big.jpg", Decoding((5, 5), 3, "crop", (10, 10), "box", "black", False))
+    found = decode(tmp_path / "big.jpg", Decoding((5, 5), 3, "crop", (10, 10), "box", "black", False)).pixels
     assert found.min() > 245
     with pytest.raises(BadImage, match="40x60 pixels, less than the crop of 41x10"):
         decode(tmp_path / "big.jpg", Decoding((5, 5), 3, "crop", (41, 10), "box", "black", False))
@@ -139,13 +142,13 @@ def test_a_crop_counts_the_files_own_pixels(tmp_path):
 def test_shrinking_averages(tmp_path):
     board = np.indices((64, 64)).sum(0) % 2 * 255
     save(tmp_path / "board.png", board.astype(np.uint8))
-    found = decode(tmp_path / "board.png", Decoding((8, 8), 1, "crop", None, "bicubic", "black", False))
+    found = decode(tmp_path / "board.png", Decoding((8, 8), 1, "crop", None, "bicubic", "black", False)).pixels
     assert 120 <= found.min() <= found.max() <= 135
 
 
 def test_a_threshold_gives_bits(tmp_path):
     save(tmp_path / "x.png", np.array([[0, 127], [128, 255]], np.uint8))
-    found = decode(tmp_path / "x.png", Decoding((2, 2), 1, "crop", None, "bicubic", "black", True))
+    found = decode(tmp_path / "x.png", Decoding((2, 2), 1, "crop", None, "bicubic", "black", True)).pixels
     assert found.tolist() == [[[0, 0], [1, 1]]]
 
 
@@ -212,16 +215,16 @@ def test_a_file_that_the_disk_failed_to_read_is_decoded_again(tmp_path, monkeypa
     fill(tmp_path, 20)
     listing, calls, failing = list_folder(str(tmp_path)), [], {"0003.png"}
 
-    def unreliable(path, how):
+    def unreliable(path, how, frames):
         calls.append(path.name)
         if path.name in failing:
-            raise BadImage("Input/output error", transient=True)
-        return decode(path, how)
+            return [BadImage("Input/output error", transient=True)]
+        return decode_frames(path, how, frames)
 
-    monkeypatch.setattr(cache, "decode", unreliable)
+    monkeypatch.setattr(cache, "decode_frames", unreliable)
 
     def images():
-        return decoded(tmp_path, listing.entries, PLAIN, caches)
+        return decoded(tmp_path, listing.entries, PLAIN, caches)[:2]
 
     assert images()[1] == {3: "Input/output error"}
     calls.clear()
@@ -342,7 +345,7 @@ def test_size_and_channels_are_found(tmp_path):
     fill(tmp_path, 5)
     source = folder(tmp_path)
     assert source.inspect()[:3] == ((3, 12, 16), 256, 3)
-    assert source.resolved() == {"size": [12, 16], "channels": 3}
+    assert source.resolved() == {"size": [12, 16], "channels": 3, "background": "black"}
 
 
 def test_grey_folders_have_one_channel(tmp_path):
@@ -484,10 +487,10 @@ def test_two_processes_may_make_the_same_cache(tmp_path, caches):
 def test_a_decoding_process_that_is_killed_is_said_and_leaves_nothing(tmp_path, monkeypatch, caches):
     entries = list_folder(str(fill(tmp_path / "photos", 1)[0].parent)).entries * MIN_PARALLEL_FILES
 
-    def kill(path, how):
+    def kill(path, how, frames):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(cache, "decode", kill)
+    monkeypatch.setattr(cache, "decode_frames", kill)
     handler = signal.getsignal(signal.SIGCHLD)
     with pytest.raises(RunError, match=r"worker process \d+ was killed by SIGKILL, as happens where memory runs out$"):
         decoded(tmp_path / "photos", entries, PLAIN, caches)
@@ -520,4 +523,4 @@ def test_the_index_says_what_was_bad(tmp_path, caches):
     (tmp_path / "photos/0005.png").write_bytes(b"broken")
     opened(tmp_path / "photos")
     (place,) = caches.iterdir()
-    assert json.loads((place / "index.json").read_text()) == {"5": ["is not an image", False]}
+    assert json.loads((place / "index.json").read_text())["bad"] == {"5": ["is not an image", False]}

@@ -106,7 +106,8 @@ def test_bad_files_are_not_counted_as_training_images(tmp_path):
     paths = fill(tmp_path / "images", 12)
     paths[3].write_bytes(b"broken")
     source = Folder(
-        str(tmp_path / "images"), 8, 3, "crop", None, "box", "black", "none", 0.0, 0.0, 0, 0.5, str(tmp_path / "cache")
+        *(str(tmp_path / "images"), 8, 3, "crop", None, "box", "black", "first"),
+        *("none", 0.0, 0.0, 0, 0.5, str(tmp_path / "cache")),
     )
     assert source.inspect().num_train == 12
     data = load(source)

@@ -138,6 +138,7 @@ class Dataset:
         transforms: what happens to the images on their way to a model.
         checksum: identifies the pixels.
         bad_files: files that were skipped, each with the reason.
+        notes: what was left out, replaced or guessed, a sentence each.
         binarization: how grey values became bits.
         resolved: values that inspection found for settings of the source that were left open.
     """
@@ -150,6 +151,7 @@ class Dataset:
     transforms: Transforms
     checksum: str
     bad_files: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
     binarization: Binarize
     resolved: Mapping[str, Any]
 

@@ -64,6 +64,7 @@ class DataSession:
             transforms=(transforms or Transforms()).active()._replace(units=entry.facts.units),
             checksum=entry.checksum,
             bad_files=entry.contents.bad_files,
+            notes=entry.contents.notes,
             binarization=getattr(source, "binarize", "none"),
             resolved=entry.source.resolved(),
         )

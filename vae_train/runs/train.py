@@ -231,6 +231,8 @@ def _log_start(run: Run, training: Training) -> None:
     for note in schedule_notes(learner.objective, learner.lr_schedule, epochs, trainer.monitor):
         log.info("%s", note)
     log.info("%s", run.folder)
+    for note in data.notes:
+        log.info("data: %s", note)
     write_bad_files(run.bad_files, data.bad_files)
     if count := len(data.bad_files):
         log.info("%d unreadable file%s skipped, see %s", count, "s" if count > 1 else "", run.bad_files)

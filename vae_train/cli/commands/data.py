@@ -83,6 +83,7 @@ def _summary(data: Dataset, name: str, statistics: Overview) -> dict[str, Any]:
         "std": [round(value, 6) for value in statistics.std.tolist()],
         "entropy_floor": round(statistics.entropy, 4) if data.binarization == "dynamic" else None,
         "bad_files": len(data.bad_files),
+        "notes": list(data.notes),
     }
 
 
@@ -105,6 +106,8 @@ def _log_summary(data: Dataset, summary: dict[str, Any], statistics: Overview) -
         log.info("  %-9s %d values%s", factor.name, factor.size, f": {names}" if names else "")
     if summary["entropy_floor"] is not None:
         log.info("  entropy   dynamic binarisation adds %.2f nats per image: no NLL can be lower", statistics.entropy)
+    for note in data.notes:
+        log.info("  note      %s", note)
     for file, reason in data.bad_files[:MAX_BAD_FILES]:
         log.info("  bad file  %s: %s", file, reason)
     if len(data.bad_files) > MAX_BAD_FILES:

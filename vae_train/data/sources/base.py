@@ -31,6 +31,8 @@ class Contents(NamedTuple):
     splits: Splits
     bad_files: tuple[tuple[str, str], ...] = ()
     """Files that were skipped, each with the reason."""
+    notes: tuple[str, ...] = ()
+    """What was left out, replaced or guessed, a sentence each."""
 
 
 class Source(ABC):

@@ -11,7 +11,7 @@ from typing_extensions import override
 from vae_train.batch import SPLITS, DataFacts, Factor, Split, evenly_spaced
 from vae_train.data.sources.base import Contents, Source, open_torchvision
 from vae_train.data.storage.cache import cache_folder, decoded
-from vae_train.data.storage.decoding import BadImage, Decoding, header, quiet
+from vae_train.data.storage.decoding import BadImage, Decoding, headers, quiet
 from vae_train.data.storage.listing import Entry, list_folder
 from vae_train.data.storage.stored import split_rows
 from vae_train.util.errors import UsageError
@@ -125,13 +125,13 @@ def _decoded(folder: Path, names: list[str], crop: int, size: int, cache: Path) 
     for number in evenly_spaced(len(names), NUM_HEADERS).tolist():
         path, problem = folder / names[number], entries[number].problem
         try:
-            (height, width), _ = header(path)
+            height, width = headers(path)[0].size
         except BadImage as error:
             raise UsageError(f"cannot read CelebA's {path}: {problem or error}; put CelebA's own file there") from error
         if (height, width) != (HEIGHT, WIDTH):
             raise UsageError(f"{path} has {height}x{width} pixels, not {HEIGHT}x{WIDTH}: put the aligned images there")
     how = Decoding((size, size), 3, "stretch", (crop, crop), "bilinear", "black", threshold=False)
-    pixels, bad = decoded(folder, entries, how, cache)
+    pixels, bad, _ = decoded(folder, entries, how, cache)
     for number, why in bad.items():
         raise UsageError(f"cannot read CelebA's {folder / names[number]}: {why}; put CelebA's own file there")
     return pixels

@@ -1,25 +1,24 @@
 """Any folder of images."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from typing_extensions import override
 
-from vae_train.batch import SPLITS, DataFacts, Factor, Split, evenly_spaced
+from vae_train.batch import SPLITS, DataFacts, Factor, Split
 from vae_train.data.sources.base import Binarize, Contents, Source, binarized_levels
-from vae_train.data.storage.cache import cache_folder, decoded
-from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit, Resample, header, quiet
-from vae_train.data.storage.listing import Listing, list_folder
+from vae_train.data.storage.cache import DecodedFolder, cache_folder, decoded
+from vae_train.data.storage.decoding import Background, Decoding, Fit, Resample
+from vae_train.data.storage.headers import all_headers
+from vae_train.data.storage.listing import Entry, Listing, list_folder
+from vae_train.data.storage.losses import sentences
 from vae_train.data.storage.stored import cut, split_rows
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
-
-NUM_HEADERS = 256
-"""Files whose headers are read to infer size and channels."""
 
 MAX_SKIPPED = 10
 """Bad files that are always skipped, whatever `max_bad` says."""
@@ -27,9 +26,24 @@ MAX_SKIPPED = 10
 Size = PositiveInt | list[PositiveInt]
 
 
+class _Inspection(NamedTuple):
+    """What is known of a folder before its images are decoded."""
+
+    listing: Listing
+    size: tuple[int, int]
+    channels: int
+    entries: list[Entry]
+    """Every image: the files, or all of their frames."""
+    files: np.ndarray
+    """Number of every image's file."""
+    rows: dict[Split, np.ndarray]
+    """Numbers of the images of every split."""
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Folder(Source):
-    """PNG, JPEG, WebP, BMP, TIFF and GIF files (the first frame), 8 or 16 bit, grey, RGB, with palette or transparency.
+    """PNG, JPEG, WebP, BMP, TIFF and GIF files, 8 or 16 bit, grey, RGB, with palette or transparency.
 
     Images lie in the folder itself or in one sub-folder per class. Sub-folders called train, valid (or val, validation)
     and test are the splits; a split without a folder is cut from the training images. All images are decoded once into
@@ -42,7 +56,10 @@ class Folder(Source):
         fit: how an image gets its size, see `vae_train.data.storage.decoding.Decoding`.
         crop: pixels that are cut out of an image's middle before that; None for all of it.
         resample: how it is scaled.
-        background: what is behind transparent pixels.
+        background: what is behind transparent pixels and beside padded images; None for white if the visible part of
+            transparent images is darker than medium grey in the mean of all of them, else black.
+        frames: "first" takes the first frame or page of every file, "all" makes an image of each. Frames of a file are
+            in the same split if there are enough files.
         binarize: see `vae_train.data.sources.base.Binarize`.
         valid: fraction of the images for validation, if no folder names the split.
         test: likewise for the test split.
@@ -57,7 +74,8 @@ class Folder(Source):
     fit: Fit
     crop: Size | None
     resample: Resample
-    background: Background
+    background: Background | None
+    frames: Literal["first", "all"]
     binarize: Binarize
     valid: Fraction
     test: Fraction
@@ -73,48 +91,84 @@ class Folder(Source):
 
     @override
     def inspect(self) -> DataFacts:
-        listing, size, channels = self._inspection
+        inspection = self._inspection
+        listing, (height, width), channels, *_ = inspection
         names = tuple(listing.class_names)
         factors = () if listing.labels is None else (Factor("class", len(names), names),)
         levels = binarized_levels(256, self.binarize)
-        return DataFacts((channels, *size), levels, len(self._rows(listing)["train"]), factors)
+        return DataFacts((channels, height, width), levels, len(inspection.rows["train"]), factors)
 
     @override
     def resolved(self) -> dict[str, Any]:
-        _, size, channels = self._inspection
-        return {"size": list(size), "channels": channels}
+        _, size, channels, *_ = self._inspection
+        return {"size": list(size), "channels": channels, "background": self._decoded[1]}
 
     @override
     def read(self) -> Contents:
-        listing, size, channels = self._inspection
-        how = Decoding(size, channels, self.fit, _pair("crop", self.crop), self.resample, self.background,
-                       threshold=self.binarize == "threshold")  # fmt: skip
-        pixels, bad = decoded(listing.root, listing.entries, how, cache_folder(self.cache))
-        bad_files = tuple((listing.entries[number].name, why) for number, why in sorted(bad.items()))
-        self._check_bad_files(bad_files, len(listing.entries))
-        rows = {name: own[~np.isin(own, list(bad))] for name, own in self._rows(listing).items()}
+        (pixels, bad, losses), background = self._decoded
+        listing, _, _, entries, files, all_rows, notes = self._inspection
+        bad_files = tuple((_frame_name(entries[number]), why) for number, why in sorted(bad.items()))
+        self._check_bad_files(bad_files, len(entries))
+        rows = {name: own[~np.isin(own, list(bad))] for name, own in all_rows.items()}
         if not len(rows["train"]):
             raise UsageError("no training image could be read")
-        labels = None if listing.labels is None else torch.tensor(listing.labels)[:, None]
+        labels = None if listing.labels is None else torch.tensor(listing.labels)[files, None]
         levels, stochastic = 2 if self.binarize == "threshold" else 256, self.binarize == "dynamic"
-        return Contents(split_rows(pixels, rows, levels, labels, stochastic=stochastic), bad_files)
+        if self.background is not None:
+            losses = {kind: own for kind, own in losses.items() if kind != "transparency"}
+        splits = split_rows(pixels, rows, levels, labels, stochastic=stochastic)
+        return Contents(splits, bad_files, (*notes, *sentences(losses, background)))
 
     @cached_property
-    def _inspection(self) -> tuple[Listing, tuple[int, int], int]:
-        """The listing, size and channels; reads the headers of some files if size or channels are left open."""
+    def _decoded(self) -> tuple[DecodedFolder, Background]:
+        """All images, and what is behind their transparent pixels: what the visible ones differ from."""
+        listing, size, channels, entries, *_ = self._inspection
+        how = Decoding(size, channels, self.fit, _pair("crop", self.crop), self.resample, self.background or "black",
+                       self.binarize == "threshold", self.frames == "all")  # fmt: skip
+        images = decoded(listing.root, entries, how, cache_folder(self.cache))
+        transparent = images.losses.get("transparency")
+        if self.background is None and transparent and transparent.total < 128 * transparent.images:
+            how = replace(how, background="white")
+            images = decoded(listing.root, entries, how, cache_folder(self.cache))
+        return images, how.background
+
+    @cached_property
+    def _inspection(self) -> _Inspection:
+        """Lists the folder, and reads the headers of all files if size, channels or frames need it."""
         if self.root is None:
             raise UsageError([ErrorDetail("data.root=", "is needed: the folder of the images")])
-        listing, size = list_folder(str(self.root)), _pair("size", self.size)
-        if size is not None and self.channels is not None:
-            return listing, size, self.channels
-        sizes, all_grey = _headers(listing)
-        size = size or _pair("crop", self.crop) or _common_size(sizes)
-        return listing, size, self.channels or (1 if all_grey else 3)
+        listing, size, channels = list_folder(str(self.root)), _pair("size", self.size), self.channels
+        entries, notes, every_frame = listing.entries, list(listing.notes), self.frames == "all"
+        files = np.arange(len(entries))
+        if size is None or channels is None or every_frame:
+            headers = all_headers(listing.root, entries, every_frame, cache_folder(self.cache))
+            known = [header for frames in headers for header in frames]
+            if not known:
+                raise UsageError("none of its files is an image that can be read")
+            size = size or _pair("crop", self.crop) or _common_size({header.size for header in known})
+            if channels is None:
+                channels = 1 if all(header.grey for header in known) else 3
+                notes += _note_on_colours(sum(not header.grey for header in known), len(known))
+            if every_frame:
+                files = np.repeat(files, [max(1, len(frames)) for frames in headers])
+                first = np.searchsorted(files, files)
+                entries = [replace(entries[file], frame=int(n - first[n])) for n, file in enumerate(files.tolist())]
+        rows, by_file = self._rows(listing, files)
+        if not by_file:
+            notes.append("frames of one file are in several splits, since there are too few files")
+        return _Inspection(listing, size, channels, entries, files, rows, tuple(notes))
 
-    def _rows(self, listing: Listing) -> dict[Split, np.ndarray]:
-        """Numbers of the files of every split, bad ones included, so that a bad file does not move the others."""
-        rows = {name: np.flatnonzero(np.array(listing.splits) == name) for name in SPLITS}
-        return cut(rows, {"valid": self.valid, "test": self.test}, self.split_seed)
+    def _rows(self, listing: Listing, files: np.ndarray) -> tuple[dict[Split, np.ndarray], bool]:
+        """Numbers of the images of every split, bad ones included, so that a bad file does not move the others.
+
+        Frames of one file stay together, unless there are too few files for all splits; whether they do comes second.
+        """
+        splits = np.array(listing.splits)
+        fractions: dict[Split, float] = {"valid": self.valid, "test": self.test}
+        by_file = cut({name: np.flatnonzero(splits == name) for name in SPLITS}, fractions, self.split_seed)
+        if len(files) == len(splits) or all(len(by_file[name]) or not share for name, share in fractions.items()):
+            return {name: np.flatnonzero(np.isin(files, own)) for name, own in by_file.items()}, True
+        return cut({name: np.flatnonzero(splits[files] == name) for name in SPLITS}, fractions, self.split_seed), False
 
     def _check_bad_files(self, bad_files: tuple[tuple[str, str], ...], total: int) -> None:
         """Refuses a folder with too many bad files."""
@@ -128,19 +182,15 @@ class Folder(Source):
         )
 
 
-def _headers(listing: Listing) -> tuple[set[tuple[int, int]], bool]:
-    """Sizes of images that are spread over the folder, and whether all of these are grey."""
-    usable = np.flatnonzero([entry.problem is None for entry in listing.entries])  # opening a pipe would block
-    headers = []
-    for number in usable[evenly_spaced(len(usable), NUM_HEADERS).numpy()].tolist():
-        try:
-            with quiet():
-                headers.append(header(listing.root / listing.entries[number].name))
-        except BadImage:
-            continue
-    if not headers:
-        raise UsageError("none of its files is an image that can be read")
-    return {size for size, _ in headers}, all(grey for _, grey in headers)
+def _note_on_colours(coloured: int, total: int) -> list[str]:
+    """A sentence if some images are grey and some are not."""
+    if coloured in (0, total):
+        return []
+    return [f"{coloured:,} of {total:,} images have colours, so all become RGB; data.channels=1 makes them grey"]
+
+
+def _frame_name(entry: Entry) -> str:
+    return f"{entry.name} (frame {entry.frame + 1})" if entry.frame else entry.name
 
 
 def _common_size(sizes: set[tuple[int, int]]) -> tuple[int, int]:

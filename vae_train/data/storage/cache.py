@@ -6,11 +6,12 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,15 +19,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from vae_train.data.storage.decoding import BadImage, Decoding, decode, quiet
+from vae_train.data.storage.decoding import BadImage, Decoded, Decoding, decode_frames
 from vae_train.data.storage.listing import Entry
 from vae_train.data.storage.loader import results
+from vae_train.data.storage.losses import Count, Losses, count, merged
 from vae_train.util.errors import UsageError
 from vae_train.util.files import replacing
 from vae_train.util.runtime import cores
 
-VERSION = 1
-"""Changes with what `decode` makes of a file."""
+VERSION = 2
+"""Changes with what `decode_frames` makes of a file."""
 
 CHUNK_FILES = 64
 """Files that a worker decodes at a time; fewer if the images are large."""
@@ -39,8 +41,25 @@ PIXELS, INDEX = "pixels.npy", "index.json"
 BadFiles = dict[int, str]
 """Numbers of the files that could not be decoded, each with the reason."""
 
-Index = dict[str, tuple[str, bool]]
-"""index.json: for every bad file's number the reason, and whether it may be transient."""
+BadIndex = dict[str, tuple[str, bool]]
+"""For every bad file's number the reason, and whether it may be transient."""
+
+
+class Index(NamedTuple):
+    """What index.json holds."""
+
+    bad: BadIndex
+    losses: Losses
+    """What the other files lost."""
+
+
+class DecodedFolder(NamedTuple):
+    """The images of a folder."""
+
+    pixels: np.ndarray
+    """uint8 `(N, C, H, W)`, mapped from a file; zeros for a bad file."""
+    bad: BadFiles
+    losses: Losses
 
 
 def cache_folder(given: str | None) -> Path:
@@ -67,15 +86,15 @@ def writing_cache(what: str, folder: Path) -> Iterator[None]:
         ) from error
 
 
-def decoded(root: Path, entries: Sequence[Entry], how: Decoding, folder: Path) -> tuple[np.ndarray, BadFiles]:
-    """Decodes all images of a folder to a uint8 array `(N, C, H, W)`, mapped from a file; returns the bad files, too.
+def decoded(root: Path, entries: Sequence[Entry], how: Decoding, folder: Path) -> DecodedFolder:
+    """Decodes all images of a folder, and counts what they lose.
 
     The cache's name is a hash of the names, sizes and times of all files and of `how`. It is renamed to that name when
     it is complete, so that what a crash leaves behind is never used.
 
     Args:
         root: the folder.
-        entries: its files; row i of the array is file i, all zeros for a bad one.
+        entries: its files or their frames; row i of the array is entry i.
         how: how files become pixels.
         folder: the folder of caches.
 
@@ -83,22 +102,24 @@ def decoded(root: Path, entries: Sequence[Entry], how: Decoding, folder: Path) -
         UsageError: no file is an image, or the cache cannot be written.
         RunError: a worker process died.
     """
-    place = folder / f"images-{_key(root, entries, how)}"
+    place = folder / f"images-{cache_key(root, entries, asdict(how))}"
     files = _Files(root, entries, how)
     if (cached := _opened(place, files)) is not None:
         pixels, index = cached
-        return pixels, _bad(_retried(place, index, files))
+        index = _retried(place, index, files)
+        return DecodedFolder(pixels, _bad(index), index.losses)
     with writing_cache("the decoded images", folder):
         _write(place, files)
     if (written := _opened(place, files)) is None:
         raise UsageError(f"the decoded images in {place} disappeared while they were written; start again")
-    return written[0], _bad(written[1])
+    return DecodedFolder(written[0], _bad(written[1]), written[1].losses)
 
 
-def _key(root: Path, entries: Sequence[Entry], how: Decoding) -> str:
-    digest = hashlib.sha256(json.dumps([VERSION, str(root.resolve()), asdict(how)]).encode())
+def cache_key(root: Path, entries: Sequence[Entry], how: Any) -> str:
+    """A hash of the names, sizes and times of files, and of how they are read."""
+    digest = hashlib.sha256(json.dumps([VERSION, str(root.resolve()), how]).encode())
     for entry in entries:
-        digest.update(json.dumps([entry.name, entry.size, entry.changed]).encode())
+        digest.update(json.dumps([entry.name, entry.size, entry.changed, entry.frame]).encode())
     return digest.hexdigest()[:24]
 
 
@@ -112,32 +133,31 @@ class _Files(Dataset):
         return len(self.entries)
 
     def __getitem__(self, chunk: range) -> tuple[Tensor, Index]:
-        pixels, bad = np.zeros((len(chunk), *self.how.shape), np.uint8), {}
-        with quiet():
-            for row, number in enumerate(chunk):
-                try:
-                    pixels[row] = self.image(number)
-                except BadImage as error:
-                    bad[str(number)] = (str(error), error.transient)
-        return torch.from_numpy(pixels), bad
+        pixels, bad, losses = np.zeros((len(chunk), *self.how.shape), np.uint8), {}, []
+        for row, (number, result) in enumerate(zip(chunk, self.frames(chunk), strict=True)):
+            if isinstance(result, BadImage):
+                bad[str(number)] = (str(result), result.transient)
+            else:
+                pixels[row] = result.pixels
+                losses.append(count(self.entries[number].name, result.losses))
+        return torch.from_numpy(pixels), Index(bad, merged(losses))
 
-    def image(self, number: int) -> np.ndarray:
-        """The pixels of one file.
-
-        Raises:
-            BadImage: it cannot be decoded.
-        """
-        entry = self.entries[number]
-        if entry.problem is not None:
-            raise BadImage(entry.problem)  # not transient: another listing makes another cache
-        return decode(self.root / entry.name, self.how)
+    def frames(self, chunk: Iterable[int]) -> Iterator[Decoded | BadImage]:
+        """The images of a chunk; a file is opened once for all of its frames."""
+        for entry, group in groupby((self.entries[number] for number in chunk), lambda entry: replace(entry, frame=0)):
+            numbers = [frame.frame for frame in group]
+            if entry.problem is not None:  # not transient: another listing makes another cache
+                yield from [BadImage(entry.problem)] * len(numbers)
+            else:
+                yield from decode_frames(self.root / entry.name, self.how, numbers)
 
 
 def _opened(place: Path, files: _Files) -> tuple[np.ndarray, Index] | None:
     """The pixels and the index of a complete cache; None if there is none."""
     try:
-        index = json.loads((place / INDEX).read_text())
+        tree = json.loads((place / INDEX).read_text())
         pixels = np.load(place / PIXELS, mmap_mode="r")
+        index = Index(tree["bad"], {kind: Count(*numbers) for kind, numbers in tree["losses"].items()})
         _bad(index)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -146,19 +166,23 @@ def _opened(place: Path, files: _Files) -> tuple[np.ndarray, Index] | None:
 
 
 def _bad(index: Index) -> BadFiles:
-    return {int(number): why for number, (why, _) in index.items()}
+    return {int(number): why for number, (why, _) in index.bad.items()}
 
 
 def _retried(place: Path, index: Index, files: _Files) -> Index:
     """Decodes the files again that the disk failed to read, and returns the new index."""
-    updated = dict(index)
-    for number in (number for number, (_, transient) in index.items() if transient):
-        try:
-            pixels = files.image(int(number))
-            np.load(place / PIXELS, mmap_mode="r+")[int(number)] = pixels
-            del updated[number]
-        except (BadImage, OSError):
+    bad, losses = dict(index.bad), index.losses
+    for number in (number for number, (_, transient) in index.bad.items() if transient):
+        (result,) = files.frames([int(number)])
+        if isinstance(result, BadImage):
             continue
+        try:
+            np.load(place / PIXELS, mmap_mode="r+")[int(number)] = result.pixels
+        except OSError:
+            continue
+        del bad[number]
+        losses = merged([losses, count(files.entries[int(number)].name, result.losses)])
+    updated = Index(bad, losses)
     if updated != index:
         _write_index(place, updated)
     return updated
@@ -171,8 +195,8 @@ def _write(place: Path, files: _Files) -> None:
     try:
         pixels = _reserved(temporary / PIXELS, (len(files), *files.how.shape))
         index = _decode_all(files, pixels)
-        if len(index) == len(files):  # not worth keeping
-            examples = "; ".join(f"{entry.name}: {index[str(i)][0]}" for i, entry in enumerate(files.entries[:3]))
+        if len(index.bad) == len(files):  # not worth keeping
+            examples = "; ".join(f"{entry.name}: {index.bad[str(i)][0]}" for i, entry in enumerate(files.entries[:3]))
             raise UsageError(f"none of its {len(files):,} files is an image that can be read ({examples}; …)")
         pixels.flush()
         _write_index(temporary, index)
@@ -187,7 +211,7 @@ def _write(place: Path, files: _Files) -> None:
 
 def _write_index(folder: Path, index: Index) -> None:
     with replacing(folder / INDEX) as file:
-        file.write(json.dumps(index).encode())
+        file.write(json.dumps(index._asdict()).encode())
 
 
 def _reserved(path: Path, shape: tuple[int, ...]) -> Any:
@@ -204,18 +228,36 @@ def _reserved(path: Path, shape: tuple[int, ...]) -> Any:
 
 def _decode_all(files: _Files, pixels: np.ndarray) -> Index:
     """Decodes every file into its row and returns the index."""
-    count = len(files)
     size = max(1, min(CHUNK_FILES, 2**23 // math.prod(files.how.shape)))
-    chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
-    workers = min(cores(), len(chunks)) if count >= MIN_PARALLEL_FILES else 0
-    loader = DataLoader(files, batch_size=None, sampler=chunks, num_workers=workers)  # type: ignore[arg-type]
-    index: Index = {}
-    with tqdm(total=count, desc="Decoding images", unit="", disable=not sys.stderr.isatty()) as bar:
-        for chunk, (images, bad) in zip(chunks, results(loader), strict=True):
-            pixels[chunk.start : chunk.stop] = images.numpy()
-            index |= bad
+    bad: BadIndex = {}
+    losses: Losses = {}
+    for chunk, (images, index) in in_chunks(files, size, "Decoding images"):
+        pixels[chunk.start : chunk.stop] = images.numpy()
+        bad |= index.bad
+        losses = merged([losses, index.losses])
+    return Index(bad, losses)
+
+
+def in_chunks(files: Any, size: int, what: str) -> Iterator[tuple[range, Any]]:
+    """What a data set returns for every chunk of its files, in worker processes if there are many, with a bar.
+
+    Args:
+        files: has a length, and an item for every range of numbers.
+        size: files of a chunk.
+        what: the bar's title.
+    """
+    total = len(files)
+    chunks = [range(start, min(start + size, total)) for start in range(0, total, size)]
+    workers = min(cores(), len(chunks)) if total >= MIN_PARALLEL_FILES else 0
+    loader = DataLoader(files, batch_size=None, sampler=chunks, num_workers=workers, collate_fn=_unchanged)  # type: ignore[arg-type]
+    with tqdm(total=total, desc=what, unit="", disable=not sys.stderr.isatty()) as bar:
+        for chunk, result in zip(chunks, results(loader), strict=True):
+            yield chunk, result
             bar.update(len(chunk))
-    return index
+
+
+def _unchanged(item: Any) -> Any:
+    return item
 
 
 def _remove_abandoned(place: Path) -> None:

@@ -1,15 +1,16 @@
 """Decodes image files of any kind to uint8 pixels of one shape."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageSequence
 
+from vae_train.data.storage.library_messages import recorded
 from vae_train.util.text import first_line
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -20,6 +21,31 @@ GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 """Names in `Image.Transpose` of what undoes EXIF's orientations from 2 on; images with 1 are upright."""
+
+
+MIN_CUT = 0.01
+"""Fraction of an image from which on it is said that its edges were cut off."""
+
+Loss = Literal["frames", "colour", "transparency", "edges", "library"]
+"""What an image can lose or suffer where it becomes pixels: `vae_train.data.storage.losses` has the sentences."""
+
+
+class Header(NamedTuple):
+    """What is known of a frame without its pixels."""
+
+    size: tuple[int, int]
+    """(H, W) of the upright image."""
+    grey: bool
+
+
+class Decoded(NamedTuple):
+    """A frame as pixels."""
+
+    pixels: np.ndarray
+    """uint8 `(C, H, W)`."""
+    losses: dict[Loss, float | str]
+    """What it lost: further frames by number, transparency by the mean brightness (0 to 255) of what is visible, edges
+    by the fraction that was cut off, and the first message of the library."""
 
 
 class BadImage(Exception):
@@ -48,6 +74,7 @@ class Decoding:
         resample: how it is scaled; all but "nearest" average over the area of a pixel.
         background: the colour behind transparent pixels and beside padded images.
         threshold: whether pixels are 1 from half the brightness on and 0 below, instead of 0 to 255.
+        every_frame: whether further frames of a file are images, too, instead of being left out.
     """
 
     size: tuple[int, int]
@@ -57,6 +84,7 @@ class Decoding:
     resample: Resample
     background: Background
     threshold: bool
+    every_frame: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -72,44 +100,95 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def decode(path: Path | str, how: Decoding) -> np.ndarray:
-    """Decodes the first frame of an image file as uint8 `(C, H, W)`, upright as its EXIF orientation says.
+def decode(path: Path | str, how: Decoding) -> Decoded:
+    """Decodes the first frame of an image file, upright as its EXIF orientation says.
 
     Raises:
         BadImage: it cannot be read or decoded.
     """
-    try:
-        with Image.open(path) as file:
-            pixels = np.asarray(_fitted(_flat(_upright(file, how), how), how))
-    except BadImage:
-        raise
-    except Exception as error:  # on damaged files the decoders raise anything
-        transient = isinstance(error, OSError) and error.errno is not None
-        raise BadImage(_why(error), transient) from error
-    if how.threshold:
-        pixels = (pixels >= 128).astype(np.uint8)
-    return np.atleast_3d(pixels).transpose(2, 0, 1)
+    (result,) = decode_frames(path, how, [0])
+    if isinstance(result, BadImage):
+        raise result
+    return result
 
 
-def header(path: Path | str) -> tuple[tuple[int, int], bool]:
-    """Reads (H, W) of an image when it is upright, and whether it is grey, without decoding pixels.
+def decode_frames(path: Path | str, how: Decoding, numbers: Sequence[int]) -> list[Decoded | BadImage]:
+    """Decodes some frames or pages of an image file, each of them or why it cannot be decoded."""
+    results: list[Decoded | BadImage] = []
+    with recorded() as messages:
+        try:
+            with _explained(), Image.open(path) as file:
+                for number in numbers:
+                    try:
+                        with _explained():
+                            results.append(_decoded(file, how, number))
+                    except BadImage as error:
+                        results.append(error)
+        except BadImage as error:
+            return [error] * len(numbers)
+    for i, result in enumerate(results if messages else ()):
+        if isinstance(result, Decoded):
+            result.losses["library"] = messages[0]
+        elif str(result).startswith("decoder error"):
+            results[i] = BadImage(messages[0], result.transient)
+    return results
+
+
+def headers(path: Path | str, every_frame: bool = False) -> list[Header]:
+    """Reads the header of an image file's first frame, or of every frame.
 
     Raises:
         BadImage: it cannot be read.
     """
+    with _explained(), recorded(), Image.open(path) as file:
+        frames = ImageSequence.Iterator(file) if every_frame else [file]
+        return [_header(frame) for frame in frames]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns any error of Pillow into a `BadImage`: on damaged files its decoders raise anything."""
     try:
-        with Image.open(path) as file:
-            width, height = file.size
-            turned = _orientation(file) in (5, 6, 7, 8)
-            return ((width, height) if turned else (height, width)), _is_grey(file)
-    except Exception as error:  # as in `decode`
-        raise BadImage(_why(error)) from error
+        yield
+    except BadImage:
+        raise
+    except Exception as error:
+        raise BadImage(_why(error), isinstance(error, OSError) and error.errno is not None) from error
+
+
+def _decoded(file: Image.Image, how: Decoding, number: int) -> Decoded:
+    if number:
+        file.seek(number)
+    losses: dict[Loss, float | str] = {}
+    if how.channels == 1 and not _is_grey(file):
+        losses["colour"] = 1.0
+    pixels = np.array(_fitted(_flat(_upright(file, how), how, losses), how, losses))
+    if how.threshold:
+        pixels = (pixels >= 128).astype(np.uint8)
+    if not how.every_frame and (further := _num_frames(file) - 1) > 0:
+        losses["frames"] = float(further)
+    return Decoded(np.atleast_3d(pixels).transpose(2, 0, 1), losses)
+
+
+def _num_frames(file: Image.Image) -> int:
+    try:
+        return getattr(file, "n_frames", 1)
+    except Exception:  # further frames are damaged
+        return 1
+
+
+def _header(file: Image.Image) -> Header:
+    width, height = file.size
+    turned = _orientation(file) in (5, 6, 7, 8)
+    return Header((width, height) if turned else (height, width), _is_grey(file))
 
 
 def _is_grey(file: Image.Image) -> bool:
     if file.mode in ("P", "PA"):
         palette = file.getpalette("RGB") or []
         return palette[0::3] == palette[1::3] == palette[2::3]
+    if file.format == "GIF" and file.tell():  # frames after the first have no palette
+        return not np.ptp(np.asarray(file.convert("RGB")), axis=2).any()
     return file.mode in GREY_MODES
 
 
@@ -131,7 +210,7 @@ def _upright(file: Image.Image, how: Decoding) -> Image.Image:
     return file.transpose(Image.Transpose[TURNS[orientation - 2]]) if 2 <= orientation <= 8 else file
 
 
-def _flat(image: Image.Image, how: Decoding) -> Image.Image:
+def _flat(image: Image.Image, how: Decoding, losses: dict[Loss, float | str]) -> Image.Image:
     """Converts to grey or RGB with 8 bits, without transparency."""
     mode = "L" if how.channels == 1 else "RGB"
     if image.mode == "F":
@@ -143,12 +222,20 @@ def _flat(image: Image.Image, how: Decoding) -> Image.Image:
         return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert(mode)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
+        if np.asarray(image.getchannel("A")).min() < 255:
+            losses["transparency"] = _brightness(image)
         behind = Image.new("RGBA", image.size, how.background)
         image = Image.alpha_composite(behind, image)
     return image.convert("RGB").convert(mode) if image.mode in ("CMYK", "LAB") else image.convert(mode)
 
 
-def _fitted(image: Image.Image, how: Decoding) -> Image.Image:
+def _brightness(image: Image.Image) -> float:
+    """Mean brightness of the visible pixels of an RGBA image, 0 to 255; 128 where all of it is transparent."""
+    grey, alpha = (np.asarray(part, np.float64) for part in (image.convert("L"), image.getchannel("A")))
+    return float((grey * alpha).sum() / alpha.sum()) if alpha.any() else 128.0
+
+
+def _fitted(image: Image.Image, how: Decoding, losses: dict[Loss, float | str]) -> Image.Image:
     """Crops and scales to the size of the result."""
     method, (height, width) = getattr(Image.Resampling, how.resample.upper()), how.size
     if how.crop is not None:
@@ -162,6 +249,10 @@ def _fitted(image: Image.Image, how: Decoding) -> Image.Image:
     if how.fit == "stretch":
         return image.resize((width, height), method)
     if how.fit == "crop":
+        scale = max(width / image.width, height / image.height)
+        cut_off = 1 - (width / image.width) * (height / image.height) / scale**2
+        if cut_off >= MIN_CUT:
+            losses["edges"] = cut_off
         return ImageOps.fit(image, (width, height), method)
     scale = min(width / image.width, height / image.height)
     inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))

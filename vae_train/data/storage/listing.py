@@ -1,6 +1,7 @@
 """The image files of a folder, with their classes and splits."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from vae_train.batch import Split
 from vae_train.util.errors import UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+MAX_LISTED = 5
+"""Suffixes that a message names."""
 
 SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -28,6 +32,8 @@ class Entry:
     """Time of the last change in nanoseconds since 1970; -1 if unknown."""
     problem: str | None = None
     """Why it cannot be read, if that is known already."""
+    frame: int = 0
+    """Number of the frame or page."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Listing:
     labels: list[int] | None
     """Number of each entry's class."""
     class_names: list[str]
+    notes: tuple[str, ...] = ()
+    """What is left out or not as it may seem, a sentence each."""
 
 
 def list_folder(root: str) -> Listing:
@@ -56,7 +64,8 @@ def list_folder(root: str) -> Listing:
     place = Path(root).expanduser()
     if not place.is_dir():
         raise UsageError("there is no such folder" if not place.exists() else "is a file; use data=arrays")
-    entries = sorted(_walk(place), key=lambda entry: entry.name)
+    found, others = _walk(place)
+    entries = sorted(found, key=lambda entry: entry.name)
     if entries and all(entry.problem for entry in entries):
         raise UsageError(f"holds no image that can be read: {entries[0].name}: {entries[0].problem}")
     if not entries:
@@ -67,15 +76,44 @@ def list_folder(root: str) -> Listing:
     by_folder = any(SPLIT_NAMES.get(t) == "train" for t in tops) and all(t in SPLIT_NAMES for t in tops)
     splits: list[Split] = [SPLIT_NAMES[part[0]] if by_folder else "train" for part in parts]
     folders = [part[by_folder] if len(part) > 1 + by_folder else None for part in parts]
+    notes = [*_notes_on_splits(tops, by_folder), *_notes_on_classes(entries, folders, by_folder)]
+    if others:
+        listed = ", ".join(f"{number:,} {suffix}" for suffix, number in others.most_common(MAX_LISTED))
+        notes.append(f"files that are not read as images: {listed}{', …' if len(others) > MAX_LISTED else ''}")
     names = sorted({folder for folder in folders if folder is not None})
     if None in folders or not names:
-        return Listing(place, entries, splits, None, [])
+        return Listing(place, entries, splits, None, [], tuple(notes))
     numbers = {name: number for number, name in enumerate(names)}
-    return Listing(place, entries, splits, [numbers[str(folder)] for folder in folders], names)
+    return Listing(place, entries, splits, [numbers[str(folder)] for folder in folders], names, tuple(notes))
 
 
-def _walk(root: Path) -> list[Entry]:
+def _notes_on_splits(tops: set[str], by_folder: bool) -> list[str]:
+    """A sentence if folders have the names of splits and are none."""
+    named, others = (sorted(top for top in tops if (top in SPLIT_NAMES) == named) for named in (True, False))
+    if by_folder or not named:
+        return []
+    why = f"beside {others[0] or 'images outside of folders'}" if others else "without a folder called train"
+    return [f"{', '.join(named)}: no splits {why}, but folders like others"]
+
+
+def _notes_on_classes(entries: list[Entry], folders: list[str | None], by_folder: bool) -> list[str]:
+    """Sentences if images outside of folders prevent classes, or if folders of classes contain folders."""
+    outside = [entry.name for entry, folder in zip(entries, folders, strict=True) if folder is None]
+    if 0 < len(outside) < len(entries):
+        return [f"no classes, since {len(outside):,} images lie outside of their folders (for instance {outside[0]})"]
+    deep = [entry.name for entry in entries if entry.name.count("/") > 1 + by_folder]
+    if outside or not deep:
+        return []
+    first, inner = deep[0].split("/")[by_folder : 2 + by_folder]
+    note = f"{len(deep):,} images in folders within those of the classes belong to the outer class"
+    where = deep[0].rpartition(f"/{inner}/")[0]
+    return [f"{note} (for instance {deep[0]} to {first}); data.root=…/{where} makes folders like {inner} the classes"]
+
+
+def _walk(root: Path) -> tuple[list[Entry], Counter[str]]:
+    """The images below a folder, and the number of other files by their suffix."""
     entries: list[Entry] = []
+    others: Counter[str] = Counter()
     waiting, seen = [("", root)], {_identity(os.stat(root))}
     while waiting:
         below, folder = waiting.pop()
@@ -100,7 +138,9 @@ def _walk(root: Path) -> list[Entry]:
             elif item.name.lower().endswith(SUFFIXES):
                 problem = None if item.is_file() else "is not a regular file"
                 entries.append(Entry(below + item.name, status.st_size, status.st_mtime_ns, problem))
-    return entries
+            else:
+                others[Path(item.name).suffix.lower() or item.name] += 1
+    return entries, others
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -1,0 +1,78 @@
+"""The headers of all images of a folder, read in parallel and remembered beside the decoded images."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from vae_train.data.storage.cache import MIN_PARALLEL_FILES, cache_key, in_chunks, writing_cache
+from vae_train.data.storage.decoding import BadImage, Header, headers
+from vae_train.data.storage.listing import Entry
+from vae_train.util.files import replacing
+
+CHUNK_FILES = 256
+"""Files that a worker opens at a time."""
+
+FileHeaders = list[Header]
+"""The headers of the frames of a file; none for a file that is no image."""
+
+
+def all_headers(root: Path, entries: Sequence[Entry], every_frame: bool, folder: Path) -> list[FileHeaders]:
+    """Reads the headers of all files of a folder.
+
+    Args:
+        root: the folder.
+        entries: its files.
+        every_frame: read the headers of further frames, too.
+        folder: the folder of caches.
+
+    Raises:
+        UsageError: the cache cannot be written.
+        RunError: a worker process died.
+    """
+    place = folder / f"headers-{cache_key(root, entries, every_frame)}.json"
+    if (known := _remembered(place, len(entries))) is not None:
+        return known
+    found: list[FileHeaders] = []
+    transient = False
+    for _, (some, failed) in in_chunks(_Files(root, entries, every_frame), CHUNK_FILES, "Reading headers"):
+        found += some
+        transient |= failed
+    if len(entries) >= MIN_PARALLEL_FILES and not transient:
+        with writing_cache("the headers of the images", folder), replacing(place) as file:
+            file.write(json.dumps(found).encode())
+    return found
+
+
+def _remembered(place: Path, count: int) -> list[FileHeaders] | None:
+    """The headers in a file of `all_headers`; None if there is none, or it is damaged."""
+    try:
+        rows = [
+            [Header((int(height), int(width)), bool(grey)) for (height, width), grey in frames]
+            for frames in json.loads(place.read_text())
+        ]
+    except (OSError, ValueError, TypeError):
+        return None
+    return rows if len(rows) == count else None
+
+
+class _Files(Dataset):
+    """The headers of the files of a chunk, and whether the disk failed to read one of them."""
+
+    def __init__(self, root: Path, entries: Sequence[Entry], every_frame: bool) -> None:
+        self.root, self.entries, self.every_frame = root, entries, every_frame
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, chunk: range) -> tuple[list[FileHeaders], bool]:
+        found, transient = [], False
+        for entry in self.entries[chunk.start : chunk.stop]:
+            try:
+                # opening a pipe would block
+                found.append([] if entry.problem else headers(self.root / entry.name, self.every_frame))
+            except BadImage as error:
+                found.append([])
+                transient |= error.transient
+        return found, transient

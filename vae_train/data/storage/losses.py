@@ -1,0 +1,61 @@
+"""What images lose where files become pixels: counted while decoding, and said in one sentence each."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from vae_train.data.storage.decoding import Loss
+
+
+class Count(NamedTuple):
+    """How many images lose one kind of thing."""
+
+    images: int
+    total: float
+    """Sum of what they lose, see `Decoded.losses`; 0 for messages."""
+    example: str
+    """Name of the first of these files."""
+    message: str = ""
+    """The library's message about it."""
+
+
+Losses = dict[Loss, Count]
+
+SENTENCES: Mapping[Loss, str] = {
+    "frames": "{images} further frames or pages, {total:,.0f} in all, which are left out; data.frames=all reads them",
+    "colour": "{images} colours, which become grey; data.channels=3 keeps them",
+    "transparency": "{images} transparent pixels, which become {background}; data.background= sets their colour",
+    "edges": "{images} other proportions than data.size: {share:.0%} of their area is cut off; data.fit=pad keeps it",
+    "library": "{images} made the image library warn, and are read as far as possible: {message}",
+}
+
+
+def count(name: str, losses: Mapping[Loss, float | str]) -> Losses:
+    """The losses of one image."""
+    return {
+        kind: Count(1, 0.0, name, value) if isinstance(value, str) else Count(1, value, name)
+        for kind, value in losses.items()
+    }
+
+
+def merged(parts: Iterable[Losses]) -> Losses:
+    """The losses of several parts of a folder, in their order."""
+    total: Losses = {}
+    for part in parts:
+        for kind, own in part.items():
+            first = total.get(kind, own._replace(images=0, total=0.0))
+            total[kind] = first._replace(images=first.images + own.images, total=first.total + own.total)
+    return total
+
+
+def sentences(losses: Losses, background: str) -> list[str]:
+    """A line for every kind of loss, with the setting that changes it."""
+    lines = []
+    for kind, own in losses.items():
+        images = f"{own.images:,} images (for instance {own.example}) have" if own.images > 1 else f"{own.example} has"
+        share = own.total / own.images
+        lines.append(
+            SENTENCES[kind].format(
+                images=images, total=own.total, share=share, background=background, message=own.message
+            )
+        )
+    return lines
