@@ -510,6 +510,27 @@ def test_labels_may_be_names(kind, tmp_path):
     assert data.split("train").stored.labels[:3, 0].tolist() == [2, 1, 0]
 
 
+@pytest.mark.parametrize("off_on", [(0, 1), (False, True), (-1.0, 1.0)])
+@pytest.mark.parametrize("shape", [(60, 1, 8, 8), (60, 7)])
+def test_one_hot_columns_are_one_class_label(shape, off_on, tmp_path, caplog):
+    numbers_of_classes = np.arange(60) * 7 % 24  # the last of 25 classes has no image
+    table = np.where(np.arange(25) == numbers_of_classes[:, None], off_on[1], off_on[0])
+    with caplog.at_level("INFO", "vae_train"):
+        data = opened(saved(tmp_path / "x.npz", images=numbers("float32", shape), labels=table))
+    (factor,) = data.facts.factors
+    assert (factor.name, factor.size, data.facts.classes) == ("class", 25, 25)
+    assert caplog.text.count("25 one-hot columns are one class label") == 1
+    found = [label for split in SPLITS for label in data.split(split).stored.labels[:, 0].tolist()]
+    assert sorted(found) == sorted(numbers_of_classes.tolist())
+
+
+def test_columns_that_are_not_one_hot_are_factors(tmp_path):
+    table = np.eye(4, dtype=int)[np.arange(60) % 4]
+    table[5] = [1, 1, 0, 0]
+    data = opened(saved(tmp_path / "x.npz", images=marked(60), labels=table))
+    assert [factor.size for factor in data.facts.factors] == [2, 2, 2, 2]
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".pt"])
 def test_factors_are_numbered_column_by_column(suffix, tmp_path):
     rng = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 Nothing in a file is executed; arrays are mapped where possible.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,9 @@ MAX_VALUES = 10_000
 
 MAX_LISTED = 12
 """Arrays that a message names."""
+
+
+log = logging.getLogger("vae_train")
 
 
 class NotLabels(UsageError):
@@ -240,7 +244,8 @@ def read_labels(
 ) -> tuple[dict[Split, Tensor], tuple[Factor, ...]]:
     """Reads the labels of every split as int64 `(N, F)`, and what their columns are.
 
-    The values of a column are numbered in ascending order over all splits.
+    The values of a column are numbered in ascending order over all splits. One-hot columns are one class label, the
+    number of the column.
 
     Args:
         arrays: the arrays of a file.
@@ -260,15 +265,30 @@ def read_labels(
     if len(widths) > 1 or len({labels.dtype.kind == "U" for labels in columns.values()}) > 1:
         raise NotLabels("the labels of the splits differ in type or number of columns")
     together = np.concatenate(list(columns.values()))
+    if (classes := _from_one_hot(together)) is not None:
+        log.info("labels: %d one-hot columns are one class label", together.shape[1])
+        together = classes
     numbers, factors = np.empty(together.shape, np.int64), []
     for column in range(together.shape[1]):
         values, numbers[:, column] = np.unique(together[:, column], return_inverse=True)
         if len(values) > MAX_VALUES:
             raise NotLabels(f"there are {len(values):,} different labels, too many for classes")
+        if classes is not None:  # a class without images is one, too
+            values, numbers[:, 0] = np.arange(widths.pop()), classes[:, 0]
         name = "class" if together.shape[1] == 1 else f"factor {column}"
         factors.append(Factor(name, len(values), tuple(values.tolist())))
     parts = torch.from_numpy(numbers).split([len(labels) for labels in columns.values()])
     return dict(zip(columns, parts, strict=True)), tuple(factors)
+
+
+def _from_one_hot(labels: np.ndarray) -> np.ndarray | None:
+    """The column `(N, 1)` that has the larger of two values in each row of `(N, F)`; None if the labels are no such."""
+    if labels.dtype.kind == "U" or labels.shape[1] < 2:
+        return None
+    low, high = labels.min(), labels.max()
+    hot = labels == high
+    is_one_hot = low < high and (hot.sum(1) == 1).all() and (hot | (labels == low)).all()
+    return hot.argmax(1)[:, None] if is_one_hot else None
 
 
 def _may_be_images(name: str, labels: str | None) -> bool:
