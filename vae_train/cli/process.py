@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import sys
+from contextlib import nullcontext
 
 from typing_extensions import override
 
@@ -43,7 +44,13 @@ def _address_space() -> float:
 
 
 class _Console(logging.StreamHandler):
-    """Prints to standard output, as long as somebody reads it."""
+    """Prints to standard output, as long as somebody reads it, and above a progress bar on the same terminal."""
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)  # without the import there is no bar
+        with nullcontext() if tqdm is None else tqdm.external_write_mode(self.stream):
+            super().emit(record)
 
     @override
     def handleError(self, record: logging.LogRecord) -> None:

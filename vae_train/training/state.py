@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from vae_train.training.learner import Learner
 from vae_train.training.meter import Meter
+from vae_train.util.text import short_number
 
 
 @dataclass
@@ -31,6 +32,13 @@ class Progress:
         """Takes note of a validation; the record begins anew if it is compared by something else."""
         if value < self.best or by != self.best_by:
             self.best, self.best_elbo, self.best_epoch, self.best_by = value, elbo, epoch, by
+
+    def describe_best(self) -> str:
+        """The ELBO of the best epoch, or its monitored value, for the progress bar; empty before the first validation."""
+        if not self.best_epoch:
+            return ""
+        value = self.best if math.isnan(self.best_elbo) else self.best_elbo
+        return f"best {short_number(value)}"
 
     def best_metrics(self) -> dict[str, Any]:
         """The best epoch, by what it is the best, and its ELBO, if there was a validation."""

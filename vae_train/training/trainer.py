@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from tqdm import tqdm
 
 from vae_train.batch import Images, evenly_spaced
 from vae_train.data.dataset import Dataset
@@ -18,7 +17,8 @@ from vae_train.plotting.grid import plot_grid
 from vae_train.rng import Rng
 from vae_train.training.background import Output
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.epochs import Epochs, summary
+from vae_train.training.display import Display, describe
+from vae_train.training.epochs import Epochs
 from vae_train.training.execution import Feed, Mode, Runner, runner, steps_per_launch
 from vae_train.training.learner import Learner
 from vae_train.training.loggers.base import Logger, row_digest
@@ -46,6 +46,7 @@ class Training(NamedTuple):
     epochs: Epochs
     runner: Runner
     clock: Clock
+    display: Display
     output: Output
     stop: StopRequest
     judge: Judge
@@ -119,17 +120,19 @@ class Trainer:
         metrics: dict[str, Any] = {}
         stream = Stream(train, self.batch_size, seed=learner.seed, device=learner.device)
         epochs, steps = Epochs(self.epochs, len(train), self.batch_size), self.runner(learner, stream)
-        with StopRequest() as stop, Output(loggers, checkpoints, self.checkpoint_seconds) as output, closing(stream):
-            judge = Judge(self.monitor, learner.objective, epochs)
-            training = Training(learner, data, state, epochs, steps, Clock(stream), output, stop, judge)
+        display, judge = Display(epochs, state.progress.step), Judge(self.monitor, learner.objective, epochs)
+        pause = self.checkpoint_seconds
+        with StopRequest() as stop, Output(loggers, checkpoints, pause) as output, closing(stream), display:
+            training = Training(learner, data, state, epochs, steps, Clock(stream), display, output, stop, judge)
             for epoch in range(self._first_epoch(training), self.epochs + 1):
-                metrics = self._train_epoch(training, epoch)
+                trained = self._train_epoch(training, epoch)
                 row = self._validate(training, epoch)
                 ended = self._ends(training, epoch, row)
                 last = ended or epoch == self.epochs
+                display.epoch(trained, row, state.progress.describe_best(), last)
                 if last or epoch % self.sample_every == 0:
                     self._preview(training, epoch, last)
-                metrics |= {} if row is None else _selected("valid", row)
+                metrics = _selected("train", trained) | _selected("valid", row or {})
                 self._save(training, epoch, last)
                 if ended:
                     log.info("early stopping after epoch %d", epoch)
@@ -161,37 +164,34 @@ class Trainer:
         return ended
 
     def _train_epoch(self, training: Training, epoch: int) -> dict[str, float]:
-        """Takes the steps of an epoch, or the rest of them; returns the metrics of the run's summary."""
+        """Takes the steps of an epoch, or the rest of them; returns its metrics."""
         progress, meter, clock = training.state.progress, training.state.meter, training.clock
         end = training.epochs.end(epoch)
-        with training.epochs.progress_bar(epoch, progress.step) as bar:
-            while progress.step < end:
-                limit = min(end - progress.step, self.log_every - progress.step % self.log_every)
-                rows = training.runner(progress.step, limit)
-                taken = len(rows.values)
-                meter.add(rows.names, rows.values)
-                progress.step += taken
-                clock.images += taken * self.batch_size
-                bar.update(taken)
-                if progress.step % self.log_every == 0:
-                    self._log_train(training, epoch, "step", bar)
-                signal = training.stop.signal
-                if progress.step < end and (signal is not None or training.output.is_due()):
-                    self._check(training)
-                    training.output.save(["last"], training.state.state_dict)
-                    if signal is not None:
-                        raise Stopped(signal, epoch, progress.step)
-            row = self._log_train(training, epoch, "epoch", bar)
-        return _selected("train", row)
+        while progress.step < end:
+            limit = min(end - progress.step, self.log_every - progress.step % self.log_every)
+            rows = training.runner(progress.step, limit)
+            taken = len(rows.values)
+            meter.add(rows.names, rows.values)
+            progress.step += taken
+            clock.images += taken * self.batch_size
+            training.display.advance(progress.step)
+            if progress.step % self.log_every == 0:
+                training.display.steps(self._log_train(training, epoch, "step"))
+            signal = training.stop.signal
+            if progress.step < end and (signal is not None or training.output.is_due()):
+                self._check(training)
+                training.output.save(["last"], training.state.state_dict)
+                if signal is not None:
+                    raise Stopped(signal, epoch, progress.step)
+        return self._log_train(training, epoch, "epoch")
 
-    def _log_train(self, training: Training, epoch: int, scope: Scope, bar: tqdm) -> dict[str, float]:
+    def _log_train(self, training: Training, epoch: int, scope: Scope) -> dict[str, float]:
         """Writes the means since the last row of this scope."""
         norm, meter = self._check(training), training.state.meter
         means = meter.window() if scope == "step" else meter.epoch()
         rate = training.learner.rates(training.state.progress.step - 1)[0]
         row = means | {"lr": rate, "grad_norm": norm} | training.clock.pace(scope)
         _write(training, epoch, "train", scope, row)
-        bar.set_postfix_str(summary(row))
         return row
 
     def _check(self, training: Training) -> float:
@@ -260,7 +260,7 @@ def _write(training: Training, epoch: int, split: str, scope: Scope, row: dict[s
     training.state.history = row_digest([whole], training.state.history)
     training.output.metrics(whole)
     if scope == "epoch":
-        log.debug("epoch %d, step %d, %s: %s", epoch, step, split, summary(row))
+        log.debug("epoch %d, step %d: %s", epoch, step, describe(split, row))
 
 
 def _selected(split: str, row: dict[str, float]) -> dict[str, float]:

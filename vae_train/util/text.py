@@ -23,6 +23,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def short_number(value: float) -> str:
+    """A number with few digits, for instance 3.14, 31.4 or 3,142."""
+    return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"
+
+
 def printable(text: str, keep: str = "\n\t") -> str:
     """A text whose control characters, which could steer a terminal, are escaped, except those in `keep`."""
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
