@@ -34,19 +34,28 @@ def said(vae: Vae, line: str, *words: str) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, cut])
-def test_the_checkpoint_before_a_damaged_one_is_used_with_a_line(vae: Vae, trained: Path, damage: Callable) -> None:
+def test_the_other_checkpoint_is_used_with_a_line(vae: Vae, trained: Path, damage: Callable) -> None:
     damage(trained / "checkpoints/best.pt")
-    said(vae, "); using best.previous.pt instead", "eval", f"run={trained}", *BRIEF)
+    said(vae, "); using last.pt instead", "eval", f"run={trained}", *BRIEF)
     (line,) = json.loads((trained / "eval/test.json").read_text())["damage"]
     assert line.startswith(f"{trained}/checkpoints/best.pt is damaged (")
     assert "best.pt is damaged" in vae("sample", f"run={trained}", "num=1").out
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+def test_a_run_whose_last_state_is_lost_names_a_way_on(vae: Vae, trained: Path, damage: Callable) -> None:
     damage(trained / "checkpoints/last.pt")
-    said(vae, "last.pt is damaged (", "train", f"resume={trained}", "epochs=3")
+    (line,) = vae("train", f"resume={trained}", "epochs=3").errors()
+    assert "last.pt does not exist" in line if damage == Path.unlink else "last.pt is damaged (" in line
+    assert line.endswith(f"a new run starts from them with init_from={trained}")
+    assert vae.train(f"init_from={trained}").code == 0
+    assert vae("eval", f"run={trained}", *BRIEF, "strict=true").code == 0
+    if damage != Path.unlink:
+        said(vae, "); using best.pt instead", "eval", f"run={trained}", "checkpoint=last", *BRIEF)
 
 
 def test_a_best_checkpoint_that_is_gone_is_missed(vae: Vae, trained: Path) -> None:
     (trained / "checkpoints/best.pt").unlink()
-    (trained / "checkpoints/best.previous.pt").unlink()
     said(vae, "best.pt does not exist; using last.pt instead", "eval", f"run={trained}", *BRIEF)
 
 

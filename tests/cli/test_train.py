@@ -230,12 +230,12 @@ def test_own_yaml_folder_and_own_classes(vae: Vae, tmp_path: Path, monkeypatch: 
 
 
 def test_damaged_checkpoint_falls_back_or_is_one_line(vae: Vae, trained: Path) -> None:
-    best, before = trained / "checkpoints" / "best.pt", trained / "checkpoints" / "best.previous.pt"
+    best, last = trained / "checkpoints" / "best.pt", trained / "checkpoints" / "last.pt"
     data = bytearray(best.read_bytes())
     data[len(data) // 2] ^= 0xFF
     best.write_bytes(data)
     assert vae("eval", f"run={trained}", *BRIEF).code == 0
-    before.write_bytes(b"nonsense")
+    last.write_bytes(b"nonsense")
     answer = vae("eval", f"run={trained}", *BRIEF)
     assert answer.code == 1
     assert "damaged" in answer.err

@@ -188,8 +188,7 @@ def run_data_errors(run: Run, config: Config, session: DataSession, builder: Bui
     hint = "; if it moved, add data.root= or data.path="
     found = data_errors(config, session, builder)
     errors = [e._replace(message=e.message + hint) if e.where.startswith("data.") else e for e in found]
-    known = run.environment().get("data_checksum") or run.furthest().get("data")
-    if errors or known in (None, load_data(config, session, torch.device("cpu"), builder).checksum):
+    if errors or run.data_checksum() in (None, load_data(config, session, torch.device("cpu"), builder).checksum):
         return errors
     return [
         ErrorDetail(_place(config), f"is not the data that {run.folder} was trained on; restore it or start a new run")

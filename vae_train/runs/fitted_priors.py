@@ -88,7 +88,7 @@ def copy_state(module: nn.Module) -> dict[str, Tensor]:
 def save_prior(prior: FittedPrior, node: Config, model: nn.Module, run: Run, name: str) -> None:
     """Writes priors/<name>.pt: class, settings, weights and the fingerprint of the model, as plain values."""
     state = {"settings": node.to_dict(), "weights": copy_state(prior), "fingerprint": fingerprint(model)}
-    save([run.priors / f"{name}.pt"], state)
+    save(run.priors / f"{name}.pt", state)
 
 
 def replace_prior(model: Any, run: Run, name: str, builder: Builder) -> None:

@@ -164,14 +164,27 @@ class Run(RunFiles):
         warn(damage, instead)
         self.damage.append(f"{damage}; {instead}")
 
-    def furthest(self) -> dict[str, Any]:
-        """The state to resume from, for a check, which reports no damage; empty if there is no checkpoint.
+    def data_checksum(self) -> str | None:
+        """The checksum of the data that the run was trained on; None if it is not known."""
+        checkpoints = Checkpoints(self.checkpoints, lambda *_: None)
+        found = self.environment().get("data_checksum")
+        return found or (checkpoints.load("last").get("data") if checkpoints.names() else None)
+
+    def last_state(self) -> dict[str, Any]:
+        """The state to resume from, for a check, which reports no damage; empty if nothing was saved yet.
 
         Raises:
-            RunError: no checkpoint can be read.
+            UsageError: the state cannot be read.
         """
         checkpoints = Checkpoints(self.checkpoints, lambda *_: None)
-        return checkpoints.furthest() if checkpoints.names() else {}
+        names, is_done = checkpoints.names(), self.summary()["status"] == "done"
+        try:
+            return checkpoints.load_last() if is_done or "last" in names else {}
+        except RunError as error:
+            hint = (
+                f"; best.pt has the weights of the best epoch: a new run starts from them with init_from={self.folder}"
+            )
+            raise UsageError(f"{error}{hint if 'best' in names else ''}") from error
 
     def state(self, checkpoint: str, device: torch.device | str = "cpu") -> dict[str, Any]:
         """The state of a checkpoint, "best" or "last"; reports damage, and a configuration that it does not belong to.

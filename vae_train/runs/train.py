@@ -56,7 +56,7 @@ def train(
 
 
 def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder) -> None:
-    """Goes on with a run from its furthest checkpoint; starts it afresh if it has none.
+    """Goes on with a run from its last checkpoint; starts it afresh if it has none.
 
     Args:
         run: a run that ended or was interrupted.
@@ -72,10 +72,10 @@ def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: 
         before = run.config
         training, run.config = _assemble(changed(before, changes), session, builder)
         checkpoints, state = Checkpoints(run.checkpoints, run.report), None
-        if checkpoints.names():
-            state = checkpoints.furthest(training.learner.device)
+        if "last" in checkpoints.names():
+            state = checkpoints.load_last(training.learner.device)
             state["history"] = check_rows(run, state)
-            _log_moved(before, training, state["progress"]["step"], builder)
+            _log_resumed(before, training, state["progress"]["step"], builder)
         else:
             log.info("%s has no checkpoint yet; it starts afresh", run.folder)
             _initialize(training, run.config)
@@ -100,8 +100,11 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
     errors = errors or validation_errors(config, session, builder)
     if errors:
         return errors
-    before, after = run.config["epochs"], config["epochs"]
-    state = run.furthest()
+    before, after, state = run.config["epochs"], config["epochs"], dict[str, Any]()
+    with collecting(errors, where):
+        state = run.last_state()
+    if errors:
+        return errors
     if after < before:
         errors.append(ErrorDetail(f"epochs={after}", f"the run has {before} epochs, which may only be raised"))
     elif after == before and (ended := _ended(run, state, session.inspect(builder.build(config["data"])).num_train)):
@@ -156,8 +159,10 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
     return training, config.with_values(values)
 
 
-def _log_moved(before: Config, training: Training, step: int, builder: Builder) -> None:
-    """Logs that more epochs change the learning rate at once."""
+def _log_resumed(before: Config, training: Training, step: int, builder: Builder) -> None:
+    """Logs where a run goes on, and that more epochs change the learning rate at once."""
+    epochs = Epochs(training.trainer.epochs, training.data.facts.num_train, training.trainer.batch_size)
+    log.info("resuming after step %s, in epoch %d of %d", f"{step:,}", epochs.of(step), epochs.total)
     arguments = known(training.data.facts, RunFacts.of(before, training.data.facts))
     schedules = builder.build(before["lr_schedule"], **arguments), training.learner.lr_schedule
     was, now = (float(schedule(step)) for schedule in schedules)
@@ -190,6 +195,7 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
             stamp = {"config": run.fingerprint, "data": data.checksum}
             checkpoints = Checkpoints(run.checkpoints, run.report, stamp)
             metrics, execution = trainer.fit(learner, data, checkpoints, loggers, state)
+            checkpoints.remove_previous()
             final = {f"final/{name}": value for name, value in metrics.items() if name != "best_by"}
             for logger in loggers:
                 logger.hyperparameters(_hyperparameters(run.config), final)

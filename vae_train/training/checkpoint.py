@@ -21,6 +21,9 @@ from vae_train.util.files import temporary_name
 
 CheckpointName = Literal["best", "last"]
 
+WEIGHTS = ("model", "ema", "progress")
+"""What `best` contains of a state: enough to evaluate and to sample, not to resume."""
+
 FORMAT = 1
 
 Report = Callable[[str, str], None]
@@ -35,7 +38,7 @@ def warn(damage: str, instead: str) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one run: `last`, to resume from, and `best` by the monitored metric.
+    """The checkpoints of one run: `last`, to resume from, and the weights of the `best` epoch by the monitored metric.
 
     Args:
         folder: the folder of the files.
@@ -51,39 +54,45 @@ class Checkpoints:
         return self._file("last" if name == "best" and "best" not in self.names() else name)
 
     def save(self, names: Sequence[str], state: dict[str, Any]) -> None:
-        """Writes one state under several names, see `save`."""
-        save([self._file(name) for name in names], {**state, **self.stamp})
+        """Writes one state under several names; of the best one its weights alone."""
+        if "best" in names:
+            weights = {name: state[name] for name in WEIGHTS}
+            save(self._file("best"), {**weights, **self.stamp}, keeps_previous=False)
+        if "last" in names:
+            save(self._file("last"), {**state, **self.stamp})
 
     def load(self, name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """Reads the checkpoint `name`; see the function `load`."""
-        path = self.path(name)
-        state = load(path, device, self.report)
-        if path != self._file(name) and state.get("progress", {}).get("best_epoch"):
-            self.report(f"{self._file(name)} does not exist", f"using {path.name} instead")
-        return state
-
-    def names(self) -> list[str]:
-        """Which of `last` and `best` exist, possibly only as the previous file."""
-        files = {name: self._file(name) for name in ("last", "best")}
-        return [name for name, file in files.items() if file.exists() or previous(file).exists()]
-
-    def furthest(self, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """The state to resume from: a run that was killed may have saved its best one after its last one.
+        """Reads the weights of the checkpoint `name`, or of the other one if it is damaged, which is reported.
 
         Raises:
             RunError: no checkpoint exists, or none can be read.
         """
-        states, errors = [], []
-        for name in self.names() or ["last"]:
-            try:
-                states.append(load(self._file(name), device, self.report))
-            except RunError as error:
-                errors.append(str(error))
-        if not states:
-            raise RunError("; ".join(errors))
-        if errors:
-            self.report(errors[0], "going on from the other checkpoint")
-        return max(states, key=lambda state: state["progress"]["step"])
+        path, last, best = self.path(name), self._file("last"), self._file("best")
+        others = [last, previous(last), best] if best.exists() else [last, previous(last)]
+        state = _load_first([path, *(other for other in others if other != path)], device, self.report)
+        if name == "best" and path == last and state.get("progress", {}).get("best_epoch"):
+            self.report(f"{best} does not exist", f"using {path.name} instead")
+        return state
+
+    def load_last(self, device: torch.device | str = "cpu") -> dict[str, Any]:
+        """Reads the whole state, to resume from; or the previous one if it is damaged, which is reported.
+
+        Raises:
+            RunError: neither can be read.
+        """
+        return load(self._file("last"), device, self.report)
+
+    def names(self) -> list[str]:
+        """Which of `last` and `best` exist; `last` possibly as the previous file."""
+        last, best = self._file("last"), self._file("best")
+        exists = {"last": last.exists() or previous(last).exists(), "best": best.exists()}
+        return [name for name, found in exists.items() if found]
+
+    def remove_previous(self) -> None:
+        """Removes the state before the last one, unless the last one is damaged. Called when a run is done."""
+        last = self._file("last")
+        if previous(last).exists() and last.exists() and _damage(last) is None:
+            previous(last).unlink()
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.pt"
@@ -94,25 +103,28 @@ def previous(path: Path) -> Path:
     return path.with_name(path.stem + ".previous.pt")
 
 
-def save(paths: Sequence[Path], state: dict[str, Any]) -> None:
-    """Writes `state` to every one of `paths`, in one folder, each atomically.
+def save(path: Path, state: dict[str, Any], keeps_previous: bool = True) -> None:
+    """Writes `state` to a file atomically.
+
+    Args:
+        path: the file.
+        state: plain data and tensors.
+        keeps_previous: whether the file that is replaced remains as `previous(path)`.
 
     Raises:
         RunError: the disk is full, read-only or returns other bytes; existing files are unchanged.
     """
-    folder = paths[0].parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary_name(paths[0]) as written:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_name(path) as written:
             _write(written, state)
-            for path in paths:
-                if path.exists():
-                    _replace(previous(path), path)
-                _replace(path, written)
-        _sync_folder(folder)
+            if keeps_previous and path.exists():
+                _replace(previous(path), path)
+            os.replace(written, path)
+        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         # torch.save reports a full disk as a RuntimeError of its zip writer.
-        raise RunError(f"could not write the checkpoint {paths[0]}: {error}; the one before it is untouched") from error
+        raise RunError(f"could not write the checkpoint {path}: {error}; the one before it is untouched") from error
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
@@ -142,26 +154,36 @@ def load(path: Path, device: torch.device | str = "cpu", report: Report = warn) 
     Raises:
         RunError: no checkpoint exists, or none can be read.
     """
-    reasons = []
-    for candidate in (path, previous(path)):
-        if not candidate.exists():
-            reasons.append(f"{candidate} does not exist")
-            continue
-        if damage := _damage(candidate):
-            reasons.append(f"{candidate} is damaged ({damage})")
-            continue
+    return _load_first([path, previous(path)], device, report)
+
+
+def _load_first(paths: Sequence[Path], device: torch.device | str, report: Report) -> dict[str, Any]:
+    """Reads the first of some files that is undamaged; reports why the ones before it are not used."""
+    reasons: list[str] = []
+    for path in paths:
         try:
-            state = torch.load(candidate, map_location=device, weights_only=True)
-        except Exception as error:  # the unpickler raises errors of any kind
-            reasons.append(f"{candidate} is no checkpoint of vae_train ({str(error).splitlines()[0]})")
-            continue
-        if not isinstance(state, dict) or state.get("format") != FORMAT:
-            reasons.append(f"{candidate} is no checkpoint of vae_train, or one of another version")
+            state = _read(path, device)
+        except RunError as error:
+            reasons.append(str(error))
             continue
         if reasons:
-            report(reasons[0], f"using {candidate.name} instead")
+            report(reasons[0], f"using {path.name} instead")
         return state
     raise RunError("; ".join(reasons))
+
+
+def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
+    if not path.exists():
+        raise RunError(f"{path} does not exist")
+    if damage := _damage(path):
+        raise RunError(f"{path} is damaged ({damage})")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # the unpickler raises errors of any kind
+        raise RunError(f"{path} is no checkpoint of vae_train ({str(error).splitlines()[0]})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise RunError(f"{path} is no checkpoint of vae_train, or one of another version")
+    return state
 
 
 def _damage(path: Path) -> str | None:

@@ -109,7 +109,7 @@ class Display:
         self._bar.ncols = self._columns()
         epoch = self._epoch
         latest = self._latest.split(" · ")
-        layouts = (
+        layouts: tuple[tuple[list[str], list[str]], ...] = (
             ([epoch, "step {n_fmt}/{total_fmt}"], [*latest, self._best, clock]),
             ([epoch], [*latest, self._best, clock]),
             ([epoch], [latest[0], self._best, clock]),

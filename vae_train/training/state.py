@@ -34,7 +34,7 @@ class Progress:
             self.best, self.best_elbo, self.best_epoch, self.best_by = value, elbo, epoch, by
 
     def describe_best(self) -> str:
-        """The ELBO of the best epoch, or its monitored value, for the progress bar; empty before the first validation."""
+        """The ELBO of the best epoch, or its monitored value; empty before the first validation."""
         if not self.best_epoch:
             return ""
         value = self.best if math.isnan(self.best_elbo) else self.best_elbo

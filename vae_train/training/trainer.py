@@ -151,10 +151,7 @@ class Trainer:
     def _first_epoch(self, training: Training) -> int:
         """The epoch to begin or to resume with; beyond the last one if the run has ended."""
         progress = training.state.progress
-        first = self.epochs + 1 if progress.ended == self.epochs else training.epochs.of(progress.step)
-        if first > self.epochs:  # killed between the last writes: the final state may be saved as the best one alone
-            training.output.save(["last"], training.state.state_dict)
-        return first
+        return self.epochs + 1 if progress.ended == self.epochs else training.epochs.of(progress.step)
 
     def _ends(self, training: Training, epoch: int, row: dict[str, float] | None) -> bool:
         """Whether `stopping` ends the run; it observes validations once the objective's schedules have ended."""
