@@ -30,7 +30,7 @@ def test_what_outlasts_a_run_is_said_once_at_the_start(vae: Vae):
     assert "schedules take 10 epochs, but the run has 2: it ends at beta = 0.2" in answer.out
     assert "lr_schedule.warmup=4 exceeds the 2 epochs: it ends at 0.5 of lr" in answer.out
     by = "validation objective at beta = 0.2, before the schedules end"
-    assert f"by {by}; validation ELBO" in answer.out
+    assert f"by {by}: ELBO" in answer.out
     assert json.loads(Path("run/summary.json").read_text())["best_by"] == by
     answer = vae("train", "resume=run", "epochs=4")
     assert "the best epoch is now that of the validation objective at beta = 0.4" in answer.out
@@ -48,4 +48,4 @@ def test_a_decay_that_more_epochs_move_is_said(vae: Vae):
 def test_an_adaptive_objective_says_what_is_the_best(vae: Vae):
     answer = vae.train("objective=geco", "out=run")
     assert "the objective adapts, so its losses do not compare" in answer.out
-    assert "by validation ELBO (beta = 1); validation ELBO" in answer.out
+    assert "by validation ELBO (beta = 1): ELBO" in answer.out

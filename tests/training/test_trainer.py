@@ -337,7 +337,7 @@ def test_a_run_without_improvement_ends_early(tmp_path):
 
 def test_a_run_without_validation_has_its_last_checkpoint_as_its_best(tmp_path):
     figures, rows, _ = fit(tmp_path, num=(300, 0))
-    assert set(figures) == {"train_loss", "train_elbo"}
+    assert set(figures) == {f"train_{name}" for name in ("loss", "elbo", "rate", "distortion", "bits_per_dim")}
     assert rows.of("valid") == []
     assert not (tmp_path / "best.pt").exists()
     assert Checkpoints(tmp_path).load("best")["progress"]["step"] == 9

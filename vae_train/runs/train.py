@@ -17,6 +17,7 @@ from vae_train.runs.check import execution_errors, run_data_errors, validation_e
 from vae_train.runs.config import PLACES, RESUMABLE, Config
 from vae_train.runs.environment import environment
 from vae_train.runs.facts import facts_to_dict
+from vae_train.runs.outcome import outcome
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts, known
 from vae_train.training.checkpoint import Checkpoints
@@ -214,7 +215,8 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
             for logger in loggers:
                 logger.close()
             plot_curves(read_metrics(run.metrics_file), run.curves_file)
-        _log_end(run, metrics)
+        for line in outcome(run, training, metrics, read_metrics(run.metrics_file)):
+            log.info("%s", line)
 
 
 def _log_start(run: Run, training: Training) -> None:
@@ -242,17 +244,6 @@ def _log_start(run: Run, training: Training) -> None:
     write_bad_files(run.bad_files, data.bad_files)
     if count := len(data.bad_files):
         log.info("%d unreadable file%s skipped, see %s", count, "s" if count > 1 else "", run.bad_files)
-
-
-def _log_end(run: Run, metrics: dict[str, Any]) -> None:
-    if "best_epoch" in metrics:
-        has_elbo = "best_elbo" in metrics
-        elbo = f"validation ELBO {metrics['best_elbo']:.2f} nats (beta = 1)" if has_elbo else "a point mass has no ELBO"
-        log.info("best epoch %d by %s; %s", metrics["best_epoch"], metrics["best_by"], elbo)
-    elif "train_loss" in metrics:
-        elbo = f", ELBO {metrics['train_elbo']:.2f} nats (beta = 1)" if "train_elbo" in metrics else ""
-        log.info("training loss %.2f%s", metrics["train_loss"], elbo)
-    log.info("see curves.png, samples/final.png, reconstructions/final.png and metrics.csv in %s", run.folder)
 
 
 def _hyperparameters(config: Config) -> dict[str, Any]:

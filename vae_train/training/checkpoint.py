@@ -24,7 +24,8 @@ CheckpointName = Literal["best", "last"]
 WEIGHTS = ("model", "ema", "progress")
 """What `best` contains of a state: enough to evaluate and to sample, not to resume."""
 
-FORMAT = 1
+FORMAT = 2
+"""It rises when a file written before can no longer be read."""
 
 Report = Callable[[str, str], None]
 """Receives what is wrong with a file, and what is used instead."""

@@ -1,7 +1,7 @@
 """The state of a training, which checkpoints contain, and the decision when it ends."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +10,9 @@ from typing_extensions import override
 from vae_train.training.learner import Learner
 from vae_train.training.meter import Meter
 from vae_train.util.text import short_number
+
+SUMMARIZED = ("elbo", "rate", "distortion", "bits_per_dim")
+"""Metrics of the best epoch that a run's summary contains, as far as the model has them."""
 
 
 @dataclass
@@ -20,32 +23,36 @@ class Progress:
     """Number of updates."""
     best: float = math.inf
     """The lowest monitored value of all validations."""
-    best_elbo: float = -math.inf
-    """The validation ELBO that belongs to it, in nats."""
     best_epoch: int = 0
     best_by: str = ""
     """What validations are compared by; values by something else do not count."""
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    """The validation of the best epoch."""
     ended: int = 0
     """The number of epochs that the run was to have when it ended early; 0 if it did not."""
 
-    def observe(self, epoch: int, value: float, elbo: float, by: str) -> None:
-        """Takes note of a validation; the record begins anew if it is compared by something else."""
+    def observe(self, epoch: int, value: float, row: dict[str, float], by: str) -> None:
+        """Takes note of a validation; the record begins anew if it is compared by something else.
+
+        Args:
+            epoch: number of the epoch.
+            value: what is compared; lower is better.
+            row: the validation's metrics.
+            by: what is compared.
+        """
         if value < self.best or by != self.best_by:
-            self.best, self.best_elbo, self.best_epoch, self.best_by = value, elbo, epoch, by
+            self.best, self.best_metrics, self.best_epoch, self.best_by = value, dict(row), epoch, by
 
     def describe_best(self) -> str:
         """The ELBO of the best epoch, or its monitored value; empty before the first validation."""
-        if not self.best_epoch:
-            return ""
-        value = self.best if math.isnan(self.best_elbo) else self.best_elbo
-        return f"best {short_number(value)}"
+        return f"best {short_number(self.best_metrics.get('elbo', self.best))}" if self.best_epoch else ""
 
-    def best_metrics(self) -> dict[str, Any]:
-        """The best epoch, by what it is the best, and its ELBO, if there was a validation."""
+    def summary(self) -> dict[str, Any]:
+        """The best epoch, by what it is the best, and its metrics; empty without a validation."""
         if not self.best_epoch:
             return {}
-        best = {"best_epoch": self.best_epoch, "best_by": self.best_by}
-        return best if math.isnan(self.best_elbo) else best | {"best_elbo": self.best_elbo}
+        metrics = {f"best_{name}": self.best_metrics[name] for name in SUMMARIZED if name in self.best_metrics}
+        return {"best_epoch": self.best_epoch, "best_by": self.best_by} | metrics
 
 
 class Stopping(Protocol):

@@ -26,7 +26,7 @@ from vae_train.training.meter import Clock, Scope
 from vae_train.training.monitor import Judge, Monitor
 from vae_train.training.previews import MANIFOLD_SIDE, is_planar, manifold, num_columns, reconstructions
 from vae_train.training.signals import StopRequest
-from vae_train.training.state import Patience, Stopping, TrainingState
+from vae_train.training.state import SUMMARIZED, Patience, Stopping, TrainingState
 from vae_train.util.errors import Stopped
 from vae_train.util.numbers import to_float64
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
@@ -106,8 +106,8 @@ class Trainer:
             stopping: ends the run early; None for `Patience`.
 
         Returns:
-            How the run ended: "best_epoch" by validation, "best_by", its "best_elbo", and the last metrics; and how its
-            last steps were executed.
+            How the run ended: the last metrics, "best_epoch", "best_by", and "best_elbo" and other metrics of that
+            epoch; and how its last steps were executed.
 
         Raises:
             RunError: a metric became NaN or infinite, or writing failed.
@@ -140,7 +140,7 @@ class Trainer:
                 if stop.signal is not None and not last:
                     raise Stopped(stop.signal, epoch, state.progress.step)
                 training.clock.restart()
-        return metrics | state.progress.best_metrics(), steps.mode
+        return metrics | state.progress.summary(), steps.mode
 
     def runner(self, learner: Learner, stream: Stream) -> Runner:
         """What takes the steps of `learner` on the batches of `stream`."""
@@ -221,7 +221,7 @@ class Trainer:
         by = judge.by(progress.step, "elbo" in row)
         if progress.best_by not in ("", by):
             log.info("the best epoch is now that of the %s", by)
-        progress.observe(epoch, value, row.get("elbo", math.nan), by)
+        progress.observe(epoch, value, row, by)
         return row
 
     @torch.no_grad()
@@ -262,7 +262,7 @@ def _write(training: Training, epoch: int, split: str, scope: Scope, row: dict[s
 
 def _selected(split: str, row: dict[str, float]) -> dict[str, float]:
     """The metrics of a row that a run's summary reports."""
-    return {f"{split}_{name}": row[name] for name in ("loss", "elbo") if name in row}
+    return {f"{split}_{name}": row[name] for name in ("loss", *SUMMARIZED) if name in row}
 
 
 def validate(learner: Learner, images: Images, batch_size: int, step: int) -> dict[str, float]:

@@ -1,0 +1,126 @@
+"""What a training ends with: its best epoch, what may be wrong with it, and the files worth opening."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from vae_train.data.dataset import Dataset
+from vae_train.evaluation.encodings import encode
+from vae_train.evaluation.metrics.latent_activity import diagnosis, latent_activity
+from vae_train.evaluation.subject import Noise, Subset
+from vae_train.model.base import SingleLatent
+from vae_train.runs.build import Training, read_weights
+from vae_train.runs.run import Run
+from vae_train.training.epochs import Epochs
+from vae_train.util.text import short_number
+
+ENCODED_IMAGES = 1_000
+
+RECENT_FRACTION = 0.1
+"""Share of the run that counts as its end."""
+
+NOTABLE_FRACTION = 0.01
+"""Share of the whole improvement that counts as a change."""
+
+MIN_VALIDATIONS = 5
+"""Validations from which on their course says something."""
+
+MAX_RATE = 10.0
+"""Nats per latent dimension; q is e^10 times narrower than the prior there."""
+
+FILES = (
+    *("samples/final.png", "samples/manifold.png", "reconstructions/final.png"),
+    *("curves.png", "metrics.csv", "checkpoints/best.pt"),
+)
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows) -> list[str]:
+    """Describes how a training ended, one line each. The model gets the weights of the best epoch.
+
+    Args:
+        run: the run.
+        training: what was trained.
+        metrics: the run's summary.
+        rows: its metrics.
+    """
+    data, learner, trainer = training
+    lines = [_headline(metrics)]
+    epochs = Epochs(trainer.epochs, data.facts.num_train, trainer.batch_size)
+    if isinstance(learner.evaluated, SingleLatent):
+        read_weights(learner.evaluated, run)
+        active, warning = _activity(learner.evaluated.eval(), data, metrics, run.config, trainer.eval_batch_size)
+        lines[0] += f" · {active}"
+        lines += [warning] if warning else []
+    lines += trends(rows, run.config["latent_dim"], f"vae train resume={run.folder} epochs={2 * epochs.total}")
+    if (step := learner.objective.settled_step) > epochs.end(epochs.total):
+        needed = math.ceil(step * epochs.batch_size / epochs.num_images)
+        lines.append(f"the schedules of the objective have not ended: vae train resume={run.folder} epochs={needed}")
+    names = [name for name in FILES if (run.folder / name).exists()]
+    return [*lines, f"{run.folder}/", "  " + "  ".join(names), f"next: vae eval run={run.folder}"]
+
+
+def _headline(metrics: Mapping[str, Any]) -> str:
+    """The best epoch and its metrics; those of the last epoch's training images without a validation."""
+    if "best_epoch" in metrics:
+        title, prefix = f"best epoch {metrics['best_epoch']} by {metrics['best_by']}: ", "best_"
+    else:
+        title, prefix = "no validation; training images of the last epoch: ", "train_"
+    units = {"elbo": "ELBO {} nats", "loss": "loss {}", "rate": "rate {}", "distortion": "distortion {}"}
+    shown = [text.format(f"{metrics[prefix + n]:,.2f}") for n, text in units.items() if prefix + n in metrics]
+    bits = metrics.get(f"{prefix}bits_per_dim")
+    return title + " · ".join(shown if bits is None else [*shown, f"{bits:.3f} bits/dim"])
+
+
+def _activity(
+    model: SingleLatent, data: Dataset, metrics: Mapping[str, Any], config: Mapping[str, Any], batch_size: int
+) -> tuple[str, str | None]:
+    """How many latent dimensions are active, and what is wrong with them if something is."""
+    valid = data.split("valid")
+    images = Subset(data.training() if valid is None else valid, ENCODED_IMAGES)
+    noise = Noise(config["seed"], "judge", "train" if valid is None else "valid")
+    e = encode(model, images, noise=noise, batch_size=batch_size)
+    activity = latent_activity(e)
+    rate = metrics.get("best_rate", metrics.get("train_rate"))
+    rates = None if rate is None else torch.tensor([rate])
+    warning = diagnosis(activity, rates, e.p is not None, config.get("beta"))
+    return f"{activity.num_active} of {len(activity.variance)} latent dimensions active", warning
+
+
+def trends(rows: Rows, latent_dim: int, more: str) -> list[str]:
+    """Says whether a run was still improving, overfitted, or pays too high a rate.
+
+    Args:
+        rows: the run's metrics.
+        latent_dim: dimensions of z.
+        more: the command that goes on with the run.
+    """
+    valid, train = ([r for r in rows if (r["split"], r["scope"]) == (split, "epoch")] for split in ("valid", "train"))
+    rate = valid[-1].get("rate") if valid else None
+    lines = []
+    if rate is not None and rate > MAX_RATE * latent_dim:
+        lines.append(
+            f"the rate, {rate:,.0f} nats, is above {MAX_RATE:g} nats per latent dimension: samples will not look like "
+            "the data; raise beta, or lower lr"
+        )
+    values = [row["monitored"] for row in valid]
+    if len(values) < MIN_VALIDATIONS:
+        return lines
+    best = min(range(len(values)), key=values.__getitem__)
+    notable = NOTABLE_FRACTION * (values[0] - values[best])
+    recent = max(1, round(RECENT_FRACTION * len(values)))
+    gained, lost = min(values[:-recent]) - values[-1], values[-1] - values[best]
+    if gained > notable:
+        epochs = valid[-1]["epoch"] - valid[-1 - recent]["epoch"]
+        when = "the last epoch" if epochs == 1 else f"the last {epochs} epochs"
+        lines.append(f"still improving, by {short_number(gained)} nats in {when}; go on with: {more}")
+    by_epoch = {row["epoch"]: row["loss"] for row in train}
+    if lost > notable and by_epoch[valid[-1]["epoch"]] < by_epoch.get(valid[best]["epoch"], -math.inf):
+        lines.append(
+            f"overfitting: since epoch {valid[best]['epoch']} the training loss falls and validation gets worse by "
+            f"{short_number(lost)} nats; try trainer.patience=10, optimizer=adamw or a smaller network"
+        )
+    return lines
