@@ -184,6 +184,8 @@ class DataFacts(NamedTuple):
     """What the numbers of an array are to the model; None for the pixels of images with levels."""
     layout: Layout | None = None
     """The order of dimensions in an array file; None for other files."""
+    missing: bool = False
+    """Whether values may be missing, see `split_missing`."""
 
     @property
     def column_shape(self) -> Shape:
@@ -199,6 +201,12 @@ class DataFacts(NamedTuple):
     def factor_sizes(self) -> tuple[int, ...]:
         """Number of values of each column of `Batch.y`."""
         return tuple(factor.size for factor in self.factors)
+
+
+def split_missing(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values with 0 for those that are missing (NaN), and a mask that is True for the others."""
+    observed = ~x.isnan()
+    return torch.where(observed, x, 0.0), observed
 
 
 def evenly_spaced(count: int, limit: int) -> Tensor:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
-from tests.commandline import Vae
+import numpy as np
+import pytest
+
+from tests.commandline import Vae, rows
 
 
 def test_missing_numbers_are_counted_by_column(tmp_path: Path, vae: Vae) -> None:
     rows = [f"{'' if i < 3 else i},{i},{'nan' if i == 5 else i}" for i in range(100)]
     (tmp_path / "x.csv").write_text("\n".join(["a,b,c", *rows]))
     (line,) = vae("train", "data=arrays", f"data.path={tmp_path}/x.csv").errors()
-    assert "NaN or infinite: 3 in column 0, 1 in column 2; leave out these rows" in line
+    assert "missing numbers (NaN): 3 in column 0, 1 in column 2; data.missing=mask trains without them" in line
+
+
+def test_missing_numbers_are_trained_around_and_said_on_the_console(tmp_path: Path, vae: Vae) -> None:
+    rows = [f"{'' if i < 3 else i},{i},{'nan' if i == 95 else i}" for i in range(100)]
+    (tmp_path / "x.csv").write_text("\n".join(["a,b,c", *rows]))
+    words = ("data=arrays", f"data.path={tmp_path}/x.csv", "data.missing=mask")
+    answer = vae.train(*words, "objective=miwae", "batch_size=16", "out=run")
+    assert answer.code == 0, answer.err
+    assert "missing numbers (NaN): 3 in column 0, 1 in column 2" in answer.out
+    answer = vae("eval", "run=run", "k=5")
+    assert "a density of the numbers in the file that are not missing" in answer.out
+    assert "1.33 % of these images' values" in vae("data", *words, "data.valid=0", "data.test=0").out
+    assert vae("sample", "run=run", "num=2", "npz=true").code == 0
+    assert np.isfinite(np.load(next(Path("run/samples").glob("*.npz")))["images"]).all()
 
 
 def test_a_table_is_trained_on(tmp_path: Path, vae: Vae) -> None:
@@ -19,3 +38,17 @@ def test_a_table_is_trained_on(tmp_path: Path, vae: Vae) -> None:
     answer = vae.train("data=arrays", f"data.path={tmp_path}/x.csv", "batch_size=16", "out=run")
     assert answer.code == 0, answer.err
     assert vae("sample", "run=run", "num=2").code == 0
+
+
+def test_bits_per_dimension_are_those_of_the_observed_pixels(vae: Vae) -> None:
+    pixels = np.ones((60, 8, 8), np.float32)
+    pixels[:, :, 3:] = np.nan
+    np.save("x.npy", pixels)
+    words = ("data.levels=2", "data.range=[0,1]", "model/likelihood=bernoulli", "model.output_bias=data")
+    answer = vae.train("data=arrays", "data.path=x.npy", "data.missing=mask", "batch_size=16", *words, "out=run")
+    assert answer.code == 0, answer.err
+    (*_, row) = [row for row in rows(Path("run")) if row["split"] == "valid"]
+    assert row["bits_per_dim"] == pytest.approx(-row["elbo"] / (24 * math.log(2)), rel=1e-4)
+    assert vae("eval", "run=run", "k=50").code == 0
+    report = json.loads(Path("run/eval/test.json").read_text())
+    assert report["nll_bits_per_dim"]["value"] == pytest.approx(report["nll"]["value"] / (24 * math.log(2)), rel=1e-4)

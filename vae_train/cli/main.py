@@ -161,10 +161,10 @@ def _run(command: str, arguments: list[str]) -> int:
 
     from vae_train.util.runtime import prepare
 
+    log_to_console()  # the check says what it finds in the data
     prepare()  # before the check makes the first tensor
     jobs, module = compose(name, flags.overrides, **options), _module(name)
     prepare(jobs[0].config["threads"])
-    log_to_console()
     if not flags.multirun:
         module.run(jobs[0].settings, jobs[0])
         return 0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import Batch, DataFacts, Images, Raw, Split, Units
+from vae_train.batch import Batch, DataFacts, Images, Raw, Split, Units, split_missing
 from vae_train.data.sources.base import Binarize
 from vae_train.data.storage.loader import DEFAULT_LOADER, Loader
 from vae_train.data.storage.stored import Splits, StoredImages
@@ -29,17 +29,20 @@ CPU = torch.device("cpu")
 class Transforms(NamedTuple):
     """Augmentation of training images, corruption of what the encoder sees, preprocessing; None skips a step.
 
-    `units` are those of the stored values, from the facts of the data.
+    `units` are those of the stored values, and `missing` says whether some are NaN, from the facts of the data.
     """
 
     augmentation: Augmentation | None = None
     corruption: Corruption | None = None
     preprocessing: Preprocessing | None = None
     units: Units | None = None
+    missing: bool = False
 
     def active(self) -> Transforms:
         """The steps that change anything; None for the others."""
-        inactive = {name: None for name, step in self._asdict().items() if not getattr(step, "active", True)}
+        inactive: dict[str, Any] = {
+            name: None for name, step in self._asdict().items() if not getattr(step, "active", True)
+        }
         return self._replace(**inactive)
 
     def facts(self, facts: DataFacts) -> DataFacts:
@@ -95,22 +98,31 @@ class TransformedImages(Images):
 
     @override
     def finish(self, raw: Raw, rng: Rng | None = None) -> Batch:
-        """Computes the batch of a model; without `rng` nothing is augmented or corrupted, and bits stay grey values."""
-        stored, (augmentation, corruption, preprocessing, units) = self.stored, self.transforms
+        """Computes the batch of a model; without `rng` nothing is augmented or corrupted, and bits stay grey values.
+
+        Missing values are 0 for the model, after preprocessing as well.
+        """
+        stored, (augmentation, corruption, preprocessing, units, missing) = self.stored, self.transforms
         x = stored.unit(raw.pixels)
         if augmentation is not None and rng is not None:
             x = augmentation(x, rng)
             if stored.levels is not None and not stored.stochastic:  # back to the levels that the likelihood scores
                 x = x.mul(stored.levels - 1).round_().div_(stored.levels - 1)
+        observed = None
+        if missing:  # after augmentation, which moves what is missing like everything else
+            x, observed = split_missing(x)
         if stored.stochastic and rng is not None:
             x = (rng.uniform((1, *x.shape))[0] < x).float()
-        batch = Batch(x, raw.y)
+        batch = Batch(x, raw.y, mask=observed)
         hidden = None
         if corruption is not None and rng is not None:
             hidden = corruption.hidden(x, rng)
-            batch = batch._replace(mask=corruption.mask_of(hidden))
+            batch = batch._replace(mask=corruption.mask_of(hidden, observed))
         if preprocessing is not None:
             batch = preprocessing(batch, 2 if stored.stochastic else stored.levels, rng)
+        if observed is not None:
+            batch = batch._replace(x=torch.where(observed, batch.x, 0.0))
+            hidden = ~observed if hidden is None else hidden | ~observed
         if corruption is not None and rng is not None:
             batch = batch._replace(encoder_input=corruption.encoder_input(batch.x, hidden, rng))
         continuous = stored.levels is None and not stored.stochastic

@@ -55,13 +55,14 @@ class DataSession:
         entry = self._entry(source)
         device = torch.empty(0, device=device).device  # "cuda" becomes cuda:0
         splits, storage = entry.place(loader, device)
+        active = (transforms or Transforms()).active()
         return Dataset(
             stored_facts=entry.facts._replace(num_train=len(splits["train"])),
             splits=splits,
             device=device,
             loader=loader,
             storage=storage,
-            transforms=(transforms or Transforms()).active()._replace(units=entry.facts.units),
+            transforms=active._replace(units=entry.facts.units, missing=entry.facts.missing),
             checksum=entry.checksum,
             bad_files=entry.contents.bad_files,
             notes=entry.contents.notes,

@@ -34,8 +34,9 @@ def image_bounds(
         batch_size: images at a time.
 
     Returns:
-        "elbo", "rate", "distortion" (nats) and "bits_per_dim", each `(N,)`; without all but the distortion where the
-        posterior is a point mass, without bits per dimension where the likelihood is no mass of discrete data.
+        "elbo", "rate", "distortion" (nats), "bits_per_dim", and "dims", the number of dimensions, each `(N,)`. A
+        posterior that is a point mass leaves the distortion alone; a likelihood that is no mass of discrete data has no
+        bits per dimension.
     """
     columns = defaultdict[str, list[Tensor]](list)
     for start, batch in evaluation_batches(images, batch_size, model.device, noise.data):
@@ -46,6 +47,7 @@ def image_bounds(
             columns["rate"].append(trace.rate())
             if (bits := trace.bits_per_dim()) is not None:
                 columns["bits_per_dim"].append(bits)
+                columns["dims"].append(trace.num_observed())
     return {name: torch.cat(parts) for name, parts in columns.items()}
 
 

@@ -23,6 +23,8 @@ class Overview(NamedTuple):
     """(C, H, W) the mean image."""
     std: Tensor
     """(C,) standard deviation of every channel's values."""
+    missing: float
+    """Share of the values that are missing, which the other statistics leave out."""
     histogram: Tensor
     """(C, bins) counts of each channel's values in equal bins of [0, 1]."""
     entropy: float
@@ -43,16 +45,23 @@ def overview(
     """
     index = evenly_spaced(len(images), limit)
     bins = CONTINUOUS_BINS if levels is None else min(levels, MAX_LEVEL_BINS)
-    total, squares, entropy = torch.zeros(()), torch.zeros(()), 0.0
-    histogram = torch.zeros(())
+    total, squares, counts, histogram = (torch.zeros(()) for _ in range(4))
+    entropy = 0.0
     for rows in index.split(CHUNK_IMAGES):
-        x = to_pixels(images.fetch(rows).x).double().cpu()
+        batch = images.fetch(rows)
+        x = to_pixels(batch.x).double().cpu()
+        observed = torch.ones_like(x, dtype=torch.bool) if batch.mask is None else batch.mask.cpu().expand_as(x)
+        x = torch.where(observed, x, 0.0)
+        counts = counts + observed.sum(0)
         total = total + x.sum(0)
         squares = squares + (x * x).sum((0, 2, 3))
         p = x.clamp(0, 1)
         entropy += float((torch.special.entr(p) + torch.special.entr(1 - p)).sum())
-        histogram = histogram + torch.stack([torch.histc(c, bins, 0.0, 1.0) for c in x.unbind(1)])
-    count = len(index)
-    mean = total / count
-    per_channel = squares / (count * mean[0].numel()) - mean.mean((1, 2)) ** 2
-    return Overview(count, mean.float(), per_channel.clamp(min=0).sqrt().float(), histogram, entropy / count)
+        histogram = histogram + torch.stack(
+            [torch.histc(c[o], bins, 0.0, 1.0) for c, o in zip(x.unbind(1), observed.unbind(1), strict=True)]
+        )
+    count, per_channel = len(index), counts.sum((1, 2))
+    variance = squares / per_channel - (total.sum((1, 2)) / per_channel) ** 2
+    mean, std = (total / counts.clamp(min=1)).float(), variance.clamp(min=0).sqrt().float()
+    missing = 1 - float(counts.mean()) / count
+    return Overview(count, mean, std, missing, histogram, entropy / count)

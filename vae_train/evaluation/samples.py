@@ -62,5 +62,7 @@ def feature_sets(subject: Subject, inception: str | None) -> tuple[Tensor, Tenso
 
 
 def image_data(subject: Subject) -> str | None:
-    """Requires images rather than signals or vectors."""
+    """Requires whole images rather than signals or vectors."""
+    if subject.data.facts.missing:
+        return "images with missing values cannot be compared"
     return "the data are not images" if min(subject.data.facts.data_shape[1:]) == 1 else None

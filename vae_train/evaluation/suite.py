@@ -126,7 +126,8 @@ def protocol(model: LatentVariableModel, data: Dataset) -> str:
             "threshold": "binary pixels, cut at half the brightness",
         }.get(data.binarization, "binary pixels")
     if levels is None:
-        return "continuous values: a density of the numbers in the file"
+        observed = " that are not missing" if data.stored_facts.missing else ""
+        return f"continuous values: a density of the numbers in the file{observed}"
     if preprocessing is not None and preprocessing.dequantize:
         return f"{levels} levels, one uniform dequantisation per image: bits/dim are an upper bound"
     images = data.split("train")

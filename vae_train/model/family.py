@@ -75,6 +75,8 @@ class Likelihood(Family):
 
     is_bounded: ClassVar[bool] = False
     """Whether it scores numbers in [0, 1] only."""
+    supports_mask: ClassVar[bool] = True
+    """Whether it can leave out single values."""
     warning: str | None = None
     """Why its log-probabilities are not log-likelihoods; None if they are."""
 

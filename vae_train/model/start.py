@@ -37,13 +37,14 @@ def fit_output_bias(decoder: Network, likelihood: Likelihood, images: Images) ->
     bias = decoder.output_bias()
     assert bias is not None
     count = min(len(images), max(1, MAX_PIXELS // math.prod(likelihood.event_shape)))
-    x = spaced_images(images, count, bias)
+    batch = images.fetch(evenly_spaced(len(images), count).to(bias.device))
+    x = batch.x.to(bias)
     best = bias.detach().clone().requires_grad_()
     search = torch.optim.LBFGS([best], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         px = likelihood(best.expand(likelihood.parameter_shape)[None])
-        loss = PENALTY / 2 * best.square().sum() - px.log_prob(x).mean()
+        loss = PENALTY / 2 * best.square().sum() - px.log_prob(x, batch.mask).mean()
         (best.grad,) = torch.autograd.grad(loss, best)
         return loss.detach()
 

@@ -135,11 +135,18 @@ class Trace:
         """The negative ELBO in bits per dimension with shape `(B,)`; None if the likelihood is not a mass.
 
         (-elbo / D + log levels) / log 2 for dequantised likelihoods, an upper bound; without log levels for masses.
+        D are the dimensions that count.
         """
         bins = self.px.log_bins if self.log_bins is None else self.log_bins
         if bins is None:
             return None
-        return (-self.elbo() / self.px.event_shape.numel() + bins) / math.log(2)
+        return (-self.elbo() / self.num_observed() + bins) / math.log(2)
+
+    def num_observed(self) -> Tensor:
+        """The number of dimensions that count, at least 1, with shape `(B,)`."""
+        if self.mask is None:
+            return torch.full_like(self.distortion(), self.x[0].numel())
+        return self.mask.expand_as(self.x).flatten(1).sum(1).clamp(min=1)
 
 
 def _sum(values: list[Tensor]) -> Tensor:

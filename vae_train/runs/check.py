@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vae_train.batch import DataFacts
+from vae_train.data.dataset import Transforms
 from vae_train.data.session import DataSession
 from vae_train.model.base import LatentVariableModel
 from vae_train.runs import compatibility
@@ -79,10 +80,13 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
             load_data(config, session, torch.device("cpu"), builder)
     if errors:
         return errors
-    augmentation, _, preprocessing, _ = build_transforms(config, builder)
+    augmentation, _, preprocessing, *_ = build_transforms(config, builder)
     if stored.column_shape and augmentation and (augmentation.brightness or augmentation.contrast):
         message = "brightness and contrast are for images, not for vectors or signals; use augmentation=none"
         return [ErrorDetail("augmentation", message)]
+    if stored.missing and augmentation and augmentation.contrast:
+        message = "needs the mean of whole images, but some values are missing; use augmentation.contrast=0"
+        return [ErrorDetail(f"augmentation.contrast={augmentation.contrast:g}", message)]
     incompatible = preprocessing and preprocessing.check_compatible(stored.levels, stored.data_shape[0])
     if incompatible:
         return [ErrorDetail("preprocessing", compatibility.phrase(incompatible))]
@@ -116,10 +120,11 @@ def model_errors(config: Config, session: DataSession, builder: Builder) -> list
         stored = session.inspect(build_source(config, builder))
     except UsageError:
         return []  # `data_errors` says so
-    facts = build_transforms(config, builder).facts(stored)
+    transforms = build_transforms(config, builder)
+    facts = transforms.facts(stored)
     size, pixels = math.prod(config.at("model.latent_shape", ())), math.prod(facts.data_shape)
     errors = [ErrorDetail(f"latent_dim={size}", f"exceeds the {pixels} values per image")] if size > pixels else []
-    errors += combination_errors(config, facts, builder)
+    errors += combination_errors(config, facts, builder) + mask_errors(config, facts, transforms, builder)
     if errors:
         return errors
     with collecting(errors), torch.device("meta") as meta:
@@ -174,6 +179,18 @@ def combination_errors(config: Config, facts: DataFacts, builder: Builder) -> li
         + compatibility.accumulation_errors(config["learner"]["grad_accumulation"], *parts)
         + compatibility.capability_errors(chosen, *parts)
     )
+
+
+def mask_errors(config: Config, facts: DataFacts, transforms: Transforms, builder: Builder) -> list[ErrorDetail]:
+    """A likelihood that cannot leave out single values, where some are missing or hidden."""
+    likelihood = config.at("model.likelihood._target_")
+    if likelihood is None or getattr(kind := builder.locate(likelihood), "supports_mask", True):
+        return []
+    corruption, reason = transforms.corruption, "cannot leave out single values"
+    causes = ["data.missing=mask"] if facts.missing else []
+    causes += ["corruption.score=observed"] if corruption is not None and corruption.masks else []
+    where = f"model/likelihood={compatibility.stem(kind)}"
+    return [ErrorDetail(where, f"{reason}, as {cause} asks for; use model/likelihood=gaussian") for cause in causes]
 
 
 def run_data_errors(run: Run, config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:

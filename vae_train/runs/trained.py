@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_train.batch import Batch, DataFacts
+from vae_train.batch import Batch, DataFacts, split_missing
 from vae_train.data.dataset import Transforms
 from vae_train.data.storage.stored import from_images, to_images
 from vae_train.distributions.base import Distribution
@@ -35,6 +34,8 @@ class TrainedModel:
     file may be given, and are returned, in its layout: vectors as `(B, D)`. Preprocessing of the run (dequantisation,
     logit, normalisation) is applied and undone here, and `log_prob` contains all Jacobians. A conditional model needs
     `y`, others ignore it: labels with shape `(B,)`, labels or factors with shape `(B, F)`, or one number for all.
+    Models that were trained with `data.missing=mask` take NaN for values that are missing: `log_prob` is then that of
+    the others, and reconstructions are imputed there.
 
     No method computes gradients; `model` is the `torch.nn.Module` itself, which sees preprocessed images.
 
@@ -158,7 +159,7 @@ class TrainedModel:
         trace = self.model(batch, BlockRng(seed, "importance", 0, device=self.device), num_samples)
         log_p = log_mean_exp(trace.log_weight(), 0)
         bins = trace.px.log_bins if trace.log_bins is None else trace.log_bins
-        return log_p - math.prod(self.facts.data_shape) * (bins or 0.0)
+        return log_p - trace.num_observed() * (bins or 0.0)
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """Maps images in the units of the data to `(N, C, H, W)` in [0, 1], for plots."""
@@ -172,19 +173,22 @@ class TrainedModel:
 
     def _batch(self, x: Any, y: Condition, rng: Rng | None = None) -> Batch:
         """Images as the model sees them."""
-        x, levels, (*_, preprocessing, units) = self._stored(x), self.facts.levels, self.transforms
+        x, levels, (*_, preprocessing, units, _) = self._stored(x), self.facts.levels, self.transforms
         if units is not None:
             x = torch.from_numpy(units.to_model(x.cpu().numpy()))
         elif x.dtype == torch.uint8:
             x = x / 255
-        x = x.to(self.device, torch.float32)
+        x, observed = split_missing(x.to(self.device, torch.float32))
+        if not (self.facts.missing or observed.all()):
+            raise ValueError("x has missing values (NaN), which only models trained with data.missing=mask take")
         bounded = levels is not None or getattr(getattr(self.model, "likelihood", None), "is_bounded", False)
         if bounded and (x.min() < 0 or x.max() > 1):
             raise ValueError(f"x is out of range: {self._range()}")
         if levels is not None:
             x = (x * (levels - 1)).round() / (levels - 1)
-        batch = Batch(x, self._condition(y, len(x)))
+        batch = Batch(x, self._condition(y, len(x)), mask=observed if self.facts.missing else None)
         batch = batch if preprocessing is None else preprocessing(batch, levels, rng)
+        batch = batch._replace(x=torch.where(observed, batch.x, 0.0))
         return batch if units is None or levels is not None else units.with_log_det(batch)
 
     def _range(self) -> str:

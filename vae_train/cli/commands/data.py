@@ -81,6 +81,7 @@ def _summary(data: Dataset, name: str, statistics: Overview) -> dict[str, Any]:
         "measured_on": statistics.images,
         "mean": [round(value, 6) for value in statistics.mean.mean((1, 2)).tolist()],
         "std": [round(value, 6) for value in statistics.std.tolist()],
+        "missing": round(statistics.missing, 6) if facts.missing else None,
         "entropy_floor": round(statistics.entropy, 4) if data.binarization == "dynamic" else None,
         "bad_files": len(data.bad_files),
         "notes": list(data.notes),
@@ -100,6 +101,8 @@ def _log_summary(data: Dataset, summary: dict[str, Any], statistics: Overview) -
         log.info("  range     %g to %g,%s which is shown as 0 to 1", low, high, how)
     moments = ", ".join(f"{m:.4f} ± {s:.4f}" for m, s in zip(summary["mean"], summary["std"], strict=True))
     log.info("  mean ± sd %s of %s training images, on [0, 1]", moments, f"{statistics.images:,}")
+    if facts.missing:
+        log.info("  missing   %.2f %% of these images' values, which are left out", 100 * statistics.missing)
     for factor in facts.factors:
         values = factor.values or ()
         names = ", ".join(map(str, values[:MAX_VALUES])) + (", …" if len(values) > MAX_VALUES else "")

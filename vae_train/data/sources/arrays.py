@@ -14,6 +14,7 @@ from vae_train.batch import SPLITS, DataFacts, Factor, Layout, Shape, Split, Uni
 from vae_train.data.sources.base import Contents, Source
 from vae_train.data.storage.array_files import NotLabels, image_names, label_name, open_file, read_array, read_labels
 from vae_train.data.storage.columns import AXES, column_shape, column_units
+from vae_train.data.storage.missing import check_missing
 from vae_train.data.storage.stored import ArrayStore, StoredImages, cut, image_shape
 from vae_train.data.storage.value_checks import Values, check_kinds, measured, prefix
 from vae_train.util.errors import ErrorDetail, UsageError
@@ -59,6 +60,9 @@ class ArrayFile(Source):
             1 GiB, or for units by column.
         scaling: how columns of vectors and channels of signals are scaled: "standard", to mean 0 and standard deviation
             1 of the training images, or "range", to [0, 1]; None for what the likelihood needs.
+        missing: what happens to numbers that are NaN: "error" refuses them; "mask" leaves them out of units and
+            likelihood, and the model sees 0 in their place ("MIWAE: Deep Generative Modelling and Imputation of
+            Incomplete Data Sets", arXiv:1812.02633).
         shape: (C, H, W), filled in by inspection.
         units: the units that a run was trained with, filled in where it is opened.
         binarize: see `vae_train.data.sources.base.Binarize`.
@@ -74,6 +78,7 @@ class ArrayFile(Source):
     levels: PositiveInt | None
     range: list[float] | None
     scaling: Literal["standard", "range"] | None
+    missing: Literal["error", "mask"]
     shape: list[PositiveInt] | None
     units: dict[str, Any] | None
     binarize: Literal["none", "dynamic"]
@@ -105,7 +110,7 @@ class ArrayFile(Source):
         has_units = levels is None or (layout in AXES and self.binarize == "none")
         units = values.units if has_units else None
         rows = self._rows(inspection.images)["train"]
-        return DataFacts(shape, levels, len(rows), inspection.factors, units, layout)
+        return DataFacts(shape, levels, len(rows), inspection.factors, units, layout, self.missing == "mask")
 
     @override
     def resolved(self) -> dict[str, Any]:
@@ -136,6 +141,7 @@ class ArrayFile(Source):
                 raise UsageError(f"has images of {shape} for training and of {other} in {name}")
         if self.shape is not None and shape != tuple(self.shape):
             raise UsageError([ErrorDetail(f"data.shape={list(self.shape)}", f"the file has images of {shape}")])
+        check_missing(list(images.values()), self.missing == "mask", self.max_scanned_bytes)
         values = self._values(images, layout)
         labels, factors = self._labels(arrays, names, images)
         return _Inspection(images, mapped, layout, shape, values, labels, factors)

@@ -8,7 +8,6 @@ import numpy as np
 
 from vae_train.batch import Layout, Shape, Split, Units, evenly_spaced
 from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED, image_shape, to_images
-from vae_train.data.storage.value_checks import extremes
 from vae_train.util.errors import ErrorDetail, UsageError
 
 AXES: dict[Layout, tuple[int, ...]] = {"ND": (0,), "NCT": (0, 2, 3), "NTC": (0, 2, 3)}
@@ -42,11 +41,11 @@ def column_units(
         max_scanned_bytes: of larger files only evenly spaced images are measured.
 
     Raises:
-        UsageError: a number is infinite or too large, or outside of the range that a model was trained on.
+        UsageError: a column has no numbers or some that are too large, or numbers outside of the range that a model
+            was trained on.
     """
     arrays = list(images.values())
     whole = sum(array.nbytes for array in arrays) <= max_scanned_bytes
-    extremes(arrays, whole)
     if ranged and known is None and not whole:
         raise UsageError([ErrorDetail("data.range=", "is needed: the file is too large to search for its extremes")])
     parts: Parts = [(images["train"], rows), *((array, np.arange(len(array))) for array in arrays)]
@@ -55,6 +54,10 @@ def column_units(
     if known is not None and known.shape != column_shape(arrays[0], layout):
         raise UsageError(f"has other columns than the {len(known.shift)} of the training data")
     trained = _extremes(parts[:1], layout) if known is None else (known.array("low"), known.array("high"))
+    if len(empty := np.flatnonzero(np.isnan(trained[0]))):
+        raise UsageError(
+            f"has no numbers to train on in column {', '.join(map(str, empty[:MAX_LISTED]))}; leave it out"
+        )
     low, high = _extremes(parts, layout) if ranged else trained
     outside = np.flatnonzero((low < trained[0]) | (high > trained[1]))
     if len(outside) and known is not None:

@@ -9,9 +9,6 @@ from vae_train.batch import Units, evenly_spaced
 from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED, expect_random_access
 from vae_train.util.errors import ErrorDetail, UsageError
 
-MAX_LISTED = 8
-"""Columns that a message names."""
-
 
 class Values(NamedTuple):
     """What the numbers of an array mean."""
@@ -115,26 +112,11 @@ def _measured_range(low: float, high: float, levels: int | None, whole: bool) ->
 
 
 def extremes(arrays: list[np.ndarray], whole: bool) -> tuple[float, float]:
-    """The smallest and the largest number; those of evenly spaced images unless `whole`.
-
-    Raises:
-        UsageError: a number is NaN or infinite.
-    """
-    lows, highs = zip(*((float(chunk.min()), float(chunk.max())) for chunk in _chunks(arrays, whole)), strict=True)
-    if not np.isfinite([lows, highs]).all():
-        raise UsageError(
-            f"holds numbers that are NaN or infinite{_by_column(arrays)}; leave out these rows or fill them in"
-        )
-    return min(lows), max(highs)
-
-
-def _by_column(arrays: list[np.ndarray]) -> str:
-    """How many numbers of every column are not finite, for a table; an empty text for images."""
-    if arrays[0].ndim != 2:
-        return ""
-    counts = sum((~np.isfinite(array)).sum(0) for array in arrays)
-    listed = [f"{count:,} in column {column}" for column, count in enumerate(counts) if count]
-    return f": {', '.join(listed[:MAX_LISTED])}" + (", …" if len(listed) > MAX_LISTED else "")
+    """The smallest and the largest number; those of evenly spaced images unless `whole`. NaN do not count."""
+    reductions = (np.fmin.reduce, np.fmax.reduce)
+    ends = [[float(reduce(chunk, axis=None)) for reduce in reductions] for chunk in chunks(arrays, whole)]
+    low, high = (float(reduce(values)) for reduce, values in zip(reductions, zip(*ends, strict=True), strict=True))
+    return low, high
 
 
 def _rounded(bounds: tuple[float, float], arrays: list[np.ndarray]) -> tuple[float, float]:
@@ -156,14 +138,14 @@ def _check_precision(low: float, high: float) -> None:
 def _check_grid(arrays: list[np.ndarray], whole: bool, levels: int, bounds: tuple[float, float]) -> None:
     """Refuses numbers that are not `levels` evenly spaced ones from one bound to the other."""
     low, high = bounds
-    for chunk in _chunks(arrays, whole):
+    for chunk in chunks(arrays, whole):
         steps = (chunk.astype(np.result_type(chunk, np.float32)) - low) * ((levels - 1) / (high - low))
-        if np.abs(steps - steps.round()).max() > 0.25:
+        if np.fmax.reduce(np.abs(steps - steps.round()), axis=None) > 0.25:
             what = f"the file holds numbers between the levels from {low:g} to {high:g}"
             raise UsageError([ErrorDetail(f"data.levels={levels}", what)])
 
 
-def _chunks(arrays: list[np.ndarray], whole: bool) -> Iterator[np.ndarray]:
+def chunks(arrays: list[np.ndarray], whole: bool) -> Iterator[np.ndarray]:
     """All images, some at a time, or evenly spaced ones."""
     for array in arrays:
         if whole:

@@ -51,9 +51,16 @@ class Corruption:
         squares = (rng.uniform(size)[0] < self.mask).float()
         return F.interpolate(squares, scale_factor=self.patch, mode="nearest")[..., :height, :width] > 0.5
 
-    def mask_of(self, hidden: Tensor | None) -> Tensor | None:
-        """`Batch.mask` for hidden pixels `(B, 1, H, W)`; None if the likelihood covers all."""
-        return None if hidden is None or self.score == "all" else ~hidden
+    @property
+    def masks(self) -> bool:
+        """Whether the likelihood leaves pixels out."""
+        return bool(self.mask) and self.score == "observed"
+
+    def mask_of(self, hidden: Tensor | None, observed: Tensor | None = None) -> Tensor | None:
+        """`Batch.mask` for hidden pixels `(B, 1, H, W)` of values `(B, C, H, W)` that may be missing; None for all."""
+        if hidden is None or self.score == "all":
+            return observed
+        return ~hidden if observed is None else observed & ~hidden
 
     def encoder_input(self, x: Tensor, hidden: Tensor | None, rng: Rng) -> Tensor | None:
         """`Batch.encoder_input`, with the shape of `x`; None if nothing is corrupted."""

@@ -218,10 +218,9 @@ class NLL(Metric):
         nll = replace(curve[-1], about={**curve[-1].about, **about})
         if "bits_per_dim" not in bounds:
             return {"nll": nll, "nll_bits_per_dim": Unavailable(NO_MASS)}
-        # Nats and bits differ by a factor and a constant, which the estimates of the ELBO in both units show.
-        size = math.prod(subject.data.facts.data_shape)
-        offset = Estimate.mean_of(bounds["bits_per_dim"]).value * math.log(2) + elbo.value / size
-        per_dim = (-importance.log_p[-1] / size + offset) / math.log(2)
+        # Nats and bits of an image differ by a factor and a constant, which the ELBO in both units shows.
+        log_p, dims = importance.log_p[-1], bounds["dims"].cpu().double()
+        per_dim = bounds["bits_per_dim"].cpu() + (bounds["elbo"].cpu() - log_p) / (dims * math.log(2))
         return {"nll": nll, "nll_bits_per_dim": Estimate.mean_of(per_dim, num_samples=importance.num_samples[-1])}
 
     def _importance(self, subject: Subject) -> Importance:

@@ -26,6 +26,7 @@ class MSSSIM(Likelihood):
     """
 
     is_bounded = True
+    supports_mask = False
     warning = "MS-SSIM: not a likelihood"
 
     def __init__(self, event_shape: Shape, levels: int | None, weight: PositiveFloat) -> None:
