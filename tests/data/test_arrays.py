@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from tests.support import build, compose, load
 from vae_train.data.sources.arrays import ArrayFile
-from vae_train.data.storage.array_files import MAX_VALUES
+from vae_train.data.storage.array_names import MAX_VALUES
 from vae_train.data.storage.loader import Loader
 from vae_train.data.storage.stored import ArrayStore
 from vae_train.data.stream import Stream

@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,12 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where a Linux container says how much processor time it is allowed: "max 100000" or "200000 100000"."""
+
+MEMORY = Path("/proc/meminfo")
+"""Where Linux says how much memory is available."""
+
+CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
+"""Where a Linux container says how much memory it is allowed."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 30
@@ -100,6 +107,22 @@ def cores() -> int:
         return bound if allowed == "max" else max(1, min(bound, math.ceil(int(allowed) / int(period))))
     except (OSError, ValueError):
         return bound
+
+
+def available_memory() -> int:
+    """Bytes of memory that this process may still take, within the limit of its container.
+
+    Where the system does not say what is free, it is the memory of the machine.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else [sys.maxsize]
+    try:
+        free = next(line.split()[1] for line in MEMORY.read_text().splitlines() if line.startswith("MemAvailable:"))
+        limits.append(int(free) * 1024)
+        allowed, used = (CONTAINER_MEMORY.with_name(f"memory.{name}").read_text() for name in ("max", "current"))
+        limits.append(int(allowed) - int(used))
+    except (OSError, ValueError, StopIteration):  # no Linux, no container, or "max"
+        pass
+    return max(0, min(limits))
 
 
 def keep_freed_memory() -> None:

@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor, Layout, Shape, Split, Units
 from vae_train.data.sources.base import Contents, Source
-from vae_train.data.storage.array_files import NotLabels, image_names, label_name, open_file, read_array, read_labels
+from vae_train.data.storage.array_files import open_file, read_array
+from vae_train.data.storage.array_names import NotLabels, image_names, label_name, read_labels
 from vae_train.data.storage.columns import AXES, column_shape, column_units
 from vae_train.data.storage.missing import check_missing
 from vae_train.data.storage.stored import ArrayStore, StoredImages, cut, image_shape

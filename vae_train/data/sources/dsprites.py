@@ -20,10 +20,14 @@ from vae_train.data.storage.stored import shuffled, split_rows
 from vae_train.util.errors import UsageError
 from vae_train.util.files import replacing
 from vae_train.util.ranges import NonNegativeInt
+from vae_train.util.text import size
 
 NAME = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 URL = f"https://github.com/google-deepmind/dsprites-dataset/raw/master/{NAME}"
 TIMEOUT = 60  # seconds without a byte
+
+MAX_UNPACKED_BYTES = 2**32
+"""The members of the published archive are 3.1e9 bytes."""
 
 FACTORS = (
     Factor("color", 1, ("white",)),
@@ -94,6 +98,8 @@ def _open(path: Path, cache: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if (unpacked := sum(member.file_size for member in archive.infolist())) > MAX_UNPACKED_BYTES:
+                raise ValueError(f"it unpacks to {size(unpacked)}")
             with archive.open("latents_classes.npy") as member:
                 labels = np.lib.format.read_array(member, allow_pickle=False)
             place = cache / f"dsprites-{archive.getinfo('imgs.npy').CRC:08x}.npy"

@@ -12,7 +12,7 @@ from typing_extensions import override
 from vae_train.batch import SPLITS, DataFacts, Factor, Split
 from vae_train.data.sources.base import Binarize, Contents, Source, binarized_levels
 from vae_train.data.storage.cache import DecodedFolder, cache_folder, decoded
-from vae_train.data.storage.decoding import Background, Decoding, Fit, Resample
+from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit, Resample, headers
 from vae_train.data.storage.headers import all_headers
 from vae_train.data.storage.listing import Entry, Listing, list_folder
 from vae_train.data.storage.losses import sentences
@@ -141,16 +141,16 @@ class Folder(Source):
         entries, notes, every_frame = listing.entries, list(listing.notes), self.frames == "all"
         files = np.arange(len(entries))
         if size is None or channels is None or every_frame:
-            headers = all_headers(listing.root, entries, every_frame, cache_folder(self.cache))
-            known = [header for frames in headers for header in frames]
+            found = all_headers(listing.root, entries, every_frame, cache_folder(self.cache))
+            known = [header for frames in found for header in frames]
             if not known:
-                raise UsageError("none of its files is an image that can be read")
+                raise UsageError(f"none of its files is an image that can be read ({_reason(listing)})")
             size = size or _pair("crop", self.crop) or _common_size({header.size for header in known})
             if channels is None:
                 channels = 1 if all(header.grey for header in known) else 3
                 notes += _note_on_colours(sum(not header.grey for header in known), len(known))
             if every_frame:
-                files = np.repeat(files, [max(1, len(frames)) for frames in headers])
+                files = np.repeat(files, [max(1, len(frames)) for frames in found])
                 first = np.searchsorted(files, files)
                 entries = [replace(entries[file], frame=int(n - first[n])) for n, file in enumerate(files.tolist())]
         rows, by_file = self._rows(listing, files)
@@ -187,6 +187,16 @@ def _note_on_colours(coloured: int, total: int) -> list[str]:
     if coloured in (0, total):
         return []
     return [f"{coloured:,} of {total:,} images have colours, so all become RGB; data.channels=1 makes them grey"]
+
+
+def _reason(listing: Listing) -> str:
+    """Why the first file of a folder is no image."""
+    entry = listing.entries[0]
+    try:
+        headers(listing.root / entry.name)
+    except BadImage as error:
+        return f"{entry.name}: {error}"
+    return f"{entry.name}: {entry.problem}"
 
 
 def _frame_name(entry: Entry) -> str:

@@ -19,6 +19,9 @@ from vae_train.util.ranges import Range
 SIDE = 105
 """Pixels of the original images along each side."""
 
+MAX_UNPACKED_BYTES = 2**28
+"""The members of the published archives are 1e7 bytes."""
+
 
 @dataclass(frozen=True)
 class Omniglot(PublishedSource):
@@ -84,6 +87,8 @@ def _read_zip(path: Path) -> dict[str, bytes] | None:
     """The PNG files of an archive by name, in alphabetical order; None if it is missing or damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
+                return None
             names = sorted(n for n in archive.namelist() if n.startswith(f"{path.stem}/") and n.endswith(".png"))
             return {name: archive.read(name) for name in names}
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):

@@ -23,6 +23,9 @@ TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTAT
 """Names in `Image.Transpose` of what undoes EXIF's orientations from 2 on; images with 1 are upright."""
 
 
+SAMPLE = 64
+"""Largest side of the small image whose brightness is measured."""
+
 MIN_CUT = 0.01
 """Fraction of an image from which on it is said that its edges were cut off."""
 
@@ -231,6 +234,8 @@ def _flat(image: Image.Image, how: Decoding, losses: dict[Loss, float | str]) ->
 
 def _brightness(image: Image.Image) -> float:
     """Mean brightness of the visible pixels of an RGBA image, 0 to 255; 128 where all of it is transparent."""
+    image = image.copy()
+    image.thumbnail((SAMPLE, SAMPLE), Image.Resampling.BOX)
     grey, alpha = (np.asarray(part, np.float64) for part in (image.convert("L"), image.getchannel("A")))
     return float((grey * alpha).sum() / alpha.sum()) if alpha.any() else 128.0
 
