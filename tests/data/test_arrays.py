@@ -277,13 +277,20 @@ def test_a_single_image_trains(tmp_path):
 # Levels and ranges
 
 
-MOST = {"bool": (0, 1), "uint8": (0, 1, 2, 255), "uint16": (1, 2, 256, 65535), "int64": (1, 2, 256, 65536)}
+MOST = {
+    "bool": (0, 1),
+    "uint8": (0, 1, 2, 255),
+    "int64": (1, 2, 256, 16384, 65536),
+    "uint16": (1, 2, 255, 256, 1023, 1024, 4095, 4096, 16383, 16384, 65535),
+}
+HELD = {2: 256, 255: 256, 1023: 1024, 4095: 4096, 16383: 16384, 65535: 65536}
+"""Levels by the largest integer that they hold."""
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(dtype, most) for dtype in MOST for most in MOST[dtype]])
 def test_integers_say_how_many_levels_there_are(dtype, most, tmp_path):
-    levels = {0: 2, 1: 2, 2: 256, 255: 256, 256: 65536, 65535: 65536}.get(most)
-    path = saved(tmp_path / "x.npy", np.linspace(0, most, 360).astype(dtype).reshape(10, 6, 6))
+    levels = 2 if most == 1 or dtype == "bool" else next((HELD[high] for high in HELD if most <= high), None)
+    path = saved(tmp_path / "x.npy", np.linspace(0, most, 360).round().astype(dtype).reshape(10, 6, 6))
     if levels is None:
         assert "holds integers up to 65536; set the number of levels with data.levels=" in refused(path)
     else:
@@ -320,11 +327,69 @@ def test_floating_point_numbers_can_be_levels(levels, dtype, tmp_path):
     assert "between the levels" in refused(random, f"levels={levels}", "range=[0,1]")
 
 
-def test_black_and_white_may_be_0_and_255(tmp_path):
-    path = saved(tmp_path / "x.npy", numbers("bool", (6, 8, 8)).astype(np.uint8) * 255)
-    assert opened(path).facts.levels == 256
-    batch = opened(path, "levels=2", "range=[0,255]", *WHOLE).split("train").fetch(torch.arange(6))
-    assert batch.x.unique().tolist() == [0, 1]
+@pytest.mark.parametrize(("low", "high", "dtype"), [(0, 255, "uint8"), (3, 7, "uint8"), (0, 65535, "uint16")])
+def test_two_integers_are_black_and_white(low, high, dtype, tmp_path):
+    bits = numbers("bool", (6, 8, 8))
+    path = saved(tmp_path / "x.npy", np.where(bits, high, low).astype(dtype))
+    for words in ((), ("levels=2",), ("levels=2", f"range=[{low},{high}]")):
+        data = opened(path, *words, *WHOLE)
+        assert data.facts.levels == 2
+        assert np.array_equal(data.split("train").fetch(torch.arange(6)).x[:, 0].numpy(), bits)
+    (note,) = opened(path).notes
+    assert note == f"pixels are {low} or {high} alone, and so binary; for more levels set data.levels="
+    assert opened(path, f"levels={high + 1}").facts.levels == high + 1
+
+
+def test_the_range_is_that_of_all_splits(tmp_path):
+    dim, bright = (numbers("uint16", (6, 8, 8)) % most for most in (1000, 4000))
+    assert opened(saved(tmp_path / "x.npz", x_train=dim, x_test=bright)).facts.levels == 4096
+    dim, bright = (np.where(numbers("bool", (6, 8, 8)), 255, low).astype(np.uint8) for low in (0, 9))
+    assert opened(saved(tmp_path / "x.npz", x_train=dim, x_test=bright)).facts.levels == 256
+
+
+SETS = {
+    "10 bits": (1024, None, numbers("uint16", (6, 8, 8)) % 1020),
+    "12 bits": (4096, None, numbers("uint16", (6, 8, 8)) % 4000),
+    "14 bits": (16384, None, numbers("int32", (6, 8, 8)) % 16000),
+    "16 bits": (65536, None, numbers("int64", (6, 8, 8))),
+    "12 bits shifted to 16": (65536, 4096, numbers("uint16", (6, 8, 8)) % 4000 * 16),
+    "8 bits spread over 16": (65536, 256, numbers("uint16", (6, 8, 8)) % 255 * 257),
+    "4 bits": (256, 16, numbers("uint8", (6, 8, 8)) % 16),
+    "4 bits spread over 8": (256, 16, numbers("uint8", (6, 8, 8)) % 16 * 17),
+    "17 levels": (256, 17, numbers("uint8", (6, 8, 8)) % 17),
+    "4 levels in 32 bits": (256, 4, numbers("int32", (6, 8, 8)) % 4 * 64),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_other_sets_of_levels_are_suggested_in_one_line(name, tmp_path):
+    levels, suggested, array = SETS[name]
+    path, index = saved(tmp_path / "x.npy", array), torch.arange(6)
+    data = opened(path, *WHOLE)
+    (note,) = data.notes
+    assert data.facts.levels == levels
+    assert data.split("train").fetch(index).x.max().item() * (levels - 1) == pytest.approx(array.max())
+    if suggested is None:
+        assert note.startswith(f"pixels up to {array.max():,} are taken as ")
+        assert f"{levels:,} levels; for others set data.levels=" in note
+        return
+    assert note.endswith(f"for {suggested:,} levels set data.levels={suggested}")
+    chosen = opened(path, f"levels={suggested}", *WHOLE)
+    step = np.gcd.reduce(array.ravel())
+    assert chosen.facts.levels == suggested
+    found = chosen.split("train").fetch(index).x[:, 0].double() * (suggested - 1)
+    assert (found - torch.from_numpy((array // step).astype(np.float64))).abs().max() < 1e-3
+    assert chosen.notes == ()
+
+
+def test_levels_of_floating_point_numbers_are_suggested(tmp_path):
+    for count in (2, 16, 256):
+        array = (numbers("int64", (60, 8, 8)) % count / (count - 1)).astype(np.float32)
+        (note,) = opened(saved(tmp_path / "x.npy", array)).notes
+        assert note.endswith(f"for these set data.levels={count} data.range=[0,1]")
+        assert opened(tmp_path / "x.npy", f"levels={count}", "range=[0,1]").facts.levels == count
+    for array in (numbers("float32", (60, 8, 8)), numbers("float32", (60, 1, 1)).repeat(64, 1).reshape(60, 8, 8)):
+        assert opened(saved(tmp_path / "x.npy", array)).notes == ()
 
 
 def test_negative_integers_want_a_range(tmp_path):
@@ -866,10 +931,10 @@ def test_large_files_are_looked_at_in_some_places(suffix, tmp_path, monkeypatch)
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize(
     ("dtype", "most", "levels"),
-    [("bool", 1, 2), ("uint8", 255, 256), ("uint16", 65535, 65536), ("uint8", 1, None), ("int64", 255, None)],
+    [("bool", 1, 2), ("uint8", 2, 256), ("uint16", 65534, 65536), ("uint16", 1000, None), ("int64", 254, None)],
 )
 def test_levels_of_large_files_are_not_guessed_from_some_places(dtype, most, levels, tmp_path):
-    path = saved(tmp_path / "x.npy", (np.arange(5000) % 2 * most).astype(dtype).reshape(200, 5, 5))
+    path = saved(tmp_path / "x.npy", (np.arange(5000) % 3 * most / 2).astype(dtype).reshape(200, 5, 5))
     if levels is None:
         assert "data.levels=: is needed" in refused(path)
         assert opened(path, f"levels={most + 1}").facts.levels == most + 1

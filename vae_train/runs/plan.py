@@ -56,7 +56,7 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     states = learner.optimizer.optimizer.state.values()
     state = sum(t.nbytes for values in states for t in values.values() if isinstance(t, Tensor))
     activations = sum(4 * trainer.batch_size * math.prod(shape) for _, _, shape, _ in layers)
-    pixels = facts.num_train * math.prod(facts.data_shape) * (4 if stored.levels is None else 1)
+    pixels = facts.num_train * math.prod(facts.data_shape) * (1 if (stored.levels or math.inf) <= 256 else 4)
     total = 8 * count + state + activations + pixels + (4 * count if learner.average is not None else 0)
     whole = trainer.epochs * steps
     log.info("parameters      %s", f"{count:,}")
@@ -74,7 +74,8 @@ def _random_images(facts: DataFacts, transforms: Transforms, count: int, device:
     if facts.levels is None:
         pixels = torch.rand(shape, device=device)
     else:
-        pixels = torch.randint(facts.levels, shape, dtype=torch.uint8, device=device)
+        dtype = torch.uint8 if facts.levels <= 256 else torch.float32
+        pixels = torch.randint(facts.levels, shape, dtype=dtype, device=device)
     return TransformedImages(StoredImages(TensorStore(pixels), facts.levels, y), device, transforms)
 
 

@@ -56,7 +56,9 @@ class ArrayFile(Source):
             valid (or val) and test are the splits.
         labels: name of the array with labels (N,) or factors of variation (N, F); None to guess it.
         layout: the order of the dimensions; None to infer it from the shape.
-        levels: number of values of a pixel; None to infer it from the integers of images, and for continuous numbers.
+        levels: number of values of a pixel; None to infer it from all integers of images, see
+            `vae_train.data.storage.levels.inferred_levels`, and for continuous numbers. Multiples of a number may be
+            the levels, as 0, 17, …, 255 are for 16.
         range: the smallest and the largest possible number, which become 0 and 1; None to measure it, in files up to
             1 GiB, or for units by column.
         scaling: how columns of vectors and channels of signals are scaled: "standard", to mean 0 and standard deviation
@@ -115,7 +117,7 @@ class ArrayFile(Source):
 
     @override
     def resolved(self) -> dict[str, Any]:
-        _, _, layout, shape, (levels, units, _), *_ = self._inspection
+        _, _, layout, shape, (levels, units, *_), *_ = self._inspection
         bounds = [*units.low, *units.high] if units.shape == () else self.range
         return {"layout": layout, "levels": levels, "range": bounds, "scaling": self.scaling, "shape": list(shape),
                 "units": None}  # fmt: skip
@@ -123,7 +125,8 @@ class ArrayFile(Source):
     @override
     def read(self) -> Contents:
         rows = self._rows(self._inspection.images)
-        return Contents({name: self._images(self._inspection, name, own) for name, own in rows.items() if len(own)})
+        splits = {name: self._images(self._inspection, name, own) for name, own in rows.items() if len(own)}
+        return Contents(splits, notes=self._inspection.values.notes)
 
     @cached_property
     def _inspection(self) -> _Inspection:
@@ -177,7 +180,7 @@ class ArrayFile(Source):
         source: Split = name if name in inspection.images else "train"
         array = inspection.images[source]
         labels = None if inspection.labels is None else inspection.labels[source][rows]
-        levels, units, plain = inspection.values
+        levels, units, plain, _ = inspection.values
         steps = 1 if levels is None else levels - 1  # levels are stored as 0 to levels - 1
         units = units._replace(scale=tuple(scale / steps for scale in units.scale))
         chosen = None if len(rows) == len(array) else rows

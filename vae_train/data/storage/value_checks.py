@@ -1,13 +1,19 @@
 """Checks whether the numbers of an array can be pixels, and infers their levels and range."""
 
+import math
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 
 from vae_train.batch import Units, evenly_spaced
+from vae_train.data.storage.levels import Integers, float_levels, inferred_levels
 from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED, expect_random_access
 from vae_train.util.errors import ErrorDetail, UsageError
+
+MAX_PIXELS = 1024
+"""Pixels of an image that are searched for levels of floating-point numbers."""
 
 
 class Values(NamedTuple):
@@ -19,6 +25,8 @@ class Values(NamedTuple):
     """Their map to the numbers of a model, which for levels are those in [0, 1]."""
     plain: bool = False
     """Whether they are the integers 0 to levels - 1."""
+    notes: tuple[str, ...] = ()
+    """What was inferred, a sentence each."""
 
 
 def check_kinds(images: Mapping[str, np.ndarray]) -> None:
@@ -56,11 +64,13 @@ def measured(
     whole = sum(array.nbytes for array in arrays) <= max_scanned_bytes
     low, high = extremes(arrays, whole)
     integers = arrays[0].dtype.kind in "uib"
+    notes: list[str] = []
     if bounds is None and integers:
-        levels = _integer_levels(low, high, levels, arrays[0].dtype, whole)
-        bounds = (0.0, float(levels - 1))
+        levels, bounds, notes = _integer_levels(arrays, levels, whole)
     elif bounds is None:
         bounds = _measured_range(low, high, levels, whole)
+        some = [chunk.ravel()[:: math.ceil(chunk.size / MAX_PIXELS)] for chunk in chunks(arrays, whole=False)]
+        notes = float_levels(np.concatenate(some))
     smallest, largest = bounds if integers else _rounded(bounds, arrays)
     if low < smallest or high > largest:
         raise UsageError(f"holds numbers from {low:g} to {high:g}, outside of data.range={list(bounds)}")
@@ -68,7 +78,7 @@ def measured(
     plain = levels is not None and integers and bounds == (0, levels - 1)
     if levels is not None and not plain:
         _check_grid(arrays, whole, levels, bounds)
-    return Values(levels, shared_units(bounds), plain)
+    return Values(levels, shared_units(bounds), plain, tuple(notes))
 
 
 def shared_units(bounds: tuple[float, float]) -> Units:
@@ -82,21 +92,28 @@ def prefix(name: str) -> str:
     return f"{name} " if name else ""
 
 
-def _integer_levels(low: float, high: float, levels: int | None, dtype: np.dtype, whole: bool) -> int:
-    """Number of levels of integers, which start at 0."""
-    if low < 0:
-        raise UsageError(f"holds integers from {low:.0f} to {high:.0f}; set their range with data.range=")
+def _integer_levels(
+    arrays: list[np.ndarray], levels: int | None, whole: bool
+) -> tuple[int, tuple[float, float], list[str]]:
+    """Number of levels of integers, the integers of the first and the last one, and sentences about them."""
+    notes: list[str] = []
+    if all(array.dtype == np.bool_ for array in arrays):
+        return levels or 2, (0.0, (levels or 2) - 1.0), notes
+    found = reduce(Integers.joined, map(Integers.of, chunks(arrays, whole)))
+    if found.low < 0:
+        raise UsageError(f"holds integers from {found.low} to {found.high}; set their range with data.range=")
     if levels is None:
-        levels = next((2**bits for bits in (1, 8, 16) if high < 2**bits), None)
-        if levels is None:
-            raise UsageError(f"holds integers up to {high:.0f}; set the number of levels with data.levels=")
-        if not whole and levels != {"bool": 2, "uint8": 256, "uint16": 65536}.get(dtype.name):
-            what = f"is needed: integers up to {high:.0f} were found, but the file is too large to check all"
+        width = max(array.dtype.itemsize for array in arrays)
+        if not whole and (found.at_ends or not (width == 1 or (width == 2 and found.high >= 2**14))):
+            what = f"is needed: integers up to {found.high} were found, but the file is too large to check all"
             raise UsageError([ErrorDetail("data.levels=", what)])
-    if high >= levels:
-        what = f"the file holds integers up to {high:.0f}, which are at least {high + 1:.0f} levels"
+        levels, notes = inferred_levels(found, width == 1)
+    if levels is None:
+        raise UsageError(f"holds integers up to {found.high}; set the number of levels with data.levels=")
+    if (bounds := found.bounds(levels)) is None:
+        what = f"the file holds integers up to {found.high}, which are at least {found.high // found.step + 1} levels"
         raise UsageError([ErrorDetail(f"data.levels={levels}", what)])
-    return levels
+    return levels, (float(bounds[0]), float(bounds[1])), notes
 
 
 def _measured_range(low: float, high: float, levels: int | None, whole: bool) -> tuple[float, float]:
