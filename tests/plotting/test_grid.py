@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.utils import make_grid
 
-from vae_train.plotting.grid import GRID_GAP, GRID_GREY, plot_grid
+from vae_train.plotting.grid import GRID_GAP, GRID_GREY, as_strips, channels_note, plot_contact_sheet, plot_grid
 from vae_train.plotting.png import write_png
 
 
@@ -44,3 +44,24 @@ def test_a_picture_is_written_with_its_levels(tmp_path, channels):
     write_png(tmp_path / "a.png", picture)
     read = np.asarray(Image.open(tmp_path / "a.png")).reshape(3, 4, channels)
     assert np.array_equal(read, (picture * 255).round().permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(2, 2), (4, 4), (5, 5), (7, 7), (12, 8)])
+def test_channels_that_are_no_colours_are_beside_each_other(tmp_path, channels, shown):
+    images = torch.rand(3, channels, 60, 70, generator=torch.Generator().manual_seed(0))
+    strips = as_strips(images)
+    assert strips.shape == (3, 1, 60, 71 * shown - 1)
+    for channel in range(shown):
+        assert torch.equal(strips[:, 0, :, 71 * channel : 71 * channel + 70], images[:, channel])
+    assert torch.equal(plot_grid(images, 2), plot_grid(strips, 2))
+    write_png(tmp_path / "a.png", plot_grid(images, 2))
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "L"
+    assert plot_contact_sheet(images, ["a", "b", "c"], 2).shape[0] == 3
+    which = f"all {channels}" if shown == channels else f"the first {shown} of {channels}"
+    assert channels_note(images.shape[1:]) == f"images show {which} channels side by side, as grey"
+
+
+def test_grey_and_coloured_images_need_no_note():
+    for shape in ((1, 8, 8), (3, 8, 8), (5, 1, 20)):
+        assert channels_note(shape) is None

@@ -160,10 +160,10 @@ def plot_pixel_histogram(counts: Tensor, path: Path) -> None:
     """
     channels, bins = counts.shape
     figure, (axis,) = panels(6, 3)
-    colors = ("C3", "C2", "C0") if channels == 3 else ("0.3",)
+    colors = {1: ("0.3",), 3: ("C3", "C2", "C0")}.get(channels) or [f"C{channel % 10}" for channel in range(channels)]
     for channel, row in enumerate((counts / counts.sum(1, keepdim=True)).tolist()):
         edges = [i / bins for i in range(bins + 1)]
-        axis.stairs(row, edges, color=colors[channel % len(colors)], fill=channels == 1)
+        axis.stairs(row, edges, color=colors[channel], fill=channels == 1)
     axis.set(yscale="log", xlabel="pixel value", ylabel="share of the pixels")
     write_figure(figure, path)
 

@@ -14,12 +14,17 @@ GRID_GAP, GRID_GREY = 2, 0.5
 MIN_IMAGE_SIDE = 56
 """Pixels that small images are enlarged to, by a whole factor."""
 
+MAX_CHANNELS = 8
+"""Channels of an image that are shown beside each other."""
+
 MIN_TEXT_WIDTH, TEXT_HEIGHT = 72, 12
 """Pixels for the text below an image of a contact sheet."""
 
 
 def plot_grid(images: Tensor, columns: int) -> Tensor:
     """Arranges images in rows and columns; small images are enlarged, signals of height 1 become lines.
+
+    Images with another number of channels than 1 or 3 are shown as `as_strips` says.
 
     torchvision has such a function, but importing torchvision takes longer than a short training.
 
@@ -28,19 +33,43 @@ def plot_grid(images: Tensor, columns: int) -> Tensor:
         columns: images per row.
 
     Returns:
-        `(3 or C, height, width)`.
+        `(1 or 3, height, width)`.
     """
     if images.shape[-2] == 1 and images.shape[-1] > 1:
         return plot_lines(images, columns)
     factor = max(1, MIN_IMAGE_SIDE // max(images.shape[-2:]))
     images = images.detach().float().cpu().clamp(0, 1)
-    images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    images = as_strips(images.repeat_interleave(factor, -1).repeat_interleave(factor, -2))
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     framed = F.pad(images, (0, GRID_GAP, 0, GRID_GAP, 0, 0, 0, rows * columns - len(images)), value=GRID_GREY)
     _, channels, height, width = framed.shape
     image = framed.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
     return F.pad(image.reshape(channels, rows * height, columns * width), (GRID_GAP, 0, GRID_GAP, 0), value=GRID_GREY)
+
+
+def as_strips(images: Tensor) -> Tensor:
+    """Puts channels that are neither grey nor RGB beside each other, as grey images.
+
+    Args:
+        images: `(N, C, H, W)` in [0, 1].
+
+    Returns:
+        The images if C is 1 or 3, else the first `MAX_CHANNELS` channels as `(N, 1, H, W')`, one column apart.
+    """
+    if images.shape[1] in (1, 3):
+        return images
+    apart = F.pad(images[:, :MAX_CHANNELS], (0, 1), value=GRID_GREY)
+    return apart.permute(0, 2, 1, 3).flatten(2)[:, None, :, :-1]
+
+
+def channels_note(shape: Sequence[int]) -> str | None:
+    """What images `(C, H, W)` are shown as, if that is neither grey, RGB nor lines."""
+    channels, height, width = shape
+    if channels in (1, 3) or (height == 1 and width > 1):
+        return None
+    which = f"the first {MAX_CHANNELS} of {channels}" if channels > MAX_CHANNELS else f"all {channels}"
+    return f"images show {which} channels side by side, as grey"
 
 
 def plot_lines(signals: Tensor, columns: int) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from vae_train.batch import SPLITS
 from vae_train.data.session import DataSession
 from vae_train.plotting.charts import plot_curves
+from vae_train.plotting.grid import channels_note
 from vae_train.runs.build import Builder, Training, assemble, read_weights
 from vae_train.runs.check import execution_errors, run_data_errors, validation_errors
 from vae_train.runs.config import PLACES, RESUMABLE, Config
@@ -235,6 +236,8 @@ def _log_start(run: Run, training: Training) -> None:
     log.log(logging.DEBUG if data.training().resident else logging.INFO, "data: %s", data.storage)
     if warning := getattr(getattr(learner.model, "likelihood", None), "warning", None):
         log.info("%s", warning)
+    if note := channels_note(data.facts.data_shape):
+        log.info("%s", note)
     epochs = Epochs(trainer.epochs, data.facts.num_train, trainer.batch_size)
     for note in schedule_notes(learner.objective, learner.lr_schedule, epochs, trainer.monitor):
         log.info("%s", note)

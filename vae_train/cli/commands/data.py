@@ -13,7 +13,7 @@ from vae_train.cli.overrides import Job
 from vae_train.data.dataset import Dataset
 from vae_train.evaluation.overview import Overview, overview
 from vae_train.plotting.charts import plot_pixel_histogram
-from vae_train.plotting.grid import plot_contact_sheet, plot_grid
+from vae_train.plotting.grid import channels_note, plot_contact_sheet, plot_grid
 from vae_train.plotting.png import write_png
 from vae_train.rng import Rng
 from vae_train.runs.build import load_data
@@ -95,6 +95,8 @@ def _log_summary(data: Dataset, summary: dict[str, Any], statistics: Overview) -
     sizes = " / ".join(f"{count:,} {split}" for split, count in summary["splits"].items())
     log.info("%s · %dx%dx%d · %s · %s", summary["data"], height, width, channels, levels, sizes)
     log.info("  pixels    %s", data.storage)
+    if note := channels_note(facts.data_shape):
+        log.info("  channels  %s", note)
     if facts.units is not None and facts.levels is None:
         low, high = min(facts.units.low), max(facts.units.high)
         how = " scaled by column" if facts.column_shape else ""

@@ -10,7 +10,7 @@ from torch import Tensor
 from vae_train.batch import Factor
 from vae_train.cli.overrides import Job
 from vae_train.cli.schema import no_effect
-from vae_train.plotting.grid import plot_grid, plot_lines
+from vae_train.plotting.grid import as_strips, channels_note, plot_grid, plot_lines
 from vae_train.plotting.png import write_png
 from vae_train.runs.build import Builder, run_facts
 from vae_train.runs.check import checkpoint_errors
@@ -125,6 +125,8 @@ def run(settings: Settings, job: Job) -> None:
     if settings.prior is not None:
         replace_prior(model.model, run, settings.prior, job.builder)
     condition, folder = _condition(settings, run, job.builder), Path(settings.out) if settings.out else run.samples
+    if note := channels_note(model.facts.data_shape):
+        log.info("%s", note)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if settings.manifold:
@@ -156,6 +158,7 @@ def _write_each(images: Tensor, folder: Path) -> None:
     if folder.is_symlink():
         raise RunError(f"{folder} is a link, through which nothing is written; remove it")
     folder.mkdir(exist_ok=True)
-    for number, image in enumerate(images):
-        write_png(folder / f"{number:05d}.png", plot_lines(image[None], 1) if image.shape[1] == 1 else image)
+    for number, image in enumerate(images.split(1)):
+        plot = plot_lines(image, 1) if image.shape[2] == 1 else as_strips(image)[0]
+        write_png(folder / f"{number:05d}.png", plot)
     log.info("single images: %s", folder)
