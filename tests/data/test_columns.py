@@ -11,7 +11,8 @@ import torch
 
 import vae_train
 from tests.support import build, compose, load
-from vae_train.data.dataset import Dataset
+from vae_train.data.dataset import Dataset, Transforms
+from vae_train.rng import Rng
 from vae_train.util.errors import UsageError
 
 TINY = (
@@ -79,9 +80,6 @@ def test_masked_values_count_no_jacobian():
     cfg = compose("corruption=missing", "corruption.mask=0.5")
     np.save("x.npy", table() * [1, 1000, 0.01])
     source = build(compose("data=arrays", "data.path=x.npy", "data.scaling=standard", *WHOLE).data)
-    from vae_train.data.dataset import Transforms
-    from vae_train.rng import Rng
-
     batch = load(source, transforms=Transforms(corruption=build(cfg.corruption))).training()
     batch = batch.fetch(torch.arange(300), Rng(0, "data"))
     scales = torch.tensor((table() * [1, 1000, 0.01]).std(0)).log()
@@ -173,9 +171,28 @@ def test_tables_with_levels_are_sampled_as_levels_of_the_file():
     assert samples.max() > 1
 
 
-def test_brightness_is_for_images():
-    with pytest.raises(UsageError, match="brightness and contrast are for images"):
-        trained("x", table(), "augmentation=color")
+@pytest.mark.parametrize(
+    ("shape", "word", "message"),
+    [
+        ((60, 3), "augmentation=color", "brightness and contrast are for images"),
+        ((60, 3), "augmentation=flip", "vectors have no order"),
+        ((60, 2, 40), "augmentation=affine", "rotation and crop are for images, not for signals"),
+        ((60, 2, 40), "augmentation.crop=2", "rotation and crop are for images, not for signals"),
+        ((60, 4), "corruption=inpaint", "hides images of 1x4 pixels whole or not at all"),
+    ],
+)
+def test_transforms_that_are_for_images(shape, word, message):
+    with pytest.raises(UsageError, match=message):
+        trained("x", np.random.RandomState(0).rand(*shape), word)
+
+
+def test_signals_move_in_time_alone():
+    signals = np.random.RandomState(0).rand(60, 2, 40) + 1
+    np.save("x.npy", signals)
+    cfg = compose("data=arrays", "data.path=x.npy", "data.scaling=range", "augmentation.translation=0.2", *WHOLE)
+    transforms = Transforms(augmentation=build(cfg.augmentation))
+    moved = load(build(cfg.data), transforms=transforms).training().fetch(torch.arange(60), Rng(0, "data")).x
+    assert moved[..., 15:25].mean() == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.slow

@@ -19,6 +19,15 @@ from vae_train.util.ranges import Threads
 KNOB = {"knob": True}
 """Metadata of fields that act only through the components that interpolate them."""
 
+MOVING = tuple(f"augmentation.{name}" for name in ("crop", "rotation", "translation"))
+
+CHANGED = {
+    "corruption.patch": ("corruption.mask",),
+    "corruption.score": ("corruption.mask",),
+    "augmentation.edge": MOVING,
+}
+"""Setting of a transform -> those of which one has to be on for it to change anything."""
+
 COMMON = {"allow": str | None, "threads": Threads | None}
 """Settings that every command has and the command line acts on."""
 
@@ -98,6 +107,16 @@ def no_effect(typed: Sequence[str], names: Sequence[str], reason: str) -> list[E
         reason: why, for the message: "without images=true".
     """
     return [ErrorDetail(text, f"has no effect {reason}") for text in typed if text.partition("=")[0] in names]
+
+
+def inactive_errors(typed: Sequence[str], config: Config) -> list[ErrorDetail]:
+    """Settings that were typed although those that they change are switched off."""
+    inactive = {name: needed for name, needed in CHANGED.items() if not any(config.at(path) for path in needed)}
+    return [
+        error
+        for name, needed in inactive.items()
+        for error in no_effect(typed, [name], f"without {' or '.join(needed)}")
+    ]
 
 
 def unread_knobs(cfg: DictConfig, knobs: Iterable[str]) -> list[str]:

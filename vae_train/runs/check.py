@@ -80,16 +80,16 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
             load_data(config, session, torch.device("cpu"), builder)
     if errors:
         return errors
-    augmentation, _, preprocessing, *_ = build_transforms(config, builder)
-    if stored.column_shape and augmentation and (augmentation.brightness or augmentation.contrast):
-        message = "brightness and contrast are for images, not for vectors or signals; use augmentation=none"
-        return [ErrorDetail("augmentation", message)]
-    if stored.missing and augmentation and augmentation.contrast:
-        message = "needs the mean of whole images, but some values are missing; use augmentation.contrast=0"
-        return [ErrorDetail(f"augmentation.contrast={augmentation.contrast:g}", message)]
-    incompatible = preprocessing and preprocessing.check_compatible(stored.levels, stored.data_shape[0])
-    if incompatible:
-        return [ErrorDetail("preprocessing", compatibility.phrase(incompatible))]
+    augmentation, corruption, preprocessing, *_ = build_transforms(config, builder)
+    is_binary = stored.levels == 2 and config.at("data.binarize") != "dynamic"
+    incompatible = {
+        "augmentation": augmentation and augmentation.check_compatible(stored, is_binary),
+        "corruption": corruption and corruption.check_compatible(stored),
+        "preprocessing": preprocessing and preprocessing.check_compatible(stored.levels, stored.data_shape[0]),
+    }
+    errors += [ErrorDetail(where, compatibility.phrase(error)) for where, error in incompatible.items() if error]
+    if errors:
+        return errors
     batch_size = config.at("trainer.batch_size", 0)
     if batch_size > stored.num_train:
         return [ErrorDetail(f"batch_size={batch_size}", f"exceeds the {stored.num_train:,} training images")]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vae_train.batch import SPLITS, Factor, evenly_spaced
 from vae_train.cli.overrides import Job
+from vae_train.cli.schema import inactive_errors
 from vae_train.data.dataset import Dataset
 from vae_train.evaluation.overview import Overview, overview
 from vae_train.plotting.charts import plot_pixel_histogram
@@ -43,7 +44,8 @@ class Settings:
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Data that is missing or cannot be preprocessed as configured, and a folder that cannot be written."""
-    return folder_errors(settings.out) + data_errors(job.config, job.session, job.builder)
+    errors = folder_errors(settings.out) + inactive_errors(job.overrides, job.config)
+    return errors + data_errors(job.config, job.session, job.builder)
 
 
 def run(settings: Settings, job: Job) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from vae_train.cli.overrides import Job
-from vae_train.cli.schema import KNOB
+from vae_train.cli.schema import KNOB, inactive_errors
 from vae_train.runs import sweep
 from vae_train.runs.check import check as check_config
 from vae_train.runs.config import Config
@@ -64,7 +64,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
         run = job.open(settings.resume, "resume")
         return resume_errors(run, _changes(job), job.session, job.builder)
     config = run_config(job)
-    errors = folder_errors(settings.out, config["name"])
+    errors = folder_errors(settings.out, config["name"]) + inactive_errors(job.overrides, config)
     return errors + check_config(config, job.session, job.builder, read=not settings.plan)
 
 

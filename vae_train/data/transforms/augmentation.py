@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vae_train.batch import DataFacts
 from vae_train.rng import Rng
+from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import Fraction, NonNegativeInt, Range
 
 
@@ -22,7 +24,7 @@ class Augmentation:
         flip: mirror left and right with probability 1/2.
         crop: pixels of padding on every side, before an image of the old size is cut out at a random place.
         rotation: largest angle in degrees, in both directions.
-        translation: largest shift as a fraction of height and width, in every direction.
+        translation: largest shift as a fraction of height and width, in every direction; signals move in time.
         brightness: the image is multiplied by a number in [1 - brightness, 1 + brightness].
         contrast: its distance from its mean is multiplied by a number in [1 - contrast, 1 + contrast].
         edge: what lies beyond the image: "zeros", or "repeat" for its outermost pixels.
@@ -40,6 +42,31 @@ class Augmentation:
     def active(self) -> bool:
         """Whether it changes anything."""
         return any((self.flip, self.crop, self.rotation, self.translation, self.brightness, self.contrast))
+
+    def check_compatible(self, facts: DataFacts, is_binary: bool) -> Incompatible | None:
+        """Why data cannot be augmented like this; None if it can.
+
+        Args:
+            facts: facts about the images.
+            is_binary: whether they are black and white before bits are drawn.
+        """
+        height, width = facts.data_shape[1:]
+        none, shades = {"augmentation": "none"}, self.brightness or self.contrast
+        if shades and facts.column_shape:
+            return Incompatible("brightness and contrast are for images, not for vectors or signals", none)
+        if shades and is_binary:
+            return Incompatible("brightness and contrast have no effect on binary images", none)
+        if self.contrast and facts.missing:
+            reason = "contrast needs the mean of whole images, but some values are missing"
+            return Incompatible(reason, {"augmentation.contrast": "0"})
+        if facts.layout == "ND" and self.active:
+            return Incompatible("vectors have no order in which they could be mirrored or moved", none)
+        if height == 1 and (self.rotation or self.crop):
+            return Incompatible("rotation and crop are for images, not for signals", {"augmentation": "flip"})
+        if self.crop >= min(height, width):
+            reason = f"crop={self.crop} moves images of {height}x{width} pixels out of sight"
+            return Incompatible(reason, {"augmentation.crop": str(max(1, min(height, width) // 8))})
+        return None
 
     def __call__(self, x: Tensor, rng: Rng) -> Tensor:
         """Augments images `(B, C, H, W)` in [0, 1].
@@ -80,7 +107,7 @@ class Augmentation:
         cos, sin = angle.cos(), angle.sin()
         # `affine_grid` has coordinates from -1 to 1 along both sides, so a rotation depends on their lengths.
         across = torch.stack([cos, -sin * height / width, 2 * self.translation * v[:, 1]], -1)
-        down = torch.stack([sin * width / height, cos, 2 * self.translation * v[:, 2]], -1)
+        down = torch.stack([sin * width / height, cos, 2 * self.translation * v[:, 2] * (height > 1)], -1)
         grid = F.affine_grid(torch.stack([across, down], 1), list(x.shape), align_corners=False)
         mode = "zeros" if self.edge == "zeros" else "border"
         return F.grid_sample(x, grid, mode="bilinear", padding_mode=mode, align_corners=False)

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vae_train.batch import DataFacts
 from vae_train.rng import Rng
+from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import Fraction, NonNegativeFloat, PositiveInt
 
 
@@ -36,6 +38,14 @@ class Corruption:
     def __post_init__(self) -> None:
         if self.mask == 1:
             raise ValueError("mask=1 would hide every pixel")
+
+    def check_compatible(self, facts: DataFacts) -> Incompatible | None:
+        """Why data cannot be corrupted like this; None if it can."""
+        height, width = facts.data_shape[1:]
+        if not self.mask or self.patch < max(height, width) or height * width == 1:
+            return None
+        reason = f"patch={self.patch} hides images of {height}x{width} pixels whole or not at all"
+        return Incompatible(reason, {"corruption.patch": str(max(1, max(height, width) // 4))})
 
     @property
     def active(self) -> bool:
