@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import zipfile
 from pathlib import Path
@@ -150,3 +151,65 @@ def test_names_of_files_do_not_steer_the_terminal(vae: Vae) -> None:
         assert not {"\x1b", "\u202e"} & set(text)
     os.mkdir("\x1b[2J")
     assert "\x1b" not in vae("eval", "run=\x1b[2J").err
+
+
+@pytest.fixture
+def photos_run(vae: Vae, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run on a folder of images whose cache is in `caches`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    fill(Path("photos"), 40)
+    words = ("data=folder", "data.root=photos", f"data.cache={tmp_path}/caches", "batch_size=8", "out=photos-run")
+    answer = vae.train(*words)
+    assert answer.code == 0, answer.err
+    return Path("photos-run")
+
+
+COMMANDS = (
+    ("eval", "run=photos-run", *BRIEF),
+    ("fit-prior", "run=photos-run", "prior=gmm", "prior.components=2"),
+    ("reproduce", "run=photos-run"),
+    ("train", "resume=photos-run", "epochs=3"),
+)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_images_are_not_decoded_to_a_folder_that_only_the_run_names(
+    vae: Vae, photos_run: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    outside = tmp_path / "outside"
+    edit(photos_run, f"cache: {tmp_path}/caches", f"cache: {outside}")
+    answer = vae(*words)
+    assert answer.code == 0, answer.err
+    assert f"data.cache={outside} writes to the folder that the run names" in answer.out + answer.err
+    assert not outside.exists()
+    assert len(list((tmp_path / "home/vae_train").glob("images-*"))) == 1
+    assert vae(*words[:-1], words[-1].replace("=3", "=4"), f"data.cache={tmp_path}/typed").code == 0
+    assert len(list((tmp_path / "typed").glob("images-*"))) == 1
+
+
+def test_the_complete_cache_of_a_run_is_read(vae: Vae, photos_run: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "caches").rglob("*")}
+    assert before
+    assert vae("eval", f"run={photos_run}", *BRIEF).code == 0
+    assert not (tmp_path / "home").exists()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "caches").rglob("*")} == before
+
+
+@pytest.mark.parametrize("source", ["mnist.MNIST", "dsprites.DSprites"])
+def test_nothing_is_downloaded_to_a_folder_that_only_the_run_names(
+    vae: Vae, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.setenv("VAE_DATA", str(tmp_path / "own"))
+    settings = {
+        "mnist.MNIST": "protocol: vamp\n  binarize: dynamic",
+        "dsprites.DSprites": "num_valid: 10\n  num_test: 10\n  cache: null",
+    }
+    head, _, rest = (trained / "config.yaml").read_text().partition("data:\n")
+    tail = rest[rest.index("\n", rest.rindex("\n  ", 0, re.search(r"\n(?! )", rest).start() + 1) + 1) :]
+    node = f"data:\n  _target_: vae_train.data.sources.{source}\n  root: {tmp_path}/outside\n  {settings[source]}"
+    (trained / "config.yaml").write_text(f"{head}{node}{tail}")
+    for words in (("eval", f"run={trained}", *BRIEF), ("reproduce", f"run={trained}")):
+        line = refused(vae, *words)
+        assert "nothing is downloaded to a folder that only the run names" in line
+        assert f"data.root={tmp_path}/own has your own data" in line
+    assert not (tmp_path / "outside").exists()

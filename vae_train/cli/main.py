@@ -196,7 +196,7 @@ def compose(command: str, overrides: Sequence[str], check: bool = True, **option
 
     module = _module(command)
     if any(override.startswith("resume=") for override in overrides):  # the composed data is not that of the run
-        overrides = [re.sub(r"^data\.(root|path)=", r"+\g<0>", override) for override in overrides]
+        overrides = [re.sub(r"^data\.(root|path|cache)=", r"+\g<0>", override) for override in overrides]
     errors = module.mode_errors(overrides, options.get("multirun", False)) if command == "train" else []
     jobs, found = compose_jobs(command, overrides, module.Settings, all_of=getattr(module, "ALL_OF", None), **options)
     errors += found

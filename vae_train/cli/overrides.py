@@ -29,7 +29,7 @@ from vae_train.cli.parsing import as_typed, parse, quoted
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.check import open_run
-from vae_train.runs.config import PLACES, Config
+from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
 from vae_train.runs.run import Run
 from vae_train.runs.schema import yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
@@ -55,13 +55,14 @@ class Job(NamedTuple):
     """Overrides that were not typed, see `compose_jobs`."""
 
     def open(self, name: str, setting: str = "run") -> Run:
-        """Opens the run that a setting names, with its data where `data.root=` or `data.path=` says that it is now.
+        """Opens the run that a setting names, with its data and cache where `data.root=` and the like say.
 
         Raises:
             UsageError: there is no such run, or its configuration is invalid.
         """
         typed = {override.lstrip("+").partition("=")[0] for override in self.overrides}
-        moved = {path: str(self.config.at(path)) for path in (f"data.{place}" for place in PLACES) if path in typed}
+        paths = {f"data.{name}" for name in (*PLACES, *WRITTEN_PLACES)} & typed
+        moved = {path: str(self.config.at(path)) for path in paths}
         return open_run(name, f"{setting}={name}", self.builder, bool(self.config.get("strict")), moved)
 
 

@@ -22,12 +22,13 @@ from vae_train.runs.build import (
     load_data,
     read_weights,
 )
-from vae_train.runs.config import PLACES, Config
+from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
 from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known, yaml_text
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.lr import PlateauRate
 from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
+from vae_train.util.files import SavedPath
 from vae_train.util.runtime import device_errors, resolve_device
 
 MAX_DIFFERENCES = 4
@@ -222,7 +223,7 @@ def open_run(
         where: what was typed, for the messages.
         builder: locates classes.
         strict: refuse damaged files instead of using others.
-        moved: where the run's data is now, by dotted path.
+        moved: where the run's data and its cache are now, by dotted path; others that the run names are not written to.
 
     Raises:
         UsageError: there is no such run, or its configuration is invalid.
@@ -230,7 +231,9 @@ def open_run(
     errors = list[ErrorDetail]()
     with collecting(errors, where):
         run = Run.open(name, strict)
-        run.config = run.config.with_values(moved)
+        saved = {f"data.{name}": run.config.at(f"data.{name}") for name in WRITTEN_PLACES}
+        saved = {path: SavedPath(place) for path, place in saved.items() if isinstance(place, str)}
+        run.config = run.config.with_values({**saved, **moved})
         found = builder.errors(run.config)
         errors += run.link_errors()
         errors += [e if e.where in moved else e._replace(where=f"{run.config_file}: {e.where}") for e in found]

@@ -24,7 +24,7 @@ MAX_CHARACTERS, MAX_NODES, MAX_DEPTH = 500_000, 10_000, 50
 RESUMABLE = (
     *("epochs", "device", "threads", "execution"),
     *("trainer.eval_every", "trainer.sample_every", "trainer.checkpoint_every", "trainer.checkpoint_seconds"),
-    *("trainer.log_every", "trainer.patience", "trainer.eval_batch_size", "data.root", "data.path"),
+    *("trainer.log_every", "trainer.patience", "trainer.eval_batch_size", "data.root", "data.path", "data.cache"),
 )
 """Settings that may change when a run is resumed: none of them changes what a step computes, but for rounding."""
 
@@ -32,7 +32,6 @@ UNBOUND = (
     *RESUMABLE,
     "trainer.epochs",
     "trainer.execution",
-    "data.cache",
     "data.units",
     "name",
     "init_from",
@@ -43,6 +42,9 @@ UNBOUND = (
 
 PLACES = ("root", "path")
 """Settings of data that say where it is."""
+
+WRITTEN_PLACES = ("root", "cache")
+"""Settings of data that name a folder to which downloads or decoded images are written."""
 
 
 class Config(Mapping[str, Any]):
@@ -209,3 +211,4 @@ for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 _Dumper.add_representer(float, _Dumper.float_as_python_writes_it)
 _Dumper.add_representer(str, _represent_text)
+_Dumper.add_multi_representer(str, _represent_text)

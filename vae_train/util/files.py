@@ -23,6 +23,10 @@ _held: set[int] = set()
 """Descriptors of the locks of this process."""
 
 
+class SavedPath(str):
+    """A path that a saved run names, which somebody else may have written: it is read, and nothing is written to it."""
+
+
 @contextmanager
 def temporary_name(path: Path) -> Iterator[Path]:
     """A fresh name beside `path`, whose file is removed when the block ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing_extensions import override
 from vae_train.batch import SPLITS, DataFacts, Factor, Shape, Split
 from vae_train.data.storage.stored import Splits, StoredImages, TensorStore, shuffled
 from vae_train.util.errors import UsageError
+from vae_train.util.files import SavedPath
 
 SPLIT_SEED = 123
 """Decides which published training images are validation images."""
@@ -243,6 +245,7 @@ def open_torchvision(name: str, root: str, folder: str, part: Mapping[str, Any])
         raise UsageError(
             f"cannot read {name} in {place}: {error}; remove these files to download them again"
         ) from error
+    check_download(name, root)
     missing = [path for path in (place, *place.parents) if not path.exists()]
     try:
         return factory(root, **part, download=True)
@@ -251,6 +254,20 @@ def open_torchvision(name: str, root: str, folder: str, part: Mapping[str, Any])
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
         raise UsageError(unavailable(name, place, folder, error, "torchvision's files")) from error
+
+
+def check_download(name: str, root: str) -> None:
+    """Refuses to download to a folder that only a saved run names, unless it is below the user's own.
+
+    Raises:
+        UsageError: says how to name the folder.
+    """
+    own = Path(os.environ.get("VAE_DATA") or "data").resolve()
+    if isinstance(root, SavedPath) and not Path(root).resolve().is_relative_to(own):
+        raise UsageError(
+            f"{name} is not there (or is damaged), and nothing is downloaded to a folder that only the run names; "
+            f"data.root={own} has your own data"
+        )
 
 
 def unavailable(name: str, place: Path, folder: str, error: Exception, files: str) -> str:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor, Split, evenly_spaced
 from vae_train.data.sources.base import Contents, Source, open_torchvision
-from vae_train.data.storage.cache import cache_folder, decoded
+from vae_train.data.storage.cache import decoded
 from vae_train.data.storage.decoding import BadImage, Decoding, headers, quiet
 from vae_train.data.storage.listing import Entry, list_folder
 from vae_train.data.storage.stored import split_rows
@@ -71,7 +71,7 @@ class CelebA(Source):
             open_torchvision("CelebA", self.root, "celeba", {"split": "all"})
         names, parts = self._partition(folder / PARTITION)
         labels = _attributes(folder / ATTRIBUTES, names)
-        pixels = _decoded(folder / IMAGES, names, self.crop, self.size, cache_folder(self.cache))
+        pixels = _decoded(folder / IMAGES, names, self.crop, self.size, self.cache)
         rows = {name: np.flatnonzero(parts == number) for number, name in enumerate(SPLITS)}
         return Contents(split_rows(pixels, rows, 256, labels))
 
@@ -114,7 +114,7 @@ def _table(path: Path, columns: list, skipped: int) -> np.ndarray:
         raise UsageError(f"cannot read CelebA in {path}: {error}; put CelebA's own file there") from error
 
 
-def _decoded(folder: Path, names: list[str], crop: int, size: int, cache: Path) -> np.ndarray:
+def _decoded(folder: Path, names: list[str], crop: int, size: int, cache: str | None) -> np.ndarray:
     """Decodes the images `names` into a uint8 array `(N, 3, size, size)`, which is mapped from a file.
 
     Raises:

@@ -4,6 +4,7 @@ import math
 import shutil
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,11 +15,11 @@ import torch
 from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor
-from vae_train.data.sources.base import SPLIT_SEED, Contents, Source, unavailable
+from vae_train.data.sources.base import SPLIT_SEED, Contents, Source, check_download, unavailable
 from vae_train.data.storage.cache import cache_folder, writing_cache
 from vae_train.data.storage.stored import shuffled, split_rows
 from vae_train.util.errors import UsageError
-from vae_train.util.files import replacing
+from vae_train.util.files import SavedPath, replacing
 from vae_train.util.ranges import NonNegativeInt
 from vae_train.util.text import size
 
@@ -72,8 +73,9 @@ class DSprites(Source):
     def read(self) -> Contents:
         path = Path(self.root) / "dsprites" / NAME
         if not path.is_file():
+            check_download("dSprites", self.root)
             _download(path)
-        pixels, labels = _open(path, cache_folder(self.cache))
+        pixels, labels = _open(path, self.cache)
         sizes = [factor.size for factor in self.factors]  # of every image the factors are known
         expected = np.stack(np.unravel_index(np.arange(self._num_images), sizes), 1)
         if len(pixels) != len(expected) or pixels.dtype != np.uint8 or not np.array_equal(labels, expected):
@@ -88,7 +90,7 @@ class DSprites(Source):
         return math.prod(factor.size for factor in self.factors)
 
 
-def _open(path: Path, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+def _open(path: Path, cache: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Opens pixels, `(N, 64, 64)` uint8 mapped from a file, and values of the factors, `(N, 6)`.
 
     Only these two members of the archive are read. Its metadata would have to be unpickled.
@@ -102,18 +104,18 @@ def _open(path: Path, cache: Path) -> tuple[np.ndarray, np.ndarray]:
                 raise ValueError(f"it unpacks to {size(unpacked)}")
             with archive.open("latents_classes.npy") as member:
                 labels = np.lib.format.read_array(member, allow_pickle=False)
-            place = cache / f"dsprites-{archive.getinfo('imgs.npy').CRC:08x}.npy"
-            return _pixels(archive, place), labels
+            name = f"dsprites-{archive.getinfo('imgs.npy').CRC:08x}.npy"
+            saved = [Path(cache).expanduser() / name] if isinstance(cache, SavedPath) else []
+            return _pixels(archive, [*saved, cache_folder(cache) / name]), labels
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"cannot read dSprites in {path}: {error}; remove it to download it again") from error
 
 
-def _pixels(archive: zipfile.ZipFile, place: Path) -> np.ndarray:
-    """Maps the file `place`, to which the pixels are unpacked if it is missing or truncated."""
-    try:
-        return np.load(place, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        pass
+def _pixels(archive: zipfile.ZipFile, places: list[Path]) -> np.ndarray:
+    """Maps the first of several files, to the last of which the pixels are unpacked if all are missing or truncated."""
+    for place in places:
+        with suppress(OSError, ValueError, EOFError):
+            return np.load(place, mmap_mode="r")
     with (
         writing_cache("the pixels of dSprites (3 GiB)", place.parent),
         replacing(place) as file,

@@ -125,11 +125,11 @@ class Folder(Source):
         listing, size, channels, entries, *_ = self._inspection
         how = Decoding(size, channels, self.fit, _pair("crop", self.crop), self.resample, self.background or "black",
                        self.binarize == "threshold", self.frames == "all")  # fmt: skip
-        images = decoded(listing.root, entries, how, cache_folder(self.cache))
+        images = decoded(listing.root, entries, how, self.cache)
         transparent = images.losses.get("transparency")
         if self.background is None and transparent and transparent.total < 128 * transparent.images:
             how = replace(how, background="white")
-            images = decoded(listing.root, entries, how, cache_folder(self.cache))
+            images = decoded(listing.root, entries, how, self.cache)
         return images, how.background
 
     @cached_property

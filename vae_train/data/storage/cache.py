@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -24,7 +25,7 @@ from vae_train.data.storage.listing import Entry
 from vae_train.data.storage.loader import results
 from vae_train.data.storage.losses import Count, Losses, count, merged
 from vae_train.util.errors import UsageError
-from vae_train.util.files import replacing
+from vae_train.util.files import SavedPath, replacing
 from vae_train.util.runtime import cores
 
 VERSION = 2
@@ -37,6 +38,8 @@ MIN_PARALLEL_FILES = 512
 """Below this number of files, starting workers takes longer than they save."""
 
 PIXELS, INDEX = "pixels.npy", "index.json"
+
+log = logging.getLogger("vae_train")
 
 BadFiles = dict[int, str]
 """Numbers of the files that could not be decoded, each with the reason."""
@@ -63,8 +66,8 @@ class DecodedFolder(NamedTuple):
 
 
 def cache_folder(given: str | None) -> Path:
-    """The folder of caches: `given`, or the user's own."""
-    if given:
+    """The folder that caches are written to: `given`, or the user's own, also if only a saved run names another."""
+    if given and not isinstance(given, SavedPath):
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_train"
 
@@ -86,7 +89,7 @@ def writing_cache(what: str, folder: Path) -> Iterator[None]:
         ) from error
 
 
-def decoded(root: Path, entries: Sequence[Entry], how: Decoding, folder: Path) -> DecodedFolder:
+def decoded(root: Path, entries: Sequence[Entry], how: Decoding, cache: str | None) -> DecodedFolder:
     """Decodes all images of a folder, and counts what they lose.
 
     The cache's name is a hash of the names, sizes and times of all files and of `how`. It is renamed to that name when
@@ -96,18 +99,22 @@ def decoded(root: Path, entries: Sequence[Entry], how: Decoding, folder: Path) -
         root: the folder.
         entries: its files or their frames; row i of the array is entry i.
         how: how files become pixels.
-        folder: the folder of caches.
+        cache: the folder of caches, see `cache_folder`. A saved run's is used if it has the images.
 
     Raises:
         UsageError: no file is an image, or the cache cannot be written.
         RunError: a worker process died.
     """
-    place = folder / f"images-{cache_key(root, entries, asdict(how))}"
-    files = _Files(root, entries, how)
+    folder, name = cache_folder(cache), f"images-{cache_key(root, entries, asdict(how))}"
+    place, files = folder / name, _Files(root, entries, how)
+    if isinstance(cache, SavedPath) and (saved := _opened(Path(cache).expanduser() / name, files)) is not None:
+        return DecodedFolder(saved[0], _bad(saved[1]), saved[1].losses)
     if (cached := _opened(place, files)) is not None:
         pixels, index = cached
         index = _retried(place, index, files)
         return DecodedFolder(pixels, _bad(index), index.losses)
+    if isinstance(cache, SavedPath) and cache_folder(str(cache)) != folder:
+        log.info("images are decoded to %s; data.cache=%s writes to the folder that the run names", folder, cache)
     with writing_cache("the decoded images", folder):
         _write(place, files)
     if (written := _opened(place, files)) is None:
