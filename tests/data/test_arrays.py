@@ -620,6 +620,18 @@ def test_values_that_only_one_split_has_are_counted(tmp_path):
     assert data.split("test").stored.labels[:, 0].tolist() == [0, 1, 3]
 
 
+def test_arrays_that_are_not_used_are_named(tmp_path, caplog):
+    content = {"x_train": marked(60), "y_train": np.arange(60) % 3, "x_test": marked(9)}
+    with caplog.at_level("INFO", "vae_train"):
+        data = opened(saved(tmp_path / "x.npz", **content))
+    assert data.facts.classes is None  # since the test images have no labels
+    assert caplog.text.count("arrays that are not used: y_train; data.key= and data.labels= choose others") == 1
+    caplog.clear()
+    with caplog.at_level("INFO", "vae_train"):
+        opened(saved(tmp_path / "x.npz", **content, y_test=np.arange(9) % 3))
+    assert "not used" not in caplog.text
+
+
 def test_labels_that_are_said(tmp_path):
     path = saved(tmp_path / "x.npz", images=marked(10), attributes=np.arange(10) % 2, labels=np.arange(10) % 5)
     assert "data.key=: says which" in refused(path)

@@ -134,7 +134,8 @@ def test_transparent_pixels_get_what_the_visible_ones_differ_from(ink, backgroun
     assert set(pixels(data).ravel().tolist()) == {ink, {"white": 255, "black": 0}[background]}
     (line,) = data.notes
     assert "12 images (for instance 00." in line
-    assert f"have transparent pixels, which become {background}; data.background= sets their colour" in line
+    other = {"white": "black", "black": "white"}[background]
+    assert f"have transparent pixels, which become {background}; data.background={other} changes it" in line
     assert data.resolved["background"] == background
     for chosen in ("black", "white"):
         assert opened(photos, f"background={chosen}").notes == ()
@@ -168,7 +169,8 @@ def test_folders_within_classes_are_said(photos):
     (line,) = data.notes
     assert line.startswith("6 images in folders within those of the classes belong to the outer class")
     assert "(for instance dogs/big/0004.png to dogs)" in line
-    assert "data.root=…/dogs makes folders like big the classes" in line
+    assert line.endswith(f"data.root={photos}/dogs makes big a class")
+    assert opened(photos / "dogs").facts.factors[0].values == ("big", "small")
 
 
 def test_images_that_prevent_classes_are_said(photos):

@@ -193,7 +193,10 @@ class ArrayFile(Source):
         """The labels of the images of every array as int64 `(N, F)`, and what their columns are."""
         found = {split: label_name(arrays, name, _text(self.labels)) for split, name in names.items()}
         keys = {split: key for split, key in found.items() if key is not None}
-        if len(keys) < len(names):
+        keys = keys if len(keys) == len(names) else {}  # labels of all splits or none
+        if unused := [name for name in arrays if name not in {*names.values(), *keys.values()}]:
+            log.info("arrays that are not used: %s; data.key= and data.labels= choose others", ", ".join(unused))
+        if not keys:
             return None, ()
         try:
             return read_labels(arrays, keys, images)

@@ -15,6 +15,9 @@ from typing_extensions import override
 MAX_LENGTH = 300
 """Bytes of a message."""
 
+PILLOWS_NAME = b"tempfile.tif"
+"""What Pillow calls every file where libtiff decodes it."""
+
 _printed: deque[str] = deque(maxlen=100)
 """The last messages of libtiff, in the process that decodes."""
 
@@ -65,7 +68,8 @@ def _callback() -> Any:
         text = ctypes.create_string_buffer((template or b"")[:MAX_LENGTH], MAX_LENGTH + 1)
         if vsnprintf is not None and template is not None:
             vsnprintf(text, ctypes.c_size_t(MAX_LENGTH), template, ctypes.c_void_p(values))
-        _printed.append(": ".join(word.decode(errors="replace") for word in (part, text.value) if word))
+        words = (part if part != PILLOWS_NAME else None, text.value)
+        _printed.append(": ".join(word.decode(errors="replace") for word in words if word))
 
     return ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)(note)
 

@@ -76,7 +76,7 @@ def list_folder(root: str) -> Listing:
     by_folder = any(SPLIT_NAMES.get(t) == "train" for t in tops) and all(t in SPLIT_NAMES for t in tops)
     splits: list[Split] = [SPLIT_NAMES[part[0]] if by_folder else "train" for part in parts]
     folders = [part[by_folder] if len(part) > 1 + by_folder else None for part in parts]
-    notes = [*_notes_on_splits(tops, by_folder), *_notes_on_classes(entries, folders, by_folder)]
+    notes = [*_notes_on_splits(tops, by_folder), *_notes_on_classes(place, entries, folders, by_folder)]
     if others:
         listed = ", ".join(f"{number:,} {suffix}" for suffix, number in others.most_common(MAX_LISTED))
         notes.append(f"files that are not read as images: {listed}{', …' if len(others) > MAX_LISTED else ''}")
@@ -96,7 +96,7 @@ def _notes_on_splits(tops: set[str], by_folder: bool) -> list[str]:
     return [f"{', '.join(named)}: no splits {why}, but folders like others"]
 
 
-def _notes_on_classes(entries: list[Entry], folders: list[str | None], by_folder: bool) -> list[str]:
+def _notes_on_classes(root: Path, entries: list[Entry], folders: list[str | None], by_folder: bool) -> list[str]:
     """Sentences if images outside of folders prevent classes, or if folders of classes contain folders."""
     outside = [entry.name for entry, folder in zip(entries, folders, strict=True) if folder is None]
     if 0 < len(outside) < len(entries):
@@ -107,7 +107,7 @@ def _notes_on_classes(entries: list[Entry], folders: list[str | None], by_folder
     first, inner = deep[0].split("/")[by_folder : 2 + by_folder]
     note = f"{len(deep):,} images in folders within those of the classes belong to the outer class"
     where = deep[0].rpartition(f"/{inner}/")[0]
-    return [f"{note} (for instance {deep[0]} to {first}); data.root=…/{where} makes folders like {inner} the classes"]
+    return [f"{note} (for instance {deep[0]} to {first}); data.root={root / where} makes {inner} a class"]
 
 
 def _walk(root: Path) -> tuple[list[Entry], Counter[str]]:

@@ -23,7 +23,7 @@ Losses = dict[Loss, Count]
 SENTENCES: Mapping[Loss, str] = {
     "frames": "{images} further frames or pages, {total:,.0f} in all, which are left out; data.frames=all reads them",
     "colour": "{images} colours, which become grey; data.channels=3 keeps them",
-    "transparency": "{images} transparent pixels, which become {background}; data.background= sets their colour",
+    "transparency": "{images} transparent pixels, which become {background}; data.background={other} changes it",
     "edges": "{images} other proportions than data.size: {share:.0%} of their area is cut off; data.fit=pad keeps it",
     "library": "{images} made the image library warn, and are read as far as possible: {message}",
 }
@@ -49,13 +49,13 @@ def merged(parts: Iterable[Losses]) -> Losses:
 
 def sentences(losses: Losses, background: str) -> list[str]:
     """A line for every kind of loss, with the setting that changes it."""
-    lines = []
+    lines, other = [], "black" if background == "white" else "white"
     for kind, own in losses.items():
         images = f"{own.images:,} images (for instance {own.example}) have" if own.images > 1 else f"{own.example} has"
         share = own.total / own.images
         lines.append(
             SENTENCES[kind].format(
-                images=images, total=own.total, share=share, background=background, message=own.message
+                images=images, total=own.total, share=share, background=background, other=other, message=own.message
             )
         )
     return lines
