@@ -18,6 +18,7 @@ from vae_train.util.text import did_you_mean, first_line, printable
 COMMANDS = {
     "train": "train a model; leaves a run under outputs/",
     "eval": "measure how good a trained model is: vae eval run=last",
+    "report": "everything about a run on one page: vae report run=last",
     "sample": "images from a trained model: vae sample run=last num=64",
     "fit-prior": "fit a better density to sample from, after training: vae fit-prior run=last",
     "data": "what a data set contains: vae data data=folder data.root=photos",

@@ -118,7 +118,7 @@ def trends(rows: Rows, latent_dim: int, more: str) -> list[str]:
         when = "the last epoch" if epochs == 1 else f"the last {epochs} epochs"
         lines.append(f"still improving, by {short_number(gained)} nats in {when}; go on with: {more}")
     by_epoch = {row["epoch"]: row["loss"] for row in train}
-    if lost > notable and by_epoch[valid[-1]["epoch"]] < by_epoch.get(valid[best]["epoch"], -math.inf):
+    if lost > notable and by_epoch.get(valid[-1]["epoch"], math.inf) < by_epoch.get(valid[best]["epoch"], -math.inf):
         lines.append(
             f"overfitting: since epoch {valid[best]['epoch']} the training loss falls and validation gets worse by "
             f"{short_number(lost)} nats; try trainer.patience=10, optimizer=adamw or a smaller network"

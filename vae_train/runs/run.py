@@ -240,7 +240,7 @@ def find(name: str) -> Path:
         return folder
     if name != "last" and folder.is_dir():
         raise UsageError(f"no run at {name}: it has no {CONFIG_FILE}")
-    known = _runs_below(OUTPUTS)
+    known = runs_below(OUTPUTS)
     if name == "last":
         if not known:
             raise UsageError(f"there is no run under {OUTPUTS}/; train one with vae train")
@@ -252,16 +252,6 @@ def find(name: str) -> Path:
         raise UsageError(f"no run at {name}, and no run under {OUTPUTS}/ has that in its name")
     examples = ", ".join(map(str, matches[-3:]))
     raise UsageError(f"{name} is ambiguous: matches {len(matches)} runs ({examples}, …)")
-
-
-def find_all(name: str) -> list[Path]:
-    """The run called `name`, see `Run.open`, or all runs below a folder of that name, for instance a sweep's.
-
-    Raises:
-        UsageError: there is none.
-    """
-    below = [] if (Path(name) / CONFIG_FILE).is_file() else _runs_below(Path(name))
-    return below or [find(name)]
 
 
 def new_folder(path: Path) -> Path:
@@ -334,5 +324,6 @@ def _is_vacant(folder: Path) -> bool:
     return folder.is_dir() and all(path.name == LOCK_FILE or path.suffix == ".tmp" for path in folder.iterdir())
 
 
-def _runs_below(folder: Path) -> list[Path]:
+def runs_below(folder: Path) -> list[Path]:
+    """The folders of all runs below a folder."""
     return sorted(path.parent for path in folder.glob(f"**/{CONFIG_FILE}"))

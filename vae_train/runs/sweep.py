@@ -94,6 +94,7 @@ def _report(folder: Path, jobs: Sequence[Sequence[str]], rows: list[dict[str, An
             log.info("failed: %d (%s): %s; log: %s", row["job"], " ".join(job), row["error"], path)
     done = sum(row["status"] == "done" for row in rows)
     log.info("%d of %d jobs done; table: %s", done, len(rows), folder / "sweep.csv")
+    log.info("everything on one page: vae report run=%s", folder)
 
 
 def _swept(jobs: Sequence[Mapping[str, str]]) -> list[str]:

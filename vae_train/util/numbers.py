@@ -1,11 +1,22 @@
 """Elementary functions of numbers that may be Python's or tensors."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 Number = int | float | Tensor
+
+
+def finite(value: Any) -> float | None:
+    """`value` as a float; None if it is no finite number, as in a file that somebody else wrote."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def clamp(x: Number, low: float = 0.0, high: float = 1.0) -> Number:

@@ -1,7 +1,6 @@
 """`vae eval`: evaluates trained models."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,8 +21,9 @@ from vae_train.evaluation.suite import Report, evaluate, merge
 from vae_train.runs.build import build_source, load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
 from vae_train.runs.config import Config
+from vae_train.runs.finding import find_runs
 from vae_train.runs.fitted_priors import fingerprint, prior_errors, replace_prior
-from vae_train.runs.run import LOCK_FILE, Run, find_all, read_json, write_json, write_text
+from vae_train.runs.run import LOCK_FILE, Run, read_json, write_json, write_text
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.files import locked
@@ -61,7 +61,7 @@ class Settings:
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports a run, a split or a device that does not exist."""
-    folders = _folders(settings.run)
+    folders = find_runs(settings.run)
     errors = device_errors(settings.device)
     if settings.k != "auto":
         errors += no_effect(job.overrides, ["minutes"], f"with k={settings.k}")
@@ -74,21 +74,6 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
         with collecting(errors):
             errors += _run_errors(str(folder), settings, job)
     return errors
-
-
-def _folders(run: str | Sequence[str]) -> list[Path]:
-    """The folders of one run, of all runs below a folder, or of several of either.
-
-    Raises:
-        UsageError: there is no run of a name.
-    """
-    folders, errors = list[Path](), list[ErrorDetail]()
-    for name in [run] if isinstance(run, str) else run:
-        with collecting(errors, f"run={name}"):
-            folders += find_all(name)
-    if errors:
-        raise UsageError(errors)
-    return folders
 
 
 def _run_errors(name: str, settings: Settings, job: Job) -> list[ErrorDetail]:
@@ -157,9 +142,11 @@ def _ood_node(name: str, config: Config, shape: tuple[int, ...]) -> Config:
 
 def run(settings: Settings, job: Job) -> None:
     """Evaluates every run that is named, writes and prints the reports."""
-    reports = [(str(folder), evaluate_run(job.open(str(folder)), settings, job)) for folder in _folders(settings.run)]
+    reports = [(str(folder), evaluate_run(job.open(str(folder)), settings, job)) for folder in find_runs(settings.run)]
     if len(reports) > 1:
         log.info("\n%s", comparison(reports))
+    names = settings.run if isinstance(settings.run, str) else f"[{','.join(settings.run)}]"
+    log.info("  everything on one page: vae report run=%s", names)
 
 
 def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:

@@ -1,0 +1,80 @@
+"""What to look at in a trained model: its worst and best reconstructions, and what each latent dimension changes."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae_train.data.stream import evaluation_batches
+from vae_train.evaluation.encodings import Encodings
+from vae_train.evaluation.subject import Subject, Subset
+from vae_train.model.base import SingleLatent
+
+TRAVERSAL_STEPS, TRAVERSAL_LIMIT = 9, 2.5
+"""Images of a traversal, and how far it goes in standard deviations of the encodings."""
+
+
+class Example(NamedTuple):
+    """An image of the split with its reconstruction."""
+
+    number: int
+    """Its number in the split."""
+    distortion: float
+    """Nats."""
+    images: Tensor
+    """(2, C, H, W) in [0, 1]: the image and its reconstruction; (3, C, H, W) with the encoder's input in between if
+    that differs from the image."""
+
+
+@torch.no_grad()
+def rank_reconstructions(subject: Subject, limit: int, count: int) -> tuple[list[Example], list[Example]]:
+    """Finds the images with the lowest and with the highest distortion.
+
+    Args:
+        subject: the subject.
+        limit: evenly spaced images of the split that are compared, at most.
+        count: length of either list, at most. No image is in both.
+
+    Returns:
+        The best reconstructions, best first, and the worst ones, worst first.
+    """
+    model, images, noise = subject.model, Subset(subject.images, limit), subject.noise("judge")
+    count = min(count, len(images) // 2)
+    examples = list[Example]()
+    for start, batch in evaluation_batches(images, subject.batch_size, model.device, noise.data):
+        trace = model(batch, noise.latents(start, model.device))
+        distortion = trace.distortion()
+        order = distortion.argsort().tolist()
+        kinds = [batch.x, *([] if batch.encoder_input is None else [batch.encoder_input]), trace.px.mean[0]]
+        for row in dict.fromkeys([*order[:count], *order[len(order) - count :]]):
+            shown = subject.to_pixels(torch.stack([kind[row] for kind in kinds]))
+            examples.append(Example(int(images.index[start + row]), float(distortion[row]), shown))
+        examples = sorted(examples, key=lambda example: example.distortion)
+        examples = examples if len(examples) <= 2 * count else [*examples[:count], *examples[len(examples) - count :]]
+    half = len(examples) // 2
+    return examples[:half], examples[half:][::-1]
+
+
+@torch.no_grad()
+def traverse(subject: Subject, encodings: Encodings, dimensions: list[int]) -> list[Tensor]:
+    """Varies one latent dimension of the split's first image at a time.
+
+    Args:
+        subject: the subject, whose model has one latent.
+        encodings: encodings of the split, whose mean and standard deviation say how far to go.
+        dimensions: numbers of the latent dimensions, with the latent flattened.
+
+    Returns:
+        For every dimension `TRAVERSAL_STEPS` images `(C, H, W)` in [0, 1], from low to high values.
+    """
+    model = subject.model
+    assert isinstance(model, SingleLatent)
+    y = None if encodings.y is None or model.condition is None else encodings.y[:1].expand(TRAVERSAL_STEPS, -1)
+    steps = torch.linspace(-TRAVERSAL_LIMIT, TRAVERSAL_LIMIT, TRAVERSAL_STEPS, device=model.device)
+    strips = []
+    for dimension in dimensions:
+        values = encodings.z[:, dimension]
+        z = encodings.mean[:1].repeat(TRAVERSAL_STEPS, 1)
+        z[:, dimension] = values.mean() + steps * values.std(unbiased=False)
+        strips.append(subject.to_pixels(model.decode(z.view(-1, *model.latent_shape), y).mean))
+    return strips

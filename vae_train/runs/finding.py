@@ -1,0 +1,23 @@
+"""Finds the runs that a command is to look at."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vae_train.runs.run import CONFIG_FILE, find, runs_below
+from vae_train.util.errors import ErrorDetail, UsageError, collecting
+
+
+def find_runs(names: str | Sequence[str]) -> list[Path]:
+    """The folders of one run, see `Run.open`, of all runs below a folder, or of several of either, each once.
+
+    Raises:
+        UsageError: there is no run of a name; lists all of these.
+    """
+    folders, errors = list[Path](), list[ErrorDetail]()
+    for name in [names] if isinstance(names, str) else names:
+        with collecting(errors, f"run={name}"):
+            below = [] if (Path(name) / CONFIG_FILE).is_file() else runs_below(Path(name))
+            folders += below or [find(name)]
+    if errors:
+        raise UsageError(errors)
+    return list(dict.fromkeys(folders))

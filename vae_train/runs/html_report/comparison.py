@@ -1,0 +1,116 @@
+"""What a report says of several runs: which is best, and in which settings they differ."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vae_train.evaluation.report import format_value
+from vae_train.runs.html_report.contents import TILES, Contents
+from vae_train.runs.html_report.evaluations import info_of
+from vae_train.runs.run import Run
+
+SELF_EVIDENT = ("name", "out", "sweep", "run", "version")
+"""Settings that name a run and do not change it."""
+
+
+class Ranked(NamedTuple):
+    """A run's row in the table of results."""
+
+    number: int
+    """Its number on the page, which is that of its colour."""
+    name: str
+    settings: list[str]
+    values: list[str]
+    status: str
+
+
+class Comparison(NamedTuple):
+    """Several runs beside each other."""
+
+    headline: str
+    notes: list[str]
+    settings: list[str]
+    """Paths of the settings that stand in the table of results."""
+    metrics: list[str]
+    """Titles of its metrics."""
+    rows: list[Ranked]
+    """The best run first."""
+    differences: list[tuple[str, list[str]]]
+    """Every setting that differs, with its value in each run."""
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """Short names of runs, which differ: their folders below the one that all have in common, "job 3" in a sweep."""
+    folders = [run.folder.resolve() for run in runs]
+    common = Path(os.path.commonpath([folder.parent for folder in folders]))
+    names = [str(folder.relative_to(common)) for folder in folders]
+    return [f"job {name}" if name.isdecimal() else name for name in names]
+
+
+def compare(runs: Sequence[Contents]) -> Comparison:
+    """Compares runs by the ELBO of their evaluations, or of validation where one of them was not evaluated.
+
+    Args:
+        runs: two or more.
+    """
+    differences = _differences(runs)
+    short = [path for path, _ in differences if "." not in path] or [path for path, _ in differences][:3]
+    metrics = [name for name in TILES if any(name in run.estimates for run in runs)]
+    order = sorted(range(len(runs)), key=lambda number: _cost(runs[number]))
+    rows = []
+    for number in order:
+        run, values = runs[number], list[str]()
+        for name in metrics:
+            estimate = run.estimates.get(name)
+            values.append("–" if estimate is None else format_value(estimate, info_of(name).decimals))
+        settings = [run.settings.get(path, "–") for path in short]
+        rows.append(Ranked(number, run.name, settings, values, str(run.summary["status"])))
+    titles = [TILES[name] for name in metrics]
+    best = [runs[number] for number in order]
+    return Comparison(_headline(best, short), _notes(best), short, titles, rows, differences)
+
+
+def _cost(run: Contents) -> float:
+    elbo, distortion = run.estimates.get("elbo"), run.estimates.get("distortion")
+    return -elbo.value if elbo is not None else distortion.value if distortion is not None else math.inf
+
+
+def _differences(runs: Sequence[Contents]) -> list[tuple[str, list[str]]]:
+    """The settings that differ. Of a setting and others that take their values from it only the first one is listed."""
+    paths = dict.fromkeys(path for run in runs for path in run.settings)
+    values = {path: [run.settings.get(path, "–") for run in runs] for path in paths if path not in SELF_EVIDENT}
+    varied = {path: row for path, row in values.items() if len(set(row)) > 1}
+    if "latent_dim" in varied and varied.get("latent_shape") == [f"[{size}]" for size in varied["latent_dim"]]:
+        del varied["latent_shape"]
+    known = [row for path, row in varied.items() if "." not in path]
+    return [(path, row) for path, row in varied.items() if "." not in path or row not in known]
+
+
+def _headline(best: Sequence[Contents], settings: Sequence[str]) -> str:
+    first = best[0]
+    if not first.estimates:
+        return f"{len(best)} runs, none of which has a result yet."
+    chosen = ", ".join(f"{path}={first.settings.get(path, '–')}" for path in settings[:4])
+    return f"Best of {len(best)} runs: {first.headline[:-1]}{f' with {chosen}' if chosen else ''}."
+
+
+def _notes(best: Sequence[Contents]) -> list[str]:
+    """Why a comparison may mislead."""
+    notes = []
+    first, second = (run.estimates.get("elbo") for run in best[:2])
+    if first and second and first.se and second.se:
+        lead, error = first.value - second.value, math.hypot(first.se, second.se)
+        if lead < 2 * error:
+            notes.append(
+                f"The lead over {best[1].name} is {lead:.2f} nats, within two standard errors ({2 * error:.2f}) of the "
+                "images: another split may order both differently."
+            )
+    if len({str(run.run.environment().get("data_checksum")) for run in best}) > 1:
+        notes.append("The runs were trained on different data: their metrics cannot be compared.")
+    if len({run.evaluation.protocol for run in best if run.evaluation}) > 1:
+        notes.append("The runs score pixels in different ways: their ELBOs cannot be compared.")
+    if len({run.split for run in best}) > 1:
+        notes.append("Not all runs have an evaluation of the same split; vae eval run=[A,B] evaluates all of them.")
+    return notes

@@ -1,0 +1,91 @@
+"""Image files of a run as data URIs, so that a page needs no other file."""
+
+import base64
+import re
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from vae_train.batch import evenly_spaced
+from vae_train.plotting.grid import plot_grid
+from vae_train.plotting.png import to_pil
+
+MAX_PNG_BYTES = 200_000
+"""Bytes above which a picture becomes a JPEG, so that the page of a run of photographs can still be mailed."""
+
+JPEG_QUALITY = 90
+MAX_PIXELS = 50_000_000
+"""Pixels of a picture, above which it is left out: somebody else may have made it to fill the memory."""
+
+
+class Picture(NamedTuple):
+    """A picture for an `<img>`."""
+
+    uri: str
+    width: int
+    height: int
+
+
+class Frame(NamedTuple):
+    """What a model made after some epoch."""
+
+    label: str
+    """For instance "epoch 10" or "the end"."""
+    samples: Picture | None
+    reconstructions: Picture | None
+
+
+def read_picture(path: Path) -> Picture | None:
+    """Reads an image file, decodes and encodes it again; None if there is none or it is damaged."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return None
+            return _encode(image.convert("RGB" if image.mode != "L" else "L"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what damaged files make Pillow raise
+        return None
+
+
+def picture_of(images: Tensor, columns: int) -> Picture:
+    """Encodes images `(N, C, H, W)` in [0, 1] as a grid."""
+    return _encode(to_pil(plot_grid(images, columns)))
+
+
+def _encode(image: Any) -> Picture:
+    file, kind = BytesIO(), "png"
+    image.save(file, "PNG")
+    if file.tell() > MAX_PNG_BYTES:
+        file, kind = BytesIO(), "jpeg"
+        image.save(file, "JPEG", quality=JPEG_QUALITY)
+    return Picture(f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}", image.width, image.height)
+
+
+def read_frames(samples: Path, reconstructions: Path, limit: int) -> list[Frame]:
+    """Reads the grids that training wrote, in the order of epochs.
+
+    Args:
+        samples: folder of the grids of samples.
+        reconstructions: folder of the grids of reconstructions.
+        limit: evenly spaced frames, at most, with the first and the last one.
+    """
+    epochs = {
+        int(match[1]): path.name
+        for folder in (samples, reconstructions)
+        for path in folder.glob("epoch-*.png")
+        if (match := re.fullmatch(r"epoch-(\d{1,9})\.png", path.name))
+    }
+    named = [*((f"epoch {epoch}", epochs[epoch]) for epoch in sorted(epochs)), ("the end of training", "final.png")]
+    frames = [
+        Frame(label, *(read_picture(f / name) for f in (samples, reconstructions)))
+        for label, name in _some(named, limit)
+    ]
+    return [frame for frame in frames if frame.samples or frame.reconstructions]
+
+
+def _some(items: Sequence[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
+    return [items[number] for number in evenly_spaced(len(items), limit).tolist()]

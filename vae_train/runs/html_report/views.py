@@ -1,0 +1,167 @@
+"""What the report shows of a model itself: its worst and best reconstructions and its latent dimensions."""
+
+from typing import NamedTuple
+
+import torch
+
+from vae_train.batch import SPLITS, Images, Split
+from vae_train.data.session import DataSession
+from vae_train.evaluation.encodings import encode
+from vae_train.evaluation.examples import Example, rank_reconstructions, traverse
+from vae_train.evaluation.metrics.latent_activity import ACTIVE_VARIANCE, diagnosis, latent_activity
+from vae_train.evaluation.subject import Subject, Subset
+from vae_train.model.base import SingleLatent
+from vae_train.runs.build import Builder, load_data, open_model
+from vae_train.runs.check import checkpoint_errors, run_data_errors
+from vae_train.runs.fitted_priors import fingerprint
+from vae_train.runs.html_report.pictures import Picture, picture_of
+from vae_train.runs.run import Run
+from vae_train.util.errors import RunError, UsageError
+
+MAX_IMAGES = 2_000
+"""Evenly spaced images of the split that are looked at."""
+
+MAX_TRAVERSED = 8
+"""Latent dimensions that are varied."""
+
+BATCH_SIZE = 256
+
+
+class Options(NamedTuple):
+    """What the views are made of."""
+
+    session: DataSession
+    builder: Builder
+    device: torch.device
+    split: Split | None
+    """None for the test split, or the first of validation and training where there is none."""
+    examples: int
+    """Worst and best reconstructions, of each; 0 leaves the model closed."""
+
+
+class ExampleView(NamedTuple):
+    """An image above its reconstruction."""
+
+    number: int
+    distortion: float
+    picture: Picture
+
+
+class LatentView(NamedTuple):
+    """A latent dimension."""
+
+    number: int
+    kl: float | None
+    """Nats, the mean over images; None where it has no closed form."""
+    variance: float
+    """Variance over images of the posterior mean, relative to the prior's."""
+    is_active: bool
+    share: float
+    """Length of its bar, from 0 to 1."""
+    strip: Picture | None
+    """The same image with other values of this latent dimension."""
+
+
+class Views(NamedTuple):
+    """What was made of a model and a split of its data."""
+
+    split: str
+    images: int
+    best: list[ExampleView]
+    worst: list[ExampleView]
+    latents: list[LatentView]
+    """By descending KL; empty for a model without a single latent."""
+    warnings: list[str]
+    weights: str
+    """Fingerprint of the model."""
+
+
+def make_views(run: Run, options: Options) -> Views | str:
+    """Opens the model and its data; returns the reason if one of them is not there any more."""
+    if options.examples == 0:
+        return "examples=0 leaves the model closed"
+    try:
+        errors = checkpoint_errors(run) or run_data_errors(run, run.config, options.session, options.builder)
+        if errors:
+            return "; ".join(f"{e.where}: {e.message}" if e.where else e.message for e in errors)
+        return _views(_subject(run, options), options.examples)
+    except (UsageError, RunError) as error:
+        return str(error)
+
+
+def _subject(run: Run, options: Options) -> Subject:
+    model = open_model(run, options.device, options.builder)
+    data = load_data(run.config, options.session, options.device, options.builder)
+    splits = [split for split in reversed(SPLITS) if data.split(split) is not None]
+    if options.split is not None and options.split not in splits:
+        raise UsageError(f"this run's data has no {options.split} split")
+    return Subject(
+        model,
+        data,
+        options.split or splits[0],
+        folder=run.eval,
+        seed=0,
+        batch_size=BATCH_SIZE,
+        prior=None,
+        beta=run.config.get("beta"),
+        board=run.tensorboard,
+        open_ood=_no_other_data,
+    )
+
+
+def _no_other_data(name: str) -> Images:
+    raise UsageError(f"a report opens no data but the run's own, not {name}")
+
+
+def _views(subject: Subject, count: int) -> Views:
+    best, worst = rank_reconstructions(subject, MAX_IMAGES, count)
+    latents, warnings = _latents(subject) if isinstance(subject.model, SingleLatent) else ([], [])
+    looked_at = min(MAX_IMAGES, len(subject.images))
+    return Views(
+        subject.split,
+        looked_at,
+        [_example(example) for example in best],
+        [_example(example) for example in worst],
+        latents,
+        warnings,
+        fingerprint(subject.model, without=""),
+    )
+
+
+def _example(example: Example) -> ExampleView:
+    return ExampleView(example.number, example.distortion, picture_of(example.images, 1))
+
+
+def _latents(subject: Subject) -> tuple[list[LatentView], list[str]]:
+    """The latent dimensions by descending KL, and what is wrong with them."""
+    model, images = subject.model, Subset(subject.images, MAX_IMAGES)
+    assert isinstance(model, SingleLatent)
+    encodings = encode(model, images, noise=subject.noise("judge"), batch_size=subject.batch_size)
+    activity = latent_activity(encodings)
+    variances: list[float] = activity.variance.tolist()
+    kls: list[float] | None = None if activity.kl is None else activity.kl.tolist()
+    sizes = variances if kls is None else kls
+    order = sorted(range(len(variances)), key=lambda number: -sizes[number])
+    # A step along one axis leaves the sphere, and a category has no values in between.
+    is_real = getattr(getattr(model, "posterior", None), "support", "real") == "real"
+    traversed = order[:MAX_TRAVERSED] if is_real else []
+    strips = {
+        number: picture_of(strip, len(strip))
+        for number, strip in zip(traversed, traverse(subject, encodings, traversed), strict=True)
+    }
+    largest = max(max(sizes), 1e-9)
+    warning = None
+    if activity.kl is not None:
+        warning = diagnosis(activity, activity.kl.sum()[None], encodings.p is not None, subject.beta)
+    views = [
+        LatentView(
+            i,
+            None if kls is None else kls[i],
+            variances[i],
+            variances[i] > ACTIVE_VARIANCE,
+            max(sizes[i], 0) / largest,
+            strips.get(i),
+        )
+        for i in order
+    ]
+    return views, [warning] if warning else []
