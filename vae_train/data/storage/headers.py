@@ -14,7 +14,7 @@ from vae_train.util.files import replacing
 CHUNK_FILES = 256
 """Files that a worker opens at a time."""
 
-FileHeaders = list[Header]
+FileHeaders = tuple[Header, ...]
 """The headers of the frames of a file; none for a file that is no image."""
 
 
@@ -41,20 +41,22 @@ def all_headers(root: Path, entries: Sequence[Entry], every_frame: bool, folder:
         transient |= failed
     if len(entries) >= MIN_PARALLEL_FILES and not transient:
         with writing_cache("the headers of the images", folder), replacing(place) as file:
-            file.write(json.dumps(found).encode())
+            kinds = {frames: number for number, frames in enumerate(dict.fromkeys(found))}
+            file.write(json.dumps([list(kinds), [kinds[frames] for frames in found]]).encode())
     return found
 
 
 def _remembered(place: Path, count: int) -> list[FileHeaders] | None:
     """The headers in a file of `all_headers`; None if there is none, or it is damaged."""
     try:
-        rows = [
-            [Header((int(height), int(width)), bool(grey)) for (height, width), grey in frames]
-            for frames in json.loads(place.read_text())
+        kinds, numbers = json.loads(place.read_text())
+        frames = [
+            tuple(Header((int(height), int(width)), bool(grey)) for (height, width), grey in kind) for kind in kinds
         ]
-    except (OSError, ValueError, TypeError):
+        found = [frames[number] for number in numbers]
+    except (OSError, ValueError, TypeError, IndexError):
         return None
-    return rows if len(rows) == count else None
+    return found if len(found) == count else None
 
 
 class _Files(Dataset):
@@ -67,12 +69,13 @@ class _Files(Dataset):
         return len(self.entries)
 
     def __getitem__(self, chunk: range) -> tuple[list[FileHeaders], bool]:
-        found, transient = [], False
+        found: list[FileHeaders] = []
+        transient = False
         for entry in self.entries[chunk.start : chunk.stop]:
             try:
                 # opening a pipe would block
-                found.append([] if entry.problem else headers(self.root / entry.name, self.every_frame))
+                found.append(() if entry.problem else tuple(headers(self.root / entry.name, self.every_frame)))
             except BadImage as error:
-                found.append([])
+                found.append(())
                 transient |= error.transient
         return found, transient
