@@ -178,8 +178,9 @@ def test_code_in_a_strangers_run_is_text(vae: Vae, run: Path) -> None:
 
 def test_a_run_without_evaluation_is_judged_by_its_validation(vae: Vae, trained: Path) -> None:
     page = written(vae, "run=made", "examples=0")
-    best = json.loads((trained / "summary.json").read_text())["best_elbo"]
-    assert f"made reaches a validation ELBO of {best:.2f} nats per image." in page.text
+    summary = json.loads((trained / "summary.json").read_text())
+    assert f"made reaches a validation ELBO of {summary['best_elbo']:.2f} nats per image, or" in page.text
+    assert f"rate, nats {summary['best_rate']:.2f} validation" in page.text
     assert "run vae eval run=made first" in page.text
     assert "examples=0 leaves the model closed" in page.text
 
@@ -216,7 +217,7 @@ def test_every_kind_of_model_has_a_page(vae: Vae, words: list[str], strips: bool
 
 
 def test_runs_of_a_sweep_are_compared(vae: Vae) -> None:
-    assert vae("train", "-m", *TINY, "beta=1,50", "sweep=s").code == 0
+    assert "vae report run=outputs/sweeps/s" in vae("train", "-m", *TINY, "beta=1,50", "sweep=s").out
     assert "vae report run=outputs/sweeps/s" in vae("eval", "run=outputs/sweeps/s", *BRIEF).out
     page = written(vae, "run=outputs/sweeps/s", at="outputs/sweeps/s/report.html")
     assert "Best of 2 runs: job " in page.text
@@ -228,6 +229,15 @@ def test_runs_of_a_sweep_are_compared(vae: Vae) -> None:
     assert str(path) in answer.out
     assert vae("report", "run=[outputs/sweeps/s/0,outputs/sweeps/s/1]", "out=both.html", "examples=0").code == 0
     assert "2 runs" in Page(Path("both.html")).text
+
+
+def test_runs_on_different_data_are_not_ranked(vae: Vae, trained: Path) -> None:
+    np.save("x.npy", np.random.default_rng(0).random((80, 3)))
+    assert vae("train", *TINY, "data=arrays", "data.path=x.npy", "data.valid=0", "batch_size=16", "out=other").code == 0
+    assert vae("report", "run=[made,other]", "out=both.html", "examples=0").code == 0
+    page = Page(Path("both.html"))
+    assert "2 runs that were trained on different data, so that their metrics cannot be compared" in page.text
+    assert "other reaches a training ELBO of -" in page.text
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,9 @@ def _differences(runs: Sequence[Contents]) -> list[tuple[str, list[str]]]:
     paths = dict.fromkeys(path for run in runs for path in run.settings)
     values = {path: [run.settings.get(path, "–") for run in runs] for path in paths if path not in SELF_EVIDENT}
     varied = {path: row for path, row in values.items() if len(set(row)) > 1}
+    known = [row for path, row in varied.items() if "." not in path]
     if "latent_dim" in varied and varied.get("latent_shape") == [f"[{size}]" for size in varied["latent_dim"]]:
         del varied["latent_shape"]
-    known = [row for path, row in varied.items() if "." not in path]
     return [(path, row) for path, row in varied.items() if "." not in path or row not in known]
 
 
@@ -92,12 +92,20 @@ def _headline(best: Sequence[Contents], settings: Sequence[str]) -> str:
     first = best[0]
     if not first.estimates:
         return f"{len(best)} runs, none of which has a result yet."
+    if _differ_in_data(best):
+        return f"{len(best)} runs that were trained on different data, so that their metrics cannot be compared."
     chosen = ", ".join(f"{path}={first.settings.get(path, '–')}" for path in settings[:4])
     return f"Best of {len(best)} runs: {first.headline[:-1]}{f' with {chosen}' if chosen else ''}."
 
 
+def _differ_in_data(runs: Sequence[Contents]) -> bool:
+    return len({str(run.run.environment().get("data_checksum")) for run in runs}) > 1
+
+
 def _notes(best: Sequence[Contents]) -> list[str]:
     """Why a comparison may mislead."""
+    if _differ_in_data(best):
+        return []
     notes = []
     first, second = (run.estimates.get("elbo") for run in best[:2])
     if first and second and first.se and second.se:
@@ -107,8 +115,6 @@ def _notes(best: Sequence[Contents]) -> list[str]:
                 f"The lead over {best[1].name} is {lead:.2f} nats, within two standard errors ({2 * error:.2f}) of the "
                 "images: another split may order both differently."
             )
-    if len({str(run.run.environment().get("data_checksum")) for run in best}) > 1:
-        notes.append("The runs were trained on different data: their metrics cannot be compared.")
     if len({run.evaluation.protocol for run in best if run.evaluation}) > 1:
         notes.append("The runs score pixels in different ways: their ELBOs cannot be compared.")
     if len({run.split for run in best}) > 1:

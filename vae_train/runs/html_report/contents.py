@@ -79,18 +79,33 @@ class Contents:
 
     @property
     def estimates(self) -> Mapping[str, Estimate]:
-        """What the headline is about: the evaluation, or the best epoch's validation without one."""
+        """What the headline is about: the evaluation, or what the training says of its best epoch without one."""
         if self.evaluation is not None:
             return self.evaluation.estimates
-        best = finite(self.summary.get("best_elbo"))
-        rows = [row for row in self.rows if (row["split"], row["scope"]) == ("valid", "epoch") and "elbo" in row]
-        elbos = [row["elbo"] for row in rows] if best is None else [best]
-        return {"elbo": Estimate(max(elbos), None, 0)} if elbos else {}
+        valid = [row for row in self.rows if (row["split"], row["scope"]) == ("valid", "epoch") and "elbo" in row]
+        source: Mapping[str, Any] = max(valid, key=lambda row: row["elbo"], default={})
+        if f"{self._prefix}elbo" in self.summary or f"{self._prefix}distortion" in self.summary:
+            source = {name: self.summary.get(f"{self._prefix}{name}") for name in TILES}
+        values = {name: finite(source.get(name)) for name in TILES}
+        return {name: Estimate(value, None, 0) for name, value in values.items() if value is not None}
+
+    @property
+    def _prefix(self) -> str:
+        """Begins the names of the summary's metrics: those of the best epoch, or of training without a validation."""
+        return "best_" if "best_epoch" in self.summary or "train_loss" not in self.summary else "train_"
 
     @property
     def split(self) -> str:
         """The split of `estimates`."""
-        return "validation" if self.evaluation is None else SPLIT_NAMES.get(self.evaluation.name, self.evaluation.name)
+        if self.evaluation is None:
+            return "training" if self._prefix == "train_" else "validation"
+        return SPLIT_NAMES.get(self.evaluation.name, self.evaluation.name)
+
+    @property
+    def is_lines(self) -> bool:
+        """Whether the data are signals or vectors, whose pictures are lines."""
+        facts = self.run.facts()
+        return facts is not None and facts.data_shape[1] == 1
 
     @property
     def tiles(self) -> list[Tile]:
@@ -100,7 +115,7 @@ class Contents:
             if (estimate := self.estimates.get(name)) is not None:
                 value, _, error = format_value(estimate, info_of(name).decimals).partition(" ")
                 samples = f", K = {estimate.about['num_samples']:,}" if "num_samples" in estimate.about else ""
-                conditions = f"{estimate.n:,} {self.split} images{samples}" if estimate.n else "best epoch, validation"
+                conditions = f"{estimate.n:,} {self.split} images{samples}" if estimate.n else self.split
                 tiles.append(Tile(title, value, error, conditions))
         return tiles
 
@@ -179,7 +194,8 @@ class Contents:
     def settings(self) -> dict[str, str]:
         """Every setting by its dotted path."""
         leaves = self.run.config.leaves()
-        return {k: yaml_text(v) for k, v in leaves.items() if not k.endswith(("_partial_", "data.units"))}
+        shown = {k: v for k, v in leaves.items() if not k.endswith("_partial_") and not k.startswith("data.units.")}
+        return {path: yaml_text(value) for path, value in shown.items()}
 
     @property
     def commands(self) -> list[tuple[str, str]]:

@@ -235,7 +235,7 @@
       this.tip.hidden = false;
       const width = this.tip.offsetWidth;
       this.tip.style.left = `${x + 12 + width > this.width ? Math.max(0, x - 12 - width) : x + 12}px`;
-      this.tip.style.top = `${this.svg.offsetTop + MARGIN.top}px`;
+      this.tip.style.top = `${this.svg.getBoundingClientRect().top - this.figure.getBoundingClientRect().top + MARGIN.top}px`;
       if (aloud) {
         const values = near.map(({ one, value }) => `${one.name} ${format(value)}`);
         document.getElementById("reading").textContent = `epoch ${epoch}: ${values.join(", ")}`;
