@@ -14,7 +14,8 @@ from tests.commandline import BRIEF, Vae, rows
 
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    start = content.find(b"archive/data/0")  # the middle of a checkpoint may be padding, which means nothing
+    content[len(content) // 2 if start < 0 else start + 500] ^= 1
     path.unlink()  # a hard link may lead to the same content
     path.write_bytes(content)
 
@@ -118,3 +119,26 @@ def test_the_data_is_checked_without_environment_json(vae: Vae, trained: Path) -
     for words in (("eval", f"run={trained}"), ("train", f"resume={trained}", "epochs=3")):
         (line,) = vae(*words).errors()
         assert f"is not the data that {trained} was trained on" in line
+
+
+@pytest.mark.parametrize("file", ["checkpoints/best.pt", "facts.json", "summary.json"])
+def test_a_file_that_cannot_be_opened_is_not_called_damaged(vae: Vae, trained: Path, file: str) -> None:
+    (trained / file).unlink()
+    (trained / file).mkdir()
+    answer = vae("eval", f"run={trained}", *BRIEF)
+    assert (answer.code, answer.out.count(f"{trained}/{file} cannot be read: Is a directory; ")) == (0, 1), answer
+    assert "damaged" not in answer.out
+
+
+def test_a_report_that_is_damaged_is_replaced_with_a_line(vae: Vae, trained: Path) -> None:
+    vae("eval", f"run={trained}", *BRIEF)
+    cut(trained / "eval/test.json")
+    answer = vae("eval", f"run={trained}", *BRIEF)
+    assert f"{trained}/eval/test.json is damaged; its metrics are not kept" in answer.out
+
+
+def test_errors_of_the_system_name_file_and_cause(vae: Vae, trained: Path) -> None:
+    (trained / "metrics.jsonl").unlink()
+    (trained / "metrics.jsonl").mkdir()
+    answer = vae("train", f"resume={trained}", "epochs=3")
+    assert answer.err == f"vae train: cannot read or write {trained}/metrics.jsonl: Is a directory\n"

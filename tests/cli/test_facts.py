@@ -109,4 +109,4 @@ def test_lost_facts_are_measured_again(caplog: pytest.LogCaptureFixture) -> None
     before = vae_train.load("run").sample(4)
     run.facts_file.write_text(run.facts_file.read_text()[:-9])
     assert torch.equal(vae_train.load("run").sample(4), before)
-    assert "facts.json is missing or damaged; using the data instead" in caplog.text
+    assert "facts.json is damaged; using the data instead" in caplog.text

@@ -98,6 +98,14 @@ def test_what_pytorch_would_crash_on_is_said_before(tmp_path: Path) -> None:
         assert message in done.stderr
 
 
+def test_a_time_zone_that_is_none_stops_nothing(vae: Vae, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC+99")
+        time.tzset()
+        assert vae.train("data=digits", "out=run").code == 0
+    time.tzset()
+
+
 def test_a_signal_ends_a_sweep_with_its_table(tmp_path: Path) -> None:
     process = start("train", *LONG, "-m", "seed=1,2", "sweep=s", folder=tmp_path)
     wait_for(tmp_path / "outputs/sweeps/s/0/metrics.jsonl", '"epoch": 2')

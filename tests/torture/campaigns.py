@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -9,6 +10,7 @@ import random
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +26,9 @@ TINY = (
 TRAIN = ("train", *TINY, "epochs=2")
 EVAL = ("k=5", "latents=false", "threads=1")
 CLOCK = ("images_per_second", "data_wait", "seconds", "samples_per_second", "date", "conditions")
+TIME_ZONES = ("", "Nowhere/None", ":/etc/passwd", "../../etc/shadow", "UTC+99", "\x01", "x" * 5000)
 ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
-NAMED = ("no space", "permission", "read-only", "quota", "disk")
+NAMED = ("no space", "permission", "read-only", "quota", "disk", "not writable")
 MAX_CONFIG_SECONDS = 10
 SAID = ("damaged", "does not exist", "is not what the checkpoint was trained with")
 """What a command says that goes on with another file."""
@@ -77,13 +80,65 @@ class Torture:
         report = Report("full disk, then resume")
         if os.geteuid() != 0:
             return report
-        for kilobytes in [16, 40, 64, 100, 150, 200, 300, 400, 600][:: self.stride]:
-            with self.place() as place, small_disk(place, kilobytes):
+        sizes = [f"size={kilobytes}k" for kilobytes in (16, 40, 64, 100, 150, 200, 300, 400, 600)]
+        inodes = [f"size=64m,nr_inodes={count}" for count in (1, 2, 3, 5, 8, 11, 14, 17, 20, 25)]
+        for limit in [*sizes[:: self.stride], *inodes[:: self.stride]]:
+            with self.place() as place, small_disk(place, limit):
                 answer = call([*TRAIN, "out=r"], place)
                 fault = ended(answer, (0, 1, 2)) or (silent(answer) if answer.code else None)
-                subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
-                report.judge(f"{kilobytes} KiB", fault or self._goes_on(place))
+                remount(place, "size=64m,nr_inodes=1000")
+                report.judge(limit, fault or half_written(place) or self._goes_on(place))
         return report
+
+    def locked(self) -> Report:
+        """A file system is read-only, or permissions are missing; commands say so in a line and change nothing."""
+        report = Report("read-only or no permission")
+        if os.geteuid() != 0:
+            return report
+        for number, arguments in enumerate(self._ways_to_write()):
+            with self.place(self.whole) as place, small_disk(place, "size=64m"):
+                shutil.copytree(self.whole / "r", place / "r")
+                remount(place, "ro")
+                report.judge(f"read-only, {' '.join(arguments[:2])}", self._denied(arguments, place))
+            with self.place(self.whole) as place:
+                lock(place)
+                report.judge(f"no permission to write, {' '.join(arguments[:2])}", self._denied(arguments, place))
+            if number == 0:  # starts a new run
+                continue
+            for file in ("config.yaml", "facts.json", "checkpoints/best.pt", "checkpoints/last.pt", "metrics.jsonl"):
+                with self.place(self.whole) as place:
+                    (place / "r" / file).chmod(0)
+                    report.judge(
+                        f"no permission to read {file}, {' '.join(arguments[:2])}", self._unread(arguments, place)
+                    )
+        return report
+
+    def time_zones(self) -> Report:
+        """TZ names no time zone; everything works."""
+        report = Report("odd value of TZ")
+        for zone in TIME_ZONES:
+            with self.place(self.whole) as place:
+                for arguments in self._ways_to_write():
+                    answer = call(arguments, place, lambda zone=zone: set_time_zone(zone))
+                    report.judge(f"TZ={zone[:20]}, {' '.join(arguments[:2])}", ended(answer, (0,)))
+        return report
+
+    def _ways_to_write(self) -> list[list[str]]:
+        """Commands that write: a new run, and into a run."""
+        into = (["train", "resume=r", "epochs=3"], ["eval", "run=r", *EVAL], ["sample", "run=r", "num=2"])
+        return [[*TRAIN, "out=new"], *into, ["fit-prior", "run=r", "prior=gmm", "prior.components=2"]]
+
+    def _denied(self, arguments: list[str], place: Path) -> str | None:
+        before = {path: path.stat().st_size for path in place.rglob("*")}
+        answer = call(arguments, place, obey_permissions)
+        fault = ended(answer, (1, 2)) or silent(answer) or one_line(answer)
+        after = {path: path.stat().st_size for path in place.rglob("*")}
+        return fault or (None if before == after else "changed files")
+
+    def _unread(self, arguments: list[str], place: Path) -> str | None:
+        answer = call(arguments, place, obey_permissions)
+        fault = ended(answer, (0, 1, 2)) or (silent(answer) if answer.code else None)
+        return fault or ("called damaged" if "damaged" in answer.out + answer.err else None) or half_written(place)
 
     def damage(self) -> Report:
         """A bit flips, or a file is cut or emptied; results are those of the intact run, or it is said."""
@@ -184,13 +239,51 @@ class Torture:
 
 
 @contextmanager
-def small_disk(place: Path, kilobytes: int) -> Iterator[None]:
-    """A file system of some kilobytes at `place`."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)], check=True)
+def small_disk(place: Path, options: str) -> Iterator[None]:
+    """An empty file system in memory at `place`, with the options of its mount."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
     try:
         yield
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def remount(place: Path, options: str) -> None:
+    """Changes the options of a mounted file system."""
+    subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
+
+
+def lock(place: Path) -> None:
+    """Lets everybody read a folder and nobody write to it."""
+    for path in (place, *place.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+
+def obey_permissions() -> None:
+    """Gives up root's capabilities to read and write files whatever their permissions are."""
+    libc = ctypes.CDLL(None)
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    libc.capget(header, sets)
+    sets[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, sets) == 0
+
+
+def set_time_zone(zone: str) -> None:
+    """Sets TZ for this process."""
+    os.environ["TZ"] = zone
+    time.tzset()
+
+
+def half_written(place: Path) -> str | None:
+    """Temporary and empty files below a folder; None if there are none."""
+    left = [str(p.relative_to(place)) for p in place.rglob("*") if p.suffix == ".tmp" or ".tmp" in p.name]
+    return f"left {', '.join(left)}" if left else None
+
+
+def one_line(answer: Answer) -> str | None:
+    """What an error says if it is not one line, below the head line of a wrong usage."""
+    lines = answer.err.strip().splitlines()
+    return None if len(lines) == answer.code else f"{len(lines)} lines: {answer.err.strip()[-200:]}"
 
 
 def ended(answer: Answer, codes: tuple[int, ...]) -> str | None:
@@ -246,6 +339,8 @@ CAMPAIGNS: dict[str, Callable[[Torture], Report]] = {
     "kills": Torture.kills,
     "errors": Torture.errors,
     "full": Torture.full_disks,
+    "locked": Torture.locked,
+    "zones": Torture.time_zones,
     "damage": Torture.damage,
     "configs": Torture.hostile_configs,
     "commands": Torture.commands,

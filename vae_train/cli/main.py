@@ -119,6 +119,8 @@ def _guarded(command: str, arguments: list[str]) -> int:
             raise
         if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY):
             error = RunError(f"out of memory ({first_line(error)})")
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            error = RunError(f"cannot read or write {error.filename}: {error.strerror}")
         kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
         lines = f"{kind}{error}".strip().splitlines() or [type(error).__name__]
         where = "" if isinstance(error, RunError | OSError) else " (--debug shows the traceback)"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Resu
 from vae_train.evaluation.subject import Subject
 from vae_train.model.base import LatentVariableModel
 from vae_train.rng import Rng
+from vae_train.util.text import now
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def evaluate(subject: Subject, metrics: Iterable[Metric], **about: Any) -> Repor
     results: Results = {}
     for metric in chosen:
         results |= metric.measure(subject)
-    stamp = {"seed": subject.seed, "date": datetime.now().astimezone().isoformat(timespec="seconds")}
+    stamp = {"seed": subject.seed, "date": now()}
     for name, result in results.items():
         if isinstance(result, Estimate):
             results[name] = replace(result, about={**result.about, **stamp})

@@ -26,6 +26,7 @@ from vae_train.training.learner import Learner
 from vae_train.training.optimizer import capturable
 from vae_train.training.trainer import Trainer
 from vae_train.util.errors import ErrorDetail, IncompatibleError, UsageError
+from vae_train.util.files import unreadable
 from vae_train.util.runtime import memory_format
 
 CATALOGUE = (
@@ -168,7 +169,7 @@ def run_facts(run: Run, builder: Builder) -> DataFacts:
     """The facts of a run's data as it was stored in training; the data itself need not exist any more."""
     if (facts := run.facts()) is not None:
         return facts
-    run.report(f"{run.facts_file} is missing or damaged", "using the data instead")
+    run.report(unreadable(run.facts_file), "using the data instead")
     return build_source(run.config, builder).inspect()
 
 

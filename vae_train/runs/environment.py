@@ -3,12 +3,13 @@
 import platform
 import subprocess
 import sys
-from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from vae_train.util.text import now
 
 PACKAGES = ("vae_train", "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard")
 """Packages whose versions are recorded."""
@@ -22,7 +23,7 @@ def environment(device: torch.device, data_checksum: str) -> dict[str, Any]:
         data_checksum: identifies the data that was trained on.
     """
     return {
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "started": now(),
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),

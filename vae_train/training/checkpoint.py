@@ -17,7 +17,8 @@ from typing import Any, Literal
 import torch
 
 from vae_train.util.errors import RunError
-from vae_train.util.files import temporary_name
+from vae_train.util.files import temporary_name, unreadable
+from vae_train.util.text import first_line
 
 CheckpointName = Literal["best", "last"]
 
@@ -125,7 +126,9 @@ def save(path: Path, state: dict[str, Any], keeps_previous: bool = True) -> None
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         # torch.save reports a full disk as a RuntimeError of its zip writer.
-        raise RunError(f"could not write the checkpoint {path}: {error}; the one before it is untouched") from error
+        raise RunError(
+            f"could not write the checkpoint {path}: {first_line(error)}; the one before it is untouched"
+        ) from error
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
@@ -177,7 +180,8 @@ def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
     if not path.exists():
         raise RunError(f"{path} does not exist")
     if damage := _damage(path):
-        raise RunError(f"{path} is damaged ({damage})")
+        reason = unreadable(path)
+        raise RunError(f"{reason} ({damage})" if reason.endswith("damaged") else reason)
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # the unpickler raises errors of any kind

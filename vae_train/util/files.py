@@ -38,6 +38,17 @@ def temporary_name(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def unreadable(path: Path) -> str:
+    """Says why a file was of no use: it does not exist, cannot be opened, or is damaged."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        return f"{path} does not exist"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return f"{path} is damaged"
+
+
 @contextmanager
 def replacing(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
     """Opens a new file for writing, which takes the place of `path`, a link included, when the block ends well.

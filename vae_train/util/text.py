@@ -3,6 +3,7 @@
 import difflib
 import logging
 from collections.abc import Iterable
+from datetime import datetime, timezone
 
 from typing_extensions import override
 
@@ -21,6 +22,15 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def now() -> str:
+    """Date and time of day with their offset from UTC; in UTC if TZ names no offset below a day."""
+    try:
+        moment = datetime.now().astimezone()
+    except ValueError:
+        moment = datetime.now(timezone.utc)
+    return moment.isoformat(timespec="seconds")
 
 
 def short_number(value: float) -> str:
@@ -42,7 +52,9 @@ class PrintableFormatter(logging.Formatter):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its name where it says nothing."""
+    """The first line of what an error says, or its name where it says nothing; the cause alone of one of the system."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

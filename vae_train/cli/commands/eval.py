@@ -26,7 +26,7 @@ from vae_train.runs.fitted_priors import fingerprint, prior_errors, replace_prio
 from vae_train.runs.run import LOCK_FILE, Run, read_json, write_json, write_text
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
-from vae_train.util.files import locked
+from vae_train.util.files import locked, unreadable
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import device_errors, resolve_device
 from vae_train.util.text import did_you_mean
@@ -175,12 +175,14 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
     weights = fingerprint(model, without="")
     summary = run.summary()
     if summary["status"] == "unknown":
-        run.report(f"{run.summary_file} is missing or damaged", "leaving out by what the best epoch is the best")
+        run.report(unreadable(run.summary_file), "leaving out by what the best epoch is the best")
     about = {"best_by": summary.get("best_by"), "weights": weights, "damage": run.damage}
     report = evaluate(subject, metrics, checkpoint=settings.checkpoint, **about)
     path = run.eval / f"{subject.name}.json"
     with locked(run.eval / LOCK_FILE, wait=True):
         before = read_json(path)
+        if not before and path.exists():
+            log.warning("%s; its metrics are not kept", unreadable(path))
         if before and before.get("weights") != weights:
             log.info("%s had metrics of other weights; they are replaced", path)
             before = {}
