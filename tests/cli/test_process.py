@@ -133,6 +133,8 @@ def test_help_and_completion_do_not_import_torch(tmp_path: Path) -> None:
     code = (
         "import sys, os\nfrom vae_train.cli.main import run\n"
         "assert run(['--help']) == 0\n"
+        "assert run(['train', '--help']) == 0\n"
+        "assert 'hydra' not in sys.modules\n"
         "os.environ.update(COMP_LINE='vae train mod', COMP_POINT='13')\n"
         "run(['-sc', 'query=bash'])\n"
         "assert 'torch' not in sys.modules\n"
@@ -158,14 +160,8 @@ def test_completion(vae: Vae, monkeypatch: pytest.MonkeyPatch, line: str, answer
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "sample", "fit-prior", "reproduce"])
-@pytest.mark.parametrize("flag", ["--help", "--info"])
-def test_every_command_answers_hydras_flags(vae: Vae, command: str, flag: str) -> None:
-    if flag == "--help":
-        with pytest.raises(SystemExit) as end:
-            vae(command, flag)
-        assert end.value.code == 0
-    else:
-        assert vae(command, "allow=x", flag).code == 0
+def test_every_command_answers_hydras_flags(vae: Vae, command: str) -> None:
+    assert vae(command, "allow=x", "--info").code == 0
 
 
 @pytest.mark.slow

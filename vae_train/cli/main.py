@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from vae_train.cli.process import log_to_console, prepare_process
@@ -39,10 +40,12 @@ Examples
   vae eval run=last
 
 Flags of every command
-  --help            all settings and their choices     --cfg job     the composed configuration
+  --help            settings, groups and choices       --cfg job     the composed configuration
   -m                one job per combination            --info        where the configuration comes from
   --config-dir DIR  a further folder of YAML files     --debug       full tracebacks
   -sc install=bash  completion: eval "$(vae -sc install=bash)"
+
+vae train --help objective lists the choices of a group; vae train data=folder --help explains one.
 """
 
 GROUP_NAMES = {"fit_prior": {"prior": "fitted_prior@prior"}}
@@ -55,7 +58,7 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to map segmen
 MAX_SHOWN = 200
 """Characters of a setting that an error message repeats."""
 
-PRINTING_FLAGS = ("--help", "-h", "--hydra-help", "--info", "-i", "--shell-completion", "-sc", "--version")
+PRINTING_FLAGS = ("--hydra-help", "--info", "-i", "--shell-completion", "-sc", "--version")
 """Flags that Hydra answers by printing; nothing is checked or run."""
 
 
@@ -144,6 +147,9 @@ def _run(command: str, arguments: list[str]) -> int:
     from vae_train.cli.hydra_compat import application, parse_flags
 
     name = command.replace("-", "_")
+    if any(argument in ("--help", "-h") for argument in arguments):
+        _print_help(name, command, arguments)
+        return 0
     for key, group in GROUP_NAMES.get(name, {}).items():
         arguments = [re.sub(f"^{key}=", f"{group}=", argument) for argument in arguments]
     if any(argument.split("=")[0] in PRINTING_FLAGS for argument in arguments):
@@ -174,6 +180,15 @@ def _run(command: str, arguments: list[str]) -> int:
         return 0
     failed = module.run_sweep(jobs) if name == "train" else _run_each(module, jobs)
     return 1 if failed else 0
+
+
+def _print_help(name: str, command: str, arguments: Sequence[str]) -> None:
+    from vae_train.cli.help import help_text
+
+    config_dir = next((after for flag, after in pairwise(arguments) if flag in ("--config-dir", "-cd")), None)
+    joined = [argument.partition("=")[2] for argument in arguments if argument.startswith("--config-dir=")]
+    words = [argument for argument in arguments if not argument.startswith("-") and argument != config_dir]
+    print(help_text(name, f"vae {command}", words, config_dir or next(iter(joined), None)))
 
 
 def _without_dashes(flag: str, values: Sequence[str]) -> str:

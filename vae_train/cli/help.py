@@ -1,0 +1,271 @@
+"""`--help`: the settings, groups and choices of a command, explained by the comments of the YAML files.
+
+The files are read as text, since YAML libraries drop comments. Neither Hydra nor PyTorch is needed, so help answers at
+once.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from textwrap import fill
+from typing import NamedTuple
+
+import yaml
+
+from vae_train.cli.hydra_compat import conf_dir
+from vae_train.util.errors import UsageError
+from vae_train.util.text import did_you_mean
+
+FLAGS = (
+    "-m (one job per combination of values), --config-dir DIR (further YAML files), --cfg job (the composed "
+    "configuration), --info (where it comes from), --debug (tracebacks)"
+)
+
+MAX_WIDTH, MAX_NAME = 120, 34
+"""Columns of the page, and of names and defaults in it."""
+
+LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?: +(?P<value>[^#]*?(?:\"[^\"]*\")?))?(?: +# ?(?P<comment>.*))?$")
+
+
+class Setting(NamedTuple):
+    """A setting or a section of a YAML file."""
+
+    path: str
+    """Dotted path."""
+    value: str
+    """Its default, as it is written; empty for a section."""
+    comment: str
+
+
+class Page(NamedTuple):
+    """What a YAML file says."""
+
+    about: str
+    """The comment at its top."""
+    defaults: Mapping[str, str]
+    """Groups that it has -> the choice that is the default."""
+    base: str
+    """The file of the same folder that it builds on; empty if there is none."""
+    settings: Sequence[Setting]
+    header: str
+    """What a command does, in a sentence."""
+    examples: str
+    """Command lines to copy."""
+
+
+class Group(NamedTuple):
+    """A group of choices as it is typed."""
+
+    name: str
+    folder: str
+    prefix: str
+    """Dotted path of its settings; "*" stands for the choice."""
+    default: str
+    """The choice that is the default; empty if there is none."""
+
+
+def help_text(command: str, program: str, words: Sequence[str], config_dir: str | None = None) -> str:
+    """The answer to `--help`.
+
+    Args:
+        command: name of the command's YAML file.
+        program: the command as people type it.
+        words: what was typed besides: `group=choice` explains a choice, `group` lists the choices of a group.
+        config_dir: a further folder of YAML files.
+
+    Raises:
+        UsageError: there is no such group or choice.
+    """
+    conf = Conf([conf_dir(), *([Path(config_dir)] if config_dir else [])])
+    groups = {group.name: group for group in conf.groups(command)}
+    parts = []
+    for word in words:
+        name, is_choice, choice = word.partition("=")
+        if name in groups:
+            parts.append(conf.explain(groups[name], choice) if is_choice else conf.catalogue(groups[name]))
+        elif not is_choice:
+            raise UsageError(f"--help {word}: no such group{did_you_mean(name, groups)} ({', '.join(groups)})")
+    return "\n\n".join(parts) or conf.overview(command, program, list(groups.values()))
+
+
+class Conf:
+    """Folders of YAML files.
+
+    Args:
+        roots: the folders; the first one that has a file counts.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self.roots = roots
+
+    def choices(self, folder: str) -> list[str]:
+        """The choices of a group."""
+        return sorted({path.stem for root in self.roots for path in (root / folder).glob("*.yaml")})
+
+    def page(self, name: str, prefix: str = "") -> Page:
+        """What a file says, together with the file that it builds on.
+
+        Args:
+            name: path below a root, without the ending.
+            prefix: dotted path of its settings.
+        """
+        path = next(path for root in self.roots if (path := root / f"{name}.yaml").is_file())
+        page = read_page(path.read_text(), prefix)
+        if not page.base:
+            return page
+        inherited = self.page(f"{name.rpartition('/')[0]}/{page.base}", prefix)
+        settings = {setting.path: setting for setting in (*inherited.settings, *page.settings)}
+        return page._replace(defaults={**inherited.defaults, **page.defaults}, settings=list(settings.values()))
+
+    def groups(self, command: str) -> Iterator[Group]:
+        """Yields the groups of a command, each followed by those of its default choice."""
+        defaults = self.page(command).defaults
+        if command == "eval":  # every metric is measured, none is chosen
+            yield Group("metric", "metric", "metrics.*", "")
+        for name, default in defaults.items():
+            if "/" not in name:
+                yield from self._with_inner(name, default)
+
+    def _with_inner(self, name: str, default: str) -> Iterator[Group]:
+        folder, _, typed = name.partition("@")
+        if not (choices := self.choices(folder)):
+            return
+        typed = typed or folder
+        yield Group(typed, folder, typed.replace("/", "."), default)
+        if default in choices:
+            for inner, choice in self.page(f"{folder}/{default}").defaults.items():
+                yield from self._with_inner(f"{folder}/{inner}", choice)
+
+    def explain(self, group: Group, choice: str) -> str:
+        """What a choice is, and its settings."""
+        choices = self.choices(group.folder)
+        if choice not in choices:
+            hint = did_you_mean(choice, choices)
+            raise UsageError(f"{group.name}={choice}: no such choice{hint} ({', '.join(choices)})")
+        page = self.page(f"{group.folder}/{choice}", group.prefix.replace("*", choice))
+        lines = [f"{group.name}={choice}", fill(page.about, _width()), ""]
+        lines += _setting_lines(page.settings)
+        inner = [(f"{group.folder}/{name}={default}", "") for name, default in page.defaults.items()]
+        lines += ["", "Groups below it", *_columns(inner)] if inner else []
+        return "\n".join(lines)
+
+    def catalogue(self, group: Group) -> str:
+        """The choices of a group, one line each."""
+        choices = self.choices(group.folder)
+        rows = [(name + " (default)" * (name == group.default), self._summary(group, name)) for name in choices]
+        return "\n".join([f"{group.name}=", *_columns(rows)])
+
+    def _summary(self, group: Group, choice: str) -> str:
+        """The first sentence about a choice."""
+        about = self.page(f"{group.folder}/{choice}").about
+        return re.split(r"(?<!et al)\.(?: |$)", about)[0]
+
+    def overview(self, command: str, program: str, groups: Sequence[Group]) -> str:
+        """Everything that a command takes."""
+        page = self.page(command)
+        lines = [page.header, "", *(f"  {line}" for line in page.examples.splitlines()), "", "Settings, name=value"]
+        lines += _setting_lines([s for s in page.settings if "$" not in s.value])
+        if groups:
+            first, is_catalogue = groups[0], "*" in groups[0].prefix
+            choice = self.choices(first.folder)[0]
+            title = "Metrics, left out by metrics.NAME.enabled=false" if is_catalogue else "Groups, group=choice"
+            lines += ["", title, *_columns([(group.name, self._choices_text(group)) for group in groups]), ""]
+            lines += _columns([
+                (f"{program} --help {first.name}", "what each choice is"),
+                (f"{program} {first.name}={choice} --help", "the settings of a choice"),
+            ])  # fmt: skip
+        return "\n".join([*lines, "", fill(f"Flags: {FLAGS}", _width())])
+
+    def _choices_text(self, group: Group) -> str:
+        choices = self.choices(group.folder)
+        default = f"{group.default} (default)"
+        return ", ".join(
+            [default, *(c for c in choices if c != group.default)] if group.default in choices else choices
+        )
+
+
+def read_page(text: str, prefix: str = "") -> Page:
+    """Reads a YAML file together with its comments.
+
+    Args:
+        text: the file.
+        prefix: dotted path of its settings, unless the file says that it is global.
+    """
+    lines, content = text.splitlines(), yaml.safe_load(text) or {}
+    prefix = "" if lines and lines[0].startswith("# @package _global_") else prefix
+    head = [line for line in lines if not line.startswith("# @package")]
+    count = next((number for number, line in enumerate(head) if not line.startswith("#")), len(head))
+    entries, texts = content.get("defaults", []), content.get("hydra", {}).get("help", {})
+    defaults = {k: "" if v is None else str(v) for e in entries if isinstance(e, dict) for k, v in e.items()}
+    return Page(
+        about=" ".join(line.lstrip("# ") for line in head[:count]),
+        defaults={name: choice for name, choice in defaults.items() if not name.startswith("override ")},
+        base=next((e for e in entries if isinstance(e, str) and e not in ("_self_", "command")), ""),
+        settings=list(_settings(head[count:], prefix)),
+        header=texts.get("header", ""),
+        examples=texts.get("footer", ""),
+    )
+
+
+def _settings(lines: Sequence[str], prefix: str) -> Iterator[Setting]:
+    """Yields the settings of a file's lines in order. A comment above a section explains the section."""
+    parents: list[tuple[int, str]] = []
+    above: list[str] = []
+    found: list[Setting] = []
+    for line in lines:
+        match = LINE.match(line)
+        if match is None:
+            comment = line.strip().removeprefix("#").strip()
+            if line.startswith("#"):
+                above.append(comment)
+            elif line.lstrip().startswith("#") and found:  # goes on with the comment of the line before
+                found[-1] = found[-1]._replace(comment=f"{found[-1].comment} {comment}")
+            continue
+        indent, key, value, comment = match.group("indent", "key", "value", "comment")
+        parents = [*(parent for parent in parents if parent[0] < len(indent)), (len(indent), key)]
+        if parents[0][1] not in ("defaults", "hydra") and not key.startswith("_"):
+            path = ".".join(filter(None, [prefix, *(name for _, name in parents)]))
+            found.append(Setting(path, (value or "").strip(), comment or " ".join(above)))
+        above = []
+    yield from found
+
+
+def _setting_lines(settings: Sequence[Setting]) -> list[str]:
+    """Settings with their defaults and meanings, those of a section together below what it is."""
+    lines: list[str] = []
+    for _, members in groupby(settings, key=lambda s: s.path if s.value == "" else s.path.rpartition(".")[0]):
+        head, *rest = members
+        is_titled = head.value == ""
+        lines += [""] if lines else []
+        lines += [fill(head.comment, _width(), initial_indent="  ")] if is_titled and head.comment else []
+        lines += _columns([_row(setting) for setting in (rest if is_titled else [head, *rest])])
+    return lines
+
+
+def _row(setting: Setting) -> tuple[str, str]:
+    """A setting with its default, and what it means."""
+    reference = re.fullmatch(r"\$\{\.*([\w.]+)\}", setting.value)
+    if reference:  # ${beta} or ${..encoder.norm}
+        return setting.path, f"{setting.comment}{'; ' * bool(setting.comment)}by default that of {reference[1]}"
+    return f"{setting.path}: {'required' if setting.value == '???' else setting.value}", setting.comment
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Rows of a name and what it means, which is wrapped in its column."""
+    column = min(MAX_NAME, max((len(name) for name, _ in rows), default=0)) + 4
+    lines = []
+    for name, meaning in rows:
+        start = f"  {name:<{column - 2}}"
+        if len(name) > column - 4:
+            lines.append(start.rstrip())
+            start = " " * column
+        text = fill(meaning, _width(), initial_indent=start, subsequent_indent=" " * column, break_on_hyphens=False)
+        lines.append(text or start.rstrip())
+    return lines
+
+
+def _width() -> int:
+    """Columns of the page."""
+    return max(60, min(MAX_WIDTH, shutil.get_terminal_size((100, 24)).columns))
