@@ -152,7 +152,7 @@ def build_learner(cfg: DictConfig, model: LatentVariableModel, steps_per_epoch: 
         model=model,
         objective=build_objective(cfg, model.data_shape, steps_per_epoch),
         optimizer=build(cfg.optimizer),
-        lr_schedule=build(cfg.lr_schedule, steps_per_epoch=steps_per_epoch, epochs=cfg.epochs),
+        lr_schedule=build(cfg.lr_schedule, steps_per_epoch=steps_per_epoch, epochs=cfg.epochs or 30),
         seed=cfg.seed,
         gradients=CompiledGradients if cfg.trainer.execution == "compile" else EagerGradients,
     )

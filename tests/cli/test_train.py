@@ -231,9 +231,7 @@ def test_own_yaml_folder_and_own_classes(vae: Vae, tmp_path: Path, monkeypatch: 
 
 def test_damaged_checkpoint_falls_back_or_is_one_line(vae: Vae, trained: Path) -> None:
     best, last = trained / "checkpoints" / "best.pt", trained / "checkpoints" / "last.pt"
-    data = bytearray(best.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    best.write_bytes(data)
+    best.write_bytes(best.read_bytes()[:-1000])
     assert vae("eval", f"run={trained}", *BRIEF).code == 0
     last.write_bytes(b"nonsense")
     answer = vae("eval", f"run={trained}", *BRIEF)

@@ -326,7 +326,7 @@ def test_what_is_monitored_decides_what_is_best(tmp_path):
 
 
 def test_a_run_without_improvement_ends_early(tmp_path):
-    options = ("epochs=9", "trainer.patience=2")
+    options = ("epochs=9", "trainer.patience=2", "trainer.sample_every=10")
     elbos = [-9.0, -5.0, -7.0, -4.0, -6.0, -6.0]
     figures, rows, _ = fit(tmp_path, *options, prepare=lambda learner: scripted(learner, elbos))
     assert [row["epoch"] for row in rows.of("valid")] == [1, 2, 3, 4, 5, 6]

@@ -22,7 +22,7 @@ MAX_CHARACTERS, MAX_NODES, MAX_DEPTH = 500_000, 10_000, 50
 """Bounds of a config.yaml, which somebody else may have written: it is refused before it is expanded."""
 
 RESUMABLE = (
-    *("epochs", "device", "threads", "execution"),
+    *("epochs", "steps", "device", "threads", "execution"),
     *("trainer.eval_every", "trainer.sample_every", "trainer.checkpoint_every", "trainer.checkpoint_seconds"),
     *("trainer.log_every", "trainer.patience", "trainer.eval_batch_size", "data.root", "data.path", "data.cache"),
 )
@@ -31,6 +31,7 @@ RESUMABLE = (
 UNBOUND = (
     *RESUMABLE,
     "trainer.epochs",
+    "trainer.steps",
     "trainer.execution",
     "data.units",
     "name",

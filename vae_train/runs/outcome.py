@@ -13,7 +13,6 @@ from vae_train.evaluation.subject import Noise, Subset
 from vae_train.model.base import SingleLatent
 from vae_train.runs.build import Training, read_weights
 from vae_train.runs.run import Run
-from vae_train.training.epochs import Epochs
 from vae_train.util.text import short_number
 
 ENCODED_IMAGES = 1_000
@@ -49,14 +48,14 @@ def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows
     """
     data, learner, trainer = training
     lines = [_headline(metrics)]
-    epochs = Epochs(trainer.epochs, data.facts.num_train, trainer.batch_size)
+    epochs = trainer.epochs_of(data.facts.num_train)
     if isinstance(learner.evaluated, SingleLatent):
         read_weights(learner.evaluated, run)
         active, warning = _activity(learner.evaluated.eval(), data, metrics, run.config, trainer.eval_batch_size)
         lines[0] += f" · {active}"
         lines += [warning] if warning else []
-    lines += trends(rows, run.config["latent_dim"], f"vae train resume={run.folder} epochs={2 * epochs.total}")
-    if (step := learner.objective.settled_step) > epochs.end(epochs.total):
+    lines += trends(rows, run.config["latent_dim"], f"vae train resume={run.folder} {epochs.twice}")
+    if (step := learner.objective.settled_step) > epochs.last_step:
         needed = math.ceil(step * epochs.batch_size / epochs.num_images)
         lines.append(f"the schedules of the objective have not ended: vae train resume={run.folder} epochs={needed}")
     names = [name for name in FILES if (run.folder / name).exists()]
@@ -117,8 +116,9 @@ def trends(rows: Rows, latent_dim: int, more: str) -> list[str]:
         epochs = valid[-1]["epoch"] - valid[-1 - recent]["epoch"]
         when = "the last epoch" if epochs == 1 else f"the last {epochs} epochs"
         lines.append(f"still improving, by {short_number(gained)} nats in {when}; go on with: {more}")
-    by_epoch = {row["epoch"]: row["loss"] for row in train}
-    if lost > notable and by_epoch.get(valid[-1]["epoch"], math.inf) < by_epoch.get(valid[best]["epoch"], -math.inf):
+    losses = {row["epoch"]: row["loss"] for row in train}  # rows that were damaged are missing
+    is_fitting = losses.get(valid[-1]["epoch"], math.inf) < losses.get(valid[best]["epoch"], -math.inf)
+    if is_fitting and best < len(values) - recent and lost > notable:
         lines.append(
             f"overfitting: since epoch {valid[best]['epoch']} the training loss falls and validation gets worse by "
             f"{short_number(lost)} nats; try trainer.patience=10, optimizer=adamw or a smaller network"

@@ -17,6 +17,7 @@ from vae_train.data.stream import Stream
 from vae_train.rng import Rng
 from vae_train.runs.build import Builder, build_learner, build_model, build_source, build_trainer, build_transforms
 from vae_train.runs.config import Config
+from vae_train.runs.length import run_epochs, with_length
 from vae_train.training.execution import Runner
 from vae_train.training.learner import Learner
 from vae_train.util.runtime import prepare, resolve_device
@@ -42,7 +43,7 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     device = resolve_device(config["device"])
     prepare(config["threads"], config["learner"]["precision"])
     stored, transforms = session.inspect(build_source(config, builder)), build_transforms(config, builder)
-    facts = transforms.facts(stored)
+    facts, config = transforms.facts(stored), with_length(config, stored.num_train)
     trainer = build_trainer(config, device, builder)
     steps = facts.num_train / trainer.batch_size
     learner = build_learner(config, build_model(config, facts, device, builder), facts, builder)
@@ -58,13 +59,13 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     activations = sum(4 * trainer.batch_size * math.prod(shape) for _, _, shape, _ in layers)
     pixels = facts.num_train * math.prod(facts.data_shape) * (1 if (stored.levels or math.inf) <= 256 else 4)
     total = 8 * count + state + activations + pixels + (4 * count if learner.average is not None else 0)
-    whole = trainer.epochs * steps
+    epochs = run_epochs(config, facts.num_train)
     log.info("parameters      %s", f"{count:,}")
     log.info("memory          about %s: parameters and gradients %s, optimiser %s, activations %s, training images %s",
              size(total), size(8 * count), size(state), size(activations), size(pixels))  # fmt: skip
-    log.info("steps           %s: %d epochs of %s", f"{round(whole):,}", trainer.epochs, f"{steps:,.1f}")
+    log.info("steps           %s: %d epochs of %s", f"{epochs.last_step:,}", epochs.total, f"{steps:,.1f}")
     log.info("time            about %s on %s (%s), measured on random images, without validation",
-             duration(seconds * whole), device, trainer.execution)  # fmt: skip
+             duration(seconds * epochs.last_step), device, trainer.execution)  # fmt: skip
 
 
 def _random_images(facts: DataFacts, transforms: Transforms, count: int, device: torch.device) -> TransformedImages:

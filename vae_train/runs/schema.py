@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from vae_train.batch import DataFacts
 from vae_train.runs.config import Config
+from vae_train.runs.length import with_length
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Range
 from vae_train.util.text import did_you_mean
@@ -37,7 +38,8 @@ class RunFacts(NamedTuple):
     """What constructors may receive about a run, by the name of the parameter: facts that only the program knows."""
 
     seed: int
-    epochs: int
+    epochs: float
+    """Length of the run; fractional if its steps cut the last epoch short."""
     steps_per_epoch: float
     """Optimiser steps in an epoch; may be fractional."""
     folder: Path | None = None
@@ -48,8 +50,10 @@ class RunFacts(NamedTuple):
     @classmethod
     def of(cls, config: Config, facts: DataFacts) -> RunFacts:
         """The facts of a new run of a configuration, with the facts about its data."""
-        trainer = config["trainer"]
-        return cls(config["seed"], trainer["epochs"], facts.num_train / trainer["batch_size"])
+        trainer = with_length(config, facts.num_train)["trainer"]
+        steps_per_epoch = facts.num_train / trainer["batch_size"]
+        epochs = trainer["epochs"] if trainer["steps"] is None else trainer["steps"] / steps_per_epoch
+        return cls(config["seed"], epochs, steps_per_epoch)
 
 
 def schema_errors(config: Config, locate: Callable[[str], type]) -> list[ErrorDetail]:

@@ -13,11 +13,12 @@ from vae_train.batch import SPLITS
 from vae_train.data.session import DataSession
 from vae_train.plotting.charts import plot_curves
 from vae_train.plotting.grid import channels_note
-from vae_train.runs.build import Builder, Training, assemble, read_weights
+from vae_train.runs.build import Builder, Training, assemble, build_source, read_weights
 from vae_train.runs.check import execution_errors, run_data_errors, validation_errors
 from vae_train.runs.config import PLACES, RESUMABLE, Config
 from vae_train.runs.environment import environment
 from vae_train.runs.facts import facts_to_dict
+from vae_train.runs.length import run_epochs, with_length
 from vae_train.runs.outcome import outcome
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts, known
@@ -102,15 +103,16 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
     errors = errors or validation_errors(config, session, builder)
     if errors:
         return errors
-    before, after, state = run.config["epochs"], config["epochs"], dict[str, Any]()
+    num_train, state = session.inspect(build_source(config, builder)).num_train, dict[str, Any]()
+    before, after = (run_epochs(with_length(each, num_train), num_train) for each in (run.config, config))
     with collecting(errors, where):
         state = run.last_state()
     if errors:
         return errors
-    if after < before:
-        errors.append(ErrorDetail(f"epochs={after}", f"the run has {before} epochs, which may only be raised"))
-    elif after == before and (ended := _ended(run, state, session.inspect(builder.build(config["data"])).num_train)):
-        errors.append(ErrorDetail(where, f"finished after {ended} epochs; add epochs={2 * before}"))
+    if after.last_step < before.last_step:
+        errors.append(ErrorDetail(after.setting, f"the run has {before.setting}, which may only be raised"))
+    elif after.last_step == before.last_step and (ended := _ended(run, state, before)):
+        errors.append(ErrorDetail(where, f"finished after {ended} epochs; add {before.twice}"))
     if state.get("config") not in (None, run.fingerprint):
         errors.append(ErrorDetail(str(run.config_file), "is not what the run was trained with; restore it"))
     return errors
@@ -125,21 +127,21 @@ def check_rows(run: Run, state: Mapping[str, Any]) -> str:
     return digest
 
 
-def _ended(run: Run, state: Mapping[str, Any], num_train: int) -> int:
+def _ended(run: Run, state: Mapping[str, Any], epochs: Epochs) -> int:
     """The epochs after which a run has ended: all that it has, or fewer by its patience; 0 if it has not."""
     if run.summary()["status"] != "done" or not state:
         return 0
-    trainer, progress = run.config["trainer"], state["progress"]
-    epochs = Epochs(trainer["epochs"], num_train, trainer["batch_size"])
-    epoch = epochs.of(progress["step"]) - 1
-    return epoch if epochs.total in (epoch, progress.get("ended")) else 0
+    ended, epoch = state["progress"]["ended"], epochs.of(state["progress"]["step"]) - 1
+    return epoch if epochs.total in (epoch, ended) else 0
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     """A saved configuration with changes of top-level knobs and of settings below them."""
     values = dict(changes)
     if "epochs" in values:
-        values["trainer.epochs"] = values["epochs"]
+        values |= {"trainer.epochs": values["epochs"], "steps": None, "trainer.steps": None}
+    elif "steps" in values:
+        values["trainer.steps"] = values["steps"]
     if "device" in values or "execution" in values:
         # On another device the mode of execution is chosen anew.
         values["execution"] = values["trainer.execution"] = values.get("execution", "auto")
@@ -152,6 +154,7 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
     prepare(config["threads"], config["learner"]["precision"])
     if message := busy_message(torch.get_num_threads()):
         log.warning("%s", message)
+    config = with_length(config, session.inspect(build_source(config, builder)).num_train)
     training = assemble(config, session, device, builder)
     mode = training.trainer.execution
     values = {"device": str(device), "execution": mode, "trainer.execution": mode}
@@ -163,7 +166,7 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
 
 def _log_resumed(before: Config, training: Training, step: int, builder: Builder) -> None:
     """Logs where a run goes on, and that more epochs change the learning rate at once."""
-    epochs = Epochs(training.trainer.epochs, training.data.facts.num_train, training.trainer.batch_size)
+    epochs = training.trainer.epochs_of(training.data.facts.num_train)
     log.info("resuming after step %s, in epoch %d of %d", f"{step:,}", epochs.of(step), epochs.total)
     arguments = known(training.data.facts, RunFacts.of(before, training.data.facts))
     schedules = builder.build(before["lr_schedule"], **arguments), training.learner.lr_schedule
@@ -238,7 +241,7 @@ def _log_start(run: Run, training: Training) -> None:
         log.info("%s", warning)
     if note := channels_note(data.facts.data_shape):
         log.info("%s", note)
-    epochs = Epochs(trainer.epochs, data.facts.num_train, trainer.batch_size)
+    epochs = trainer.epochs_of(data.facts.num_train)
     for note in schedule_notes(learner.objective, learner.lr_schedule, epochs, trainer.monitor):
         log.info("%s", note)
     log.info("%s", run.folder)

@@ -41,7 +41,7 @@ class Display:
         self, epochs: Epochs, step: int, file: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.epochs, self.file, self.clock = epochs, file or sys.stderr, clock
-        self._total, self._step, self._first_step = epochs.end(epochs.total), step, step
+        self._total, self._step, self._first_step = epochs.last_step, step, step
         self._started = self._last_line = clock()
         self._latest, self._best, self._is_first = "", "", True
         # The height is given, since tqdm hides the bar of a terminal that reports none.

@@ -9,13 +9,33 @@ class Epochs(NamedTuple):
     total: int
     num_images: int
     batch_size: int
+    steps: int | None = None
+    """Updates of the run, which may cut its last epoch short; None for whole epochs."""
+
+    @property
+    def last_step(self) -> int:
+        """Number of updates at the end of the run."""
+        return self.end(self.total)
+
+    @property
+    def setting(self) -> str:
+        """The setting that makes a run this long."""
+        return f"epochs={self.total}" if self.steps is None else f"steps={self.steps}"
+
+    @property
+    def twice(self) -> str:
+        """The setting that makes a run twice as long."""
+        return f"epochs={2 * self.total}" if self.steps is None else f"steps={2 * self.steps}"
 
     def end(self, epoch: int) -> int:
         """Number of updates at the end of an epoch; the first epoch is 1."""
-        return -(-epoch * self.num_images // self.batch_size)
+        whole = -(-epoch * self.num_images // self.batch_size)
+        return whole if self.steps is None else min(whole, self.steps)
 
     def of(self, step: int) -> int:
-        """The epoch that the update after `step` updates belongs to."""
+        """The epoch that the update after `step` updates belongs to; after the last update, the one after the last."""
+        if self.steps is not None and step >= self.steps:
+            return self.total + 1
         epoch = step * self.batch_size // self.num_images
         while self.end(epoch) <= step:
             epoch += 1

