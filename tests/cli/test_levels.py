@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,12 @@ from PIL import Image
 
 import vae_train
 from tests.commandline import Vae
+from tests.data.pictures import save
+
+
+@pytest.fixture(autouse=True)
+def _caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
 
 
 def bright(bits: int, count: int = 40) -> np.ndarray:
@@ -66,3 +73,36 @@ def test_black_and_white_arrays_are_binary(vae: Vae) -> None:
     samples = vae_train.load("run").sample(4, use_mean=False)
     assert set(samples.unique().tolist()) <= {0.0, 1.0}
     assert torch.isfinite(vae_train.load("run").log_prob(samples)).all()
+
+
+def test_folders_of_more_than_8_bits_are_trained_on_and_drawn_in_their_range(vae: Vae) -> None:
+    for number, image in enumerate(bright(12).astype(np.uint16)):
+        save(Path(f"photos/{number:02d}.png"), image)
+        save(Path(f"dim/{number:02d}.png"), image // 10)
+    answer = vae.train("data=folder", "data.root=photos", "out=run", "batch_size=8")
+    assert answer.code == 0, answer.err
+    assert answer.out.count("are taken as 12 bits, 4,096 levels; for others set data.levels=") == 1
+    assert json.loads(Path("run/facts.json").read_text())["levels"] == 4096
+    answer = vae("train", "resume=run", "epochs=3")
+    assert answer.code == 0, answer.err
+    assert "data.levels=" not in answer.out
+    np.save("bits.npy", (4000 * (bright(12) > 3000)).astype(np.uint16))
+    for other in ("dim", "bits.npy"):  # in the run's levels and range, not those of their own pixels
+        answer = vae("eval", "run=run", "k=5", "latents=false", f"ood={other}")
+        assert answer.code == 0, answer.err
+        assert "data.levels=" not in answer.out
+    shutil.rmtree("photos")
+    shutil.rmtree("home")
+    samples = vae_train.load("run").sample(4)
+    assert vae("sample", "run=run", "num=4").code == 0
+    assert brightness("run/samples/seed0-t1.png") == pytest.approx(samples.mean().item(), abs=0.03)
+
+
+def test_black_and_white_files_are_binary(vae: Vae) -> None:
+    for number, image in enumerate(bright(8) > 190):
+        save(Path(f"photos/{number:02d}.png"), image)
+    words = ("data=folder", "data.root=photos", "out=run", "batch_size=8")
+    (line,) = vae.train(*words).errors()
+    assert "but the data is binary" in line
+    assert vae.train(*words, "model/likelihood=bernoulli").code == 0
+    assert json.loads(Path("run/facts.json").read_text())["levels"] == 2

@@ -301,7 +301,7 @@ def test_levels_that_are_stated(tmp_path):
     path = saved(tmp_path / "x.npy", np.arange(17).repeat(4).reshape(17, 4))
     assert opened(path, "levels=17").facts.levels == 17
     assert opened(path, "levels=17", *WHOLE).split("train").fetch(torch.arange(17)).x.unique().numel() == 17
-    assert "data.levels=16: the file holds integers up to 16, which are at least 17" in refused(path, "levels=16")
+    assert "data.levels=16: the data holds integers up to 16, which are at least 17" in refused(path, "levels=16")
     for wrong in ("1", str(2**24 + 1)):
         assert "must be 2 to 16,777,216" in refused(path, f"levels={wrong}")
 

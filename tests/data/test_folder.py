@@ -65,7 +65,7 @@ def test_every_odd_file_is_read(tmp_path):
         found = decode(path, PLAIN).pixels
         assert len(headers(path)[0].size) == 2
         assert found.shape == (3, 12, 16), name
-        assert found.dtype == np.uint8
+        assert found.dtype == (np.uint16 if name.startswith("sixteen") else np.uint8)
         assert found.max() > 40, name
 
 
@@ -102,14 +102,13 @@ def test_images_are_upright_as_exif_says(orientation, tmp_path):
     assert headers(tmp_path / "photo.png") == [((12, 16), False)]
 
 
-def test_sixteen_bits_are_rounded_to_eight(tmp_path):
+def test_sixteen_bits_are_kept(tmp_path):
     deep = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
     for suffix in ("png", "tif"):
         Image.fromarray(deep).save(tmp_path / f"deep.{suffix}")
-        found = decode(
-            tmp_path / f"deep.{suffix}", Decoding((16, 16), 1, "crop", None, "bicubic", "black", False)
-        ).pixels
-        assert np.array_equal(found[0], np.arange(256).reshape(16, 16))
+        found = decode(tmp_path / f"deep.{suffix}", Decoding((16, 16), 1, "crop", None, "bicubic", "black"))
+        assert np.array_equal(found.pixels[0], deep)
+        assert (found.bits, found.high) == (16, 65535)
 
 
 @pytest.mark.parametrize(("background", "value"), [("black", 0), ("white", 255)])
@@ -147,9 +146,10 @@ def test_shrinking_averages(tmp_path):
 
 
 def test_a_threshold_gives_bits(tmp_path):
-    save(tmp_path / "x.png", np.array([[0, 127], [128, 255]], np.uint8))
-    found = decode(tmp_path / "x.png", Decoding((2, 2), 1, "crop", None, "bicubic", "black", True)).pixels
-    assert found.tolist() == [[[0, 0], [1, 1]]]
+    save(tmp_path / "photos/x.png", np.array([[0, 127], [128, 255]], np.uint8))
+    data = opened(tmp_path / "photos", "binarize=threshold")
+    assert pixels(data)[0, :, :, 0].tolist() == [[0, 0], [1, 1]]
+    assert pixels(data).dtype == np.uint8
 
 
 # Damage
@@ -345,7 +345,8 @@ def test_size_and_channels_are_found(tmp_path):
     fill(tmp_path, 5)
     source = folder(tmp_path)
     assert source.inspect()[:3] == ((3, 12, 16), 256, 3)
-    assert source.resolved() == {"size": [12, 16], "channels": 3, "background": "black"}
+    assert source.resolved() == {"size": [12, 16], "channels": 3, "background": "black", "levels": 256,
+                                 "range": [0, 255]}  # fmt: skip
 
 
 def test_grey_folders_have_one_channel(tmp_path):

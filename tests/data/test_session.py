@@ -107,7 +107,7 @@ def test_bad_files_are_not_counted_as_training_images(tmp_path):
     paths[3].write_bytes(b"broken")
     source = Folder(
         *(str(tmp_path / "images"), 8, 3, "crop", None, "box", "black", "first"),
-        *("none", 0.0, 0.0, 0, 0.5, str(tmp_path / "cache")),
+        *(None, None, "none", 0.0, 0.0, 0, 0.5, str(tmp_path / "cache")),
     )
     assert source.inspect().num_train == 12
     data = load(source)

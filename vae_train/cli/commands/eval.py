@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from omegaconf import OmegaConf
 
-from vae_train.batch import Images, Split
+from vae_train.batch import DataFacts, Images, Split
 from vae_train.cli.hydra_compat import conf_dir
 from vae_train.cli.overrides import Job, resolved
 from vae_train.cli.schema import no_effect
@@ -107,7 +107,7 @@ def ood_images(name: str, config: Config, data: Dataset, device: torch.device, j
         UsageError: there is no such data, or its images differ from the run's in shape or levels.
     """
     own = data.stored_facts
-    other = config.with_values({"data": _ood_node(name, config, own.data_shape)})
+    other = config.with_values({"data": _ood_node(name, config, own)})
     facts = job.session.inspect(build_source(other, job.builder))
     if (facts.data_shape, facts.levels) != (own.data_shape, own.levels):
         raise UsageError(
@@ -120,7 +120,7 @@ def ood_images(name: str, config: Config, data: Dataset, device: torch.device, j
     return images
 
 
-def _ood_node(name: str, config: Config, shape: tuple[int, ...]) -> Config:
+def _ood_node(name: str, config: Config, facts: DataFacts) -> Config:
     """The data node of a data set, a folder or a file, with the run's size and binarisation."""
     known = sorted({path.stem for path in (conf_dir() / "data").glob("*.yaml")} - {"folder", "arrays"})
     place = Path(name).expanduser()
@@ -132,11 +132,15 @@ def _ood_node(name: str, config: Config, shape: tuple[int, ...]) -> Config:
         return own.with_values({"path": name, "key": None, "labels": None, "shape": None, "valid": 0, "test": 0})
     node = resolved(OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data)
     settings: dict[str, Any] = {"binarize": config.at("data.binarize", "none")} if "binarize" in node else {}
-    if kind == "folder":
-        channels, height, width = shape
+    if kind == "folder":  # the levels are the run's, even if pixels of other images need fewer
+        channels, height, width = facts.data_shape
+        levels = own.get("levels", facts.levels if settings["binarize"] == "none" else None)
+        settings |= {"levels": levels, "range": own.get("range") if "background" in own else None}
         settings |= {"root": name, "size": [height, width], "channels": channels, "valid": 0, "test": 0}
     if kind == "arrays":
         settings |= {"path": name, "valid": 0, "test": 0}
+        if settings["binarize"] == "none" and facts.levels is not None and facts.levels > 2:
+            settings |= {"levels": facts.levels, "range": [0, facts.levels - 1]}
     return node.with_values(settings)
 
 

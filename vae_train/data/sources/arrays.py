@@ -184,7 +184,8 @@ class ArrayFile(Source):
         steps = 1 if levels is None else levels - 1  # levels are stored as 0 to levels - 1
         units = units._replace(scale=tuple(scale / steps for scale in units.scale))
         chosen = None if len(rows) == len(array) else rows
-        store = ArrayStore(array, chosen, inspection.layout, inspection.mapped, None if plain else units)
+        in_bytes = not plain and levels is not None and levels <= 256 and array.dtype.kind != "f"
+        store = ArrayStore(array, chosen, inspection.layout, inspection.mapped, None if plain else units, in_bytes)
         return StoredImages(store, levels, labels, self.binarize == "dynamic")
 
     def _labels(

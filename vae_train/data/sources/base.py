@@ -46,7 +46,7 @@ class Source(ABC):
 
     @abstractmethod
     def inspect(self) -> DataFacts:
-        """Facts about the images; looks at files if they are needed for that, but reads no pixels.
+        """Facts about the images; looks at files, and decodes those of a folder, if they are needed for that.
 
         Raises:
             UsageError: the data is missing, or is not what the settings say.

@@ -130,8 +130,8 @@ def _decoded(folder: Path, names: list[str], crop: int, size: int, cache: str | 
             raise UsageError(f"cannot read CelebA's {path}: {problem or error}; put CelebA's own file there") from error
         if (height, width) != (HEIGHT, WIDTH):
             raise UsageError(f"{path} has {height}x{width} pixels, not {HEIGHT}x{WIDTH}: put the aligned images there")
-    how = Decoding((size, size), 3, "stretch", (crop, crop), "bilinear", "black", threshold=False)
-    pixels, bad, _ = decoded(folder, entries, how, cache)
+    how = Decoding((size, size), 3, "stretch", (crop, crop), "bilinear", "black")
+    pixels, bad, *_ = decoded(folder, entries, how, cache)
     for number, why in bad.items():
         raise UsageError(f"cannot read CelebA's {folder / names[number]}: {why}; put CelebA's own file there")
     return pixels

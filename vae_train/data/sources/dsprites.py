@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, DataFacts, Factor
 from vae_train.data.sources.base import SPLIT_SEED, Contents, Source, check_download, unavailable
-from vae_train.data.storage.cache import cache_folder, writing_cache
+from vae_train.data.storage.cache_place import cache_folder, writing_cache
 from vae_train.data.storage.stored import shuffled, split_rows
 from vae_train.util.errors import UsageError
 from vae_train.util.files import SavedPath, replacing

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from vae_train.batch import SPLITS, DataFacts, Factor, Split
+from vae_train.batch import SPLITS, DataFacts, Factor, Split, Units
 from vae_train.data.sources.base import Binarize, Contents, Source, binarized_levels
-from vae_train.data.storage.cache import DecodedFolder, cache_folder, decoded
+from vae_train.data.storage.cache import DecodedFolder, decoded
+from vae_train.data.storage.cache_place import cache_folder
 from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit, Resample, headers
 from vae_train.data.storage.headers import all_headers
+from vae_train.data.storage.levels import inferred_levels, stated_bounds
 from vae_train.data.storage.listing import Entry, Listing, list_folder
 from vae_train.data.storage.losses import sentences
 from vae_train.data.storage.stored import cut, split_rows
@@ -22,6 +24,9 @@ from vae_train.util.ranges import Fraction, PositiveInt, Seed
 
 MAX_SKIPPED = 10
 """Bad files that are always skipped, whatever `max_bad` says."""
+
+MAX_LEVELS = 2**16
+"""Levels of pixels with 16 bits."""
 
 Size = PositiveInt | list[PositiveInt]
 
@@ -47,7 +52,10 @@ class Folder(Source):
 
     Images lie in the folder itself or in one sub-folder per class. Sub-folders called train, valid (or val, validation)
     and test are the splits; a split without a folder is cut from the training images. All images are decoded once into
-    a cache of uint8 pixels, which is used until a name, a size or a time changes.
+    a cache of pixels, which is used until a name, a size or a time changes.
+
+    Levels follow the pixels of all images: 2 for exactly two values, 256 for 8 bits, and for grey files of 16 bits the
+    10, 12, 14 or 16 bits that hold the largest pixel. Files of 8 bits are scaled to those of others beside them.
 
     Args:
         root: the folder.
@@ -60,6 +68,9 @@ class Folder(Source):
             transparent images is darker than medium grey in the mean of all of them, else black.
         frames: "first" takes the first frame or page of every file, "all" makes an image of each. Frames of a file are
             in the same split if there are enough files.
+        levels: number of values of a pixel; None to infer it. Multiples of a number may be the levels, as 0, 17, …, 255
+            are for 16.
+        range: the pixels that become 0 and 1; None to infer them.
         binarize: see `vae_train.data.sources.base.Binarize`.
         valid: fraction of the images for validation, if no folder names the split.
         test: likewise for the test split.
@@ -76,6 +87,8 @@ class Folder(Source):
     resample: Resample
     background: Background | None
     frames: Literal["first", "all"]
+    levels: PositiveInt | None
+    range: list[int] | None
     binarize: Binarize
     valid: Fraction
     test: Fraction
@@ -88,6 +101,10 @@ class Folder(Source):
             raise ValueError(f"valid={self.valid:g} and test={self.test:g} leave nothing to train on")
         _pair("size", self.size)
         _pair("crop", self.crop)
+        if self.levels is not None and not 2 <= self.levels <= MAX_LEVELS:
+            raise ValueError(f"levels={self.levels}: must be 2 to {MAX_LEVELS:,}")
+        if self.range is not None and (len(self.range) != 2 or not 0 <= self.range[0] < self.range[1] < MAX_LEVELS):
+            raise ValueError(f"range={list(self.range)} is not [smallest, largest] of 0 to {MAX_LEVELS - 1:,}")
 
     @override
     def inspect(self) -> DataFacts:
@@ -95,17 +112,19 @@ class Folder(Source):
         listing, (height, width), channels, *_ = inspection
         names = tuple(listing.class_names)
         factors = () if listing.labels is None else (Factor("class", len(names), names),)
-        levels = binarized_levels(256, self.binarize)
+        levels = binarized_levels(self._grid[0], self.binarize)
         return DataFacts((channels, height, width), levels, len(inspection.rows["train"]), factors)
 
     @override
     def resolved(self) -> dict[str, Any]:
         _, size, channels, *_ = self._inspection
-        return {"size": list(size), "channels": channels, "background": self._decoded[1]}
+        levels, bounds, _ = self._grid
+        return {"size": list(size), "channels": channels, "background": self._decoded[1], "levels": levels,
+                "range": list(bounds)}  # fmt: skip
 
     @override
     def read(self) -> Contents:
-        (pixels, bad, losses), background = self._decoded
+        (pixels, bad, losses, _), background = self._decoded
         listing, _, _, entries, files, all_rows, notes = self._inspection
         bad_files = tuple((_frame_name(entries[number]), why) for number, why in sorted(bad.items()))
         self._check_bad_files(bad_files, len(entries))
@@ -113,18 +132,43 @@ class Folder(Source):
         if not len(rows["train"]):
             raise UsageError("no training image could be read")
         labels = None if listing.labels is None else torch.tensor(listing.labels)[files, None]
-        levels, stochastic = 2 if self.binarize == "threshold" else 256, self.binarize == "dynamic"
         if self.background is not None:
             losses = {kind: own for kind, own in losses.items() if kind != "transparency"}
-        splits = split_rows(pixels, rows, levels, labels, stochastic=stochastic)
-        return Contents(splits, bad_files, (*notes, *sentences(losses, background)))
+        levels, (low, high), level_notes = self._grid
+        if self.binarize == "threshold":
+            splits = split_rows(pixels, rows, 2, labels, threshold=(low + high) / 2)
+        else:
+            plain = (low, high) == (0, levels - 1)
+            units = None if plain else Units((), (low,), ((high - low) / (levels - 1),), (low,), (high,))
+            splits = split_rows(pixels, rows, levels, labels, stochastic=self.binarize == "dynamic", units=units)
+        return Contents(splits, bad_files, (*notes, *level_notes, *sentences(losses, background)))
+
+    @cached_property
+    def _grid(self) -> tuple[int, tuple[int, int], list[str]]:
+        """Number of levels, the pixels of the first and the last one, and sentences about them.
+
+        Raises:
+            UsageError: the pixels of the images are not those that are stated.
+        """
+        bits, high, scaled, found = self._decoded[0].depths
+        levels, notes = self.levels, list[str]()
+        if levels is None:
+            known = found._replace(high=high) if bits > 8 else found
+            levels, notes = (self.range[1] - self.range[0] + 1, []) if self.range else inferred_levels(known, bits)
+        bounds = (self.range[0], self.range[1]) if self.range else stated_bounds(found, levels)
+        if not found.fit(levels, *bounds):
+            what = f"the files hold pixels from {found.low} to {found.high}, not on {levels} levels of this range"
+            raise UsageError([ErrorDetail(f"data.range={list(bounds)}", what)])
+        if scaled:
+            notes.append(f"{scaled:,} images have 8 bits, and are scaled to the {bits} bits of the others")
+        return levels, bounds, notes
 
     @cached_property
     def _decoded(self) -> tuple[DecodedFolder, Background]:
         """All images, and what is behind their transparent pixels: what the visible ones differ from."""
         listing, size, channels, entries, *_ = self._inspection
         how = Decoding(size, channels, self.fit, _pair("crop", self.crop), self.resample, self.background or "black",
-                       self.binarize == "threshold", self.frames == "all")  # fmt: skip
+                       self.frames == "all")  # fmt: skip
         images = decoded(listing.root, entries, how, self.cache)
         transparent = images.losses.get("transparency")
         if self.background is None and transparent and transparent.total < 128 * transparent.images:

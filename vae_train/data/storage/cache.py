@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +19,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from vae_train.data.storage.cache_place import cache_folder, writing_cache
 from vae_train.data.storage.decoding import BadImage, Decoded, Decoding, decode_frames
+from vae_train.data.storage.depths import Depths, united
+from vae_train.data.storage.levels import Integers
 from vae_train.data.storage.listing import Entry
 from vae_train.data.storage.loader import results
 from vae_train.data.storage.losses import Count, Losses, count, merged
@@ -28,7 +30,7 @@ from vae_train.util.errors import UsageError
 from vae_train.util.files import SavedPath, replacing
 from vae_train.util.runtime import cores
 
-VERSION = 2
+VERSION = 3
 """Changes with what `decode_frames` makes of a file."""
 
 CHUNK_FILES = 64
@@ -54,39 +56,31 @@ class Index(NamedTuple):
     bad: BadIndex
     losses: Losses
     """What the other files lost."""
+    depths: Depths
+    """What their pixels are."""
+
+
+class _Chunk(NamedTuple):
+    """What a worker makes of some files."""
+
+    pixels: Tensor
+    """uint8 `(B, C, H, W)`, or uint16 if one of the files has 16 bits; zeros for a bad file."""
+    bits: list[int]
+    """Of every file, see `Decoded.bits`; 0 for a bad one."""
+    high: int
+    """The largest pixel of the files with 16 bits."""
+    bad: BadIndex
+    losses: Losses
 
 
 class DecodedFolder(NamedTuple):
     """The images of a folder."""
 
     pixels: np.ndarray
-    """uint8 `(N, C, H, W)`, mapped from a file; zeros for a bad file."""
+    """uint8 or uint16 `(N, C, H, W)`, mapped from a file; zeros for a bad file."""
     bad: BadFiles
     losses: Losses
-
-
-def cache_folder(given: str | None) -> Path:
-    """The folder that caches are written to: `given`, or the user's own, also if only a saved run names another."""
-    if given and not isinstance(given, SavedPath):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_train"
-
-
-@contextmanager
-def writing_cache(what: str, folder: Path) -> Iterator[None]:
-    """Makes `folder`, and turns an error of the disk into one that says that `what` could not be written to it.
-
-    Raises:
-        UsageError: the disk failed or is full.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(
-            f"{what} could not be written to {folder} ({reason}); set data.cache= to another folder"
-        ) from error
+    depths: Depths
 
 
 def decoded(root: Path, entries: Sequence[Entry], how: Decoding, cache: str | None) -> DecodedFolder:
@@ -108,18 +102,21 @@ def decoded(root: Path, entries: Sequence[Entry], how: Decoding, cache: str | No
     folder, name = cache_folder(cache), f"images-{cache_key(root, entries, asdict(how))}"
     place, files = folder / name, _Files(root, entries, how)
     if isinstance(cache, SavedPath) and (saved := _opened(Path(cache).expanduser() / name, files)) is not None:
-        return DecodedFolder(saved[0], _bad(saved[1]), saved[1].losses)
-    if (cached := _opened(place, files)) is not None:
-        pixels, index = cached
-        index = _retried(place, index, files)
-        return DecodedFolder(pixels, _bad(index), index.losses)
+        return _folder(*saved)
+    if (cached := _opened(place, files)) is not None and (index := _retried(place, *cached, files)) is not None:
+        return _folder(cached[0], index)
     if isinstance(cache, SavedPath) and cache_folder(str(cache)) != folder:
         log.info("images are decoded to %s; data.cache=%s writes to the folder that the run names", folder, cache)
     with writing_cache("the decoded images", folder):
         _write(place, files)
     if (written := _opened(place, files)) is None:
         raise UsageError(f"the decoded images in {place} disappeared while they were written; start again")
-    return DecodedFolder(written[0], _bad(written[1]), written[1].losses)
+    return _folder(*written)
+
+
+def _folder(pixels: np.ndarray, index: Index) -> DecodedFolder:
+    bad = {int(number): why for number, (why, _) in index.bad.items()}
+    return DecodedFolder(pixels, bad, index.losses, index.depths)
 
 
 def cache_key(root: Path, entries: Sequence[Entry], how: Any) -> str:
@@ -139,15 +136,21 @@ class _Files(Dataset):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, chunk: range) -> tuple[Tensor, Index]:
-        pixels, bad, losses = np.zeros((len(chunk), *self.how.shape), np.uint8), {}, []
+    def __getitem__(self, chunk: range) -> _Chunk:
+        bad: BadIndex = {}
+        good, losses = dict[int, Decoded](), []
         for row, (number, result) in enumerate(zip(chunk, self.frames(chunk), strict=True)):
             if isinstance(result, BadImage):
                 bad[str(number)] = (str(result), result.transient)
             else:
-                pixels[row] = result.pixels
+                good[row] = result
                 losses.append(count(self.entries[number].name, result.losses))
-        return torch.from_numpy(pixels), Index(bad, merged(losses))
+        bits = [good[row].bits if row in good else 0 for row in range(len(chunk))]
+        pixels = np.zeros((len(chunk), *self.how.shape), np.uint16 if 16 in bits else np.uint8)
+        for row, image in good.items():
+            pixels[row] = image.pixels
+        high = max((image.high for image in good.values()), default=0)
+        return _Chunk(torch.from_numpy(pixels), bits, high, bad, merged(losses))
 
     def frames(self, chunk: Iterable[int]) -> Iterator[Decoded | BadImage]:
         """The images of a chunk; a file is opened once for all of its frames."""
@@ -164,32 +167,36 @@ def _opened(place: Path, files: _Files) -> tuple[np.ndarray, Index] | None:
     try:
         tree = json.loads((place / INDEX).read_text())
         pixels = np.load(place / PIXELS, mmap_mode="r")
-        index = Index(tree["bad"], {kind: Count(*numbers) for kind, numbers in tree["losses"].items()})
-        _bad(index)
+        losses: Losses = {kind: Count(*numbers) for kind, numbers in tree["losses"].items()}
+        bits, high, scaled, found = tree["depths"]
+        index = Index(tree["bad"], losses, Depths(bits, high, scaled, Integers(*found)))
+        _folder(pixels, index)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    complete = pixels.shape == (len(files), *files.how.shape) and pixels.dtype == np.uint8
+    complete = pixels.shape == (len(files), *files.how.shape) and pixels.dtype in (np.uint8, np.uint16)
     return (pixels, index) if complete else None
 
 
-def _bad(index: Index) -> BadFiles:
-    return {int(number): why for number, (why, _) in index.bad.items()}
+def _retried(place: Path, pixels: np.ndarray, index: Index, files: _Files) -> Index | None:
+    """Decodes the files again that the disk failed to read, and returns the new index.
 
-
-def _retried(place: Path, index: Index, files: _Files) -> Index:
-    """Decodes the files again that the disk failed to read, and returns the new index."""
-    bad, losses = dict(index.bad), index.losses
+    None if all have to be decoded again, since one of these has another depth, or there are files with 16 bits.
+    """
+    bad, losses, depths = dict(index.bad), index.losses, index.depths
     for number in (number for number, (_, transient) in index.bad.items() if transient):
         (result,) = files.frames([int(number)])
         if isinstance(result, BadImage):
             continue
+        if pixels.dtype != np.uint8 or depths.bits != result.bits:
+            return None
         try:
             np.load(place / PIXELS, mmap_mode="r+")[int(number)] = result.pixels
         except OSError:
             continue
         del bad[number]
         losses = merged([losses, count(files.entries[int(number)].name, result.losses)])
-    updated = Index(bad, losses)
+        depths = depths._replace(pixels=depths.pixels.joined(Integers.of(result.pixels)))
+    updated = Index(bad, losses, depths)
     if updated != index:
         _write_index(place, updated)
     return updated
@@ -200,13 +207,8 @@ def _write(place: Path, files: _Files) -> None:
     _remove_abandoned(place)
     temporary.mkdir()
     try:
-        pixels = _reserved(temporary / PIXELS, (len(files), *files.how.shape))
-        index = _decode_all(files, pixels)
-        if len(index.bad) == len(files):  # not worth keeping
-            examples = "; ".join(f"{entry.name}: {index.bad[str(i)][0]}" for i, entry in enumerate(files.entries[:3]))
-            raise UsageError(f"none of its {len(files):,} files is an image that can be read ({examples}; …)")
-        pixels.flush()
-        _write_index(temporary, index)
+        tried = (_decode_all(files, temporary / PIXELS, dtype) for dtype in (np.uint8, np.uint16))
+        _write_index(temporary, next(index for index in tried if index is not None))
         aside = place.with_name(f"{temporary.name}-old")
         if place.exists():  # another process wrote the same files, or they are damaged
             place.rename(aside)
@@ -221,28 +223,38 @@ def _write_index(folder: Path, index: Index) -> None:
         file.write(json.dumps(index._asdict()).encode())
 
 
-def _reserved(path: Path, shape: tuple[int, ...]) -> Any:
+def _reserved(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     """Creates an array in a new file and reserves its space on the disk.
 
     Writing to a mapped file on a full disk would end the process without an exception.
     """
-    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return pixels
 
 
-def _decode_all(files: _Files, pixels: np.ndarray) -> Index:
-    """Decodes every file into its row and returns the index."""
+def _decode_all(files: _Files, path: Path, dtype: Any) -> Index | None:
+    """Decodes every file into its row of an array in a new file, and returns the index.
+
+    None at the first file whose pixels need a larger type than `dtype`.
+    """
     size = max(1, min(CHUNK_FILES, 2**23 // math.prod(files.how.shape)))
-    bad: BadIndex = {}
-    losses: Losses = {}
-    for chunk, (images, index) in in_chunks(files, size, "Decoding images"):
-        pixels[chunk.start : chunk.stop] = images.numpy()
-        bad |= index.bad
-        losses = merged([losses, index.losses])
-    return Index(bad, losses)
+    pixels = _reserved(path, (len(files), *files.how.shape), np.dtype(dtype))
+    bits, high, bad, losses = np.zeros(len(files), np.uint8), 0, BadIndex(), Losses()
+    for rows, chunk in in_chunks(files, size, "Decoding images"):
+        images = chunk.pixels.numpy()
+        if images.dtype.itemsize > pixels.dtype.itemsize:
+            return None
+        pixels[rows.start : rows.stop], bits[rows.start : rows.stop] = images, chunk.bits
+        high, bad, losses = max(high, chunk.high), bad | chunk.bad, merged([losses, chunk.losses])
+    if len(bad) == len(files):  # not worth keeping
+        examples = "; ".join(f"{entry.name}: {bad[str(i)][0]}" for i, entry in enumerate(files.entries[:3]))
+        raise UsageError(f"none of its {len(files):,} files is an image that can be read ({examples}; …)")
+    depths = united(pixels, bits, high)
+    pixels.flush()
+    return Index(bad, losses, depths)
 
 
 def in_chunks(files: Any, size: int, what: str) -> Iterator[tuple[range, Any]]:

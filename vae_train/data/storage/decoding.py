@@ -1,5 +1,6 @@
-"""Decodes image files of any kind to uint8 pixels of one shape."""
+"""Decodes image files of any kind to integer pixels of one shape."""
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,12 @@ SAMPLE = 64
 MIN_CUT = 0.01
 """Fraction of an image from which on it is said that its edges were cut off."""
 
-Loss = Literal["frames", "colour", "transparency", "edges", "library"]
+MAX_16_BITS = 2**16 - 1
+
+DEEP_MODE = re.compile(r";16[BLN]")
+"""In Pillow's names of 16 bits for every colour; BGR;16 has 16 for all of them."""
+
+Loss = Literal["frames", "colour", "depth", "transparency", "edges", "library"]
 """What an image can lose or suffer where it becomes pixels: `vae_train.data.storage.losses` has the sentences."""
 
 
@@ -45,7 +51,11 @@ class Decoded(NamedTuple):
     """A frame as pixels."""
 
     pixels: np.ndarray
-    """uint8 `(C, H, W)`."""
+    """`(C, H, W)`: uint8 from 0 to 255, or uint16 for a grey file of 16 bits."""
+    bits: int
+    """1, 8 or 16 for each pixel of the file, whose upper 8 of 16 are taken where it has colours."""
+    high: int
+    """The file's largest pixel; 0 unless it has 16 bits."""
     losses: dict[Loss, float | str]
     """What it lost: further frames by number, transparency by the mean brightness (0 to 255) of what is visible, edges
     by the fraction that was cut off, and the first message of the library."""
@@ -76,7 +86,6 @@ class Decoding:
         crop: (height, width) in the file's own pixels that are cut out of its middle first; None for all of it.
         resample: how it is scaled; all but "nearest" average over the area of a pixel.
         background: the colour behind transparent pixels and beside padded images.
-        threshold: whether pixels are 1 from half the brightness on and 0 below, instead of 0 to 255.
         every_frame: whether further frames of a file are images, too, instead of being left out.
     """
 
@@ -86,7 +95,6 @@ class Decoding:
     crop: tuple[int, int] | None
     resample: Resample
     background: Background
-    threshold: bool
     every_frame: bool = False
 
     @property
@@ -165,12 +173,20 @@ def _decoded(file: Image.Image, how: Decoding, number: int) -> Decoded:
     losses: dict[Loss, float | str] = {}
     if how.channels == 1 and not _is_grey(file):
         losses["colour"] = 1.0
-    pixels = np.array(_fitted(_flat(_upright(file, how), how, losses), how, losses))
-    if how.threshold:
-        pixels = (pixels >= 128).astype(np.uint8)
+    if not file.mode.startswith("I") and any(DEEP_MODE.search(str(tile[3])) for tile in getattr(file, "tile", ())):
+        losses["depth"] = 1.0
+    image = _upright(file, how)
+    bits, high = (1 if image.mode == "1" else 8), 0
+    if image.mode.startswith("I"):
+        image = _with_16_bits(image)
+        bits, high = 16, int(image.getextrema()[1])  # type: ignore[arg-type]
+    pixels = np.asarray(_fitted(image if bits == 16 else _flat(image, how, losses), how, losses))
+    if bits == 16:  # three equal channels beside images with colours
+        grey = np.rint(pixels).clip(0, MAX_16_BITS).astype(np.uint16)
+        pixels = np.repeat(grey[..., None], how.channels, 2)
     if not how.every_frame and (further := _num_frames(file) - 1) > 0:
         losses["frames"] = float(further)
-    return Decoded(np.atleast_3d(pixels).transpose(2, 0, 1), losses)
+    return Decoded(np.atleast_3d(pixels).transpose(2, 0, 1), bits, high, losses)
 
 
 def _num_frames(file: Image.Image) -> int:
@@ -213,16 +229,19 @@ def _upright(file: Image.Image, how: Decoding) -> Image.Image:
     return file.transpose(Image.Transpose[TURNS[orientation - 2]]) if 2 <= orientation <= 8 else file
 
 
+def _with_16_bits(image: Image.Image) -> Image.Image:
+    """Integers from 0 to 65535 as floating-point numbers, which Pillow can scale."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > MAX_16_BITS:
+        raise BadImage("has 32-bit pixels, whose range is unknown; use data=arrays")
+    return Image.fromarray(values.astype(np.float32))
+
+
 def _flat(image: Image.Image, how: Decoding, losses: dict[Loss, float | str]) -> Image.Image:
     """Converts to grey or RGB with 8 bits, without transparency."""
     mode = "L" if how.channels == 1 else "RGB"
     if image.mode == "F":
         raise BadImage("has floating-point pixels, whose range is unknown; use data=arrays")
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise BadImage("has 32-bit pixels, whose range is unknown; use data=arrays")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert(mode)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         if np.asarray(image.getchannel("A")).min() < 255:
@@ -261,7 +280,10 @@ def _fitted(image: Image.Image, how: Decoding, losses: dict[Loss, float | str]) 
         return ImageOps.fit(image, (width, height), method)
     scale = min(width / image.width, height / image.height)
     inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    framed = Image.new(image.mode, (width, height), how.background)
+    beside: str | float = how.background
+    if image.mode == "F":
+        beside = {"black": 0.0, "white": float(MAX_16_BITS)}[how.background]
+    framed = Image.new(image.mode, (width, height), beside)
     framed.paste(image.resize(inner, method), ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return framed
 

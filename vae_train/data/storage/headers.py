@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from vae_train.data.storage.cache import MIN_PARALLEL_FILES, cache_key, in_chunks, writing_cache
+from vae_train.data.storage.cache import MIN_PARALLEL_FILES, cache_key, in_chunks
+from vae_train.data.storage.cache_place import writing_cache
 from vae_train.data.storage.decoding import BadImage, Header, headers
 from vae_train.data.storage.listing import Entry
 from vae_train.util.files import replacing

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vae_train.util.errors import ErrorDetail, UsageError
+
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits of a pixel that cameras, scanners and file formats have."""
 
@@ -66,29 +68,53 @@ class Integers(NamedTuple):
             return 0, levels - 1
         return (0, self.step * (levels - 1)) if self.high <= self.step * (levels - 1) else None
 
+    def fit(self, levels: int, low: int, high: int) -> bool:
+        """Whether all are on `levels` evenly spaced numbers from `low` to `high`."""
+        if self.low < low or self.high > high:
+            return False
+        if (levels - 1) % (high - low) == 0 or (low == 0 and self.step * (levels - 1) % high == 0):
+            return True
+        return self.at_ends and {self.low, self.high} <= {low, high}
 
-def inferred_levels(found: Integers, whole_bytes: bool) -> tuple[int | None, list[str]]:
-    """Number of levels of pixels whose integers are `found`, and at most one sentence about it.
 
-    Two for exactly two integers, 256 for bytes, else 2 to the power of the smallest of `DEPTHS` that holds all; None
-    for more than 16 bits.
+def depth(high: int) -> int | None:
+    """The smallest of `DEPTHS` that holds an integer; None for more than 16 bits."""
+    return next((bits for bits in DEPTHS if high < 2**bits), None)
+
+
+def inferred_levels(found: Integers, bits: int) -> tuple[int, list[str]]:
+    """Number of levels of pixels, and at most one sentence about it.
+
+    Two for exactly two integers, else as many as the bits can tell apart.
 
     Args:
         found: the integers of all images, none of them negative.
-        whole_bytes: whether their type has 8 bits.
+        bits: what all files need: 8 or more, or 1 for files of one bit, which scaling may have turned into bytes.
     """
+    if bits == 1:
+        note = "files of 1 bit become grey where they are scaled; data.resample=nearest keeps 2 levels"
+        return (2, []) if found.at_ends else (256, [note])
     if found.is_binary:
         note = f"pixels are {found.low} or {found.high} alone, and so binary; for more levels set data.levels="
         return 2, [note] if (found.low, found.high) != (0, 1) else []
-    bits = 8 if whole_bytes else next((depth for depth in DEPTHS if found.high < 2**depth), None)
-    if bits is None:
-        return None, []
     levels = int(2**bits)
     taken = f"pixels up to {found.high:,} are taken as {bits} bits, {levels:,} levels"
     if (other := _other_levels(found, levels)) is not None:
         which = f"are multiples of {found.step}" if found.step > 1 else f"end at {found.high}"
         return levels, [f"{taken}, but all {which}: for {other:,} levels set data.levels={other}"]
     return levels, [f"{taken}; for others set data.levels="] if bits > 8 else []
+
+
+def stated_bounds(found: Integers, levels: int) -> tuple[int, int]:
+    """See `Integers.bounds`.
+
+    Raises:
+        UsageError: the integers do not fit on so many levels.
+    """
+    if (bounds := found.bounds(levels)) is None:
+        what = f"the data holds integers up to {found.high}, which are at least {found.high // found.step + 1} levels"
+        raise UsageError([ErrorDetail(f"data.levels={levels}", what)])
+    return bounds
 
 
 def _other_levels(found: Integers, levels: int) -> int | None:

@@ -23,6 +23,7 @@ Losses = dict[Loss, Count]
 SENTENCES: Mapping[Loss, str] = {
     "frames": "{images} further frames or pages, {total:,.0f} in all, which are left out; data.frames=all reads them",
     "colour": "{images} colours, which become grey; data.channels=3 keeps them",
+    "depth": "{images} 16 bits per colour, of which the upper 8 are taken; data=arrays takes all",
     "transparency": "{images} transparent pixels, which become {background}; data.background={other} changes it",
     "edges": "{images} other proportions than data.size: {share:.0%} of their area is cut off; data.fit=pad keeps it",
     "library": "{images} made the image library warn, and are read as far as possible: {message}",

@@ -136,6 +136,8 @@ class ArrayStore(Store):
         layout: the order of an image's dimensions in `array`.
         mapped: whether `array` lies in a file; None to ask NumPy.
         units: see `Store.units`.
+        in_bytes: whether the units make integers from 0 to 255 of the pixels, which are stored as uint8.
+        threshold: pixels are 1 from here on and 0 below; None leaves them.
     """
 
     device = torch.device("cpu")
@@ -148,12 +150,16 @@ class ArrayStore(Store):
         layout: Layout = "NCHW",
         mapped: bool | None = None,
         units: Units | None = None,
+        in_bytes: bool = False,
+        threshold: float | None = None,
     ) -> None:
         self.array, self.rows, self.layout, self.units = array, rows, layout, units
+        self.in_bytes, self.threshold = in_bytes, threshold
         self.shape = image_shape(array.shape, layout)
         in_file = isinstance(array, np.memmap) if mapped is None else mapped
         self.location: Location = "file" if in_file else "memory"
-        self.itemsize = 1 if array.dtype in (np.uint8, np.bool_) and units is None else 4
+        as_stored = array.dtype in (np.uint8, np.bool_) and units is None
+        self.itemsize = 1 if as_stored or in_bytes or threshold is not None else 4
 
     @override
     def __len__(self) -> int:
@@ -192,8 +198,11 @@ class ArrayStore(Store):
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         images = to_images(array, self.layout)
-        if self.units is not None:
+        if self.threshold is not None:
+            images = (images >= self.threshold).view(np.uint8)
+        elif self.units is not None:
             images = self.units.to_model(images)
+            images = np.rint(images).astype(np.uint8) if self.in_bytes else images
         elif array.dtype == np.bool_:
             images = images.view(np.uint8)
         elif array.dtype not in (np.uint8, np.float32):
@@ -280,6 +289,8 @@ def split_rows(
     *,
     layout: Layout = "NCHW",
     stochastic: bool = False,
+    units: Units | None = None,
+    threshold: float | None = None,
 ) -> Splits:
     """The images of an array by split; a split without rows is left out.
 
@@ -290,12 +301,16 @@ def split_rows(
         labels: of all images of the array.
         layout: see `ArrayStore`.
         stochastic: see `StoredImages`.
+        units: the map of the pixels to 0 to `levels` - 1; None if they are these numbers.
+        threshold: see `ArrayStore`.
     """
-    return {
-        name: StoredImages(ArrayStore(array, own, layout), levels, None if labels is None else labels[own], stochastic)
-        for name, own in rows.items()
-        if len(own)
-    }
+    in_bytes = units is not None and levels <= 256
+
+    def images(own: np.ndarray) -> StoredImages:
+        store = ArrayStore(array, own, layout, units=units, in_bytes=in_bytes, threshold=threshold)
+        return StoredImages(store, levels, None if labels is None else labels[own], stochastic)
+
+    return {name: images(own) for name, own in rows.items() if len(own)}
 
 
 def shuffled(count: int, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_train.batch import Units, evenly_spaced
-from vae_train.data.storage.levels import Integers, float_levels, inferred_levels
+from vae_train.data.storage.levels import Integers, depth, float_levels, inferred_levels, stated_bounds
 from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED, expect_random_access
 from vae_train.util.errors import ErrorDetail, UsageError
 
@@ -107,13 +107,12 @@ def _integer_levels(
         if not whole and (found.at_ends or not (width == 1 or (width == 2 and found.high >= 2**14))):
             what = f"is needed: integers up to {found.high} were found, but the file is too large to check all"
             raise UsageError([ErrorDetail("data.levels=", what)])
-        levels, notes = inferred_levels(found, width == 1)
-    if levels is None:
-        raise UsageError(f"holds integers up to {found.high}; set the number of levels with data.levels=")
-    if (bounds := found.bounds(levels)) is None:
-        what = f"the file holds integers up to {found.high}, which are at least {found.high // found.step + 1} levels"
-        raise UsageError([ErrorDetail(f"data.levels={levels}", what)])
-    return levels, (float(bounds[0]), float(bounds[1])), notes
+        bits = 8 if width == 1 else depth(found.high)
+        if bits is None and not found.is_binary:
+            raise UsageError(f"holds integers up to {found.high}; set the number of levels with data.levels=")
+        levels, notes = inferred_levels(found, bits or 16)
+    low, high = stated_bounds(found, levels)
+    return levels, (float(low), float(high)), notes
 
 
 def _measured_range(low: float, high: float, levels: int | None, whole: bool) -> tuple[float, float]:
