@@ -142,6 +142,11 @@ class Units(NamedTuple):
         factor, offset, _ = _unit_constants(self, x.device)
         return x * factor + offset
 
+    def from_unit(self, x: Tensor) -> Tensor:
+        """The inverse of `to_unit`."""
+        factor, offset, _ = _unit_constants(self, x.device)
+        return (x - offset) / factor
+
     def with_log_det(self, batch: Batch) -> Batch:
         """Adds log |det dx/dv|, so that log-densities of a batch are those of the numbers in the file."""
         log_scale = _unit_constants(self, batch.x.device)[2].expand_as(batch.x)

@@ -142,3 +142,9 @@ def test_errors_of_the_system_name_file_and_cause(vae: Vae, trained: Path) -> No
     (trained / "metrics.jsonl").mkdir()
     answer = vae("train", f"resume={trained}", "epochs=3")
     assert answer.err == f"vae train: cannot read or write {trained}/metrics.jsonl: Is a directory\n"
+
+
+def test_damage_of_initial_weights_is_said_once(vae: Vae, trained: Path) -> None:
+    flip(trained / "checkpoints/best.pt")
+    answer = vae.train("data=digits", f"init_from={trained}", "out=new")
+    assert (answer.code, answer.out.count("; using last.pt instead"), answer.err) == (0, 1, "")

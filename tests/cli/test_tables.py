@@ -40,6 +40,16 @@ def test_a_table_is_trained_on(tmp_path: Path, vae: Vae) -> None:
     assert vae("sample", "run=run", "num=2").code == 0
 
 
+def test_a_table_is_planned(vae: Vae) -> None:
+    table = np.random.RandomState(0).randn(100, 3) * [1, 1000, 0.01] + [0, 5000, 7]
+    table[0, 0] = np.nan
+    np.save("x.npy", table)
+    words = ("data=arrays", "data.path=x.npy", "data.missing=mask", "batch_size=16")
+    answer = vae.train(*words, "model/likelihood=gaussian", "plan=true")
+    assert "measured on random images" in answer.out, answer
+    assert "measured on random images" in vae.train(*words, "model/likelihood=beta", "plan=true").out
+
+
 def test_bits_per_dimension_are_those_of_the_observed_pixels(vae: Vae) -> None:
     pixels = np.ones((60, 8, 8), np.float32)
     pixels[:, :, 3:] = np.nan

@@ -76,6 +76,16 @@ def test_densities_are_those_of_the_numbers_in_the_file():
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
+def test_the_range_of_every_column_is_0_to_1_in_plots():
+    x = table() * [1, 1000, 0.01] + [0, 5000, 7]
+    data = opened(x, *WHOLE)
+    seen, units = data.split("train").fetch(torch.arange(300)).x, data.facts.units
+    unit = units.to_unit(seen)
+    assert torch.allclose(unit.amin((0, 1, 2)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(unit.amax((0, 1, 2)), torch.ones(3), atol=1e-5)
+    assert torch.allclose(units.from_unit(unit), seen, atol=1e-4)
+
+
 def test_masked_values_count_no_jacobian():
     cfg = compose("corruption=missing", "corruption.mask=0.5")
     np.save("x.npy", table() * [1, 1000, 0.01])

@@ -20,6 +20,7 @@ from vae_train.runs.compatibility import phrase
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known, parameters, schema_errors, settings
+from vae_train.training.checkpoint import Report
 from vae_train.training.execution import CompiledGradients, is_captured, resolve
 from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner
@@ -228,19 +229,27 @@ def open_model(run: Run, device: torch.device, builder: Builder, checkpoint: str
     return model.eval()
 
 
-def read_weights(model: LatentVariableModel, run: Run, checkpoint: str = "best") -> None:
+def read_weights(model: LatentVariableModel, run: Run, checkpoint: str = "best", report: Report | None = None) -> None:
     """Copies the evaluated weights of a run's checkpoint into `model`.
+
+    Args:
+        model: the model.
+        run: the run.
+        checkpoint: "best" or "last".
+        report: see `Run.state`.
 
     Raises:
         UsageError: the weights belong to another architecture.
         RunError: the checkpoint cannot be read.
     """
-    _load(model, _evaluated_weights(run, checkpoint, next(model.parameters()).device), run)
+    _load(model, _evaluated_weights(run, checkpoint, next(model.parameters()).device, report), run)
 
 
-def _evaluated_weights(run: Run, checkpoint: str, device: torch.device) -> Mapping[str, Any]:
+def _evaluated_weights(
+    run: Run, checkpoint: str, device: torch.device, report: Report | None = None
+) -> Mapping[str, Any]:
     """The weights of a checkpoint, or their moving average if there is one."""
-    state, prefix = run.state(checkpoint, device), "module."
+    state, prefix = run.state(checkpoint, device, report), "module."
     if state["ema"] is None:
         return state["model"]
     return {k.removeprefix(prefix): v for k, v in state["ema"].items() if k.startswith(prefix)}

@@ -47,7 +47,7 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     trainer = build_trainer(config, device, builder)
     steps = facts.num_train / trainer.batch_size
     learner = build_learner(config, build_model(config, facts, device, builder), facts, builder)
-    images = _random_images(stored, transforms.active(), PASS * trainer.batch_size, device)
+    images = _random_images(stored, transforms, PASS * trainer.batch_size, device)
     stream = Stream(images, trainer.batch_size, seed=config["seed"], device=device)
     layers = _layers(learner, stream.batch(0))
     seconds = _seconds_per_step(trainer.runner(learner, stream))
@@ -74,10 +74,13 @@ def _random_images(facts: DataFacts, transforms: Transforms, count: int, device:
     y, shape = torch.stack(columns, 1) if columns else None, (count, *facts.data_shape)
     if facts.levels is None:
         pixels = torch.rand(shape, device=device)
+        if facts.units is not None:
+            pixels = facts.units.from_unit(pixels)
     else:
         dtype = torch.uint8 if facts.levels <= 256 else torch.float32
         pixels = torch.randint(facts.levels, shape, dtype=dtype, device=device)
-    return TransformedImages(StoredImages(TensorStore(pixels), facts.levels, y), device, transforms)
+    steps = transforms.active()._replace(units=facts.units, missing=facts.missing)
+    return TransformedImages(StoredImages(TensorStore(pixels), facts.levels, y), device, steps)
 
 
 def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, ...], int]]:

@@ -17,7 +17,7 @@ import torch
 from vae_train.batch import DataFacts
 from vae_train.runs.config import UNBOUND, Config
 from vae_train.runs.facts import read_facts
-from vae_train.training.checkpoint import Checkpoints, warn
+from vae_train.training.checkpoint import Checkpoints, Report, warn
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.files import appending, locked, replacing
 from vae_train.util.text import PrintableFormatter, printable
@@ -186,15 +186,23 @@ class Run(RunFiles):
             )
             raise UsageError(f"{error}{hint if 'best' in names else ''}") from error
 
-    def state(self, checkpoint: str, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """The state of a checkpoint, "best" or "last"; reports damage, and a configuration that it does not belong to.
+    def state(
+        self, checkpoint: str, device: torch.device | str = "cpu", report: Report | None = None
+    ) -> dict[str, Any]:
+        """The state of a checkpoint, "best" or "last".
+
+        Args:
+            checkpoint: its name.
+            device: where the tensors are placed.
+            report: receives damage, and a configuration that the state does not belong to; None for `self.report`.
 
         Raises:
             RunError: the checkpoint cannot be read.
         """
-        state = Checkpoints(self.checkpoints, self.report).load(checkpoint, device)
+        report = report or self.report
+        state = Checkpoints(self.checkpoints, report).load(checkpoint, device)
         if state.get("config") not in (None, self.fingerprint):
-            self.report(f"{self.config_file} is not what the checkpoint was trained with", "using it all the same")
+            report(f"{self.config_file} is not what the checkpoint was trained with", "using it all the same")
         return state
 
     def summary(self) -> dict[str, Any]:
