@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from vae_train.cli.process import log_to_console, prepare_process
+from vae_train.cli.process import log_to_console, missing_memory, prepare_process
 from vae_train.util.errors import RunError, Stopped, UsageError, collecting
-from vae_train.util.text import did_you_mean, first_line, printable
+from vae_train.util.text import did_you_mean, printable
 
 COMMANDS = {
     "train": "train a model; leaves a run under outputs/",
@@ -51,9 +51,6 @@ vae train --help objective lists the choices of a group; vae train data=folder -
 GROUP_NAMES = {"fit_prior": {"prior": "fitted_prior@prior"}}
 """Typed names that choose among the files of a group of another name. A folder conf/prior would make `prior=` a choice
 in `vae eval` and `vae sample` too, where it is the name of a fitted prior."""
-
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to map segment", "Cannot allocate memory")
-"""What errors of PyTorch and of the dynamic linker say when memory is missing."""
 
 MAX_SHOWN = 200
 """Characters of a setting that an error message repeats."""
@@ -107,6 +104,9 @@ def _guarded(command: str, arguments: list[str]) -> int:
     try:
         return _run(command, [argument for argument in arguments if argument != "--debug"])
     except UsageError as error:
+        if memory := missing_memory(error):
+            print(printable(f"vae {command}: {memory}"), file=sys.stderr)
+            return 1
         _print_errors(command, error, debug)
         return 2
     except Stopped as stopped:
@@ -120,8 +120,8 @@ def _guarded(command: str, arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY):
-            error = RunError(f"out of memory ({first_line(error)})")
+        if memory := missing_memory(error):
+            error = RunError(memory)
         if isinstance(error, OSError) and error.strerror and error.filename:
             error = RunError(f"cannot read or write {error.filename}: {error.strerror}")
         kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "

@@ -3,12 +3,14 @@
 import logging
 import math
 import os
+import re
 import sys
 from contextlib import nullcontext
 
 from typing_extensions import override
 
-from vae_train.util.text import PrintableFormatter
+from vae_train.util.errors import raise_out_of_memory
+from vae_train.util.text import PrintableFormatter, first_line, size
 
 MIN_ADDRESS_SPACE = 4 * 2**30
 """Bytes; with less, PyTorch ends the process while it is imported."""
@@ -41,6 +43,17 @@ def _address_space() -> float:
         return math.inf
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return math.inf if limit == resource.RLIM_INFINITY else limit
+
+
+def missing_memory(error: Exception) -> str | None:
+    """What an error says that comes from missing memory; None if it does not."""
+    try:
+        raise_out_of_memory(error)
+    except MemoryError as missing:
+        asked = re.search(r"allocate (\d+) bytes|allocate ([\d.]+ [KMGT]iB)", str(missing))
+        amount = asked and (asked[2] or size(int(asked[1])))
+        return f"out of memory: {amount} could not be allocated" if amount else f"out of memory ({first_line(missing)})"
+    return None
 
 
 class _Console(logging.StreamHandler):

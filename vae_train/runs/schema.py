@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from vae_train.batch import DataFacts
 from vae_train.runs.config import Config
 from vae_train.runs.length import with_length
-from vae_train.util.errors import ErrorDetail, UsageError
+from vae_train.util.errors import ErrorDetail, UsageError, raise_out_of_memory
 from vae_train.util.ranges import Range
 from vae_train.util.text import did_you_mean
 
@@ -69,6 +69,7 @@ def schema_errors(config: Config, locate: Callable[[str], type]) -> list[ErrorDe
         try:
             errors += _node_errors(node, locate(str(node["_target_"])), components)
         except UsageError as error:
+            raise_out_of_memory(error)
             errors.append(ErrorDetail(f"{node.path}._target_", str(error)))
     return errors
 

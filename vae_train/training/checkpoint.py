@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from vae_train.util.errors import RunError
+from vae_train.util.errors import RunError, raise_out_of_memory
 from vae_train.util.files import temporary_name, unreadable
 from vae_train.util.text import first_line
 
@@ -185,6 +185,7 @@ def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # the unpickler raises errors of any kind
+        raise_out_of_memory(error)
         raise RunError(f"{path} is no checkpoint of vae_train ({str(error).splitlines()[0]})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise RunError(f"{path} is no checkpoint of vae_train, or one of another version")

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to map segment", "Cannot allocate memory")
+"""What errors of PyTorch and of the dynamic linker say when memory is missing."""
+
 
 class ErrorDetail(NamedTuple):
     """One thing that is wrong with what was asked for: the setting as typed, and what is wrong with it."""
@@ -24,6 +27,16 @@ class UsageError(Exception):
         super().__init__("; ".join(f"{e.where}: {e.message}" if e.where else e.message for e in self.errors))
 
 
+def raise_out_of_memory(error: BaseException) -> None:
+    """Raises a MemoryError if missing memory is what an error comes from: nothing that it says is wrong then."""
+    cause: BaseException | None = error
+    while cause is not None:
+        is_systems = isinstance(cause, RuntimeError | OSError | ImportError)
+        if isinstance(cause, MemoryError) or (is_systems and any(text in str(cause) for text in OUT_OF_MEMORY)):
+            raise MemoryError(str(cause)) from error
+        cause = cause.__cause__
+
+
 @contextmanager
 def collecting(errors: list[ErrorDetail], where: str = "") -> Iterator[None]:
     """Appends the errors of a `UsageError` that the block raises, instead of raising it.
@@ -35,6 +48,7 @@ def collecting(errors: list[ErrorDetail], where: str = "") -> Iterator[None]:
     try:
         yield
     except UsageError as error:
+        raise_out_of_memory(error)
         errors += [e if e.where else ErrorDetail(where, e.message) for e in error.errors]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
 from vae_train.data.storage.library_messages import recorded
+from vae_train.util.errors import raise_out_of_memory
 from vae_train.util.text import first_line
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -164,6 +165,7 @@ def _explained() -> Iterator[None]:
     except BadImage:
         raise
     except Exception as error:
+        raise_out_of_memory(error)
         raise BadImage(_why(error), isinstance(error, OSError) and error.errno is not None) from error
 
 
