@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.commandline import BRIEF, TINY, Vae, rows
 from vae_train import load
+from vae_train.runs.config import VERSION
 from vae_train.util.errors import RunError, UsageError
 from vae_train.util.runtime import emulated
 
@@ -130,8 +131,8 @@ def test_a_run_killed_after_its_last_checkpoint_can_be_resumed(vae: Vae, trained
 @pytest.mark.parametrize(("line", "writer"), [("", "an older"), ("version: 99", "a newer")])
 def test_a_run_of_another_version_is_one_line(vae: Vae, trained: Path, line: str, writer: str) -> None:
     text = (trained / "config.yaml").read_text()
-    assert text.startswith("version: 2\n")
-    (trained / "config.yaml").write_text(text.replace("version: 2", line, 1))
+    assert text.startswith(f"version: {VERSION}\n")
+    (trained / "config.yaml").write_text(text.replace(f"version: {VERSION}", line, 1))
     for command, setting in (("eval", "run"), ("train", "resume")):
         (error,) = vae(command, f"{setting}={trained}").errors()
         assert f"was written by {writer} version of vae_train" in error

@@ -68,8 +68,9 @@ def test_paths_lead_to_values_or_defaults():
         ("a: 1", "is not the configuration of a run"),
         ("[1]", "is not the configuration of a run"),
         ("{model: {}, data: {}}", "was written by an older version"),
+        ("{version: 2, model: {}, data: {}}", "was written by an older version"),
         ("{version: 99, model: {}, data: {}}", "was written by a newer version"),
-        ("{version: 2, model: !!python/object:os.system {}, data: {}}", "cannot read"),
+        (f"{{version: {VERSION}, model: !!python/object:os.system {{}}, data: {{}}}}", "cannot read"),
     ],
 )
 def test_a_file_that_cannot_be_opened_is_a_line(tmp_path: Path, text: str, message: str):

@@ -15,7 +15,7 @@ from vae_train.util.errors import UsageError
 from vae_train.util.files import replacing
 from vae_train.util.text import first_line
 
-VERSION = 2
+VERSION = 3
 """Layout of config.yaml. It rises when a run written before can no longer be opened."""
 
 MAX_CHARACTERS, MAX_NODES, MAX_DEPTH = 500_000, 10_000, 50
