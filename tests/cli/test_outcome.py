@@ -71,7 +71,7 @@ def test_the_end_of_a_training_says_what_matters(vae):
             "checkpoints/best.pt",
         )
     ]
-    assert lines[-1] == "next: vae eval run=run"
+    assert lines[-1] == "next: vae eval run=run · vae report run=run"
 
 
 def test_a_run_without_validation_reports_its_training_images(vae):

@@ -59,7 +59,12 @@ def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows
         needed = math.ceil(step * epochs.batch_size / epochs.num_images)
         lines.append(f"the schedules of the objective have not ended: vae train resume={run.folder} epochs={needed}")
     names = [name for name in FILES if (run.folder / name).exists()]
-    return [*lines, f"{run.folder}/", "  " + "  ".join(names), f"next: vae eval run={run.folder}"]
+    return [
+        *lines,
+        f"{run.folder}/",
+        "  " + "  ".join(names),
+        f"next: vae eval run={run.folder} · vae report run={run.folder}",
+    ]
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:
