@@ -83,7 +83,7 @@ def workload_overrides(workload: Workload) -> list[str]:
         hidden = f"hidden=[{workload.width}]"
         overrides += ["model=mlp", f"model.encoder.{hidden}", f"model.decoder.{hidden}"]
     else:
-        overrides += ["model=conv"]
+        overrides += ["model=conv", "model.decoder.upsample=stride"]
     if workload.binary:
         return [*overrides, "model/likelihood=bernoulli", "model.likelihood.grey_targets=true"]
     return [*overrides, "model/likelihood=mse"]

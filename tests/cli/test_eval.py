@@ -253,3 +253,13 @@ def test_a_damaged_report_is_replaced(vae: Vae, trained: Path, content: str) -> 
     (trained / "eval/test.json").write_text(content)
     assert vae("eval", f"run={trained}", "latents=false", "k=0").code == 0
     assert report(trained)["elbo"]["se"] > 0
+
+
+def test_metrics_of_a_split_with_few_images_say_what_they_need(vae: Vae, tmp_path: Path) -> None:
+    np.savez(tmp_path / "few.npz", x_train=np.random.rand(40, 8, 8), x_test=np.random.rand(3, 8, 8))
+    vae.train("data=arrays", f"data.path={tmp_path}/few.npz", "out=few", "batch_size=8")
+    answer = vae("eval", "run=few", "images=true", *BRIEF)
+    assert answer.code == 0
+    unavailable = json.loads(Path("few/eval/test.json").read_text())["unavailable"]
+    assert unavailable["recall"] == "it needs at least 4 images; the split has 3"
+    assert unavailable["coverage"] == "it needs at least 6 images; the split has 3"

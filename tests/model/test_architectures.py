@@ -7,9 +7,10 @@ from typing import Literal, get_args, get_origin
 import pytest
 import torch
 from omegaconf import OmegaConf
+from torch import nn
 
 from tests.support import build, catalogue_modules, choices, classes_in, compose, locate
-from vae_train.model.architecture.base import sizes, widths
+from vae_train.model.architecture.base import Style, doublings, sizes, widths
 from vae_train.model.architecture.conv import ConvDecoder, ConvEncoder, ConvSpatialDecoder, ConvSpatialEncoder
 from vae_train.model.base import Network
 
@@ -157,3 +158,18 @@ def test_latents_that_are_not_a_scale_of_the_image_are_rejected_with_the_scales(
         ConvSpatialEncoder((1, 8, 8), (2, 3, 3), downsample="stride", init="torch", **SPATIAL)
     with pytest.raises(ValueError, match=r"needs latents with shape \[channels, height, width\]"):
         ConvSpatialDecoder(VECTOR, (1, 8, 8), upsample="stride", init="torch", **SPATIAL)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("size", [(16, 16), (15, 16), (13, 11)])
+def test_only_even_kernels_cover_all_pixels_equally_often(kernel, size):
+    """Constant weights and inputs give a constant image away from its edges, or a checkerboard."""
+    small = tuple((side + 1) // 2 for side in size)
+    for upsample in ("even", "stride", "nearest"):
+        layers = nn.Sequential(*doublings([1], [size, small], Style(kernel, 0, "relu", "none"), upsample))
+        for p in layers.parameters():
+            nn.init.constant_(p, 0.0 if p.dim() == 1 else 1.0)
+        image = layers(torch.ones(1, 1, *small))
+        assert image.shape[2:] == size
+        inside = image[..., 4:-4, 4:-4]
+        assert (inside.max() == inside.min()) == (upsample != "stride")

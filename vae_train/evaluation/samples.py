@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vae_train.data.stream import evaluation_batches
 from vae_train.evaluation.features import Features, InceptionFeatures, LabelFeatures, RandomFeatures
+from vae_train.evaluation.metrics.base import Requirement
 from vae_train.evaluation.subject import Subject, Subset, shared
 from vae_train.rng import BlockRng, Rng
 
@@ -59,6 +60,16 @@ def feature_sets(subject: Subject, inception: str | None) -> tuple[Tensor, Tenso
     batches = evaluation_batches(images, subject.batch_size, device, noise.data)
     real = torch.cat([features(subject.to_pixels(batch.x)) for _, batch in batches])
     return real, torch.cat([features(x) for x in sampled_images(subject, len(images))]), features
+
+
+def min_images(count: int) -> Requirement:
+    """Requires at least so many images in the split."""
+
+    def enough_images(subject: Subject) -> str | None:
+        found = len(subject.images)
+        return None if found >= count else f"it needs at least {count} images; the split has {found}"
+
+    return enough_images
 
 
 def image_data(subject: Subject) -> str | None:

@@ -14,7 +14,13 @@ Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "t
 Norm = Literal["none", "group", "layer"]
 Init = Literal["torch", "glorot", "he"]
 Downsample = Literal["stride", "maxpool", "avgpool"]
-Upsample = Literal["stride", "nearest"]
+Upsample = Literal["even", "stride", "nearest"]
+"""How a decoder doubles an image: "even" is a transposed convolution with an even kernel, which its stride divides, so
+that it covers all pixels equally often; that of "stride" has an odd kernel, which shows as a checkerboard; "nearest"
+repeats pixels before a convolution, which takes twice as long.
+
+Source: Odena et al., "Deconvolution and Checkerboard Artifacts" (Distill 2016, doi:10.23915/distill.00003).
+"""
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,

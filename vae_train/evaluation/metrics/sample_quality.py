@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
-from vae_train.evaluation.samples import feature_sets, image_data
+from vae_train.evaluation.samples import feature_sets, image_data, min_images
 from vae_train.evaluation.subject import Subject
 from vae_train.rng import generator
 from vae_train.util.errors import RunError
@@ -30,7 +30,7 @@ class SampleMetric(Metric):
         enabled: whether it is measured.
     """
 
-    requires = (image_data,)
+    requires = (image_data, min_images(2))
     fid_title: ClassVar[str | None] = None
     """What it is called with the features that FID is defined with."""
 
@@ -187,6 +187,7 @@ class PrecisionRecall(SampleMetric):
         MetricInfo("precision", "precision of samples", decimals=3),
         MetricInfo("recall", "recall of samples", decimals=3),
     )
+    requires = (image_data, min_images(4))
     order = 55
 
     @override
@@ -233,6 +234,7 @@ class DensityCoverage(SampleMetric):
         MetricInfo("density", "density of samples", decimals=3),
         MetricInfo("coverage", "coverage of samples", decimals=3),
     )
+    requires = (image_data, min_images(6))
     order = 56
 
     @override

@@ -115,7 +115,7 @@ def doublings(channels: list[int], scales: list[Size], style: Style, upsample: U
         channels: channels of every scale, from the image on; the input has those of the last scale.
         scales: height and width of every scale, from the image's own to the smallest.
         style: how the convolutions look.
-        upsample: a transposed convolution with stride 2, or nearest neighbours and a convolution.
+        upsample: how they double, see `vae_train.model.layers.Upsample`.
     """
     layers: list[nn.Module] = []
     inputs = channels[-1]
@@ -137,6 +137,10 @@ def convolution(inputs: int, outputs: int, style: Style, stride: int = 1) -> lis
 def _doubling(inputs: int, outputs: int, kernel: int, upsample: Upsample, small: Size, large: Size) -> list[nn.Module]:
     if upsample == "nearest":
         return [nn.Upsample(size=large, mode="nearest"), nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)]
-    # With padding k // 2 a transposed convolution makes 2 n - 1 pixels of n; the rest is output padding.
-    rest = (large[0] - (2 * small[0] - 1), large[1] - (2 * small[1] - 1))
-    return [nn.ConvTranspose2d(inputs, outputs, kernel, 2, kernel // 2, rest)]
+    # With padding k // 2 an odd kernel makes 2 n - 1 pixels of n, and the next even one with more padding 2 n - 2; the
+    # rest is output padding.
+    is_even = upsample == "even"
+    top, left = (kernel // 2 + (is_even and side % 2) for side in large)
+    made = [2 * (n - 1) - 2 * padding + kernel + is_even for n, padding in zip(small, (top, left), strict=True)]
+    rest = (large[0] - made[0], large[1] - made[1])
+    return [nn.ConvTranspose2d(inputs, outputs, kernel + is_even, 2, (top, left), rest)]

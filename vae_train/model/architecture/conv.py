@@ -74,7 +74,7 @@ class ConvDecoder(Layers):
         max_channels: see `ConvEncoder`.
         kernel: see `ConvEncoder`.
         extra: further convolutions at every scale, after it is doubled.
-        upsample: a transposed convolution with stride 2, or nearest neighbours and a convolution.
+        upsample: how they double, see `vae_train.model.layers.Upsample`.
         dense: size of a hidden linear layer between input and convolutions; 0 for none.
         activation: the nonlinearity.
         norm: see `ConvEncoder`.
@@ -167,7 +167,7 @@ class ConvSpatialDecoder(Layers):
         max_channels: see `ConvSpatialEncoder`.
         kernel: see `ConvSpatialEncoder`.
         extra: further convolutions at every scale, after it is doubled.
-        upsample: a transposed convolution with stride 2, or nearest neighbours and a convolution.
+        upsample: how they double, see `vae_train.model.layers.Upsample`.
         activation: the nonlinearity.
         norm: see `ConvSpatialEncoder`.
         init: see `ConvSpatialEncoder`.
