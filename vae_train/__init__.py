@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from vae_train.runs.run import Run
     from vae_train.runs.trained import TrainedModel
 
-__all__ = ["load", "train"]
+__all__ = ["__version__", "load", "train"]
+
+
+def __getattr__(name: str) -> str:
+    """Looks up `__version__` on first use, since importing the package should stay fast."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from vae_train.util.version import package_version
+
+    return package_version()
 
 
 def load(run: str | Path, checkpoint: str = "best", device: str = "cpu", allow: str | None = None) -> TrainedModel:

@@ -83,12 +83,9 @@ def run(arguments: list[str]) -> int:
         print(USAGE.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        from importlib.metadata import PackageNotFoundError, version
+        from vae_train.util.version import package_version
 
-        try:
-            print(f"vae_train {version('vae_train')}")
-        except PackageNotFoundError:
-            print("vae_train, not installed: imported from a checkout")
+        print(f"vae_train {package_version()}")
         return 0
     command, *rest = arguments
     if command not in COMMANDS:

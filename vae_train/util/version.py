@@ -1,0 +1,15 @@
+"""The version of the package."""
+
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def package_version() -> str:
+    """The installed version, or in a checkout that is not installed the one in pyproject.toml."""
+    try:
+        return version("vae_train")
+    except PackageNotFoundError:
+        pyproject = Path(__file__).parents[2] / "pyproject.toml"
+        match = re.search(r'^version = "(.+)"$', pyproject.read_text(), re.M) if pyproject.exists() else None
+        return match[1] if match else "unknown"
