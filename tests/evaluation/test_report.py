@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import csv
+import io
+
 import pytest
 
 from tests.support import SMALL, build_model, compose, loaded
+from vae_train.evaluation.comparison import TABLE_COLUMNS, Comparison, EvaluatedRun
 from vae_train.evaluation.metrics.base import Estimate, MetricInfo, Unavailable
-from vae_train.evaluation.report import comparison, format_conditions, format_value, lines, markdown
+from vae_train.evaluation.report import format_conditions, format_value, lines, markdown
 from vae_train.evaluation.suite import Report, protocol
 
 INFOS = (
@@ -72,19 +76,49 @@ def test_what_is_missing_says_why_and_warnings_are_bold():
     full = report(nll=Unavailable("disabled by k=0"))
     full = Report(**{**vars(full), "warnings": ("only 3 of 32 latent dimensions are active",)})
     text = markdown("run", full)
-    assert "| -log p(x), nats | – | disabled by k=0 |" in text
+    assert "Not measured: -log p(x) (disabled by k=0)" in text
+    assert "–" not in text
     assert "**only 3 of 32 latent dimensions are active**" in text
     assert "Fréchet" not in text
     assert full.to_dict()["nll"] is None
     assert full.to_dict()["unavailable"] == {"nll": "disabled by k=0"}
 
 
+def compared(*rows):
+    return Comparison([EvaluatedRun(name, {"beta": beta}, full) for name, beta, full in rows])
+
+
 def test_runs_stand_side_by_side_with_the_best_first():
     worse = report(elbo=estimate(-100.0, 0.5), nll=estimate(95.0, 0.5))
-    rows = comparison([("worse", worse), ("better", report())]).splitlines()
-    assert rows[2].startswith("| better | -90.00 ± 0.25 |")
+    table = compared(("worse", "4.0", worse), ("better", "1.0", report()))
+    rows = table.markdown().splitlines()
+    assert rows[2].startswith("| better | 1.0 | -90.00 ± 0.25 |")
     assert rows[2].endswith("| – |")
     assert rows[3].endswith("| 95.00 ± 0.50 |")
+    head, *values = csv.reader(io.StringIO(table.csv()))
+    assert head == ["run", "beta", "elbo", "elbo_se", "distortion", "distortion_se", "nll", "nll_se"]
+    assert values == [
+        ["better", "1.0", "-90.0", "0.25", "70.0", "0.25", "", ""],
+        ["worse", "4.0", "-100.0", "0.5", "70.0", "0.25", "95.0", "0.5"],
+    ]
+    first, better, _ = table.lines()
+    assert first.split() == ["run", "beta", "elbo", "distortion", "nll"]
+    assert better.split("  ")[0] == "better"
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("length", [3, 40])
+def test_the_table_fits_a_terminal_and_names_what_it_leaves_out(count, length):
+    full = report(**{info.name: estimate(-1234.5, 12.3) for info in INFOS[:count]})
+    table = compared(("a" * length, "1" * length, full), ("b", "2", full))
+    lines = table.lines()
+    assert max(map(len, lines)) <= TABLE_COLUMNS
+    assert all(info.name in " ".join(lines) for info in table.infos)
+
+
+@pytest.mark.parametrize("value", [-0.001, 0.001, -1e-30])
+def test_nothing_is_minus_zero(value):
+    assert format_value(estimate(value, abs(value)), 2) == "0.00 ± 0.00"
 
 
 def test_a_model_without_a_bound_is_ranked_by_its_distortion():

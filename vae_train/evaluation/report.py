@@ -1,17 +1,20 @@
 """Reports as lines for the terminal and as Markdown tables."""
 
-from collections.abc import Sequence
-
 from vae_train.evaluation.metrics.base import Estimate, MetricInfo
 from vae_train.evaluation.suite import Report
 
 
 def format_value(estimate: Estimate, decimals: int) -> str:
     """Formats a value with its standard error, or with its maximum."""
-    text = f"{estimate.value:.{decimals}f}"
+    text = _fixed(estimate.value, decimals)
     if "of" in estimate.about:
         return f"{text} of {estimate.about['of']}"
-    return text if estimate.se is None else f"{text} ± {estimate.se:.{decimals}f}"
+    return text if estimate.se is None else f"{text} ± {_fixed(estimate.se, decimals)}"
+
+
+def _fixed(value: float, decimals: int) -> str:
+    """Formats a number; what rounds to zero has no sign."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
 def format_conditions(estimate: Estimate) -> str:
@@ -35,31 +38,24 @@ def lines(report: Report) -> list[str]:
 
 
 def markdown(name: str, report: Report) -> str:
-    """Formats a report as a Markdown page: every estimate, and why others are missing."""
+    """Formats a report as a Markdown page: every estimate, and in a sentence why others are missing."""
     rows = [f"# {name}: {_title(report)}", "", f"{report.protocol}.", ""]
     rows += ["| metric | value | measured on |", "| --- | --- | --- |"]
     for info in report.infos:
         estimate = report.estimates.get(info.name)
-        if estimate is None:
-            rows.append(f"| {info.label} | – | {report.unavailable[info.name]} |")
-        else:
+        if estimate is not None:
             value, conditions = format_value(estimate, info.decimals), format_conditions(estimate)
             rows.append(f"| {_label(info, estimate)} | {value} | {conditions} |")
+    titles: dict[str, list[str]] = {}
+    for info in report.infos:
+        if (reason := report.unavailable.get(info.name)) is not None:
+            titles.setdefault(reason, []).append(info.title)
+    if titles:
+        rows += ["", "Not measured: " + "; ".join(f"{', '.join(names)} ({reason})" for reason, names in titles.items())]
     for warning in report.warnings:
         rows += ["", f"**{warning}**"]
     rows += ["", *(f"![]({plot})" for plot in report.plots)]
     return "\n".join(rows).rstrip() + "\n"
-
-
-def comparison(reports: Sequence[tuple[str, Report]]) -> str:
-    """Formats several runs as one Markdown table with every output that any of them has, the lowest cost first."""
-    infos = dict.fromkeys(i for _, report in reports for i in report.infos if i.name in report.estimates)
-    rows = ["| run | " + " | ".join(info.label for info in infos) + " |", "| --- |" + " --- |" * len(infos)]
-    for name, report in sorted(reports, key=lambda pair: pair[1].cost):
-        estimates = [(report.estimates.get(info.name), info.decimals) for info in infos]
-        cells = ["–" if e is None else format_value(e, decimals) for e, decimals in estimates]
-        rows.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(rows) + "\n"
 
 
 def _title(report: Report) -> str:

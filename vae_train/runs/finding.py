@@ -1,9 +1,10 @@
-"""Finds the runs that a command is to look at."""
+"""Finds the runs that a command is to look at, and names them."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vae_train.runs.run import CONFIG_FILE, find, runs_below
+from vae_train.runs.run import CONFIG_FILE, Run, find, runs_below
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 
 
@@ -21,3 +22,11 @@ def find_runs(names: str | Sequence[str]) -> list[Path]:
     if errors:
         raise UsageError(errors)
     return list(dict.fromkeys(folders))
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """Short names of runs, which differ: their folders below the one that all have in common, "job 3" in a sweep."""
+    folders = [run.folder.resolve() for run in runs]
+    common = Path(os.path.commonpath([folder.parent for folder in folders]))
+    names = [str(folder.relative_to(common)) for folder in folders]
+    return [f"job {name}" if name.isdecimal() else name for name in names]

@@ -1,6 +1,7 @@
 """`vae eval`: evaluates trained models."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,16 +15,18 @@ from vae_train.cli.hydra_compat import conf_dir
 from vae_train.cli.overrides import Job, resolved
 from vae_train.cli.schema import no_effect
 from vae_train.data.dataset import Dataset
+from vae_train.evaluation.comparison import Comparison, EvaluatedRun
 from vae_train.evaluation.features import InceptionFeatures
-from vae_train.evaluation.report import comparison, lines, markdown
+from vae_train.evaluation.report import lines, markdown
 from vae_train.evaluation.subject import Subject
 from vae_train.evaluation.suite import Report, evaluate, merge
 from vae_train.runs.build import build_source, load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
 from vae_train.runs.config import Config
-from vae_train.runs.finding import find_runs
+from vae_train.runs.differences import differences, headline_settings, settings_text
+from vae_train.runs.finding import find_runs, names_of
 from vae_train.runs.fitted_priors import fingerprint, prior_errors, replace_prior
-from vae_train.runs.run import LOCK_FILE, Run, read_json, write_json, write_text
+from vae_train.runs.run import LOCK_FILE, OUTPUTS, Run, new_folder, read_json, write_json, write_text
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.files import locked, unreadable
@@ -146,11 +149,29 @@ def _ood_node(name: str, config: Config, facts: DataFacts) -> Config:
 
 def run(settings: Settings, job: Job) -> None:
     """Evaluates every run that is named, writes and prints the reports."""
-    reports = [(str(folder), evaluate_run(job.open(str(folder)), settings, job)) for folder in find_runs(settings.run)]
-    if len(reports) > 1:
-        log.info("\n%s", comparison(reports))
+    runs = [job.open(str(folder)) for folder in find_runs(settings.run)]
+    reports = [evaluate_run(run, settings, job) for run in runs]
+    if len(runs) > 1:
+        _compare(runs, reports, settings)
     names = settings.run if isinstance(settings.run, str) else f"[{','.join(settings.run)}]"
     log.info("  everything on one page: vae report run=%s", names)
+
+
+def _compare(runs: Sequence[Run], reports: Sequence[Report], settings: Settings) -> None:
+    """Prints a table of several runs, and writes it as Markdown and CSV."""
+    varied = differences([settings_text(run.config) for run in runs])
+    shown = [(path, values) for path, values in varied if path in headline_settings(varied)]
+    rows = [
+        EvaluatedRun(name, {path: values[number] for path, values in shown}, reports[number])
+        for number, name in enumerate(names_of(runs))
+    ]
+    table = Comparison(rows)
+    name = "-".join(filter(None, ["eval", settings.split, settings.prior]))
+    folder = Path(settings.run) if isinstance(settings.run, str) else new_folder(OUTPUTS / "evaluations" / name)
+    for suffix, text in ((".md", table.markdown()), (".csv", table.csv())):
+        write_text(folder / f"{name}{suffix}", text)
+    for line in (f"{len(runs)} runs", *table.lines(), folder / f"{name}.csv"):
+        log.info("  %s", line)
 
 
 def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:

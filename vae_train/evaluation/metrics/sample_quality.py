@@ -22,6 +22,10 @@ ROUNDING = 1e-12
 """Differences of squared distances that count as none, in units of the largest squared norm."""
 
 
+TRUSTED_RATIO = 10
+"""Images per feature from which on the bias of the Fréchet distance is small."""
+
+
 class SampleMetric(Metric):
     """A comparison of samples with real images by their features: a subclass has its outputs and `compare`.
 
@@ -41,11 +45,21 @@ class SampleMetric(Metric):
     @override
     def __call__(self, subject: Subject) -> Results:
         real, sampled, features = feature_sets(subject, self.inception)
-        about: dict[str, Any] = {"conditions": f"{len(sampled):,} samples, {features.name}"}
+        caution = self.caution(min(len(real), len(sampled)), real.shape[1])
+        about: dict[str, Any] = {"conditions": f"{len(sampled):,} samples, {features.name}{caution}"}
         if features.is_fid and (title := self.fid_title):
             about["title"] = title
         values = self.compare(real, sampled, subject.seed)
         return {name: Estimate(value, se, len(real), about) for name, (value, se) in values.items()}
+
+    def caution(self, count: int, size: int) -> str:
+        """Says why a value cannot be trusted at this number of images; empty if it can.
+
+        Args:
+            count: number of images.
+            size: number of features of each.
+        """
+        return ""
 
     @abstractmethod
     def compare(self, real: Tensor, sampled: Tensor, seed: int) -> dict[str, tuple[float, float | None]]:
@@ -84,6 +98,10 @@ class FrechetDistance(SampleMetric):
     outputs = (MetricInfo("frechet_distance", "Fréchet distance of samples"),)
     order = 53
     fid_title = "FID"
+
+    @override
+    def caution(self, count: int, size: int) -> str:
+        return "" if count >= TRUSTED_RATIO * size else f"; biased upwards, as {count:,} images are few for it"
 
     @override
     def compare(self, real: Tensor, sampled: Tensor, seed: int) -> dict[str, tuple[float, float | None]]:

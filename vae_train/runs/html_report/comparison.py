@@ -1,18 +1,13 @@
 """What a report says of several runs: which is best, and in which settings they differ."""
 
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from vae_train.evaluation.report import format_value
+from vae_train.runs.differences import differences, headline_settings
 from vae_train.runs.html_report.contents import TILES, Contents
 from vae_train.runs.html_report.evaluations import info_of
-from vae_train.runs.run import Run
-
-SELF_EVIDENT = ("name", "out", "sweep", "run", "version")
-"""Settings that name a run and do not change it."""
 
 
 class Ranked(NamedTuple):
@@ -41,22 +36,14 @@ class Comparison(NamedTuple):
     """Every setting that differs, with its value in each run."""
 
 
-def names_of(runs: Sequence[Run]) -> list[str]:
-    """Short names of runs, which differ: their folders below the one that all have in common, "job 3" in a sweep."""
-    folders = [run.folder.resolve() for run in runs]
-    common = Path(os.path.commonpath([folder.parent for folder in folders]))
-    names = [str(folder.relative_to(common)) for folder in folders]
-    return [f"job {name}" if name.isdecimal() else name for name in names]
-
-
 def compare(runs: Sequence[Contents]) -> Comparison:
     """Compares runs by the ELBO of their evaluations, or of validation where one of them was not evaluated.
 
     Args:
         runs: two or more.
     """
-    differences = _differences(runs)
-    short = [path for path, _ in differences if "." not in path] or [path for path, _ in differences][:3]
+    varied = differences([run.settings for run in runs])
+    short = headline_settings(varied)
     metrics = [name for name in TILES if any(name in run.estimates for run in runs)]
     order = sorted(range(len(runs)), key=lambda number: _cost(runs[number]))
     rows = []
@@ -69,23 +56,12 @@ def compare(runs: Sequence[Contents]) -> Comparison:
         rows.append(Ranked(number, run.name, settings, values, str(run.summary["status"])))
     titles = [TILES[name] for name in metrics]
     best = [runs[number] for number in order]
-    return Comparison(_headline(best, short), _notes(best), short, titles, rows, differences)
+    return Comparison(_headline(best, short), _notes(best), short, titles, rows, varied)
 
 
 def _cost(run: Contents) -> float:
     elbo, distortion = run.estimates.get("elbo"), run.estimates.get("distortion")
     return -elbo.value if elbo is not None else distortion.value if distortion is not None else math.inf
-
-
-def _differences(runs: Sequence[Contents]) -> list[tuple[str, list[str]]]:
-    """The settings that differ. Of a setting and others that take their values from it only the first one is listed."""
-    paths = dict.fromkeys(path for run in runs for path in run.settings)
-    values = {path: [run.settings.get(path, "–") for run in runs] for path in paths if path not in SELF_EVIDENT}
-    varied = {path: row for path, row in values.items() if len(set(row)) > 1}
-    known = [row for path, row in varied.items() if "." not in path]
-    if "latent_dim" in varied and varied.get("latent_shape") == [f"[{size}]" for size in varied["latent_dim"]]:
-        del varied["latent_shape"]
-    return [(path, row) for path, row in varied.items() if "." not in path or row not in known]
 
 
 def _headline(best: Sequence[Contents], settings: Sequence[str]) -> str:

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from vae_train.batch import SPLITS, evenly_spaced
 from vae_train.evaluation.metrics.base import Estimate
 from vae_train.evaluation.report import format_value
+from vae_train.runs.differences import settings_text
 from vae_train.runs.html_report.evaluations import Evaluation, info_of, read_evaluations
 from vae_train.runs.html_report.pictures import Frame, Picture, read_frames, read_picture
 from vae_train.runs.html_report.views import Options, Views, make_views
 from vae_train.runs.outcome import trends
 from vae_train.runs.run import Run
-from vae_train.runs.schema import yaml_text
 from vae_train.training.loggers.files import read_metrics
 from vae_train.util.numbers import finite
 from vae_train.util.text import duration
@@ -193,9 +193,7 @@ class Contents:
     @property
     def settings(self) -> dict[str, str]:
         """Every setting by its dotted path."""
-        leaves = self.run.config.leaves()
-        shown = {k: v for k, v in leaves.items() if not k.endswith("_partial_") and not k.startswith("data.units.")}
-        return {path: yaml_text(value) for path, value in shown.items()}
+        return settings_text(self.run.config)
 
     @property
     def commands(self) -> list[tuple[str, str]]:

@@ -1,0 +1,37 @@
+"""The settings in which runs differ."""
+
+from collections.abc import Mapping, Sequence
+
+from vae_train.runs.config import Config
+from vae_train.runs.schema import yaml_text
+
+SELF_EVIDENT = ("name", "out", "sweep", "run", "version")
+"""Settings that name a run and do not change it."""
+
+
+def settings_text(config: Config) -> dict[str, str]:
+    """Every setting of a run by its dotted path, as YAML writes it."""
+    leaves = config.leaves().items()
+    return {k: yaml_text(v) for k, v in leaves if not k.endswith("_partial_") and not k.startswith("data.units.")}
+
+
+def differences(runs: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
+    """The settings that differ, with the value in each run, and a dash where a run has none.
+
+    Of a setting and others that take their values from it only the first one is listed.
+
+    Args:
+        runs: the settings of each run.
+    """
+    paths = dict.fromkeys(path for run in runs for path in run)
+    values = {path: [run.get(path, "–") for run in runs] for path in paths if path not in SELF_EVIDENT}
+    varied = {path: row for path, row in values.items() if len(set(row)) > 1}
+    known = [row for path, row in varied.items() if "." not in path]
+    if "latent_dim" in varied and varied.get("latent_shape") == [f"[{size}]" for size in varied["latent_dim"]]:
+        del varied["latent_shape"]
+    return [(path, row) for path, row in varied.items() if "." not in path or row not in known]
+
+
+def headline_settings(varied: Sequence[tuple[str, list[str]]]) -> list[str]:
+    """Those of the settings that differ which stand in a table: the top-level ones, or else the first three."""
+    return [path for path, _ in varied if "." not in path] or [path for path, _ in varied][:3]
