@@ -35,6 +35,12 @@ def test_a_run_is_as_long_as_it_should_be(vae, setting, expected):
     assert length() == expected
 
 
+def test_no_epoch_is_empty(vae):
+    small = [setting for setting in SMALL if not setting.startswith("batch_size")]
+    assert vae("train", *small, "batch_size=64", "steps=9").code == 0  # 80 images: the seventh epoch ends at step 9
+    assert length() == (7, 9, 7, 9)
+
+
 @pytest.mark.parametrize(("num_train", "epochs"), [(80, 750), (1257, 48), (2000, 30), (60_000, 30)])
 def test_small_data_is_seen_more_often(num_train, epochs):
     from vae_train.runs.length import with_length

@@ -19,7 +19,7 @@ def with_length(config: Config, num_train: int) -> Config:
     trainer = config["trainer"]
     epochs, steps, batch_size = (trainer[name] for name in ("epochs", "steps", "batch_size"))
     if steps is not None:
-        epochs = math.ceil(steps * batch_size / num_train)
+        epochs = Epochs.of_steps(steps, num_train, batch_size).total
     elif epochs is None:
         epochs = max(MIN_EPOCHS, math.ceil(MIN_STEPS * batch_size / num_train))
     return config.with_values({"epochs": epochs, "trainer.epochs": epochs})

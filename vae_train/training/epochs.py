@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from typing_extensions import Self
+
 
 class Epochs(NamedTuple):
     """Epochs of N images in batches of B: an epoch that ends within a batch includes that batch."""
@@ -11,6 +13,11 @@ class Epochs(NamedTuple):
     batch_size: int
     steps: int | None = None
     """Updates of the run, which may cut its last epoch short; None for whole epochs."""
+
+    @classmethod
+    def of_steps(cls, steps: int, num_images: int, batch_size: int) -> Self:
+        """The epochs that this many updates take."""
+        return cls((steps - 1) * batch_size // num_images + 1, num_images, batch_size, steps)
 
     @property
     def last_step(self) -> int:

@@ -153,7 +153,7 @@ class Trainer:
         if self.steps is None:
             assert self.epochs is not None, "a run has epochs or steps"
             return Epochs(self.epochs, num_images, self.batch_size)
-        return Epochs(math.ceil(self.steps * self.batch_size / num_images), num_images, self.batch_size, self.steps)
+        return Epochs.of_steps(self.steps, num_images, self.batch_size)
 
     def runner(self, learner: Learner, stream: Stream) -> Runner:
         """What takes the steps of `learner` on the batches of `stream`."""

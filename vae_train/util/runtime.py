@@ -4,6 +4,7 @@ import ctypes
 import math
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +37,8 @@ def prepare(threads: int | None = None, precision: Precision = "float32") -> Non
     # Adam keeps averages of gradients that have died out (border pixels of MNIST). After some 700 steps they are below
     # 1e-38, where processors are slow: a step takes a fifth longer. Threads inherit the setting, so it comes first.
     torch.set_flush_denormal(True)
+    # NumPy before 2.3 warns about it when it measures float types.
+    warnings.filterwarnings("ignore", "The value of the smallest subnormal", UserWarning)
     keep_freed_memory()
     leave_the_compiler_alone()
     torch.set_num_threads(threads or min(torch.get_num_threads(), cores()))
