@@ -243,21 +243,14 @@ def _run_each(module: Any, jobs: list[Any]) -> int:
 
 
 def _complete(arguments: list[str]) -> int:
-    """Completion: the command's name here, everything after it by Hydra.
-
-    Hydra's shell function asks for completions without the command, which is in COMP_LINE.
-    """
-    from vae_train.cli.hydra_compat import application
-
+    """Answers the shell, which has the command line in COMP_LINE; what it installs is Hydra's."""
     if not any(argument.startswith("query=") for argument in arguments):
+        from vae_train.cli.hydra_compat import application
+
         application("train", arguments, "vae")
         return 0
-    program, _, rest = os.environ.get("COMP_LINE", "").lstrip().partition(" ")
-    name, finished, settings = rest.lstrip().partition(" ")
-    if not finished:
-        print(" ".join(command for command in COMMANDS if command.startswith(name)))
-    elif name in COMMANDS:
-        os.environ["COMP_LINE"] = f"{program} {settings}"
-        os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
-        application(name.replace("-", "_"), arguments, "vae")
+    from vae_train.cli.completion import complete
+
+    line = os.environ.get("COMP_LINE", "")
+    print(" ".join(complete(line[: int(os.environ.get("COMP_POINT", len(line)))], COMMANDS)))
     return 0

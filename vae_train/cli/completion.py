@@ -1,0 +1,120 @@
+"""Completion of a command line: commands, settings, choices, runs, devices and files.
+
+Hydra's own completion composes the configuration and takes seconds; this one reads the YAML files as `--help` does.
+"""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from vae_train.cli.help import Conf, Group
+from vae_train.cli.hydra_compat import conf_dir
+
+RUN_SETTINGS = ("run", "resume", "init_from")
+FILE_SETTINGS = ("root", "path", "out", "cache", "inception", "labels", "ood")
+"""Last parts of the names of settings that are files or folders."""
+
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
+
+OUTPUTS = ("outputs/*/*/config.yaml", "outputs/sweeps/*/*/config.yaml")
+
+MAX_RUNS = 100
+
+FLAGS = ("--help", "--config-dir", "--cfg", "--info", "--debug")
+
+
+def complete(line: str, commands: Iterable[str]) -> list[str]:
+    """What the last word of a command line may become.
+
+    Args:
+        line: the line up to the cursor.
+        commands: the commands of the program.
+    """
+    _, *words = [*line.split(), *([""] if not line or line[-1].isspace() else [])]
+    if not words:
+        return []
+    command, *settings = words
+    if not settings:
+        return [name for name in commands if name.startswith(command)]
+    if command not in commands:
+        return []
+    *before, word = settings
+    conf = Conf([conf_dir(), *(Path(folder) for folder in _config_dirs(before))])
+    name, is_value, value = word.partition("=")
+    offers = _values(conf, command, name, value) if is_value else _names(conf, command, before, word)
+    return sorted({offer for offer in offers if offer.startswith(word)})
+
+
+def _config_dirs(words: Sequence[str]) -> Iterator[str]:
+    yield from (after for flag, after in pairwise(words) if flag == "--config-dir")
+    yield from (word.partition("=")[2] for word in words if word.startswith("--config-dir="))
+
+
+def _names(conf: Conf, command: str, before: Sequence[str], word: str) -> Iterator[str]:
+    """Yields settings and groups with an equals sign; of nested settings their section until its dot is typed."""
+    if word.startswith("-"):
+        yield from FLAGS
+        return
+    groups = _groups(conf, command)
+    yield from (f"{group.name}=" for group in groups)
+    for path in _paths(conf, command, groups, before):
+        inside = path[len(word) :] if path.startswith(word) else path
+        section = inside.partition(".")
+        yield (path[: len(path) - len(inside)] + section[0] + ".") if section[1] else f"{path}="
+
+
+def _paths(conf: Conf, command: str, groups: Sequence[Group], before: Sequence[str]) -> Iterator[str]:
+    """Yields the paths of all settings of a command, with the choices that were made before."""
+    chosen = dict(word.split("=", 1) for word in before if "=" in word)
+    pages = [conf.page(_file(command))]
+    for group in groups:
+        choice = chosen.get(group.name, group.default)
+        if choice in conf.choices(group.folder):
+            pages.append(conf.page(f"{group.folder}/{choice}", group.prefix))
+    for page in pages:
+        yield from (setting.path for setting in page.settings if setting.value)
+
+
+def _values(conf: Conf, command: str, name: str, value: str) -> Iterator[str]:
+    groups, last = {group.name: group for group in _groups(conf, command)}, name.rpartition(".")[2]
+    if name in groups:
+        values: Iterable[str] = conf.choices(groups[name].folder)
+    elif name in RUN_SETTINGS:
+        values = ["last", *_runs(), *_files(value)]
+    elif name == "device":
+        values = DEVICES
+    elif last in FILE_SETTINGS:
+        values = _files(value)
+    else:
+        values = ("true", "false") if name in _switches(conf, command, list(groups.values())) else ()
+    yield from (f"{name}={each}" for each in values)
+
+
+def _switches(conf: Conf, command: str, groups: Sequence[Group]) -> set[str]:
+    """The settings that are true or false."""
+    pages = [conf.page(_file(command))]
+    pages += [conf.page(f"{g.folder}/{g.default}", g.prefix) for g in groups if g.default in conf.choices(g.folder)]
+    return {setting.path for page in pages for setting in page.settings if setting.value in ("true", "false")}
+
+
+def _groups(conf: Conf, command: str) -> list[Group]:
+    return [group for group in conf.groups(_file(command)) if "*" not in group.prefix]
+
+
+def _file(command: str) -> str:
+    return command.replace("-", "_")
+
+
+def _runs() -> list[str]:
+    """Folders of runs under outputs/, the latest first."""
+    found = [path for pattern in OUTPUTS for path in glob.glob(pattern)]
+    return [os.path.dirname(path) for path in sorted(found, key=os.path.getmtime, reverse=True)[:MAX_RUNS]]
+
+
+def _files(start: str) -> Iterator[str]:
+    """Yields files and folders whose path begins with `start`."""
+    for path in glob.iglob(glob.escape(os.path.expanduser(start)) + "*"):
+        shown = path.replace(os.path.expanduser("~"), "~", 1) if start.startswith("~") else path
+        yield f"{shown}/" if os.path.isdir(path) else shown
