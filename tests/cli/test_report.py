@@ -220,9 +220,9 @@ def test_runs_of_a_sweep_are_compared(vae: Vae) -> None:
     assert "vae report run=outputs/sweeps/s" in vae("train", "-m", *TINY, "beta=1,50", "sweep=s").out
     assert "vae report run=outputs/sweeps/s" in vae("eval", "run=outputs/sweeps/s", *BRIEF).out
     page = written(vae, "run=outputs/sweeps/s", at="outputs/sweeps/s/report.html")
-    assert "Best of 2 runs: job " in page.text
-    assert "setting job 0 job 1 beta 1 50" in page.text
-    assert [run["name"] for run in page.curves["runs"]] == ["job 0", "job 1"]
+    assert "Best of 2 runs: " in page.text
+    assert "setting 0-beta=1 1-beta=50 beta 1 50" in page.text
+    assert [run["name"] for run in page.curves["runs"]] == ["0-beta=1", "1-beta=50"]
     assert len([tag for tag in page.all("details") if tag.get("class") == "run"]) == 2
     answer = vae("report", "run=[outputs/sweeps/s/0,outputs/sweeps/s/1]", "examples=0")
     (path,) = Path("outputs/reports").glob("*.html")

@@ -25,8 +25,7 @@ def find_runs(names: str | Sequence[str]) -> list[Path]:
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
-    """Short names of runs, which differ: their folders below the one that all have in common, "job 3" in a sweep."""
+    """Short names of runs, which differ: their folders below the one that all have in common."""
     folders = [run.folder.resolve() for run in runs]
     common = Path(os.path.commonpath([folder.parent for folder in folders]))
-    names = [str(folder.relative_to(common)) for folder in folders]
-    return [f"job {name}" if name.isdecimal() else name for name in names]
+    return [str(folder.relative_to(common)) for folder in folders]

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ log = logging.getLogger("vae_train")
 
 
 SWEEPS = OUTPUTS / "sweeps"
+
+MAX_NAME_LENGTH = 80
+"""Characters of the name of a job's folder."""
 
 
 def name_errors(name: str) -> list[ErrorDetail]:
@@ -40,7 +44,9 @@ def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Pa
     """
     folder = new_folder(SWEEPS / name)
     write_json(folder / "jobs.json", [list(job) for job in jobs])
-    files = [RunFiles(folder / str(number)) for number in range(len(jobs))]
+    settings = [dict(override.lstrip("+").split("=", 1) for override in job) for job in jobs]
+    swept = _swept(settings)
+    files = [RunFiles(folder / _job_name(*job, swept)) for job in enumerate(settings)]
     log.info("vae train: %d jobs in %s", len(jobs), folder)
     try:
         for number, job in enumerate(jobs):
@@ -51,10 +57,16 @@ def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Pa
                 log.error("failed: %s", error)
                 _record_failure(files[number], error)
     finally:
-        settings = [dict(override.lstrip("+").split("=", 1) for override in job) for job in jobs]
         rows = [_row(*job) for job in zip(range(len(jobs)), files, settings, strict=True)]
-        _report(folder, jobs, rows, _swept(settings))
+        _report(folder, jobs, rows, swept)
     return sum(row["status"] != "done" for row in rows)
+
+
+def _job_name(number: int, settings: Mapping[str, str], swept: Sequence[str]) -> str:
+    """Names the folder of a job by its number and what varies, for instance `3-beta=4-seed=1`."""
+    parts = [f"{key.rpartition('.')[2]}={settings[key]}" for key in swept]
+    name = "-".join([str(number), *parts])
+    return re.sub(r"[^\w.,=+-]+", "_", name)[:MAX_NAME_LENGTH].rstrip("._")
 
 
 def _record_failure(files: RunFiles, error: Exception) -> None:
