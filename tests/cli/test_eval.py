@@ -93,9 +93,8 @@ def test_a_folder_of_runs_is_scored_as_a_table(vae: Vae) -> None:
     assert rows == {("job", "0", "1"), ("job", "1", "50")}
     assert "  outputs/sweeps/s/eval-test.csv" in lines
     assert "| run | beta | ELBO (beta = 1), nats |" in Path("outputs/sweeps/s/eval-test.md").read_text()
-    assert (
-        report("outputs/sweeps/s/0")["nll"]["num_samples"] == report("outputs/sweeps/s/1")["nll"]["num_samples"] == 10
-    )
+    for name in ("0-beta=1", "1-beta=50"):
+        assert report(f"outputs/sweeps/s/{name}")["nll"]["num_samples"] == 10
     (line,) = vae("eval", "run=nowhere").errors()
     assert "no run at nowhere" in line
 
@@ -113,6 +112,16 @@ def test_a_model_that_was_collapsed_is_told_so_and_a_healthy_one_is_not(vae: Vae
     assert report("collapsed")["mutual_information"]["value"] == pytest.approx(0, abs=0.05)
 
 
+def test_plots_have_the_chosen_format(vae: Vae, trained: Path) -> None:
+    assert vae("eval", f"run={trained}", "k=0", "format=svg").code == 0
+    plots = report(trained)["plots"]
+    assert plots == ["test-latents.svg", "test-map.svg", "test-class-means.png"]  # a grid of pixels stays one
+    assert "![](test-map.svg)" in (trained / "eval/test.md").read_text()
+    assert all(b"<svg" in (trained / "eval" / plot).read_bytes() for plot in plots[:2])
+    (line,) = vae("eval", f"run={trained}", "format=gif").errors()
+    assert "png" in line
+
+
 def test_labels_are_read_off_the_codes_and_drawn_as_a_map(vae: Vae, trained: Path) -> None:
     vae("eval", f"run={trained}", "k=0")
     found = report(trained)
@@ -124,9 +133,10 @@ def test_labels_are_read_off_the_codes_and_drawn_as_a_map(vae: Vae, trained: Pat
     assert (
         len(np.unique(np.array(Image.open(trained / "eval/test-map.png").convert("RGB")).reshape(-1, 3), axis=0)) > 10
     )
-    lines = (trained / "tensorboard/tensors.tsv").read_text().splitlines()
+    lines = (trained / "tb/best/test/tensors.tsv").read_text().splitlines()
     assert len(lines) == 360
-    assert len(lines[0].split()) == 2
+    assert len(lines[0].split()) == 3  # the projector needs three dimensions
+    assert {line.split()[2] for line in lines} == {"0"}
 
 
 def test_factors_have_disentanglement_scores(vae: Vae) -> None:

@@ -58,6 +58,18 @@ def test_panels_stay_within_the_picture_and_off_each_other(size):
     assert max(box.y1 for box in boxes) < figure.bbox.y1
 
 
+def test_every_metric_with_values_has_a_panel_and_every_line_a_name():
+    found = [{**row, "beta": 1.0, "lr": 1e-3} for row in rows(2000)]
+    found += [{**row, "split": "train", "scope": "step"} for row in found for _ in range(2)]
+    figure = curves_figure(found)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:3] == ["ELBO (nats)", "rate (nats)", "distortion (nats)"]  # no bits: the data is continuous
+    assert titles[-2:] == ["beta, weight of the rate", "learning rate"]
+    assert not any(line.get_label().startswith("_") for axis in figure.axes for line in axis.get_lines())
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 3
+
+
 def test_a_run_without_rows_has_a_picture_all_the_same(tmp_path):
     plot_curves([], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000

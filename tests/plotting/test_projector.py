@@ -67,7 +67,7 @@ def test_the_projector_shows_codes_alone_and_is_written_again(tmp_path):
     plot_projector(tmp_path, normal(4, 3))
     plot_projector(tmp_path, torch.zeros(3, 1))
     entry, tensor = read_projector(tmp_path)
-    assert tensor.tolist() == [[0.0]] * 3
+    assert tensor.tolist() == [[0.0] * 3] * 3  # the projector needs three dimensions
     assert not entry.metadata_path
     assert not entry.HasField("sprite")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["projector_config.pbtxt", "tensors.tsv"]

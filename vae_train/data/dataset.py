@@ -7,7 +7,7 @@ Vectors and signals leave it standardised (`Units`), or in [0, 1] for likelihood
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -182,12 +182,28 @@ class Dataset:
         return self._images("train", self.transforms)
 
     def preview(self) -> Images:
-        """The images whose reconstructions are shown: validation images, corrupted like training images."""
-        return self._images("valid" if "valid" in self.splits else "train", self.transforms._replace(augmentation=None))
+        """The images whose reconstructions are shown: validation images, corrupted like training images.
+
+        Their masks say which pixels the encoder does not see, whatever the likelihood covers.
+        """
+        return self._shown("valid" if "valid" in self.splits else "train", self.transforms._replace(augmentation=None))
+
+    def examples(self) -> Images:
+        """The training images, augmented and corrupted, with masks like those of `preview`."""
+        return self._shown("train", self.transforms)
+
+    def labels(self, name: Split) -> Tensor | None:
+        """Labels or factors `(N, F)` of a split, int64; None if the data set has none."""
+        return self.splits[name].labels
 
     def to_pixels(self, x: Tensor) -> Tensor:
         """See `Transforms.to_pixels`."""
         return self.transforms.to_pixels(x)
+
+    def _shown(self, name: Split, transforms: Transforms) -> Images:
+        corruption = transforms.corruption
+        corruption = None if corruption is None else replace(corruption, score="observed")
+        return self._images(name, transforms._replace(corruption=corruption))
 
     def _images(self, name: Split, transforms: Transforms) -> TransformedImages:
         return TransformedImages(self.splits[name], self.device, transforms, self.loader)

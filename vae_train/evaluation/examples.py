@@ -9,6 +9,7 @@ from vae_train.data.stream import evaluation_batches
 from vae_train.evaluation.encodings import Encodings
 from vae_train.evaluation.subject import Subject, Subset
 from vae_train.model.base import SingleLatent
+from vae_train.plotting.grid import grey_out
 
 TRAVERSAL_STEPS, TRAVERSAL_LIMIT = 9, 2.5
 """Images of a traversal, and how far it goes in standard deviations of the encodings."""
@@ -46,8 +47,10 @@ def rank_reconstructions(subject: Subject, limit: int, count: int) -> tuple[list
         distortion = trace.distortion()
         order = distortion.argsort().tolist()
         kinds = [batch.x, *([] if batch.encoder_input is None else [batch.encoder_input]), trace.px.mean[0]]
+        pixels = [subject.to_pixels(kind) for kind in kinds]
+        pixels = [*(grey_out(images, batch.mask) for images in pixels[:-1]), pixels[-1]]
         for row in dict.fromkeys([*order[:count], *order[len(order) - count :]]):
-            shown = subject.to_pixels(torch.stack([kind[row] for kind in kinds]))
+            shown = torch.stack([images[row] for images in pixels])
             examples.append(Example(int(images.index[start + row]), float(distortion[row]), shown))
         examples = sorted(examples, key=lambda example: example.distortion)
         examples = examples if len(examples) <= 2 * count else [*examples[:count], *examples[len(examples) - count :]]

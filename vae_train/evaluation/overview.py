@@ -29,6 +29,8 @@ class Overview(NamedTuple):
     """(C, bins) counts of each channel's values in equal bins of [0, 1]."""
     entropy: float
     """sum_i H(x_i) in nats, the mean over images: the entropy of bits with probabilities x."""
+    class_means: dict[int, Tensor]
+    """(C, H, W) the mean image of every class that occurs; empty for images without labels or with several factors."""
 
 
 @torch.no_grad()
@@ -46,7 +48,7 @@ def overview(
     index = evenly_spaced(len(images), limit)
     bins = CONTINUOUS_BINS if levels is None else min(levels, MAX_LEVEL_BINS)
     total, squares, counts, histogram = (torch.zeros(()) for _ in range(4))
-    entropy = 0.0
+    entropy, classes = 0.0, dict[int, tuple[Tensor, int]]()
     for rows in index.split(CHUNK_IMAGES):
         batch = images.fetch(rows)
         x = to_pixels(batch.x).double().cpu()
@@ -60,8 +62,19 @@ def overview(
         histogram = histogram + torch.stack(
             [torch.histc(c[o], bins, 0.0, 1.0) for c, o in zip(x.unbind(1), observed.unbind(1), strict=True)]
         )
+        if batch.y is not None and batch.y.shape[1] == 1:
+            _add_classes(classes, x, batch.y[:, 0].cpu())
     count, per_channel = len(index), counts.sum((1, 2))
     variance = squares / per_channel - (total.sum((1, 2)) / per_channel) ** 2
     mean, std = (total / counts.clamp(min=1)).float(), variance.clamp(min=0).sqrt().float()
     missing = 1 - float(counts.mean()) / count
-    return Overview(count, mean, std, missing, histogram, entropy / count)
+    means = {label: (sums / number).float() for label, (sums, number) in sorted(classes.items())}
+    return Overview(count, mean, std, missing, histogram, entropy / count, means)
+
+
+def _add_classes(classes: dict[int, tuple[Tensor, int]], x: Tensor, labels: Tensor) -> None:
+    """Adds images `(B, C, H, W)` to the sums of their classes, with the number of images in each."""
+    for label in labels.unique().tolist():
+        chosen = x[labels == label]
+        sums, number = classes.get(label, (0.0, 0))
+        classes[label] = chosen.sum(0) + sums, number + len(chosen)

@@ -54,7 +54,7 @@ def markdown(name: str, report: Report) -> str:
         rows += ["", "Not measured: " + "; ".join(f"{', '.join(names)} ({reason})" for reason, names in titles.items())]
     for warning in report.warnings:
         rows += ["", f"**{warning}**"]
-    rows += ["", *(f"![]({plot})" for plot in report.plots)]
+    rows += ["", *(f"[{plot}]({plot})" if plot.endswith(".pdf") else f"![]({plot})" for plot in report.plots)]
     return "\n".join(rows).rstrip() + "\n"
 
 

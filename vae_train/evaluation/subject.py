@@ -12,6 +12,7 @@ from typing_extensions import override
 from vae_train.batch import Batch, Fetched, Images, Split, evenly_spaced
 from vae_train.data.dataset import Dataset
 from vae_train.model.base import LatentVariableModel
+from vae_train.plotting.png import PlotFormat, write_png
 from vae_train.rng import BlockRng, Rng, SampleRng
 
 P = ParamSpec("P")
@@ -59,9 +60,10 @@ class Subject:
         batch_size: images at a time; changes rounding only.
         prior: name of the fitted prior that has replaced the model's own; None for its own.
         beta: weight of the rate that the model was trained with; None without one.
-        board: TensorBoard's folder, for the embedding projector.
+        board: a folder with TensorBoard's event files below it, for the embedding projector.
         open_ood: opens another data set by name, made like this one.
         checkpoint: the checkpoint that the model is from.
+        plot_format: type of the plots' files.
     """
 
     model: LatentVariableModel
@@ -75,8 +77,11 @@ class Subject:
     board: Path
     open_ood: Callable[[str], Images]
     checkpoint: str = "best"
+    plot_format: PlotFormat = "png"
     plots: list[str] = field(default_factory=list)
     """File names of the plots that metrics have written."""
+    grids: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    """Image grids among them, by name, for the run's logger."""
     results: dict[Any, Any] = field(default_factory=dict, repr=False)
     """Results of `shared` functions, by function and arguments."""
 
@@ -107,9 +112,16 @@ class Subject:
 
     def plot_path(self, name: str) -> Path:
         """Returns the path of a new plot, which the report then lists."""
-        path = self.folder / f"{self.name}-{name}.png"
+        path = self.folder / f"{self.name}-{name}.{self.plot_format}"
         self.plots.append(path.name)
         return path
+
+    def add_grid(self, name: str, grid: torch.Tensor) -> None:
+        """Writes an image grid `(C, height, width)` in [0, 1] as a PNG, which the report then lists."""
+        path = self.folder / f"{self.name}-{name}.png"
+        self.plots.append(path.name)
+        self.grids[name] = grid
+        write_png(path, grid)
 
 
 def shared(function: Callable[Concatenate[Subject, P], T]) -> Callable[Concatenate[Subject, P], T]:

@@ -1,5 +1,6 @@
 """Charts: training curves, log-likelihood, latent activity, out-of-distribution scores and pixel values."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from vae_train.plotting.png import panels, write_figure
+from vae_train.plotting.grid import MAX_CHANNELS
+from vae_train.plotting.palette import BLUE, CHANNEL_COLORS, COLORS, GREY, ORANGE, RED
+from vae_train.plotting.png import legend_above, panels, write_figure
 
-PANELS = (
-    ("loss", "optimised loss (nats)"),
-    ("elbo", "ELBO, beta = 1 (nats)"),
-    ("distortion", "distortion (nats)"),
-    ("rate", "rate (nats)"),
-)
+CURVES = {
+    "elbo": "ELBO (nats)",
+    "rate": "rate (nats)",
+    "distortion": "distortion (nats)",
+    "bits_per_dim": "bits per dimension",
+    "loss": "loss that is minimised (nats)",
+    "beta": "beta, weight of the rate",
+    "lr": "learning rate",
+}
+"""Metrics with a panel of their own, and its title. Without values there is no panel."""
 
-MARGINS = {"left": 0.055, "right": 0.99, "bottom": 0.15, "top": 0.89, "wspace": 0.28}
-"""Wide enough for numbers of seven digits. Measuring the margins would render the figure three times."""
+SCHEDULED = ("beta", "lr")
+"""Metrics that are set, not measured: their axis begins at 0."""
+
+MAX_CURVES_IN_ROW = 4
 
 SETTLED_MIN_VALUES = 20
 """Values from which on the first twentieth, which dwarfs the rest, does not decide the axis limits."""
@@ -28,13 +37,19 @@ HISTOGRAM_BINS = 60
 TAIL_FRACTION = 0.002
 """Share of a data set's scores at either end that may lie beyond the histogram's axis."""
 
+MAX_HORIZONTAL_NAME = 3
+"""Characters of a class's name beyond which names are written upwards."""
+
+MAX_BARS = 64
+"""Latent dimensions that a bar chart shows."""
+
 
 def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Plots loss, ELBO, distortion and rate of every split over steps.
+    """Plots metrics of training and validation, beta and the learning rate over steps.
 
     Args:
-        rows: a run's metrics, with "step", "split", "scope" ("step" or "epoch") and values in nats.
-        path: the PNG to write.
+        rows: a run's metrics, with "step", "split", "scope" ("step" or "epoch") and values.
+        path: the file to write.
     """
     write_figure(curves_figure(rows), path)
 
@@ -43,30 +58,47 @@ def curves_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Builds the matplotlib figure that `plot_curves` writes."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    figure, axes = panels(13, 3.4, len(PANELS), gridspec_kw=MARGINS)
-    for axis, (name, title) in zip(axes, PANELS, strict=True):
-        for split, scope, style in (
-            ("train", "step", {"color": "C0", "alpha": 0.3, "linewidth": 0.8}),
-            ("train", "epoch", {"color": "C0", "label": "train, epoch mean"}),
-            ("valid", "epoch", {"color": "C1", "label": "valid"}),
-        ):
-            points = [
-                (row["step"], row[name])
-                for row in rows
-                if row["split"] == split and row["scope"] == scope and row.get(name) is not None
-            ]
-            if points:
-                marker = "o" if scope == "epoch" and len(points) < 12 else None
-                axis.plot(*zip(*points, strict=True), marker=marker, markersize=3, **style)
-        axis.set_title(title, fontsize=10)
+    names = [name for name in CURVES if any(row.get(name) is not None for row in rows)] or ["elbo"]
+    lines = 1 if len(names) <= MAX_CURVES_IN_ROW else 2
+    columns, height = math.ceil(len(names) / lines), 0.6 + 3.0 * lines
+    # Measuring the margins would render the figure three times. These are wide enough for numbers of seven digits.
+    margins = {"left": 0.055, "right": 0.99, "bottom": 0.5 / height, "top": 1 - 0.7 / height, "wspace": 0.28}
+    scopes = [row["scope"] for row in rows if row["split"] == "train"]
+    if scopes.count("step") <= scopes.count("epoch"):  # they would only lag behind the epochs
+        rows = [row for row in rows if row["scope"] == "epoch"]
+    figure, axes = panels(13, height, columns, lines, gridspec_kw=margins | {"hspace": 0.42})
+    for axis, name in zip(axes, names, strict=False):
+        _plot_curve(axis, rows, name)
+        axis.set_title(CURVES[name], fontsize=10)
         axis.set_xlabel("step", fontsize=9)
-        axis.tick_params(labelsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 150k: six digits would run into each other
-        _limit(axis, [row[name] for row in rows if row.get(name) is not None])
-    if axes[0].get_legend_handles_labels()[0]:
-        axes[0].legend(fontsize=8)
+    for axis in axes[len(names) :]:
+        axis.remove()
+    if handles := axes[0].get_legend_handles_labels()[0]:
+        figure.legend(handles=handles, loc="upper left", ncols=len(handles), fontsize=9, frameon=False)
     return figure
+
+
+def _plot_curve(axis: Any, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Plots a metric of training steps, training epochs and validations."""
+    for split, scope, style in (
+        ("train", "step", {"color": BLUE, "alpha": 0.35, "linewidth": 0.8, "label": "train, mean of recent steps"}),
+        ("train", "epoch", {"color": BLUE, "label": "train, mean of the epoch"}),
+        ("valid", "epoch", {"color": ORANGE, "label": "valid"}),
+    ):
+        points = [
+            (row["step"], row[name])
+            for row in rows
+            if row["split"] == split and row["scope"] == scope and row.get(name) is not None
+        ]
+        if points and not (name in SCHEDULED and split == "valid"):
+            marker = "o" if scope == "epoch" and len(points) < 12 else None
+            axis.plot(*zip(*points, strict=True), marker=marker, markersize=3, **style)
+    if name in SCHEDULED:
+        axis.set_ylim(bottom=0)
+    else:
+        _limit(axis, [row[name] for row in rows if row.get(name) is not None])
 
 
 def _limit(axis: Any, values: list[float]) -> None:
@@ -89,15 +121,17 @@ def plot_nll_curve(
         values: -log p(x) of every point, nats per image.
         errors: standard errors of the values.
         elbo: nats per image.
-        path: the PNG to write.
+        path: the file to write.
     """
-    figure, (axis,) = panels(5, 3.2)
-    axis.plot(num_samples, values, marker="o", markersize=4, color="C0", label="importance-weighted")
+    figure, (axis,) = panels(5, 3.6)
+    axis.plot(num_samples, values, marker="o", markersize=4, color=BLUE, label="importance-weighted ± standard error")
     low, high = ([v + sign * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
-    axis.fill_between(num_samples, low, high, alpha=0.2, color="C0")
-    axis.axhline(-elbo, color="C1", linestyle="--", label="-ELBO")
-    axis.set(xscale="log", xlabel="K, importance samples per image", ylabel="-log p(x), nats")
-    axis.legend(fontsize=8)
+    axis.fill_between(num_samples, low, high, alpha=0.2, color=BLUE, linewidth=0)
+    axis.axhline(-elbo, color=ORANGE, linestyle="--", label="-ELBO")
+    axis.set(xscale="log", xticks=num_samples, xticklabels=[f"{k:,}" for k in num_samples])
+    axis.minorticks_off()
+    axis.set(xlabel="K, importance samples per image", ylabel="-log p(x), nats")
+    legend_above(figure, axis)
     write_figure(figure, path)
 
 
@@ -108,19 +142,27 @@ def plot_latent_activity(variance: ArrayLike, kl: ArrayLike | None, threshold: f
         variance: `(D,)` variance of the posterior mean over images, relative to the prior's.
         kl: `(D,)` KL(q(z_d | x) || p(z_d)) in nats, the mean over images; None without a closed form.
         threshold: variance above which a dimension counts as active.
-        path: the PNG to write.
+        path: the file to write.
     """
     heights = np.asarray(variance)
-    order = (-heights).argsort(kind="stable")
-    figure, axes = panels(9, 3, 2)
-    places = range(len(order))
-    axes[0].bar(places, heights[order].clip(min=1e-8), color="C0", width=0.8)
-    axes[0].axhline(threshold, color="C3", linewidth=1, label=f"active above {threshold}")
-    axes[0].set(yscale="log", title="variance of the mean / of the prior", xlabel="latent dimension, most active first")
-    axes[0].legend(fontsize=8)
+    order = (-heights).argsort(kind="stable")[:MAX_BARS]
+    which = "most active first" + (f" ({MAX_BARS} of {len(heights)})" if len(heights) > MAX_BARS else "")
+    figure, axes = panels(max(9.0, 0.36 * len(order)), 3.4, 1 if kl is None else 2)
+    width = min(0.8, len(order) / 8)
+    axes[0].axhline(threshold, color=RED, linewidth=1, label=f"active above {threshold}")
+    axes[0].bar(range(len(order)), heights[order].clip(min=1e-8), color=BLUE, width=width)
+    axes[0].set_yscale("log")
+    axes[0].set_title("variance of the posterior mean / of the prior", fontsize=10)
     if kl is not None:
-        axes[1].bar(places, np.asarray(kl)[order], color="C1", width=0.8)
-    axes[1].set(title="KL(q(z | x) || p(z)), nats", xlabel="latent dimension, in the same order")
+        axes[1].bar(range(len(order)), np.asarray(kl)[order], color=ORANGE, width=width)
+        axes[1].set_title("KL(q(z | x) || p(z)), nats", fontsize=10)
+    for axis in axes:
+        axis.set_xticks(range(len(order)), [str(1 + number) for number in order])
+        axis.set_xlim(-0.6, len(order) - 0.4)
+        axis.tick_params("x", labelsize=8 if len(order) <= MAX_BARS // 2 else 6, length=0)
+        axis.set_xlabel(f"number of the latent dimension, {which}", fontsize=9)
+        axis.grid(visible=False, axis="x")
+    legend_above(figure, axes[0])
     write_figure(figure, path)
 
 
@@ -133,21 +175,20 @@ def plot_roc(
         scores: `(N,)` of normal and `(M,)` of anomalous data.
         rates: `(T,)` false positive and true positive rates.
         names: of the normal and the anomalous data.
-        path: the PNG to write, 960 × 380 pixels.
+        path: the file to write, 960 × 380 pixels.
         title: of the ROC curve.
         score: label of the scores' axis.
     """
     figure, (left, right) = panels(9.6, 3.8, 2, width_ratios=(1.45, 1))
     _histograms(left, [np.asarray(values, np.float64) for values in scores], names)
     left.set_xlabel(score, fontsize=9)
-    right.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle="--")
-    right.plot(*rates, color="C3", linewidth=1.6, clip_on=False, zorder=3)  # above the frame
+    right.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
+    right.plot(*rates, color=RED, linewidth=1.6, clip_on=False, zorder=3)  # above the frame
     right.set_title(title, fontsize=10)
     right.set_xlabel(f"{names[0]} called anomalous", fontsize=9)
     right.set_ylabel(f"{names[1]} called anomalous", fontsize=9)
     right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    for axis in (left, right):
-        axis.tick_params(labelsize=8)
+    legend_above(figure, left)
     write_figure(figure, path)
 
 
@@ -156,28 +197,55 @@ def plot_pixel_histogram(counts: Tensor, path: Path) -> None:
 
     Args:
         counts: `(C, bins)` counts over equal bins of [0, 1].
-        path: the PNG to write.
+        path: the file to write.
     """
+    from matplotlib.ticker import PercentFormatter
+
     channels, bins = counts.shape
-    figure, (axis,) = panels(6, 3)
-    colors = {1: ("0.3",), 3: ("C3", "C2", "C0")}.get(channels) or [f"C{channel % 10}" for channel in range(channels)]
-    for channel, row in enumerate((counts / counts.sum(1, keepdim=True)).tolist()):
-        edges = [i / bins for i in range(bins + 1)]
-        axis.stairs(row, edges, color=colors[channel], fill=channels == 1)
-    axis.set(yscale="log", xlabel="pixel value", ylabel="share of the pixels")
+    figure, (axis,) = panels(6, 3.4)
+    names = ("red", "green", "blue") if channels == 3 else [f"channel {1 + number}" for number in range(channels)]
+    colors = CHANNEL_COLORS.get(channels) or [COLORS[number % len(COLORS)] for number in range(channels)]
+    edges = np.linspace(0, 1, bins + 1)
+    for row, name, color in zip((counts / counts.sum(1, keepdim=True)).tolist(), names, colors, strict=True):
+        axis.stairs(row, edges, color=color, fill=channels == 1, label=name, linewidth=1.2)
+    axis.set(yscale="log", xlabel="pixel value", ylabel="share of the pixels", xlim=(0, 1))
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
+    axis.minorticks_off()
+    if 1 < channels <= MAX_CHANNELS:
+        legend_above(figure, axis, columns=channels)
+    write_figure(figure, path)
+
+
+def plot_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], path: Path) -> None:
+    """Plots how many images of every class each split has.
+
+    Args:
+        names: of the classes.
+        counts: of every split, the number of images of each class.
+        path: the file to write.
+    """
+    figure, (axis,) = panels(max(6.0, min(0.3 * len(names), 16.0)), 3.4)
+    width = 0.8 / len(counts)
+    for number, (split, values) in enumerate(counts.items()):
+        axis.bar(np.arange(len(names)) + (number + 0.5) * width - 0.4, values, width, label=split)
+    shown = range(0, len(names), math.ceil(len(names) / MAX_BARS))
+    slanted = max(map(len, names)) > MAX_HORIZONTAL_NAME
+    axis.set_xticks(shown, [names[i] for i in shown], rotation=90 if slanted else 0)
+    axis.set(xlabel="class", ylabel="images")
+    axis.grid(visible=False, axis="x")
+    legend_above(figure, axis, columns=len(counts))
     write_figure(figure, path)
 
 
 def _histograms(axis: Any, scores: list[NDArray[np.float64]], names: Sequence[str]) -> None:
     """Plots two densities over the same bins; the outermost bins include the scores beyond them."""
     edges = _edges(scores)
-    for values, name, colour in zip(scores, names, ("C0", "C1"), strict=True):
+    for values, name, colour in zip(scores, names, (BLUE, ORANGE), strict=True):
         inside, label = values.clip(edges[0], edges[-1]), f"{name} ({len(values):,})"
         axis.hist(inside, edges, density=True, histtype="stepfilled", color=colour, alpha=0.4, label=label)
         axis.hist(inside, edges, density=True, histtype="step", color=colour, linewidth=1.2)
     axis.set_ylabel("density", fontsize=9)
     axis.set(xlim=(edges[0], edges[-1]), ylim=(0, None))
-    axis.legend(fontsize=8)
 
 
 def _edges(scores: list[NDArray[np.float64]]) -> NDArray[np.float64]:

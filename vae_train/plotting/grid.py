@@ -1,27 +1,29 @@
 """Image grids, contact sheets and lines for signals, as tensors of shape (C, height, width) in [0, 1]."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vae_train.plotting.palette import COLORS
 from vae_train.plotting.png import to_pil
 
 GRID_GAP, GRID_GREY = 2, 0.5
 """Pixels between the images of a grid, and the grey level of the gap."""
 
-MIN_IMAGE_SIDE = 56
-"""Pixels that small images are enlarged to, by a whole factor."""
+MIN_IMAGE_SIDE, MIN_LABELLED_SIDE, MIN_SINGLE_SIDE = 56, 84, 336
+"""Pixels that small images are enlarged to, by a whole factor: in a grid, on a contact sheet, and alone."""
 
 MAX_CHANNELS = 8
 """Channels of an image that are shown beside each other."""
 
-MIN_TEXT_WIDTH, TEXT_HEIGHT = 72, 12
-"""Pixels for the text below an image of a contact sheet."""
+MIN_TEXT_WIDTH, TEXT_HEIGHT, FONT_SIZE = 88, 16, 13
+"""Pixels of the text below an image of a contact sheet, and beside a grid."""
 
 
-def plot_grid(images: Tensor, columns: int) -> Tensor:
+def plot_grid(images: Tensor, columns: int, min_side: int = MIN_IMAGE_SIDE) -> Tensor:
     """Arranges images in rows and columns; small images are enlarged, signals of height 1 become lines.
 
     Images with another number of channels than 1 or 3 are shown as `as_strips` says.
@@ -31,13 +33,14 @@ def plot_grid(images: Tensor, columns: int) -> Tensor:
     Args:
         images: `(N, C, H, W)` in [0, 1]; values outside are clipped.
         columns: images per row.
+        min_side: pixels that small images are enlarged to, by the largest whole factor.
 
     Returns:
         `(1 or 3, height, width)`.
     """
     if images.shape[-2] == 1 and images.shape[-1] > 1:
         return plot_lines(images, columns)
-    factor = max(1, MIN_IMAGE_SIDE // max(images.shape[-2:]))
+    factor = max(1, min_side // max(images.shape[-2:]))
     images = images.detach().float().cpu().clamp(0, 1)
     images = as_strips(images.repeat_interleave(factor, -1).repeat_interleave(factor, -2))
     columns = min(columns, len(images))
@@ -46,6 +49,73 @@ def plot_grid(images: Tensor, columns: int) -> Tensor:
     _, channels, height, width = framed.shape
     image = framed.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
     return F.pad(image.reshape(channels, rows * height, columns * width), (GRID_GAP, 0, GRID_GAP, 0), value=GRID_GREY)
+
+
+def plot_rows(kinds: Mapping[str, Tensor], columns: int) -> Tensor:
+    """Arranges several images of the same things in rows below each other, each row with its caption.
+
+    Args:
+        kinds: caption of the rows -> images `(N, C, H, W)` in [0, 1]; the same N for all.
+        columns: images per row.
+
+    Returns:
+        `(1 or 3, height, width)`.
+    """
+    rows = zip(*(images.split(columns) for images in kinds.values()), strict=True)
+    grid = plot_grid(torch.cat([row for group in rows for row in group]), columns)
+    count = len(kinds) * -(-len(next(iter(kinds.values()))) // columns)
+    places = [(grid.shape[1] - GRID_GAP) * (row + 0.5) / count for row in range(count)]
+    return _with_axes(grid, left=list(zip(list(kinds) * count, places, strict=False)))
+
+
+def plot_plane(images: Tensor, side: int, limit: float) -> Tensor:
+    """Arranges the images of a latent plane, with the values of both latents.
+
+    Args:
+        images: `(side², C, H, W)` in [0, 1]; those of the largest z2 first, of the smallest z1 first in each row.
+        side: images per row.
+        limit: the images have z1 and z2 between -`limit` and `limit`, in equal steps.
+
+    Returns:
+        `(1 or 3, height, width)`.
+    """
+    grid = plot_grid(images, side)
+    height, width = (length - GRID_GAP for length in grid.shape[1:])
+    ticks = [(value, (value / limit + 1) / 2 * (side - 1) + 0.5) for value in range(-int(limit), int(limit) + 1)]
+    left = [(f"{value}" if value else "z2 = 0", height * (1 - place / side)) for value, place in ticks]
+    below = [(f"{value}" if value else "z1 = 0", width * place / side) for value, place in ticks]
+    return _with_axes(grid, left, below)
+
+
+Texts = Sequence[tuple[str, float]]
+"""Texts with their places on an axis in pixels."""
+
+
+def _with_axes(grid: Tensor, left: Texts, below: Texts = ()) -> Tensor:
+    """Writes texts beside a grid, right-aligned, and below it, centred."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image, font = to_pil(grid), ImageFont.load_default(FONT_SIZE)
+    margin = round(max(font.getlength(text) for text, _ in left)) + 12
+    height = image.height + (TEXT_HEIGHT + 8 if below else 0)
+    canvas = Image.new(image.mode, (image.width + margin, height), "white")
+    canvas.paste(image, (margin, 0))
+    pen = ImageDraw.Draw(canvas)
+    for text, place in left:
+        pen.text((margin - 6, place + GRID_GAP), text, "black", font, anchor="rm")
+    for text, place in below:
+        pen.text((margin + place, image.height + 4), text, "black", font, anchor="ma")
+    return _from_pil(canvas)
+
+
+def grey_out(images: Tensor, mask: Tensor | None) -> Tensor:
+    """Shows what is not observed in grey, which is not a value like black.
+
+    Args:
+        images: `(N, C, H, W)` in [0, 1].
+        mask: `(N, 1 or C, H, W)` bool, True for observed pixels; None if all are.
+    """
+    return images if mask is None else torch.where(mask.to(images.device), images, GRID_GREY)
 
 
 def as_strips(images: Tensor) -> Tensor:
@@ -96,7 +166,7 @@ def plot_lines(signals: Tensor, columns: int) -> Tensor:
     figure = Figure(figsize=(1.3 * columns, 1.0 * rows), dpi=100)
     axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     for channel in range(channels):
-        axis.plot(x.T, y[:, channel].T, color=f"C{channel % 10}", linewidth=0.9)
+        axis.plot(x.T, y[:, channel].T, color=COLORS[channel % len(COLORS)], linewidth=0.9)
     axis.hlines(range(rows + 1), 0, columns, colors="0.8", linewidths=0.8)
     axis.vlines(range(columns + 1), 0, rows, colors="0.8", linewidths=0.8)
     axis.set(xlim=(0, columns), ylim=(rows, 0))
@@ -118,15 +188,16 @@ def plot_contact_sheet(images: Tensor, texts: Sequence[str], columns: int) -> Te
     Returns:
         `(3, height, width)`.
     """
-    import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
-    tiles = [plot_grid(image[None], 1)[:, GRID_GAP:-GRID_GAP, GRID_GAP:-GRID_GAP] for image in images]
+    tiles = [
+        plot_grid(image[None], 1, MIN_LABELLED_SIDE)[:, GRID_GAP:-GRID_GAP, GRID_GAP:-GRID_GAP] for image in images
+    ]
     height, width = tiles[0].shape[1:]
-    font, line = ImageFont.load_default(), TEXT_HEIGHT if any(texts) else 0
+    font, line = ImageFont.load_default(FONT_SIZE), TEXT_HEIGHT if any(texts) else 0
     cell_width, cell_height = max(width, MIN_TEXT_WIDTH) + 2 * GRID_GAP, height + line + 2 * GRID_GAP
     columns = min(columns, len(tiles))
-    sheet = Image.new("RGB", (columns * cell_width, -(-len(tiles) // columns) * cell_height), (127, 127, 127))
+    sheet = Image.new("RGB", (columns * cell_width, -(-len(tiles) // columns) * cell_height), "white")
     pen = ImageDraw.Draw(sheet)
     for number, (tile, text) in enumerate(zip(tiles, texts, strict=True)):
         left, top = number % columns * cell_width, number // columns * cell_height
@@ -134,5 +205,13 @@ def plot_contact_sheet(images: Tensor, texts: Sequence[str], columns: int) -> Te
         while text and pen.textlength(text, font) > cell_width:
             text = text[:-1]
         middle = left + (cell_width - pen.textlength(text, font)) / 2
-        pen.text((middle, top + height + GRID_GAP), text, (255, 255, 255), font)
-    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1).float() / 255
+        pen.text((middle, top + height + GRID_GAP), text, "black", font)
+    return _from_pil(sheet)
+
+
+def _from_pil(image: Any) -> Tensor:
+    """Converts a grey or RGB image of PIL to `(1 or 3, height, width)` in [0, 1]."""
+    import numpy as np
+
+    pixels = torch.from_numpy(np.array(image)).float() / 255
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +11,9 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from vae_train.plotting.palette import MAX_COLORS, SEQUENTIAL, class_colors
 from vae_train.plotting.png import panels, to_pil, write_figure
 from vae_train.util.files import replacing
-
-MAX_NAMED_CLASSES = 20
-"""Classes that colours can tell apart; more are shown by a continuous colour bar."""
 
 PANEL_INCHES, LEGEND_INCHES = 4.6, 1.4
 
@@ -28,35 +26,54 @@ MAX_SPRITE_SIDE = 64
 """Pixels on the longer side of the projector's thumbnails."""
 
 
-def plot_maps(
-    maps: Sequence[tuple[str, ArrayLike]], labels: ArrayLike | None, names: Sequence[str] | None, path: Path
-) -> None:
+PRIOR_STDS = (1, 2, 3)
+"""Standard deviations of the prior at which a plane has its contours."""
+
+
+class Plane(NamedTuple):
+    """Points of a map in two dimensions."""
+
+    title: str
+    points: ArrayLike
+    """`(N, 2)` coordinates."""
+    axes: tuple[str, str] | None = None
+    """What the coordinates are; None for coordinates without a meaning, which get no numbers."""
+    prior: tuple[ArrayLike, ArrayLike] | None = None
+    """`(2,)` mean and standard deviation of a normal prior, whose contours are plotted."""
+
+
+def plot_maps(maps: Sequence[Plane], labels: ArrayLike | None, names: Sequence[str] | None, path: Path) -> None:
     """Plots several two-dimensional maps of the same points side by side.
 
     Args:
-        maps: a title and `(N, 2)` coordinates each.
-        labels: `(N,)` int, which decide the colours: up to `MAX_NAMED_CLASSES` get a legend, more a colour bar.
+        maps: the maps.
+        labels: `(N,)` int, which decide the colours: up to `MAX_COLORS` get a legend, more a colour bar.
         names: names of the labels 0, 1, …
-        path: the PNG to write, `PANEL_INCHES` high with 100 pixels per inch.
+        path: the file to write, `PANEL_INCHES` high with 100 pixels per inch.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
     y = None if labels is None else np.asarray(labels)
     width = PANEL_INCHES * len(maps) + (0 if y is None else LEGEND_INCHES)
     figure, axes = panels(width + ROUNDING_INCHES, PANEL_INCHES + ROUNDING_INCHES, len(maps))
     colours, scale = _colours(y)
-    for axis, (title, points) in zip(axes, maps, strict=True):
-        xy = np.asarray(points, np.float64)
+    for axis, plane in zip(axes, maps, strict=True):
+        xy = np.asarray(plane.points, np.float64)
         order = np.random.default_rng(0).permutation(len(xy))  # or the last class would cover the others
         shades = {"color": "0.35"} if colours is None else {"c": colours[order], **scale}
         area = float(np.clip(12_000 / max(1, len(xy)), 4, 36))
         axis.scatter(*xy[order].T, s=area, alpha=0.85, linewidths=0, **shades)
-        axis.set_title(title, fontsize=10)
-        axis.tick_params(labelsize=8)
-        axis.set_axisbelow(True)
+        axis.set_title(plane.title, fontsize=10)
         axis.set_aspect("equal", "datalim")  # both directions of a map have one unit
+        if plane.axes is None:
+            axis.tick_params(length=0, labelbottom=False, labelleft=False)
+        else:
+            axis.set_xlabel(plane.axes[0], fontsize=9)
+            axis.set_ylabel(plane.axes[1], fontsize=9)
+        if plane.prior is not None:
+            _contours(axis, *plane.prior)
     if scale:
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
         opaque = ScalarMappable(Normalize(scale["vmin"], scale["vmax"]), scale["cmap"])  # without the dots' alpha
         bar = figure.colorbar(opaque, ax=axes, fraction=LEGEND_INCHES / width, pad=0.02, aspect=30)
         bar.ax.tick_params(labelsize=8)
@@ -65,22 +82,31 @@ def plot_maps(
     write_figure(figure, path)
 
 
+def _contours(axis: Any, mean: ArrayLike, std: ArrayLike) -> None:
+    """Plots the contours of a normal prior."""
+    from matplotlib.patches import Ellipse
+
+    (x, y), (width, height) = (np.asarray(values, np.float64).tolist() for values in (mean, std))
+    for stds in PRIOR_STDS:
+        size = 2 * stds * width, 2 * stds * height
+        axis.add_patch(Ellipse((x, y), *size, fill=False, color="0.25", linewidth=0.9, linestyle="--"))
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        axis.annotate(
+            f"{stds} sd", (x, y + stds * height), ha="center", va="center", fontsize=7, color="0.25", bbox=box
+        )
+    reach = 1.1 * PRIOR_STDS[-1]
+    axis.update_datalim([(x + sign * reach * width, y + sign * reach * height) for sign in (-1, 1)])
+    axis.autoscale_view()
+
+
 def _colours(labels: NDArray[Any] | None) -> tuple[NDArray[Any] | None, dict[str, Any]]:
     """Returns a colour for every point, or a number with the scale that turns it into a colour."""
     if labels is None:
         return None, {}
     classes, place = np.unique(labels, return_inverse=True)
-    if len(classes) > MAX_NAMED_CLASSES:
-        return labels, {"cmap": "turbo", "vmin": classes[0], "vmax": classes[-1]}
-    return _palette(len(classes))[place], {}
-
-
-def _palette(count: int) -> NDArray[np.float64]:
-    """Returns `(count, 4)` colours for up to `MAX_NAMED_CLASSES` classes, the ten strong ones first."""
-    from matplotlib import colormaps
-
-    pairs = colormaps["tab20"](np.arange(20))
-    return np.concatenate([pairs[::2], pairs[1::2]])[:count]
+    if len(classes) > MAX_COLORS:
+        return labels, {"cmap": SEQUENTIAL, "vmin": classes[0], "vmax": classes[-1]}
+    return class_colors(len(classes))[place], {}
 
 
 def _legend(figure: Any, labels: NDArray[Any], names: Sequence[str] | None) -> None:
@@ -89,7 +115,7 @@ def _legend(figure: Any, labels: NDArray[Any], names: Sequence[str] | None) -> N
     classes = np.unique(labels).tolist()
     handles = [
         Line2D([], [], linestyle="", marker="o", markersize=6, color=colour, label=_label_name(label, names))
-        for label, colour in zip(classes, _palette(len(classes)), strict=True)
+        for label, colour in zip(classes, class_colors(len(classes)), strict=True)
     ]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
 
@@ -115,7 +141,7 @@ def plot_projector(
     Args:
         folder: a folder with event files, or one that is passed to `--logdir`. It gets projector_config.pbtxt,
             tensors.tsv, and metadata.tsv with labels and sprite.png with images.
-        points: `(N, D)` encodings.
+        points: `(N, D)` encodings; zeros are appended to fewer than 3 dimensions.
         labels: `(N,)` int.
         images: `(N, C, H, W)` in [0, 1], shown in place of the points.
         names: names of the labels 0, 1, …
@@ -123,8 +149,10 @@ def plot_projector(
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
     folder.mkdir(parents=True, exist_ok=True)
+    vectors = np.asarray(points, np.float64)
+    vectors = np.pad(vectors, ((0, 0), (0, max(0, 3 - vectors.shape[1]))))  # the projector shows nothing of fewer
     with replacing(folder / "tensors.tsv", sync=False) as file:
-        np.savetxt(file, np.asarray(points, np.float64), fmt="%.6g", delimiter="\t")
+        np.savetxt(file, vectors, fmt="%.6g", delimiter="\t")
     config = ProjectorConfig()
     entry = config.embeddings.add(tensor_name="encodings", tensor_path="tensors.tsv")
     if labels is not None:

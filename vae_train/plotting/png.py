@@ -1,13 +1,17 @@
-"""PNG files, of images and of matplotlib figures."""
+"""Files of images and of matplotlib figures."""
 
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from vae_train.plotting.palette import COLORS
 from vae_train.util.files import replacing
+
+PlotFormat = Literal["png", "pdf", "svg"]
+"""Types of files that matplotlib figures are written as."""
 
 
 def encode_png(image: Tensor) -> bytes:
@@ -32,30 +36,44 @@ def to_pil(image: Tensor) -> Any:
     return Image.fromarray(levels.squeeze(-1).numpy())
 
 
-def panels(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:
-    """Builds a matplotlib figure with a row of axes that have a light grid, without pyplot's global state.
+def panels(width: float, height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Any, Any]:
+    """Builds a matplotlib figure with axes that have the palette and a light grid, without pyplot's global state.
 
     Args:
         width: inches, of 100 pixels.
         height: inches.
-        columns: number of axes.
+        columns: number of axes beside each other.
+        rows: number of axes below each other.
         options: of `Figure.subplots`; without margins the layout is measured.
 
     Returns:
-        The figure, and an array of its axes.
+        The figure, and an array of its axes, row by row.
     """
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), dpi=100, layout=None if "gridspec_kw" in options else "constrained")
-    axes = figure.subplots(1, columns, squeeze=False, **options)[0]
+    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel()
     for axis in axes:
+        axis.set_prop_cycle(color=COLORS)
         axis.grid(alpha=0.25)
+        axis.set_axisbelow(True)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
 def write_figure(figure: Any, path: Path) -> None:
-    """Renders a matplotlib figure to a PNG, without a window."""
+    """Renders a matplotlib figure, without a window, to a file of the type that its suffix names."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    canvas, kind = FigureCanvasAgg(figure), path.suffix[1:]
     with replacing(path, sync=False) as file:
-        FigureCanvasAgg(figure).print_png(file)
+        if kind == "png":
+            canvas.print_png(file)  # `savefig` would lay the figure out twice
+        else:
+            figure.savefig(file, format=kind)
+
+
+def legend_above(figure: Any, axis: Any, columns: int = 2) -> None:
+    """Puts the names of an axis's lines above all axes, in `columns` columns."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper left", ncols=columns, fontsize=8, frameon=False)

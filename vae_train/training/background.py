@@ -106,6 +106,15 @@ class Output(Background):
 
         self.submit(write)
 
+    def latents(self, step: int, kl: Tensor) -> None:
+        """Writes the KL of every latent dimension `(D,)` in the background, see `Logger.latents`."""
+
+        def write() -> None:
+            for logger in self.loggers:
+                logger.latents(step, kl.tolist())
+
+        self.submit(write)
+
     def save(self, names: Sequence[str], state: Callable[[], dict[str, Any]]) -> None:
         """Writes a copy of `state` under every name, see `Checkpoints.save`, now or after the pause.
 

@@ -1,52 +1,101 @@
 """Reconstructions, samples and the latent manifold of a model, as images of shape (N, C, H, W)."""
 
-from typing import TypeGuard
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
 
-from vae_train.batch import Batch
+from vae_train.batch import Batch, evenly_spaced
+from vae_train.data.dataset import Dataset
+from vae_train.distributions.kl import kl_elementwise
 from vae_train.model.base import LatentVariableModel, SingleLatent
-from vae_train.rng import BlockRng
+from vae_train.model.trace import Trace
+from vae_train.plotting.grid import grey_out, plot_grid, plot_plane, plot_rows
+from vae_train.rng import BlockRng, Rng
+from vae_train.training.background import Output
 
-MANIFOLD_SIDE = 20
-"""Images on each side of a manifold."""
+MANIFOLD_SIDE, MANIFOLD_LIMIT = 20, 2.0
+"""Images on each side of a manifold, and the largest z1 and z2."""
 
-MAX_COLUMNS = 8
+PREVIEW_IMAGES, MAX_COLUMNS = 64, 8
+"""Images of a grid, and of a row."""
 
 
 @torch.no_grad()
-def reconstructions(model: LatentVariableModel, batch: Batch, seed: int) -> Tensor:
-    """Reconstructs a batch: means of p(x | z) for one z ~ q(z | x), in rows below their originals.
+def write_previews(output: Output, model: LatentVariableModel, data: Dataset, seed: int, step: int, name: str) -> None:
+    """Writes image grids, of the same images and the same noise every time, and the KL of every latent dimension.
+
+    Args:
+        output: where they go.
+        model: the model.
+        data: the data set.
+        seed: decides the noise.
+        step: number of updates so far.
+        name: of the grids; "final" ones have a manifold, if the model has one.
+    """
+    device, images = model.device, data.preview()
+    index = evenly_spaced(len(images), PREVIEW_IMAGES // 2).to(device)
+    batch = images.fetch(index, Rng(seed, "pictures", device=device))
+    shown, kl = reconstructions(model, batch, seed, data.to_pixels)
+    sampled = data.to_pixels(model.sample(PREVIEW_IMAGES, Rng(seed, "samples", device=device)).mean)
+    output.image_grid("reconstructions", name, step, partial(plot_rows, shown, min(MAX_COLUMNS, len(batch.x))))
+    output.image_grid("samples", name, step, partial(plot_grid, sampled, MAX_COLUMNS))
+    if kl is not None:
+        output.latents(step, kl)
+    if name == "final" and is_planar(model):
+        plane = data.to_pixels(manifold(model, device))
+        output.image_grid("samples", "manifold", step, partial(plot_plane, plane, MANIFOLD_SIDE, MANIFOLD_LIMIT))
+
+
+class Reconstructions(NamedTuple):
+    """Reconstructions of N images, and what the latents say about them."""
+
+    images: dict[str, Tensor]
+    """What the encoder sees and its reconstruction under their names, `(N, C, H, W)` in [0, 1] each, with the image
+    itself if the encoder sees something else. Values that the encoder does not see are grey."""
+    kl: Tensor | None
+    """(D,) nats, KL(q(z_d | x) || p(z_d)), the mean over images; None unless one normal latent has a normal prior."""
+
+
+@torch.no_grad()
+def reconstructions(
+    model: LatentVariableModel, batch: Batch, seed: int, to_pixels: Callable[[Tensor], Tensor]
+) -> Reconstructions:
+    """Reconstructs a batch: means of p(x | z) for one z ~ q(z | x).
 
     Args:
         model: the model.
         batch: N images.
         seed: decides z.
-
-    Returns:
-        `(2 N, C, H, W)` in the order of a grid with `num_columns(batch.x)` columns; `(3 N, C, H, W)` if the encoder's
-        input differs from the originals: it then stands between both.
+        to_pixels: maps images of the model to [0, 1].
     """
-    rng, x = BlockRng(seed, "pictures", 0, device=batch.x.device), batch.x
-    kinds = [x, *([] if batch.encoder_input is None else [batch.encoder_input]), model(batch, rng).px.mean[0]]
-    rows = zip(*(images.split(num_columns(x)) for images in kinds), strict=True)
-    return torch.cat([row for group in rows for row in group])
+    rng = BlockRng(seed, "pictures", 0, device=batch.x.device)
+    trace = model(batch, rng)
+    reconstruction = to_pixels(trace.px.mean[0])
+    if batch.encoder_input is None:
+        shown = {"input": grey_out(to_pixels(batch.x), batch.mask), "reconstruction": reconstruction}
+    else:
+        seen = grey_out(to_pixels(batch.encoder_input), batch.mask)
+        shown = {"image": to_pixels(batch.x), "input": seen, "reconstruction": reconstruction}
+    return Reconstructions(shown, _kl_per_dimension(trace))
 
 
-def num_columns(x: Tensor) -> int:
-    """Returns the columns of a grid of the images `x` and their reconstructions."""
-    return min(MAX_COLUMNS, len(x))
+def _kl_per_dimension(trace: Trace) -> Tensor | None:
+    latent = trace.latents[0]
+    kl = kl_elementwise(latent.q, latent.p) if len(trace.latents) == 1 else None
+    return None if kl is None else kl.reshape(-1, *latent.q.event_shape).mean(0).flatten()
 
 
 @torch.no_grad()
-def manifold(model: SingleLatent, device: torch.device, limit: float = 2.0) -> Tensor:
-    """Decodes a grid of `MANIFOLD_SIDE`² two-dimensional z between -`limit` and `limit`.
+def manifold(model: SingleLatent, device: torch.device) -> Tensor:
+    """Decodes a grid of `MANIFOLD_SIDE`² two-dimensional z between -`MANIFOLD_LIMIT` and `MANIFOLD_LIMIT`.
 
     Returns:
         Means of p(x | z) in the order of a grid with `MANIFOLD_SIDE` columns, the second latent upwards.
     """
-    axis = torch.linspace(-limit, limit, MANIFOLD_SIDE, device=device)
+    axis = torch.linspace(-MANIFOLD_LIMIT, MANIFOLD_LIMIT, MANIFOLD_SIDE, device=device)
     z = torch.stack(torch.meshgrid(axis, axis.flip(0), indexing="xy"), -1).reshape(-1, 2)
     return model.decode(z).mean
 

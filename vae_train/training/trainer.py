@@ -5,16 +5,13 @@ import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
-from vae_train.batch import Images, evenly_spaced
+from vae_train.batch import Images
 from vae_train.data.dataset import Dataset
 from vae_train.data.stream import Stream, evaluation_batches
-from vae_train.plotting.grid import plot_grid
-from vae_train.rng import Rng
 from vae_train.training.background import Output
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.display import Display, describe
@@ -24,7 +21,7 @@ from vae_train.training.learner import Learner
 from vae_train.training.loggers.base import Logger, row_digest
 from vae_train.training.meter import Clock, Scope
 from vae_train.training.monitor import Judge, Monitor
-from vae_train.training.previews import MANIFOLD_SIDE, is_planar, manifold, num_columns, reconstructions
+from vae_train.training.previews import write_previews
 from vae_train.training.signals import StopRequest
 from vae_train.training.state import SUMMARIZED, Patience, Stopping, TrainingState
 from vae_train.util.errors import Stopped
@@ -32,9 +29,6 @@ from vae_train.util.numbers import to_float64
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 log = logging.getLogger("vae_train")
-
-PREVIEW_IMAGES = 64
-"""Images of a preview grid."""
 
 NUM_PREVIEWS = 10
 """Sets of image grids of a run that does not say how often they are made."""
@@ -137,7 +131,8 @@ class Trainer:
                 last = ended or epoch == epochs.total
                 display.epoch(trained, row, state.progress.describe_best(), last)
                 if last or epoch % sample_every == 0:
-                    self._preview(training, epoch, last)
+                    name = "final" if last else f"epoch-{epoch:04d}"
+                    write_previews(output, learner.evaluated, data, learner.seed, state.progress.step, name)
                 metrics = _selected("train", trained) | _selected("valid", row or {})
                 self._save(training, epoch, last)
                 if ended:
@@ -236,23 +231,6 @@ class Trainer:
             log.info("the best epoch is now that of the %s", by)
         progress.observe(epoch, value, row, by)
         return row
-
-    @torch.no_grad()
-    def _preview(self, training: Training, epoch: int, last: bool) -> None:
-        """Writes image grids, of the same images and the same noise every time."""
-        learner, data, output = training.learner, training.data, training.output
-        model, device, step = learner.evaluated, learner.device, training.state.progress.step
-        name = "final" if last else f"epoch-{epoch:04d}"
-        images = data.preview()
-        index = evenly_spaced(len(images), PREVIEW_IMAGES // 2).to(device)
-        batch = images.fetch(index, Rng(learner.seed, "pictures", device=device))
-        pairs = data.to_pixels(reconstructions(model, batch, learner.seed))
-        sampled = data.to_pixels(model.sample(PREVIEW_IMAGES, Rng(learner.seed, "samples", device=device)).mean)
-        output.image_grid("reconstructions", name, step, partial(plot_grid, pairs, num_columns(batch.x)))
-        output.image_grid("samples", name, step, partial(plot_grid, sampled, 8))
-        if last and is_planar(model):
-            plane = data.to_pixels(manifold(model, device))
-            output.image_grid("samples", "manifold", step, partial(plot_grid, plane, MANIFOLD_SIDE))
 
     def _save(self, training: Training, epoch: int, last: bool) -> None:
         """Saves the state as the best one, as the last one, or as both."""

@@ -13,9 +13,9 @@ from vae_train.cli.overrides import Job
 from vae_train.cli.schema import inactive_errors
 from vae_train.data.dataset import Dataset
 from vae_train.evaluation.overview import Overview, overview
-from vae_train.plotting.charts import plot_pixel_histogram
-from vae_train.plotting.grid import channels_note, plot_contact_sheet, plot_grid
-from vae_train.plotting.png import write_png
+from vae_train.plotting.charts import plot_counts, plot_pixel_histogram
+from vae_train.plotting.grid import MIN_SINGLE_SIDE, channels_note, grey_out, plot_contact_sheet, plot_grid
+from vae_train.plotting.png import PlotFormat, write_png
 from vae_train.rng import Rng
 from vae_train.runs.build import load_data
 from vae_train.runs.check import data_errors
@@ -25,10 +25,12 @@ from vae_train.util.ranges import PositiveInt
 
 log = logging.getLogger("vae_train")
 
-COLUMNS = 8
-"""Images side by side on the contact sheet."""
+COLUMNS, CLASS_COLUMNS = 8, 10
+"""Images side by side on the contact sheet, and mean images of classes."""
 MAX_BAD_FILES = 5
 """Bad files that are printed."""
+MAX_CLASSES = 64
+"""Classes whose mean image is shown."""
 MAX_VALUES = 12
 """Names of a factor's values that are printed."""
 
@@ -39,6 +41,7 @@ class Settings:
 
     num: PositiveInt
     images: PositiveInt
+    format: PlotFormat
     out: str | None
 
 
@@ -61,13 +64,36 @@ def run(settings: Settings, job: Job) -> None:
         folder = Path(settings.out) if settings.out else new_folder(OUTPUTS / "data" / name)
         folder.mkdir(parents=True, exist_ok=True)
         write_png(folder / "contact.png", plot_contact_sheet(*_examples(data, settings.num), COLUMNS))
-        write_png(folder / "mean.png", plot_grid(statistics.mean[None], 1))
-        plot_pixel_histogram(statistics.histogram, folder / "histogram.png")
+        write_png(folder / "mean.png", plot_grid(statistics.mean[None], 1, MIN_SINGLE_SIDE))
+        plot_pixel_histogram(statistics.histogram, folder / f"histogram.{settings.format}")
+        _write_classes(data, statistics, folder, settings.format)
         write_json(folder / "data.json", summary)
         write_bad_files(RunFiles(folder).bad_files, data.bad_files)
     except OSError as error:
         raise RunError(f"could not write to {error.filename}: {error.strerror or error}") from error
-    log.info("see contact.png, mean.png, histogram.png and data.json in %s", folder)
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in (".png", f".{settings.format}"))
+    log.info("see %s and data.json in %s", ", ".join(names), folder)
+
+
+def _write_classes(data: Dataset, statistics: Overview, folder: Path, kind: PlotFormat) -> None:
+    """Plots how many images every class has, and its mean image; nothing for images without classes."""
+    if not statistics.class_means:
+        return
+    factor = data.stored_facts.factors[0]
+    names = [_label((factor,), [label]) for label in range(factor.size)]
+    plot_counts(names, _class_counts(data), folder / f"classes.{kind}")
+    means = list(statistics.class_means.items())[:MAX_CLASSES]
+    sheet = plot_contact_sheet(torch.stack([m for _, m in means]), [names[label] for label, _ in means], CLASS_COLUMNS)
+    write_png(folder / "class-means.png", sheet)
+
+
+def _class_counts(data: Dataset) -> dict[str, list[int]]:
+    """The number of images of every class in each split; empty for images without classes."""
+    factors, counts = data.stored_facts.factors, dict[str, list[int]]()
+    for split in SPLITS:
+        if data.split(split) is not None and (y := data.labels(split)) is not None and y.shape[1] == 1:
+            counts[split] = y[:, 0].bincount(minlength=factors[0].size).tolist()
+    return counts
 
 
 def _summary(data: Dataset, name: str, statistics: Overview) -> dict[str, Any]:
@@ -80,6 +106,7 @@ def _summary(data: Dataset, name: str, statistics: Overview) -> dict[str, Any]:
         "storage": data.storage,
         "checksum": data.checksum,
         "factors": [{"name": factor.name, "size": factor.size} for factor in facts.factors],
+        "class_counts": _class_counts(data),
         "measured_on": statistics.images,
         "mean": [round(value, 6) for value in statistics.mean.mean((1, 2)).tolist()],
         "std": [round(value, 6) for value in statistics.std.tolist()],
@@ -123,12 +150,12 @@ def _log_summary(data: Dataset, summary: dict[str, Any], statistics: Overview) -
 
 def _examples(data: Dataset, num: int) -> tuple[Tensor, list[str]]:
     """Evenly spaced training images as the encoder sees them, and their labels."""
-    images = data.training()
+    images = data.examples()
     index = evenly_spaced(len(images), num)
     batch = images.fetch(index, Rng(0, "pictures"))
     shown = batch.x if batch.encoder_input is None else batch.encoder_input
     labels = [[]] * len(index) if batch.y is None else batch.y.tolist()
-    return data.to_pixels(shown), [_label(data.stored_facts.factors, row) for row in labels]
+    return grey_out(data.to_pixels(shown), batch.mask), [_label(data.stored_facts.factors, row) for row in labels]
 
 
 def _label(factors: tuple[Factor, ...], row: list[int]) -> str:

@@ -20,6 +20,7 @@ from vae_train.evaluation.features import InceptionFeatures
 from vae_train.evaluation.report import lines, markdown
 from vae_train.evaluation.subject import Subject
 from vae_train.evaluation.suite import Report, evaluate, merge
+from vae_train.plotting.png import PlotFormat
 from vae_train.runs.build import build_source, load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
 from vae_train.runs.config import Config
@@ -27,7 +28,9 @@ from vae_train.runs.differences import differences, headline_settings, settings_
 from vae_train.runs.finding import find_runs, names_of
 from vae_train.runs.fitted_priors import fingerprint, prior_errors, replace_prior
 from vae_train.runs.run import LOCK_FILE, OUTPUTS, Run, new_folder, read_json, write_json, write_text
+from vae_train.runs.schema import RunFacts
 from vae_train.training.checkpoint import CheckpointName
+from vae_train.training.loggers.files import best_row, read_metrics
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.files import locked, unreadable
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
@@ -56,6 +59,7 @@ class Settings:
     images: bool
     inception: str | None
     ood: str | None
+    format: PlotFormat
     batch_size: PositiveInt
     seed: Seed
     device: str
@@ -191,9 +195,10 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
         batch_size=settings.batch_size,
         prior=settings.prior,
         beta=run.config.get("beta"),
-        board=run.tensorboard,
+        board=run.tensorboard / "best",
         open_ood=partial(ood_images, config=run.config, data=data, device=device, job=job),
         checkpoint=settings.checkpoint,
+        plot_format=settings.format,
     )
     log.info("%s", run.folder)
     metrics = [job.builder.build(node) for node in job.config["metrics"].values()]
@@ -214,6 +219,22 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
         merged = merge(report, before, metrics)
         write_json(path, merged.to_dict())
         write_text(path.with_suffix(".md"), markdown(run.folder.name, merged))
+    _log_to_board(run, report, subject, job)
     for line in (*lines(report), path):
         log.info("  %s", line)
     return report
+
+
+def _log_to_board(run: Run, report: Report, subject: Subject, job: Job) -> None:
+    """Adds metrics and image grids to the run's logger, at the step of the checkpoint."""
+    epoch = run.summary().get("best_epoch") if subject.checkpoint == "best" else None
+    row = best_row(read_metrics(run.metrics_file), epoch)
+    # A logger that resumes at the step before hides what an earlier evaluation wrote at this step.
+    facts = RunFacts.of(run.config, subject.data.facts)._replace(folder=run.tensorboard, step=row["step"] - 1)
+    logger = job.builder.build(run.config["logger"], **facts._asdict())
+    values = {name: estimate.value for name, estimate in report.estimates.items()}
+    about = {"step": row["step"], "epoch": row.get("epoch"), "split": f"best/{subject.name}", "scope": "epoch"}
+    logger.metrics(about | values)
+    for name, grid in subject.grids.items():
+        logger.image_grid(f"best/{subject.name}", name, row["step"], grid)
+    logger.close()

@@ -10,7 +10,7 @@ from torch import Tensor
 from vae_train.batch import Factor
 from vae_train.cli.overrides import Job
 from vae_train.cli.schema import no_effect
-from vae_train.plotting.grid import as_strips, channels_note, plot_grid, plot_lines
+from vae_train.plotting.grid import as_strips, channels_note, plot_grid, plot_lines, plot_plane
 from vae_train.plotting.png import write_png
 from vae_train.runs.build import Builder, run_facts
 from vae_train.runs.check import checkpoint_errors
@@ -19,7 +19,7 @@ from vae_train.runs.run import Run
 from vae_train.runs.schema import yaml_text
 from vae_train.runs.trained import TrainedModel
 from vae_train.training.checkpoint import CheckpointName
-from vae_train.training.previews import MANIFOLD_SIDE, manifold
+from vae_train.training.previews import MANIFOLD_LIMIT, MANIFOLD_SIDE, manifold
 from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
 from vae_train.util.files import replacing
 from vae_train.util.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Seed
@@ -132,7 +132,7 @@ def run(settings: Settings, job: Job) -> None:
         if settings.manifold:
             path = folder / "manifold.png"
             plane = model.transforms.to_pixels(manifold(model.model, device))  # type: ignore[arg-type]
-            write_png(path, plot_grid(plane, MANIFOLD_SIDE))
+            write_png(path, plot_plane(plane, MANIFOLD_SIDE, MANIFOLD_LIMIT))
             log.info("%s", path)
             return
         y = None if condition is None else [condition] * settings.num

@@ -1,4 +1,6 @@
-"""Two-dimensional maps of encodings: principal components and t-SNE."""
+"""Two-dimensional maps of encodings: two latents themselves, or principal components and t-SNE of more."""
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -6,10 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
 from vae_train.batch import evenly_spaced
-from vae_train.evaluation.encodings import MAX_ENCODED_IMAGES, encodings, single_latent
+from vae_train.evaluation.encodings import MAX_ENCODED_IMAGES, Encodings, encodings, single_latent
 from vae_train.evaluation.metrics.base import Metric, Results
 from vae_train.evaluation.subject import Subject, Subset
-from vae_train.plotting.maps import plot_maps, plot_projector
+from vae_train.plotting.maps import Plane, plot_maps, plot_projector
 from vae_train.rng import generator
 
 MAX_TSNE_POINTS = 2_000
@@ -22,7 +24,10 @@ INITIAL_STD = 1e-4
 
 
 class Maps(Metric):
-    """Plots of encodings by principal components and t-SNE, and the files of TensorBoard's projector."""
+    """Maps of encodings, and the files of TensorBoard's projector.
+
+    Two latents are plotted against each other, with contours of a normal prior; more by principal components and t-SNE.
+    """
 
     outputs = ()
     requires = (single_latent,)
@@ -37,13 +42,21 @@ class Maps(Metric):
         points = e.mean.cpu().numpy()[index.numpy()]
         labels = None if e.y is None else e.y[:, 0].cpu().numpy()[index.numpy()]
         names = next((list(map(str, f.values)) for f in subject.data.facts.factors[:1] if f.values is not None), None)
-        plane, share = pca(points)
-        title = f"PCA, {100 * share.sum():.0f} % of the variance"
-        maps = [(title, plane), ("t-SNE", tsne(points, subject.seed))]
-        plot_maps(maps, labels, names, subject.plot_path("map"))
+        plot_maps(_planes(e, points, subject.seed), labels, names, subject.plot_path("map"))
         x = Subset(subject.images, MAX_ENCODED_IMAGES).fetch(index.to(subject.model.device)).x
-        plot_projector(subject.board, points, labels, subject.to_pixels(x), names)
+        plot_projector(subject.board / subject.name, points, labels, subject.to_pixels(x), names)
         return {}
+
+
+def _planes(e: Encodings, points: NDArray[Any], seed: int) -> list[Plane]:
+    """Maps the means `(N, D)` of some posteriors, D > 1."""
+    if points.shape[1] == 2:
+        prior = None if e.p is None else (e.p.loc.cpu().numpy(), e.prior_std.cpu().numpy())
+        title = "means of q(z | x)" + ("" if prior is None else ", and contours of the prior")
+        return [Plane(title, points, ("z1", "z2"), prior)]
+    plane, share = pca(points)
+    first, second = (f"principal component {1 + i} ({100 * s:.0f} % of the variance)" for i, s in enumerate(share))
+    return [Plane("PCA", plane, (first, second)), Plane("t-SNE (distances mean little)", tsne(points, seed))]
 
 
 def pca(latents: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

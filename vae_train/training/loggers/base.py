@@ -1,12 +1,12 @@
 """What a logger is.
 
-To write to another place, add a class with some of these four methods and a YAML under `conf/logger/`.
+To write to another place, add a class with some of these methods and a YAML under `conf/logger/`.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +39,26 @@ class Logger:
         self.folder, self.step = folder, step
 
     def metrics(self, row: Row) -> None:
-        """Writes a row of metrics; it has "step", "epoch", "split" and "scope" ("step" or "epoch")."""
+        """Writes a row of metrics; it has "step", "epoch", "split" and "scope" ("step" or "epoch").
+
+        What `vae eval` measures of the best epoch has the split "best/test" or "best/valid".
+        """
 
     def image_grid(self, kind: str, name: str, step: int, grid: Tensor) -> None:
         """Writes an image grid.
 
         Args:
-            kind: "samples" or "reconstructions".
-            name: which of this kind: "epoch-0010", "final" or "manifold".
+            kind: "samples" or "reconstructions" of training, or for instance "best/test" of `vae eval`.
+            name: which of this kind: "epoch-0010", "final", "manifold" or "class-means".
             step: number of updates so far.
             grid: tensor with shape `(C, height, width)` in [0, 1].
         """
 
-    def hyperparameters(self, values: Row, metrics: Row) -> None:
-        """Writes the run's settings and its final metrics."""
+    def latents(self, step: int, kl: Sequence[float]) -> None:
+        """Writes KL(q(z_d | x) || p(z_d)) of every latent dimension, nats, the mean over some images."""
+
+    def hyperparameters(self, values: Row, best: Row) -> None:
+        """Writes the settings of a run that has ended, and the row of metrics of its best epoch."""
 
     def close(self) -> None:
         """Ends the log; nothing is written afterwards."""
