@@ -92,7 +92,7 @@ def training(context: Context) -> str:
     if len(losses) != epochs or not all(map(math.isfinite, losses)) or losses[-1] >= losses[0]:
         raise Failed(f"training losses of {epochs} epochs: {losses}")
     losses_text = f"loss {losses[0]:.2f} -> {losses[-1]:.2f}, validation ELBO {summary['best_elbo']:.2f}"
-    board = "" if (out / "tensorboard").is_dir() else "; TensorBoard skipped: not installed"
+    board = "" if (out / "tb").is_dir() else "; TensorBoard skipped: not installed"
     return f"{context.data}, {epochs} epochs in {summary['seconds']:.1f} s: {losses_text}{board}"
 
 

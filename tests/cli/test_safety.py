@@ -27,7 +27,7 @@ def refused(vae: Vae, *words: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("name", ["eval", "samples", "checkpoints", "tensorboard", "priors", "reconstructions"])
+@pytest.mark.parametrize("name", ["eval", "samples", "checkpoints", "tb", "priors", "reconstructions"])
 def test_a_folder_of_a_run_that_is_a_link_is_refused(vae: Vae, trained: Path, tmp_path: Path, name: str) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -39,7 +39,7 @@ def test_a_run_leaves_everything_that_it_promises(vae: Vae) -> None:
     }
     promised |= {"checkpoints/last.pt", "checkpoints/best.pt"}
     assert promised <= names
-    assert any(name.startswith("tensorboard/") for name in names)
+    assert any(name.startswith("tb/") for name in names)
     assert str(run) in answer.out.splitlines()[-1]
     for part in ("digits-mlp", "8x8x1", "1,257 train / 180 valid / 360 test", "parameters", "cpu"):
         assert part in answer.out.splitlines()[0]

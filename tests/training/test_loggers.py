@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import time
 from contextlib import ExitStack
 from io import BytesIO
 
@@ -119,30 +120,52 @@ def curve(found, name):
     return [(event.step, event.value) for event in found.Scalars(name)]
 
 
-def test_tensorboard_has_a_curve_per_split_and_scope(tmp_path):
+def test_tensorboard_has_a_run_per_split_with_the_same_tags(tmp_path):
     board = TensorBoard(tmp_path, 0, 10)
     for step, loss in ((5, 1.5), (10, 0.25)):
-        board.metrics(row(step, loss=loss))
-    board.metrics(row(10, scope="epoch", loss=0.875))
+        board.metrics(row(step, loss=loss, images_per_second=9.0))
+    board.metrics(row(10, scope="epoch", loss=0.875, elbo=-4.0))
     board.metrics(row(10, "valid", "epoch", elbo=-3.0))
+    board.metrics(row(10, "best/test", "epoch", elbo=-5.0, nll=4.0))
     board.close()
-    found = events(tmp_path)
-    assert set(found.Tags()["scalars"]) == {"train/loss", "train_epoch/loss", "valid_epoch/elbo"}
-    assert curve(found, "train/loss") == [(5, 1.5), (10, 0.25)]
-    assert curve(found, "train_epoch/loss") == [(10, 0.875)]
-    assert curve(found, "valid_epoch/elbo") == [(10, -3.0)]
+    tags = {name: set(events(tmp_path / name).Tags()["scalars"]) for name in ("train", "train_steps", "valid")}
+    assert tags["train_steps"] == {"optimization/loss", "speed/images_per_second"}
+    assert tags["train"] == {"optimization/loss", "bound/elbo"}
+    assert tags["valid"] == {"bound/elbo"}
+    assert curve(events(tmp_path / "train_steps"), "optimization/loss") == [(5, 1.5), (10, 0.25)]
+    assert curve(events(tmp_path / "train"), "optimization/loss") == [(10, 0.875)]
+    assert curve(events(tmp_path / "best/test"), "bound/elbo") == [(10, -5.0)]
+    assert curve(events(tmp_path / "best/test"), "evaluation/nll") == [(10, 4.0)]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_tensorboard_has_pictures_of_their_size(tmp_path, channels):
     board, picture = TensorBoard(tmp_path, 0, 10), torch.rand(channels, 20, 30)
     board.image_grid("samples", "epoch-0001", 10, picture)
+    board.image_grid("samples", "manifold", 10, picture)
+    board.image_grid("best/test", "class-means", 10, picture)
     board.close()
-    (event,) = events(tmp_path).Images("samples")
+    assert events(tmp_path / "best/test").Images("images/class-means")
+    found = events(tmp_path / "train")
+    assert len(found.Images("images/manifold")) == 1
+    (event,) = found.Images("images/samples")
     assert (event.step, event.width, event.height) == (10, 30, 20)
-    with Image.open(BytesIO(event.encoded_image_string)) as found:
-        levels = torch.tensor(np.array(found)).view(20, 30, channels).permute(2, 0, 1)
+    with Image.open(BytesIO(event.encoded_image_string)) as image:
+        levels = torch.tensor(np.array(image)).view(20, 30, channels).permute(2, 0, 1)
     assert (levels - 255 * picture).abs().max() < 1
+
+
+def test_tensorboard_has_a_bar_for_the_kl_of_every_latent(tmp_path):
+    board = TensorBoard(tmp_path, 0, 10)
+    board.latents(10, [2.5, 0.0, 1.0])
+    board.close()
+    found = EventAccumulator(str(tmp_path / "train"), size_guidance={"histograms": 0})
+    found.Reload()
+    (event,) = found.Histograms("latents/kl_per_dimension")
+    assert event.step == 10
+    assert event.histogram_value.bucket == [2.5, 0.0, 1.0]
+    assert event.histogram_value.bucket_limit == [1.5, 2.5, 3.5]  # the bar of latent 1 is around 1
+    assert event.histogram_value.min == 0.5
 
 
 def test_tensorboard_hides_points_after_the_step_that_a_run_goes_on_from(tmp_path):
@@ -151,15 +174,19 @@ def test_tensorboard_hides_points_after_the_step_that_a_run_goes_on_from(tmp_pat
         for step in steps:
             board.metrics(row(step, loss=float(start)))
         board.close()
-    assert curve(events(tmp_path), "train/loss") == [(5, 0.0), (10, 0.0), (15, 10.0), (20, 10.0)]
+        time.sleep(1)  # the names of event files have the second, by which they are sorted
+    points = curve(events(tmp_path / "train_steps"), "optimization/loss")
+    assert points == [(5, 0.0), (10, 0.0), (15, 10.0), (20, 10.0)]
 
 
 def test_tensorboard_takes_hyperparameters(tmp_path):
     board = TensorBoard(tmp_path, 0, 10)
-    board.hyperparameters({"lr": 0.1, "hidden": [3, 4], "name": None, "nesterov": True}, {"best_elbo": -20.0})
+    best = row(20, "valid", "epoch", elbo=-20.0, lr=0.1)
+    board.hyperparameters({"lr": 0.1, "hidden": [3, 4], "name": None, "nesterov": True}, best)
     board.close()
-    found = events(tmp_path)
-    assert curve(found, "best_elbo") == [(0, -20.0)]
+    found = events(tmp_path / "best")
+    assert curve(found, "bound/elbo") == [(20, -20.0)]
+    assert found.Tags()["scalars"] == ["bound/elbo"]
     assert "_hparams_/session_start_info" in found.summary_metadata
 
 

@@ -25,7 +25,7 @@ from vae_train.runs.schema import RunFacts, known
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.epochs import Epochs
 from vae_train.training.loggers.base import row_digest
-from vae_train.training.loggers.files import Files, read_metrics
+from vae_train.training.loggers.files import Files, best_row, read_metrics
 from vae_train.training.monitor import schedule_notes
 from vae_train.util.errors import ErrorDetail, Stopped, collecting
 from vae_train.util.runtime import busy_message, emulated, prepare, resolve_device
@@ -201,9 +201,9 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
             checkpoints = Checkpoints(run.checkpoints, run.report, stamp)
             metrics, execution = trainer.fit(learner, data, checkpoints, loggers, state)
             checkpoints.remove_previous()
-            final = {f"final/{name}": value for name, value in metrics.items() if name != "best_by"}
+            best = best_row(read_metrics(run.metrics_file), metrics.get("best_epoch"))
             for logger in loggers:
-                logger.hyperparameters(_hyperparameters(run.config), final)
+                logger.hyperparameters(_hyperparameters(run.config), best)
             summary = {"status": "done", **metrics}
         except Stopped as stopped:
             summary = {"status": "stopped"}
@@ -253,10 +253,17 @@ def _log_start(run: Run, training: Training) -> None:
 
 
 def _hyperparameters(config: Config) -> dict[str, Any]:
-    """Scalars of the whole configuration by dotted path, for TensorBoard's table."""
-    values = config.without(("name", "threads")).leaves()
-    return {
-        path: value if isinstance(value, bool | int | float | str) else str(value)
-        for path, value in values.items()
-        if not path.endswith("_partial_")
-    }
+    """Scalars of the whole configuration by dotted path, and names of classes, for TensorBoard's table.
+
+    A setting that only repeats one of the top, like `optimizer.lr` or `latent_shape` of a vector, is left out.
+    """
+    values = dict[str, Any]()
+    for path, value in config.without(("name", "threads", "out", "sweep", "resume")).leaves().items():
+        if path.endswith("._target_"):
+            values[path.removesuffix("._target_")] = value.rpartition(".")[2]
+        elif not path.endswith("_partial_"):
+            values[path] = value if isinstance(value, bool | int | float | str) else str(value)
+    values = {k: v for k, v in values.items() if "." not in k or values.get(k.rpartition(".")[2]) != v}
+    if config["latent_shape"] == (config["latent_dim"],):
+        del values["latent_shape"]
+    return values

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -64,3 +65,9 @@ def read_metrics(path: Path) -> list[Row]:
             if isinstance(row, dict) and isinstance(row.get("step"), int):
                 rows.append(row)
     return rows
+
+
+def best_row(rows: Sequence[Row], epoch: int | None) -> Row:
+    """The validation after an epoch; the last row of all if `epoch` is None, or if the row is lost."""
+    chosen = [row for row in rows if (row.get("epoch"), row.get("split")) == (epoch, "valid")]
+    return (chosen or list(rows) or [{"step": 0}])[-1]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,27 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from torch.utils.tensorboard import SummaryWriter
 
+GROUPS = {
+    "bound": ("elbo", "rate", "distortion", "bits_per_dim"),
+    "evaluation": (),
+    "speed": ("images_per_second", "data_wait"),
+}
+"""Groups of charts with their metrics. TensorBoard sorts groups by name; other metrics are in `optimization`, and those
+of `vae eval` in `evaluation`."""
+
+BEST = "best"
+"""The run of the best epoch. Columns of TensorBoard's HParams are its metrics, and those of runs below it."""
+
 
 class TensorBoard(Logger):
     """Curves, image grids and hyper-parameters for TensorBoard.
 
+    Every split is a run of TensorBoard, so that one chart shows a metric of all of them: `train` has means over epochs,
+    `train_steps` those since the last row of the log, `valid` validations, `best` the best of them, and `best/test`
+    what `vae eval` measured. Image grids and latents are in `train`.
+
     Args:
-        folder: where the event file goes.
+        folder: the folder of all event files.
         step: the step that the run resumes at; later points are hidden.
         flush_secs: seconds after which the page shows what was written.
     """
@@ -30,51 +46,71 @@ class TensorBoard(Logger):
     def __init__(self, folder: Path, step: int, flush_secs: PositiveInt) -> None:
         super().__init__(folder, step)
         self.flush_secs = flush_secs
-
-    @cached_property
-    def _writer(self) -> SummaryWriter:
-        """The event file, opened with the first row."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        purged = self.step + 1 if self.step else 0
-        return SummaryWriter(str(self.folder), purge_step=purged, flush_secs=self.flush_secs)
+        self._writers: dict[str, SummaryWriter] = {}
 
     @override
     def metrics(self, row: Row) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        group = row["split"] if row["scope"] == "step" else f"{row['split']}_epoch"
-        points = {f"{group}/{name}": value for name, value in row.items() if isinstance(value, float)}
-        # One event for the row: `add_scalar`, with one event per metric, would take 1 % of a small training.
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in points.items()]
-        self._add(Summary(value=values), row["step"])
+        self._add_row("train_steps" if row["scope"] == "step" else row["split"], row)
 
     @override
     def image_grid(self, kind: str, name: str, step: int, grid: Tensor) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
+        run = kind if kind.startswith(BEST) else "train"
+        tag = kind if name == "final" or name.startswith("epoch-") else name
         channels, height, width = grid.shape
         # `add_image` takes three times as long to compress.
         image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encode_png(grid))
-        self._add(Summary(value=[Summary.Value(tag=kind, image=image)]), step)
+        self._add(run, Summary(value=[Summary.Value(tag=f"images/{tag}", image=image)]), step)
 
     @override
-    def hyperparameters(self, values: Row, metrics: Row) -> None:
+    def latents(self, step: int, kl: Sequence[float]) -> None:
+        from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+
+        edges = [number + 0.5 for number in range(len(kl) + 1)]
+        bars = HistogramProto(min=edges[0], max=edges[-1], num=len(kl), bucket_limit=edges[1:], bucket=kl)
+        self._add("train", Summary(value=[Summary.Value(tag="latents/kl_per_dimension", histo=bars)]), step)
+
+    @override
+    def hyperparameters(self, values: Row, best: Row) -> None:
         # Without an experiment summary TensorBoard shows the columns of all runs; with one, those of a single run.
         from torch.utils.tensorboard.summary import hparams
 
         plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in values.items()}
-        _, start, end = hparams(plain, metrics)
-        self._add(start)
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value)
-        self._add(end)
+        _, start, end = hparams(plain, {})
+        self._add(BEST, start)
+        self._add_row(BEST, {name: value for name, value in best.items() if name in (*GROUPS["bound"], "step", "loss")})
+        self._add(BEST, end)
 
     @override
     def close(self) -> None:
-        self._writer.close()
+        for writer in self._writers.values():
+            writer.close()
 
-    def _add(self, summary: Summary, step: int | None = None) -> None:
-        """Writes one event."""
-        assert self._writer.file_writer is not None
-        self._writer.file_writer.add_summary(summary, step)
+    def _add_row(self, run: str, row: Row) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        points = {_tag(name, row.get("split")): value for name, value in row.items() if isinstance(value, float)}
+        # One event for the row: `add_scalar`, with one event per metric, would take 1 % of a small training.
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in points.items()]
+        self._add(run, Summary(value=values), row["step"])
+
+    def _add(self, run: str, summary: Summary, step: int | None = None) -> None:
+        """Writes one event of a run, whose file is opened with the first one."""
+        if run not in self._writers:
+            from torch.utils.tensorboard import SummaryWriter
+
+            purged = self.step + 1 if self.step else 0
+            folder = str(self.folder / run)
+            self._writers[run] = SummaryWriter(folder, purge_step=purged, flush_secs=self.flush_secs)
+        writer = self._writers[run].file_writer
+        assert writer is not None
+        writer.add_summary(summary, step)
+
+
+@cache
+def _tag(name: str, split: str | None) -> str:
+    """The tag of a metric: its group and its name."""
+    other = "optimization" if split in ("train", "valid", None) else "evaluation"
+    group = next((group for group, names in GROUPS.items() if name in names), other)
+    return f"{group}/{name}"
