@@ -89,8 +89,8 @@ def test_a_folder_of_runs_is_scored_as_a_table(vae: Vae) -> None:
     lines = answer.out.splitlines()
     start = lines.index("  2 runs")
     assert lines[start + 1].split()[:4] == ["run", "beta", "elbo", "rate"]
-    rows = {tuple(line.split()[:3]) for line in lines[start + 2 : start + 4]}
-    assert rows == {("job", "0", "1"), ("job", "1", "50")}
+    rows = {tuple(line.split()[:2]) for line in lines[start + 2 : start + 4]}
+    assert rows == {("0-beta=1", "1"), ("1-beta=50", "50")}
     assert "  outputs/sweeps/s/eval-test.csv" in lines
     assert "| run | beta | ELBO (beta = 1), nats |" in Path("outputs/sweeps/s/eval-test.md").read_text()
     for name in ("0-beta=1", "1-beta=50"):

@@ -1,6 +1,7 @@
-"""The settings in which runs differ."""
+"""The settings of runs for tables, and those in which they differ."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vae_train.runs.config import Config
 from vae_train.runs.schema import yaml_text
@@ -35,3 +36,20 @@ def differences(runs: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]
 def headline_settings(varied: Sequence[tuple[str, list[str]]]) -> list[str]:
     """Those of the settings that differ which stand in a table: the top-level ones, or else the first three."""
     return [path for path, _ in varied if "." not in path] or [path for path, _ in varied][:3]
+
+
+def hyperparameters(config: Config) -> dict[str, Any]:
+    """Scalars of the whole configuration by dotted path, and names of classes, for TensorBoard's table.
+
+    A setting that only repeats one of the top, like `optimizer.lr` or `latent_shape` of a vector, is left out.
+    """
+    values = dict[str, Any]()
+    for path, value in config.without(("name", "threads", "out", "sweep", "resume")).leaves().items():
+        if path.endswith("._target_"):
+            values[path.removesuffix("._target_")] = value.rpartition(".")[2]
+        elif not path.endswith("_partial_"):
+            values[path] = value if isinstance(value, bool | int | float | str) else str(value)
+    values = {k: v for k, v in values.items() if "." not in k or values.get(k.rpartition(".")[2]) != v}
+    if config["latent_shape"] == (config["latent_dim"],):
+        del values["latent_shape"]
+    return values

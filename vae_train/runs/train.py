@@ -16,6 +16,7 @@ from vae_train.plotting.grid import channels_note
 from vae_train.runs.build import Builder, Training, assemble, build_source, read_weights
 from vae_train.runs.check import execution_errors, run_data_errors, validation_errors
 from vae_train.runs.config import PLACES, RESUMABLE, Config
+from vae_train.runs.differences import hyperparameters
 from vae_train.runs.environment import environment
 from vae_train.runs.facts import facts_to_dict
 from vae_train.runs.length import run_epochs, with_length
@@ -203,7 +204,7 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
             checkpoints.remove_previous()
             best = best_row(read_metrics(run.metrics_file), metrics.get("best_epoch"))
             for logger in loggers:
-                logger.hyperparameters(_hyperparameters(run.config), best)
+                logger.hyperparameters(hyperparameters(run.config), best)
             summary = {"status": "done", **metrics}
         except Stopped as stopped:
             summary = {"status": "stopped"}
@@ -250,20 +251,3 @@ def _log_start(run: Run, training: Training) -> None:
     write_bad_files(run.bad_files, data.bad_files)
     if count := len(data.bad_files):
         log.info("%d unreadable file%s skipped, see %s", count, "s" if count > 1 else "", run.bad_files)
-
-
-def _hyperparameters(config: Config) -> dict[str, Any]:
-    """Scalars of the whole configuration by dotted path, and names of classes, for TensorBoard's table.
-
-    A setting that only repeats one of the top, like `optimizer.lr` or `latent_shape` of a vector, is left out.
-    """
-    values = dict[str, Any]()
-    for path, value in config.without(("name", "threads", "out", "sweep", "resume")).leaves().items():
-        if path.endswith("._target_"):
-            values[path.removesuffix("._target_")] = value.rpartition(".")[2]
-        elif not path.endswith("_partial_"):
-            values[path] = value if isinstance(value, bool | int | float | str) else str(value)
-    values = {k: v for k, v in values.items() if "." not in k or values.get(k.rpartition(".")[2]) != v}
-    if config["latent_shape"] == (config["latent_dim"],):
-        del values["latent_shape"]
-    return values
