@@ -108,7 +108,7 @@ def test_a_time_zone_that_is_none_stops_nothing(vae: Vae, monkeypatch: pytest.Mo
 
 def test_a_signal_ends_a_sweep_with_its_table(tmp_path: Path) -> None:
     process = start("train", *LONG, "-m", "seed=1,2", "sweep=s", folder=tmp_path)
-    wait_for(tmp_path / "outputs/sweeps/s/0/metrics.jsonl", '"epoch": 2')
+    wait_for(tmp_path / "outputs/sweeps/s/0-seed=1/metrics.jsonl", '"epoch": 2')
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 143
