@@ -14,6 +14,7 @@ from vae_train import load
 from vae_train.data.stream import evaluation_batches
 from vae_train.evaluation.subject import Noise
 from vae_train.runs.run import Run
+from vae_train.training.checkpoint import FORMAT
 
 FLOW = ("prior.transforms=1", "prior.hidden=[8]", "prior.steps=60")
 kinds = pytest.mark.parametrize("kind", sorted(path.stem for path in (CONF / "fitted_prior").glob("*.yaml")))
@@ -101,7 +102,7 @@ def test_other_weights_are_noticed(vae: Vae, trained: Path) -> None:
     path = trained / "priors/gmm.pt"
     torch.save(torch.load(path, weights_only=True) | {"fingerprint": "another"}, path)
     assert "was fitted to a different checkpoint; refit it" in vae("sample", f"run={trained}", "prior=gmm", "num=2").out
-    torch.save({"format": 1, "settings": {"_target_": "vae_train.model.prior.maf.MAF"}}, path)
+    torch.save({"format": FORMAT, "settings": {"_target_": "vae_train.model.prior.maf.MAF"}}, path)
     answer = vae("sample", f"run={trained}", "prior=gmm", "num=2")
     assert answer.code == 1
     assert "holds no prior of this model" in answer.err
