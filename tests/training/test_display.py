@@ -126,5 +126,18 @@ def test_the_bar_fits_the_terminal_and_stays(caplog, rows, columns):
     terminal.close()
 
 
+def test_before_the_first_validation_the_bar_has_the_newest_training_metrics():
+    terminal = Terminal(24, 120)
+    with Display(EPOCHS, 0, terminal, Clock()) as display:
+        for step, elbo in enumerate((-300.0, -200.0, -158.0)):
+            display.advance(step + 1)
+            display.steps(TRAIN | {"elbo": elbo})
+        assert "train ELBO -158.0" in terminal.screen()
+        display.epoch(TRAIN, VALID, "best -157.3", False)
+        display.steps(TRAIN)
+        assert "valid ELBO -157.3" in terminal.screen()
+    terminal.close()
+
+
 def test_metrics_of_models_without_an_elbo():
     assert describe("train", {"loss": 3.0, "distortion": 1234.5}) == "train loss 3.00 · distortion 1,234"

@@ -64,7 +64,8 @@ class Display:
     def steps(self, row: Mapping[str, float]) -> None:
         """Shows the metrics of the last training steps, means over their images."""
         text = describe("train", row)
-        self._latest = self._latest or text
+        if not self._best:  # there was no validation yet
+            self._latest = text
         self._show()
         if self._is_due():
             self._log(f"step {self._step:,} of {self._total:,} · {text}", row)
