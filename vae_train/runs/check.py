@@ -23,7 +23,7 @@ from vae_train.runs.build import (
     read_weights,
 )
 from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
-from vae_train.runs.length import with_length
+from vae_train.runs.length import run_epochs
 from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known, yaml_text
 from vae_train.training.checkpoint import Checkpoints
@@ -106,8 +106,8 @@ def _place(config: Config) -> str:
 def validation_errors(config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
     """Patience and plateau schedules of a run without validations. The data is valid, and was read."""
     data = load_data(config, session, torch.device("cpu"), builder)
-    trainer = with_length(config, data.facts.num_train)["trainer"]
-    epochs, every, patience = (trainer[name] for name in ("epochs", "eval_every", "patience"))
+    epochs = run_epochs(config, data.facts.num_train).total
+    every, patience = (config["trainer"][name] for name in ("eval_every", "patience"))
     lacking = f"trainer.eval_every={every} exceeds the {epochs} epochs" if every > epochs else None
     if data.split("valid") is None:
         lacking = "the data has no validation split"
@@ -124,7 +124,7 @@ def model_errors(config: Config, session: DataSession, builder: Builder) -> list
         stored = session.inspect(build_source(config, builder))
     except UsageError:
         return []  # `data_errors` says so
-    transforms, config = build_transforms(config, builder), with_length(config, stored.num_train)
+    transforms = build_transforms(config, builder)
     facts = transforms.facts(stored)
     size, pixels = math.prod(config.at("model.latent_shape", ())), math.prod(facts.data_shape)
     errors = [ErrorDetail(f"latent_dim={size}", f"exceeds the {pixels} values per image")] if size > pixels else []

@@ -9,8 +9,8 @@ MIN_EPOCHS, MIN_STEPS = 30, 3_000
 """What a run has without epochs= and steps=, whichever is longer: small data needs many epochs."""
 
 
-def with_length(config: Config, num_train: int) -> Config:
-    """A configuration that says how many epochs the run has, the last of which may be cut short by its steps.
+def run_epochs(config: Config, num_train: int) -> Epochs:
+    """The epochs of a run.
 
     Args:
         config: the resolved configuration of `vae train`.
@@ -19,13 +19,13 @@ def with_length(config: Config, num_train: int) -> Config:
     trainer = config["trainer"]
     epochs, steps, batch_size = (trainer[name] for name in ("epochs", "steps", "batch_size"))
     if steps is not None:
-        epochs = Epochs.of_steps(steps, num_train, batch_size).total
-    elif epochs is None:
+        return Epochs.of_steps(steps, num_train, batch_size)
+    if epochs is None:
         epochs = max(MIN_EPOCHS, math.ceil(MIN_STEPS * batch_size / num_train))
+    return Epochs(epochs, num_train, batch_size)
+
+
+def with_length(config: Config, num_train: int) -> Config:
+    """A configuration that says how many epochs the run has, see `run_epochs`."""
+    epochs = run_epochs(config, num_train).total
     return config.with_values({"epochs": epochs, "trainer.epochs": epochs})
-
-
-def run_epochs(config: Config, num_train: int) -> Epochs:
-    """The epochs of a run of a configuration that says how many it has."""
-    trainer = config["trainer"]
-    return Epochs(trainer["epochs"], num_train, trainer["batch_size"], trainer["steps"])

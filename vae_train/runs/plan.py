@@ -17,7 +17,7 @@ from vae_train.data.stream import Stream
 from vae_train.rng import Rng
 from vae_train.runs.build import Builder, build_learner, build_model, build_source, build_trainer, build_transforms
 from vae_train.runs.config import Config
-from vae_train.runs.length import run_epochs, with_length
+from vae_train.runs.length import with_length
 from vae_train.training.execution import Runner
 from vae_train.training.learner import Learner
 from vae_train.util.runtime import prepare, resolve_device
@@ -59,7 +59,7 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     activations = sum(4 * trainer.batch_size * math.prod(shape) for _, _, shape, _ in layers)
     pixels = facts.num_train * math.prod(facts.data_shape) * (1 if (stored.levels or math.inf) <= 256 else 4)
     total = 8 * count + state + activations + pixels + (4 * count if learner.average is not None else 0)
-    epochs = run_epochs(config, facts.num_train)
+    epochs = trainer.epochs_of(facts.num_train)
     log.info("parameters      %s", f"{count:,}")
     log.info("memory          about %s: parameters and gradients %s, optimiser %s, activations %s, training images %s",
              size(total), size(8 * count), size(state), size(activations), size(pixels))  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from vae_train.batch import DataFacts
 from vae_train.runs.config import Config
-from vae_train.runs.length import with_length
+from vae_train.runs.length import run_epochs
 from vae_train.util.errors import ErrorDetail, UsageError, raise_out_of_memory
 from vae_train.util.ranges import Range
 from vae_train.util.text import did_you_mean
@@ -50,10 +50,10 @@ class RunFacts(NamedTuple):
     @classmethod
     def of(cls, config: Config, facts: DataFacts) -> RunFacts:
         """The facts of a new run of a configuration, with the facts about its data."""
-        trainer = with_length(config, facts.num_train)["trainer"]
-        steps_per_epoch = facts.num_train / trainer["batch_size"]
-        epochs = trainer["epochs"] if trainer["steps"] is None else trainer["steps"] / steps_per_epoch
-        return cls(config["seed"], epochs, steps_per_epoch)
+        epochs = run_epochs(config, facts.num_train)
+        steps_per_epoch = facts.num_train / epochs.batch_size
+        length = epochs.total if epochs.steps is None else epochs.steps / steps_per_epoch
+        return cls(config["seed"], length, steps_per_epoch)
 
 
 def schema_errors(config: Config, locate: Callable[[str], type]) -> list[ErrorDetail]:

@@ -105,7 +105,7 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
     if errors:
         return errors
     num_train, state = session.inspect(build_source(config, builder)).num_train, dict[str, Any]()
-    before, after = (run_epochs(with_length(each, num_train), num_train) for each in (run.config, config))
+    before, after = (run_epochs(each, num_train) for each in (run.config, config))
     with collecting(errors, where):
         state = run.last_state()
     if errors:
