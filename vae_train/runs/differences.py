@@ -33,9 +33,9 @@ def differences(runs: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]
     return [(path, row) for path, row in varied.items() if "." not in path or row not in known]
 
 
-def headline_settings(varied: Sequence[tuple[str, list[str]]]) -> list[str]:
+def headline_settings(varied: Sequence[tuple[str, list[str]]]) -> Sequence[tuple[str, list[str]]]:
     """Those of the settings that differ which stand in a table: the top-level ones, or else the first three."""
-    return [path for path, _ in varied if "." not in path] or [path for path, _ in varied][:3]
+    return [(path, values) for path, values in varied if "." not in path] or varied[:3]
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:

@@ -219,8 +219,9 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
             write_json(run.summary_file, summary | {"execution": execution, "seconds": seconds})
             for logger in loggers:
                 logger.close()
-            plot_curves(read_metrics(run.metrics_file), run.curves_file)
-        for line in outcome(run, training, metrics, read_metrics(run.metrics_file)):
+            rows = read_metrics(run.metrics_file)
+            plot_curves(rows, run.curves_file)
+        for line in outcome(run, training, metrics, rows):
             log.info("%s", line)
 
 

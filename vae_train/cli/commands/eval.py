@@ -163,8 +163,7 @@ def run(settings: Settings, job: Job) -> None:
 
 def _compare(runs: Sequence[Run], reports: Sequence[Report], settings: Settings) -> None:
     """Prints a table of several runs, and writes it as Markdown and CSV."""
-    varied = differences([settings_text(run.config) for run in runs])
-    shown = [(path, values) for path, values in varied if path in headline_settings(varied)]
+    shown = headline_settings(differences([settings_text(run.config) for run in runs]))
     rows = [
         EvaluatedRun(name, {path: values[number] for path, values in shown}, reports[number])
         for number, name in enumerate(names_of(runs))

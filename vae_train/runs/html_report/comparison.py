@@ -43,7 +43,7 @@ def compare(runs: Sequence[Contents]) -> Comparison:
         runs: two or more.
     """
     varied = differences([run.settings for run in runs])
-    short = headline_settings(varied)
+    short = [path for path, _ in headline_settings(varied)]
     metrics = [name for name in TILES if any(name in run.estimates for run in runs)]
     order = sorted(range(len(runs)), key=lambda number: _cost(runs[number]))
     rows = []
