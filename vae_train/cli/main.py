@@ -169,7 +169,6 @@ def _run(command: str, arguments: list[str]) -> int:
 
     log_to_console()  # the check says what it finds in the data
     prepare()  # before the check makes the first tensor
-    log_to_console()  # inspecting data says what it infers
     jobs, module = compose(name, flags.overrides, **options), _module(name)
     prepare(jobs[0].config["threads"])
     if not flags.multirun:
