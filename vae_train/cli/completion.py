@@ -6,10 +6,9 @@ Hydra's own completion composes the configuration and takes seconds; this one re
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 
-from vae_train.cli.help import Conf, Group
+from vae_train.cli.help import Conf, Group, Setting, config_dirs
 from vae_train.cli.hydra_compat import conf_dir
 
 RUN_SETTINGS = ("run", "resume", "init_from")
@@ -41,15 +40,10 @@ def complete(line: str, commands: Iterable[str]) -> list[str]:
     if command not in commands:
         return []
     *before, word = settings
-    conf = Conf([conf_dir(), *(Path(folder) for folder in _config_dirs(before))])
+    conf = Conf([conf_dir(), *map(Path, config_dirs(before))])
     name, is_value, value = word.partition("=")
-    offers = _values(conf, command, name, value) if is_value else _names(conf, command, before, word)
+    offers = _values(conf, command, before, name, value) if is_value else _names(conf, command, before, word)
     return sorted({offer for offer in offers if offer.startswith(word)})
-
-
-def _config_dirs(words: Sequence[str]) -> Iterator[str]:
-    yield from (after for flag, after in pairwise(words) if flag == "--config-dir")
-    yield from (word.partition("=")[2] for word in words if word.startswith("--config-dir="))
 
 
 def _names(conf: Conf, command: str, before: Sequence[str], word: str) -> Iterator[str]:
@@ -57,27 +51,26 @@ def _names(conf: Conf, command: str, before: Sequence[str], word: str) -> Iterat
     if word.startswith("-"):
         yield from FLAGS
         return
-    groups = _groups(conf, command)
-    yield from (f"{group.name}=" for group in groups)
-    for path in _paths(conf, command, groups, before):
-        inside = path[len(word) :] if path.startswith(word) else path
-        section = inside.partition(".")
-        yield (path[: len(path) - len(inside)] + section[0] + ".") if section[1] else f"{path}="
+    yield from (f"{group.name}=" for group in _groups(conf, command))
+    for setting in _settings(conf, command, before):
+        if setting.path.startswith(word):
+            end = setting.path.find(".", len(word)) + 1
+            yield setting.path[:end] if end else f"{setting.path}="
 
 
-def _paths(conf: Conf, command: str, groups: Sequence[Group], before: Sequence[str]) -> Iterator[str]:
-    """Yields the paths of all settings of a command, with the choices that were made before."""
+def _settings(conf: Conf, command: str, before: Sequence[str]) -> Iterator[Setting]:
+    """Yields all settings of a command, with the choices that were made before."""
     chosen = dict(word.split("=", 1) for word in before if "=" in word)
     pages = [conf.page(_file(command))]
-    for group in groups:
+    for group in _groups(conf, command):
         choice = chosen.get(group.name, group.default)
         if choice in conf.choices(group.folder):
             pages.append(conf.page(f"{group.folder}/{choice}", group.prefix))
     for page in pages:
-        yield from (setting.path for setting in page.settings if setting.value)
+        yield from (setting for setting in page.settings if setting.value)
 
 
-def _values(conf: Conf, command: str, name: str, value: str) -> Iterator[str]:
+def _values(conf: Conf, command: str, before: Sequence[str], name: str, value: str) -> Iterator[str]:
     groups, last = {group.name: group for group in _groups(conf, command)}, name.rpartition(".")[2]
     if name in groups:
         values: Iterable[str] = conf.choices(groups[name].folder)
@@ -88,15 +81,9 @@ def _values(conf: Conf, command: str, name: str, value: str) -> Iterator[str]:
     elif last in FILE_SETTINGS:
         values = _files(value)
     else:
-        values = ("true", "false") if name in _switches(conf, command, list(groups.values())) else ()
+        switches = {s.path for s in _settings(conf, command, before) if s.value in ("true", "false")}
+        values = ("true", "false") if name in switches else ()
     yield from (f"{name}={each}" for each in values)
-
-
-def _switches(conf: Conf, command: str, groups: Sequence[Group]) -> set[str]:
-    """The settings that are true or false."""
-    pages = [conf.page(_file(command))]
-    pages += [conf.page(f"{g.folder}/{g.default}", g.prefix) for g in groups if g.default in conf.choices(g.folder)]
-    return {setting.path for page in pages for setting in page.settings if setting.value in ("true", "false")}
 
 
 def _groups(conf: Conf, command: str) -> list[Group]:

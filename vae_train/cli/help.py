@@ -7,7 +7,7 @@ once.
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from textwrap import fill
 from typing import NamedTuple
@@ -35,7 +35,7 @@ class Setting(NamedTuple):
     path: str
     """Dotted path."""
     value: str
-    """Its default, as it is written; empty for a section."""
+    """Its default in YAML; empty for a section."""
     comment: str
 
 
@@ -56,9 +56,10 @@ class Page(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A group of choices as it is typed."""
+    """A group of choices."""
 
     name: str
+    """What a person types."""
     folder: str
     prefix: str
     """Dotted path of its settings; "*" stands for the choice."""
@@ -66,27 +67,35 @@ class Group(NamedTuple):
     """The choice that is the default; empty if there is none."""
 
 
-def help_text(command: str, program: str, words: Sequence[str], config_dir: str | None = None) -> str:
+def config_dirs(arguments: Sequence[str]) -> list[str]:
+    """The further folders of YAML files that a command line names."""
+    flags = ("--config-dir", "-cd")
+    joined = (argument.partition("=") for argument in arguments)
+    after = (following for flag, following in pairwise(arguments) if flag in flags)
+    return [*after, *(folder for flag, _, folder in joined if flag in flags and folder)]
+
+
+def help_text(command: str, program: str, settings: Sequence[str], folders: Sequence[str] = ()) -> str:
     """The answer to `--help`.
 
     Args:
         command: name of the command's YAML file.
-        program: the command as people type it.
-        words: what was typed besides: `group=choice` explains a choice, `group` lists the choices of a group.
-        config_dir: a further folder of YAML files.
+        program: the command, for instance "vae train".
+        settings: further arguments: `group=choice` explains a choice, `group` lists the choices of a group.
+        folders: further folders of YAML files.
 
     Raises:
         UsageError: there is no such group or choice.
     """
-    conf = Conf([conf_dir(), *([Path(config_dir)] if config_dir else [])])
+    conf = Conf([conf_dir(), *map(Path, folders)])
     groups = {group.name: group for group in conf.groups(command)}
     parts = []
-    for word in words:
-        name, is_choice, choice = word.partition("=")
+    for setting in settings:
+        name, is_choice, choice = setting.partition("=")
         if name in groups:
             parts.append(conf.explain(groups[name], choice) if is_choice else conf.catalogue(groups[name]))
         elif not is_choice:
-            raise UsageError(f"--help {word}: no such group{did_you_mean(name, groups)} ({', '.join(groups)})")
+            raise UsageError(f"--help {setting}: no such group{did_you_mean(name, groups)} ({', '.join(groups)})")
     return "\n\n".join(parts) or conf.overview(command, program, list(groups.values()))
 
 

@@ -9,7 +9,6 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from vae_train.cli.process import log_to_console, missing_memory, prepare_process
@@ -179,12 +178,11 @@ def _run(command: str, arguments: list[str]) -> int:
 
 
 def _print_help(name: str, command: str, arguments: Sequence[str]) -> None:
-    from vae_train.cli.help import help_text
+    from vae_train.cli.help import config_dirs, help_text
 
-    config_dir = next((after for flag, after in pairwise(arguments) if flag in ("--config-dir", "-cd")), None)
-    joined = [argument.partition("=")[2] for argument in arguments if argument.startswith("--config-dir=")]
-    words = [argument for argument in arguments if not argument.startswith("-") and argument != config_dir]
-    print(help_text(name, f"vae {command}", words, config_dir or next(iter(joined), None)))
+    folders = config_dirs(arguments)
+    settings = [argument for argument in arguments if not argument.startswith("-") and argument not in folders]
+    print(help_text(name, f"vae {command}", settings, folders))
 
 
 def _without_dashes(flag: str, values: Sequence[str]) -> str:
