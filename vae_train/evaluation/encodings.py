@@ -74,6 +74,11 @@ def single_latent(subject: Subject) -> str | None:
     return None if isinstance(subject.model, SingleLatent) else "the model has no single latent vector"
 
 
+def has_real_latents(model: SingleLatent) -> bool:
+    """Whether z is in R^D: a mean or a step along an axis leaves the sphere, and categories have nothing in between."""
+    return getattr(getattr(model, "posterior", None), "support", "real") == "real"
+
+
 def _std(p: Distribution | None, like: Tensor) -> Tensor:
     """Returns the standard deviation of a distribution with a batch of (); 1 where it has no closed form."""
     try:

@@ -3,7 +3,7 @@
 import torch
 from typing_extensions import override
 
-from vae_train.evaluation.encodings import MAX_ENCODED_IMAGES, encodings, single_latent
+from vae_train.evaluation.encodings import MAX_ENCODED_IMAGES, encodings, has_real_latents, single_latent
 from vae_train.evaluation.metrics.base import Metric, Results
 from vae_train.evaluation.subject import Subject, Subset
 from vae_train.model.base import SingleLatent
@@ -26,8 +26,7 @@ def decodes_means(subject: Subject) -> str | None:
     model = subject.model
     if not isinstance(model, SingleLatent) or model.condition is not None:
         return "the decoder needs a condition"
-    is_real = getattr(getattr(model, "posterior", None), "support", "real") == "real"
-    return None if is_real else "a mean of latents is no latent"
+    return None if has_real_latents(model) else "a mean of latents is no latent"
 
 
 class ClassMeans(Metric):

@@ -6,7 +6,7 @@ import torch
 
 from vae_train.batch import SPLITS, Images, Split
 from vae_train.data.session import DataSession
-from vae_train.evaluation.encodings import encode
+from vae_train.evaluation.encodings import encode, has_real_latents
 from vae_train.evaluation.examples import Example, rank_reconstructions, traverse
 from vae_train.evaluation.metrics.latent_activity import ACTIVE_VARIANCE, diagnosis, latent_activity
 from vae_train.evaluation.subject import Subject, Subset
@@ -142,9 +142,7 @@ def _latents(subject: Subject) -> tuple[list[LatentView], list[str]]:
     kls: list[float] | None = None if activity.kl is None else activity.kl.tolist()
     sizes = variances if kls is None else kls
     order = sorted(range(len(variances)), key=lambda number: -sizes[number])
-    # A step along one axis leaves the sphere, and a category has no values in between.
-    is_real = getattr(getattr(model, "posterior", None), "support", "real") == "real"
-    traversed = order[:MAX_TRAVERSED] if is_real else []
+    traversed = order[:MAX_TRAVERSED] if has_real_latents(model) else []
     strips = {
         number: picture_of(strip, len(strip))
         for number, strip in zip(traversed, traverse(subject, encodings, traversed), strict=True)
