@@ -11,7 +11,8 @@ from typing_extensions import override
 from vae_train.batch import SPLITS, DataFacts, Factor, Split, evenly_spaced
 from vae_train.data.sources.base import Contents, Source, open_torchvision
 from vae_train.data.storage.cache import decoded
-from vae_train.data.storage.decoding import BadImage, Decoding, headers, quiet
+from vae_train.data.storage.decoding import BadImage, Decoding, headers
+from vae_train.data.storage.library_messages import quiet
 from vae_train.data.storage.listing import Entry, list_folder
 from vae_train.data.storage.stored import split_rows
 from vae_train.util.errors import UsageError

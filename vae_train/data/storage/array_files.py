@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vae_train.data.storage.csv_files import read_table
-from vae_train.data.storage.decoding import quiet
+from vae_train.data.storage.library_messages import quiet
 from vae_train.util.errors import UsageError
 from vae_train.util.runtime import available_memory
 from vae_train.util.text import size

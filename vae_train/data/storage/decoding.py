@@ -1,7 +1,6 @@
 """Decodes image files of any kind to integer pixels of one shape."""
 
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,14 +101,6 @@ class Decoding:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         return (self.channels, *self.size)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silences libraries' warnings, for instance of damaged metadata and large images, for the whole process."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def decode(path: Path | str, how: Decoding) -> Decoded:

@@ -1,4 +1,4 @@
-"""What image libraries print or warn of while they decode, as texts."""
+"""What libraries print or warn of while they decode: recorded as texts, or ignored."""
 
 import ctypes
 import functools
@@ -43,6 +43,14 @@ def recorded() -> Iterator[list[str]]:
         messages.extend([*(str(warning.message) for warning in caught), *_printed])
         logger.removeHandler(handler)
         logger.propagate = propagate
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Ignores warnings of libraries that say nothing to the user, for the whole process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _Handler(logging.Handler):
