@@ -28,10 +28,7 @@ SPLITS = ("train", "valid", "test")
 PLAIN = Decoding((12, 16), 3, "crop", None, "bicubic", "black", False)
 
 
-@pytest.fixture(autouse=True)
-def caches(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    return tmp_path / "home" / "vae_train"
+pytestmark = pytest.mark.usefixtures("caches")
 
 
 def folder(root, *words):

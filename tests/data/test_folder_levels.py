@@ -14,15 +14,7 @@ from vae_train.util.errors import UsageError
 WHOLE = ("valid=0", "test=0")
 
 
-@pytest.fixture(autouse=True)
-def caches(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture
-def photos(tmp_path):
-    (tmp_path / "photos").mkdir()
-    return tmp_path / "photos"
+pytestmark = pytest.mark.usefixtures("caches")
 
 
 def fill(photos, most, dtype=np.uint16, suffix="png", step=1, count=12):

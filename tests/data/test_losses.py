@@ -14,16 +14,7 @@ from tests.data.pictures import encoded, fill, save, scene
 from tests.data.test_folder import SPLITS, folder, opened, pixels
 from vae_train.data.storage.cache import MIN_PARALLEL_FILES
 
-
-@pytest.fixture(autouse=True)
-def caches(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture
-def photos(tmp_path):
-    (tmp_path / "photos").mkdir()
-    return tmp_path / "photos"
+pytestmark = pytest.mark.usefixtures("caches")
 
 
 def grey(root: Path, count: int) -> None:
