@@ -12,7 +12,7 @@ from vae_train.evaluation.metrics.base import Estimate
 from vae_train.evaluation.report import format_value
 from vae_train.runs.differences import settings_text
 from vae_train.runs.html_report.evaluations import Evaluation, info_of, read_evaluations
-from vae_train.runs.html_report.pictures import Frame, Picture, read_frames, read_picture
+from vae_train.runs.html_report.images import EmbeddedImage, Frame, read_frames, read_image
 from vae_train.runs.html_report.views import Options, Views, make_views
 from vae_train.runs.outcome import trends
 from vae_train.runs.run import Run
@@ -67,7 +67,7 @@ class Contents:
     """Rows of metrics.jsonl."""
     evaluations: list[Evaluation]
     frames: list[Frame]
-    manifold: Picture | None
+    manifold: EmbeddedImage | None
     views: Views | None
     left_out: list[str]
     """What the page lacks, and why."""
@@ -103,7 +103,7 @@ class Contents:
 
     @property
     def is_lines(self) -> bool:
-        """Whether the data are signals or vectors, whose pictures are lines."""
+        """Whether the data are signals or vectors, which are plotted as lines."""
         facts = self.run.facts()
         return facts is not None and facts.data_shape[1] == 1
 
@@ -219,19 +219,19 @@ def read_contents(run: Run, name: str, options: Options, frames: int) -> Content
         frames: image grids of the training's course, at most.
     """
     views, rows, evaluations = make_views(run, options), _read_rows(run), read_evaluations(run)
-    pictures = read_frames(run.samples, run.folder / "reconstructions", frames)
+    grids = read_frames(run.samples, run.folder / "reconstructions", frames)
     left_out = [f"Worst and best reconstructions and latent dimensions: {views}"] if isinstance(views, str) else []
     left_out += [] if evaluations else [f"An evaluation: run vae eval run={shlex.quote(str(run.folder))} first"]
     left_out += [] if rows else [f"Curves: {run.metrics_file.name} is missing or empty"]
-    left_out += [] if pictures else ["Samples and reconstructions: training has written none yet"]
+    left_out += [] if grids else ["Samples and reconstructions: training has written none yet"]
     return Contents(
         name,
         run,
         run.summary(),
         rows,
         evaluations,
-        pictures,
-        read_picture(run.samples / "manifold.png"),
+        grids,
+        read_image(run.samples / "manifold.png"),
         None if isinstance(views, str) else views,
         [*left_out, *run.damage],
     )

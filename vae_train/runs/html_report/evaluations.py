@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vae_train.evaluation import metrics
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo
 from vae_train.evaluation.report import format_conditions, format_value
-from vae_train.runs.html_report.pictures import Picture, read_picture
+from vae_train.runs.html_report.images import EmbeddedImage, read_image
 from vae_train.runs.run import Run, read_json
 from vae_train.util.numbers import finite
 
@@ -30,8 +30,8 @@ class Evaluation(NamedTuple):
     """Titles of metrics without a value, and the reasons."""
     protocol: str
     warnings: list[str]
-    plots: list[tuple[str, Picture]]
-    """File name and picture."""
+    plots: list[tuple[str, EmbeddedImage]]
+    """File name and image."""
     weights: str
     """Fingerprint of the weights that were evaluated."""
 
@@ -74,7 +74,7 @@ def _evaluation(path: Path, content: Mapping[str, Any]) -> Evaluation:
         [(info_of(name).title, str(why)) for name, why in (reasons.items() if isinstance(reasons, dict) else ())],
         str(content.get("protocol", "")),
         _texts(content.get("warnings")),
-        [(name, picture) for name in plots if (picture := read_picture(path.with_name(name))) is not None],
+        [(name, image) for name in plots if (image := read_image(path.with_name(name))) is not None],
         str(content.get("weights", "")),
     )
 

@@ -14,7 +14,7 @@ from vae_train.model.base import SingleLatent
 from vae_train.runs.build import Builder, load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
 from vae_train.runs.fitted_priors import fingerprint
-from vae_train.runs.html_report.pictures import Picture, picture_of
+from vae_train.runs.html_report.images import EmbeddedImage, embed
 from vae_train.runs.run import Run
 from vae_train.util.errors import RunError, UsageError
 
@@ -44,7 +44,7 @@ class ExampleView(NamedTuple):
 
     number: int
     distortion: float
-    picture: Picture
+    image: EmbeddedImage
 
 
 class LatentView(NamedTuple):
@@ -58,7 +58,7 @@ class LatentView(NamedTuple):
     is_active: bool
     share: float
     """Length of its bar, from 0 to 1."""
-    strip: Picture | None
+    strip: EmbeddedImage | None
     """The same image with other values of this latent dimension."""
 
 
@@ -129,7 +129,7 @@ def _views(subject: Subject, count: int) -> Views:
 
 
 def _example(example: Example) -> ExampleView:
-    return ExampleView(example.number, example.distortion, picture_of(example.images, 1))
+    return ExampleView(example.number, example.distortion, embed(example.images, 1))
 
 
 def _latents(subject: Subject) -> tuple[list[LatentView], list[str]]:
@@ -144,7 +144,7 @@ def _latents(subject: Subject) -> tuple[list[LatentView], list[str]]:
     order = sorted(range(len(variances)), key=lambda number: -sizes[number])
     traversed = order[:MAX_TRAVERSED] if has_real_latents(model) else []
     strips = {
-        number: picture_of(strip, len(strip))
+        number: embed(strip, len(strip))
         for number, strip in zip(traversed, traverse(subject, encodings, traversed), strict=True)
     }
     largest = max(max(sizes), 1e-9)

@@ -176,7 +176,7 @@
       this.svg.append(shape("text", { x: right, y: HEIGHT - 2, "text-anchor": "end" }, "epoch"));
     }
 
-    // What a screen reader says instead of the picture.
+    // What a screen reader says instead of the image.
     describe() {
       const texts = this.drawn.slice(0, MAX_IN_TIP).map(({ one, points }) => {
         const [[x0, y0], [x1, y1]] = [points[0], points[points.length - 1]];
@@ -258,12 +258,12 @@
     return element("span", { class: one.thin ? "swatch thin" : "swatch", style });
   }
 
-  function checkbox(label, checked, picture, onChange) {
+  function checkbox(label, checked, swatch, onChange) {
     const box = element("input", { type: "checkbox" });
     box.checked = checked;
     box.addEventListener("change", () => onChange(box.checked));
     const made = element("label");
-    made.append(box, ...(picture ? [picture] : []), element("span", {}, label));
+    made.append(box, ...(swatch ? [swatch] : []), element("span", {}, label));
     return made;
   }
 

@@ -14,15 +14,15 @@ from vae_train.plotting.grid import plot_grid
 from vae_train.plotting.png import to_pil
 
 MAX_PNG_BYTES = 200_000
-"""Bytes above which a picture becomes a JPEG, so that the page of a run of photographs can still be mailed."""
+"""Bytes above which an image becomes a JPEG, so that the page of a run of photographs can still be mailed."""
 
 JPEG_QUALITY = 90
 MAX_PIXELS = 50_000_000
-"""Pixels of a picture, above which it is left out: somebody else may have made it to fill the memory."""
+"""Pixels of an image, above which it is left out: somebody else may have made it to fill the memory."""
 
 
-class Picture(NamedTuple):
-    """A picture for an `<img>`."""
+class EmbeddedImage(NamedTuple):
+    """An image for an `<img>`."""
 
     uri: str
     width: int
@@ -34,11 +34,11 @@ class Frame(NamedTuple):
 
     label: str
     """For instance "epoch 10" or "the end"."""
-    samples: Picture | None
-    reconstructions: Picture | None
+    samples: EmbeddedImage | None
+    reconstructions: EmbeddedImage | None
 
 
-def read_picture(path: Path) -> Picture | None:
+def read_image(path: Path) -> EmbeddedImage | None:
     """Reads an image file, decodes and encodes it again; None if there is none or it is damaged."""
     from PIL import Image
 
@@ -51,18 +51,20 @@ def read_picture(path: Path) -> Picture | None:
         return None
 
 
-def picture_of(images: Tensor, columns: int) -> Picture:
+def embed(images: Tensor, columns: int) -> EmbeddedImage:
     """Encodes images `(N, C, H, W)` in [0, 1] as a grid."""
     return _encode(to_pil(plot_grid(images, columns)))
 
 
-def _encode(image: Any) -> Picture:
+def _encode(image: Any) -> EmbeddedImage:
     file, kind = BytesIO(), "png"
     image.save(file, "PNG")
     if file.tell() > MAX_PNG_BYTES:
         file, kind = BytesIO(), "jpeg"
         image.save(file, "JPEG", quality=JPEG_QUALITY)
-    return Picture(f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}", image.width, image.height)
+    return EmbeddedImage(
+        f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}", image.width, image.height
+    )
 
 
 def read_frames(samples: Path, reconstructions: Path, limit: int) -> list[Frame]:
@@ -81,8 +83,7 @@ def read_frames(samples: Path, reconstructions: Path, limit: int) -> list[Frame]
     }
     named = [*((f"epoch {epoch}", epochs[epoch]) for epoch in sorted(epochs)), ("the end of training", "final.png")]
     frames = [
-        Frame(label, *(read_picture(f / name) for f in (samples, reconstructions)))
-        for label, name in _some(named, limit)
+        Frame(label, *(read_image(f / name) for f in (samples, reconstructions))) for label, name in _some(named, limit)
     ]
     return [frame for frame in frames if frame.samples or frame.reconstructions]
 
