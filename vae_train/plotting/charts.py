@@ -199,17 +199,20 @@ def plot_pixel_histogram(counts: Tensor, path: Path) -> None:
         counts: `(C, bins)` counts over equal bins of [0, 1].
         path: the file to write.
     """
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import LogLocator
 
     channels, bins = counts.shape
     figure, (axis,) = panels(6, 3.4)
     names = ("red", "green", "blue") if channels == 3 else [f"channel {1 + number}" for number in range(channels)]
     colors = CHANNEL_COLORS.get(channels) or [COLORS[number % len(COLORS)] for number in range(channels)]
     edges = np.linspace(0, 1, bins + 1)
-    for row, name, color in zip((counts / counts.sum(1, keepdim=True)).tolist(), names, colors, strict=True):
+    shares = counts / counts.sum(1, keepdim=True)
+    for row, name, color in zip(shares.tolist(), names, colors, strict=True):
         axis.stairs(row, edges, color=color, fill=channels == 1, label=name, linewidth=1.2)
-    axis.set(yscale="log", xlabel="pixel value", ylabel="share of the pixels", xlim=(0, 1))
-    axis.yaxis.set_major_formatter(PercentFormatter(1))
+    axis.set(yscale="log", xlabel="pixel value", ylabel="share of the pixels, log scale", xlim=(0, 1))
+    is_narrow = shares.max() < 100 * shares[shares > 0].min()  # powers of ten alone would be one or two
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_narrow else (1,)))
+    axis.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     axis.minorticks_off()
     if 1 < channels <= MAX_CHANNELS:
         legend_above(figure, axis, columns=channels)
