@@ -229,7 +229,8 @@ def _log_start(run: Run, training: Training) -> None:
     data, learner, trainer = training
     sizes = " / ".join(f"{len(images):,} {name}" for name in SPLITS if (images := data.split(name)) is not None)
     count = sum(p.numel() for p in learner.parameters)
-    device = f"cpu, {torch.get_num_threads()} threads" if learner.device.type == "cpu" else str(learner.device)
+    threads = torch.get_num_threads()
+    device = f"cpu, {threads} thread{'s' * (threads > 1)}" if learner.device.type == "cpu" else str(learner.device)
     channels, height, width = data.facts.data_shape
     log.info(
         "vae train · %s · %dx%dx%d · %s · %d latents, %s parameters · %s, %s, %s",
