@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +16,14 @@ from tests.support import PACKAGE
 
 PAGE = (PACKAGE.parent / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"^`([\w/.]+)`\n\n```\w+\n(.*?)^```$", PAGE, re.M | re.S))
-COMMANDS = re.findall(r"^vae (.*)$", PAGE, re.M)
+COMMANDS = re.findall(r"^vae (\w+ .*)$", PAGE, re.M)
+SHOWN = re.search(r"^\$ vae (.*)\n((?:.+\n)+)```$", PAGE, re.M)
 
 
 def vae(root: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
-    """Runs `vae` in a folder from which the package `mine` is imported."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), str(root)]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "vae_train", *words]
+    """Runs `vae` in a folder, which Python itself does not search for modules, as where `vae` is installed."""
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "import sys; sys.path.pop(0); import vae_train.__main__", *words]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -32,6 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
+    for name in ("torch.py", "random.py", "numpy.py"):  # files beside the package replace no module
+        (root / name).write_text("raise SystemExit(3)\n")
     for command in COMMANDS:
         done = vae(root, command.split())
         assert done.returncode == 0, done.stdout + done.stderr
@@ -57,6 +61,15 @@ def test_the_metric_is_in_the_report(folder):
     report = json.loads((folder / "run" / "eval" / "test.json").read_text())
     assert 0 <= report["sharpness"]["value"] < 2
     assert "sharpness of reconstructions" in (folder / "run" / "eval" / "test.md").read_text()
+
+
+def test_a_later_command_says_what_to_add(folder):
+    typed, answer = SHOWN.groups()
+    done = vae(folder, typed.split())
+    assert (done.returncode, done.stderr) == (2, answer)
+    program, *words = shlex.split(done.stderr.strip().rpartition("add allow=mine: ")[2])
+    assert program == "vae"
+    assert vae(folder, words).returncode == 0
 
 
 def test_a_misspelt_setting_of_an_addition_is_an_error(folder):

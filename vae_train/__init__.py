@@ -13,6 +13,7 @@ The command line is `vae`; this is its Python interface.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,26 +35,34 @@ def __getattr__(name: str) -> str:
     return package_version()
 
 
-def load(run: str | Path, checkpoint: str = "best", device: str = "cpu", allow: str | None = None) -> TrainedModel:
+def load(
+    run: str | Path, checkpoint: str = "best", device: str = "cpu", allow: str | Sequence[str] | None = None
+) -> TrainedModel:
     """The trained model of a run, in the units of its data.
 
     Args:
         run: a run's folder, a unique part of its name, or "last".
         checkpoint: "best" by what `trainer.monitor` says, or "last".
         device: where the model is placed.
-        allow: a further package whose classes the run's configuration may name.
+        allow: further packages whose classes the run's configuration may name; one name or several.
 
     Raises:
         vae_train.util.errors.UsageError: there is no such run.
         vae_train.util.errors.RunError: its checkpoint cannot be read.
     """
     from vae_train.runs.build import Builder
+    from vae_train.runs.packages import make_importable, packages_of
     from vae_train.runs.run import Run
     from vae_train.runs.trained import TrainedModel
     from vae_train.util.runtime import resolve_device
 
-    builder = Builder([allow] if allow else [])
-    return TrainedModel.open(Run.open(run), checkpoint, resolve_device(device), builder)
+    allowed, opened = [allow] if isinstance(allow, str) else list(allow or ()), Run.open(run)
+    if missing := sorted(set(packages_of(opened.config)) - {name.split(".")[0] for name in allowed}):
+        names = ", ".join(missing)
+        call = f"vae_train.load({str(run)!r}, allow={sorted({*allowed, *missing})})"
+        raise UsageError(f"{opened.folder} has components of the package {names}; if you trust it: {call}")
+    make_importable(allowed)
+    return TrainedModel.open(opened, checkpoint, resolve_device(device), Builder(allowed))
 
 
 def train(*overrides: str, **settings: Any) -> Run:

@@ -48,7 +48,7 @@ def test_a_run_whose_last_state_is_lost_names_a_way_on(vae: Vae, trained: Path, 
     damage(trained / "checkpoints/last.pt")
     (line,) = vae("train", f"resume={trained}", "epochs=3").errors()
     assert "last.pt does not exist" in line if damage == Path.unlink else "last.pt is damaged (" in line
-    assert line.endswith(f"a new run starts from them with init_from={trained}")
+    assert line.endswith(f"best.pt, with init_from={trained}")
     assert vae.train(f"init_from={trained}").code == 0
     assert vae("eval", f"run={trained}", *BRIEF, "strict=true").code == 0
     if damage != Path.unlink:

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.commandline import BRIEF, TINY, Vae, rows
 from vae_train import load
 from vae_train.runs.config import VERSION
-from vae_train.util.errors import RunError, UsageError
+from vae_train.util.errors import RunError
 from vae_train.util.runtime import emulated
 
 
@@ -205,29 +205,6 @@ def test_cfg_job_works_without_data(vae: Vae) -> None:
     assert answer.code == 0
     assert "DequantizedNormal" not in answer.out
     assert "likelihood.gaussian.Gaussian" in answer.out
-
-
-def test_own_yaml_folder_and_own_classes(vae: Vae, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine" / "model" / "prior").mkdir(parents=True)
-    (tmp_path / "mine" / "model" / "prior" / "wide.yaml").write_text(
-        "_target_: minepkg.Wide\n_partial_: true\nscale: 2.0\n"
-    )
-    (tmp_path / "minepkg.py").write_text(
-        "import torch\nfrom vae_train.distributions.normal import Normal\nfrom vae_train.model.base import Prior\n"
-        "class Wide(Prior):\n    def __init__(self, event_shape, data_shape, scale: float):\n"
-        "        super().__init__(event_shape, data_shape)\n        self.scale = scale\n"
-        "    def forward(self, encode):\n        zero = torch.zeros(self.event_shape)\n"
-        "        return Normal(zero, zero + torch.tensor(self.scale).log())\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    words = ("--config-dir", "mine", "model/prior=wide")
-    (line,) = vae.train(*words).errors()
-    assert "allow=minepkg" in line
-    assert vae.train(*words, "allow=minepkg", "out=run").code == 0
-    with pytest.raises(UsageError, match="is not a component of vae_train"):
-        load("run")
-    assert vae("eval", "run=run").code == 2
-    assert vae("eval", "run=run", "allow=minepkg", *BRIEF).code == 0
 
 
 def test_damaged_checkpoint_falls_back_or_is_one_line(vae: Vae, trained: Path) -> None:

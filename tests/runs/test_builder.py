@@ -34,7 +34,7 @@ def test_components_are_located():
     ],
 )
 def test_a_class_outside_the_catalogue_is_refused(target):
-    with pytest.raises(UsageError, match="is not a component of vae_train; if you trust the class, add allow="):
+    with pytest.raises(UsageError, match="is not a component of vae_train"):
         locate(target)
 
 
@@ -69,8 +69,8 @@ def test_a_foreign_module_is_not_even_imported():
 def test_allow_adds_a_package_and_no_more():
     builder = Builder(["fractions"])
     assert builder.locate("fractions.Fraction").__name__ == "Fraction"
-    with pytest.raises(UsageError, match="add allow=decimal"):
-        builder.locate("decimal.Decimal")
+    with pytest.raises(UsageError, match="add allow=yaml"):
+        builder.locate("yaml.Loader")
 
 
 def test_build_calls_the_constructor_with_known_arguments_that_it_names():

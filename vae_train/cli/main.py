@@ -6,6 +6,7 @@ Nothing heavy is imported here: `vae --help` and completion answer at once.
 import importlib
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ def _guarded(command: str, arguments: list[str]) -> int:
         if memory := missing_memory(error):
             print(printable(f"vae {command}: {memory}"), file=sys.stderr)
             return 1
-        _print_errors(command, error, debug)
+        _print_errors(command, arguments, error, debug)
         return 2
     except Stopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)
@@ -127,15 +128,27 @@ def _guarded(command: str, arguments: list[str]) -> int:
         return 1
 
 
-def _print_errors(command: str, error: UsageError, debug: bool) -> None:
+def _print_errors(command: str, arguments: Sequence[str], error: UsageError, debug: bool) -> None:
     count = len(error.errors)
+    packages = [detail.package for detail in error.errors if detail.package]
     print(f"vae {command}: {count} error{'s' if count > 1 else ''}; nothing was written", file=sys.stderr)
     width = min(40, max((len(detail.where) for detail in error.errors), default=0))
     for detail in error.errors:
         where = detail.where if len(detail.where) <= MAX_SHOWN else f"{detail.where[:MAX_SHOWN]}…"
-        print(printable(f"  {where:<{width}}  {detail.message}".replace("\n", " ")), file=sys.stderr)
+        message = f"{detail.message}: {_allowing(command, arguments, packages)}" if detail.package else detail.message
+        print(printable(f"  {where:<{width}}  {message}".replace("\n", " ")), file=sys.stderr)
     if debug:
         traceback.print_exception(error)
+
+
+def _allowing(command: str, arguments: Sequence[str], packages: Sequence[str]) -> str:
+    """The command line as typed, allowing further packages; it can be pasted."""
+    from vae_train.runs.packages import allow_setting
+
+    typed = [argument.removeprefix("allow=") for argument in arguments if argument.startswith("allow=")]
+    allowed = [name for text in typed for name in text.strip("[]").split(",") if name != "null"]
+    others = [argument for argument in arguments if not argument.startswith("allow=")]
+    return shlex.join(["vae", command, *others, allow_setting([*allowed, *packages])])
 
 
 def _run(command: str, arguments: list[str]) -> int:
@@ -218,7 +231,9 @@ def compose(command: str, overrides: Sequence[str], check: bool = True, **option
     for key, group in GROUP_NAMES.get(command, {}).items():
         errors = [e._replace(where=e.where.replace(f"{group}=", f"{key}=")) for e in errors]
     if errors:
-        raise UsageError([error for error in dict.fromkeys(errors) if not follows(error, errors)])
+        named = {error.package: error for error in reversed(errors)}  # one error for a package is enough
+        shown = [error for error in dict.fromkeys(errors) if not error.package or named[error.package] == error]
+        raise UsageError([error for error in shown if not follows(error, errors)])
     return jobs
 
 

@@ -30,6 +30,7 @@ from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.check import open_run
 from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
+from vae_train.runs.packages import make_importable
 from vae_train.runs.run import Run
 from vae_train.runs.schema import yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
@@ -124,7 +125,8 @@ def _compose_job(
     except OmegaConfBaseException as error:
         where = next((text for text in map(_text, valid) if "${" in text), "")
         raise UsageError([ErrorDetail(where, f"cannot be resolved: {first_line(error)}")]) from error
-    builder = Builder([str(config["allow"])] if config.get("allow") else [])
+    builder = Builder(_allowed(config.get("allow")))
+    make_importable(builder.allow)
     if not config.get("resume"):  # of whose components only the changes of the run's are used
         invalid = {e.where.partition("=")[0] for e in own_errors}
         own_errors += schema.component_errors(cfg, config, builder, invalid, choices)
@@ -133,6 +135,11 @@ def _compose_job(
         raise UsageError(own_errors)
     own, texts = schema.own_settings(config, settings), tuple(as_typed(_text(override)) for override in valid)
     return Job(own, config, texts, choices, builder, session, reader.added)
+
+
+def _allowed(names: Any) -> list[str]:
+    """The packages that `allow=` names."""
+    return [str(name) for name in (names if isinstance(names, tuple) else [names]) if name is not None]
 
 
 def fill_latent_shape(cfg: DictConfig, typed: Sequence[str]) -> list[ErrorDetail]:

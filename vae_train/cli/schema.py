@@ -28,7 +28,7 @@ CHANGED = {
 }
 """Setting of a transform -> those of which one has to be on for it to change anything."""
 
-COMMON = {"allow": str | None, "threads": Threads | None}
+COMMON = {"allow": str | list[str] | None, "threads": Threads | None}
 """Settings that every command has and the command line acts on."""
 
 

@@ -18,6 +18,7 @@ from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.runs.compatibility import phrase
 from vae_train.runs.config import Config
+from vae_train.runs.packages import allow_setting, package_of
 from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known, parameters, schema_errors, settings
 from vae_train.training.checkpoint import Report
@@ -57,15 +58,16 @@ class Builder:
         """
         trusted = (*CATALOGUE, *self.allow)
         if not _inside(target, trusted):
-            raise UsageError(
-                f"{target or 'an empty name'} is not a component of vae_train; if you trust the class, add "
-                f"allow={target.split('.')[0]} to the command line"
-            )
+            package, message = package_of(target), f"{target or 'an empty name'} is not a component of vae_train"
+            advice = f"; if you trust the package {package}, add {allow_setting([package])}" if package else ""
+            raise UsageError([ErrorDetail("", message + advice, package)])
         module, _, name = target.rpartition(".")
         try:
             located = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise UsageError(f"there is no class {target} ({error})") from error
+        except Exception as error:  # whatever another package does when it is imported
+            raise UsageError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
         is_class = inspect.isclass(located) and _inside(located.__module__, trusted)
         is_optimizer = is_class and any(base.__name__ == "Optimizer" for base in located.__mro__)
         if not is_class or (located.__module__.startswith("torch.optim") and not is_optimizer):

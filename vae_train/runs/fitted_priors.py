@@ -37,7 +37,7 @@ def prior_errors(run: Run, name: str | None) -> list[ErrorDetail]:
     if name is None or name in names:
         return []
     has = f"{run.folder} has only {', '.join(names)}" if names else f"{run.folder} has no fitted prior"
-    return [ErrorDetail(f"prior={name}", f"{has}; fit it with: vae fit-prior run={run.folder} prior={name}")]
+    return [ErrorDetail(f"prior={name}", f"{has}; fit it with: vae fit-prior run={run.as_typed} prior={name}")]
 
 
 def fitting_error(config: Config, builder: Builder) -> str | None:

@@ -54,16 +54,16 @@ def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows
         active, warning = _activity(learner.evaluated.eval(), data, metrics, run.config, trainer.eval_batch_size)
         lines[0] += f" · {active}"
         lines += [warning] if warning else []
-    lines += trends(rows, run.config["latent_dim"], f"vae train resume={run.folder} {epochs.twice}")
+    lines += trends(rows, run.config["latent_dim"], f"vae train resume={run.as_typed} {epochs.twice}")
     if (step := learner.objective.settled_step) > epochs.last_step:
         needed = math.ceil(step * epochs.batch_size / epochs.num_images)
-        lines.append(f"the schedules of the objective have not ended: vae train resume={run.folder} epochs={needed}")
+        lines.append(f"the schedules of the objective have not ended: vae train resume={run.as_typed} epochs={needed}")
     names = [name for name in FILES if (run.folder / name).exists()]
     return [
         *lines,
         f"{run.folder}/",
         "  " + "  ".join(names),
-        f"next: vae eval run={run.folder} · vae report run={run.folder}",
+        f"next: vae eval run={run.as_typed} · vae report run={run.as_typed}",
     ]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
@@ -17,6 +18,7 @@ import torch
 from vae_train.batch import DataFacts
 from vae_train.runs.config import UNBOUND, Config
 from vae_train.runs.facts import read_facts
+from vae_train.runs.packages import allow_setting, packages_of
 from vae_train.training.checkpoint import Checkpoints, Report, warn
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.files import appending, locked, replacing
@@ -142,6 +144,11 @@ class Run(RunFiles):
             run.config = run.config.with_values({"data.units": facts.units._asdict()})
         return run
 
+    @property
+    def as_typed(self) -> str:
+        """The run as commands take it: its folder, and the packages of other people that it needs."""
+        return shlex.join(filter(None, [str(self.folder), allow_setting(packages_of(self.config))]))
+
     def facts(self) -> DataFacts | None:
         """The facts of the data as it was stored in training; None if they are missing or damaged."""
         with suppress(OSError, ValueError):
@@ -182,9 +189,7 @@ class Run(RunFiles):
         try:
             return checkpoints.load_last() if is_done or "last" in names else {}
         except RunError as error:
-            hint = (
-                f"; best.pt has the weights of the best epoch: a new run starts from them with init_from={self.folder}"
-            )
+            hint = f"; a new run starts from the weights of the best epoch, best.pt, with init_from={self.folder}"
             raise UsageError(f"{error}{hint if 'best' in names else ''}") from error
 
     def state(

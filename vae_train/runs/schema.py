@@ -65,12 +65,12 @@ def schema_errors(config: Config, locate: Callable[[str], type]) -> list[ErrorDe
     """
     components = frozenset(key for key, node in config.items() if isinstance(node, Mapping) and "_target_" in node)
     errors: list[ErrorDetail] = []
-    for node in _nodes(config):
+    for node in nodes(config):
         try:
             errors += _node_errors(node, locate(str(node["_target_"])), components)
         except UsageError as error:
             raise_out_of_memory(error)
-            errors.append(ErrorDetail(f"{node.path}._target_", str(error)))
+            errors += [e._replace(where=f"{node.path}._target_") for e in error.errors]
     return errors
 
 
@@ -163,12 +163,12 @@ def _list_error(value: Any, origin: Any, items: tuple[Any, ...]) -> str | None:
     return next((f"is {_quoted(value)}: {e}" for e in (value_error(item, hint) for item, hint in pairs) if e), None)
 
 
-def _nodes(tree: Any) -> Iterator[Config]:
+def nodes(tree: Any) -> Iterator[Config]:
     """All sections with a `_target_`, outermost first."""
     if isinstance(tree, Config) and "_target_" in tree:
         yield tree
     for child in tree.values() if isinstance(tree, Config) else tree if isinstance(tree, tuple) else ():
-        yield from _nodes(child)
+        yield from nodes(child)
 
 
 @cache

@@ -3,6 +3,7 @@
 import csv
 import logging
 import re
+import shlex
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -106,7 +107,8 @@ def _report(folder: Path, jobs: Sequence[Sequence[str]], rows: list[dict[str, An
             log.info("failed: %d (%s): %s; log: %s", row["job"], " ".join(job), row["error"], path)
     done = sum(row["status"] == "done" for row in rows)
     log.info("%d of %d jobs done; table: %s", done, len(rows), folder / "sweep.csv")
-    log.info("everything on one page: vae report run=%s", folder)
+    allowed = [override for override in jobs[0] if override.startswith("allow=")]
+    log.info("everything on one page: vae report %s", shlex.join([f"run={folder}", *allowed]))
 
 
 def _swept(jobs: Sequence[Mapping[str, str]]) -> list[str]:

@@ -95,7 +95,7 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
     ]
     if errors:
         return errors
-    config, where = changed(run.config, changes), f"resume={run.folder}"
+    config, where = changed(run.config, changes), f"resume={run.as_typed}"
     if run.lock_file.exists():
         with collecting(errors, where), run.locked():
             pass
@@ -208,7 +208,7 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
             summary = {"status": "done", **metrics}
         except Stopped as stopped:
             summary = {"status": "stopped"}
-            stopped.args = (f"{stopped}. Resume with: vae train resume={run.folder}",)
+            stopped.args = (f"{stopped}. Resume with: vae train resume={run.as_typed}",)
             raise
         except Exception as error:
             summary = {"status": "failed", "error": str(error)}

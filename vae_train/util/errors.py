@@ -13,6 +13,8 @@ class ErrorDetail(NamedTuple):
 
     where: str
     message: str
+    package: str = ""
+    """The package that `allow=` has to name, if that is what is wrong."""
 
 
 class UsageError(Exception):
@@ -49,7 +51,7 @@ def collecting(errors: list[ErrorDetail], where: str = "") -> Iterator[None]:
         yield
     except UsageError as error:
         raise_out_of_memory(error)
-        errors += [e if e.where else ErrorDetail(where, e.message) for e in error.errors]
+        errors += [e if e.where else e._replace(where=where) for e in error.errors]
 
 
 class RunError(Exception):

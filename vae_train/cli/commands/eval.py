@@ -1,6 +1,7 @@
 """`vae eval`: evaluates trained models."""
 
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from vae_train.runs.config import Config
 from vae_train.runs.differences import differences, headline_settings, settings_text
 from vae_train.runs.finding import find_runs, names_of
 from vae_train.runs.fitted_priors import fingerprint, prior_errors, replace_prior
+from vae_train.runs.packages import allow_setting, packages_of
 from vae_train.runs.run import LOCK_FILE, OUTPUTS, Run, new_folder, read_json, write_json, write_text
 from vae_train.runs.schema import RunFacts
 from vae_train.training.checkpoint import CheckpointName
@@ -158,7 +160,8 @@ def run(settings: Settings, job: Job) -> None:
     if len(runs) > 1:
         _compare(runs, reports, settings)
     names = settings.run if isinstance(settings.run, str) else f"[{','.join(settings.run)}]"
-    log.info("  everything on one page: vae report run=%s", names)
+    words = [f"run={names}", allow_setting(name for run in runs for name in packages_of(run.config))]
+    log.info("  everything on one page: vae report %s", shlex.join(filter(None, words)))
 
 
 def _compare(runs: Sequence[Run], reports: Sequence[Report], settings: Settings) -> None:

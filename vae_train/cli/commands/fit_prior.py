@@ -70,8 +70,8 @@ def run(settings: Settings, job: Job) -> None:
     path = run.priors / f"{name}.json"
     write_json(path, report)
     log.info("%s", _summary(name, split, comparison))
-    log.info("  %s: vae eval run=%s prior=%s, vae sample run=%s prior=%s", path.with_suffix(".pt"), run.folder,
-             name, run.folder, name)  # fmt: skip
+    setting = f"run={run.as_typed} prior={name}"
+    log.info("  %s: vae eval %s, vae sample %s", path.with_suffix(".pt"), setting, setting)
 
 
 def _summary(name: str, split: str, comparison: dict[str, Estimate]) -> str:

@@ -150,7 +150,7 @@ class Contents:
         rows, needed = [r for r in self.rows if r["scope"] == "epoch"], {"train": "loss", "valid": "monitored"}
         rows = [row for row in rows if needed.get(row["split"]) in row and "epoch" in row]
         epochs, size = self.run.config.at("trainer.epochs", 0), math.prod(self.run.config.at("model.latent_shape", ()))
-        return trends(rows, size, f"vae train resume={shlex.quote(str(self.run.folder))} epochs={2 * epochs}")
+        return trends(rows, size, f"vae train resume={self.run.as_typed} epochs={2 * epochs}")
 
     @property
     def curves(self) -> dict[str, dict[str, list[float | None]]]:
@@ -198,11 +198,11 @@ class Contents:
     @property
     def commands(self) -> list[tuple[str, str]]:
         """What to type: how the run was started, and how to repeat and use it."""
-        folder, recorded = shlex.quote(str(self.run.folder)), self.run.environment().get("command")
+        run, recorded = self.run.as_typed, self.run.environment().get("command")
         commands = [
-            ("train it again and compare every row", f"vae reproduce run={folder}"),
-            ("evaluate it", f"vae eval run={folder}"),
-            ("sample from it", f"vae sample run={folder} num=64"),
+            ("train it again and compare every row", f"vae reproduce run={run}"),
+            ("evaluate it", f"vae eval run={run}"),
+            ("sample from it", f"vae sample run={run} num=64"),
         ]
         if isinstance(recorded, list) and len(recorded) > 1:
             commands.insert(0, ("how it was started", "vae " + shlex.join(map(str, recorded[1:]))))
@@ -221,7 +221,7 @@ def read_contents(run: Run, name: str, options: Options, frames: int) -> Content
     views, rows, evaluations = make_views(run, options), _read_rows(run), read_evaluations(run)
     grids = read_frames(run.samples, run.folder / "reconstructions", frames)
     left_out = [f"Worst and best reconstructions and latent dimensions: {views}"] if isinstance(views, str) else []
-    left_out += [] if evaluations else [f"An evaluation: run vae eval run={shlex.quote(str(run.folder))} first"]
+    left_out += [] if evaluations else [f"An evaluation: run vae eval run={run.as_typed} first"]
     left_out += [] if rows else [f"Curves: {run.metrics_file.name} is missing or empty"]
     left_out += [] if grids else ["Samples and reconstructions: training has written none yet"]
     return Contents(
