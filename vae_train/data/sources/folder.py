@@ -14,10 +14,10 @@ from vae_train.data.sources.base import Binarize, Contents, Source, binarized_le
 from vae_train.data.storage.cache import DecodedFolder, decoded
 from vae_train.data.storage.cache_place import cache_folder
 from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit, Resample, headers
+from vae_train.data.storage.dropped import sentences
 from vae_train.data.storage.headers import all_headers
 from vae_train.data.storage.levels import inferred_levels, stated_bounds
 from vae_train.data.storage.listing import Entry, Listing, list_folder
-from vae_train.data.storage.losses import sentences
 from vae_train.data.storage.stored import cut, split_rows
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
@@ -124,7 +124,7 @@ class Folder(Source):
 
     @override
     def read(self) -> Contents:
-        (pixels, bad, losses, _), background = self._decoded
+        (pixels, bad, dropped, _), background = self._decoded
         listing, _, _, entries, files, all_rows, notes = self._inspection
         bad_files = tuple((_frame_name(entries[number]), why) for number, why in sorted(bad.items()))
         self._check_bad_files(bad_files, len(entries))
@@ -133,7 +133,7 @@ class Folder(Source):
             raise UsageError("no training image could be read")
         labels = None if listing.labels is None else torch.tensor(listing.labels)[files, None]
         if self.background is not None:
-            losses = {kind: own for kind, own in losses.items() if kind != "transparency"}
+            dropped = {kind: own for kind, own in dropped.items() if kind != "transparency"}
         levels, (low, high), level_notes = self._grid
         if self.binarize == "threshold":
             splits = split_rows(pixels, rows, 2, labels, threshold=(low + high) / 2)
@@ -141,7 +141,7 @@ class Folder(Source):
             plain = (low, high) == (0, levels - 1)
             units = None if plain else Units((), (low,), ((high - low) / (levels - 1),), (low,), (high,))
             splits = split_rows(pixels, rows, levels, labels, stochastic=self.binarize == "dynamic", units=units)
-        return Contents(splits, bad_files, (*notes, *level_notes, *sentences(losses, background)))
+        return Contents(splits, bad_files, (*notes, *level_notes, *sentences(dropped, background)))
 
     @cached_property
     def _grid(self) -> tuple[int, tuple[int, int], list[str]]:
@@ -170,7 +170,7 @@ class Folder(Source):
         how = Decoding(size, channels, self.fit, _pair("crop", self.crop), self.resample, self.background or "black",
                        self.frames == "all")  # fmt: skip
         images = decoded(listing.root, entries, how, self.cache)
-        transparent = images.losses.get("transparency")
+        transparent = images.dropped.get("transparency")
         if self.background is None and transparent and transparent.total < 128 * transparent.images:
             how = replace(how, background="white")
             images = decoded(listing.root, entries, how, self.cache)

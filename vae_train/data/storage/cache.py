@@ -22,15 +22,15 @@ from tqdm import tqdm
 from vae_train.data.storage.cache_place import cache_folder, writing_cache
 from vae_train.data.storage.decoding import BadImage, Decoded, Decoding, decode_frames
 from vae_train.data.storage.depths import Depths, united
+from vae_train.data.storage.dropped import Count, DroppedCounts, count, merged
 from vae_train.data.storage.levels import Integers
 from vae_train.data.storage.listing import Entry
 from vae_train.data.storage.loader import results
-from vae_train.data.storage.losses import Count, Losses, count, merged
 from vae_train.util.errors import UsageError
 from vae_train.util.files import SavedPath, replacing
 from vae_train.util.runtime import cores
 
-VERSION = 3
+VERSION = 4
 """Changes with what `decode_frames` makes of a file."""
 
 CHUNK_FILES = 64
@@ -54,8 +54,8 @@ class Index(NamedTuple):
     """What index.json holds."""
 
     bad: BadIndex
-    losses: Losses
-    """What the other files lost."""
+    dropped: DroppedCounts
+    """What was dropped from the other files."""
     depths: Depths
     """What their pixels are."""
 
@@ -70,7 +70,7 @@ class _Chunk(NamedTuple):
     high: int
     """The largest pixel of the files with 16 bits."""
     bad: BadIndex
-    losses: Losses
+    dropped: DroppedCounts
 
 
 class DecodedFolder(NamedTuple):
@@ -79,12 +79,12 @@ class DecodedFolder(NamedTuple):
     pixels: np.ndarray
     """uint8 or uint16 `(N, C, H, W)`, mapped from a file; zeros for a bad file."""
     bad: BadFiles
-    losses: Losses
+    dropped: DroppedCounts
     depths: Depths
 
 
 def decoded(root: Path, entries: Sequence[Entry], how: Decoding, cache: str | None) -> DecodedFolder:
-    """Decodes all images of a folder, and counts what they lose.
+    """Decodes all images of a folder, and counts what is dropped.
 
     The cache's name is a hash of the names, sizes and times of all files and of `how`. It is renamed to that name when
     it is complete, so that what a crash leaves behind is never used.
@@ -116,7 +116,7 @@ def decoded(root: Path, entries: Sequence[Entry], how: Decoding, cache: str | No
 
 def _folder(pixels: np.ndarray, index: Index) -> DecodedFolder:
     bad = {int(number): why for number, (why, _) in index.bad.items()}
-    return DecodedFolder(pixels, bad, index.losses, index.depths)
+    return DecodedFolder(pixels, bad, index.dropped, index.depths)
 
 
 def cache_key(root: Path, entries: Sequence[Entry], how: Any) -> str:
@@ -138,19 +138,19 @@ class _Files(Dataset):
 
     def __getitem__(self, chunk: range) -> _Chunk:
         bad: BadIndex = {}
-        good, losses = dict[int, Decoded](), []
+        good, dropped = dict[int, Decoded](), []
         for row, (number, result) in enumerate(zip(chunk, self.frames(chunk), strict=True)):
             if isinstance(result, BadImage):
                 bad[str(number)] = (str(result), result.transient)
             else:
                 good[row] = result
-                losses.append(count(self.entries[number].name, result.losses))
+                dropped.append(count(self.entries[number].name, result.dropped))
         bits = [good[row].bits if row in good else 0 for row in range(len(chunk))]
         pixels = np.zeros((len(chunk), *self.how.shape), np.uint16 if 16 in bits else np.uint8)
         for row, image in good.items():
             pixels[row] = image.pixels
         high = max((image.high for image in good.values()), default=0)
-        return _Chunk(torch.from_numpy(pixels), bits, high, bad, merged(losses))
+        return _Chunk(torch.from_numpy(pixels), bits, high, bad, merged(dropped))
 
     def frames(self, chunk: Iterable[int]) -> Iterator[Decoded | BadImage]:
         """The images of a chunk; a file is opened once for all of its frames."""
@@ -167,9 +167,9 @@ def _opened(place: Path, files: _Files) -> tuple[np.ndarray, Index] | None:
     try:
         tree = json.loads((place / INDEX).read_text())
         pixels = np.load(place / PIXELS, mmap_mode="r")
-        losses: Losses = {kind: Count(*numbers) for kind, numbers in tree["losses"].items()}
+        dropped: DroppedCounts = {kind: Count(*numbers) for kind, numbers in tree["dropped"].items()}
         bits, high, scaled, found = tree["depths"]
-        index = Index(tree["bad"], losses, Depths(bits, high, scaled, Integers(*found)))
+        index = Index(tree["bad"], dropped, Depths(bits, high, scaled, Integers(*found)))
         _folder(pixels, index)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -182,7 +182,7 @@ def _retried(place: Path, pixels: np.ndarray, index: Index, files: _Files) -> In
 
     None if all have to be decoded again, since one of these has another depth, or there are files with 16 bits.
     """
-    bad, losses, depths = dict(index.bad), index.losses, index.depths
+    bad, dropped, depths = dict(index.bad), index.dropped, index.depths
     for number in (number for number, (_, transient) in index.bad.items() if transient):
         (result,) = files.frames([int(number)])
         if isinstance(result, BadImage):
@@ -194,9 +194,9 @@ def _retried(place: Path, pixels: np.ndarray, index: Index, files: _Files) -> In
         except OSError:
             continue
         del bad[number]
-        losses = merged([losses, count(files.entries[int(number)].name, result.losses)])
+        dropped = merged([dropped, count(files.entries[int(number)].name, result.dropped)])
         depths = depths._replace(pixels=depths.pixels.joined(Integers.of(result.pixels)))
-    updated = Index(bad, losses, depths)
+    updated = Index(bad, dropped, depths)
     if updated != index:
         _write_index(place, updated)
     return updated
@@ -242,19 +242,19 @@ def _decode_all(files: _Files, path: Path, dtype: Any) -> Index | None:
     """
     size = max(1, min(CHUNK_FILES, 2**23 // math.prod(files.how.shape)))
     pixels = _reserved(path, (len(files), *files.how.shape), np.dtype(dtype))
-    bits, high, bad, losses = np.zeros(len(files), np.uint8), 0, BadIndex(), Losses()
+    bits, high, bad, dropped = np.zeros(len(files), np.uint8), 0, BadIndex(), DroppedCounts()
     for rows, chunk in in_chunks(files, size, "Decoding images"):
         images = chunk.pixels.numpy()
         if images.dtype.itemsize > pixels.dtype.itemsize:
             return None
         pixels[rows.start : rows.stop], bits[rows.start : rows.stop] = images, chunk.bits
-        high, bad, losses = max(high, chunk.high), bad | chunk.bad, merged([losses, chunk.losses])
+        high, bad, dropped = max(high, chunk.high), bad | chunk.bad, merged([dropped, chunk.dropped])
     if len(bad) == len(files):  # not worth keeping
         examples = "; ".join(f"{entry.name}: {bad[str(i)][0]}" for i, entry in enumerate(files.entries[:3]))
         raise UsageError(f"none of its {len(files):,} files is an image that can be read ({examples}; …)")
     depths = united(pixels, bits, high)
     pixels.flush()
-    return Index(bad, losses, depths)
+    return Index(bad, dropped, depths)
 
 
 def in_chunks(files: Any, size: int, what: str) -> Iterator[tuple[range, Any]]:

@@ -35,8 +35,8 @@ MAX_16_BITS = 2**16 - 1
 DEEP_MODE = re.compile(r";16[BLN]")
 """In Pillow's names of 16 bits for every colour; BGR;16 has 16 for all of them."""
 
-Loss = Literal["frames", "colour", "depth", "transparency", "edges", "library"]
-"""What an image can lose or suffer where it becomes pixels: `vae_train.data.storage.losses` has the sentences."""
+Dropped = Literal["frames", "colour", "depth", "transparency", "edges", "library"]
+"""What is dropped where a file becomes pixels, and warnings: `vae_train.data.storage.dropped` has the sentences."""
 
 
 class Header(NamedTuple):
@@ -56,9 +56,9 @@ class Decoded(NamedTuple):
     """1, 8 or 16 for each pixel of the file, whose upper 8 of 16 are taken where it has colours."""
     high: int
     """The file's largest pixel; 0 unless it has 16 bits."""
-    losses: dict[Loss, float | str]
-    """What it lost: further frames by number, transparency by the mean brightness (0 to 255) of what is visible, edges
-    by the fraction that was cut off, and the first message of the library."""
+    dropped: dict[Dropped, float | str]
+    """What was dropped: further frames by number, transparency by the mean brightness (0 to 255) of what is visible,
+    edges by the fraction that was cut off, and the first message of the library."""
 
 
 class BadImage(Exception):
@@ -131,7 +131,7 @@ def decode_frames(path: Path | str, how: Decoding, numbers: Sequence[int]) -> li
             return [error] * len(numbers)
     for i, result in enumerate(results if messages else ()):
         if isinstance(result, Decoded):
-            result.losses["library"] = messages[0]
+            result.dropped["library"] = messages[0]
         elif str(result).startswith("decoder error"):
             results[i] = BadImage(messages[0], result.transient)
     return results
@@ -163,23 +163,23 @@ def _explained() -> Iterator[None]:
 def _decoded(file: Image.Image, how: Decoding, number: int) -> Decoded:
     if number:
         file.seek(number)
-    losses: dict[Loss, float | str] = {}
+    dropped: dict[Dropped, float | str] = {}
     if how.channels == 1 and not _is_grey(file):
-        losses["colour"] = 1.0
+        dropped["colour"] = 1.0
     if not file.mode.startswith("I") and any(DEEP_MODE.search(str(tile[3])) for tile in getattr(file, "tile", ())):
-        losses["depth"] = 1.0
+        dropped["depth"] = 1.0
     image = _upright(file, how)
     bits, high = (1 if image.mode == "1" else 8), 0
     if image.mode.startswith("I"):
         image = _with_16_bits(image)
         bits, high = 16, int(image.getextrema()[1])  # type: ignore[arg-type]
-    pixels = np.asarray(_fitted(image if bits == 16 else _flat(image, how, losses), how, losses))
+    pixels = np.asarray(_fitted(image if bits == 16 else _flat(image, how, dropped), how, dropped))
     if bits == 16:  # three equal channels beside images with colours
         grey = np.rint(pixels).clip(0, MAX_16_BITS).astype(np.uint16)
         pixels = np.repeat(grey[..., None], how.channels, 2)
     if not how.every_frame and (further := _num_frames(file) - 1) > 0:
-        losses["frames"] = float(further)
-    return Decoded(np.atleast_3d(pixels).transpose(2, 0, 1), bits, high, losses)
+        dropped["frames"] = float(further)
+    return Decoded(np.atleast_3d(pixels).transpose(2, 0, 1), bits, high, dropped)
 
 
 def _num_frames(file: Image.Image) -> int:
@@ -230,7 +230,7 @@ def _with_16_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(values.astype(np.float32))
 
 
-def _flat(image: Image.Image, how: Decoding, losses: dict[Loss, float | str]) -> Image.Image:
+def _flat(image: Image.Image, how: Decoding, dropped: dict[Dropped, float | str]) -> Image.Image:
     """Converts to grey or RGB with 8 bits, without transparency."""
     mode = "L" if how.channels == 1 else "RGB"
     if image.mode == "F":
@@ -238,7 +238,7 @@ def _flat(image: Image.Image, how: Decoding, losses: dict[Loss, float | str]) ->
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         if np.asarray(image.getchannel("A")).min() < 255:
-            losses["transparency"] = _brightness(image)
+            dropped["transparency"] = _brightness(image)
         behind = Image.new("RGBA", image.size, how.background)
         image = Image.alpha_composite(behind, image)
     return image.convert("RGB").convert(mode) if image.mode in ("CMYK", "LAB") else image.convert(mode)
@@ -252,7 +252,7 @@ def _brightness(image: Image.Image) -> float:
     return float((grey * alpha).sum() / alpha.sum()) if alpha.any() else 128.0
 
 
-def _fitted(image: Image.Image, how: Decoding, losses: dict[Loss, float | str]) -> Image.Image:
+def _fitted(image: Image.Image, how: Decoding, dropped: dict[Dropped, float | str]) -> Image.Image:
     """Crops and scales to the size of the result."""
     method, (height, width) = getattr(Image.Resampling, how.resample.upper()), how.size
     if how.crop is not None:
@@ -269,7 +269,7 @@ def _fitted(image: Image.Image, how: Decoding, losses: dict[Loss, float | str]) 
         scale = max(width / image.width, height / image.height)
         cut_off = 1 - (width / image.width) * (height / image.height) / scale**2
         if cut_off >= MIN_CUT:
-            losses["edges"] = cut_off
+            dropped["edges"] = cut_off
         return ImageOps.fit(image, (width, height), method)
     scale = min(width / image.width, height / image.height)
     inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))

@@ -1,4 +1,4 @@
-"""What a folder's images lose where they become pixels is counted over all files and said once."""
+"""What is dropped where a folder's images become pixels is counted over all files and said once."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_transparent_pixels_get_what_the_visible_ones_differ_from(ink, backgroun
         assert opened(photos, f"background={chosen}", "levels=256").notes == ()
 
 
-def test_an_opaque_alpha_channel_loses_nothing(photos):
+def test_nothing_of_an_opaque_alpha_channel_is_dropped(photos):
     for number in range(5):
         save(photos / f"{number}.png", np.dstack([scene(seed=number), np.full((12, 16), 255, np.uint8)]))
     assert opened(photos).notes == ()

@@ -1,26 +1,26 @@
-"""What images lose where files become pixels: counted while decoding, and said in one sentence each."""
+"""What is dropped where image files become pixels: counted while decoding, and said in one sentence each."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from vae_train.data.storage.decoding import Loss
+from vae_train.data.storage.decoding import Dropped
 
 
 class Count(NamedTuple):
-    """How many images lose one kind of thing."""
+    """How many images one kind of content is dropped from."""
 
     images: int
     total: float
-    """Sum of what they lose, see `Decoded.losses`; 0 for messages."""
+    """Sum of what is dropped, see `Decoded.dropped`; 0 for messages."""
     example: str
     """Name of the first of these files."""
     message: str = ""
     """The library's message about it."""
 
 
-Losses = dict[Loss, Count]
+DroppedCounts = dict[Dropped, Count]
 
-SENTENCES: Mapping[Loss, str] = {
+SENTENCES: Mapping[Dropped, str] = {
     "frames": "{images} further frames or pages, {total:,.0f} in all, which are left out; data.frames=all reads them",
     "colour": "{images} colours, which become grey; data.channels=3 keeps them",
     "depth": "{images} 16 bits per colour, of which the upper 8 are taken; data=arrays takes all",
@@ -30,17 +30,17 @@ SENTENCES: Mapping[Loss, str] = {
 }
 
 
-def count(name: str, losses: Mapping[Loss, float | str]) -> Losses:
-    """The losses of one image."""
+def count(name: str, dropped: Mapping[Dropped, float | str]) -> DroppedCounts:
+    """What is dropped from one image."""
     return {
         kind: Count(1, 0.0, name, value) if isinstance(value, str) else Count(1, value, name)
-        for kind, value in losses.items()
+        for kind, value in dropped.items()
     }
 
 
-def merged(parts: Iterable[Losses]) -> Losses:
-    """The losses of several parts of a folder, in their order."""
-    total: Losses = {}
+def merged(parts: Iterable[DroppedCounts]) -> DroppedCounts:
+    """What is dropped from several parts of a folder, in their order."""
+    total: DroppedCounts = {}
     for part in parts:
         for kind, own in part.items():
             first = total.get(kind, own._replace(images=0, total=0.0))
@@ -48,10 +48,10 @@ def merged(parts: Iterable[Losses]) -> Losses:
     return total
 
 
-def sentences(losses: Losses, background: str) -> list[str]:
-    """A line for every kind of loss, with the setting that changes it."""
+def sentences(dropped: DroppedCounts, background: str) -> list[str]:
+    """A line for every kind of dropped content, with the setting that changes it."""
     lines, other = [], "black" if background == "white" else "white"
-    for kind, own in losses.items():
+    for kind, own in dropped.items():
         images = f"{own.images:,} images (for instance {own.example}) have" if own.images > 1 else f"{own.example} has"
         share = own.total / own.images
         lines.append(
