@@ -109,6 +109,11 @@ class Conf:
     def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = roots
 
+    def folders(self) -> list[str]:
+        """The folders of all groups, of every command."""
+        files = ((root, path) for root in self.roots for path in root.rglob("*/*.yaml"))
+        return sorted({path.parent.relative_to(root).as_posix() for root, path in files})
+
     def choices(self, folder: str) -> list[str]:
         """The choices of a group."""
         return sorted({path.stem for root in self.roots for path in (root / folder).glob("*.yaml")})

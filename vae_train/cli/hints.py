@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from vae_train.cli.help import Conf
 from vae_train.cli.hydra_compat import conf_dir
 from vae_train.util.text import did_you_mean
 
@@ -21,11 +22,10 @@ SYNONYMS = {
 
 
 @cache
-def groups() -> Mapping[str, tuple[str, ...]]:
+def groups() -> Mapping[str, Sequence[str]]:
     """The choices of every group of the package's own configuration."""
-    root = conf_dir()
-    folders = {path.parent for path in root.rglob("*.yaml")} - {root}
-    return {f.relative_to(root).as_posix(): tuple(sorted(p.stem for p in f.glob("*.yaml"))) for f in sorted(folders)}
+    conf = Conf([conf_dir()])
+    return {folder: conf.choices(folder) for folder in conf.folders()}
 
 
 def choice_hint(group: str, value: str, options: Sequence[str]) -> str:
@@ -78,9 +78,9 @@ def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[st
 
 def is_training_setting(key: str) -> bool:
     """Whether `vae train` has a setting or group of this name."""
-    text = (conf_dir() / "train.yaml").read_text(encoding="utf-8")
-    top = re.split(r"[./]", key)[0]
-    return re.search(rf"^(  - )?{re.escape(top)}:", text, re.MULTILINE) is not None
+    page = Conf([conf_dir()]).page("train")
+    names = (*page.defaults, *(setting.path for setting in page.settings))
+    return re.split(r"[./]", key)[0] in {re.split(r"[./@]", name)[0] for name in names}
 
 
 def experiment_sets(experiment: str | None, key: str) -> bool:
