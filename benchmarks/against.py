@@ -70,7 +70,7 @@ def measure(commit: str, device: str, threads: int, repeats: int, log: Log) -> d
                     rates[version].append(train(versions[version], overrides, out, course.dropped_windows))
                 last = {version: values[-1] for version, values in rates.items()}
                 log(f"{course_name} {repeat + 1}/{repeats}: " + ", ".join(f"{k} {v:,.0f}" for k, v in last.items()))
-            results[course_name] = summarise(course.workload, rates, commit)
+            results[course_name] = summarize(course.workload, rates, commit)
     return results
 
 
@@ -103,7 +103,7 @@ def images_per_second(metrics: Path, dropped_windows: int) -> float:
     return statistics.median(windows[dropped_windows:])
 
 
-def summarise(workload: Workload, rates: dict[str, list[float]], commit: str) -> dict[str, Any]:
+def summarize(workload: Workload, rates: dict[str, list[float]], commit: str) -> dict[str, Any]:
     """Images per second of both versions, and the ratio with its range over repetitions."""
     seconds = {version: [1 / rate for rate in values] for version, values in rates.items()}
     return {

@@ -291,7 +291,7 @@ def test_speed_is_the_median_of_the_windows(tmp_path: Path) -> None:
 
 
 def test_another_commit_is_compared_by_repetition() -> None:
-    summary = against.summarise(MLP, {"main": [100.0, 200.0], "here": [110.0, 190.0]}, "main")
+    summary = against.summarize(MLP, {"main": [100.0, 200.0], "here": [110.0, 190.0]}, "main")
     assert summary["speedup"]["values"] == pytest.approx([1.1, 0.95])
     text = against.table({"mlp-128": summary}, "main")
     assert "| mlp 784-400-20, batch 128 | 150 (100 – 200) | 150 (110 – 190) | 1.02" in text

@@ -24,7 +24,7 @@ def made(dim, k, seed=0, dtype=torch.float64):
     return VonMisesFisher(F.normalize(numbers((1, dim), seed), dim=-1).to(dtype), concentration), concentration
 
 
-def log_normaliser(dim, k):
+def log_normalizer(dim, k):
     order = dim / 2 - 1
     return dim / 2 * math.log(2 * math.pi) - order * math.log(k) + math.log(ive(order, k)) + k
 
@@ -38,8 +38,8 @@ def mean_cosine(dim, k):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_normaliser_and_mean_equal_bessel_functions(dim, k, dtype, tolerance):
     found, _ = made(dim, k, dtype=dtype)
-    normaliser = (found.concentration + found.log_excess).item()
-    assert normaliser == pytest.approx(log_normaliser(dim, k), rel=tolerance, abs=10 * tolerance)
+    normalizer = (found.concentration + found.log_excess).item()
+    assert normalizer == pytest.approx(log_normalizer(dim, k), rel=tolerance, abs=10 * tolerance)
     assert found.cosine(1).item() == pytest.approx(mean_cosine(dim, k), abs=10 * tolerance)
     second = 1 - (dim - 1) / k * mean_cosine(dim, k)
     assert found.cosine(2).item() == pytest.approx(second, abs=10 * tolerance)

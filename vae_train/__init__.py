@@ -27,7 +27,7 @@ __all__ = ["__version__", "load", "train"]
 
 
 def __getattr__(name: str) -> str:
-    """Looks up `__version__` on first use, since importing the package should stay fast."""
+    """Looks up `__version__` on first use, to keep the import fast."""
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from vae_train.util.version import package_version
@@ -42,12 +42,12 @@ def load(
 
     Args:
         run: a run's folder, a unique part of its name, or "last".
-        checkpoint: "best" by what `trainer.monitor` says, or "last".
-        device: where the model is placed.
+        checkpoint: "best" as chosen by `trainer.monitor`, or "last".
+        device: device of the model.
         allow: further packages whose classes the run's configuration may name; one name or several.
 
     Raises:
-        vae_train.util.errors.UsageError: there is no such run.
+        vae_train.util.errors.UsageError: the run does not exist.
         vae_train.util.errors.RunError: its checkpoint cannot be read.
     """
     from vae_train.runs.build import Builder
@@ -69,11 +69,12 @@ def train(*overrides: str, **settings: Any) -> Run:
     """Trains a model, like `vae train` with the same settings.
 
     Args:
-        overrides: settings and choices as on the command line, such as "data=mnist" or "model.encoder.hidden=[256]".
-        settings: the same by name: `beta=4`, `out="runs/first"`.
+        overrides: settings and choices as on the command line, for instance "data=mnist" or
+            "model.encoder.hidden=[256]".
+        settings: the same as keywords, for instance `beta=4` or `out="runs/first"`.
 
     Raises:
-        vae_train.util.errors.UsageError: settings are invalid; lists all errors. Nothing was written.
+        vae_train.util.errors.UsageError: settings are invalid; lists all errors. Nothing is written.
         vae_train.util.errors.RunError: training failed.
     """
     from vae_train.cli.commands.train import train_job
@@ -82,5 +83,5 @@ def train(*overrides: str, **settings: Any) -> Run:
 
     (job,) = compose("train", [*overrides, *(to_override(key, value) for key, value in settings.items())])
     if job.settings.resume or job.settings.plan:
-        raise UsageError("resume and plan are for the command line")
+        raise UsageError("resume and plan are only available on the command line")
     return train_job(job, Path(job.settings.out) if job.settings.out else None)

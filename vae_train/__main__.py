@@ -1,4 +1,4 @@
-"""`python -m vae_train` is `vae`."""
+"""`python -m vae_train` runs `vae`."""
 
 from vae_train.cli.main import main
 

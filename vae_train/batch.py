@@ -1,4 +1,4 @@
-"""What data and models share: batches of images, and the facts about a data set."""
+"""Types that data and models share: batches of images, and facts about a data set."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from vae_train.rng import Rng
 
 Shape = tuple[int, ...]
 Layout = Literal["NCHW", "NHWC", "NHW", "NCT", "NTC", "ND"]
-"""The order of an image's dimensions in an array; N numbers the images."""
+"""The order of dimensions in an array of images; N is the index of the image."""
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
 class Batch(NamedTuple):
-    """Images with their labels, and what a model needs to know to score them."""
+    """Images with labels, and what a model needs to score them."""
 
     x: Tensor
-    """(B, C, H, W) float32, the target: pixels in [0, 1], or columns as `Units` scale them, then preprocessed."""
+    """(B, C, H, W) float32, the target: pixels in [0, 1] or values scaled by `Units`, after preprocessing."""
     y: Tensor | None = None
     """(B, F) int64 labels or factors of variation."""
     encoder_input: Tensor | None = None
-    """(B, C, H, W) what the encoder sees; None if that is `x`."""
+    """(B, C, H, W) input of the encoder; None if it is `x`."""
     mask: Tensor | None = None
     """(B, 1 or C, H, W) bool, True for observed pixels; None if all are observed."""
     log_det: Tensor | None = None
-    """(B,) log |det dx/dv| in nats, where x is a map of the values v whose density is reported; None for 0."""
+    """(B,) log |det dx/dv| in nats, if densities are reported for values v and x is a map of them; None for 0."""
     log_bins: float | None = None
-    """Nats per dimension that turn a density of v into the mass of a pixel's level; None if v has no levels."""
+    """Nats per dimension that convert a density of v to a probability of pixel levels; None without levels."""
 
     def part(self, start: int, stop: int) -> Batch:
         """Images `start` to `stop` of the batch."""
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """Images as they are stored, before anything is computed from them."""
+    """Stored images, before any transform."""
 
     pixels: Tensor
     """(B, C, H, W), uint8 levels or float32 values."""
@@ -52,13 +52,13 @@ class Raw(NamedTuple):
 
 
 class Fetched(Protocol):
-    """Images that are fetched by number."""
+    """Images that are fetched by index."""
 
     def __len__(self) -> int:
         """The number of images."""
 
     def fetch(self, index: Tensor, rng: Rng | None = None) -> Batch:
-        """The images with the numbers `index`, an int64 tensor with shape `(B,)`."""
+        """The images with indices `index`, int64 with shape `(B,)`."""
 
 
 class Images(Fetched, Protocol):
@@ -66,19 +66,19 @@ class Images(Fetched, Protocol):
 
     @property
     def resident(self) -> bool:
-        """Whether `gather` only computes on the training device and never waits for memory or a file."""
+        """Whether `gather` only uses the training device and never waits for host memory or a file."""
 
     def gather(self, index: Tensor) -> Raw:
-        """The stored images with the numbers `index`, int64 with shape `(B,)`, on the training device."""
+        """The stored images with indices `index`, int64 with shape `(B,)`, on the training device."""
 
     def prefetch(self, indices: Iterator[Tensor]) -> Iterator[Raw]:
-        """Yields `gather` of each index, read in advance by worker processes."""
+        """Yields `gather` of each index, prefetched by worker processes."""
 
     def finish(self, raw: Raw, rng: Rng | None = None) -> Batch:
-        """Computes the batch that a model receives, on the training device. Nothing is random without `rng`."""
+        """Applies all transforms, on the training device. Without `rng` nothing is random."""
 
     def fetch(self, index: Tensor, rng: Rng | None = None) -> Batch:
-        """The images with the numbers `index`: `gather`, then `finish`."""
+        """The images with indices `index`: `gather`, then `finish`."""
         return self.finish(self.gather(index), rng)
 
 
@@ -87,32 +87,32 @@ class Factor(NamedTuple):
 
     name: str
     size: int
-    """Its values are 0 to size - 1."""
+    """Number of values, which are 0 to size - 1."""
     values: tuple[Any, ...] | None = None
-    """What the values stand for, if known: class names, angles, …"""
+    """Meanings of the values, if known: class names, angles, …"""
 
 
 class Units(NamedTuple):
-    """The map between the numbers v of a file and what a model sees, x = (v - shift) / scale.
+    """The affine map between the values v of a file and the model's values, x = (v - shift) / scale.
 
-    Fields hold one number per column of vectors or channel of signals, or a single one for all pixels.
+    Each field has one number per column of vectors or channel of signals, or a single one for all pixels.
     """
 
     shape: Shape
-    """How they broadcast against (C, H, W): (1, 1, D) for vectors, (C, 1, 1) for signals, () for images."""
+    """Shape that broadcasts against (C, H, W): (1, 1, D) for vectors, (C, 1, 1) for signals, () for images."""
     shift: tuple[float, ...]
     scale: tuple[float, ...]
     low: tuple[float, ...]
-    """The smallest number; plots show it as 0."""
+    """The smallest value, shown as 0 in plots."""
     high: tuple[float, ...]
-    """The largest number; plots show it as 1."""
+    """The largest value, shown as 1 in plots."""
 
     @classmethod
     def parse(cls, tree: Any) -> Units:
-        """Units as a file keeps them, by field.
+        """Reads units from a mapping by field.
 
         Raises:
-            ValueError: they are none.
+            ValueError: the mapping is invalid.
         """
         try:
             shape, *numbers = (tuple(tree[name]) for name in cls._fields)
@@ -125,16 +125,16 @@ class Units(NamedTuple):
         return units
 
     def repeated(self, shape: Shape) -> Units:
-        """The same with one number for every element of `shape`, from units with a single one."""
+        """Repeats the single number of every field for all elements of `shape`."""
         count = math.prod(shape)
         return Units(shape, *(count * numbers for numbers in self[1:]))
 
     def to_model(self, values: np.ndarray) -> np.ndarray:
-        """x of numbers `(N, C, H, W)`: computed in float64, returned as float32."""
+        """Maps values `(N, C, H, W)` of the file to x, in float64; returns float32."""
         return ((values - self.array("shift")) / self.array("scale")).astype(np.float32)
 
     def to_file(self, x: Tensor) -> Tensor:
-        """The numbers of `x`, `(N, C, H, W)`, as float64 on the CPU."""
+        """Maps `x`, `(N, C, H, W)`, to values of the file, as float64 on the CPU."""
         return torch.from_numpy(x.cpu().double().numpy() * self.array("scale") + self.array("shift"))
 
     def to_unit(self, x: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class Units(NamedTuple):
         return (x - offset) / factor
 
     def with_log_det(self, batch: Batch) -> Batch:
-        """Adds log |det dx/dv|, so that log-densities of a batch are those of the numbers in the file."""
+        """Adds log |det dx/dv|, so that log-densities of a batch refer to the values in the file."""
         log_scale = _unit_constants(self, batch.x.device)[2].expand_as(batch.x)
         observed = log_scale if batch.mask is None else torch.where(batch.mask, log_scale, 0.0)
         log_det = -observed.flatten(1).sum(1)
@@ -159,7 +159,7 @@ class Units(NamedTuple):
         return np.asarray(getattr(self, name), np.float64).reshape(self.shape)
 
 
-@lru_cache(maxsize=8)  # a copy to the device would wait for it, batch by batch
+@lru_cache(maxsize=8)  # copying for every batch would wait for the device
 def _unit_constants(units: Units, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Factor and offset of `to_unit`, and log(scale), as float32."""
     shift, scale, low, high = map(units.array, ("shift", "scale", "low", "high"))
@@ -172,29 +172,29 @@ def _unit_constants(units: Units, device: torch.device) -> tuple[Tensor, Tensor,
 
 
 class DataFacts(NamedTuple):
-    """What is known of a data set without its pixels.
+    """Facts about a data set that are known without its pixels.
 
-    Parameters of constructors that have the name of a field or property are filled in from it.
+    Constructor parameters with the name of a field or property are filled in from it.
     """
 
     data_shape: Shape
     """(C, H, W) of one image."""
     levels: int | None
-    """Number of values of a pixel that a likelihood scores: 2 for binary data, None for continuous data."""
+    """Number of values of a pixel that the likelihood scores: 2 for binary data, None for continuous data."""
     num_train: int
     """Number of training images."""
     factors: tuple[Factor, ...] = ()
     """The columns of `Batch.y`; empty if there are no labels."""
     units: Units | None = None
-    """What the numbers of an array are to the model; None for the pixels of images with levels."""
+    """The scaling of an array's values; None for pixels with levels."""
     layout: Layout | None = None
     """The order of dimensions in an array file; None for other files."""
     missing: bool = False
-    """Whether values may be missing, see `split_missing`."""
+    """Whether values may be missing (NaN), see `split_missing`."""
 
     @property
     def column_shape(self) -> Shape:
-        """Shape of one number per column or channel, see `Units.shape`; () for images."""
+        """Shape of parameters per column or channel, see `Units.shape`; () for images."""
         return () if self.units is None else self.units.shape
 
     @property
@@ -209,11 +209,11 @@ class DataFacts(NamedTuple):
 
 
 def split_missing(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Values with 0 for those that are missing (NaN), and a mask that is True for the others."""
+    """Returns the values with 0 for missing ones (NaN), and a mask that is True for the others."""
     observed = ~x.isnan()
     return torch.where(observed, x, 0.0), observed
 
 
 def evenly_spaced(count: int, limit: int) -> Tensor:
-    """At most `limit` evenly spaced numbers from 0 to count - 1, both included, as int64."""
+    """At most `limit` evenly spaced indices from 0 to count - 1, including both, as int64."""
     return torch.linspace(0, count - 1, min(limit, count), dtype=torch.float64).round().long()

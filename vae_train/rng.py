@@ -17,7 +17,7 @@ from typing_extensions import Self, override
 
 
 def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator whose seed is a hash of `key`, so that neighbouring keys give unrelated numbers."""
+    """A generator seeded by a hash of `key`, so that similar keys give unrelated numbers."""
     return torch.Generator(device).manual_seed(_hashed(key))
 
 
@@ -27,13 +27,13 @@ def _hashed(key: tuple[int | str, ...]) -> int:
 
 
 Request = tuple[Callable[..., Tensor], Tensor]
-"""torch.randn or torch.rand, and the tensor that it returned."""
+"""torch.randn or torch.rand, and its result."""
 
 IN_PLACE: dict[Callable[..., Tensor], Callable[..., Tensor]] = {
     torch.randn: Tensor.normal_,
     torch.rand: Tensor.uniform_,
 }
-"""Fills an existing tensor with the same numbers; `out=` takes more than twice as long to call."""
+"""Function -> its in-place form with the same numbers; calls with `out=` take more than twice as long."""
 
 
 class Rows(NamedTuple):
@@ -50,7 +50,7 @@ class Rng:
     Args:
         seed: the run's seed.
         stream: the purpose of the noise ("train", "data", …).
-        position: the step, or another number within the stream.
+        position: the step, or another position within the stream.
         device: where the numbers are generated.
     """
 
@@ -62,9 +62,9 @@ class Rng:
         self._seed, self._stream, self._position, self._device = seed, stream, position, torch.device(device)
 
     def part(self, rows: Rows) -> Self:
-        """The same noise from its start, for some images of the batch.
+        """The same noise, restarted, for some images of the batch.
 
-        The noise is generated for the whole batch, so that an image has the same numbers in any microbatch.
+        The noise is still generated for the whole batch, so an image has the same numbers in any microbatch.
         """
         part = copy.copy(self)
         part._rows, part._generator, part._calls = rows, None, 0
@@ -92,12 +92,12 @@ class Rng:
 
 
 class BlockRng(Rng):
-    """Noise of evaluation, keyed by blocks of images: the batch size changes rounding only.
+    """Noise of evaluation, keyed by blocks of images, so that the batch size only affects rounding.
 
     Args:
         seed: the evaluation's seed.
         stream: the purpose of the noise.
-        start: number of the batch's first image within its split.
+        start: index of the batch's first image within its split.
         device: where the numbers are generated.
     """
 
@@ -113,7 +113,7 @@ class BlockRng(Rng):
         return noise
 
     def _blocks(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype, *further: int) -> Tensor:
-        """The numbers of one request; `further` is more of their key."""
+        """The numbers of one request; `further` extends the key."""
         num_samples, batch, *event = shape
         first, last = self._start // self.BLOCK, (self._start + batch - 1) // self.BLOCK
         blocks = []
@@ -128,13 +128,13 @@ class BlockRng(Rng):
 class SampleRng(BlockRng):
     """Noise of evaluation with many samples of z per image, keyed by blocks of images and of samples.
 
-    The batch size and the number of samples per pass change rounding only.
+    The batch size and the number of samples per pass only affect rounding.
 
     Args:
         seed: the evaluation's seed.
         stream: the purpose of the noise.
-        start: number of the batch's first image within its split.
-        first: number of the first sample of every image.
+        start: index of the batch's first image within its split.
+        first: index of the first sample of every image.
         device: where the numbers are generated.
     """
 
@@ -154,10 +154,10 @@ class SampleRng(BlockRng):
 
 
 class NoiseBuffers:
-    """The numbers of an `Rng` in tensors that keep their addresses, for compiled and captured steps.
+    """The numbers of an `Rng` in tensors with fixed addresses, for compiled and captured steps.
 
-    The first pass records the requests. At every later position the same tensors contain the numbers that
-    `Rng(seed, stream, position)` returns for these requests.
+    The first pass records the requests. At later positions the same tensors are filled with the numbers that
+    `Rng(seed, stream, position)` would return for these requests.
 
     Args:
         seed: the run's seed.
@@ -173,7 +173,7 @@ class NoiseBuffers:
         self._recorded = False
 
     def like(self) -> NoiseBuffers:
-        """Further tensors for the same requests."""
+        """Buffers with new tensors for the same requests."""
         other = NoiseBuffers(self._seed, self._stream, self._device)
         other._requests = [(make, torch.empty_like(tensor)) for make, tensor in self._requests]
         other._recorded = self._recorded
@@ -189,15 +189,15 @@ class NoiseBuffers:
                 IN_PLACE[make](tensor, generator=self._generator)
 
     def rng(self) -> Rng:
-        """Returns the numbers in the order of the first pass."""
-        assert self._position is not None, "seek() comes before rng()"
+        """An `Rng` that returns the numbers in the order of the first pass."""
+        assert self._position is not None, "call seek() before rng()"
         if self._recorded:
             return FixedNoise([tensor for _, tensor in self._requests])
         return RecordingRng(self._requests, self._seed, self._stream, self._position, device=self._device)
 
 
 class FixedNoise(Rng):
-    """Returns given numbers, in order.
+    """An `Rng` that returns given tensors in order.
 
     Args:
         numbers: tensors with the shapes of the requests, for the whole batch.
@@ -224,7 +224,7 @@ class FixedNoise(Rng):
 
 
 class RecordingRng(Rng):
-    """An `Rng` that records its numbers, for the whole batch."""
+    """An `Rng` that records its requests and numbers, for the whole batch."""
 
     def __init__(self, requests: list[Request], *key: Any, **options: Any) -> None:
         super().__init__(*key, **options)
@@ -244,5 +244,5 @@ class RecordingRng(Rng):
 
 
 def _drawable(dtype: torch.dtype) -> torch.dtype:
-    """Half precisions are too coarse for noise."""
+    """Returns float32 in place of half precisions, which are too coarse for noise."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,4 +1,4 @@
-"""What a run says about its best epoch, and about schedules that do not fit it."""
+"""Messages about the best epoch, and about schedules that do not fit the run."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_what_outlasts_a_run_is_said_once_at_the_start(vae: Vae):
     answer = vae.train(
         *LINEAR, "batch_size=419", "objective.beta_schedule.warmup=10", "lr_schedule.warmup=4", "out=run"
     )
-    assert "schedules take 10 epochs, but the run has 2: it ends at beta = 0.2" in answer.out
-    assert "lr_schedule.warmup=4 exceeds the 2 epochs: it ends at 0.5 of lr" in answer.out
+    assert "schedules take 10 epochs, but the run has 2; it ends at beta = 0.2" in answer.out
+    assert "lr_schedule.warmup=4 exceeds the 2 epochs; they end at 0.5 of lr" in answer.out
     by = "validation objective at beta = 0.2, before the schedules end"
     assert f"by {by}: ELBO" in answer.out
     assert json.loads(Path("run/summary.json").read_text())["best_by"] == by
     answer = vae("train", "resume=run", "epochs=4")
-    assert "the best epoch is now that of the validation objective at beta = 0.4" in answer.out
+    assert "the best epoch is now chosen by the validation objective at beta = 0.4" in answer.out
     assert json.loads(Path("run/summary.json").read_text())["best_epoch"] in (3, 4)
     assert "outlasts" not in vae.train("out=plain").out
 
@@ -41,11 +41,11 @@ def test_what_outlasts_a_run_is_said_once_at_the_start(vae: Vae):
 def test_a_decay_that_more_epochs_move_is_said(vae: Vae):
     vae.train("lr_schedule=cosine", "batch_size=419", "out=run")
     answer = vae("train", "resume=run", "epochs=8")
-    assert "lr_schedule now ends after 8 epochs: from here it goes on at 0.854 of lr, not 0" in answer.out
+    assert "lr_schedule now ends after 8 epochs; it resumes at 0.854 of lr instead of 0" in answer.out
     assert "lr_schedule now" not in vae("train", "resume=run", "epochs=8", "trainer.patience=3").out
 
 
 def test_an_adaptive_objective_says_what_is_the_best(vae: Vae):
     answer = vae.train("objective=geco", "out=run")
-    assert "the objective adapts, so its losses do not compare" in answer.out
+    assert "the objective is adaptive, so losses of different epochs are not comparable" in answer.out
     assert "by validation ELBO (beta = 1): ELBO" in answer.out

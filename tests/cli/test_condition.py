@@ -22,9 +22,9 @@ def test_a_conditional_model_is_evaluated_and_sampled_by_label(vae: Vae, run: Pa
     assert answer.code == 0, answer.err
     assert (run / "samples" / "seed0-t1-label3.png").exists()
     (line,) = vae("sample", "run=run", "label=10").errors()
-    assert line.endswith("there is no such class; use 0 to 9")
+    assert line.endswith("no such class; use 0 to 9")
     (line,) = vae("sample", "run=run", "label=cat").errors()
-    assert line.endswith("there is no such class; use 0 to 9")
+    assert line.endswith("no such class; use 0 to 9")
     (line,) = vae("sample", "run=run", "factors=[1]").errors()
     assert "this run's model has model.condition=label" in line
 

@@ -27,7 +27,7 @@ def cut(path: Path) -> None:
 
 
 def said(vae: Vae, line: str, *words: str) -> None:
-    """The command says a line once and goes on, and with strict=true it does not."""
+    """The command says a line once and continues, but with strict=true it stops."""
     refused = vae(*words, "strict=true").errors()
     assert (len(refused), line.partition("; ")[0] in refused[0]) == (1, True), refused
     answer = vae(*words)
@@ -48,7 +48,7 @@ def test_a_run_whose_last_state_is_lost_names_a_way_on(vae: Vae, trained: Path, 
     damage(trained / "checkpoints/last.pt")
     (line,) = vae("train", f"resume={trained}", "epochs=3").errors()
     assert "last.pt does not exist" in line if damage == Path.unlink else "last.pt is damaged (" in line
-    assert line.endswith(f"best.pt, with init_from={trained}")
+    assert line.endswith(f"best.pt, use init_from={trained}")
     assert vae.train(f"init_from={trained}").code == 0
     assert vae("eval", f"run={trained}", *BRIEF, "strict=true").code == 0
     if damage != Path.unlink:
@@ -83,7 +83,7 @@ def test_rows_after_a_damaged_one_are_kept(vae: Vae, trained: Path, how: str) ->
     kept = len(before) - (how != "changed digit")
     said(
         vae,
-        f"metrics.jsonl is damaged or incomplete; keeping the {kept} rows that can be read",
+        f"metrics.jsonl is damaged or incomplete; keeping the {kept} readable rows",
         *("train", f"resume={trained}", "epochs=3"),
     )
     assert rows(trained)[kept - 1] == before[-1]
@@ -92,7 +92,13 @@ def test_rows_after_a_damaged_one_are_kept(vae: Vae, trained: Path, how: str) ->
 
 def test_a_history_that_is_gone_is_missed(vae: Vae, trained: Path) -> None:
     (trained / "metrics.jsonl").write_text("")
-    said(vae, "metrics.jsonl is damaged or incomplete; keeping the 0 rows", "train", f"resume={trained}", "epochs=3")
+    said(
+        vae,
+        "metrics.jsonl is damaged or incomplete; keeping the 0 readable rows",
+        "train",
+        f"resume={trained}",
+        "epochs=3",
+    )
 
 
 def test_another_configuration_is_not_that_of_the_checkpoint(vae: Vae, trained: Path) -> None:
@@ -134,7 +140,7 @@ def test_a_report_that_is_damaged_is_replaced_with_a_line(vae: Vae, trained: Pat
     vae("eval", f"run={trained}", *BRIEF)
     cut(trained / "eval/test.json")
     answer = vae("eval", f"run={trained}", *BRIEF)
-    assert f"{trained}/eval/test.json is damaged; its metrics are not kept" in answer.out
+    assert f"{trained}/eval/test.json is damaged; its metrics are lost" in answer.out
 
 
 def test_errors_of_the_system_name_file_and_cause(vae: Vae, trained: Path) -> None:

@@ -287,7 +287,7 @@ def test_data_shows_a_folder_with_its_classes_and_bad_files(vae: Vae) -> None:
     assert answer.code == 0, answer.err
     assert "class     2 values: class0, class1" in answer.out
     assert answer.out.count("  bad file  ") == 5
-    assert "24 in all, see bad_files.txt" in answer.out
+    assert "24 in total; see bad_files.txt" in answer.out
     assert len(Path("there/bad_files.txt").read_text().splitlines()) == 24
     facts = json.loads(Path("there/data.json").read_text())
     assert facts["entropy_floor"] is None
@@ -319,7 +319,7 @@ def test_data_refuses_what_is_not_there(vae: Vae) -> None:
     Path("there").mkdir()
     Path("there/notes.txt").touch()
     (line,) = vae("data", "out=there").errors()
-    assert "exists already" in line
+    assert "already exists" in line
     assert not Path("outputs").exists()
 
 
@@ -332,7 +332,7 @@ def test_data_writes_into_an_empty_folder(vae: Vae) -> None:
 
 def test_what_images_lose_is_said_once(vae: Vae) -> None:
     fill(Path("images"), 10)
-    frames = [Image.new("RGB", (16, 12), colour) for colour in ("red", "green", "blue")]
+    frames = [Image.new("RGB", (16, 12), color) for color in ("red", "green", "blue")]
     frames[0].save("images/a.tif", save_all=True, append_images=frames[1:])
     answer = vae.train("data=folder", "data.root=images", "batch_size=4", "out=run")
     assert answer.code == 0, answer.err

@@ -1,4 +1,4 @@
-"""`vae eval`: every figure with its uncertainty, why others are missing, many runs at once."""
+"""`vae eval`: metrics with standard errors, reasons for missing ones, several runs at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_figure_has_its_uncertainty_and_what_it_was_measured_on(vae: Vae, 
     assert [point["num_samples"] for point in found["nll"]["curve"]] == [1, 10, 100, 200]
     assert "200 importance samples for each of 360 images, about" in answer.out
     assert "360 images, K = 200" in answer.out
-    assert "binary pixels, drawn" in answer.out
+    assert "binary pixels, sampled" in answer.out
 
 
 def test_the_table_has_every_figure_and_why_others_are_missing(vae: Vae, trained: Path) -> None:
@@ -155,11 +155,11 @@ def test_images_are_compared_where_that_is_asked_for(vae: Vae, trained: Path) ->
     found = report(trained)
     assert found["psnr"]["value"] > 3
     for name, pixels in (("ssim", 11), ("ms_ssim", 176)):
-        reason = f"its windows need images of at least {pixels} pixels a side; these have 8"
+        reason = f"needs images with at least {pixels} pixels per side; these have 8"
         assert found["unavailable"][name] == reason
     for name in ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"):
         conditions = "360 samples, features of a classifier of this data's labels (seed 0)"
-        few = "; biased upwards, as 360 images are few for it" * (name == "frechet_distance")
+        few = "; biased upwards: 360 images are too few" * (name == "frechet_distance")
         assert found[name]["conditions"] == conditions + few
     (line,) = vae("eval", f"run={trained}", "images=true", "inception=nowhere.pt").errors()
     assert "inception=nowhere.pt" in line
@@ -171,7 +171,7 @@ def test_signals_have_no_figures_of_images(vae: Vae) -> None:
     answer = vae("eval", "run=run", "images=true", "k=5")
     assert answer.code == 0, answer.err
     assert report("run")["psnr"] is None
-    assert report("run")["unavailable"]["psnr"] == "the data are not images"
+    assert report("run")["unavailable"]["psnr"] == "the data does not consist of images"
     assert "continuous values: a density of the numbers in the file" in answer.out
 
 
@@ -186,7 +186,7 @@ def test_other_data_is_told_apart(vae: Vae, trained: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "why"), [
-    ("shapes", "has images of (1, 64, 64)"),
+    ("shapes", "has images of shape (1, 64, 64)"),
     ("fashion_mnits", "did you mean fashion_mnist?"),
     ("nowhere.npy", "no such data set, folder or file"),
 ])  # fmt: skip
@@ -259,7 +259,7 @@ def test_a_report_of_other_weights_is_replaced_with_a_line(vae: Vae, trained: Pa
     assert vae("eval", f"run={trained}", "checkpoint=last", *BRIEF).code == 0
     assert vae("train", f"resume={trained}", "epochs=3").code == 0
     answer = vae("eval", f"run={trained}", "checkpoint=last", "latents=false", "k=0")
-    assert f"{trained}/eval/test-last.json had metrics of other weights; they are replaced" in answer.out
+    assert f"{trained}/eval/test-last.json has metrics of other weights; replacing them" in answer.out
     assert report(trained, "test-last")["nll"] is None
 
 
@@ -277,5 +277,5 @@ def test_metrics_of_a_split_with_few_images_say_what_they_need(vae: Vae, tmp_pat
     answer = vae("eval", "run=few", "images=true", *BRIEF)
     assert answer.code == 0
     unavailable = json.loads(Path("few/eval/test.json").read_text())["unavailable"]
-    assert unavailable["recall"] == "it needs at least 4 images; the split has 3"
-    assert unavailable["coverage"] == "it needs at least 6 images; the split has 3"
+    assert unavailable["recall"] == "needs at least 4 images; the split has 3"
+    assert unavailable["coverage"] == "needs at least 6 images; the split has 3"

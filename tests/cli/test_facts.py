@@ -77,7 +77,7 @@ def test_the_command_line_samples_a_label_of_deleted_data(vae: Vae) -> None:
     assert array.shape == (3, 4)
     assert -95 < array.min() <= array.max() < -75
     (line,) = vae("sample", "run=run", "label=2").errors()
-    assert "label=2  there is no such class; use 0 to 1, or a, b" in line
+    assert "label=2  no such class; use 0 to 1, or a, b" in line
 
 
 def test_other_data_is_judged_in_the_units_of_the_run(vae: Vae) -> None:

@@ -105,13 +105,13 @@ def test_other_weights_are_noticed(vae: Vae, trained: Path) -> None:
     torch.save({"format": FORMAT, "settings": {"_target_": "vae_train.model.prior.maf.MAF"}}, path)
     answer = vae("sample", f"run={trained}", "prior=gmm", "num=2")
     assert answer.code == 1
-    assert "holds no prior of this model" in answer.err
+    assert "is not a prior of this model" in answer.err
 
 
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["model.condition=label"], "a prior for every label"),
+        (["model.condition=label"], "a prior per label"),
         (["model/posterior=von_mises_fisher", "model/prior=uniform_sphere"], "only be fitted to vectors in R^D"),
     ],
 )

@@ -75,9 +75,9 @@ def test_a_run_that_is_made_longer_is_as_if_it_had_been_so_long(vae, first, more
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("resume=run", "steps=4"), "steps=4  the run has steps=6, which may only be raised"),
+        (("resume=run", "steps=4"), "steps=4  the run has steps=6, which can only be raised"),
         (("resume=run",), "resume=run  finished after 2 epochs; add steps=12"),
-        (("resume=run", "epochs=1"), "epochs=1  the run has steps=6, which may only be raised"),
+        (("resume=run", "epochs=1"), "epochs=1  the run has steps=6, which can only be raised"),
         ((*SMALL[:-1], "steps=4", "epochs=2"), "steps=4  and epochs=2 are mutually exclusive"),
         ((*SMALL[:-1], "steps=0"), "steps=0  is 0, must be at least 1"),
     ],

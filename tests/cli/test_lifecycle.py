@@ -27,7 +27,7 @@ def test_a_run_without_a_checkpoint_starts_afresh(vae: Vae, trained: Path) -> No
     shutil.rmtree(trained / "checkpoints")
     (trained / "summary.json").write_text('{"status": "running"}')
     answer = vae("train", f"resume={trained}")
-    assert (answer.code, "has no checkpoint yet; it starts afresh" in answer.out) == (0, True)
+    assert (answer.code, "has no checkpoint yet; starting from the beginning" in answer.out) == (0, True)
     assert rows(trained) == before
     assert status(trained) == "done"
 
@@ -46,7 +46,7 @@ def test_a_folder_that_a_killed_run_left_empty_can_be_named_again(vae: Vae) -> N
     Path("r/.config.yaml.1a2b3c4d.tmp").write_text("version: 2")
     assert vae.train("out=r").code == 0
     (line,) = vae.train("out=r").errors()
-    assert "exists already" in line
+    assert "already exists" in line
 
 
 def test_a_run_is_running_from_its_first_second_and_one_that_was_killed_goes_on(tmp_path: Path, vae: Vae) -> None:
@@ -98,7 +98,7 @@ def test_json_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_run_is_created_once(tmp_path: Path) -> None:
     Run.create(tmp_path / "r", Config({"name": "x"}))
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         Run.create(tmp_path / "r", Config({"name": "y"}))
     assert "name: x" in (tmp_path / "r/config.yaml").read_text()
 

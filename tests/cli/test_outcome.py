@@ -27,7 +27,7 @@ def falling(count, speed):
 
 def test_a_run_that_still_improves_names_the_command_that_goes_on():
     (line,) = trends(history(falling(20, 0.05)), 10, MORE)
-    assert line == f"still improving, by 4.08 nats in the last 2 epochs; go on with: {MORE}"
+    assert line == f"still improving, by 4.08 nats in the last 2 epochs; continue with: {MORE}"
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,15 @@ def test_nothing_is_said_of_a_run_that_has_settled_or_is_too_short(monitored):
 def test_overfitting_is_a_validation_that_gets_worse_while_training_gets_better():
     up = [100.0, 50.0, 30.0, 25.0, 24.0, 25.0, 27.0, 30.0]
     (line,) = trends(history(up, losses=falling(8, 0.3)), 10, MORE)
-    assert line.startswith("overfitting: since epoch 5 the training loss falls and validation gets worse by 6.00 nats")
+    assert line.startswith(
+        "overfitting: since epoch 5 the training loss has fallen, but validation is worse by 6.00 nats"
+    )
     assert trends(history(up, losses=falling(8, 0.3)[::-1]), 10, MORE) == []
 
 
 def test_a_rate_beyond_what_latents_can_hold_is_said():
     (line,) = trends(history([1.0] * 10, rate=101.0), 10, MORE)
-    assert line.startswith("the rate, 101 nats, is above 10 nats per latent dimension")
+    assert line.startswith("the rate of 101 nats exceeds 10 nats per latent dimension")
     assert trends(history([1.0] * 10, rate=99.0), 10, MORE) == []
 
 
@@ -83,7 +85,7 @@ def test_a_run_without_validation_reports_its_training_images(vae):
 
 def test_a_schedule_that_has_not_ended_is_said_with_the_epochs_that_it_needs(vae):
     words = ("objective/beta_schedule=linear", "objective.beta_schedule.warmup=7", "out=run")
-    assert "have not ended: vae train resume=run epochs=7" in vae.train(*words).out
+    assert "are unfinished; continue with: vae train resume=run epochs=7" in vae.train(*words).out
 
 
 def test_a_resumed_run_says_where_it_goes_on(vae, trained):

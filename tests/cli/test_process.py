@@ -89,7 +89,7 @@ def test_what_pytorch_would_crash_on_is_said_before(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     for script, message in (
-        (f"cd {gone}; rmdir {gone}", "the current folder does not exist any more"),
+        (f"cd {gone}; rmdir {gone}", "the current folder no longer exists"),
         ("ulimit -v 1000000", "ulimit -v is below the 4 GiB"),
     ):
         command = f"{script}; exec {sys.executable} -m vae_train train"

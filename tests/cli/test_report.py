@@ -133,7 +133,7 @@ def test_the_curves_are_the_metrics(vae: Vae, run: Path) -> None:
 
 
 def hostile(run: Path) -> Path:
-    """A run in which every text that somebody else can choose is code."""
+    """A run in which every text that an attacker can choose is code."""
     folder = run.rename(BAD)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rows += [{**rows[-1], WORSE: 1.0, "__proto__": 2.0, "elbo": float("nan"), "rate": 10**400, "epoch": 4}]
@@ -182,7 +182,7 @@ def test_a_run_without_evaluation_is_judged_by_its_validation(vae: Vae, trained:
     assert f"made reaches a validation ELBO of {summary['best_elbo']:.2f} nats per image, or" in page.text
     assert f"rate, nats {summary['best_rate']:.2f} validation" in page.text
     assert "run vae eval run=made first" in page.text
-    assert "examples=0 leaves the model closed" in page.text
+    assert "left out by examples=0" in page.text
 
 
 def test_without_its_data_the_page_says_what_it_lacks(vae: Vae) -> None:
@@ -191,7 +191,7 @@ def test_without_its_data_the_page_says_what_it_lacks(vae: Vae) -> None:
     assert "Worst" in written(vae, "run=made").text
     Path("x.npy").rename("y.npy")
     page = written(vae, "run=made")
-    assert "Worst and best reconstructions and latent dimensions: data.path" in page.text
+    assert "Worst and best reconstructions, and latent dimensions: data.path" in page.text
     assert "if it moved, add data.root= or data.path=" in page.text
     assert "What they change" in written(vae, "run=made", "data.path=y.npy").text
 
@@ -236,7 +236,7 @@ def test_runs_on_different_data_are_not_ranked(vae: Vae, trained: Path) -> None:
     assert vae("train", *TINY, "data=arrays", "data.path=x.npy", "data.valid=0", "batch_size=16", "out=other").code == 0
     assert vae("report", "run=[made,other]", "out=both.html", "examples=0").code == 0
     page = Page(Path("both.html"))
-    assert "2 runs that were trained on different data, so that their metrics cannot be compared" in page.text
+    assert "2 runs that were trained on different data; their metrics are not comparable" in page.text
     assert "other reaches a training ELBO of -" in page.text
 
 
@@ -245,8 +245,8 @@ def test_runs_on_different_data_are_not_ranked(vae: Vae, trained: Path) -> None:
     [
         (["out=here"], "is a folder; name a file, for instance out=here/report.html"),
         (["out=page.txt"], "must end with .html, for instance out=page.html"),
-        (["out=nowhere/page.html"], "nowhere is no folder"),
-        (["out=thesis.html"], "exists and is no report"),
+        (["out=nowhere/page.html"], "nowhere is not a folder"),
+        (["out=thesis.html"], "exists and is not a report"),
         (["split=all"], "train, valid, test"),
         (["run=nothing"], "no run at nothing"),
     ],
@@ -267,7 +267,7 @@ def test_a_report_replaces_an_earlier_one(vae: Vae, trained: Path) -> None:
 
 def test_the_training_that_goes_on_is_said_to(vae: Vae, trained: Path) -> None:
     (trained / "summary.json").write_text('{"status": "running"}')
-    assert "The training is running, or it was killed" in written(vae, "run=made", "examples=0").text
+    assert "The training is running or was killed" in written(vae, "run=made", "examples=0").text
 
 
 HARNESS = """<!DOCTYPE html><meta charset="utf-8"><body><script>

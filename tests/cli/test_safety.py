@@ -1,4 +1,4 @@
-"""A run of a stranger: it is opened without harm, or refused in a line."""
+"""An untrusted run: it is opened without harm, or rejected in a line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_folder_of_a_run_that_is_a_link_is_refused(vae: Vae, trained: Path, tm
         (trained / name).rename(tmp_path / "old")
     (trained / name).symlink_to(outside)
     for words in (("eval", f"run={trained}", *BRIEF), ("sample", f"run={trained}"), ("train", f"resume={trained}")):
-        assert "is a link, through which nothing is written" in refused(vae, *words)
+        assert "is a symbolic link, and vae does not write through links" in refused(vae, *words)
     assert list(outside.iterdir()) == []
 
 
@@ -58,7 +58,7 @@ def test_samples_are_not_written_through_a_link(vae: Vae, trained: Path, tmp_pat
     assert vae("sample", f"run={trained}", "num=2", "npz=true").code == 0
     (trained / "samples/seed0-t1").symlink_to(tmp_path)
     answer = vae("sample", f"run={trained}", "num=2", "save_each=true")
-    assert (answer.code, "is a link" in answer.err) == (1, True)
+    assert (answer.code, "is a symbolic link" in answer.err) == (1, True)
     assert (outside.read_text(), (tmp_path / "00000.png").exists()) == ("mine", False)
 
 
@@ -136,7 +136,7 @@ def test_a_compressed_checkpoint_is_refused(vae: Vae, trained: Path) -> None:
             archive.writestr("last/data.pkl", bytes(50_000_000))
     begin = time.monotonic()
     answer = vae("eval", f"run={trained}")
-    assert (answer.code, "compressed, which checkpoints are not" in answer.err) == (1, True)
+    assert (answer.code, "compressed, unlike checkpoints" in answer.err) == (1, True)
     assert time.monotonic() - begin < 20
 
 

@@ -51,7 +51,7 @@ def test_a_job_that_fails_before_it_has_a_folder_is_in_the_table(tmp_path: Path,
 def test_a_sweep_does_not_take_another_ones_folder(vae: Vae) -> None:
     assert vae.train("-m", "seed=1,2", "sweep=mine").code == 0
     (line,) = vae.train("-m", "seed=1,2", "sweep=mine").errors()
-    assert "exists already" in line
+    assert "already exists" in line
 
 
 def test_hyperparameters_reach_tensorboard(vae: Vae) -> None:

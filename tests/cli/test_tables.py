@@ -28,7 +28,7 @@ def test_missing_numbers_are_trained_around_and_said_on_the_console(tmp_path: Pa
     assert "missing numbers (NaN): 3 in column 0, 1 in column 2" in answer.out
     answer = vae("eval", "run=run", "k=5")
     assert "a density of the numbers in the file that are not missing" in answer.out
-    assert "1.33 % of these images' values" in vae("data", *words, "data.valid=0", "data.test=0").out
+    assert "1.33 % of the values of these images" in vae("data", *words, "data.valid=0", "data.test=0").out
     assert vae("sample", "run=run", "num=2", "npz=true").code == 0
     assert np.isfinite(np.load(next(Path("run/samples").glob("*.npz")))["images"]).all()
 
@@ -46,8 +46,8 @@ def test_a_table_is_planned(vae: Vae) -> None:
     np.save("x.npy", table)
     words = ("data=arrays", "data.path=x.npy", "data.missing=mask", "batch_size=16")
     answer = vae.train(*words, "model/likelihood=gaussian", "plan=true")
-    assert "measured on random images" in answer.out, answer
-    assert "measured on random images" in vae.train(*words, "model/likelihood=beta", "plan=true").out
+    assert "timed on random images" in answer.out, answer
+    assert "timed on random images" in vae.train(*words, "model/likelihood=beta", "plan=true").out
 
 
 def test_bits_per_dimension_are_those_of_the_observed_pixels(vae: Vae) -> None:

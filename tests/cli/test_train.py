@@ -116,7 +116,7 @@ def test_resume_of_a_finished_run_says_what_to_do(vae: Vae, trained: Path) -> No
 
 def test_epochs_may_only_be_raised(vae: Vae, trained: Path) -> None:
     (line,) = vae("train", f"resume={trained}", "epochs=1").errors()
-    assert "may only be raised" in line
+    assert "can only be raised" in line
 
 
 def test_a_run_killed_after_its_last_checkpoint_can_be_resumed(vae: Vae, trained: Path) -> None:

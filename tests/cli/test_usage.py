@@ -21,7 +21,7 @@ WRONG = {
     "+model.encoder.hiden=[3]": ["did you mean hidden?"],
     "hidden=[3]": ["did you mean model.encoder.hidden?"],
     "modle=conv": ["did you mean model?"],
-    "modle/prior=standard_normal": ["no group modle/prior; did you mean model/prior?"],
+    "modle/prior=standard_normal": ["no such group; did you mean model/prior?"],
     "epochs=abc": ["expected a whole number"],
     "epochs=0": ["must be at least 1"],
     "epochs=1e3": ["expected a whole number"],
@@ -82,7 +82,7 @@ WRONG = {
     "corruption.patch=2": ["has no effect without corruption.mask"],
     "corruption=denoise corruption.score=all": ["has no effect without corruption.mask"],
     "corruption=inpaint corruption.patch=8": ["whole or not at all; use corruption.patch=2"],
-    "data=[digits,mnist]": ["takes one choice; for one run of each type -m data=digits,mnist"],
+    "data=[digits,mnist]": ["takes one choice; for a run with each add -m: data=digits,mnist"],
     "-m beta=glob(*)": ["glob is not supported"],
     "beta=${nope}": ["cannot be resolved", "nope"],
     f"out={'x' * 4000}": ["is too long", "255 bytes"],
@@ -197,7 +197,7 @@ def test_a_misspelt_word_does_not_hide_what_does_not_fit(vae: Vae) -> None:
     Path("notes.txt").touch()
     lines = vae("train", "latent_dims=8", "data.binarize=none", "batch_size=9999", "out=.").errors()
     assert len(lines) == 4
-    assert any("out=." in line and "exists already" in line for line in lines)
+    assert any("out=." in line and "already exists" in line for line in lines)
 
 
 def test_all_jobs_of_a_sweep_are_checked_before_the_first(vae: Vae) -> None:

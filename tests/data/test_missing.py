@@ -167,14 +167,14 @@ def _log_normal(values: np.ndarray, mean: np.ndarray, covariance: np.ndarray, ob
 def test_only_models_of_missing_values_take_them():
     np.save("x.npy", np.random.RandomState(0).randn(100, 4))
     run = vae_train.train(*TINY, "epochs=1", "data=arrays", "data.path=x.npy", out="run")
-    with pytest.raises(ValueError, match=r"only models trained with data.missing=mask take"):
+    with pytest.raises(ValueError, match=r"only models trained with data.missing=mask accept"):
         vae_train.load(run.folder).log_prob(holes(3, 4))
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("model/likelihood=ms_ssim",), "cannot leave out single values, as data.missing=mask asks for"),
+        (("model/likelihood=ms_ssim",), "cannot leave out single values, which data.missing=mask needs"),
         (("augmentation=color",), "needs the mean of whole images, but some values are missing"),
     ],
 )
@@ -185,5 +185,5 @@ def test_components_that_need_whole_images_are_refused(words, message):
 
 
 def test_ms_ssim_does_not_go_with_hidden_pixels():
-    with pytest.raises(UsageError, match=r"cannot leave out single values, as corruption.score=observed asks for"):
+    with pytest.raises(UsageError, match=r"cannot leave out single values, which corruption.score=observed needs"):
         vae_train.train("data=digits", "corruption=missing", "model/likelihood=ms_ssim")

@@ -146,10 +146,10 @@ def test_a_form_covers_its_area(size):
 def test_the_centre_of_mass_is_the_position(size):
     """To a tenth of a pixel. So a step of x or y moves it by the difference of the two values."""
     images, values = all_of(size=size, positions=3)
-    centres = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+    centers = (torch.arange(size, dtype=torch.float64) + 0.5) / size
     mass = images[:, 0] / images.sum((1, 2, 3))[:, None, None]
     for name, along in (("x", 1), ("y", 2)):
-        found = (mass.sum(along) * centres).sum(1)
+        found = (mass.sum(along) * centers).sum(1)
         assert (found - torch.tensor(values[name], dtype=torch.float64)).abs().max() < 0.1 / size
 
 
@@ -219,14 +219,14 @@ def test_no_two_combinations_are_the_same_image():
 def test_a_hue_changes_the_colour_and_nothing_else():
     """The largest channel is the white form; the others are a constant share of it."""
     grey, _ = all_of(size=32)
-    coloured, values = all_of(size=32, channels=3)
+    colored, values = all_of(size=32, channels=3)
     hues = torch.tensor(values["hue"])
     for hue in hues.unique():
-        images = coloured[hues == hue]
+        images = colored[hues == hue]
         assert torch.equal(images.amax(1), grey[:, 0])
         share = images.amax((0, 2, 3))
         assert (images - share[:, None, None] * grey).abs().max() < 1.5 / 255
-    assert len({tuple(coloured[hues == hue].amax((0, 2, 3)).tolist()) for hue in hues.unique()}) == 3
+    assert len({tuple(colored[hues == hue].amax((0, 2, 3)).tolist()) for hue in hues.unique()}) == 3
 
 
 @pytest.mark.parametrize("size", [8, 16, 32, 64, 128])

@@ -57,7 +57,7 @@ def test_every_estimate_is_printed_once_and_in_the_table():
     ("model/likelihood=categorical", "17 levels, each with its own probability"),
     ("model/likelihood=discretized_logistic", "17 levels, each with its own probability"),
     ("model/likelihood=logistic_mixture", "17 levels, each with its own probability"),
-    ("model.likelihood.grey_targets=true", "17 levels without a probability: there are no bits/dim"),
+    ("model.likelihood.grey_targets=true", "17 levels without probabilities, so there are no bits/dim"),
 ])  # fmt: skip
 def test_the_protocol_is_that_of_the_likelihood(likelihood, words):
     cfg = compose(*SMALL, "data.binarize=none", likelihood)
@@ -76,7 +76,7 @@ def test_what_is_missing_says_why_and_warnings_are_bold():
     full = report(nll=Unavailable("disabled by k=0"))
     full = Report(**{**vars(full), "warnings": ("only 3 of 32 latent dimensions are active",)})
     text = markdown("run", full)
-    assert "Not measured: -log p(x) (disabled by k=0)" in text
+    assert "Not available: -log p(x) (disabled by k=0)" in text
     assert "–" not in text
     assert "**only 3 of 32 latent dimensions are active**" in text
     assert "Fréchet" not in text

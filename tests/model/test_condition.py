@@ -48,7 +48,7 @@ def accepts_condition(model="mlp", kind="label", *overrides):
     return build(cfg.model, data_shape=(1, 8, 8), levels=2, factor_sizes=SIZES)
 
 
-def labelled(size=6):
+def labeled(size=6):
     y = torch.stack([torch.arange(size) % n for n in SIZES], 1)
     return binary_batch(size)._replace(y=y)
 
@@ -56,7 +56,7 @@ def labelled(size=6):
 @pytest.mark.parametrize("kind", ["label", "factors"])
 @pytest.mark.parametrize("model", choices("model"))
 def test_encoder_decoder_and_prior_see_y(model, kind):
-    found, batch = accepts_condition(model, kind), labelled()
+    found, batch = accepts_condition(model, kind), labeled()
     torch.nn.init.normal_(found.condition.prior.weight)
     other = batch._replace(y=(batch.y + 1) % torch.tensor(SIZES))
     first, second = found(batch, Rng(0, "x")), found(other, Rng(0, "x"))
@@ -73,7 +73,7 @@ def test_encoder_decoder_and_prior_see_y(model, kind):
 
 @pytest.mark.parametrize(("posterior", "prior"), PAIRS)
 def test_every_conditional_prior_starts_as_the_unconditional_one_and_comes_to_see_y(posterior, prior):
-    found, batch = accepts_condition("mlp", "label", *chosen(posterior, prior)), labelled()
+    found, batch = accepts_condition("mlp", "label", *chosen(posterior, prior)), labeled()
     latent = found(batch, Rng(0, "x")).latents[0]
     p, alone = latent.p, found.prior(found.encode)
     assert (p.batch_shape, alone.batch_shape) == ((6,), ())
@@ -89,14 +89,14 @@ def test_every_conditional_prior_starts_as_the_unconditional_one_and_comes_to_se
 
 @pytest.mark.parametrize(("posterior", "prior"), [pair for pair in PAIRS if pair[0] in ("categorical", "joint")])
 def test_categories_of_a_conditional_prior_have_masses_for_every_y(posterior, prior):
-    found, y = accepts_condition("mlp", "label", *chosen(posterior, prior)), labelled().y
+    found, y = accepts_condition("mlp", "label", *chosen(posterior, prior)), labeled().y
     torch.nn.init.normal_(found.condition.prior.weight)
     p = found(Batch(torch.zeros(len(y), 1, 8, 8), y), Rng(0, "x")).latents[0].p
     part = p.parts[-1] if posterior == "joint" else p
     blocks = part.mean.unflatten(-1, (-1, part.categories))
     assert torch.allclose(blocks.sum(-1), torch.ones(6, blocks.shape[1]))
     assert (blocks[0] - blocks[1]).abs().max() > 0.01
-    trace = found(labelled(), Rng(0, "x"), 2000)
+    trace = found(labeled(), Rng(0, "x"), 2000)
     each = -trace.latents[0].log_ratio()
     assert ((trace.rate() - each.mean(0)).abs() < 5 * each.std(0) / 2000**0.5).all()
 
@@ -117,7 +117,7 @@ def test_a_prior_made_of_encoded_images_is_refused(posterior, prior):
 def test_a_uniform_prior_is_the_same_for_every_y():
     found = accepts_condition("mlp", "label", *chosen("von_mises_fisher", "uniform_sphere"))
     assert found.condition.prior is None
-    assert found(labelled(), Rng(0, "x")).latents[0].p.batch_shape == ()
+    assert found(labeled(), Rng(0, "x")).latents[0].p.batch_shape == ()
     assert found.sample(4, Rng(0, "x")).mean.isfinite().all()
 
 
@@ -126,10 +126,10 @@ def test_the_rate_stays_closed_with_a_normal_prior_and_every_part_of_the_conditi
     model = accepts_condition()
     learner = build_learner(cfg, model)
     before = {name: p.clone() for name, p in model.condition.named_parameters()}
-    latent = model(labelled(), Rng(0, "x")).latents[0]
+    latent = model(labeled(), Rng(0, "x")).latents[0]
     assert latent.rate_elementwise().shape == (6, 3)
     for step in range(3):
-        update(learner, labelled(), step)
+        update(learner, labeled(), step)
     assert all(not torch.equal(before[name], p) for name, p in model.condition.named_parameters())
 
 
@@ -152,7 +152,7 @@ def test_without_a_class_all_are_drawn_cycle():
 
 
 def test_a_model_without_a_condition_takes_no_notice_of_y():
-    found, batch = build_model(compose(*SMALL), (1, 8, 8), 2), labelled()
+    found, batch = build_model(compose(*SMALL), (1, 8, 8), 2), labeled()
     assert torch.equal(found.encode(batch.x).mean, found.encode(batch.x, batch.y).mean)
 
 

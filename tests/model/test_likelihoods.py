@@ -122,8 +122,8 @@ def test_pixels_that_are_not_observed_do_not_count(name):
 def test_a_pixel_of_dependent_colours_counts_where_all_of_them_are_observed():
     found = taken("logistic_mixture", (3, 8, 8)).double()
     px, x = found(output(found, 4)), pixels((3, 8, 8), found.levels, 4)
-    colours = torch.rand(4, 3, 8, 8, generator=generator(0, "mask")) < 0.7
-    assert torch.equal(px.log_prob(x, colours), px.log_prob(x, colours.all(1, keepdim=True)))
+    colors = torch.rand(4, 3, 8, 8, generator=generator(0, "mask")) < 0.7
+    assert torch.equal(px.log_prob(x, colors), px.log_prob(x, colors.all(1, keepdim=True)))
 
 
 @pytest.mark.parametrize("name", [n for n in takers(17) if n != "ms_ssim"])

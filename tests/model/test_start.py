@@ -73,7 +73,7 @@ def test_the_bias_of_bernoulli_pixels_is_the_log_odds_of_the_mean_image():
     assert (black > -9).all()
 
 
-def centres(images):
+def centers(images):
     """The middle of every level's interval, which is what a dequantised density sees."""
     return (16 * images.x + 0.5) / 17
 
@@ -81,13 +81,13 @@ def centres(images):
 def test_the_bias_of_normal_pixels_is_the_mean_image():
     model, images = made("gaussian", "mlp"), digits(17)
     model.initialize(images)
-    torch.testing.assert_close(model.decoder.output_bias(), centres(images).mean(0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(model.decoder.output_bias(), centers(images).mean(0), atol=1e-3, rtol=0)
 
 
 def test_a_bias_per_channel_of_normal_pixels_is_the_mean_of_the_channel():
     model, images = made("gaussian", "conv"), digits(17)
     model.initialize(images)
-    torch.testing.assert_close(model.decoder.output_bias().flatten(), centres(images).mean()[None], atol=1e-3, rtol=0)
+    torch.testing.assert_close(model.decoder.output_bias().flatten(), centers(images).mean()[None], atol=1e-3, rtol=0)
 
 
 def test_it_is_left_alone_where_nobody_asks():

@@ -31,7 +31,7 @@ ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 NAMED = ("no space", "permission", "read-only", "quota", "disk", "not writable")
 MAX_CONFIG_SECONDS = 10
 SAID = ("damaged", "does not exist", "is not what the checkpoint was trained with")
-"""What a command says that goes on with another file."""
+"""What a command says when it falls back to another file."""
 
 
 class Torture:

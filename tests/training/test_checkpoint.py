@@ -156,7 +156,7 @@ def test_a_foreign_pickle_is_refused_and_not_run(path, tmp_path, zipped):
 def test_a_file_of_another_program_is_refused(path, content):
     path.parent.mkdir()
     torch.save(content, path)
-    with pytest.raises(RunError, match="is no checkpoint of vae_train"):
+    with pytest.raises(RunError, match="is not a checkpoint of"):
         load(path)
 
 

@@ -13,7 +13,7 @@ from vae_train.cli.hydra_compat import conf_dir
 
 RUN_SETTINGS = ("run", "resume", "init_from")
 FILE_SETTINGS = ("root", "path", "out", "cache", "inception", "labels", "ood")
-"""Last parts of the names of settings that are files or folders."""
+"""Last parts of the names of settings whose values are files or folders."""
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 
@@ -25,7 +25,7 @@ FLAGS = ("--help", "--config-dir", "--cfg", "--info", "--debug")
 
 
 def complete(line: str, commands: Iterable[str]) -> list[str]:
-    """What the last word of a command line may become.
+    """The completions of the last word of a command line.
 
     Args:
         line: the line up to the cursor.
@@ -47,7 +47,7 @@ def complete(line: str, commands: Iterable[str]) -> list[str]:
 
 
 def _names(conf: Conf, command: str, before: Sequence[str], word: str) -> Iterator[str]:
-    """Yields settings and groups with an equals sign; of nested settings their section until its dot is typed."""
+    """Yields settings and groups with an equals sign; nested settings by their section, until its dot is typed."""
     if word.startswith("-"):
         yield from FLAGS
         return
@@ -59,7 +59,7 @@ def _names(conf: Conf, command: str, before: Sequence[str], word: str) -> Iterat
 
 
 def _settings(conf: Conf, command: str, before: Sequence[str]) -> Iterator[Setting]:
-    """Yields all settings of a command, with the choices that were made before."""
+    """Yields all settings of a command, given the choices already typed."""
     chosen = dict(word.split("=", 1) for word in before if "=" in word)
     pages = [conf.page(_file(command))]
     for group in _groups(conf, command):

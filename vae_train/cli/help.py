@@ -19,12 +19,12 @@ from vae_train.util.errors import UsageError
 from vae_train.util.text import did_you_mean
 
 FLAGS = (
-    "-m (one job per combination of values), --config-dir DIR (further YAML files), --cfg job (the composed "
+    "-m (one job per combination of values), --config-dir DIR (another folder of YAML files), --cfg job (the composed "
     "configuration), --info (where it comes from), --debug (tracebacks)"
 )
 
 MAX_WIDTH, MAX_NAME = 120, 34
-"""Columns of the page, and of names and defaults in it."""
+"""Width of the page, and of the column of names and defaults, in characters."""
 
 LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?: +(?P<value>[^#]*?(?:\"[^\"]*\")?))?(?: +# ?(?P<comment>.*))?$")
 
@@ -40,17 +40,17 @@ class Setting(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What a YAML file says."""
+    """The content of a YAML file, with its comments."""
 
     about: str
     """The comment at its top."""
     defaults: Mapping[str, str]
-    """Groups that it has -> the choice that is the default."""
+    """Group -> its default choice."""
     base: str
-    """The file of the same folder that it builds on; empty if there is none."""
+    """The file of the same folder that it extends; empty if there is none."""
     settings: Sequence[Setting]
     header: str
-    """What a command does, in a sentence."""
+    """One sentence about a command."""
     examples: str
     """Command lines to copy."""
 
@@ -59,16 +59,16 @@ class Group(NamedTuple):
     """A group of choices."""
 
     name: str
-    """What a person types."""
+    """The name that a person types."""
     folder: str
     prefix: str
     """Dotted path of its settings; "*" stands for the choice."""
     default: str
-    """The choice that is the default; empty if there is none."""
+    """The default choice; empty if there is none."""
 
 
 def config_dirs(arguments: Sequence[str]) -> list[str]:
-    """The further folders of YAML files that a command line names."""
+    """The folders of YAML files that a command line adds."""
     flags = ("--config-dir", "-cd")
     joined = (argument.partition("=") for argument in arguments)
     after = (following for flag, following in pairwise(arguments) if flag in flags)
@@ -81,8 +81,8 @@ def help_text(command: str, program: str, settings: Sequence[str], folders: Sequ
     Args:
         command: name of the command's YAML file.
         program: the command, for instance "vae train".
-        settings: further arguments: `group=choice` explains a choice, `group` lists the choices of a group.
-        folders: further folders of YAML files.
+        settings: other arguments; `group=choice` explains a choice, `group` lists the choices of a group.
+        folders: additional folders of YAML files.
 
     Raises:
         UsageError: there is no such group or choice.
@@ -103,7 +103,7 @@ class Conf:
     """Folders of YAML files.
 
     Args:
-        roots: the folders; the first one that has a file counts.
+        roots: the folders; the first one that has a file wins.
     """
 
     def __init__(self, roots: Sequence[Path]) -> None:
@@ -119,10 +119,10 @@ class Conf:
         return sorted({path.stem for root in self.roots for path in (root / folder).glob("*.yaml")})
 
     def page(self, name: str, prefix: str = "") -> Page:
-        """What a file says, together with the file that it builds on.
+        """Reads a file together with the file that it extends.
 
         Args:
-            name: path below a root, without the ending.
+            name: path below a root, without the suffix.
             prefix: dotted path of its settings.
         """
         path = next(path for root in self.roots if (path := root / f"{name}.yaml").is_file())
@@ -136,7 +136,7 @@ class Conf:
     def groups(self, command: str) -> Iterator[Group]:
         """Yields the groups of a command, each followed by those of its default choice."""
         defaults = self.page(command).defaults
-        if command == "eval":  # every metric is measured, none is chosen
+        if command == "eval":  # all metrics are computed; there is no choice
             yield Group("metric", "metric", "metrics.*", "")
         for name, default in defaults.items():
             if "/" not in name:
@@ -153,7 +153,7 @@ class Conf:
                 yield from self._with_inner(f"{folder}/{inner}", choice)
 
     def explain(self, group: Group, choice: str) -> str:
-        """What a choice is, and its settings."""
+        """The page of a choice: what it is, and its settings."""
         choices = self.choices(group.folder)
         if choice not in choices:
             hint = did_you_mean(choice, choices)
@@ -172,23 +172,23 @@ class Conf:
         return "\n".join([f"{group.name}=", *_columns(rows)])
 
     def _summary(self, group: Group, choice: str) -> str:
-        """The first sentence about a choice."""
+        """The first sentence of a choice's page."""
         about = self.page(f"{group.folder}/{choice}").about
         return re.split(r"(?<!et al)\.(?: |$)", about)[0]
 
     def overview(self, command: str, program: str, groups: Sequence[Group]) -> str:
-        """Everything that a command takes."""
+        """The page of a command: all of its settings and groups."""
         page = self.page(command)
         lines = [page.header, "", *(f"  {line}" for line in page.examples.splitlines()), "", "Settings, name=value"]
         lines += _setting_lines([s for s in page.settings if "$" not in s.value])
         if groups:
             first, is_catalogue = groups[0], "*" in groups[0].prefix
             choice = self.choices(first.folder)[0]
-            title = "Metrics, left out by metrics.NAME.enabled=false" if is_catalogue else "Groups, group=choice"
+            title = "Metrics; metrics.NAME.enabled=false leaves one out" if is_catalogue else "Groups, group=choice"
             lines += ["", title, *_columns([(group.name, self._choices_text(group)) for group in groups]), ""]
             lines += _columns([
-                (f"{program} --help {first.name}", "what each choice is"),
-                (f"{program} {first.name}={choice} --help", "the settings of a choice"),
+                (f"{program} --help {first.name}", "explains the choices of a group"),
+                (f"{program} {first.name}={choice} --help", "lists the settings of a choice"),
             ])  # fmt: skip
         return "\n".join([*lines, "", fill(f"Flags: {FLAGS}", _width())])
 
@@ -205,7 +205,7 @@ def read_page(text: str, prefix: str = "") -> Page:
 
     Args:
         text: the file.
-        prefix: dotted path of its settings, unless the file says that it is global.
+        prefix: dotted path of its settings, unless the file is marked as global.
     """
     lines, content = text.splitlines(), yaml.safe_load(text) or {}
     prefix = "" if lines and lines[0].startswith("# @package _global_") else prefix
@@ -234,7 +234,7 @@ def _settings(lines: Sequence[str], prefix: str) -> Iterator[Setting]:
             comment = line.strip().removeprefix("#").strip()
             if line.startswith("#"):
                 above.append(comment)
-            elif line.lstrip().startswith("#") and found:  # goes on with the comment of the line before
+            elif line.lstrip().startswith("#") and found:  # continues the comment of the line before
                 found[-1] = found[-1]._replace(comment=f"{found[-1].comment} {comment}")
             continue
         indent, key, value, comment = match.group("indent", "key", "value", "comment")
@@ -247,7 +247,7 @@ def _settings(lines: Sequence[str], prefix: str) -> Iterator[Setting]:
 
 
 def _setting_lines(settings: Sequence[Setting]) -> list[str]:
-    """Settings with their defaults and meanings, those of a section together below what it is."""
+    """Settings with defaults and meanings. Those of a section stand together, below its comment."""
     lines: list[str] = []
     for _, members in groupby(settings, key=lambda s: s.path if s.value == "" else s.path.rpartition(".")[0]):
         head, *rest = members
@@ -259,15 +259,15 @@ def _setting_lines(settings: Sequence[Setting]) -> list[str]:
 
 
 def _row(setting: Setting) -> tuple[str, str]:
-    """A setting with its default, and what it means."""
+    """A setting with its default, and its meaning."""
     reference = re.fullmatch(r"\$\{\.*([\w.]+)\}", setting.value)
     if reference:  # ${beta} or ${..encoder.norm}
-        return setting.path, f"{setting.comment}{'; ' * bool(setting.comment)}by default that of {reference[1]}"
+        return setting.path, f"{setting.comment}{'; ' * bool(setting.comment)}the value of {reference[1]} by default"
     return f"{setting.path}: {'required' if setting.value == '???' else setting.value}", setting.comment
 
 
 def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Rows of a name and what it means, which is wrapped in its column."""
+    """Rows of names and meanings; meanings are wrapped within their column."""
     column = min(MAX_NAME, max((len(name) for name, _ in rows), default=0)) + 4
     lines = []
     for name, meaning in rows:
@@ -281,5 +281,5 @@ def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _width() -> int:
-    """Columns of the page."""
+    """Width of the page in characters."""
     return max(60, min(MAX_WIDTH, shutil.get_terminal_size((100, 24)).columns))

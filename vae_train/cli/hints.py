@@ -1,4 +1,4 @@
-"""What a person may have meant by a setting or a choice that does not exist."""
+"""Suggestions for settings and choices that do not exist."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ SYNONYMS = {
     ("objective", "betatcvae"): "objective=tcvae",
     ("model", "cnn"): "model=conv",
 }
-"""Names that other programs give to choices, without underscores -> what is called so here."""
+"""Names of choices in other libraries, without underscores -> the settings here."""
 
 
 @cache
@@ -84,7 +84,7 @@ def is_training_setting(key: str) -> bool:
 
 
 def experiment_sets(experiment: str | None, key: str) -> bool:
-    """Whether the file of an experiment sets a dotted path."""
+    """Whether an experiment's file sets a dotted path."""
     node: Any = _settings("experiment", experiment) if experiment else {}
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
@@ -93,7 +93,7 @@ def experiment_sets(experiment: str | None, key: str) -> bool:
 
 @cache
 def _settings(group: str, option: str) -> dict[str, Any]:
-    """The settings in the file of a choice; empty for one of another folder."""
+    """The settings in the file of a choice; empty if the file is in another folder."""
     path = conf_dir() / group / f"{option}.yaml"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     content: dict[str, Any] = yaml.safe_load(text) or {}

@@ -1,4 +1,4 @@
-"""The only place that knows what Hydra keeps to itself, so that another version of Hydra is a matter of this file."""
+"""The only user of Hydra's internals, so that supporting another version of Hydra only changes this file."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def conf_dir() -> Path:
-    """The folder of the YAML files: within the package when installed from a wheel, beside it in a checkout."""
+    """The folder of the YAML files: inside the package when installed from a wheel, next to it in a checkout."""
     inside = Path(__file__).parents[1] / "conf"
     return inside if inside.is_dir() else inside.parents[1] / "conf"
 
@@ -24,7 +24,7 @@ def parse_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]
 
 
 def application(command: str, arguments: Sequence[str], program: str | None = None) -> None:
-    """Runs Hydra's application of a command for what Hydra prints: --help, --info, --cfg, completion. No job is run.
+    """Runs Hydra's application of a command for the flags that Hydra answers (--info, --cfg, completion). Runs no job.
 
     `hydra.main` reads `sys.argv`, and hides tracebacks behind its own message unless HYDRA_FULL_ERROR is set.
 

@@ -1,6 +1,6 @@
 """`vae <command>`: dispatch, exit codes and error messages.
 
-Nothing heavy is imported here: `vae --help` and completion answer at once.
+Imports nothing heavy, so that `vae --help` and completion answer at once.
 """
 
 import importlib
@@ -17,12 +17,12 @@ from vae_train.util.errors import RunError, Stopped, UsageError, collecting
 from vae_train.util.text import did_you_mean, printable
 
 COMMANDS = {
-    "train": "train a model; leaves a run under outputs/",
-    "eval": "measure how good a trained model is: vae eval run=last",
-    "report": "everything about a run on one page: vae report run=last",
-    "sample": "images from a trained model: vae sample run=last num=64",
-    "fit-prior": "fit a better density to sample from, after training: vae fit-prior run=last",
-    "data": "what a data set contains: vae data data=folder data.root=photos",
+    "train": "train a model; writes a run below outputs/",
+    "eval": "compute metrics of a trained model: vae eval run=last",
+    "report": "write an HTML page about a run: vae report run=last",
+    "sample": "generate images with a trained model: vae sample run=last num=64",
+    "fit-prior": "fit a better prior to a trained model: vae fit-prior run=last",
+    "data": "inspect a data set: vae data data=folder data.root=photos",
     "reproduce": "train a saved configuration again and compare: vae reproduce run=last",
 }
 
@@ -42,15 +42,15 @@ Examples
 Flags of every command
   --help            settings, groups and choices       --cfg job     the composed configuration
   -m                one job per combination            --info        where the configuration comes from
-  --config-dir DIR  a further folder of YAML files     --debug       full tracebacks
+  --config-dir DIR  another folder of YAML files       --debug       full tracebacks
   -sc install=bash  completion: eval "$(vae -sc install=bash)"
 
 vae train --help objective lists the choices of a group; vae train data=folder --help explains one.
 """
 
 GROUP_NAMES = {"fit_prior": {"prior": "fitted_prior@prior"}}
-"""Typed names that choose among the files of a group of another name. A folder conf/prior would make `prior=` a choice
-in `vae eval` and `vae sample` too, where it is the name of a fitted prior."""
+"""Typed names of groups that are called differently in conf/. A folder conf/prior would make `prior=` a choice
+in `vae eval` and `vae sample` as well, where it is the name of a fitted prior."""
 
 MAX_SHOWN = 200
 """Characters of a setting that an error message repeats."""
@@ -65,8 +65,8 @@ def main() -> None:
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
-    except OSError:  # the reader has seen enough, `vae --help | head`, or standard output is on a full disk
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the rest when it ends
+    except OSError:  # the reader closed the pipe (`vae --help | head`), or standard output is on a full disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports it again at exit
         code = 1
     sys.exit(code)
 
@@ -152,7 +152,7 @@ def _allowing(command: str, arguments: Sequence[str], packages: Sequence[str]) -
 
 
 def _run(command: str, arguments: list[str]) -> int:
-    """Checks everything that was typed, then runs it."""
+    """Checks the whole command line, then runs it."""
     from vae_train.cli.hydra_compat import application, parse_flags
 
     name = command.replace("-", "_")
@@ -172,15 +172,15 @@ def _run(command: str, arguments: list[str]) -> int:
     options = {"multirun": flags.multirun, "config_dir": flags.config_dir}
     if flags.cfg is not None:
         (job, *_) = compose(name, flags.overrides, check=False, **options)
-        # Hydra expects flags before settings; people type them anywhere.
+        # Hydra expects flags before settings, but users type them anywhere.
         typed_flags = [argument for argument in arguments if argument not in flags.overrides]
         application(name, [*typed_flags, *flags.overrides, *job.added], f"vae {command}")
         return 0
 
     from vae_train.util.runtime import prepare
 
-    log_to_console()  # the check says what it finds in the data
-    prepare()  # before the check makes the first tensor
+    log_to_console()  # checking the data may log messages
+    prepare()  # before checks create the first tensor
     jobs, module = compose(name, flags.overrides, **options), _module(name)
     prepare(jobs[0].config["threads"])
     if not flags.multirun:
@@ -199,7 +199,7 @@ def _print_help(name: str, command: str, arguments: Sequence[str]) -> None:
 
 
 def _without_dashes(flag: str, values: Sequence[str]) -> str:
-    """A suggestion for a setting that was typed as a flag: --beta 4 or --beta=4."""
+    """A suggestion for a setting that was typed as a flag, such as --beta 4 or --beta=4."""
     name, _, value = flag.lstrip("-").partition("=")
     value = value or next((each for each in values if "=" not in each), "")
     return f"; settings have no dashes: {name}={value}" if value else "; --help lists all flags"
@@ -220,7 +220,7 @@ def compose(command: str, overrides: Sequence[str], check: bool = True, **option
     from vae_train.cli.overrides import compose_jobs, follows
 
     module = _module(command)
-    if any(override.startswith("resume=") for override in overrides):  # the composed data is not that of the run
+    if any(override.startswith("resume=") for override in overrides):  # the composed data node is not that of the run
         overrides = [re.sub(r"^data\.(root|path|cache)=", r"+\g<0>", override) for override in overrides]
     errors = module.mode_errors(overrides, options.get("multirun", False)) if command == "train" else []
     jobs, found = compose_jobs(command, overrides, module.Settings, all_of=getattr(module, "ALL_OF", None), **options)
@@ -242,7 +242,7 @@ def _module(command: str) -> Any:
 
 
 def _run_each(module: Any, jobs: list[Any]) -> int:
-    """Runs all jobs of a command that writes into existing runs; returns how many failed."""
+    """Runs all jobs of a command other than `train`; returns the number that failed."""
     failed = 0
     for number, job in enumerate(jobs):
         print(f"[{number + 1}/{len(jobs)}] {' '.join(job.overrides)}", flush=True)
@@ -255,7 +255,7 @@ def _run_each(module: Any, jobs: list[Any]) -> int:
 
 
 def _complete(arguments: list[str]) -> int:
-    """Answers the shell, which has the command line in COMP_LINE; what it installs is Hydra's."""
+    """Answers the shell, whose command line is in COMP_LINE; the installed script is Hydra's."""
     if not any(argument.startswith("query=") for argument in arguments):
         from vae_train.cli.hydra_compat import application
 

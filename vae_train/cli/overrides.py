@@ -1,6 +1,6 @@
-"""Typed overrides -> composed and resolved configurations, or every error in them.
+"""Turns typed overrides into composed and resolved configurations, or lists every error in them.
 
-Hydra stops at the first error and accepts `+foo=1` silently. Here every override is looked at by itself, the valid ones
+Hydra stops at the first error and accepts `+foo=1` silently. Here every override is checked separately, the valid ones
 are composed, and the result is compared with signatures.
 """
 
@@ -38,25 +38,25 @@ from vae_train.util.text import first_line
 
 
 class Job(NamedTuple):
-    """What a command is to do once."""
+    """One execution of a command."""
 
     settings: Any
     """The command's own settings: an instance of its dataclass."""
     config: Config
-    """Everything that was composed, resolved."""
+    """The composed and resolved configuration."""
     overrides: tuple[str, ...]
     """As typed, for this job of a sweep."""
     choices: Mapping[str, str]
     """Group -> the file that was chosen."""
     builder: Builder
-    """Locates classes, those that the command line allows included."""
+    """Locates classes, including those that the command line allows."""
     session: DataSession
-    """Holds the data that jobs of one command have read."""
+    """Caches the data that the jobs of one command have read."""
     added: tuple[str, ...] = ()
     """Overrides that were not typed, see `compose_jobs`."""
 
     def open(self, name: str, setting: str = "run") -> Run:
-        """Opens the run that a setting names, with its data and cache where `data.root=` and the like say.
+        """Opens the run that a setting names, with the data and cache folders of `data.root=` and the like.
 
         Raises:
             UsageError: there is no such run, or its configuration is invalid.
@@ -76,14 +76,14 @@ def compose_jobs(
     config_dir: str | None = None,
     all_of: Mapping[str, str] | None = None,
 ) -> tuple[list[Job], list[ErrorDetail]]:
-    """Composes every job that the overrides stand for.
+    """Composes every job that the overrides describe.
 
     Args:
         command: name of the primary configuration.
         typed: overrides as typed.
         settings: a dataclass whose fields are the command's own settings, with types and ranges.
-        multirun: whether commas make several jobs.
-        config_dir: a further folder of YAML files.
+        multirun: whether commas separate the values of several jobs.
+        config_dir: another folder of YAML files.
         all_of: groups of which every file is composed, each with its package.
 
     Returns:
@@ -127,7 +127,7 @@ def _compose_job(
         raise UsageError([ErrorDetail(where, f"cannot be resolved: {first_line(error)}")]) from error
     builder = Builder(_allowed(config.get("allow")))
     make_importable(builder.allow)
-    if not config.get("resume"):  # of whose components only the changes of the run's are used
+    if not config.get("resume"):  # a resumed run has its own components
         invalid = {e.where.partition("=")[0] for e in own_errors}
         own_errors += schema.component_errors(cfg, config, builder, invalid, choices)
         own_errors += schema.unread_errors(cfg, settings, typed)
@@ -157,16 +157,16 @@ def fill_latent_shape(cfg: DictConfig, typed: Sequence[str]) -> list[ErrorDetail
 
 
 def resolved(cfg: DictConfig) -> Config:
-    """A composed configuration as a plain tree.
+    """Converts a composed configuration to a plain tree.
 
     Raises:
-        OmegaConfBaseException: an interpolation leads nowhere.
+        OmegaConfBaseException: an interpolation cannot be resolved.
     """
     return Config(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
 
 
 def with_values(cfg: DictConfig, values: Sequence[Override]) -> DictConfig:
-    """A copy of a composed configuration with other values; composing takes Hydra a tenth of a second or more."""
+    """A copy of a composed configuration with other values. Composing again would take Hydra 0.1 s or more."""
     cfg = copy.deepcopy(cfg)
     for override in values:
         OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True, force_add=override.is_add())
@@ -191,7 +191,7 @@ class _Reader:
 
     Args:
         command: name of the primary configuration.
-        config_dir: a further folder of YAML files.
+        config_dir: another folder of YAML files.
         all_of: groups of which every file is composed, each with its package. `vae eval` composes all of `metric` into
             `metrics`, those of `config_dir` included.
     """
@@ -222,11 +222,11 @@ class _Reader:
     def compose(
         self, job: Sequence[str], errors: list[ErrorDetail]
     ) -> tuple[DictConfig, Mapping[str, str], list[Override]]:
-        """The composed configuration, which file was chosen in every group, and the overrides that exist.
+        """The composed configuration, the chosen file of every group, and the valid overrides.
 
         Args:
-            job: overrides; those that do not exist are left out.
-            errors: receives the errors of those.
+            job: overrides; invalid ones are left out.
+            errors: receives the errors of invalid ones.
 
         Raises:
             HydraException, OmegaConfBaseException: the files do not compose, or a value does not fit.
@@ -258,11 +258,11 @@ class _Reader:
     def _check_choice(self, override: Override) -> None:
         group, value, options = override.key_or_group, override.value(), self.options(override.key_or_group)
         if not options:
-            raise UsageError(f"there is no group {group}{group_hint(group, str(value))}")
+            raise UsageError(f"no such group{group_hint(group, str(value))}")
         if is_training_setting(group) and "run" in self.choose()[0].keys():  # noqa: SIM118  (a missing value counts)
             raise UsageError("comes from the run and cannot be changed here")
         if isinstance(value, list):
-            raise UsageError(f"takes one choice; for one run of each type -m {group}={','.join(map(str, value))}")
+            raise UsageError(f"takes one choice; for a run with each add -m: {group}={','.join(map(str, value))}")
         if value is None:
             raise UsageError(f"cannot be null; choose from {', '.join(options)}")
         if str(value) not in options:
@@ -271,7 +271,7 @@ class _Reader:
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:
-    """The overrides of every job: each combination of the values that are swept over."""
+    """The overrides of every job: all combinations of the swept values."""
     axes = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()

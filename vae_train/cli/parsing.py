@@ -1,4 +1,4 @@
-"""A typed setting -> Hydra's override: paths are taken as typed, and errors come with a corrected setting."""
+"""Parses a typed setting into Hydra's override. Paths are taken literally, and errors suggest a corrected setting."""
 
 import os
 import re
@@ -12,20 +12,20 @@ from hydra.errors import HydraException
 from vae_train.util.errors import UsageError
 
 TYPED_NAMES = ("out", "resume", "init_from", "run", "name", "sweep", "root", "path", "cache", "inception", "ood")
-"""Last parts of settings whose values are paths or names: no character has a meaning in them."""
+"""Last parts of settings whose values are paths or names, in which no character is special."""
 
 SEVERAL = ("run",)
-"""Those that also take a list, [A,B]."""
+"""Settings among these that also take a list, [A,B]."""
 
 MAX_NAME_BYTES = 255
-"""Of a file or folder, on common file systems."""
+"""Longest name of a file or folder on common file systems."""
 
 
 def parse(text: str, parser: OverridesParser, multirun: bool) -> Override:
     """Parses one setting as typed.
 
     Raises:
-        UsageError: it is no setting, or not supported; the message says what to type instead.
+        UsageError: it is not a setting, or not supported; the message says what to type instead.
     """
     if "=" not in text and not text.startswith("~"):
         raise UsageError("is not a setting; settings look like beta=4, flags like --help")
@@ -46,7 +46,7 @@ def parse(text: str, parser: OverridesParser, multirun: bool) -> Override:
 
 
 def quoted(text: str) -> str:
-    """A text as Hydra's quoted string, in which backslashes only matter before a quote."""
+    """Quotes a string for Hydra, in which backslashes only matter before a quote."""
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
@@ -59,7 +59,7 @@ def as_typed(text: str) -> str:
 
 
 def _with_quotes(text: str, multirun: bool) -> str:
-    """The setting with quotes around a path or name, unless it has some, is null, or is an interpolation or a list."""
+    """The setting with quotes around a path or name, unless it is quoted, null, an interpolation or a list."""
     key, _, value = text.partition("=")
     name = key.rpartition(".")[2].lstrip("+")
     if name not in TYPED_NAMES:
@@ -76,12 +76,12 @@ def _with_quotes(text: str, multirun: bool) -> str:
 
 
 def _expanded(path: str) -> str:
-    """The path with ~ as the home folder, unless it exists as typed: shells expand it only at the start of a word."""
+    """Expands ~ to the home folder, unless the path exists as typed. Shells expand it only at the start of a word."""
     return path if Path(path).exists() else os.path.expanduser(path)
 
 
 def _repaired(text: str, parser: OverridesParser) -> str:
-    """The first of some corrections of a setting that can be parsed, as a suggestion to paste."""
+    """Suggests the first correction of a setting that can be parsed."""
     key, _, value = text.partition("=")
     value = value.strip().lstrip("=").rstrip(",")
     for candidate in (value, f"{value}]", f"{value.rstrip(',')}]", f"[{value.strip('()')}]", quoted(value)):

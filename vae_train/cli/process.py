@@ -1,4 +1,4 @@
-"""The process that `vae` runs in: its streams, and what has to be set or checked before PyTorch is imported."""
+"""The process that `vae` runs in: standard streams, logging, and checks before PyTorch is imported."""
 
 import logging
 import math
@@ -13,11 +13,11 @@ from vae_train.util.errors import raise_out_of_memory
 from vae_train.util.text import PrintableFormatter, first_line, size
 
 MIN_ADDRESS_SPACE = 4 * 2**30
-"""Bytes; with less, PyTorch ends the process while it is imported."""
+"""Bytes of address space; with less, importing PyTorch kills the process."""
 
 
 def prepare_process() -> None:
-    """Makes standard streams usable, and checks what PyTorch would crash on when it is imported."""
+    """Makes the standard streams robust, and checks for what would crash the import of PyTorch."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed
@@ -26,10 +26,10 @@ def prepare_process() -> None:
             stream.reconfigure(errors="replace")  # an encoding may lack a character
     try:
         os.getcwd()
-        limit = f"ulimit -v is below the {MIN_ADDRESS_SPACE >> 30} GiB of addresses that PyTorch needs; raise it"
+        limit = f"ulimit -v is below the {MIN_ADDRESS_SPACE >> 30} GiB of address space that PyTorch needs; raise it"
         error = limit if _address_space() < MIN_ADDRESS_SPACE else None
     except OSError:
-        error = "the current folder does not exist any more; change to another one"
+        error = "the current folder no longer exists; change to another one"
     if error is not None:
         print(f"vae: {error}", file=sys.stderr)
         sys.exit(2)
@@ -46,7 +46,7 @@ def _address_space() -> float:
 
 
 def missing_memory(error: Exception) -> str | None:
-    """What an error says that comes from missing memory; None if it does not."""
+    """The message for an error that a lack of memory caused; None for other errors."""
     try:
         raise_out_of_memory(error)
     except MemoryError as missing:
@@ -57,11 +57,11 @@ def missing_memory(error: Exception) -> str | None:
 
 
 class _Console(logging.StreamHandler):
-    """Prints to standard output, as long as somebody reads it, and above a progress bar on the same terminal."""
+    """Prints to standard output while it is open, above a progress bar on the same terminal."""
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)  # without the import there is no bar
+        tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)  # no progress bar exists before tqdm is imported
         with nullcontext() if tqdm is None else tqdm.external_write_mode(self.stream):
             super().emit(record)
 
@@ -72,7 +72,7 @@ class _Console(logging.StreamHandler):
 
 
 def log_to_console() -> None:
-    """Messages of a run are printed to standard output without decoration."""
+    """Prints log messages to standard output, without level or time."""
     log = logging.getLogger("vae_train")
     log.setLevel(logging.DEBUG)
     log.propagate = False

@@ -1,4 +1,4 @@
-"""Errors of composed configurations: names that do not exist, values that do not fit, settings that nothing reads."""
+"""Errors of composed configurations: unknown names, invalid values, and settings without effect."""
 
 import re
 import typing
@@ -17,7 +17,7 @@ from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Threads
 
 KNOB = {"knob": True}
-"""Metadata of fields that act only through the components that interpolate them."""
+"""Metadata of fields that only take effect through components that interpolate them."""
 
 MOVING = tuple(f"augmentation.{name}" for name in ("crop", "rotation", "translation"))
 
@@ -26,14 +26,14 @@ CHANGED = {
     "corruption.score": ("corruption.mask",),
     "augmentation.edge": MOVING,
 }
-"""Setting of a transform -> those of which one has to be on for it to change anything."""
+"""Setting of a transform -> the settings of which at least one must be on for it to have an effect."""
 
 COMMON = {"allow": str | list[str] | None, "threads": Threads | None}
-"""Settings that every command has and the command line acts on."""
+"""Settings of every command, which the command line itself uses."""
 
 
 def settings_errors(cfg: DictConfig, settings: type) -> list[ErrorDetail]:
-    """Values of a command's own settings that do not fit the types and ranges of a dataclass."""
+    """Values of a command's own settings outside the types and ranges of its dataclass."""
     errors = []
     for name, hint in (typing.get_type_hints(settings, include_extras=True) | COMMON).items():
         if OmegaConf.is_missing(cfg, name):
@@ -46,7 +46,7 @@ def settings_errors(cfg: DictConfig, settings: type) -> list[ErrorDetail]:
 
 
 def own_settings(config: Config, settings: type) -> Any:
-    """An instance of a command's dataclass; numbers that name something become texts."""
+    """An instance of a command's dataclass; numbers that are names become strings."""
     hints = typing.get_type_hints(settings)
     values = {name: config[name] for name in hints}
     texts = [name for name, hint in hints.items() if {hint, *typing.get_args(hint)} & {str, int} == {str}]
@@ -57,7 +57,7 @@ def own_settings(config: Config, settings: type) -> Any:
 def component_errors(
     cfg: DictConfig, config: Config, builder: Builder, invalid: set[str], choices: Mapping[str, str]
 ) -> list[ErrorDetail]:
-    """Errors of the components, but for values that only repeat a setting of the command that is invalid.
+    """Errors of the components, except for values interpolated from an invalid setting of the command.
 
     Args:
         cfg: the composed configuration.
@@ -74,7 +74,7 @@ def component_errors(
 
 
 def _of_experiment(error: ErrorDetail, experiment: str, choices: Mapping[str, str]) -> ErrorDetail:
-    """The error of a setting that nobody typed."""
+    """Rephrases the error of a setting that comes from an experiment."""
     group = error.where.partition(".")[0]
     chosen = f" with {group}={choices[group]}" if group in choices else ""
     return error._replace(message=f"is set by experiment={experiment} and does not fit{chosen}: {error.message}")
@@ -92,14 +92,14 @@ def _section(cfg: DictConfig, path: str) -> dict[str, Any]:
 
 
 def unread_errors(cfg: DictConfig, settings: type, typed: Sequence[str]) -> list[ErrorDetail]:
-    """Typed knobs that no component reads."""
+    """Typed knobs that no component uses."""
     knobs = [field.name for field in fields(settings) if field.metadata.get("knob") and field.name in typed]
-    message = "has no effect: no component of this configuration reads it"
+    message = "has no effect: no component of this configuration uses it"
     return [ErrorDetail(f"{knob}={yaml_text(cfg[knob])}", message) for knob in unread_knobs(cfg, knobs)]
 
 
 def no_effect(typed: Sequence[str], names: Sequence[str], reason: str) -> list[ErrorDetail]:
-    """Settings of a command that were typed although another setting makes them meaningless.
+    """Settings that were typed although another setting makes them meaningless.
 
     Args:
         typed: the overrides.
@@ -110,7 +110,7 @@ def no_effect(typed: Sequence[str], names: Sequence[str], reason: str) -> list[E
 
 
 def inactive_errors(typed: Sequence[str], config: Config) -> list[ErrorDetail]:
-    """Settings that were typed although those that they change are switched off."""
+    """Settings that were typed although the transform that they modify is off."""
     inactive = {name: needed for name, needed in CHANGED.items() if not any(config.at(path) for path in needed)}
     return [
         error
@@ -120,7 +120,7 @@ def inactive_errors(typed: Sequence[str], config: Config) -> list[ErrorDetail]:
 
 
 def unread_knobs(cfg: DictConfig, knobs: Iterable[str]) -> list[str]:
-    """Those of the top-level `knobs` that no other part of the composed configuration interpolates."""
+    """The `knobs` that no other part of the composed configuration interpolates."""
     text = OmegaConf.to_yaml(cfg, resolve=False)
     read = {knob: "latent_shape" if knob == "latent_dim" else knob for knob in knobs}
     return [knob for knob, name in read.items() if not re.search(r"\$\{" + re.escape(name) + r"\}", text)]
@@ -146,7 +146,7 @@ def check_key(override: Override, cfg: DictConfig, choices: Mapping[str, str]) -
             raise UsageError("comes from the run and cannot be changed here")
         raise UsageError(f"no such setting{setting_hint(key, override.value(), paths, choices)}")
     if override.is_add():
-        raise UsageError(f"exists already; write {str(override.input_line).lstrip('+')}")
+        raise UsageError(f"already exists; write {str(override.input_line).lstrip('+')}")
     if isinstance(siblings[name], dict) and not isinstance(override.value(), dict):
         if hint := chosen_hint(key, override.value(), choices):
             raise UsageError(f"is a section{hint}")

@@ -85,7 +85,7 @@ class LocationScale(Distribution):
         """Samples of t with shape `shape`."""
 
 
-def centred(rng: Rng, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def centered(rng: Rng, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Random signs, and tails: uniform numbers on (0, 1), the probability of lying further from 0 on either side.
 
     Args:
@@ -120,7 +120,7 @@ class Laplace(LocationScale):
 
     @override
     def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
-        sign, tail = centred(rng, shape, dtype)
+        sign, tail = centered(rng, shape, dtype)
         return -sign * torch.log(tail)
 
 
@@ -157,7 +157,7 @@ class Huber(LocationScale):
 
     @override
     def unit_sample(self, rng: Rng, shape: Shape, dtype: torch.dtype) -> Tensor:
-        sign, tail = centred(rng, shape, dtype)
+        sign, tail = centered(rng, shape, dtype)
         share = self.tails / self.norm
         beyond = self.delta - torch.log(tail / share) / self.delta if share > 0 else torch.zeros_like(tail)
         width = math.sqrt(math.pi / 2) * 2 / self.norm

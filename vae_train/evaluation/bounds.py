@@ -1,4 +1,4 @@
-"""The evidence lower bound and its terms, image by image."""
+"""The evidence lower bound (ELBO) and its terms for single images."""
 
 from collections import defaultdict
 
@@ -10,9 +10,9 @@ from vae_train.data.stream import evaluation_batches
 from vae_train.evaluation.subject import Noise, Subject, Subset, shared
 from vae_train.model.base import LatentVariableModel
 
-POINT_MASS = "the posterior is a point mass and has no evidence bound"
-NO_MASS = "the likelihood is not a probability mass of discrete pixels"
-"""Why bounds, or their bits per dimension, are not available."""
+POINT_MASS = "the posterior is a point mass, so there is no ELBO"
+NO_MASS = "the likelihood is not a probability of discrete pixels"
+"""Reasons why bounds, or their bits per dimension, are not available."""
 
 
 @torch.no_grad()
@@ -29,13 +29,13 @@ def image_bounds(
     Args:
         model: the model.
         images: N images.
-        noise: decides z and the bits. That of an image is a function of its number: `batch_size` changes rounding only.
-        num_samples: samples of z per image that the distortion is averaged over.
-        batch_size: images at a time.
+        noise: noise of z and of the binarisation. It depends on the image's number; `batch_size` only affects rounding.
+        num_samples: samples of z per image over which the distortion is averaged.
+        batch_size: images per pass.
 
     Returns:
-        "elbo", "rate", "distortion" (nats), "bits_per_dim", and "dims", the number of dimensions, each `(N,)`. A
-        posterior that is a point mass leaves the distortion alone; a likelihood that is no mass of discrete data has no
+        "elbo", "rate", "distortion" (nats), "bits_per_dim", and "dims", the number of dimensions, each `(N,)`. For a
+        point-mass posterior only the distortion exists. Without a probability of discrete data there are no
         bits per dimension.
     """
     columns = defaultdict[str, list[Tensor]](list)

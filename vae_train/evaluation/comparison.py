@@ -1,4 +1,4 @@
-"""Reports of several runs as one table: for the terminal, as Markdown and as CSV."""
+"""Combines reports of several runs in one table, for the terminal, Markdown and CSV."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from vae_train.evaluation.report import format_value
 from vae_train.evaluation.suite import Report
 
 TABLE_COLUMNS = 100
-"""Characters of a line of the table for the terminal."""
+"""Maximal width of the table on the terminal, in characters."""
 
 
 class EvaluatedRun(NamedTuple):
@@ -33,11 +33,11 @@ class Comparison:
         self.runs = sorted(runs, key=lambda run: run.report.cost)
         infos = (i for run in self.runs for i in run.report.infos if i.name in run.report.estimates)
         self.infos = list(dict.fromkeys(infos))
-        """Every output that any of the runs has."""
+        """All outputs that at least one run has."""
         self.settings = list(self.runs[0].settings)
 
     def lines(self) -> list[str]:
-        """A table that is as wide as a terminal; the metrics that it has no room for are named below it."""
+        """A table that fits a terminal, followed by the names of metrics that do not fit."""
         columns = [["run", *(run.name for run in self.runs)]]
         columns += [[name, *(run.settings[name] for run in self.runs)] for name in self.settings]
         shown = 0
@@ -50,8 +50,8 @@ class Comparison:
         widths = [max(map(len, column)) for column in columns]
         rows = zip(*columns, strict=True)
         table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        further = ", ".join(info.name for info in self.infos[shown:])
-        return [*table, f"also measured: {further}"] if further else table
+        others = ", ".join(info.name for info in self.infos[shown:])
+        return [*table, f"further metrics in the CSV file: {others}"] if others else table
 
     def markdown(self) -> str:
         """A table with every output."""
@@ -63,7 +63,7 @@ class Comparison:
         return "\n".join(rows) + "\n"
 
     def csv(self) -> str:
-        """A table with every output and its standard error, by the keys of the JSON reports."""
+        """A table with every output and its standard error, with the keys of the JSON reports."""
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(["run", *self.settings, *(head for i in self.infos for head in (i.name, f"{i.name}_se"))])
@@ -79,5 +79,5 @@ class Comparison:
 
 
 def _width(columns: Sequence[Sequence[str]]) -> int:
-    """Characters of a line with these columns."""
+    """Width of a line with these columns, in characters."""
     return sum(max(map(len, column)) + 2 for column in columns) - 2

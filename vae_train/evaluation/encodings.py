@@ -1,4 +1,4 @@
-"""Posteriors of many images."""
+"""Encodes images: means, samples and posteriors for metrics of the latents."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from vae_train.evaluation.subject import Noise, Purpose, Subject, Subset, shared
 from vae_train.model.base import SingleLatent
 
 MAX_ENCODED_IMAGES = 10_000
-"""Images of a split that are encoded for metrics of the latents."""
+"""Maximal number of images of a split that are encoded for metrics of the latents."""
 
 
 class Encodings(NamedTuple):
@@ -22,13 +22,13 @@ class Encodings(NamedTuple):
     mean: Tensor
     """(N, D) means of q(z | x)."""
     z: Tensor
-    """(N, D) one sample of each."""
+    """(N, D) one sample of each posterior."""
     q: Normal | None
     """(N, D) posteriors, if they are normal."""
     p: Normal | None
     """(D,) the prior, if it is normal and the same for all images."""
     prior_std: Tensor
-    """(D,) standard deviation of the prior without a condition; 1 where it has no closed form."""
+    """(D,) standard deviation of the prior without a condition; 1 without a closed form."""
     y: Tensor | None
     """(N, F) int64 labels or factors."""
 
@@ -40,8 +40,8 @@ def encode(model: SingleLatent, images: Fetched, *, noise: Noise, batch_size: in
     Args:
         model: the model.
         images: N images.
-        noise: decides z and the bits, as in `vae_train.evaluation.bounds`.
-        batch_size: images at a time.
+        noise: noise of z and of the binarisation, as in `vae_train.evaluation.bounds`.
+        batch_size: images per pass.
     """
     means, zs, ys = list[Tensor](), list[Tensor](), list[Tensor]()
     normals = list[Normal]()
@@ -54,7 +54,7 @@ def encode(model: SingleLatent, images: Fetched, *, noise: Noise, batch_size: in
             ys.append(batch.y)
     prior = getattr(model, "prior", None)
     p = None if prior is None else prior(model.encode)
-    # A conditional model has a prior for every y.
+    # A conditional model has a different prior for every y.
     normal_prior = None if p is None or model.condition is not None else _flat_normal(p)
     q = Normal(torch.cat([n.loc for n in normals]), torch.cat([n.log_scale for n in normals])) if normals else None
     y = torch.cat(ys) if ys else None
@@ -70,17 +70,17 @@ def encodings(subject: Subject, split: Split | None = None, purpose: Purpose = "
 
 
 def single_latent(subject: Subject) -> str | None:
-    """Requires a model with one latent, which `encodings` works with."""
+    """Requires a model with a single latent, as `encodings` does."""
     return None if isinstance(subject.model, SingleLatent) else "the model has no single latent vector"
 
 
 def has_real_latents(model: SingleLatent) -> bool:
-    """Whether z is in R^D: a mean or a step along an axis leaves the sphere, and categories have nothing in between."""
+    """Whether z is in R^D. Means and steps along an axis make no sense on a sphere or for categories."""
     return getattr(getattr(model, "posterior", None), "support", "real") == "real"
 
 
 def _std(p: Distribution | None, like: Tensor) -> Tensor:
-    """Returns the standard deviation of a distribution with a batch of (); 1 where it has no closed form."""
+    """The standard deviation of a distribution with batch shape (); 1 without a closed form."""
     try:
         return torch.ones_like(like) if p is None else p.variance.sqrt().expand(p.event_shape).flatten()
     except NotImplementedError:

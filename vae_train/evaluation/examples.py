@@ -1,4 +1,4 @@
-"""What to look at in a trained model: its worst and best reconstructions, and what each latent dimension changes."""
+"""Example images of a trained model: its worst and best reconstructions, and latent traversals."""
 
 from typing import NamedTuple
 
@@ -12,16 +12,16 @@ from vae_train.model.base import SingleLatent
 from vae_train.plotting.grid import grey_out
 
 TRAVERSAL_STEPS, TRAVERSAL_LIMIT = 9, 2.5
-"""Images of a traversal, and how far it goes in standard deviations of the encodings."""
+"""Number of images in a traversal, and its range in standard deviations of the encodings."""
 
 
 class Example(NamedTuple):
     """An image of the split with its reconstruction."""
 
     number: int
-    """Its number in the split."""
+    """Its index in the split."""
     distortion: float
-    """Nats."""
+    """In nats."""
     images: Tensor
     """(2, C, H, W) in [0, 1]: the image and its reconstruction; (3, C, H, W) with the encoder's input in between if
     that differs from the image."""
@@ -33,8 +33,8 @@ def rank_reconstructions(subject: Subject, limit: int, count: int) -> tuple[list
 
     Args:
         subject: the subject.
-        limit: evenly spaced images of the split that are compared, at most.
-        count: length of either list, at most. No image is in both.
+        limit: maximal number of images to compare, evenly spaced within the split.
+        count: maximal length of each list. No image is in both.
 
     Returns:
         The best reconstructions, best first, and the worst ones, worst first.
@@ -60,12 +60,12 @@ def rank_reconstructions(subject: Subject, limit: int, count: int) -> tuple[list
 
 @torch.no_grad()
 def traverse(subject: Subject, encodings: Encodings, dimensions: list[int]) -> list[Tensor]:
-    """Varies one latent dimension of the split's first image at a time.
+    """Decodes the split's first image with one latent dimension varied at a time.
 
     Args:
         subject: the subject, whose model has one latent.
-        encodings: encodings of the split, whose mean and standard deviation say how far to go.
-        dimensions: numbers of the latent dimensions, with the latent flattened.
+        encodings: encodings of the split, whose mean and standard deviation determine the range.
+        dimensions: indices of the latent dimensions, with the latent flattened.
 
     Returns:
         For every dimension `TRAVERSAL_STEPS` images `(C, H, W)` in [0, 1], from low to high values.

@@ -14,7 +14,7 @@ class FactorGroups:
 
     Args:
         factors: `(N, F)`; in each column at least one value occurs twice.
-        seed: decides the samples.
+        seed: seed of the samples.
     """
 
     def __init__(self, factors: Integers, seed: int) -> None:
@@ -33,7 +33,7 @@ class FactorGroups:
         return images
 
     def partners(self, image: Integers, factor: Integers, count: int) -> Integers:
-        """Samples `(B, count)` images that share the factor `(B,)` with the images `(B,)`, which are among them."""
+        """Samples `(B, count)` images that share the factor `(B,)` with the images `(B,)`, possibly the same ones."""
         offset = self._rng.integers(0, self._count[image, factor][:, None], (len(image), count))
         return self._order[self._first[image, factor][:, None] + offset, factor[:, None]]
 

@@ -1,7 +1,7 @@
-"""Features of images: activations of a network by which sets of images are compared.
+"""Features of images: network activations for comparing sets of images.
 
-FID is defined with Inception (`InceptionFeatures`). Without its weights, the features of a classifier of the data's own
-labels (`LabelFeatures`) or of a random network (`RandomFeatures`) still tell models of the same data apart.
+FID is defined with Inception (`InceptionFeatures`). Without its weights, features of a classifier of the data's own
+labels (`LabelFeatures`) or of a random network (`RandomFeatures`) can still rank models of the same data.
 """
 
 import warnings
@@ -21,37 +21,37 @@ from vae_train.rng import generator
 from vae_train.util.errors import UsageError
 
 FEATURE_DIM = 128
-"""d of the networks here: few enough for the covariance of some thousand images."""
+"""Dimension d of the features; small enough to estimate a covariance from some thousand images."""
 
 CHANNELS = (16, 32, 64)
-"""Of the convolutions, each of which halves the image."""
+"""Channels of the convolutions, each of which halves the image."""
 
 MAX_POOLED_SIDE = 4
-"""Pixels on each side of the last feature map."""
+"""Side of the last feature map in pixels."""
 
 CHUNK_IMAGES = 512
-"""Images that go through a network at a time."""
+"""Images per pass through a network."""
 
 CLASSIFIER_STEPS, CLASSIFIER_BATCH_SIZE = 1000, 128
-"""Two passes over MNIST."""
+"""About two passes over MNIST."""
 
 INCEPTION_SIDE = 299
-"""Pixels on each side of an image that Inception sees."""
+"""Side of Inception's input images in pixels."""
 
 INCEPTION_CHUNK_IMAGES = 32
-"""Images that go through Inception at a time."""
+"""Images per pass through Inception."""
 
 TENSORFLOW_CLASSES = 1008
-"""Of the network that FID was defined with; the weights that torchvision publishes have 1000."""
+"""Number of classes of the network that defines FID; torchvision's weights have 1000."""
 
 
 class Features:
     """A network that maps images to features.
 
     Args:
-        name: what the features are, for the report.
+        name: description of the features for the report.
         net: maps images in [-1, 1] to features.
-        device: where the network computes.
+        device: device of the network.
     """
 
     is_fid = False
@@ -71,8 +71,8 @@ class RandomFeatures(Features):
 
     Args:
         shape: (C, H, W) of an image.
-        seed: decides the weights.
-        device: where the network computes.
+        seed: seed of the weights.
+        device: device of the network.
     """
 
     def __init__(self, shape: tuple[int, ...], seed: int = 0, device: torch.device | str = "cpu") -> None:
@@ -82,14 +82,14 @@ class RandomFeatures(Features):
 class LabelFeatures(Features):
     """Penultimate activations of a small classifier of the data's own labels.
 
-    It is trained here, by Adam on the cross-entropy of the labels of the training images: a function of the seed on a
-    CPU, up to rounding elsewhere.
+    The classifier is trained by Adam on the training images. On a CPU it is a function of the
+    seed, elsewhere up to rounding.
 
     Args:
-        data: a data set with labels, loaded; the first of them is learnt.
-        seed: decides the initial weights and the order of the images.
-        device: where the network computes; the data was loaded for it.
-        steps: batches of `CLASSIFIER_BATCH_SIZE` images that it is trained on.
+        data: a loaded data set with labels, of which the first column is used.
+        seed: seed of the initial weights and the order of the images.
+        device: device of the network and the data.
+        steps: training steps, with `CLASSIFIER_BATCH_SIZE` images each.
 
     Raises:
         UsageError: the data has no labels.
@@ -110,7 +110,7 @@ class LabelFeatures(Features):
 
 @torch.no_grad()
 def in_chunks(net: Callable[[Tensor], Tensor], x: Tensor, size: int, device: torch.device) -> Tensor:
-    """Maps images in [0, 1], rescaled to [-1, 1], `size` at a time."""
+    """Applies a network to images in [0, 1], rescaled to [-1, 1], in chunks of `size`."""
     return torch.cat([net(chunk.float().to(device) * 2 - 1).cpu().double() for chunk in x.split(size)])
 
 
@@ -130,7 +130,7 @@ def _network(shape: tuple[int, ...], seed: int) -> nn.Sequential:
 
 @torch.no_grad()
 def _initialized(net: nn.Sequential, seed: int, part: str) -> nn.Sequential:
-    """Initialises a network on the meta device: PyTorch's own initialisation uses its global generator."""
+    """Initialises a network from the meta device, since PyTorch's own initialisation uses its global generator."""
     source = generator(seed, "features", part)
     for layer in net.to_empty(device="cpu"):
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -145,7 +145,7 @@ def _train(classifier: nn.Module, data: Dataset, seed: int, steps: int, device: 
     stream = Stream(images, min(CLASSIFIER_BATCH_SIZE, len(images)), seed=seed, device=device)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-3)
     for step in range(steps):
-        batch = images.fetch(stream.index(step))  # without noise: grey values, like those of samples
+        batch = images.fetch(stream.index(step))  # without binarisation, like samples
         assert batch.y is not None
         loss = F.cross_entropy(classifier(data.to_pixels(batch.x) * 2 - 1), batch.y[:, 0])
         optimizer.zero_grad()
@@ -156,30 +156,30 @@ def _train(classifier: nn.Module, data: Dataset, seed: int, steps: int, device: 
 class InceptionFeatures(Features):
     """The 2,048 averages before the last layer of Inception v3 (Szegedy et al., 2015, arXiv:1512.00567), for FID.
 
-    Images are resized to 299 x 299 bilinearly, with antialiasing when shrunk; grey is repeated. The file may hold the
-    weights that FID was defined with, as they were ported to PyTorch (pt_inception-2015-12-05, 1,008 classes):
-    distances then compare with published ones, except for the resizing, in which programs differ (Parmar et al., "On
-    Aliased Resizing and Surprising Subtleties in GAN Evaluation", arXiv:2104.11222). With torchvision's own weights
-    (1,000 classes) they do not; `name` says which.
+    Images are resized to 299 x 299 bilinearly, with antialiasing when shrunk; grey channels are repeated. The file may
+    contain the weights that define FID, ported to PyTorch (pt_inception-2015-12-05, 1,008 classes): distances are then
+    comparable with published ones, except for the resizing, which varies (Parmar et al., "On Aliased Resizing and
+    Surprising Subtleties in GAN Evaluation", arXiv:2104.11222). With torchvision's own weights (1,000 classes) they are
+    not; `name` says which.
 
     Args:
-        path: a state dict of torchvision's `inception_v3`, with or without the auxiliary classifier.
-        device: where the network computes.
+        path: file with a state dict of torchvision's `inception_v3`, with or without the auxiliary classifier.
+        device: device of the network.
 
     Raises:
-        UsageError: the file is missing or holds something else.
+        UsageError: the file is missing or does not contain these weights.
     """
 
     def __init__(self, path: str | Path, device: torch.device | str = "cpu") -> None:
         state = _weights(Path(path))
         self.is_fid = len(state["fc.bias"]) == TENSORFLOW_CLASSES
-        origin = "TensorFlow's weights of 2015" if self.is_fid else "torchvision's weights, not those of papers"
+        origin = "TensorFlow's weights of 2015" if self.is_fid else "torchvision's weights, not those of published FIDs"
         super().__init__(f"Inception v3 features ({origin})", _inception(state, Path(path)), device)
 
     @override
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[1] not in (1, 3):
-            raise UsageError(f"Inception features are for images with 1 or 3 channels, not {x.shape[1]}")
+            raise UsageError(f"Inception features need images with 1 or 3 channels, not {x.shape[1]}")
         return in_chunks(self._resized_features, x, INCEPTION_CHUNK_IMAGES, self.device)
 
     def _resized_features(self, x: Tensor) -> Tensor:
@@ -190,15 +190,15 @@ class InceptionFeatures(Features):
 
 def _weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; it should hold the weights of Inception v3")
+        raise UsageError(f"{path}: no such file; it should contain the weights of Inception v3")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are addressed to the file's author
+            warnings.simplefilter("ignore")  # meant for the file's author
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler raised
-        raise UsageError(f"{path} holds no weights ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # the unpickler raises errors of any kind
+        raise UsageError(f"{path} contains no weights ({str(error).splitlines()[0]})") from error
     if not isinstance(state, dict) or not isinstance(state.get("fc.bias"), Tensor) or state["fc.bias"].ndim != 1:
-        raise UsageError(f"{path} holds no state dict of torchvision's inception_v3")
+        raise UsageError(f"{path} is not a state dict of torchvision's inception_v3")
     return state
 
 
@@ -207,7 +207,7 @@ def _inception(state: dict[str, Tensor], path: Path) -> nn.Module:
     from torchvision.models import inception_v3
 
     num_classes, auxiliary = len(state["fc.bias"]), any(key.startswith("AuxLogits.") for key in state)
-    with torch.device("meta"):  # its initial weights would be drawn from PyTorch's global generator
+    with torch.device("meta"):  # initial weights would use PyTorch's global generator
         net = inception_v3(weights=None, init_weights=False, num_classes=num_classes, aux_logits=auxiliary)
     try:
         net.load_state_dict(state, assign=True)
@@ -221,9 +221,10 @@ def _inception(state: dict[str, Tensor], path: Path) -> nn.Module:
 
 
 def _pool_as_tensorflow(net: nn.Module) -> None:
-    """Gives the blocks the pooling of the network that FID was defined with.
+    """Replaces the pooling of the blocks by that of the network that defines FID.
 
-    Its averages exclude the padding, and its last block takes the maximum, which is in no paper but the weights expect.
+    Its averages exclude the padding, and its last block uses max pooling, which no paper mentions but the weights
+    expect.
     """
     for name, block in net.named_children():
         if name.startswith("Mixed_") and hasattr(block, "branch_pool"):
@@ -231,7 +232,7 @@ def _pool_as_tensorflow(net: nn.Module) -> None:
 
 
 def _repool(maximum: bool, block: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """Recomputes a block's last branch with other pooling, as a forward hook."""
+    """A forward hook that recomputes a block's last branch with other pooling."""
     pool = F.max_pool2d if maximum else partial(F.avg_pool2d, count_include_pad=False)
     branch = block.branch_pool(pool(inputs[0], 3, stride=1, padding=1))
     return torch.cat([output[:, : -branch.shape[1]], branch], 1)

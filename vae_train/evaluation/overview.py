@@ -9,7 +9,7 @@ from torch import Tensor
 from vae_train.batch import Images, evenly_spaced
 
 CONTINUOUS_BINS, MAX_LEVEL_BINS = 64, 256
-"""Bins of the histogram, of continuous data and of data with levels."""
+"""Histogram bins for continuous data, and maximal number for data with levels."""
 
 CHUNK_IMAGES = 512
 
@@ -24,26 +24,26 @@ class Overview(NamedTuple):
     std: Tensor
     """(C,) standard deviation of every channel's values."""
     missing: float
-    """Share of the values that are missing, which the other statistics leave out."""
+    """Fraction of missing values, which the other statistics leave out."""
     histogram: Tensor
-    """(C, bins) counts of each channel's values in equal bins of [0, 1]."""
+    """(C, bins) counts of each channel's values in equal bins over [0, 1]."""
     entropy: float
-    """sum_i H(x_i) in nats, the mean over images: the entropy of bits with probabilities x."""
+    """Mean over images of sum_i H(x_i) in nats: the entropy of bits with probabilities x."""
     class_means: dict[int, Tensor]
-    """(C, H, W) the mean image of every class that occurs; empty for images without labels or with several factors."""
+    """(C, H, W) the mean image of every class that occurs; empty without labels or with several factors."""
 
 
 @torch.no_grad()
 def overview(
     images: Images, levels: int | None, to_pixels: Callable[[Tensor], Tensor], limit: int = 10_000
 ) -> Overview:
-    """Computes the statistics of a split, of grey values where training binarises them.
+    """Computes the statistics of a split, before binarisation.
 
     Args:
         images: the split.
         levels: number of values that a stored pixel can take, one bin each; None for continuous data.
         to_pixels: maps images of a batch to [0, 1].
-        limit: images, at most.
+        limit: maximal number of images.
     """
     index = evenly_spaced(len(images), limit)
     bins = CONTINUOUS_BINS if levels is None else min(levels, MAX_LEVEL_BINS)

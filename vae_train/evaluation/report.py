@@ -1,4 +1,4 @@
-"""Reports as lines for the terminal and as Markdown tables."""
+"""Formats reports as lines for the terminal and as Markdown tables."""
 
 from vae_train.evaluation.metrics.base import Estimate, MetricInfo
 from vae_train.evaluation.suite import Report
@@ -13,12 +13,12 @@ def format_value(estimate: Estimate, decimals: int) -> str:
 
 
 def _fixed(value: float, decimals: int) -> str:
-    """Formats a number; what rounds to zero has no sign."""
+    """Formats a number, without a sign if it rounds to zero."""
     return f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
 def format_conditions(estimate: Estimate) -> str:
-    """Formats what a value was measured on: the number of images, K, and further conditions."""
+    """Formats the conditions of a value: the number of images, K, and others."""
     parts = [f"{estimate.n:,} images"]
     if "num_samples" in estimate.about:
         parts.append(f"K = {estimate.about['num_samples']:,}")
@@ -38,9 +38,9 @@ def lines(report: Report) -> list[str]:
 
 
 def markdown(name: str, report: Report) -> str:
-    """Formats a report as a Markdown page: every estimate, and in a sentence why others are missing."""
+    """Formats a report as a Markdown page: every estimate, and the reasons for missing ones."""
     rows = [f"# {name}: {_title(report)}", "", f"{report.protocol}.", ""]
-    rows += ["| metric | value | measured on |", "| --- | --- | --- |"]
+    rows += ["| metric | value | conditions |", "| --- | --- | --- |"]
     for info in report.infos:
         estimate = report.estimates.get(info.name)
         if estimate is not None:
@@ -51,7 +51,8 @@ def markdown(name: str, report: Report) -> str:
         if (reason := report.unavailable.get(info.name)) is not None:
             titles.setdefault(reason, []).append(info.title)
     if titles:
-        rows += ["", "Not measured: " + "; ".join(f"{', '.join(names)} ({reason})" for reason, names in titles.items())]
+        reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in titles.items())
+        rows += ["", f"Not available: {reasons}"]
     for warning in report.warnings:
         rows += ["", f"**{warning}**"]
     rows += ["", *(f"[{plot}]({plot})" if plot.endswith(".pdf") else f"![]({plot})" for plot in report.plots)]

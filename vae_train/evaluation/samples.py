@@ -1,4 +1,4 @@
-"""Reconstructions and samples of a model beside real images, in [0, 1], some at a time."""
+"""Reconstructions and samples of a model and the matching real images, in [0, 1], as batches."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from vae_train.evaluation.subject import Subject, Subset, shared
 from vae_train.rng import BlockRng, Rng
 
 MAX_COMPARED_IMAGES = 5_000
-"""Images that are compared with their reconstructions, and samples that are compared with them."""
+"""Maximal number of images that are compared with reconstructions and samples."""
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def reconstruction_pairs(subject: Subject) -> Iterator[tuple[Tensor, Tensor]]:
 def sampled_images(subject: Subject, count: int) -> Iterator[Tensor]:
     """Samples `count` images from the model: pixels for binary data, means of p(x | z) otherwise.
 
-    They come in whole blocks with a noise of their own, whatever `batch_size` is.
+    They are generated in whole blocks with separate noise, independently of `batch_size`.
     """
     model, size = subject.model, BlockRng.BLOCK
     for number, start in enumerate(range(0, count, size)):
@@ -42,7 +42,7 @@ def sampled_images(subject: Subject, count: int) -> Iterator[Tensor]:
 @shared
 @torch.no_grad()
 def feature_sets(subject: Subject, inception: str | None) -> tuple[Tensor, Tensor, Features]:
-    """Computes features `(N, d)` of images of the split and of as many samples; returns the network, too.
+    """Computes features `(N, d)` of images of the split and of as many samples; also returns the network.
 
     Args:
         subject: the subject.
@@ -63,11 +63,11 @@ def feature_sets(subject: Subject, inception: str | None) -> tuple[Tensor, Tenso
 
 
 def min_images(count: int) -> Requirement:
-    """Requires at least so many images in the split."""
+    """Requires at least `count` images in the split."""
 
     def enough_images(subject: Subject) -> str | None:
         found = len(subject.images)
-        return None if found >= count else f"it needs at least {count} images; the split has {found}"
+        return None if found >= count else f"needs at least {count} images; the split has {found}"
 
     return enough_images
 
@@ -76,4 +76,4 @@ def image_data(subject: Subject) -> str | None:
     """Requires whole images rather than signals or vectors."""
     if subject.data.facts.missing:
         return "images with missing values cannot be compared"
-    return "the data are not images" if min(subject.data.facts.data_shape[1:]) == 1 else None
+    return "the data does not consist of images" if min(subject.data.facts.data_shape[1:]) == 1 else None

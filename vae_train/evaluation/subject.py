@@ -1,4 +1,4 @@
-"""What is evaluated: a model on a split of a data set, with the results that several metrics share."""
+"""The subject of an evaluation: a model on a split of a data set, with results that several metrics share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Purpose = Literal["fit", "probe", "judge"]
-"""What images are encoded for: to fit a prior, to train a probe, or to judge a model."""
+"""The purpose of noise: fitting a prior, training a probe, or judging a model."""
 
 
 class Noise(NamedTuple):
     """The noise of one purpose and split.
 
-    What is fitted to one of them and judged on another has never seen its noise: a prior that was fitted to the same
-    samples of z would seem better than it is, and the rate negative.
+    Fitting and judging use different noise: a prior that was fitted to the same
+    samples of z would seem better than it is, and the rate could become negative.
     """
 
     seed: int
@@ -35,15 +35,15 @@ class Noise(NamedTuple):
 
     @property
     def data(self) -> str:
-        """The stream of random bits and of dequantisation, which the seed does not change."""
+        """The stream of binarisation and dequantisation, which does not depend on the seed."""
         return f"data {self.purpose} {self.split}"
 
     def latents(self, start: int, device: torch.device) -> BlockRng:
-        """The noise of z for a batch whose first image has the number `start`."""
+        """The noise of z for a batch that starts at image `start`."""
         return BlockRng(self.seed, f"latents {self.purpose} {self.split}", start, device=device)
 
     def importance(self, start: int, first: int, device: torch.device) -> SampleRng:
-        """The noise of many samples of z per image, from number `first` on."""
+        """The noise of many samples of z per image, from sample `first` on."""
         return SampleRng(self.seed, f"importance {self.purpose} {self.split}", start, first, device=device)
 
 
@@ -56,14 +56,14 @@ class Subject:
         data: the data set, loaded for the model's device.
         split: the split to evaluate.
         folder: receives the plots.
-        seed: decides all noise.
-        batch_size: images at a time; changes rounding only.
+        seed: seed of all noise.
+        batch_size: images per pass; only affects rounding.
         prior: name of the fitted prior that has replaced the model's own; None for its own.
         beta: weight of the rate that the model was trained with; None without one.
-        board: a folder with TensorBoard's event files below it, for the embedding projector.
-        open_ood: opens another data set by name, made like this one.
-        checkpoint: the checkpoint that the model is from.
-        plot_format: type of the plots' files.
+        board: a parent folder of TensorBoard's event files, for the embedding projector.
+        open_ood: opens another data set by name, with this one's size and binarisation.
+        checkpoint: the checkpoint of the model.
+        plot_format: file format of plots.
     """
 
     model: LatentVariableModel
@@ -81,7 +81,7 @@ class Subject:
     plots: list[str] = field(default_factory=list)
     """File names of the plots that metrics have written."""
     grids: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
-    """Image grids among them, by name, for the run's logger."""
+    """Image grids by name, for the run's logger."""
     results: dict[Any, Any] = field(default_factory=dict, repr=False)
     """Results of `shared` functions, by function and arguments."""
 
@@ -102,22 +102,22 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """Stem of the files of this evaluation: the split, and what differs from the best checkpoint's own prior."""
+        """Stem of the evaluation's files: the split, "last" for the last checkpoint, and a fitted prior."""
         return "-".join([self.split, *(["last"] if self.checkpoint == "last" else []), *filter(None, [self.prior])])
 
     def to_pixels(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps images `(N, C, H, W)` of the model to [0, 1], on the CPU; continuous values may lie beyond."""
+        """Maps images `(N, C, H, W)` of the model to [0, 1] on the CPU; continuous values may exceed this range."""
         pixels = self.data.to_pixels(x).cpu()
         return pixels if self.data.stored_facts.levels is None else pixels.clamp(0, 1)
 
     def plot_path(self, name: str) -> Path:
-        """Returns the path of a new plot, which the report then lists."""
+        """Returns the path of a new plot, and adds it to the report."""
         path = self.folder / f"{self.name}-{name}.{self.plot_format}"
         self.plots.append(path.name)
         return path
 
     def add_grid(self, name: str, grid: torch.Tensor) -> None:
-        """Writes an image grid `(C, height, width)` in [0, 1] as a PNG, which the report then lists."""
+        """Writes an image grid `(C, height, width)` in [0, 1] as a PNG, and adds it to the report."""
         path = self.folder / f"{self.name}-{name}.png"
         self.plots.append(path.name)
         self.grids[name] = grid
@@ -125,9 +125,9 @@ class Subject:
 
 
 def shared(function: Callable[Concatenate[Subject, P], T]) -> Callable[Concatenate[Subject, P], T]:
-    """Decorates a function of a subject so that it is computed once per subject and arguments.
+    """Decorates a function of a subject to cache its result by subject and arguments.
 
-    Metrics that build on the same intermediate result call the same function instead of passing the result around.
+    Metrics that need the same intermediate result call the same function instead of passing the result around.
     """
 
     @wraps(function)
@@ -145,7 +145,7 @@ class Subset(Fetched):
 
     Args:
         images: the split.
-        limit: how many images at most.
+        limit: maximal number of images.
     """
 
     def __init__(self, images: Images, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""Measuring metrics of a subject, and collecting them in a report."""
+"""Computes the metrics of a subject, and collects them in a report."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,51 +19,51 @@ class Report:
     """The results of an evaluation."""
 
     infos: tuple[MetricInfo, ...]
-    """What was measured, in order."""
+    """The outputs, in order."""
     results: Results
-    """A result for each of them."""
+    """A result for every output."""
     split: str
     prior: str | None
     seed: int
     protocol: str
-    """How pixels became what the likelihood scores."""
+    """How the likelihood scores pixels."""
     warnings: tuple[str, ...] = ()
-    """What is wrong with the model, or makes its likelihood none."""
+    """Problems of the model, or of its likelihood."""
     plots: tuple[str, ...] = ()
     """File names of the plots."""
     about: dict[str, Any] = field(default_factory=dict)
-    """Further entries of the JSON report."""
+    """Additional entries of the JSON report."""
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        """The results that are available."""
+        """The available results."""
         return {name: r for name, r in self.results.items() if isinstance(r, Estimate)}
 
     @property
     def unavailable(self) -> dict[str, str]:
-        """Why the other outputs have no estimate."""
+        """The reasons why other outputs have no estimate."""
         return {name: r.reason for name, r in self.results.items() if isinstance(r, Unavailable)}
 
     @property
     def cost(self) -> float:
-        """What runs are ranked by: -ELBO, or the distortion of a model without a bound."""
+        """The value for ranking runs: -ELBO, or the distortion of a model without an ELBO."""
         elbo = self.estimates.get("elbo")
         return -elbo.value if elbo is not None else self.estimates["distortion"].value
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON report: an entry for every output, null without an estimate, and the conditions."""
+        """Returns the JSON report: an entry for every output (null without an estimate), and the conditions."""
         entries = {name: r.to_dict() if isinstance(r, Estimate) else None for name, r in self.results.items()}
         conditions = {name: getattr(self, name) for name in ("split", "prior", "seed", "protocol", "unavailable")}
         return entries | conditions | {"warnings": list(self.warnings), "plots": list(self.plots)} | self.about
 
 
 def evaluate(subject: Subject, metrics: Iterable[Metric], **about: Any) -> Report:
-    """Measures the enabled metrics in their order.
+    """Computes the enabled metrics in order.
 
     Args:
         subject: what to evaluate.
         metrics: the metrics.
-        about: further entries of the JSON report.
+        about: additional entries of the JSON report.
     """
     chosen = [metric for metric in _in_order(metrics) if metric.enabled]
     results: Results = {}
@@ -95,12 +95,12 @@ def _in_order(metrics: Iterable[Metric]) -> list[Metric]:
 
 
 def merge(report: Report, before: Mapping[str, Any], metrics: Iterable[Metric]) -> Report:
-    """Adds to a report the estimates of an earlier one of the same weights, but for those that were measured again.
+    """Adds estimates of an earlier report on the same weights, unless they were computed again.
 
     Args:
         report: the new report.
         before: the earlier one, as JSON.
-        metrics: all metrics, measured or not.
+        metrics: all metrics, enabled or not.
     """
     again = report.estimates
     kept = {
@@ -118,23 +118,23 @@ def merge(report: Report, before: Mapping[str, Any], metrics: Iterable[Metric]) 
 
 @torch.no_grad()
 def protocol(model: LatentVariableModel, data: Dataset) -> str:
-    """Describes how the likelihood scores pixels: values of different protocols cannot be compared."""
+    """Describes how the likelihood scores pixels; values of different protocols are not comparable."""
     levels, preprocessing = data.stored_facts.levels, data.transforms.preprocessing
     if levels == 2:
         return {
-            "dynamic": "binary pixels, drawn with the grey values as probabilities, the same bits at every evaluation",
-            "threshold": "binary pixels, cut at half the brightness",
+            "dynamic": "binary pixels, sampled with grey values as probabilities; the same bits in every evaluation",
+            "threshold": "binary pixels, thresholded at half the brightness",
         }.get(data.binarization, "binary pixels")
     if levels is None:
         observed = " that are not missing" if data.stored_facts.missing else ""
         return f"continuous values: a density of the numbers in the file{observed}"
     if preprocessing is not None and preprocessing.dequantize:
-        return f"{levels} levels, one uniform dequantisation per image: bits/dim are an upper bound"
+        return f"{levels} levels, uniformly dequantised once per image: bits/dim are an upper bound"
     images = data.split("train")
     assert images is not None
     first = images.fetch(torch.zeros(1, dtype=torch.int64, device=model.device))
     bins = model(first, Rng(0, "protocol", device=model.device)).px.log_bins
     if bins is None:
-        return f"{levels} levels without a probability: there are no bits/dim"
+        return f"{levels} levels without probabilities, so there are no bits/dim"
     how = "dequantised without noise: bits/dim are an upper bound" if bins else "each with its own probability"
     return f"{levels} levels, {how}"

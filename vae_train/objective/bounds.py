@@ -43,7 +43,7 @@ def log_mean_exp(log_weight: Tensor, dim: int) -> Tensor:
     return log_weight.logsumexp(dim) - math.log(log_weight.shape[dim])
 
 
-def doubly_reparameterised(log_weight: Tensor, dim: int) -> Tensor:
+def doubly_reparameterized(log_weight: Tensor, dim: int) -> Tensor:
     """sum_k v_k² log w_k with a stop-gradient on v_k = w_k / sum_j w_j: the gradient of `log_mean_exp`, in expectation.
 
     That holds for gradients through z alone. Only the parameters of q may use it, with a stop-gradient on the density q
@@ -53,8 +53,8 @@ def doubly_reparameterised(log_weight: Tensor, dim: int) -> Tensor:
         log_weight: logarithms of importance weights, with a stop-gradient on the parameters of q.
         dim: the dimension of the K samples, which is reduced.
     """
-    normalised = log_weight.detach().softmax(dim)
-    return (normalised * normalised * log_weight).sum(dim)
+    normalized = log_weight.detach().softmax(dim)
+    return (normalized * normalized * log_weight).sum(dim)
 
 
 class ImportanceWeighted(Objective):
@@ -105,5 +105,5 @@ class ImportanceWeighted(Objective):
         log_weight = self.log_weight(trace).unflatten(0, (self.groups, -1))  # (groups, K, B)
         terms = {"loss": -log_mean_exp(log_weight, 1).mean()}
         if self.gradient == "dreg":
-            terms["encoder_loss"] = -doubly_reparameterised(log_weight, 1).mean()
+            terms["encoder_loss"] = -doubly_reparameterized(log_weight, 1).mean()
         return terms

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Context
-from vae_train.objective.bounds import Gradient, ImportanceWeighted, doubly_reparameterised, log_mean_exp
+from vae_train.objective.bounds import Gradient, ImportanceWeighted, doubly_reparameterized, log_mean_exp
 from vae_train.util.ranges import Fraction, PositiveInt
 
 
@@ -32,7 +32,7 @@ class CIWAE(ImportanceWeighted):
         log_weight = self.log_weight(trace)  # (K, B)
         terms = {"loss": -self._mixed(log_weight.mean(0), log_mean_exp(log_weight, 0))}
         if self.gradient == "dreg":
-            terms["encoder_loss"] = -self._mixed(log_weight.mean(0), doubly_reparameterised(log_weight, 0))
+            terms["encoder_loss"] = -self._mixed(log_weight.mean(0), doubly_reparameterized(log_weight, 0))
         return terms
 
     def _mixed(self, elbo: Tensor, bound: Tensor) -> Tensor:

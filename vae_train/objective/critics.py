@@ -43,11 +43,11 @@ class PatchCritic(nn.Module):
 
     def __init__(self, data_shape: Sequence[int], channels: int) -> None:
         super().__init__()
-        colours, height, width = data_shape
+        colors, height, width = data_shape
         if min(height, width) < 8:
             raise ValueError(f"a patch critic needs images of at least 8x8 pixels, not {height}x{width}")
         self.net = nn.Sequential(
-            nn.Conv2d(colours, channels, 4, 2, 1),
+            nn.Conv2d(colors, channels, 4, 2, 1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(channels, 2 * channels, 4, 2, 1, bias=False),
             nn.GroupNorm(1, 2 * channels),

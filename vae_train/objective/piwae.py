@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from vae_train.model.trace import Trace
 from vae_train.objective.base import Context
-from vae_train.objective.bounds import ImportanceWeighted, doubly_reparameterised, log_mean_exp
+from vae_train.objective.bounds import ImportanceWeighted, doubly_reparameterized, log_mean_exp
 
 
 class PIWAE(ImportanceWeighted):
@@ -28,6 +28,6 @@ class PIWAE(ImportanceWeighted):
     @override
     def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         log_weight = self.log_weight(trace)  # (M · K, B)
-        within = doubly_reparameterised if self.gradient == "dreg" else log_mean_exp
+        within = doubly_reparameterized if self.gradient == "dreg" else log_mean_exp
         encoder_loss = -within(log_weight.unflatten(0, (self.groups, -1)), 1).mean()
         return {"loss": -log_mean_exp(log_weight, 0).mean(), "encoder_loss": encoder_loss}

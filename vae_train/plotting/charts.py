@@ -18,30 +18,30 @@ CURVES = {
     "rate": "rate (nats)",
     "distortion": "distortion (nats)",
     "bits_per_dim": "bits per dimension",
-    "loss": "loss that is minimised (nats)",
+    "loss": "training objective (nats)",
     "beta": "beta, weight of the rate",
     "lr": "learning rate",
 }
-"""Metrics with a panel of their own, and its title. Without values there is no panel."""
+"""Metrics with a panel, and its title. Metrics without values have none."""
 
 SCHEDULED = ("beta", "lr")
-"""Metrics that are set, not measured: their axis begins at 0."""
+"""Settings that follow a schedule; their axis starts at 0."""
 
 MAX_CURVES_IN_ROW = 4
 
 SETTLED_MIN_VALUES = 20
-"""Values from which on the first twentieth, which dwarfs the rest, does not decide the axis limits."""
+"""Number of values above which the first twentieth, which dwarfs the rest, does not affect the axis limits."""
 
 HISTOGRAM_BINS = 60
 
 TAIL_FRACTION = 0.002
-"""Share of a data set's scores at either end that may lie beyond the histogram's axis."""
+"""Fraction of a data set's scores at either end that may exceed the axis of the histogram."""
 
 MAX_HORIZONTAL_NAME = 3
-"""Characters of a class's name beyond which names are written upwards."""
+"""Longest class name, in characters, that is written horizontally."""
 
 MAX_BARS = 64
-"""Latent dimensions that a bar chart shows."""
+"""Maximal number of latent dimensions in a bar chart."""
 
 
 def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -61,10 +61,10 @@ def curves_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
     names = [name for name in CURVES if any(row.get(name) is not None for row in rows)] or ["elbo"]
     lines = 1 if len(names) <= MAX_CURVES_IN_ROW else 2
     columns, height = math.ceil(len(names) / lines), 0.6 + 3.0 * lines
-    # Measuring the margins would render the figure three times. These are wide enough for numbers of seven digits.
+    # Fixed margins, wide enough for seven digits, since an automatic layout would render the figure three times.
     margins = {"left": 0.055, "right": 0.99, "bottom": 0.5 / height, "top": 1 - 0.7 / height, "wspace": 0.28}
     scopes = [row["scope"] for row in rows if row["split"] == "train"]
-    if scopes.count("step") <= scopes.count("epoch"):  # they would only lag behind the epochs
+    if scopes.count("step") <= scopes.count("epoch"):  # rows of steps would add no detail
         rows = [row for row in rows if row["scope"] == "epoch"]
     figure, axes = panels(13, height, columns, lines, gridspec_kw=margins | {"hspace": 0.42})
     for axis, name in zip(axes, names, strict=False):
@@ -72,7 +72,7 @@ def curves_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
         axis.set_title(CURVES[name], fontsize=10)
         axis.set_xlabel("step", fontsize=9)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 150k: six digits would run into each other
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 150k, since six digits would overlap
     for axis in axes[len(names) :]:
         axis.remove()
     if handles := axes[0].get_legend_handles_labels()[0]:
@@ -102,7 +102,7 @@ def _plot_curve(axis: Any, rows: Sequence[Mapping[str, Any]], name: str) -> None
 
 
 def _limit(axis: Any, values: list[float]) -> None:
-    """Sets the limits by all values but those of the first steps."""
+    """Sets the axis limits, ignoring the values of the first steps."""
     if len(values) < SETTLED_MIN_VALUES:
         return
     settled = sorted(values[len(values) // SETTLED_MIN_VALUES :])
@@ -114,7 +114,7 @@ def _limit(axis: Any, values: list[float]) -> None:
 def plot_nll_curve(
     num_samples: Sequence[int], values: Sequence[float], errors: Sequence[float], elbo: float, path: Path
 ) -> None:
-    """Plots -log p(x) over the number of importance samples, beside -ELBO.
+    """Plots -log p(x) over the number of importance samples, with -ELBO for comparison.
 
     Args:
         num_samples: K of every point.
@@ -136,11 +136,11 @@ def plot_nll_curve(
 
 
 def plot_latent_activity(variance: ArrayLike, kl: ArrayLike | None, threshold: float, path: Path) -> None:
-    """Plots variance of the posterior mean and KL of every latent dimension, the most active first.
+    """Plots the variance of the posterior mean and the KL of every latent dimension, the most active first.
 
     Args:
         variance: `(D,)` variance of the posterior mean over images, relative to the prior's.
-        kl: `(D,)` KL(q(z_d | x) || p(z_d)) in nats, the mean over images; None without a closed form.
+        kl: `(D,)` mean KL(q(z_d | x) || p(z_d)) over images in nats; None without a closed form.
         threshold: variance above which a dimension counts as active.
         path: the file to write.
     """
@@ -160,7 +160,7 @@ def plot_latent_activity(variance: ArrayLike, kl: ArrayLike | None, threshold: f
         axis.set_xticks(range(len(order)), [str(1 + number) for number in order])
         axis.set_xlim(-0.6, len(order) - 0.4)
         axis.tick_params("x", labelsize=8 if len(order) <= MAX_BARS // 2 else 6, length=0)
-        axis.set_xlabel(f"number of the latent dimension, {which}", fontsize=9)
+        axis.set_xlabel(f"latent dimension, {which}", fontsize=9)
         axis.grid(visible=False, axis="x")
     legend_above(figure, axes[0])
     write_figure(figure, path)
@@ -174,9 +174,9 @@ def plot_roc(
     Args:
         scores: `(N,)` of normal and `(M,)` of anomalous data.
         rates: `(T,)` false positive and true positive rates.
-        names: of the normal and the anomalous data.
+        names: names of the normal and the anomalous data.
         path: the file to write, 960 × 380 pixels.
-        title: of the ROC curve.
+        title: title of the ROC curve.
         score: label of the scores' axis.
     """
     figure, (left, right) = panels(9.6, 3.8, 2, width_ratios=(1.45, 1))
@@ -185,15 +185,15 @@ def plot_roc(
     right.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
     right.plot(*rates, color=RED, linewidth=1.6, clip_on=False, zorder=3)  # above the frame
     right.set_title(title, fontsize=10)
-    right.set_xlabel(f"{names[0]} called anomalous", fontsize=9)
-    right.set_ylabel(f"{names[1]} called anomalous", fontsize=9)
+    right.set_xlabel(f"false positive rate ({names[0]})", fontsize=9)
+    right.set_ylabel(f"true positive rate ({names[1]})", fontsize=9)
     right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     legend_above(figure, left)
     write_figure(figure, path)
 
 
 def plot_pixel_histogram(counts: Tensor, path: Path) -> None:
-    """Plots how often each pixel value occurs in every channel.
+    """Plots a histogram of pixel values for every channel.
 
     Args:
         counts: `(C, bins)` counts over equal bins of [0, 1].
@@ -206,13 +206,13 @@ def plot_pixel_histogram(counts: Tensor, path: Path) -> None:
     names = ("red", "green", "blue") if channels == 3 else [f"channel {1 + number}" for number in range(channels)]
     colors = CHANNEL_COLORS.get(channels) or [COLORS[number % len(COLORS)] for number in range(channels)]
     edges = np.linspace(0, 1, bins + 1)
-    shares = counts / counts.sum(1, keepdim=True)
-    for row, name, color in zip(shares.tolist(), names, colors, strict=True):
+    fractions = counts / counts.sum(1, keepdim=True)
+    for row, name, color in zip(fractions.tolist(), names, colors, strict=True):
         axis.stairs(row, edges, color=color, fill=channels == 1, label=name, linewidth=1.2)
-    axis.set(yscale="log", xlabel="pixel value", ylabel="share of the pixels, log scale", xlim=(0, 1))
-    is_narrow = shares.max() < 100 * shares[shares > 0].min()  # powers of ten alone would be one or two
+    axis.set(yscale="log", xlabel="pixel value", ylabel="fraction of pixels, log scale", xlim=(0, 1))
+    is_narrow = fractions.max() < 100 * fractions[fractions > 0].min()  # powers of ten would be too few ticks
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_narrow else (1,)))
-    axis.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+    axis.yaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:g}%")
     axis.minorticks_off()
     if 1 < channels <= MAX_CHANNELS:
         legend_above(figure, axis, columns=channels)
@@ -220,11 +220,11 @@ def plot_pixel_histogram(counts: Tensor, path: Path) -> None:
 
 
 def plot_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], path: Path) -> None:
-    """Plots how many images of every class each split has.
+    """Plots the number of images per class and split.
 
     Args:
-        names: of the classes.
-        counts: of every split, the number of images of each class.
+        names: names of the classes.
+        counts: split -> number of images of each class.
         path: the file to write.
     """
     figure, (axis,) = panels(max(6.0, min(0.3 * len(names), 16.0)), 3.4)
@@ -241,22 +241,22 @@ def plot_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], path:
 
 
 def _histograms(axis: Any, scores: list[NDArray[np.float64]], names: Sequence[str]) -> None:
-    """Plots two densities over the same bins; the outermost bins include the scores beyond them."""
+    """Plots two densities with the same bins; the outermost bins include all scores beyond them."""
     edges = _edges(scores)
-    for values, name, colour in zip(scores, names, (BLUE, ORANGE), strict=True):
+    for values, name, color in zip(scores, names, (BLUE, ORANGE), strict=True):
         inside, label = values.clip(edges[0], edges[-1]), f"{name} ({len(values):,})"
-        axis.hist(inside, edges, density=True, histtype="stepfilled", color=colour, alpha=0.4, label=label)
-        axis.hist(inside, edges, density=True, histtype="step", color=colour, linewidth=1.2)
+        axis.hist(inside, edges, density=True, histtype="stepfilled", color=color, alpha=0.4, label=label)
+        axis.hist(inside, edges, density=True, histtype="step", color=color, linewidth=1.2)
     axis.set_ylabel("density", fontsize=9)
     axis.set(xlim=(edges[0], edges[-1]), ylim=(0, None))
 
 
 def _edges(scores: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Edges `(HISTOGRAM_BINS + 1,)` of bins that span nearly all finite scores."""
+    """Edges `(HISTOGRAM_BINS + 1,)` of bins that cover nearly all finite scores."""
     finite = [values[np.isfinite(values)] for values in scores]
     ends = [np.quantile(values, (TAIL_FRACTION, 1 - TAIL_FRACTION)) for values in finite if len(values)]
     low, high = (min(e[0] for e in ends), max(e[1] for e in ends)) if ends else (0.0, 0.0)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # a single value, which is centred
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # centre a single value
         width = 0.5 * max(1.0, abs(low))
         low, high = low - width, high + width
     return np.linspace(low, high, HISTOGRAM_BINS + 1)

@@ -1,4 +1,4 @@
-"""Image grids, contact sheets and lines for signals, as tensors of shape (C, height, width) in [0, 1]."""
+"""Image grids, contact sheets and line plots of signals, as tensors with shape (C, height, width) in [0, 1]."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,29 +11,29 @@ from vae_train.plotting.palette import COLORS
 from vae_train.plotting.png import to_pil
 
 GRID_GAP, GRID_GREY = 2, 0.5
-"""Pixels between the images of a grid, and the grey level of the gap."""
+"""Width of the gap between images in pixels, and its grey level."""
 
-MIN_IMAGE_SIDE, MIN_LABELLED_SIDE, MIN_SINGLE_SIDE = 56, 84, 336
-"""Pixels that small images are enlarged to, by a whole factor: in a grid, on a contact sheet, and alone."""
+MIN_IMAGE_SIDE, MIN_LABELED_SIDE, MIN_SINGLE_SIDE = 56, 84, 336
+"""Side to which small images are enlarged, by an integer factor: in a grid, on a contact sheet, and alone."""
 
 MAX_CHANNELS = 8
-"""Channels of an image that are shown beside each other."""
+"""Maximal number of channels of an image that are shown side by side."""
 
 MIN_TEXT_WIDTH, TEXT_HEIGHT, FONT_SIZE = 88, 16, 13
-"""Pixels of the text below an image of a contact sheet, and beside a grid."""
+"""Sizes, in pixels, of text below the images of a contact sheet and beside a grid."""
 
 
 def plot_grid(images: Tensor, columns: int, min_side: int = MIN_IMAGE_SIDE) -> Tensor:
-    """Arranges images in rows and columns; small images are enlarged, signals of height 1 become lines.
+    """Arranges images in rows and columns; small images are enlarged, and signals (height 1) become line plots.
 
-    Images with another number of channels than 1 or 3 are shown as `as_strips` says.
+    Images that do not have 1 or 3 channels are converted by `as_strips`.
 
-    torchvision has such a function, but importing torchvision takes longer than a short training.
+    torchvision has a similar function, but importing torchvision takes longer than a short training.
 
     Args:
         images: `(N, C, H, W)` in [0, 1]; values outside are clipped.
         columns: images per row.
-        min_side: pixels that small images are enlarged to, by the largest whole factor.
+        min_side: side to which small images are enlarged, by the largest integer factor.
 
     Returns:
         `(1 or 3, height, width)`.
@@ -52,10 +52,10 @@ def plot_grid(images: Tensor, columns: int, min_side: int = MIN_IMAGE_SIDE) -> T
 
 
 def plot_rows(kinds: Mapping[str, Tensor], columns: int) -> Tensor:
-    """Arranges several images of the same things in rows below each other, each row with its caption.
+    """Arranges several versions of the same images in rows, each with a caption.
 
     Args:
-        kinds: caption of the rows -> images `(N, C, H, W)` in [0, 1]; the same N for all.
+        kinds: caption -> images `(N, C, H, W)` in [0, 1], with the same N for all.
         columns: images per row.
 
     Returns:
@@ -69,12 +69,13 @@ def plot_rows(kinds: Mapping[str, Tensor], columns: int) -> Tensor:
 
 
 def plot_plane(images: Tensor, side: int, limit: float) -> Tensor:
-    """Arranges the images of a latent plane, with the values of both latents.
+    """Arranges the images of a latent plane, with the values of both latents on the axes.
 
     Args:
-        images: `(side², C, H, W)` in [0, 1]; those of the largest z2 first, of the smallest z1 first in each row.
+        images: `(side², C, H, W)` in [0, 1], row by row, from the largest to the smallest z2, and from the smallest to
+            the largest z1.
         side: images per row.
-        limit: the images have z1 and z2 between -`limit` and `limit`, in equal steps.
+        limit: z1 and z2 range from -`limit` to `limit`, in equal steps.
 
     Returns:
         `(1 or 3, height, width)`.
@@ -88,11 +89,11 @@ def plot_plane(images: Tensor, side: int, limit: float) -> Tensor:
 
 
 Texts = Sequence[tuple[str, float]]
-"""Texts with their places on an axis in pixels."""
+"""Texts with their positions on an axis in pixels."""
 
 
 def _with_axes(grid: Tensor, left: Texts, below: Texts = ()) -> Tensor:
-    """Writes texts beside a grid, right-aligned, and below it, centred."""
+    """Adds right-aligned texts on the left of a grid, and centred texts below it."""
     from PIL import Image, ImageDraw, ImageFont
 
     image, font = to_pil(grid), ImageFont.load_default(FONT_SIZE)
@@ -109,7 +110,7 @@ def _with_axes(grid: Tensor, left: Texts, below: Texts = ()) -> Tensor:
 
 
 def grey_out(images: Tensor, mask: Tensor | None) -> Tensor:
-    """Shows what is not observed in grey, which is not a value like black.
+    """Replaces values that are not observed by grey.
 
     Args:
         images: `(N, C, H, W)` in [0, 1].
@@ -119,7 +120,7 @@ def grey_out(images: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def as_strips(images: Tensor) -> Tensor:
-    """Puts channels that are neither grey nor RGB beside each other, as grey images.
+    """Puts channels side by side as grey images, unless they are grey or RGB.
 
     Args:
         images: `(N, C, H, W)` in [0, 1].
@@ -134,7 +135,7 @@ def as_strips(images: Tensor) -> Tensor:
 
 
 def channels_note(shape: Sequence[int]) -> str | None:
-    """What images `(C, H, W)` are shown as, if that is neither grey, RGB nor lines."""
+    """Describes how images `(C, H, W)` are shown, unless they are grey, RGB or signals."""
     channels, height, width = shape
     if channels in (1, 3) or (height == 1 and width > 1):
         return None
@@ -143,11 +144,11 @@ def channels_note(shape: Sequence[int]) -> str | None:
 
 
 def plot_lines(signals: Tensor, columns: int) -> Tensor:
-    """Plots signals in small frames, one line per channel.
+    """Plots signals in small panels, with one line per channel.
 
     Args:
         signals: `(N, C, 1, T)` in [0, 1].
-        columns: frames per row.
+        columns: panels per row.
 
     Returns:
         `(3, height, width)`.
@@ -178,11 +179,11 @@ def plot_lines(signals: Tensor, columns: int) -> Tensor:
 
 
 def plot_contact_sheet(images: Tensor, texts: Sequence[str], columns: int) -> Tensor:
-    """Arranges images in rows and columns, each above its text.
+    """Arranges images in rows and columns, each with a text below it.
 
     Args:
         images: `(N, C, H, W)` in [0, 1].
-        texts: N texts; one that is too long is cut.
+        texts: N texts; long ones are truncated.
         columns: images per row.
 
     Returns:
@@ -190,9 +191,7 @@ def plot_contact_sheet(images: Tensor, texts: Sequence[str], columns: int) -> Te
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    tiles = [
-        plot_grid(image[None], 1, MIN_LABELLED_SIDE)[:, GRID_GAP:-GRID_GAP, GRID_GAP:-GRID_GAP] for image in images
-    ]
+    tiles = [plot_grid(image[None], 1, MIN_LABELED_SIDE)[:, GRID_GAP:-GRID_GAP, GRID_GAP:-GRID_GAP] for image in images]
     height, width = tiles[0].shape[1:]
     font, line = ImageFont.load_default(FONT_SIZE), TEXT_HEIGHT if any(texts) else 0
     cell_width, cell_height = max(width, MIN_TEXT_WIDTH) + 2 * GRID_GAP, height + line + 2 * GRID_GAP

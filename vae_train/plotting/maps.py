@@ -18,16 +18,16 @@ from vae_train.util.files import replacing
 PANEL_INCHES, LEGEND_INCHES = 4.6, 1.4
 
 ROUNDING_INCHES = 1e-6
-"""Before 3.11 matplotlib truncates pixels, and 100 times 4.6 is slightly less than 460."""
+"""Matplotlib before 3.11 truncates pixels, and 100 times 4.6 is slightly less than 460."""
 
 MAX_NAME_LENGTH = 18
 
 MAX_SPRITE_SIDE = 64
-"""Pixels on the longer side of the projector's thumbnails."""
+"""Longer side of the projector's thumbnails in pixels."""
 
 
 PRIOR_STDS = (1, 2, 3)
-"""Standard deviations of the prior at which a plane has its contours."""
+"""Standard deviations of the prior at which contours are plotted."""
 
 
 class Plane(NamedTuple):
@@ -37,9 +37,9 @@ class Plane(NamedTuple):
     points: ArrayLike
     """`(N, 2)` coordinates."""
     axes: tuple[str, str] | None = None
-    """What the coordinates are; None for coordinates without a meaning, which get no numbers."""
+    """Axis labels; None for coordinates without a meaning, which get no tick labels."""
     prior: tuple[ArrayLike, ArrayLike] | None = None
-    """`(2,)` mean and standard deviation of a normal prior, whose contours are plotted."""
+    """`(2,)` mean and standard deviation of a normal prior whose contours are plotted."""
 
 
 def plot_maps(maps: Sequence[Plane], labels: ArrayLike | None, names: Sequence[str] | None, path: Path) -> None:
@@ -47,22 +47,22 @@ def plot_maps(maps: Sequence[Plane], labels: ArrayLike | None, names: Sequence[s
 
     Args:
         maps: the maps.
-        labels: `(N,)` int, which decide the colours: up to `MAX_COLORS` get a legend, more a colour bar.
+        labels: `(N,)` int for the colours; up to `MAX_COLORS` distinct labels get a legend, more a colour bar.
         names: names of the labels 0, 1, …
-        path: the file to write, `PANEL_INCHES` high with 100 pixels per inch.
+        path: the file to write, `PANEL_INCHES` high at 100 pixels per inch.
     """
     y = None if labels is None else np.asarray(labels)
     width = PANEL_INCHES * len(maps) + (0 if y is None else LEGEND_INCHES)
     figure, axes = panels(width + ROUNDING_INCHES, PANEL_INCHES + ROUNDING_INCHES, len(maps))
-    colours, scale = _colours(y)
+    colors, scale = _colors(y)
     for axis, plane in zip(axes, maps, strict=True):
         xy = np.asarray(plane.points, np.float64)
-        order = np.random.default_rng(0).permutation(len(xy))  # or the last class would cover the others
-        shades = {"color": "0.35"} if colours is None else {"c": colours[order], **scale}
+        order = np.random.default_rng(0).permutation(len(xy))  # otherwise the last class would cover the others
+        shades = {"color": "0.35"} if colors is None else {"c": colors[order], **scale}
         area = float(np.clip(12_000 / max(1, len(xy)), 4, 36))
         axis.scatter(*xy[order].T, s=area, alpha=0.85, linewidths=0, **shades)
         axis.set_title(plane.title, fontsize=10)
-        axis.set_aspect("equal", "datalim")  # both directions of a map have one unit
+        axis.set_aspect("equal", "datalim")  # both axes have the same unit
         if plane.axes is None:
             axis.tick_params(length=0, labelbottom=False, labelleft=False)
         else:
@@ -99,8 +99,8 @@ def _contours(axis: Any, mean: ArrayLike, std: ArrayLike) -> None:
     axis.autoscale_view()
 
 
-def _colours(labels: NDArray[Any] | None) -> tuple[NDArray[Any] | None, dict[str, Any]]:
-    """Returns a colour for every point, or a number with the scale that turns it into a colour."""
+def _colors(labels: NDArray[Any] | None) -> tuple[NDArray[Any] | None, dict[str, Any]]:
+    """Returns a colour for every point, or numbers with their colour scale."""
     if labels is None:
         return None, {}
     classes, place = np.unique(labels, return_inverse=True)
@@ -114,14 +114,14 @@ def _legend(figure: Any, labels: NDArray[Any], names: Sequence[str] | None) -> N
 
     classes = np.unique(labels).tolist()
     handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=6, color=colour, label=_label_name(label, names))
-        for label, colour in zip(classes, class_colors(len(classes)), strict=True)
+        Line2D([], [], linestyle="", marker="o", markersize=6, color=color, label=_label_name(label, names))
+        for label, color in zip(classes, class_colors(len(classes)), strict=True)
     ]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
 
 
 def _label_name(label: int, names: Sequence[str] | None) -> str:
-    """Returns the name of a label on one line, cut to the width of a legend."""
+    """Returns the name of a label on one line, truncated for a legend."""
     name = names[label] if names is not None and 0 <= label < len(names) else str(label)
     name = " ".join(name.split())
     return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
@@ -134,14 +134,14 @@ def plot_projector(
     images: Tensor | None = None,
     names: Sequence[str] | None = None,
 ) -> None:
-    """Writes the files that TensorBoard's projector shows.
+    """Writes the files for TensorBoard's projector.
 
-    `SummaryWriter.add_embedding` leaves one more event file at each call and prints a warning.
+    `SummaryWriter.add_embedding` would create another event file at each call and print a warning.
 
     Args:
-        folder: a folder with event files, or one that is passed to `--logdir`. It gets projector_config.pbtxt,
-            tensors.tsv, and metadata.tsv with labels and sprite.png with images.
-        points: `(N, D)` encodings; zeros are appended to fewer than 3 dimensions.
+        folder: a folder with event files, or the folder of `--logdir`. Receives projector_config.pbtxt,
+            tensors.tsv, metadata.tsv if there are labels, and sprite.png if there are images.
+        points: `(N, D)` encodings; padded with zeros to at least 3 dimensions.
         labels: `(N,)` int.
         images: `(N, C, H, W)` in [0, 1], shown in place of the points.
         names: names of the labels 0, 1, …
@@ -150,7 +150,7 @@ def plot_projector(
 
     folder.mkdir(parents=True, exist_ok=True)
     vectors = np.asarray(points, np.float64)
-    vectors = np.pad(vectors, ((0, 0), (0, max(0, 3 - vectors.shape[1]))))  # the projector shows nothing of fewer
+    vectors = np.pad(vectors, ((0, 0), (0, max(0, 3 - vectors.shape[1]))))  # the projector needs three
     with replacing(folder / "tensors.tsv", sync=False) as file:
         np.savetxt(file, vectors, fmt="%.6g", delimiter="\t")
     config = ProjectorConfig()
@@ -169,14 +169,14 @@ def plot_projector(
 
 
 def _write_sprite(path: Path, images: Tensor) -> tuple[int, int]:
-    """Writes images `(N, C, H, W)` row by row as a square of thumbnails; returns height and width of each."""
+    """Writes images `(N, C, H, W)` as a square of thumbnails, row by row; returns a thumbnail's height and width."""
     images = images.float().clamp(0, 1)
     if images.shape[1] not in (1, 3):
         images = images.mean(1, keepdim=True)
     factor = min(1.0, MAX_SPRITE_SIDE / max(images.shape[2:]))
     height, width = (max(1, round(factor * side)) for side in images.shape[2:])
     images = F.interpolate(images, (height, width), mode="area")
-    side = math.isqrt(len(images) - 1) + 1  # the root, rounded up: the projector derives it from the number of points
+    side = math.isqrt(len(images) - 1) + 1  # rounded up; the projector derives it from the number of points
     padded = F.pad(images, (0, 0, 0, 0, 0, 0, 0, side**2 - len(images)))
     square = padded.view(side, side, -1, height, width).permute(2, 0, 3, 1, 4)  # (C, rows, H, columns, W)
     to_pil(square.reshape(-1, side * height, side * width)).save(path)

@@ -1,4 +1,4 @@
-"""Colours of all plots, which people with any colour vision can tell apart."""
+"""Colours of all plots, safe for colour-blind people."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,13 @@ COLORS = (
 BLUE, RED, GREY, ORANGE = (COLORS[number] for number in (0, 2, 3, 6))
 
 CHANNEL_COLORS = {1: (COLORS[8],), 3: (RED, "#2e8540", BLUE)}
-"""For the channels of grey and of RGB images."""
+"""Number of channels -> colours of the channels of grey and RGB images."""
 
 SEQUENTIAL = "viridis"
-"""Name of the colour map of numbers."""
+"""Name of the colour map for numbers."""
 
 MAX_COLORS = 2 * len(COLORS)
-"""Classes that colours can tell apart."""
+"""Maximal number of classes with distinct colours."""
 
 
 def class_colors(count: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Files of images and of matplotlib figures."""
+"""Writes images and matplotlib figures to files."""
 
 from io import BytesIO
 from pathlib import Path
@@ -11,13 +11,13 @@ from vae_train.plotting.palette import COLORS
 from vae_train.util.files import replacing
 
 PlotFormat = Literal["png", "pdf", "svg"]
-"""Types of files that matplotlib figures are written as."""
+"""File formats of matplotlib figures."""
 
 
 def encode_png(image: Tensor) -> bytes:
     """Encodes an image `(C, height, width)` in [0, 1] as the bytes of a PNG."""
     file = BytesIO()
-    # Level 1 takes a third of the default level's time for an eighth more bytes: training wants the processor.
+    # Level 1 takes a third of the default level's time for an eighth more bytes.
     to_pil(image).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
@@ -37,14 +37,14 @@ def to_pil(image: Tensor) -> Any:
 
 
 def panels(width: float, height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Any, Any]:
-    """Builds a matplotlib figure with axes that have the palette and a light grid, without pyplot's global state.
+    """Builds a matplotlib figure with the palette and light grids, without pyplot's global state.
 
     Args:
-        width: inches, of 100 pixels.
+        width: inches of 100 pixels.
         height: inches.
-        columns: number of axes beside each other.
-        rows: number of axes below each other.
-        options: of `Figure.subplots`; without margins the layout is measured.
+        columns: number of columns of axes.
+        rows: number of rows of axes.
+        options: options of `Figure.subplots`; without margins the layout is automatic.
 
     Returns:
         The figure, and an array of its axes, row by row.
@@ -63,17 +63,17 @@ def panels(width: float, height: float, columns: int = 1, rows: int = 1, **optio
 
 
 def write_figure(figure: Any, path: Path) -> None:
-    """Renders a matplotlib figure, without a window, to a file of the type that its suffix names."""
+    """Renders a matplotlib figure to a file, in the format of its suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas, kind = FigureCanvasAgg(figure), path.suffix[1:]
     with replacing(path, sync=False) as file:
         if kind == "png":
-            canvas.print_png(file)  # `savefig` would lay the figure out twice
+            canvas.print_png(file)  # `savefig` would compute the layout twice
         else:
             figure.savefig(file, format=kind)
 
 
 def legend_above(figure: Any, axis: Any, columns: int = 2) -> None:
-    """Puts the names of an axis's lines above all axes, in `columns` columns."""
+    """Adds a legend of an axis's lines above all axes, in `columns` columns."""
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper left", ncols=columns, fontsize=8, frameon=False)

@@ -1,6 +1,6 @@
-"""A configuration -> objects: nodes by their classes, and what a training needs out of them.
+"""Builds objects from a configuration: the classes that its nodes name, and everything that training needs.
 
-A configuration may come from other people, so only known classes are built.
+A configuration may come from an untrusted source, so only known classes are built.
 """
 
 import importlib
@@ -75,16 +75,16 @@ class Builder:
         return located
 
     def errors(self, config: Config) -> list[ErrorDetail]:
-        """Everything that is wrong with the nodes of a configuration, each with its dotted path."""
+        """All errors in the nodes of a configuration, with dotted paths."""
         return schema_errors(config, self.locate)
 
     def build(self, node: Any, /, **known: Any) -> Any:
         """Calls the constructor of a node; nodes within it are built first.
 
         Args:
-            node: a section with a `_target_`; `_partial_: true` returns a function that waits for more arguments. Other
-                sections and lists become dictionaries and lists, and values remain.
-            known: arguments that only the program knows; every constructor gets those that it names.
+            node: a section with a `_target_`; `_partial_: true` returns a function of the remaining arguments. Other
+                sections and lists become dictionaries and lists; values are returned unchanged.
+            known: arguments that only the program knows; every constructor receives those among its parameters.
 
         Raises:
             UsageError: a constructor raised ValueError; the error names the path of its node.
@@ -99,8 +99,8 @@ class Builder:
         path = node.path if isinstance(node, Config) else ""
         target = self.locate(str(node["_target_"]))
         facts = {key: value for key, value in known.items() if key in parameters(target)}
-        part = Partial(target, facts | arguments, path)
-        return part if node.get("_partial_") else part()
+        constructor = Partial(target, facts | arguments, path)
+        return constructor if node.get("_partial_") else constructor()
 
 
 class Partial:
@@ -108,7 +108,7 @@ class Partial:
 
     Args:
         target: the class.
-        arguments: arguments that the configuration sets, and facts.
+        arguments: arguments from the configuration, and facts.
         path: dotted path of the node, for error messages.
     """
 
@@ -148,15 +148,15 @@ def assemble(config: Config, session: DataSession, device: torch.device, builder
 
 
 def build_transforms(config: Config, builder: Builder) -> Transforms:
-    """What happens to pixels on their way to the model."""
+    """Builds the transforms of pixels between the data set and the model."""
     return Transforms(*(builder.build(config[place]) for place in ("augmentation", "corruption", "preprocessing")))
 
 
 def build_source(config: Config, builder: Builder) -> Source:
-    """Where the images come from, with a scaling that the model can score.
+    """Builds the source of the images, with a scaling that the model can score.
 
     Raises:
-        UsageError: the model scores numbers in [0, 1], and another scaling is set.
+        UsageError: the model needs numbers in [0, 1], and another scaling is set.
     """
     data, likelihood = config["data"], config.at("model.likelihood._target_")
     if "scaling" not in data:
@@ -169,7 +169,7 @@ def build_source(config: Config, builder: Builder) -> Source:
 
 
 def run_facts(run: Run, builder: Builder) -> DataFacts:
-    """The facts of a run's data as it was stored in training; the data itself need not exist any more."""
+    """The facts about a run's data as stored during training; the data itself may be gone."""
     if (facts := run.facts()) is not None:
         return facts
     run.report(unreadable(run.facts_file), "using the data instead")
@@ -177,28 +177,28 @@ def run_facts(run: Run, builder: Builder) -> DataFacts:
 
 
 def load_data(config: Config, session: DataSession, device: torch.device, builder: Builder) -> Dataset:
-    """The data of a configuration, placed where it is used on `device`.
+    """Loads the data of a configuration for use on `device`.
 
     Raises:
-        UsageError: the data cannot be found, or is not what the configuration says.
+        UsageError: the data cannot be found, or does not match the configuration.
     """
     loader = builder.build(config["loader"])
     return session.load(build_source(config, builder), build_transforms(config, builder), loader, device)
 
 
 def build_model(config: Config, facts: DataFacts, device: torch.device, builder: Builder) -> LatentVariableModel:
-    """The model with its initial weights, which are a function of the seed and not of the device."""
+    """Builds the model with its initial weights, which depend on the seed but not on the device."""
     torch.manual_seed(config["seed"])
     return builder.build(config["model"], **known(facts)).to(device)
 
 
 def build_objective(config: Config, facts: DataFacts, builder: Builder) -> Objective:
-    """The objective, on the CPU."""
+    """Builds the objective on the CPU."""
     return builder.build(config["objective"], **known(facts, RunFacts.of(config, facts)))
 
 
 def build_learner(config: Config, model: LatentVariableModel, facts: DataFacts, builder: Builder) -> Learner:
-    """The learner of a model, on the model's device."""
+    """Builds the learner of a model, on the model's device."""
     arguments, device = known(facts, RunFacts.of(config, facts)), next(model.parameters()).device
     mode, optimizer = resolve(config["trainer"]["execution"], device), builder.build(config["optimizer"])
     return builder.build(
@@ -213,17 +213,17 @@ def build_learner(config: Config, model: LatentVariableModel, facts: DataFacts, 
 
 
 def build_trainer(config: Config, device: torch.device, builder: Builder) -> Trainer:
-    """The trainer; how it executes steps is decided."""
+    """Builds the trainer, with its mode of execution resolved."""
     trainer: Trainer = builder.build(config["trainer"])
     trainer.execution = resolve(trainer.execution, device)
     return trainer
 
 
 def open_model(run: Run, device: torch.device, builder: Builder, checkpoint: str = "best") -> LatentVariableModel:
-    """A run's model with the weights of a checkpoint (their moving average if there is one), in evaluation mode."""
+    """Opens a run's model in evaluation mode, with a checkpoint's weights or, if there is one, their moving average."""
     facts = build_transforms(run.config, builder).facts(run_facts(run, builder))
     weights = _evaluated_weights(run, checkpoint, device)
-    with torch.device("meta") as meta:  # a stranger's configuration may ask for more memory than there is
+    with torch.device("meta") as meta:  # an untrusted configuration may need too much memory
         _load(build_model(run.config, facts, meta, builder), weights, run, assign=True)
     model = build_model(run.config, facts, device, builder)
     _load(model, weights, run)

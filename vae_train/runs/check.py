@@ -1,4 +1,4 @@
-"""Everything that is wrong with a configuration, at once and without side effects: nothing is written or set."""
+"""Finds all errors of a configuration at once. It has no side effects: nothing is written or set."""
 
 import math
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ from vae_train.util.files import SavedPath
 from vae_train.util.runtime import device_errors, resolve_device
 
 MAX_DIFFERENCES = 4
-"""Settings of another run that a message compares with this one's."""
+"""Number of differing settings of another run in a message."""
 
 
 def check(config: Config, session: DataSession, builder: Builder, read: bool = True) -> list[ErrorDetail]:
-    """Everything that is wrong with a configuration for training.
+    """All errors of a configuration for training.
 
     Args:
         config: the resolved configuration.
@@ -45,7 +45,7 @@ def check(config: Config, session: DataSession, builder: Builder, read: bool = T
         builder: locates classes.
         read: also read the pixels.
     """
-    # What follows builds components, which supposes that each of them is valid.
+    # The other checks build components, so each of them must be valid.
     return builder.errors(config) or (
         execution_errors(config)
         + (data_errors(config, session, builder, read) or (validation_errors(config, session, builder) if read else []))
@@ -54,7 +54,7 @@ def check(config: Config, session: DataSession, builder: Builder, read: bool = T
 
 
 def execution_errors(config: Config) -> list[ErrorDetail]:
-    """A device that does not exist here, and what needs CUDA."""
+    """A device that is not available, and settings that need CUDA."""
     errors = device_errors(config["device"])
     if errors or (device := resolve_device(config["device"])).type == "cuda":
         return errors
@@ -99,12 +99,12 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
 
 
 def _place(config: Config) -> str:
-    """The setting that says where the data is, for messages."""
+    """The setting that locates the data, for messages."""
     return next((f"data.{name}={place}" for name in PLACES if (place := config["data"].get(name))), "data")
 
 
 def validation_errors(config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
-    """Patience and plateau schedules of a run without validations. The data is valid, and was read."""
+    """Patience and plateau schedules of a run without validations. Needs valid data."""
     data = load_data(config, session, torch.device("cpu"), builder)
     epochs = run_epochs(config, data.facts.num_train).total
     every, patience = (config["trainer"][name] for name in ("eval_every", "patience"))
@@ -119,11 +119,11 @@ def validation_errors(config: Config, session: DataSession, builder: Builder) ->
 
 
 def model_errors(config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
-    """Components that do not fit each other. The model is built without memory to find out."""
+    """Incompatible components. To find them, the model is built on the meta device, without memory."""
     try:
         stored = session.inspect(build_source(config, builder))
     except UsageError:
-        return []  # `data_errors` says so
+        return []  # `data_errors` reports it
     transforms = build_transforms(config, builder)
     facts = transforms.facts(stored)
     size, pixels = math.prod(config.at("model.latent_shape", ())), math.prod(facts.data_shape)
@@ -150,7 +150,7 @@ def model_errors(config: Config, session: DataSession, builder: Builder) -> list
 def _check_initial_weights(model: LatentVariableModel, run: Run, config: Config) -> None:
     """Raises a UsageError if a model of `config` cannot start from the weights of a run."""
     try:
-        read_weights(model, run, report=lambda *_: None)  # the training says it
+        read_weights(model, run, report=lambda *_: None)  # training reports damage
     except RunError as error:
         raise UsageError(str(error)) from error
     except UsageError as error:
@@ -174,7 +174,7 @@ def _shown(config: Config, path: str) -> str:
 
 
 def combination_errors(config: Config, facts: DataFacts, builder: Builder) -> list[ErrorDetail]:
-    """Components that do not fit the data, each other, or how the training computes."""
+    """Components that are incompatible with the data, with each other, or with execution and precision."""
     parts = config["model"], config["objective"], builder.locate
     chosen = f"execution={config['trainer']['execution']}", f"precision={config['learner']['precision']}"
     return (
@@ -186,7 +186,7 @@ def combination_errors(config: Config, facts: DataFacts, builder: Builder) -> li
 
 
 def mask_errors(config: Config, facts: DataFacts, transforms: Transforms, builder: Builder) -> list[ErrorDetail]:
-    """A likelihood that cannot leave out single values, where some are missing or hidden."""
+    """A likelihood that cannot leave out single values although some are missing or hidden."""
     likelihood = config.at("model.likelihood._target_")
     if likelihood is None or getattr(kind := builder.locate(likelihood), "supports_mask", True):
         return []
@@ -194,15 +194,15 @@ def mask_errors(config: Config, facts: DataFacts, transforms: Transforms, builde
     causes = ["data.missing=mask"] if facts.missing else []
     causes += ["corruption.score=observed"] if corruption is not None and corruption.masks else []
     where = f"model/likelihood={compatibility.stem(kind)}"
-    return [ErrorDetail(where, f"{reason}, as {cause} asks for; use model/likelihood=gaussian") for cause in causes]
+    return [ErrorDetail(where, f"{reason}, which {cause} needs; use model/likelihood=gaussian") for cause in causes]
 
 
 def run_data_errors(run: Run, config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
-    """Data of a run that is missing, or is not what the run was trained on.
+    """Data of a run that is missing, or differs from the data that the run was trained on.
 
     Args:
         run: the run.
-        config: its configuration, in which the data may be elsewhere.
+        config: its configuration, which may have another location of the data.
         session: reads the data.
         builder: locates classes.
     """
@@ -219,14 +219,14 @@ def run_data_errors(run: Run, config: Config, session: DataSession, builder: Bui
 def open_run(
     name: str, where: str, builder: Builder, strict: bool = False, moved: Mapping[str, Any] = MappingProxyType({})
 ) -> Run:
-    """Opens a run and checks its saved configuration, which somebody else may have written.
+    """Opens a run and checks its saved configuration, which is not trusted.
 
     Args:
         name: see `Run.open`.
-        where: what was typed, for the messages.
+        where: the setting as typed, for messages.
         builder: locates classes.
-        strict: refuse damaged files instead of using others.
-        moved: where the run's data and its cache are now, by dotted path; others that the run names are not written to.
+        strict: reject damaged files instead of falling back to others.
+        moved: current paths of the run's data and cache, by dotted path; nothing is written to other paths in the run.
 
     Raises:
         UsageError: there is no such run, or its configuration is invalid.
@@ -246,10 +246,10 @@ def open_run(
 
 
 def checkpoint_errors(run: Run, checkpoint: str = "best") -> list[ErrorDetail]:
-    """A run that has no checkpoint, or not the one that is named."""
+    """A run that has no checkpoint, or not the requested one."""
     names = Checkpoints(run.checkpoints).names()
     if not names:
         return [ErrorDetail(str(run.folder), "has no checkpoint yet")]
-    if checkpoint not in names and checkpoint != "best":  # the last checkpoint stands in for a missing best one
+    if checkpoint not in names and checkpoint != "best":  # the last checkpoint replaces a missing best one
         return [ErrorDetail(f"checkpoint={checkpoint}", f"is not in {run.checkpoints}; use checkpoint={names[0]}")]
     return []

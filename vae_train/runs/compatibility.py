@@ -1,7 +1,7 @@
-"""Checks that the parts of a model, its objective and the training fit each other, before anything is built.
+"""Checks that the components of a model, the objective and the training work together, before anything is built.
 
-Every component says what it does not fit (`check_compatible`). This module asks them, and phrases their answers in the
-spelling of the command line.
+Components report incompatibilities themselves (`check_compatible`). This module collects the reports and phrases them
+in the spelling of the command line.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +21,11 @@ REQUIRED_CAPABILITIES = {
     "execution=compile": ("compile", "execution=eager"),
     "precision=bfloat16": ("bf16", "precision=float32"),
 }
-"""Setting -> the capability that it needs (see `vae_train.model.traits.CAPABILITIES`), and what to use without it."""
+"""Setting -> the capability that it needs (see `vae_train.model.traits.CAPABILITIES`), and an alternative."""
 
 
 def model_errors(model: Node, levels: int | None, locate: Locate) -> list[ErrorDetail]:
-    """Parts of a model that do not fit the data.
+    """Components of a model that are incompatible with the data.
 
     Args:
         model: the node of the model.
@@ -37,7 +37,7 @@ def model_errors(model: Node, levels: int | None, locate: Locate) -> list[ErrorD
 
 
 def combination_errors(model: Node, objective: Node, locate: Locate) -> list[ErrorDetail]:
-    """Parts of a model that do not fit each other, and an objective that does not fit the model.
+    """Components of a model that are incompatible with each other, and an objective incompatible with the model.
 
     Args:
         model: the node of the model.
@@ -72,10 +72,10 @@ def accumulation_errors(grad_accumulation: int, model: Node, objective: Node, lo
 
 
 def capability_errors(chosen: Sequence[str], model: Node, objective: Node, locate: Locate) -> list[ErrorDetail]:
-    """Ways of computing that a component does not support.
+    """Modes of execution and precisions that a component does not support.
 
     Args:
-        chosen: settings of the training, of which those in `REQUIRED_CAPABILITIES` count.
+        chosen: settings of the training; only those in `REQUIRED_CAPABILITIES` matter.
         model: the node of the model.
         objective: the node of the objective.
         locate: finds a class by its name.
@@ -94,7 +94,7 @@ def capability_errors(chosen: Sequence[str], model: Node, objective: Node, locat
 
 
 def phrase(error: Incompatible) -> str:
-    """An incompatibility as a message, with what to type instead."""
+    """Phrases an incompatibility as a message that says what to type instead."""
     ways = [f"{_spelling(role)}={value}" for role, value in error.instead.items()]
     if not ways:
         return error.reason
@@ -103,7 +103,7 @@ def phrase(error: Incompatible) -> str:
 
 
 def unbuilt(node: Any, locate: Locate) -> Any:
-    """A node as a `functools.partial` of its class, in which every component is one too."""
+    """Converts a node, and recursively its components, to `functools.partial` objects of their classes."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         return node
     arguments = {key: unbuilt(value, locate) for key, value in settings(node).items()}
@@ -111,7 +111,7 @@ def unbuilt(node: Any, locate: Locate) -> Any:
 
 
 def stem(part: type) -> str:
-    """The name by which a class is chosen: that of its file."""
+    """The name by which a class is chosen, which is that of its file."""
     return part.__module__.rpartition(".")[2]
 
 
@@ -126,7 +126,7 @@ def _detail(model: Any, setting: str, error: Incompatible) -> ErrorDetail:
 
 
 def _spelling(role: str) -> str:
-    """A part or a setting as the command line spells it."""
+    """A component or a setting in the spelling of the command line."""
     part, _, rest = role.partition(".")
     if part not in ("posterior", "prior", "likelihood"):
         return role

@@ -1,4 +1,4 @@
-"""A configuration below the command line: a plain, frozen tree in which nothing is left to resolve."""
+"""A configuration below the command line: a plain, frozen and fully resolved tree."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from vae_train.util.files import replacing
 from vae_train.util.text import first_line
 
 VERSION = 3
-"""Layout of config.yaml. It rises when a run written before can no longer be opened."""
+"""Version of the format of config.yaml. It is incremented when older runs can no longer be opened."""
 
 MAX_CHARACTERS, MAX_NODES, MAX_DEPTH = 500_000, 10_000, 50
-"""Bounds of a config.yaml, which somebody else may have written: it is refused before it is expanded."""
+"""Limits of an untrusted config.yaml, which are checked before it is expanded."""
 
 RESUMABLE = (
     *("epochs", "steps", "device", "threads", "execution"),
     *("trainer.eval_every", "trainer.sample_every", "trainer.checkpoint_every", "trainer.checkpoint_seconds"),
     *("trainer.log_every", "trainer.patience", "trainer.eval_batch_size", "data.root", "data.path", "data.cache"),
 )
-"""Settings that may change when a run is resumed: none of them changes what a step computes, but for rounding."""
+"""Settings that may change when a run is resumed. Except for rounding, none of them affects what a step computes."""
 
 UNBOUND = (
     *RESUMABLE,
@@ -39,13 +39,13 @@ UNBOUND = (
     "logger.",
     "loader.",
 )
-"""Beginnings of the settings that a checkpoint does not depend on."""
+"""Prefixes of the settings that a checkpoint does not depend on."""
 
 PLACES = ("root", "path")
-"""Settings of data that say where it is."""
+"""Settings of data that locate it."""
 
 WRITTEN_PLACES = ("root", "cache")
-"""Settings of data that name a folder to which downloads or decoded images are written."""
+"""Settings of data that name folders for downloads or decoded images."""
 
 
 class Config(Mapping[str, Any]):
@@ -109,7 +109,7 @@ class Config(Mapping[str, Any]):
         return Config({key: value for key, value in self.items() if key not in keys}, self.path)
 
     def leaves(self) -> dict[str, Any]:
-        """Everything but sections, by dotted path."""
+        """All values that are not sections, by dotted path."""
         deeper = {
             f"{k}.{path}": leaf for k, v in self.items() if isinstance(v, Config) for path, leaf in v.leaves().items()
         }
@@ -127,7 +127,7 @@ class Config(Mapping[str, Any]):
 
     @classmethod
     def read(cls, path: Path) -> Config:
-        """Reads a file of `write`.
+        """Reads a file that `write` wrote.
 
         Raises:
             UsageError: the file cannot be read, or another version of this program wrote it.
@@ -166,7 +166,7 @@ def _thawed(value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML 1.2 numbers: 1e-3 is one, which YAML 1.1 takes for text. Aliases and too many nodes are refused."""
+    """Reads YAML 1.2 numbers such as 1e-3, a string in YAML 1.1. Rejects aliases and too many nodes."""
 
     nodes, depth = 0, 0
 
@@ -174,14 +174,14 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.nodes, self.depth = self.nodes + 1, self.depth + 1
         if self.check_event(yaml.AliasEvent) or self.nodes > MAX_NODES or self.depth > MAX_DEPTH:
-            raise yaml.YAMLError(f"it has aliases, over {MAX_NODES:,} values or over {MAX_DEPTH} levels")
+            raise yaml.YAMLError(f"it has aliases, over {MAX_NODES:,} values or over {MAX_DEPTH} nested levels")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads: texts that look like numbers are quoted."""
+    """Writes YAML for `_Loader`: strings that look like numbers are quoted."""
 
     def float_as_python_writes_it(self, value: float) -> yaml.Node:
         """Writes 1e-05 instead of 1.0e-05."""
@@ -191,7 +191,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
-    """Escapes line breaks of Unicode, which YAML would read as spaces."""
+    """Escapes Unicode line breaks, which YAML would read as spaces."""
     style = '"' if any(character in text for character in "\x85\u2028\u2029") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 

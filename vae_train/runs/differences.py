@@ -1,4 +1,4 @@
-"""The settings of runs for tables, and those in which they differ."""
+"""The settings of runs as tables, and the settings in which runs differ."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from vae_train.runs.config import Config
 from vae_train.runs.schema import yaml_text
 
 SELF_EVIDENT = ("name", "out", "sweep", "run", "version")
-"""Settings that name a run and do not change it."""
+"""Settings that name a run and do not affect it."""
 
 
 def settings_text(config: Config) -> dict[str, str]:
@@ -17,9 +17,9 @@ def settings_text(config: Config) -> dict[str, str]:
 
 
 def differences(runs: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
-    """The settings that differ, with the value in each run, and a dash where a run has none.
+    """The settings that differ, with the value in each run, or a dash if a run lacks the setting.
 
-    Of a setting and others that take their values from it only the first one is listed.
+    A setting is listed once, even if others take their values from it.
 
     Args:
         runs: the settings of each run.
@@ -34,14 +34,14 @@ def differences(runs: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]
 
 
 def headline_settings(varied: Sequence[tuple[str, list[str]]]) -> Sequence[tuple[str, list[str]]]:
-    """Those of the settings that differ which stand in a table: the top-level ones, or else the first three."""
+    """The differing settings to show in a table: the top-level ones, or else the first three."""
     return [(path, values) for path, values in varied if "." not in path] or varied[:3]
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:
     """Scalars of the whole configuration by dotted path, and names of classes, for TensorBoard's table.
 
-    A setting that only repeats one of the top, like `optimizer.lr` or `latent_shape` of a vector, is left out.
+    A setting that repeats a top-level one, like `optimizer.lr` or `latent_shape` of a vector, is left out.
     """
     values = dict[str, Any]()
     for path, value in config.without(("name", "threads", "out", "sweep", "resume")).leaves().items():

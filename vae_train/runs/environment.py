@@ -1,4 +1,4 @@
-"""What a run ran on: a receipt for whoever repeats it."""
+"""The environment of a run, recorded for reproducing it."""
 
 import platform
 import subprocess

@@ -1,4 +1,4 @@
-"""What a run knows of its data, as a file: enough to open its model once the data is gone."""
+"""Facts about a run's data as a file, with which its model can be opened without the data."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ def read_facts(path: Path) -> DataFacts:
     """
     tree = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(tree, dict) or tree.pop("checksum", None) != _checksum(tree):
-        raise ValueError("its checksum does not fit")
+        raise ValueError("its checksum does not match")
     try:
         factors = tuple(Factor(**{**f, "values": f["values"] and tuple(f["values"])}) for f in tree["factors"])
         units = None if tree["units"] is None else Units.parse(tree["units"])

@@ -1,4 +1,4 @@
-"""Finds the runs that a command is to look at, and names them."""
+"""Finds the runs that a command names, and gives them short names."""
 
 import os
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from vae_train.util.errors import ErrorDetail, UsageError, collecting
 
 
 def find_runs(names: str | Sequence[str]) -> list[Path]:
-    """The folders of one run, see `Run.open`, of all runs below a folder, or of several of either, each once.
+    """The folders of a run (see `Run.open`), of all runs below a folder, or of several of these, without duplicates.
 
     Raises:
-        UsageError: there is no run of a name; lists all of these.
+        UsageError: names without a run; lists all of them.
     """
     folders, errors = list[Path](), list[ErrorDetail]()
     for name in [names] if isinstance(names, str) else names:
@@ -25,7 +25,7 @@ def find_runs(names: str | Sequence[str]) -> list[Path]:
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
-    """Short names of runs, which differ: their folders below the one that all have in common."""
+    """Short, distinct names of runs: their paths relative to the deepest common folder."""
     folders = [run.folder.resolve() for run in runs]
     common = Path(os.path.commonpath([folder.parent for folder in folders]))
     return [str(folder.relative_to(common)) for folder in folders]

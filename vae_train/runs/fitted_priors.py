@@ -23,7 +23,7 @@ from vae_train.util.text import first_line
 log = logging.getLogger("vae_train")
 
 HELD_OUT_FRACTION = 0.1
-"""Share of the encodings by which bandwidths and the end of a training are chosen."""
+"""Fraction of the encodings that is held out for choosing bandwidths and for early stopping."""
 
 
 def fitted_prior_names(run: Run) -> list[str]:
@@ -32,7 +32,7 @@ def fitted_prior_names(run: Run) -> list[str]:
 
 
 def prior_errors(run: Run, name: str | None) -> list[ErrorDetail]:
-    """Reports a prior that was not fitted."""
+    """Reports a prior that has not been fitted."""
     names = fitted_prior_names(run)
     if name is None or name in names:
         return []
@@ -44,12 +44,12 @@ def fitting_error(config: Config, builder: Builder) -> str | None:
     """Returns why no prior can be fitted to the encodings of a run's model, or None."""
     model: Any = builder.locate(config["model"]["_target_"])
     if not issubclass(model, SingleLatent) or config.at("model.posterior") is None:
-        return "has no single latent vector that a prior could be fitted to"
+        return "has no single latent vector to fit a prior to"
     posterior: Any = builder.locate(config["model"]["posterior"]["_target_"])
     if posterior.support not in FittedPrior.supports:
-        return f"has latents of model/posterior={stem(posterior)}; a prior can only be fitted to vectors in R^D"
+        return f"has latents of model/posterior={stem(posterior)}, but a prior can only be fitted to vectors in R^D"
     if config.at("model.condition"):
-        return f"has a prior for every {config.at('model.condition')}, which one prior of all encodings cannot replace"
+        return f"has a prior per {config.at('model.condition')}, which a single prior of all encodings cannot replace"
     return None
 
 
@@ -60,12 +60,12 @@ def fit_prior(node: Config, model: SingleLatent, z: Tensor, seed: int, builder: 
         node: the prior's class and settings.
         model: the model, for the shapes.
         z: (N, D) encodings.
-        seed: decides everything random.
+        seed: seed of all random numbers.
         builder: locates classes.
 
     Raises:
         ValueError: there are too few encodings.
-        UsageError: a setting is impossible.
+        UsageError: a setting is invalid.
     """
     z = z.cpu().double()
     z = z[torch.randperm(len(z), generator=generator(seed, "expost"))]
@@ -110,14 +110,14 @@ def replace_prior(model: Any, run: Run, name: str, builder: Builder) -> None:
         prior: FittedPrior = builder.build(node)(event_shape=shapes[0], data_shape=shapes[1])
         prior.load_weights(state["weights"])
     except (KeyError, TypeError, RuntimeError, ValueError, UsageError) as error:
-        raise RunError(f"{path} holds no prior of this model ({first_line(error)}); refit it") from error
+        raise RunError(f"{path} is not a prior of this model ({first_line(error)}); refit it") from error
     if state["fingerprint"] != fingerprint(model):
         log.warning("prior=%s was fitted to a different checkpoint; refit it", name)
     model.prior = prior.eval().to(next(model.parameters()).device)
 
 
 def compare_priors(model: Any, prior: FittedPrior, z: Tensor) -> dict[str, Estimate]:
-    """Scores encodings `(N, D)` under a model's own prior and under a fitted one.
+    """Scores encodings `(N, D)` under the model's own prior and under a fitted prior.
 
     Returns:
         log p(z) in nats under the "own" and the "fitted" prior, and the "gain" of the fitted one.
@@ -135,7 +135,7 @@ def fingerprint(model: nn.Module, without: str = "prior.") -> str:
 
     Args:
         model: the model.
-        without: beginning of the names of weights that do not count; empty for none.
+        without: prefix of the names of weights to ignore; empty for none.
     """
     digest = hashlib.blake2b(digest_size=8)
     for name, value in model.state_dict().items():

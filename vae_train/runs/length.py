@@ -1,4 +1,4 @@
-"""How long a run trains: in epochs, in steps, or by the size of the data."""
+"""The length of a run: in epochs, in steps, or by the size of the data."""
 
 import math
 
@@ -6,7 +6,7 @@ from vae_train.runs.config import Config
 from vae_train.training.epochs import Epochs
 
 MIN_EPOCHS, MIN_STEPS = 30, 3_000
-"""What a run has without epochs= and steps=, whichever is longer: small data needs many epochs."""
+"""Default length of a run, whichever is longer. Small data needs many epochs."""
 
 
 def run_epochs(config: Config, num_train: int) -> Epochs:
@@ -26,6 +26,6 @@ def run_epochs(config: Config, num_train: int) -> Epochs:
 
 
 def with_length(config: Config, num_train: int) -> Config:
-    """A configuration that says how many epochs the run has, see `run_epochs`."""
+    """A configuration with the number of epochs filled in, see `run_epochs`."""
     epochs = run_epochs(config, num_train).total
     return config.with_values({"epochs": epochs, "trainer.epochs": epochs})

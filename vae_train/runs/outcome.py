@@ -1,4 +1,4 @@
-"""What a training ends with: its best epoch, what may be wrong with it, and the files worth opening."""
+"""The summary at the end of a training: the best epoch, warnings, and the files worth opening."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,16 @@ from vae_train.util.text import short_number
 ENCODED_IMAGES = 1_000
 
 RECENT_FRACTION = 0.1
-"""Share of the run that counts as its end."""
+"""Fraction of the validations that counts as recent."""
 
 NOTABLE_FRACTION = 0.01
-"""Share of the whole improvement that counts as a change."""
+"""Fraction of the total improvement above which a change is notable."""
 
 MIN_VALIDATIONS = 5
-"""Validations from which on their course says something."""
+"""Least number of validations from which a trend is diagnosed."""
 
 MAX_RATE = 10.0
-"""Nats per latent dimension; q is e^10 times narrower than the prior there."""
+"""Nats per latent dimension. At this rate q is e^10 times narrower than the prior."""
 
 FILES = (
     *("samples/final.png", "samples/manifold.png", "reconstructions/final.png"),
@@ -38,11 +38,11 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows) -> list[str]:
-    """Describes how a training ended, one line each. The model gets the weights of the best epoch.
+    """Describes the outcome of a training in lines. Loads the weights of the best epoch into the model.
 
     Args:
         run: the run.
-        training: what was trained.
+        training: the objects of the training.
         metrics: the run's summary.
         rows: its metrics.
     """
@@ -57,7 +57,8 @@ def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows
     lines += trends(rows, run.config["latent_dim"], f"vae train resume={run.as_typed} {epochs.twice}")
     if (step := learner.objective.settled_step) > epochs.last_step:
         needed = math.ceil(step * epochs.batch_size / epochs.num_images)
-        lines.append(f"the schedules of the objective have not ended: vae train resume={run.as_typed} epochs={needed}")
+        more = f"vae train resume={run.as_typed} epochs={needed}"
+        lines.append(f"the schedules of the objective are unfinished; continue with: {more}")
     names = [name for name in FILES if (run.folder / name).exists()]
     return [
         *lines,
@@ -68,7 +69,7 @@ def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:
-    """The best epoch and its metrics; those of the last epoch's training images without a validation."""
+    """The best epoch and its metrics; without a validation those of the last epoch's training images."""
     if "best_epoch" in metrics:
         title, prefix = f"best epoch {metrics['best_epoch']} by {metrics['best_by']}: ", "best_"
     else:
@@ -82,7 +83,7 @@ def _headline(metrics: Mapping[str, Any]) -> str:
 def _activity(
     model: SingleLatent, data: Dataset, metrics: Mapping[str, Any], config: Mapping[str, Any], batch_size: int
 ) -> tuple[str, str | None]:
-    """How many latent dimensions are active, and what is wrong with them if something is."""
+    """The number of active latent dimensions, and a warning if something is wrong with them."""
     valid = data.split("valid")
     images = Subset(data.training() if valid is None else valid, ENCODED_IMAGES)
     noise = Noise(config["seed"], "judge", "train" if valid is None else "valid")
@@ -95,19 +96,19 @@ def _activity(
 
 
 def trends(rows: Rows, latent_dim: int, more: str) -> list[str]:
-    """Says whether a run was still improving, overfitted, or pays too high a rate.
+    """Diagnoses runs that were still improving, overfitted, or have too high a rate.
 
     Args:
         rows: the run's metrics.
         latent_dim: dimensions of z.
-        more: the command that goes on with the run.
+        more: the command that continues the run.
     """
     valid, train = ([r for r in rows if (r["split"], r["scope"]) == (split, "epoch")] for split in ("valid", "train"))
     rate = valid[-1].get("rate") if valid else None
     lines = []
     if rate is not None and rate > MAX_RATE * latent_dim:
         lines.append(
-            f"the rate, {rate:,.0f} nats, is above {MAX_RATE:g} nats per latent dimension: samples will not look like "
+            f"the rate of {rate:,.0f} nats exceeds {MAX_RATE:g} nats per latent dimension: samples will not look like "
             "the data; raise beta, or lower lr"
         )
     values = [row["monitored"] for row in valid]
@@ -120,12 +121,12 @@ def trends(rows: Rows, latent_dim: int, more: str) -> list[str]:
     if gained > notable:
         epochs = valid[-1]["epoch"] - valid[-1 - recent]["epoch"]
         when = "the last epoch" if epochs == 1 else f"the last {epochs} epochs"
-        lines.append(f"still improving, by {short_number(gained)} nats in {when}; go on with: {more}")
-    losses = {row["epoch"]: row["loss"] for row in train}  # rows that were damaged are missing
+        lines.append(f"still improving, by {short_number(gained)} nats in {when}; continue with: {more}")
+    losses = {row["epoch"]: row["loss"] for row in train}  # damaged rows are missing
     is_fitting = losses.get(valid[-1]["epoch"], math.inf) < losses.get(valid[best]["epoch"], -math.inf)
     if is_fitting and best < len(values) - recent and lost > notable:
         lines.append(
-            f"overfitting: since epoch {valid[best]['epoch']} the training loss falls and validation gets worse by "
+            f"overfitting: since epoch {valid[best]['epoch']} the training loss has fallen, but validation is worse by "
             f"{short_number(lost)} nats; try trainer.patience=10, optimizer=adamw or a smaller network"
         )
     return lines

@@ -1,4 +1,4 @@
-"""`vae train plan=true`: what a training would be, without training."""
+"""`vae train plan=true`: estimates the memory and time of a training without running it."""
 
 import logging
 import math
@@ -26,14 +26,14 @@ from vae_train.util.text import duration, size
 log = logging.getLogger("vae_train")
 
 WARM, TIMED = 5, 10
-"""Goes of steps before and during the timing; where steps are captured, that happens in the fourth."""
+"""Runner calls before and during the timing. A CUDA graph is captured in the fourth call."""
 
 PASS = 10
-"""Batches of random images."""
+"""Number of batches of random images."""
 
 
 def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
-    """Logs layers with their shapes and parameters, memory and time. The data is inspected and not read.
+    """Logs layers with shapes and parameters, memory and time. The data is inspected but not read.
 
     Args:
         config: the resolved configuration.
@@ -64,12 +64,12 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     log.info("memory          about %s: parameters and gradients %s, optimiser %s, activations %s, training images %s",
              size(total), size(8 * count), size(state), size(activations), size(pixels))  # fmt: skip
     log.info("steps           %s: %d epochs of %s", f"{epochs.last_step:,}", epochs.total, f"{steps:,.1f}")
-    log.info("time            about %s on %s (%s), measured on random images, without validation",
+    log.info("time            about %s on %s (%s), timed on random images, without validation",
              duration(seconds * epochs.last_step), device, trainer.execution)  # fmt: skip
 
 
 def _random_images(facts: DataFacts, transforms: Transforms, count: int, device: torch.device) -> TransformedImages:
-    """Images of noise, with everything that happens to the data's own images on their way to the model."""
+    """Images of noise, with the same transforms as the images of the data set."""
     columns = [torch.randint(size, (count,), device=device) for size in facts.factor_sizes]
     y, shape = torch.stack(columns, 1) if columns else None, (count, *facts.data_shape)
     if facts.levels is None:
@@ -84,7 +84,7 @@ def _random_images(facts: DataFacts, transforms: Transforms, count: int, device:
 
 
 def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, ...], int]]:
-    """Name, class, output shape of one image and parameters of every innermost module, in the order of use."""
+    """Name, class, output shape per image and number of parameters of every leaf module, in the order of execution."""
     layers: list[tuple[str, str, tuple[int, ...], int]] = []
     names = {module: name for name, module in learner.model.named_modules() if not list(module.children())}
 

@@ -1,4 +1,4 @@
-"""Training a prior on encodings by maximum likelihood, with the learner."""
+"""Trains a prior on encodings by maximum likelihood, with the learner."""
 
 import copy
 import math
@@ -52,13 +52,13 @@ class DensityModel(LatentVariableModel):
 
 
 def train_prior(prior: FittedPrior, z: Tensor, held_out: Tensor, seed: int, settings: GradientTraining) -> None:
-    """Trains a prior until held-out encodings get no likelier, and restores the best weights.
+    """Trains a prior with early stopping on held-out encodings, and restores the best weights.
 
     Args:
         prior: the prior.
         z: (N, D) encodings.
-        held_out: (M, D) further ones.
-        seed: decides the batches.
+        held_out: (M, D) other encodings.
+        seed: seed of the batches.
         settings: steps, patience, batch size and learning rate.
     """
     z, held_out = (t.to(next(prior.parameters())).unflatten(-1, prior.event_shape) for t in (z, held_out))

@@ -1,4 +1,4 @@
-"""A run is the folder that one training writes: its configuration, metrics, checkpoints and image grids."""
+"""A run is the folder of one training, with its configuration, metrics, checkpoints and image grids."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = logging.getLogger("vae_train")
 
 
 class RunFiles:
-    """The files of a run, whether they exist or not.
+    """The paths of a run's files, which need not exist.
 
     Args:
         folder: the run's folder.
@@ -41,13 +41,13 @@ class RunFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lock_file = folder / LOCK_FILE
-        """Says which process trains the run."""
+        """Names the process that trains the run."""
         self.config_file = folder / CONFIG_FILE
         """The resolved configuration."""
         self.summary_file = folder / "summary.json"
         """How the run ended."""
         self.facts_file = folder / "facts.json"
-        """What was found out about the data."""
+        """Facts about the data."""
         self.environment_file = folder / "environment.json"
         """Versions and hardware."""
         self.metrics_file = folder / "metrics.jsonl"
@@ -55,20 +55,20 @@ class RunFiles:
         self.curves_file = folder / "curves.png"
         """Plots of the metrics."""
         self.log_file = folder / "train.log"
-        """Everything that was logged, with tracebacks."""
+        """The log, with tracebacks."""
         self.bad_files = folder / "bad_files.txt"
         """Files of the data set that could not be read."""
         self.checkpoints = folder / "checkpoints"
         self.samples = folder / "samples"
         self.tensorboard = folder / "tb"
-        """Event files of TensorBoard, whose names for them are short."""
+        """TensorBoard's event files. The folder's name is short because TensorBoard shows it."""
         self.eval = folder / "eval"
-        """What `vae eval` writes."""
+        """The reports of `vae eval`."""
         self.priors = folder / "priors"
-        """Priors that were fitted after training."""
+        """Priors fitted after training."""
 
     def link_errors(self) -> list[ErrorDetail]:
-        """Folders of the run that are links, through which nothing is written."""
+        """Folders of the run that are symbolic links, through which nothing may be written."""
         folders = (
             self.checkpoints,
             self.samples,
@@ -77,28 +77,28 @@ class RunFiles:
             self.eval,
             self.priors,
         )
-        message = "is a link, through which nothing is written; put the folder itself there"
+        message = "is a symbolic link, and vae does not write through links; replace it by the folder itself"
         return [ErrorDetail(str(folder), message) for folder in folders if folder.is_symlink()]
 
 
 class Run(RunFiles):
-    """A run that has been created.
+    """An existing run.
 
     Args:
         folder: an existing folder; use `create` or `open`.
         config: the resolved configuration.
-        strict: refuse damaged files instead of using others.
+        strict: reject damaged files instead of falling back to others.
     """
 
     def __init__(self, folder: Path, config: Config, strict: bool = False) -> None:
         super().__init__(folder)
         self.config, self.strict = config, strict
         self.damage: list[str] = []
-        """The damage that was reported."""
+        """Messages about damaged files."""
 
     @classmethod
     def create(cls, folder: Path | None, config: Config, now: datetime | None = None) -> Run:
-        """Makes a new folder, for this run alone, and writes the configuration to it.
+        """Creates a new folder for the run, and writes the configuration to it.
 
         Args:
             folder: the folder, which is new or empty; None for `outputs/<date>/<time>-<name>`, with a number appended
@@ -107,7 +107,7 @@ class Run(RunFiles):
             now: the time that names the folder.
 
         Raises:
-            UsageError: `folder` exists already and is not empty, or the name is no name of a folder.
+            UsageError: `folder` already exists and is not empty, or the name is not a valid name of a folder.
             RunError: the folder cannot be written.
         """
         try:
@@ -120,7 +120,7 @@ class Run(RunFiles):
             run = cls(folder, config)
             with run.locked():
                 if not _is_vacant(folder):
-                    raise UsageError(f"{folder} exists already; choose a new folder with out=")
+                    raise UsageError(f"{folder} already exists; choose a new folder with out=")
                 config.write(run.config_file)
         except OSError as error:
             raise RunError(f"could not write to {error.filename or folder}: {error.strerror}") from error
@@ -132,7 +132,7 @@ class Run(RunFiles):
 
         Args:
             name: which run.
-            strict: refuse damaged files instead of using others.
+            strict: reject damaged files instead of falling back to others.
 
         Raises:
             UsageError: there is no such run, or its configuration cannot be read.
@@ -150,19 +150,19 @@ class Run(RunFiles):
         return shlex.join(filter(None, [str(self.folder), allow_setting(packages_of(self.config))]))
 
     def facts(self) -> DataFacts | None:
-        """The facts of the data as it was stored in training; None if they are missing or damaged."""
+        """The facts about the data as stored during training; None if they are missing or damaged."""
         with suppress(OSError, ValueError):
             return read_facts(self.facts_file)
         return None
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the settings that decide what is computed."""
+        """Digest of the settings that affect what is computed."""
         bound = [(k, v) for k, v in sorted(self.config.leaves().items()) if not k.startswith(UNBOUND)]
         return hashlib.blake2b(json.dumps(bound, default=str).encode(), digest_size=8).hexdigest()
 
     def report(self, damage: str, instead: str) -> None:
-        """Says in a line that a file is damaged, and what is used instead.
+        """Logs that a file is damaged, and what is used instead.
 
         Raises:
             UsageError: the run is strict.
@@ -173,13 +173,13 @@ class Run(RunFiles):
         self.damage.append(f"{damage}; {instead}")
 
     def data_checksum(self) -> str | None:
-        """The checksum of the data that the run was trained on; None if it is not known."""
+        """The checksum of the data that the run was trained on; None if it is unknown."""
         checkpoints = Checkpoints(self.checkpoints, lambda *_: None)
         found = self.environment().get("data_checksum")
         return found or (checkpoints.load("last").get("data") if checkpoints.names() else None)
 
     def last_state(self) -> dict[str, Any]:
-        """The state to resume from, for a check, which reports no damage; empty if nothing was saved yet.
+        """The state to resume from, read without reporting damage; empty if nothing was saved yet.
 
         Raises:
             UsageError: the state cannot be read.
@@ -189,7 +189,7 @@ class Run(RunFiles):
         try:
             return checkpoints.load_last() if is_done or "last" in names else {}
         except RunError as error:
-            hint = f"; a new run starts from the weights of the best epoch, best.pt, with init_from={self.folder}"
+            hint = f"; to start a new run from the best epoch's weights, best.pt, use init_from={self.folder}"
             raise UsageError(f"{error}{hint if 'best' in names else ''}") from error
 
     def state(
@@ -200,7 +200,7 @@ class Run(RunFiles):
         Args:
             checkpoint: its name.
             device: where the tensors are placed.
-            report: receives damage, and a configuration that the state does not belong to; None for `self.report`.
+            report: receives damage and a mismatch of the configuration; None for `self.report`.
 
         Raises:
             RunError: the checkpoint cannot be read.
@@ -208,23 +208,23 @@ class Run(RunFiles):
         report = report or self.report
         state = Checkpoints(self.checkpoints, report).load(checkpoint, device)
         if state.get("config") not in (None, self.fingerprint):
-            report(f"{self.config_file} is not what the checkpoint was trained with", "using it all the same")
+            report(f"{self.config_file} is not what the checkpoint was trained with", "using it anyway")
         return state
 
     def summary(self) -> dict[str, Any]:
-        """How the run ended: "status" and the final metrics. The status is "unknown" if there is no summary."""
+        """How the run ended: "status" and the final metrics. The status is "unknown" without a summary."""
         return {"status": "unknown"} | read_json(self.summary_file)
 
     def environment(self) -> dict[str, Any]:
-        """What the run ran on; empty if it was not recorded."""
+        """Hardware and software of the run; empty if they were not recorded."""
         return read_json(self.environment_file)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Within the block no other process trains this run.
+        """Prevents other processes from training this run within the block.
 
         Raises:
-            UsageError: another process does; names it.
+            UsageError: another process is training it; names the process.
             RunError: the folder cannot be written.
         """
         with ExitStack() as stack:
@@ -236,7 +236,7 @@ class Run(RunFiles):
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """Within the block everything that is logged also goes to train.log."""
+        """Copies log messages to train.log within the block."""
         with appending(self.log_file) as file:
             handler = logging.StreamHandler(file)
             handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
@@ -257,24 +257,24 @@ def find(name: str) -> Path:
     known = runs_below(OUTPUTS)
     if name == "last":
         if not known:
-            raise UsageError(f"there is no run under {OUTPUTS}/; train one with vae train")
+            raise UsageError(f"no run under {OUTPUTS}/ yet; train one with vae train")
         return max(known, key=lambda path: (path / CONFIG_FILE).stat().st_mtime_ns)
     matches = [path for path in known if name in str(path)]
     if len(matches) == 1:
         return matches[0]
     if not matches:
-        raise UsageError(f"no run at {name}, and no run under {OUTPUTS}/ has that in its name")
+        raise UsageError(f"no run at {name}, and no run under {OUTPUTS}/ has this in its path")
     examples = ", ".join(map(str, matches[-3:]))
     raise UsageError(f"{name} is ambiguous: matches {len(matches)} runs ({examples}, …)")
 
 
 def new_folder(path: Path) -> Path:
-    """Makes the folder `path` for the caller alone, with a number appended to the name if it exists."""
+    """Creates the folder `path` exclusively; appends a number to its name if it exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     name, number = path.name, 1
     while True:
         with suppress(FileExistsError):
-            path.mkdir()  # exclusive: of two runs that start in the same second one takes the next number
+            path.mkdir()  # exclusive: if two runs start in the same second, one takes the next number
             return path
         number += 1
         path = path.with_name(f"{name}-{number}")
@@ -285,14 +285,14 @@ def folder_errors(out: str | None, name: str = "run") -> list[ErrorDetail]:
 
     Args:
         out: the new folder; None for one under outputs/.
-        name: ends the name of the folder under outputs/.
+        name: last part of the folder's name under outputs/.
     """
     if Path(name).name != name or not name.isprintable():
         return [ErrorDetail(f"name={name}", "is not a valid folder name; for a path use out=")]
     folder = Path(out) if out else OUTPUTS
     where = f"out={out}" if out else str(OUTPUTS)
     if out and folder.exists() and not _is_vacant(folder):
-        return [ErrorDetail(where, "exists already; choose a new folder")]
+        return [ErrorDetail(where, "already exists; choose a new folder")]
     parent = next(path for path in (folder, *folder.parents) if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         return [ErrorDetail(where, f"{parent} is not writable; choose another folder with out=")]
@@ -300,7 +300,7 @@ def folder_errors(out: str | None, name: str = "run") -> list[ErrorDetail]:
 
 
 def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
-    """Writes a dictionary or a list as JSON, atomically; makes the folder if it does not exist.
+    """Writes a dictionary or a list as JSON, atomically; creates the folder if necessary.
 
     Raises:
         RunError: the file cannot be written.
@@ -309,17 +309,17 @@ def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Writes a text, like `write_json`."""
+    """Writes a text file, like `write_json`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            file.write(content.encode(errors="backslashreplace"))  # a file's name may be no text
+            file.write(content.encode(errors="backslashreplace"))  # a file name may be invalid Unicode
     except OSError as error:
         raise RunError(f"could not write {path}: {error.strerror}") from error
 
 
 def write_bad_files(path: Path, bad_files: Sequence[tuple[str, str]]) -> None:
-    """Lists files that were left out with the reasons, one per line."""
+    """Lists files that were left out, with the reasons, one per line."""
     if bad_files:
         write_text(path, "".join(f"{printable(name, keep='')}\t{printable(reason)}\n" for name, reason in bad_files))
 
@@ -334,7 +334,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _is_vacant(folder: Path) -> bool:
-    """Whether a folder holds at most what a run leaves that was killed before it had a configuration."""
+    """Whether a folder is empty, except for what a run leaves if it is killed before its configuration is written."""
     return folder.is_dir() and all(path.name == LOCK_FILE or path.suffix == ".tmp" for path in folder.iterdir())
 
 

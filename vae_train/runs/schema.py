@@ -1,6 +1,6 @@
-"""The signature of a class is the schema of its YAML: nodes with a `_target_` are compared with constructors.
+"""Checks configurations against constructors: the signature of a class is the schema of its YAML.
 
-Everything that is wrong is reported at once, before anything is built. `value_error` compares a value with a type hint.
+All errors are reported at once, before anything is built. `value_error` checks a value against a type hint.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from vae_train.util.ranges import Range
 from vae_train.util.text import did_you_mean
 
 DATA_FACTS = (*DataFacts._fields, *(name for name, value in vars(DataFacts).items() if isinstance(value, property)))
-"""What constructors may receive about the data, by the name of the parameter."""
+"""Facts about the data that constructors may receive, by the name of the parameter."""
 
 MAX_FLOAT = 3.4028234663852886e38
 """The largest float32."""
 
 NEVER_SET = ("folder", "step")
-"""Parameters that no configuration sets: where a run writes, and how far it is."""
+"""Parameters that no configuration may set: where a run writes, and its progress."""
 
 OWN_KEYS = ("_target_", "_partial_")
-"""Keys of a node that are no parameters of its class."""
+"""Keys of a node that are not parameters of its class."""
 
 
 class RunFacts(NamedTuple):
-    """What constructors may receive about a run, by the name of the parameter: facts that only the program knows."""
+    """Facts about a run that constructors may receive, by the name of the parameter."""
 
     seed: int
     epochs: float
-    """Length of the run; fractional if its steps cut the last epoch short."""
+    """Length of the run; fractional if the last epoch is cut short."""
     steps_per_epoch: float
     """Optimiser steps in an epoch; may be fractional."""
     folder: Path | None = None
     """Where loggers write."""
     step: int = 0
-    """Steps that were taken before this process, where a run is resumed."""
+    """Steps before this process, if the run was resumed."""
 
     @classmethod
     def of(cls, config: Config, facts: DataFacts) -> RunFacts:
-        """The facts of a new run of a configuration, with the facts about its data."""
+        """The facts about a new run, from its configuration and the facts about its data."""
         epochs = run_epochs(config, facts.num_train)
         steps_per_epoch = facts.num_train / epochs.batch_size
         length = epochs.total if epochs.steps is None else epochs.steps / steps_per_epoch
@@ -57,7 +57,7 @@ class RunFacts(NamedTuple):
 
 
 def schema_errors(config: Config, locate: Callable[[str], type]) -> list[ErrorDetail]:
-    """Everything that is wrong with the nodes of a configuration, each with its dotted path.
+    """All errors in the nodes of a configuration, with dotted paths.
 
     Args:
         config: the whole configuration.
@@ -86,7 +86,7 @@ def parameters(target: type) -> dict[str, inspect.Parameter]:
 
 
 def yaml_text(value: Any) -> str:
-    """A value as YAML writes it."""
+    """Formats a value as in YAML."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(yaml_text, value))}]"
     if value is None or isinstance(value, bool):
@@ -95,7 +95,7 @@ def yaml_text(value: Any) -> str:
 
 
 def value_error(value: Any, hint: Any) -> str | None:
-    """Why `value` does not fit a type hint, or None if it does. Hints that say nothing about values fit all."""
+    """Why `value` does not match a type hint, or None if it does. Hints that do not constrain values match all."""
     origin = get_origin(hint)
     if origin is Annotated:
         base, *marks = get_args(hint)
@@ -126,14 +126,14 @@ def value_error(value: Any, hint: Any) -> str | None:
 _SCALARS: Mapping[Any, tuple[Any, str]] = {
     float: (int | float, "a number"),
     int: (int, "a whole number"),
-    str: (str | int | float, "a text"),  # a name may look like a number
+    str: (str | int | float, "a string"),  # a name may look like a number
     bool: (bool, "true or false"),
     type(None): (type(None), "null"),
 }
 
 
 def _quoted(value: Any) -> str:
-    """`yaml_text` with quotes around a text: '1' is not 1."""
+    """`yaml_text` with quotes around strings, since '1' is not 1."""
     return repr(value) if isinstance(value, str) else yaml_text(value)
 
 
@@ -141,11 +141,11 @@ def _union_error(value: Any, options: tuple[Any, ...]) -> str | None:
     errors = [value_error(value, option) for option in options]
     if None in errors:
         return None
-    # A range is nearer to what was meant than "expected null".
+    # A range describes what was meant better than "expected null".
     near = [e.partition("must be ")[2] for e in errors if e and "must be" in e]
     expected = dict.fromkeys(e.rpartition("expected ")[2] for e in errors if e and "expected" in e)
     if near:
-        # A number out of range was meant as a number; an unknown name of a choice may be of another type.
+        # A number out of range was meant as a number, but an unknown choice may have been meant as another type.
         others = [e for e in expected if e != "null"] if all(e.startswith("one of") for e in near) else []
         return f"is {_quoted(value)}, must be {' or '.join([*near, *others])}"
     return f"is {_quoted(value)}, expected {' or '.join(expected)}"
@@ -196,12 +196,12 @@ def _node_errors(node: Config, target: type, components: frozenset[str]) -> Iter
 
 
 def injected(target: type, partial: bool) -> frozenset[str]:
-    """Parameters that no YAML sets: facts about data and run, and the shapes that a whole hands to its parts.
+    """Parameters that no YAML sets: facts about data and run, and the shapes that a parent passes to its components.
 
     Args:
         target: a class.
-        partial: whether the node only becomes an object within a whole. The whole then fills in the parameters of the
-            most basic class of its kind, such as `Network(in_shape, out_shape)`.
+        partial: whether a parent builds the node. The parent then fills in the parameters of the
+            node's base class, such as `Network(in_shape, out_shape)`.
     """
     names = {*DATA_FACTS, *RunFacts._fields}
     if partial:
@@ -211,5 +211,5 @@ def injected(target: type, partial: bool) -> frozenset[str]:
 
 
 def known(facts: DataFacts, run: RunFacts | None = None) -> dict[str, Any]:
-    """Arguments of constructors that are facts, by name; see `injected`."""
+    """The facts that constructors may receive, by name; see `injected`."""
     return {name: getattr(facts, name) for name in DATA_FACTS} | ({} if run is None else run._asdict())

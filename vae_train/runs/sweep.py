@@ -19,21 +19,21 @@ log = logging.getLogger("vae_train")
 SWEEPS = OUTPUTS / "sweeps"
 
 MAX_NAME_LENGTH = 80
-"""Characters of the name of a job's folder."""
+"""Maximal length of the name of a job's folder, in characters."""
 
 
 def name_errors(name: str) -> list[ErrorDetail]:
-    """Why a sweep cannot have a name."""
+    """Reports an invalid name of a sweep."""
     where = f"sweep={name}"
     if Path(name).name != name or name in ("", ".", ".."):
         return [ErrorDetail(where, "is not a valid folder name")]
     if (SWEEPS / name).exists():
-        return [ErrorDetail(where, f"{SWEEPS / name} exists already; choose another name")]
+        return [ErrorDetail(where, f"{SWEEPS / name} already exists; choose another name")]
     return []
 
 
 def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Path], object]) -> int:
-    """Trains all jobs in sequence. A job that fails leaves its log and does not stop the others.
+    """Trains all jobs in sequence. A job that fails keeps its log and does not stop the others.
 
     Args:
         name: names the folder; a number is appended if it exists.
@@ -64,14 +64,14 @@ def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Pa
 
 
 def _job_name(number: int, settings: Mapping[str, str], swept: Sequence[str]) -> str:
-    """Names the folder of a job by its number and what varies, for instance `3-beta=4-seed=1`."""
+    """Names the folder of a job by its number and the swept settings, for instance `3-beta=4-seed=1`."""
     parts = [f"{key.rpartition('.')[2]}={settings[key]}" for key in swept]
     name = "-".join([str(number), *parts])
     return re.sub(r"[^\w.,=+-]+", "_", name)[:MAX_NAME_LENGTH].rstrip("._")
 
 
 def _record_failure(files: RunFiles, error: Exception) -> None:
-    """Writes status and traceback of a job, which may have failed before it had a folder."""
+    """Writes status and traceback of a job, which may have failed before its folder was created."""
     if not files.summary_file.exists():
         write_json(files.summary_file, {"status": "failed", "error": str(error)})
     with appending(files.log_file) as file:
@@ -108,7 +108,7 @@ def _report(folder: Path, jobs: Sequence[Sequence[str]], rows: list[dict[str, An
     done = sum(row["status"] == "done" for row in rows)
     log.info("%d of %d jobs done; table: %s", done, len(rows), folder / "sweep.csv")
     allowed = [override for override in jobs[0] if override.startswith("allow=")]
-    log.info("everything on one page: vae report %s", shlex.join([f"run={folder}", *allowed]))
+    log.info("report as one HTML page: vae report %s", shlex.join([f"run={folder}", *allowed]))
 
 
 def _swept(jobs: Sequence[Mapping[str, str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Trains a configuration in a folder, and goes on with a run."""
+"""Trains a configuration in a new folder, and resumes runs."""
 
 import logging
 import math
@@ -42,13 +42,13 @@ def train(
     Args:
         config: the resolved configuration of `vae train`; `vae_train.runs.check.check` finds its errors.
         folder: the new folder; None for `outputs/<date>/<time>-<name>`.
-        session: holds data that was read before.
-        builder: locates classes; by default those of vae_train alone.
+        session: caches data that was read before.
+        builder: locates classes; by default only those of vae_train.
 
     Raises:
         UsageError: the configuration is invalid, or the folder exists.
         RunError: training failed.
-        Stopped: a signal came; the state is saved.
+        Stopped: a signal arrived; the state is saved.
     """
     session, builder = session or DataSession(), builder or Builder()
     training, config = _assemble(config, session, builder)
@@ -60,16 +60,16 @@ def train(
 
 
 def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder) -> None:
-    """Goes on with a run from its last checkpoint; starts it afresh if it has none.
+    """Resumes a run from its last checkpoint; restarts it if it has none.
 
     Args:
         run: a run that ended or was interrupted.
         changes: new values by dotted path, of `RESUMABLE` settings.
-        session: holds data that was read before.
+        session: caches data that was read before.
         builder: locates classes.
 
     Raises:
-        UsageError: another process trains this run.
+        UsageError: another process is training this run.
         RunError, Stopped: see `train`.
     """
     with run.locked():
@@ -81,13 +81,13 @@ def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: 
             state["history"] = check_rows(run, state)
             _log_resumed(before, training, state["progress"]["step"], builder)
         else:
-            log.info("%s has no checkpoint yet; it starts afresh", run.folder)
+            log.info("%s has no checkpoint yet; starting from the beginning", run.folder)
             _initialize(training, run.config)
         _fit(run, training, state, builder)
 
 
 def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder) -> list[ErrorDetail]:
-    """Changes that a resumed run does not allow, data that changed, and a run that has nothing left to do."""
+    """Settings that cannot change on resume, data that has changed, and a run that has finished."""
     errors = [
         ErrorDetail(f"{name}={value}", f"cannot change on resume (only {', '.join(RESUMABLE)} can); start a new run")
         for name, value in changes.items()
@@ -111,7 +111,7 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
     if errors:
         return errors
     if after.last_step < before.last_step:
-        errors.append(ErrorDetail(after.setting, f"the run has {before.setting}, which may only be raised"))
+        errors.append(ErrorDetail(after.setting, f"the run has {before.setting}, which can only be raised"))
     elif after.last_step == before.last_step and (ended := _ended(run, state, before)):
         errors.append(ErrorDetail(where, f"finished after {ended} epochs; add {before.twice}"))
     if state.get("config") not in (None, run.fingerprint):
@@ -120,16 +120,16 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
 
 
 def check_rows(run: Run, state: Mapping[str, Any]) -> str:
-    """Reports rows of metrics that are not those of a checkpoint; returns the digest of those that can be read."""
+    """Reports rows of metrics that do not match a checkpoint; returns the digest of the readable rows."""
     rows = [row for row in read_metrics(run.metrics_file) if row["step"] <= state["progress"]["step"]]
     digest = row_digest(rows)
     if state.get("history") not in (None, digest):
-        run.report(f"{run.metrics_file} is damaged or incomplete", f"keeping the {len(rows)} rows that can be read")
+        run.report(f"{run.metrics_file} is damaged or incomplete", f"keeping the {len(rows)} readable rows")
     return digest
 
 
 def _ended(run: Run, state: Mapping[str, Any], epochs: Epochs) -> int:
-    """The epochs after which a run has ended: all that it has, or fewer by its patience; 0 if it has not."""
+    """The number of epochs after which a run ended, possibly by early stopping; 0 if it has not ended."""
     if run.summary()["status"] != "done" or not state:
         return 0
     ended, epoch = state["progress"]["ended"], epochs.of(state["progress"]["step"]) - 1
@@ -144,13 +144,13 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     elif "steps" in values:
         values["trainer.steps"] = values["steps"]
     if "device" in values or "execution" in values:
-        # On another device the mode of execution is chosen anew.
+        # Another device may need another mode of execution.
         values["execution"] = values["trainer.execution"] = values.get("execution", "auto")
     return config.with_values(values)
 
 
 def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[Training, Config]:
-    """Builds a training; returns the configuration as well, in which everything is filled in that was found out."""
+    """Builds a training; also returns the configuration with all derived values filled in."""
     device = resolve_device(config["device"])
     prepare(config["threads"], config["learner"]["precision"])
     if message := busy_message(torch.get_num_threads()):
@@ -166,30 +166,30 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
 
 
 def _log_resumed(before: Config, training: Training, step: int, builder: Builder) -> None:
-    """Logs where a run goes on, and that more epochs change the learning rate at once."""
+    """Logs where a run resumes, and a jump of the learning rate that a changed length causes."""
     epochs = training.trainer.epochs_of(training.data.facts.num_train)
     log.info("resuming after step %s, in epoch %d of %d", f"{step:,}", epochs.of(step), epochs.total)
     arguments = known(training.data.facts, RunFacts.of(before, training.data.facts))
     schedules = builder.build(before["lr_schedule"], **arguments), training.learner.lr_schedule
     was, now = (float(schedule(step)) for schedule in schedules)
     if not math.isclose(was, now, abs_tol=1e-3):
-        message = "lr_schedule now ends after %d epochs: from here it goes on at %.3g of lr, not %.3g"
+        message = "lr_schedule now ends after %d epochs; it resumes at %.3g of lr instead of %.3g"
         log.info(message, training.trainer.epochs, now, was)
 
 
 def _initialize(training: Training, config: Config) -> None:
-    """Copies the weights of the run that a new run starts from, if it names one."""
+    """Copies the initial weights from the run of init_from, if there is one."""
     if config.get("init_from"):
         read_weights(training.learner.model, Run.open(config["init_from"]))
 
 
 def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Builder) -> None:
-    """Trains within the folder of a run that is locked."""
+    """Trains in the folder of a locked run."""
     data, learner, trainer = training
     step = state["progress"]["step"] if state else 0
     facts = RunFacts.of(run.config, data.facts)._replace(folder=run.tensorboard, step=step)
     started, summary, execution = time.perf_counter(), dict[str, Any](status="failed"), trainer.execution
-    # Before the configuration has more epochs: a run that is killed in between is not done.
+    # The status comes before the new configuration, so that a run killed in between does not count as done.
     write_json(run.summary_file, {"status": "running"})
     run.config.write(run.config_file)
     with run.logged():

@@ -1,4 +1,4 @@
-"""A trained model in the units of its data: what a notebook works with."""
+"""A trained model in the units of its data, for notebooks and scripts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from vae_train.runs.build import Builder, build_transforms, open_model, run_fact
 from vae_train.runs.run import Run
 
 CHUNK = 256
-"""Samples that are decoded at a time."""
+"""Samples per decoder pass."""
 
 Condition = int | Sequence[int] | Sequence[Sequence[int]] | Tensor | None
 
 
 class TrainedModel:
-    """A model in evaluation mode, and the way from the data to it and back.
+    """A model in evaluation mode that takes and returns data in its original units.
 
     Images are in the units of the data. For pixels these are numbers in [0, 1], or uint8 from 0 to 255; they are
     rounded to the levels that the model was trained on, so that a model of binary images sees 0 and 1. For continuous
@@ -34,15 +34,15 @@ class TrainedModel:
     file may be given, and are returned, in its layout: vectors as `(B, D)`. Preprocessing of the run (dequantisation,
     logit, normalisation) is applied and undone here, and `log_prob` contains all Jacobians. A conditional model needs
     `y`, others ignore it: labels with shape `(B,)`, labels or factors with shape `(B, F)`, or one number for all.
-    Models that were trained with `data.missing=mask` take NaN for values that are missing: `log_prob` is then that of
-    the others, and reconstructions are imputed there.
+    Models trained with `data.missing=mask` accept NaN as missing values: `log_prob` is then that of
+    the observed values, and reconstructions impute the missing ones.
 
-    No method computes gradients; `model` is the `torch.nn.Module` itself, which sees preprocessed images.
+    No method computes gradients. `model` is the `torch.nn.Module` itself, which takes preprocessed images.
 
     Args:
         model: the module.
-        facts: facts about the images as they are stored.
-        transforms: what happens to the images on their way to the model.
+        facts: facts about the stored images.
+        transforms: transforms between stored images and the model.
 
     Example:
         >>> import torch, vae_train
@@ -63,7 +63,7 @@ class TrainedModel:
 
     @classmethod
     def open(cls, run: Run, checkpoint: str, device: torch.device, builder: Builder) -> TrainedModel:
-        """The trained model of a run.
+        """Opens the trained model of a run.
 
         Args:
             run: the run.
@@ -79,7 +79,7 @@ class TrainedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return next(self.model.parameters()).device
 
     def to(self, device: torch.device | str) -> TrainedModel:
@@ -116,7 +116,7 @@ class TrainedModel:
         Args:
             x: images with shape `(B, C, H, W)`; a tensor or an array.
             y: the condition of a conditional model.
-            seed: decides z.
+            seed: seed of z.
         """
         rng = BlockRng(seed, "reconstructions", 0, device=self.device)
         return self._images(self.model(self._batch(x, y), rng).px.mean[0])
@@ -131,8 +131,8 @@ class TrainedModel:
             num: number of images.
             temperature: factor on the prior's standard deviation.
             y: the condition of a conditional model; None cycles through the classes.
-            seed: decides z and the pixels.
-            use_mean: return the means of p(x | z) instead of samples of it.
+            seed: seed of z and the pixels.
+            use_mean: return the means of p(x | z) instead of samples from it.
         """
         condition = None if y is None else self._condition(y, num)
         images = []
@@ -144,16 +144,16 @@ class TrainedModel:
 
     @torch.no_grad()
     def log_prob(self, x: Any, y: Condition = None, num_samples: int = 100, seed: int = 0) -> Tensor:
-        """A lower bound of log p(x) in nats, with shape `(B,)`, which rises with `num_samples` (Burda et al., 2016).
+        """A lower bound of log p(x) in nats, with shape `(B,)`; it is tighter for more samples (Burda et al., 2016).
 
-        It is the log of a probability for pixels with levels if the likelihood is one (or dequantises), and else the
+        For pixels with levels it is a log-probability if the likelihood is discrete (or dequantises); otherwise it is a
         log-density in the units of the data.
 
         Args:
             x: images with shape `(B, C, H, W)`; a tensor or an array.
             y: the condition of a conditional model.
             num_samples: K, samples of z per image.
-            seed: decides z, and the noise of dequantisation.
+            seed: seed of z and of the noise of dequantisation.
         """
         batch = self._batch(x, y, BlockRng(seed, "data", 0, device=self.device))
         trace = self.model(batch, BlockRng(seed, "importance", 0, device=self.device), num_samples)
@@ -180,7 +180,7 @@ class TrainedModel:
             x = x / 255
         x, observed = split_missing(x.to(self.device, torch.float32))
         if not (self.facts.missing or observed.all()):
-            raise ValueError("x has missing values (NaN), which only models trained with data.missing=mask take")
+            raise ValueError("x has missing values (NaN), which only models trained with data.missing=mask accept")
         bounded = levels is not None or getattr(getattr(self.model, "likelihood", None), "is_bounded", False)
         if bounded and (x.min() < 0 or x.max() > 1):
             raise ValueError(f"x is out of range: {self._range()}")
@@ -192,14 +192,14 @@ class TrainedModel:
         return batch if units is None or levels is not None else units.with_log_det(batch)
 
     def _range(self) -> str:
-        """The values that the model scores, for a message."""
+        """The range of values that the model accepts, for a message."""
         if (units := self.facts.units) is None:
             return "pixels are numbers in [0, 1], or uint8"
         ranges = dict.fromkeys(f"{low:g} to {high:g}" for low, high in zip(units.low, units.high, strict=True))
-        return f"values are {', '.join(ranges)}" + (", by column" if len(ranges) > 1 else "")
+        return f"values are {', '.join(ranges)}" + (", per column" if len(ranges) > 1 else "")
 
     def _stored(self, x: Any) -> Tensor:
-        """Images with shape `(B, C, H, W)`, of which an array file may have another layout."""
+        """Images as `(B, C, H, W)`, converted from the layout of an array file if necessary."""
         x, shape, layout = torch.as_tensor(x), self.facts.data_shape, self.facts.layout
         if layout is not None and x.shape == from_images(np.empty((len(x), *shape), np.bool_), layout).shape:
             x = torch.from_numpy(to_images(x.numpy(force=True), layout))

@@ -1,4 +1,4 @@
-"""A thread that writes metrics, image grids and checkpoints while training goes on."""
+"""A thread that writes metrics, image grids and checkpoints while training continues."""
 
 import math
 import time
@@ -24,8 +24,8 @@ class Background:
 
     An error of a task is raised by a later call, or at the end of the block, which waits for all tasks.
 
-    PyTorch's operations use one core in this thread. Otherwise OpenMP would start a second set of threads, more than
-    there are cores: they would sleep between operations, and a step of a small network would take twice as long.
+    PyTorch's operations use one core in this thread. Otherwise OpenMP would start a second set of threads, and with
+    more threads than cores a step of a small network would take twice as long.
 
     Args:
         depth: largest number of waiting tasks. `submit` waits until there is room, so that memory stays bounded if the
@@ -36,7 +36,7 @@ class Background:
         self.depth = depth
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._thread.submit(_use_one_core).result()
-        torch.set_num_threads(torch.get_num_threads())  # new threads adopt the number that was set last
+        torch.set_num_threads(torch.get_num_threads())  # new threads adopt the most recently set number
         self._waiting: deque[Future[None]] = deque()
 
     def submit(self, task: Callable[[], None]) -> None:
@@ -58,30 +58,30 @@ class Background:
             if kind is None or issubclass(kind, Stopped):
                 self.flush()
             elif kind is not KeyboardInterrupt:
-                with suppress(Exception):  # of an earlier task: that of the block is the one to report
+                with suppress(Exception):  # the error of the block is reported, not that of an earlier task
                     self.flush()
         finally:
-            # A second Ctrl-C does not wait for tasks that have not started.
+            # After a second Ctrl-C, tasks that have not started are dropped.
             self._thread.shutdown(cancel_futures=kind is KeyboardInterrupt)
 
 
 def _use_one_core() -> None:
-    """Limits PyTorch's operations in this thread."""
+    """Limits PyTorch's operations in this thread to one core."""
     torch.set_num_threads(1)
     torch.get_num_threads()  # a thread's first call adopts the process's current number
 
 
 class Output(Background):
-    """Writes metrics, image grids and states of a training in the background, in the order of the calls.
+    """Writes metrics, image grids and states of a training in the background, in call order.
 
-    At the end of its `with` block every pending state is written, also after an error (but not at a second Ctrl-C). At
-    most two states are pending: the best one, and a later one to resume from.
+    At the end of its `with` block all pending states are written, even after an error (but not a second Ctrl-C). At
+    most two states are pending: the best one and a later one to resume from.
 
     Args:
         loggers: where metrics and image grids go.
         checkpoints: where states go.
-        pause: seconds between the starts of two writes of states. If epochs are shorter, a state is pending until a
-            newer one of its name replaces it: a disk that a thousand runs share does not see every epoch of theirs.
+        pause: seconds between two writes of states. If epochs are shorter, a state stays pending, and a
+            newer one of the same name replaces it. This spares disks that many runs share.
     """
 
     def __init__(self, loggers: Sequence[Logger], checkpoints: Checkpoints, pause: float = 0.0) -> None:
@@ -89,7 +89,7 @@ class Output(Background):
         self.loggers, self.checkpoints, self.pause = loggers, checkpoints, pause
         self._due, self._started = -math.inf, time.monotonic()
         self._pending: list[tuple[list[str], dict[str, Any]]] = []
-        """Pending states under their names, the oldest first."""
+        """Pending states with their names, the oldest first."""
 
     def metrics(self, row: Row) -> None:
         """Writes a row of metrics in the background, see `Logger.metrics`."""
@@ -131,19 +131,19 @@ class Output(Background):
     def is_due(self) -> bool:
         """Whether the pause has passed since the last write of states, or since the training began.
 
-        Without a pause states are written at the ends of epochs alone.
+        Without a pause, states are only written at the end of an epoch.
         """
         return self.pause > 0 and time.monotonic() >= max(self._due, self._started + self.pause)
 
     def check_finite(self, names: Sequence[str], where: str) -> None:
-        """Ends the run if metrics became NaN or infinite.
+        """Raises an error if metrics became NaN or infinite.
 
         Args:
-            names: those metrics, if any.
-            where: at which step.
+            names: the metrics that are not finite.
+            where: the step, for the message.
 
         Raises:
-            RunError: names the step, the terms, the last checkpoint and what to try.
+            RunError: names the metrics, the step, the last checkpoint and what to try.
         """
         if not names:
             return

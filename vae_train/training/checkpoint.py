@@ -1,8 +1,8 @@
-"""Checkpoints: one consistent state, written so that a crash at any moment leaves a good file.
+"""Checkpoints: consistent states, written so that a crash at any moment leaves a valid file.
 
-A file is written under a temporary name, flushed to the disk, read back and checked, and only then renamed; the
-previous file remains. It contains plain data and tensors only and is opened with `weights_only=True`, so that a foreign
-file cannot run code. PyTorch does not verify the checksums of its own files, so they are verified here.
+A file is written under a temporary name, flushed to disk, read back, verified and only then renamed; the
+previous file is kept. It contains only plain data and tensors and is opened with `weights_only=True`, so an untrusted
+file cannot execute code. PyTorch does not verify the checksums of its files, so this module does.
 """
 
 import logging
@@ -23,19 +23,19 @@ from vae_train.util.text import first_line
 CheckpointName = Literal["best", "last"]
 
 WEIGHTS = ("model", "ema", "progress")
-"""What `best` contains of a state: enough to evaluate and to sample, not to resume."""
+"""Entries of a state that `best` contains: enough for evaluation and sampling, but not for resuming."""
 
 FORMAT = 2
-"""It rises when a file written before can no longer be read."""
+"""Version of the file format. It is incremented when older files can no longer be read."""
 
 Report = Callable[[str, str], None]
-"""Receives what is wrong with a file, and what is used instead."""
+"""Receives the damage of a file and what is used instead."""
 
 log = logging.getLogger("vae_train")
 
 
 def warn(damage: str, instead: str) -> None:
-    """Logs damage in a line."""
+    """Logs damage as a warning."""
     log.warning("%s; %s", damage, instead)
 
 
@@ -44,8 +44,8 @@ class Checkpoints:
 
     Args:
         folder: the folder of the files.
-        report: receives the damage of files that others replace.
-        stamp: further entries of every state that is saved: what it belongs to.
+        report: receives the damage of files that are replaced by others.
+        stamp: additional entries of every saved state, which identify its run.
     """
 
     def __init__(self, folder: Path, report: Report = warn, stamp: Mapping[str, Any] = MappingProxyType({})) -> None:
@@ -56,7 +56,7 @@ class Checkpoints:
         return self._file("last" if name == "best" and "best" not in self.names() else name)
 
     def save(self, names: Sequence[str], state: dict[str, Any]) -> None:
-        """Writes one state under several names; of the best one its weights alone."""
+        """Writes one state under several names; "best" only receives the weights."""
         if "best" in names:
             weights = {name: state[name] for name in WEIGHTS}
             save(self._file("best"), {**weights, **self.stamp}, keeps_previous=False)
@@ -64,7 +64,7 @@ class Checkpoints:
             save(self._file("last"), {**state, **self.stamp})
 
     def load(self, name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """Reads the weights of the checkpoint `name`, or of the other one if it is damaged, which is reported.
+        """Reads the weights of a checkpoint, or reports damage and falls back to another checkpoint.
 
         Raises:
             RunError: no checkpoint exists, or none can be read.
@@ -77,7 +77,7 @@ class Checkpoints:
         return state
 
     def load_last(self, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """Reads the whole state, to resume from; or the previous one if it is damaged, which is reported.
+        """Reads the whole state to resume from, or reports damage and falls back to the previous one.
 
         Raises:
             RunError: neither can be read.
@@ -85,13 +85,13 @@ class Checkpoints:
         return load(self._file("last"), device, self.report)
 
     def names(self) -> list[str]:
-        """Which of `last` and `best` exist; `last` possibly as the previous file."""
+        """Names of the existing checkpoints; `last` may exist as the previous file only."""
         last, best = self._file("last"), self._file("best")
         exists = {"last": last.exists() or previous(last).exists(), "best": best.exists()}
         return [name for name, found in exists.items() if found]
 
     def remove_previous(self) -> None:
-        """Removes the state before the last one, unless the last one is damaged. Called when a run is done."""
+        """Removes the previous state when a run is done, unless the last one is damaged."""
         last = self._file("last")
         if previous(last).exists() and last.exists() and _damage(last) is None:
             previous(last).unlink()
@@ -111,10 +111,10 @@ def save(path: Path, state: dict[str, Any], keeps_previous: bool = True) -> None
     Args:
         path: the file.
         state: plain data and tensors.
-        keeps_previous: whether the file that is replaced remains as `previous(path)`.
+        keeps_previous: whether the replaced file is kept as `previous(path)`.
 
     Raises:
-        RunError: the disk is full, read-only or returns other bytes; existing files are unchanged.
+        RunError: the disk is full or read-only, or reading back fails; existing files are unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,12 +127,12 @@ def save(path: Path, state: dict[str, Any], keeps_previous: bool = True) -> None
     except (OSError, RuntimeError) as error:
         # torch.save reports a full disk as a RuntimeError of its zip writer.
         raise RunError(
-            f"could not write the checkpoint {path}: {first_line(error)}; the one before it is untouched"
+            f"could not write the checkpoint {path}: {first_line(error)}; the previous one is unchanged"
         ) from error
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    """Writes a file, waits until it is on the disk, and reads it back."""
+    """Writes a file, waits until it is on disk, and verifies it."""
     with path.open("xb") as file:
         torch.save({"format": FORMAT, **state}, file)
         file.flush()
@@ -142,7 +142,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def _replace(path: Path, source: Path) -> None:
-    """Makes `path` a hard link to `source`, or a copy if the file system has no links, at no moment missing."""
+    """Atomically makes `path` a hard link to `source`, or a copy if the file system has no hard links."""
     with temporary_name(path) as temporary:
         try:
             os.link(source, temporary)
@@ -153,7 +153,7 @@ def _replace(path: Path, source: Path) -> None:
 
 
 def load(path: Path, device: torch.device | str = "cpu", report: Report = warn) -> dict[str, Any]:
-    """Reads a checkpoint, or the previous one if it is damaged, which is reported.
+    """Reads a checkpoint, or reports damage and falls back to the previous one.
 
     Raises:
         RunError: no checkpoint exists, or none can be read.
@@ -162,7 +162,7 @@ def load(path: Path, device: torch.device | str = "cpu", report: Report = warn) 
 
 
 def _load_first(paths: Sequence[Path], device: torch.device | str, report: Report) -> dict[str, Any]:
-    """Reads the first of some files that is undamaged; reports why the ones before it are not used."""
+    """Reads the first undamaged file of a list, and reports why earlier ones are not used."""
     reasons: list[str] = []
     for path in paths:
         try:
@@ -186,18 +186,18 @@ def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # the unpickler raises errors of any kind
         raise_out_of_memory(error)
-        raise RunError(f"{path} is no checkpoint of vae_train ({str(error).splitlines()[0]})") from error
+        raise RunError(f"{path} is not a checkpoint of vae_train ({str(error).splitlines()[0]})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise RunError(f"{path} is no checkpoint of vae_train, or one of another version")
+        raise RunError(f"{path} is not a checkpoint of this version of vae_train")
     return state
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with the bytes of a file; None if nothing is."""
+    """Describes the damage of a file; None if there is none."""
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                return "it is compressed, which checkpoints are not"
+                return "it is compressed, unlike checkpoints"
             bad = archive.testzip()
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
         return str(error) or type(error).__name__
@@ -205,7 +205,7 @@ def _damage(path: Path) -> str | None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the renames in `folder` survive a loss of power, if the system supports that."""
+    """Makes renames in `folder` survive a power failure, if the system supports it."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: one bar for the whole run on a terminal, lines elsewhere."""
+"""Shows the progress of a training: a bar on a terminal, lines elsewhere."""
 
 import logging
 import os
@@ -25,15 +25,15 @@ BAR_COLUMNS = 10
 
 
 class Display:
-    """Shows how far a training is, and the metrics of its last validation.
+    """Shows the progress of a training and the metrics of its last validation.
 
-    On a terminal it is a bar, whose last state stays. Elsewhere it is a line per epoch, at most one in 30 s, but always
-    one for the first and the last epoch. A longer epoch has lines within.
+    On a terminal it is a bar that stays visible at the end. Elsewhere it is a line per epoch, at most one in 30 s, but
+    always one for the first and the last epoch. Long epochs have several lines.
 
     Args:
         epochs: the epochs of the run.
         step: number of updates so far.
-        file: where the bar goes; None for standard error.
+        file: output of the bar; None for standard error.
         clock: the time in seconds.
     """
 
@@ -44,7 +44,7 @@ class Display:
         self._total, self._step, self._first_step = epochs.last_step, step, step
         self._started = self._last_line = clock()
         self._latest, self._best, self._is_first = "", "", True
-        # The height is given, since tqdm hides the bar of a terminal that reports none.
+        # tqdm hides the bar on a terminal that reports no height.
         size = {"ncols": self._columns(), "nrows": 20}
         hidden = not self.file.isatty()
         self._bar = tqdm(total=self._total, initial=step, file=self.file, disable=hidden, smoothing=0.05, **size)
@@ -53,7 +53,7 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._show("{elapsed}")  # the last state stays
+        self._show("{elapsed}")  # stays visible
         self._bar.close()
 
     def advance(self, step: int) -> None:
@@ -62,16 +62,16 @@ class Display:
         self._bar.update(step - self._bar.n)
 
     def steps(self, row: Mapping[str, float]) -> None:
-        """Shows the metrics of the last training steps, means over their images."""
+        """Shows the metrics of the last training steps, averaged over their images."""
         text = describe("train", row)
-        if not self._best:  # there was no validation yet
+        if not self._best:  # no validation yet
             self._latest = text
         self._show()
         if self._is_due():
             self._log(f"step {self._step:,} of {self._total:,} · {text}", row)
 
     def epoch(self, train: Mapping[str, float], valid: Mapping[str, float] | None, best: str, last: bool) -> None:
-        """Shows the metrics of the epoch that ended, means over its images.
+        """Shows the metrics of a finished epoch, averaged over its images.
 
         Args:
             train: metrics of its training steps.
@@ -104,7 +104,7 @@ class Display:
         log.info("%s", " · ".join(parts))
 
     def _show(self, clock: str = "{remaining} left") -> None:
-        """Draws the bar with as much text as the terminal is wide."""
+        """Draws the bar with as much text as fits the terminal."""
         if self._bar.disable:
             return
         self._bar.ncols = self._columns()
@@ -127,7 +127,7 @@ class Display:
         self._bar.refresh()
 
     def _columns(self) -> int:
-        """Columns of the terminal."""
+        """Width of the terminal in characters."""
         try:
             return os.get_terminal_size(self.file.fileno()).columns or DEFAULT_COLUMNS
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Where epochs begin and end in the endless stream of batches."""
+"""The boundaries of epochs in the endless stream of batches."""
 
 from typing import NamedTuple
 
@@ -6,17 +6,17 @@ from typing_extensions import Self
 
 
 class Epochs(NamedTuple):
-    """Epochs of N images in batches of B: an epoch that ends within a batch includes that batch."""
+    """Epochs of N images in batches of B. An epoch that ends within a batch includes the whole batch."""
 
     total: int
     num_images: int
     batch_size: int
     steps: int | None = None
-    """Updates of the run, which may cut its last epoch short; None for whole epochs."""
+    """Updates of the run, which may cut the last epoch short; None for whole epochs."""
 
     @classmethod
     def of_steps(cls, steps: int, num_images: int, batch_size: int) -> Self:
-        """The epochs that this many updates take."""
+        """The epochs of a run with this many updates."""
         return cls((steps - 1) * batch_size // num_images + 1, num_images, batch_size, steps)
 
     @property
@@ -26,12 +26,12 @@ class Epochs(NamedTuple):
 
     @property
     def setting(self) -> str:
-        """The setting that makes a run this long."""
+        """The setting for a run of this length."""
         return f"epochs={self.total}" if self.steps is None else f"steps={self.steps}"
 
     @property
     def twice(self) -> str:
-        """The setting that makes a run twice as long."""
+        """The setting for a run of twice the length."""
         return f"epochs={2 * self.total}" if self.steps is None else f"steps={2 * self.steps}"
 
     def end(self, epoch: int) -> int:
@@ -40,7 +40,7 @@ class Epochs(NamedTuple):
         return whole if self.steps is None else min(whole, self.steps)
 
     def of(self, step: int) -> int:
-        """The epoch that the update after `step` updates belongs to; after the last update, the one after the last."""
+        """The epoch of the update after `step` updates; after the last update, total + 1."""
         if self.steps is not None and step >= self.steps:
             return self.total + 1
         epoch = step * self.batch_size // self.num_images

@@ -1,4 +1,4 @@
-"""The gradients of one microbatch: by autograd, or as a pure function of parameters, buffers and inputs."""
+"""Gradients of one microbatch, by autograd or as a pure function of parameters, buffers and inputs."""
 
 # PyTorch's compiler does not evaluate the annotations of nested functions.
 from __future__ import annotations
@@ -42,11 +42,11 @@ class EagerGradients:
 def functional_gradients(
     module: StepModule, targets: Targets, share: float
 ) -> Callable[[Tensors, Tensors, StepInputs], Reports]:
-    """A pure function with the results of `EagerGradients`, on the public interfaces of `torch.func`.
+    """Builds a pure function with the same results as `EagerGradients`, using `torch.func`.
 
     Args:
-        module: model and objective; called with other parameters and buffers than its own.
-        targets: the optimisation targets, without the parameters that their losses do not depend on.
+        module: model and objective; its own parameters and buffers are not used.
+        targets: the optimisation targets, without parameters that their losses do not depend on.
         share: the factor on every loss.
 
     Returns:
@@ -76,7 +76,7 @@ def functional_gradients(
 
 
 def accumulate(total: Reports | None, part: Reports, share: float) -> Reports:
-    """Adds the reports of a microbatch: its gradients, which contain its share already, and its share of the means."""
+    """Adds the reports of a microbatch, whose gradients (but not its means) are already weighted by its share."""
     before = total or Reports([None] * len(part.gradients), {}, Statistics({}, {}))
     gradients = [
         b if a is None else a if b is None else a + b for a, b in zip(before.gradients, part.gradients, strict=True)
@@ -90,9 +90,9 @@ def _plus(total: Scalars, part: Scalars, share: float) -> Scalars:
 
 
 def with_layout_of(p: Tensor, gradient: Tensor) -> Tensor:
-    """A gradient in the memory layout of its parameter, which fused optimisers take for granted.
+    """Converts a gradient to the memory layout of its parameter, which fused optimisers assume.
 
-    `Tensor.backward` does the same, `torch.autograd.grad` does not: the gradient of a parameter that was expanded may
+    `Tensor.backward` does the same, but `torch.autograd.grad` does not: the gradient of an expanded parameter may
     store one number where the parameter stores many.
     """
     if gradient.stride() == p.stride():

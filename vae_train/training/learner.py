@@ -27,13 +27,13 @@ class Learner:
         optimizer: a constructor of `torch.optim`; receives the parameters.
         lr_schedule: a factor on the optimiser's learning rate as a function of the step.
         seed: the run's seed.
-        clip_norm: largest L2 norm of the gradient, longer ones are scaled down; None does not clip.
+        clip_norm: largest L2 norm of the gradient; larger gradients are scaled down. None for no clipping.
         ema: decay of an exponential moving average of the weights, which is then evaluated and sampled; None for none.
         grad_accumulation: number of microbatches per batch, to save memory. Their noise is that of the whole batch, so
             that the gradient is the same up to rounding.
-        precision: "bfloat16" runs the networks under autocast; log-probabilities stay float32. "tf32" is a matter of
+        precision: "bfloat16" runs the networks under autocast; log-probabilities stay float32. "tf32" is set by
             `vae_train.util.runtime.prepare`.
-        gradients: makes the function that `backward` calls for every microbatch.
+        gradients: builds the function that `backward` calls for every microbatch.
     """
 
     def __init__(
@@ -58,20 +58,20 @@ class Learner:
         self.optimizer = ScheduledOptimizer(optimizer(parameter_groups(model, objective)), lr_schedule)
         self.average = None if ema is None else MovingAverage(model, ema)
         self.evaluated = model if self.average is None else self.average.module
-        """The model that is evaluated: the moving average, if there is one."""
+        """The model to evaluate: the moving average, if there is one."""
         self._evaluated = StepModule(self.evaluated, objective, precision)
         self._gradients = gradients(self.module)
         self._norm: Tensor | None = None
         self._parts: dict[str, Any] = {"model": model, "ema": self.average, "objective": objective}
         self._parts |= {"optimizer": self.optimizer, "lr_schedule": lr_schedule}
-        """What has a state; there may be no moving average."""
+        """Objects with a state; the moving average may be None."""
 
     def loss(self, inputs: StepInputs) -> tuple[Losses, Scalars, Statistics]:
-        """The losses of a batch with their graph, its scalars, and the statistics that the state moves by."""
+        """The losses of a batch with their graph, its scalars, and the statistics for `update_state`."""
         return self.module(inputs)
 
     def backward(self, inputs: StepInputs) -> Reports:
-        """The clipped gradient of every parameter, which its `grad` holds too; scalars and statistics of the batch."""
+        """Computes the clipped gradients, also stored in `grad`, with scalars and statistics of the batch."""
         for p in self.parameters:
             p.grad = None  # frees memory for the activations
         total: Reports | None = None
@@ -81,7 +81,7 @@ class Learner:
         assert total is not None, "a batch has at least one image"
         gradients, scalars, statistics = total
         if self.clip_norm is not None:
-            # Clipping is in place, and `torch.autograd.grad` returns the same tensor for both terms of a sum.
+            # Clipping is in place, but `torch.autograd.grad` may return the same tensor for several parameters.
             gradients = [None if gradient is None else gradient.clone() for gradient in gradients]
         for p, gradient in zip(self.parameters, gradients, strict=True):
             p.grad = gradient
@@ -91,7 +91,7 @@ class Learner:
     def step(self, inputs: StepInputs) -> Scalars:
         """Updates the parameters once; returns scalars of the batch, computed before the update.
 
-        All of it is tensor operations that do not wait for the device.
+        Does not wait for the device.
         """
         _, scalars, statistics = self.backward(inputs)
         self.module.update_state(statistics)
@@ -102,11 +102,11 @@ class Learner:
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, start: int, step: int) -> Scalars:
-        """Scalars of one batch of a split, with the weights that are evaluated.
+        """Scalars of one batch of a split, with the weights of `evaluated`.
 
         Args:
             batch: images `start`, `start` + 1, … of the split.
-            start: number of the batch's first image. The noise is a function of it, and the same at every evaluation.
+            start: number of the batch's first image, on which the noise depends; it is the same in every evaluation.
             step: number of updates so far, for schedules.
         """
         rng = BlockRng(self.seed, "valid", start, device=self.device)
@@ -118,16 +118,16 @@ class Learner:
         return self.optimizer.rates(step)
 
     def gradient_norm(self) -> Tensor:
-        """The L2 norm of the last gradient, before it was clipped, with shape `()`.
+        """The L2 norm of the last gradient before clipping, with shape `()`.
 
-        Without clipping it is only computed here: at every step of a small network it would cost several per cent.
+        Without clipping it is only computed on request, since it would slow down small networks by several per cent.
         """
         if self._norm is not None:
             return self._norm
         return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that an update depends on besides its inputs."""
+        """The state that an update depends on besides its inputs."""
         return {name: None if part is None else part.state_dict() for name, part in self._parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""Learning-rate schedules: factors on the base rate, as functions of the step.
+"""Learning-rate schedules: factors on the base learning rate as functions of the step.
 
-Durations are in epochs, possibly fractional, and evaluated at every step. The step is an int or a tensor: a tensor
+Durations are in epochs, possibly fractional, and evaluated at every step. The step is an int or a tensor. A tensor
 stays on its device, so that a captured step sees its current value.
 """
 
@@ -42,7 +42,7 @@ class LearningRate(ABC):
         """Receives the monitored value of a validation, once the objective's schedules have ended; lower is better."""
 
     def state_dict(self) -> dict[str, float]:
-        """The state that `observe` moves, as plain data."""
+        """The state that `observe` changes, as plain data."""
         return {}
 
     def load_state_dict(self, state: dict[str, float]) -> None:  # noqa: B027
@@ -68,7 +68,7 @@ class DecayingRate(LearningRate):
         final: the factor at the end of the run.
 
     Raises:
-        ValueError: the warm-up takes the whole run, so that nothing is left for the decay.
+        ValueError: the warm-up takes the whole run.
     """
 
     final: Fraction
@@ -83,7 +83,7 @@ class DecayingRate(LearningRate):
 
     @abstractmethod
     def decayed(self, progress: Number) -> Number:
-        """The factor after `progress` of the time that follows the warm-up, a number in [0, 1]."""
+        """The factor after a fraction `progress` in [0, 1] of the time that follows the warm-up."""
 
 
 class CosineRate(DecayingRate):
@@ -103,7 +103,7 @@ class CosineRate(DecayingRate):
 
 @dataclass
 class ExponentialRate(DecayingRate):
-    """An exponential decay from 1 to `final`: every epoch multiplies the rate by the same factor.
+    """An exponential decay from 1 to `final`: every epoch multiplies the learning rate by the same factor.
 
     Args:
         steps_per_epoch: optimiser steps in an epoch (may be fractional).
@@ -121,14 +121,14 @@ class ExponentialRate(DecayingRate):
 
 @dataclass
 class StepRate(LearningRate):
-    """Multiplies the rate by `gamma` every `every` epochs.
+    """Multiplies the learning rate by `gamma` every `every` epochs.
 
     Args:
         steps_per_epoch: optimiser steps in an epoch (may be fractional).
         epochs: epochs of the run.
         warmup: epochs in which the factor rises linearly from 0.
-        every: epochs between two changes.
-        gamma: the factor of one change.
+        every: epochs between two reductions.
+        gamma: the factor of each reduction.
     """
 
     every: PositiveFloat
@@ -141,15 +141,15 @@ class StepRate(LearningRate):
 
 @dataclass
 class PlateauRate(LearningRate):
-    """Multiplies the rate by `factor` after `patience` validations in a row without improvement.
+    """Multiplies the learning rate by `factor` after `patience` validations in a row without improvement.
 
     Args:
         steps_per_epoch: optimiser steps in an epoch (may be fractional).
         epochs: epochs of the run.
         warmup: epochs in which the factor rises linearly from 0.
-        factor: the factor of one change.
-        patience: validations without improvement before a change.
-        threshold: a value counts as better if it is lower by more than this.
+        factor: the factor of each reduction.
+        patience: validations without improvement before a reduction.
+        threshold: smallest decrease of the monitored value that counts as an improvement.
         lowest: lower bound of the product of all factors.
     """
 

@@ -1,4 +1,4 @@
-"""What a training measures of itself: running means of its scalars, and its speed."""
+"""Running means of a training's scalars, and its speed."""
 
 import time
 from typing import Any, Literal
@@ -12,7 +12,7 @@ Scope = Literal["step", "epoch"]
 
 
 class Meter:
-    """Means since the last row of the log, and since the epoch began; kept on the device until they are read.
+    """Means since the last row of the log and since the start of the epoch, kept on the device until they are read.
 
     All batches of training are full, so a mean over steps is a mean over images.
     """
@@ -49,12 +49,12 @@ class Meter:
         """Means since the last call of `epoch`."""
         rows = self._read()
         means = self._named((self._sum + rows.sum(0)) / (self._count + len(rows)))
-        # The open window will be added as a whole: what it contains so far belongs to this epoch.
+        # The open window will be added as a whole, but its steps so far belong to this epoch.
         self._sum, self._count = -rows.sum(0), -len(rows)
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, as plain data and tensors."""
+        """The state as plain data and tensors."""
         return {"names": self.names, "window": self._read(), "sum": self._sum, "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -75,12 +75,12 @@ class Meter:
 
 
 class Clock:
-    """Measures training images per second, and the share of the time that was spent waiting for data.
+    """Measures training images per second, and the fraction of time spent waiting for data.
 
     Validation, previews and checkpoints between epochs do not count.
 
     Args:
-        stream: the training batches, which know how long they were waited for.
+        stream: the training batches, which measure the time spent waiting for them.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -92,7 +92,7 @@ class Clock:
         self.images, self._waited, self._start = 0, self._stream.waited, time.perf_counter()
 
     def pace(self, scope: Scope) -> dict[str, float]:
-        """The metrics since the last call, or since the epoch began."""
+        """The metrics since the last call, or since the start of the epoch."""
         images, total, waits = self._epoch
         seconds, waited = max(time.perf_counter() - self._start, 1e-9), self._stream.waited - self._waited
         lap, self._epoch = (self.images, seconds, waited), (images + self.images, total + seconds, waits + waited)

@@ -1,4 +1,4 @@
-"""How validations are compared: the best epoch, patience and plateau schedules follow one value."""
+"""Compares validations, for the best epoch, early stopping and plateau schedules."""
 
 import math
 from typing import Literal
@@ -10,18 +10,18 @@ from vae_train.training.lr import LearningRate
 Monitor = Literal["objective", "elbo", "loss"]
 
 ROUNDING = 1e-6
-"""Steps by which a number of epochs may be rounded."""
+"""Rounding error of a number of epochs, in steps."""
 
 
 class Judge:
     """Compares validations.
 
-    An objective with schedules is judged with the weights that it has at the end of the run, or with the largest ones
-    for cyclical weights that the run cuts short. One that adapts is judged by the ELBO, or by the distortion without
-    a bound: its losses of different epochs do not compare.
+    An objective with schedules is evaluated with its weights at the end of the run, or with the largest weights
+    for cyclical schedules that the run cuts short. For an adaptive objective, whose losses in different epochs are not
+    comparable, the ELBO is used instead, or the distortion for models without an ELBO.
 
     Args:
-        monitor: "objective" as above; "elbo" (beta = 1) or "loss" (with the weights of the moment).
+        monitor: "objective" as above; "elbo" (beta = 1) or "loss" (with the current weights).
         objective: what is minimised.
         epochs: the epochs of the run.
     """
@@ -30,15 +30,15 @@ class Judge:
         last = epochs.last_step
         self.objective, self.settled_step = objective, math.ceil(objective.settled_step - ROUNDING)
         self.step = last if self.settled_step <= last else min(last, math.ceil(objective.peak_step))
-        """The step whose weights an objective is judged with."""
+        """The step whose weights the objective is evaluated with."""
         self.monitor: Monitor = "elbo" if monitor == "objective" and objective.is_adaptive else monitor
 
     def settled(self, step: int) -> bool:
-        """Whether the weights of the objective have stopped moving, so that the record and patience begin."""
+        """Whether the schedules of the objective have ended, so that patience begins."""
         return step >= self.settled_step
 
     def by(self, step: int, bounded: bool = True) -> str:
-        """Describes what the validation after `step` updates is compared by.
+        """Describes the value by which the validation after `step` updates is compared.
 
         Args:
             step: number of updates.
@@ -56,7 +56,7 @@ class Judge:
         """Returns the value to compare; lower is better.
 
         Args:
-            row: a validation.
+            row: the metrics of a validation.
             final: the same with the weights of `step`.
         """
         if self.monitor == "elbo":
@@ -65,14 +65,14 @@ class Judge:
 
 
 def schedule_notes(objective: Objective, lr_schedule: LearningRate, epochs: Epochs, monitor: Monitor) -> list[str]:
-    """Says which schedules outlast the run, and that an adaptive objective is not judged by its losses."""
+    """Notes about schedules that outlast the run, and about adaptive objectives."""
     total, last, warmup = epochs.total, epochs.last_step, lr_schedule.warmup
     length = objective.settled_step * epochs.batch_size / epochs.num_images
-    cut = f"the objective's schedules take {length:.3g} epochs, but the run has {total}: it ends "
-    cut += f"{_named(objective.weights(last))}, and patience and plateau schedules never count"
-    slow = f"lr_schedule.warmup={warmup:g} exceeds the {total} epochs: it ends at {total / (warmup or 1):.3g} of lr"
-    adapts = "the objective adapts, so its losses do not compare: the best epoch is that of the validation ELBO, "
-    adapts += "or of the distortion without one"
+    cut = f"the objective's schedules take {length:.3g} epochs, but the run has {total}; it ends "
+    cut += f"{_named(objective.weights(last))}, and patience and plateau schedules have no effect"
+    slow = f"lr_schedule.warmup={warmup:g} exceeds the {total} epochs; they end at {total / (warmup or 1):.3g} of lr"
+    adapts = "the objective is adaptive, so losses of different epochs are not comparable; the best epoch is that with "
+    adapts += "the best validation ELBO, or distortion without an ELBO"
     is_cut, is_adaptive = objective.settled_step - ROUNDING > last, objective.is_adaptive and monitor == "objective"
     notes = (cut, is_cut), (slow, warmup > total), (adapts, is_adaptive)
     return [note for note, applies in notes if applies]

@@ -1,4 +1,4 @@
-"""What moves the weights: an optimiser with its learning-rate schedule, and a moving average of the weights."""
+"""The optimiser with its learning-rate schedule, and a moving average of the weights."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from vae_train.objective.base import Objective
 from vae_train.training.lr import LearningRate
 
 IMPLEMENTATION = ("fused", "foreach", "capturable")
-"""Settings of an optimiser that decide how it computes, not what."""
+"""Settings that affect how an optimiser computes, but not what."""
 
 
 class ScheduledOptimizer:
@@ -38,34 +38,34 @@ class ScheduledOptimizer:
         return [rate * factor for rate in self.base_rates]
 
     def step(self, rates: Sequence[float | Tensor]) -> None:
-        """Updates the parameters by their gradients.
+        """Updates the parameters with their gradients.
 
         Args:
-            rates: the learning rate of every parameter group; tensors with shape `()` where the step is captured.
+            rates: the learning rate of every parameter group; tensors with shape `()` if the step is captured.
         """
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         self._step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's state, with the learning rates that the schedule multiplies."""
+        """The optimiser's state, with the base learning rates."""
         state = self.optimizer.state_dict()
         groups = [group | {"lr": lr} for group, lr in zip(state["param_groups"], self.base_rates, strict=True)]
         return state | {"param_groups": groups}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state; how this optimiser computes stays as it was constructed."""
-        # PyTorch reads these settings while it loads: a capturable optimiser counts its steps on the device.
+        """Restores a state, but keeps this optimiser's `IMPLEMENTATION` settings."""
+        # PyTorch uses these settings while loading: a capturable optimiser counts its steps on the device.
         groups = [g | own for g, own in zip(state["param_groups"], self._implementation, strict=True)]
         self.optimizer.load_state_dict(state | {"param_groups": groups})
 
 
 class MovingAverage(AveragedModel):
-    """A copy of a model whose weights and buffers are an exponential moving average of the model's own.
+    """A copy of a model with the exponential moving averages of its weights and buffers.
 
     Args:
         model: the model that is trained.
-        decay: how much of the average remains at every update.
+        decay: fraction of the average that remains at every update.
     """
 
     module: LatentVariableModel
@@ -78,7 +78,7 @@ class MovingAverage(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         old, new = ([*each.parameters(), *each.buffers()] for each in (self.module, model))
-        # PyTorch's own method reads the counter at every update and so waits for the device.
+        # PyTorch's own method reads the counter at every update, which waits for the device.
         if not self._started and self.n_averaged == 0:
             for average, value in zip(old, new, strict=True):
                 average.copy_(value)
@@ -89,7 +89,7 @@ class MovingAverage(AveragedModel):
 
 
 def parameter_groups(model: nn.Module, objective: Objective) -> list[Any]:
-    """The parameters that an optimiser receives; a critic with its own learning rate is a separate group."""
+    """The parameter groups of the optimiser; a critic with its own learning rate is a separate group."""
     critic = list(objective.parameters())
     if not critic or objective.critic_lr is None:
         return [*model.parameters(), *critic]
@@ -97,15 +97,15 @@ def parameter_groups(model: nn.Module, objective: Objective) -> list[Any]:
 
 
 def capturable(constructor: Callable[..., torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
-    """A constructor whose optimiser can be part of a CUDA graph: it counts its steps on the device."""
+    """Makes a constructor's optimiser capturable in a CUDA graph: it then counts its steps on the device."""
     settings = inspect.signature(constructor).parameters
     return partial(constructor, capturable=True) if "capturable" in settings else constructor
 
 
 def plain_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
-    """`optimizer.step` without PyTorch's wrappers around it: hooks for profilers, and the import of its compiler.
+    """`optimizer.step` without PyTorch's wrappers, which add profiler hooks and import the compiler.
 
-    That import takes as long as that of PyTorch, and a step of a small network is 1 % faster without the wrappers.
+    The import takes as long as that of PyTorch, and a step of a small network is 1 % faster without the wrappers.
     """
     if not type(optimizer).__module__.startswith("torch.optim"):
         return optimizer.step

@@ -20,20 +20,20 @@ MANIFOLD_SIDE, MANIFOLD_LIMIT = 20, 2.0
 """Images on each side of a manifold, and the largest z1 and z2."""
 
 PREVIEW_IMAGES, MAX_COLUMNS = 64, 8
-"""Images of a grid, and of a row."""
+"""Number of images in a grid, and in a row of it."""
 
 
 @torch.no_grad()
 def write_previews(output: Output, model: LatentVariableModel, data: Dataset, seed: int, step: int, name: str) -> None:
-    """Writes image grids, of the same images and the same noise every time, and the KL of every latent dimension.
+    """Writes image grids and the KL of every latent dimension, with the same images and noise every time.
 
     Args:
-        output: where they go.
+        output: writes them.
         model: the model.
         data: the data set.
-        seed: decides the noise.
+        seed: seed of the noise.
         step: number of updates so far.
-        name: of the grids; "final" ones have a manifold, if the model has one.
+        name: name of the grids; "final" adds a manifold, if the model has one.
     """
     device, images = model.device, data.preview()
     index = evenly_spaced(len(images), PREVIEW_IMAGES // 2).to(device)
@@ -50,13 +50,13 @@ def write_previews(output: Output, model: LatentVariableModel, data: Dataset, se
 
 
 class Reconstructions(NamedTuple):
-    """Reconstructions of N images, and what the latents say about them."""
+    """Reconstructions of N images, and the KL of their latents."""
 
     images: dict[str, Tensor]
-    """What the encoder sees and its reconstruction under their names, `(N, C, H, W)` in [0, 1] each, with the image
-    itself if the encoder sees something else. Values that the encoder does not see are grey."""
+    """The encoder's input and the reconstruction by caption, `(N, C, H, W)` in [0, 1] each; also the image
+    if it differs from the input. Values that are hidden from the encoder are grey."""
     kl: Tensor | None
-    """(D,) nats, KL(q(z_d | x) || p(z_d)), the mean over images; None unless one normal latent has a normal prior."""
+    """(D,) KL(q(z_d | x) || p(z_d)) in nats, averaged over images; None unless a single latent has normal q and p."""
 
 
 @torch.no_grad()
@@ -68,8 +68,8 @@ def reconstructions(
     Args:
         model: the model.
         batch: N images.
-        seed: decides z.
-        to_pixels: maps images of the model to [0, 1].
+        seed: seed of z.
+        to_pixels: maps images from the model's scale to [0, 1].
     """
     rng = BlockRng(seed, "pictures", 0, device=batch.x.device)
     trace = model(batch, rng)
@@ -93,7 +93,7 @@ def manifold(model: SingleLatent, device: torch.device) -> Tensor:
     """Decodes a grid of `MANIFOLD_SIDE`² two-dimensional z between -`MANIFOLD_LIMIT` and `MANIFOLD_LIMIT`.
 
     Returns:
-        Means of p(x | z) in the order of a grid with `MANIFOLD_SIDE` columns, the second latent upwards.
+        Means of p(x | z), row by row, with `MANIFOLD_SIDE` columns; the second latent increases upwards.
     """
     axis = torch.linspace(-MANIFOLD_LIMIT, MANIFOLD_LIMIT, MANIFOLD_SIDE, device=device)
     z = torch.stack(torch.meshgrid(axis, axis.flip(0), indexing="xy"), -1).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Signals that stop a run."""
+"""Handles the signals that stop a run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 SAME_SIGNAL_WINDOW_S = 1.0
-"""Seconds within which a second signal is the same request: `timeout` and the schedulers of clusters send a signal to a
-process and to its group."""
+"""Seconds within which a second signal counts as the same request. `timeout` and cluster schedulers send a signal to
+both a process and its group."""
 
 
 class StopRequest:
-    """Within its `with` block Ctrl-C and SIGTERM set `signal` instead of ending the program; a second one ends it.
+    """Within its `with` block Ctrl-C and SIGTERM set `signal` instead of ending the program; a second signal ends it.
 
     Outside the main thread, where handlers cannot be set, it does nothing.
 
     Args:
-        window_s: seconds within which a second signal is the same request.
+        window_s: seconds within which a second signal counts as the same request.
     """
 
     def __init__(self, window_s: float = SAME_SIGNAL_WINDOW_S) -> None:

@@ -1,4 +1,4 @@
-"""The state of a training, which checkpoints contain, and the decision when it ends."""
+"""The state of a training as stored in checkpoints, and early stopping."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -12,12 +12,12 @@ from vae_train.training.meter import Meter
 from vae_train.util.text import short_number
 
 SUMMARIZED = ("elbo", "rate", "distortion", "bits_per_dim")
-"""Metrics of the best epoch that a run's summary contains, as far as the model has them."""
+"""Metrics in a run's summary, if the model has them."""
 
 
 @dataclass
 class Progress:
-    """How far a run is, and which validation was the best."""
+    """The progress of a run, and its best validation."""
 
     step: int = 0
     """Number of updates."""
@@ -25,20 +25,20 @@ class Progress:
     """The lowest monitored value of all validations."""
     best_epoch: int = 0
     best_by: str = ""
-    """What validations are compared by; values by something else do not count."""
+    """What validations are compared by; values of another criterion do not count."""
     best_metrics: dict[str, float] = field(default_factory=dict)
-    """The validation of the best epoch."""
+    """Validation metrics of the best epoch."""
     ended: int = 0
-    """The number of epochs that the run was to have when it ended early; 0 if it did not."""
+    """The number of epochs of the run if it was stopped early; 0 otherwise."""
 
     def observe(self, epoch: int, value: float, row: dict[str, float], by: str) -> None:
-        """Takes note of a validation; the record begins anew if it is compared by something else.
+        """Records a validation. The record is reset if the criterion has changed.
 
         Args:
             epoch: number of the epoch.
-            value: what is compared; lower is better.
+            value: the value to compare; lower is better.
             row: the validation's metrics.
-            by: what is compared.
+            by: name of the criterion.
         """
         if value < self.best or by != self.best_by:
             self.best, self.best_metrics, self.best_epoch, self.best_by = value, dict(row), epoch, by
@@ -48,7 +48,7 @@ class Progress:
         return f"best {short_number(self.best_metrics.get('elbo', self.best))}" if self.best_epoch else ""
 
     def summary(self) -> dict[str, Any]:
-        """The best epoch, by what it is the best, and its metrics; empty without a validation."""
+        """The best epoch, its criterion and its metrics; empty without a validation."""
         if not self.best_epoch:
             return {}
         metrics = {f"best_{name}": self.best_metrics[name] for name in SUMMARIZED if name in self.best_metrics}
@@ -56,18 +56,18 @@ class Progress:
 
 
 class Stopping(Protocol):
-    """Observes the monitored value of validations, once schedules have ended, and decides when training ends."""
+    """Observes the monitored value of validations once schedules have ended, and decides when training ends."""
 
     def observe(self, epoch: int, value: float) -> bool:
         """Returns whether training ends after this epoch.
 
         Args:
             epoch: number of the epoch; the first is 1.
-            value: what the run monitors; lower is better.
+            value: the monitored value; lower is better.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the decision depends on, as plain data."""
+        """The state of the decision as plain data."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state."""
@@ -101,7 +101,7 @@ class Patience(Stopping):
 
 
 class TrainingState:
-    """Everything that a resumed training continues from.
+    """The state that a resumed training continues from.
 
     Args:
         learner: takes the steps.
@@ -124,7 +124,7 @@ class TrainingState:
             "meter": self.meter.state_dict(),
             "history": self.history,
             "stopping": self.stopping.state_dict(),
-            # Nothing of this package draws from the global generators; a library that a component uses may.
+            # This package does not use the global generators, but libraries of external components may.
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
         }
 

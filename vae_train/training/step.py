@@ -1,4 +1,4 @@
-"""What a training step takes, computes and reports."""
+"""Inputs, computation and outputs of a training step."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Scalars = dict[str, Tensor]
 """Name -> mean over the images of a batch: detached tensors with shape `()`."""
 
 Gradients = list[Tensor | None]
-"""One for every parameter; None where the loss does not depend on it."""
+"""One per parameter; None if the loss does not depend on it."""
 
 Losses = dict[str, Tensor]
-"""What the optimisation targets minimise, by `LOSSES`; see `Objective.forward`."""
+"""The losses of the optimisation targets by name, see `LOSSES` and `Objective.forward`."""
 
 LOSSES = ("loss", "encoder_loss", "critic_loss")
 
@@ -33,14 +33,14 @@ Targets = dict[str, list[int]]
 
 
 class Statistics(NamedTuple):
-    """What the state of a model and of an objective moves by: detached means over the images of a batch."""
+    """Detached means over a batch, by which `update_state` changes the state of model and objective."""
 
     model: Scalars
     objective: Scalars
 
 
 class Reports(NamedTuple):
-    """What the backward pass of a batch returns."""
+    """The results of a backward pass."""
 
     gradients: Gradients
     scalars: Scalars
@@ -48,7 +48,7 @@ class Reports(NamedTuple):
 
 
 class StoredBatch(NamedTuple):
-    """A batch as it is stored, so that a compiled or captured step turns it into a `Batch` itself."""
+    """A stored batch, which a compiled or captured step converts to a `Batch` itself."""
 
     raw: Raw
     rng: Rng
@@ -56,18 +56,18 @@ class StoredBatch(NamedTuple):
     finish: Callable[[Raw, Rng], Batch]
 
     def part(self, start: int, stop: int) -> StoredBatch:
-        """Images `start` to `stop` of the batch, with the noise that they have in the whole batch."""
+        """Images `start` to `stop` of the batch, with their noise of the whole batch."""
         pixels, y = self.raw
         raw = Raw(pixels[start:stop], None if y is None else y[start:stop])
         return self._replace(raw=raw, rng=self.rng.part(Rows(start, stop, len(pixels))))
 
 
 class StepInputs(NamedTuple):
-    """Everything that a step depends on besides the state of the learner."""
+    """The inputs of a step: all that it depends on besides the learner's state."""
 
     batch: Batch | StoredBatch
     step: int | Tensor
-    """Number of updates so far; an int64 tensor with shape `()` where the step is compiled or captured."""
+    """Number of updates so far; an int64 tensor with shape `()` if the step is compiled or captured."""
     rates: Sequence[float | Tensor]
     """The learning rate of every parameter group."""
     rng: Rng
@@ -76,24 +76,24 @@ class StepInputs(NamedTuple):
         """Splits the batch into `count` parts of almost equal size.
 
         Yields:
-            Some images with the noise that they have in the whole batch, and their share of its images.
+            Some images with their noise of the whole batch, and their share of its images.
         """
         if count == 1:
             yield self, 1.0
             return
         total = len(self.batch.raw.pixels if isinstance(self.batch, StoredBatch) else self.batch.x)
         for start, stop in pairwise(round(i * total / count) for i in range(count + 1)):
-            if start < stop:  # a batch of fewer images than `count` leaves some parts empty
+            if start < stop:  # parts are empty if the batch has fewer images than `count`
                 rng = self.rng.part(Rows(start, stop, total))
                 yield self._replace(batch=self.batch.part(start, stop), rng=rng), (stop - start) / total
 
 
 GradientFunction = Callable[[StepInputs, float], Reports]
-"""(inputs, share) -> the gradients of the share of every loss, and what is reported of these images."""
+"""(inputs, share) -> gradients of share · loss for every loss, with scalars and statistics of these images."""
 
 
 class StepModule(nn.Module):
-    """A batch -> losses, scalars and statistics: one module, so that one `functional_call` covers model and objective.
+    """Maps a batch to losses, scalars and statistics: one module, so that one `functional_call` covers both.
 
     Its parameters are those of the model, followed by those of the objective.
 
@@ -122,12 +122,12 @@ class StepModule(nn.Module):
 
     @torch.no_grad()
     def update_state(self, statistics: Statistics) -> None:
-        """Moves the state of model and objective, in place."""
+        """Updates the state of model and objective in place."""
         self.model.update_state(statistics.model)
         self.objective.update_state(statistics.objective)
 
     def targets(self, losses: Losses) -> Targets:
-        """Which parameters minimise which loss: a critic's its own, q's the encoder loss, the others the loss."""
+        """Maps losses to parameters: those of critic and encoder to their own, if there is one, others to "loss"."""
         names = tuple(losses)
         if names not in self._targets:
             encoder = {id(p) for p in self.model.inference_parameters()} if "encoder_loss" in losses else set()
@@ -148,9 +148,9 @@ def _detached(values: dict[str, Tensor]) -> Scalars:
 
 @torch.no_grad()
 def _scalars(terms: dict[str, Tensor], trace: Trace) -> Scalars:
-    """The terms of the objective, and what is reported of every batch, detached."""
+    """The terms of the objective and the metrics of every batch, detached."""
     distortion = trace.distortion().mean()
-    if not trace.bounded:  # a point mass has no rate, and no bound
+    if not trace.bounded:  # a point mass has neither rate nor ELBO
         return _detached(terms) | {"distortion": distortion}
     rate, bits = trace.rate().mean(), trace.bits_per_dim()
     scalars = _detached(terms) | {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate}

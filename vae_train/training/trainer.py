@@ -31,11 +31,11 @@ from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 log = logging.getLogger("vae_train")
 
 NUM_PREVIEWS = 10
-"""Sets of image grids of a run that does not say how often they are made."""
+"""Default number of sets of image grids in a run."""
 
 
 class Training(NamedTuple):
-    """The objects of a running training."""
+    """The objects of a training."""
 
     learner: Learner
     data: Dataset
@@ -53,23 +53,23 @@ class Training(NamedTuple):
 class Trainer:
     """Trains a learner on a data set.
 
-    An epoch has N / B steps, rounded up if it ends within a batch: the stream of batches does not know epochs.
+    An epoch has N / B steps, rounded up if it ends within a batch, since the stream of batches ignores epochs.
 
     Args:
-        epochs: passes over the training images; None for what `steps` take.
-        steps: number of updates, which may cut the last epoch short; None for whole epochs.
+        epochs: passes over the training images; None if `steps` is set.
+        steps: number of updates, which may cut the last epoch short; None if `epochs` is set.
         batch_size: B, images per optimiser step.
         execution: how steps are executed, see `vae_train.training.execution`.
         eval_every: epochs between two validations; the last epoch is always validated.
         sample_every: epochs between two sets of image grids; None for ten sets in all. The last epoch always has one.
         checkpoint_every: epochs between two checkpoints; the last epoch always has one.
-        checkpoint_seconds: time between two checkpoints, see `Output`: longer epochs have some within, shorter ones
-            share one. A run that is killed loses this time at most. 0 for checkpoints at the ends of epochs alone.
+        checkpoint_seconds: seconds between two checkpoints, see `Output`. Longer epochs have several, shorter epochs
+            share one. A killed run loses at most this time. 0 for checkpoints at the end of every epoch only.
         log_every: steps between two rows of the log.
-        patience: validations without improvement that end the run, once the objective's schedules have ended; None
-            never ends it.
-        monitor: what decides which epoch is the best, see `vae_train.training.monitor.Judge`.
-        eval_batch_size: images at a time in validation.
+        patience: number of validations without improvement, after the objective's schedules have ended, that ends the
+            run; None for no early stopping.
+        monitor: criterion for the best epoch, see `vae_train.training.monitor.Judge`.
+        eval_batch_size: images per pass in validation.
     """
 
     epochs: PositiveInt | None
@@ -100,17 +100,17 @@ class Trainer:
             learner: takes the steps.
             data: a loaded data set.
             checkpoints: where the state is saved.
-            loggers: where metrics and image grids go.
+            loggers: receive metrics and image grids.
             resumed: a checkpoint to resume from.
             stopping: ends the run early; None for `Patience`.
 
         Returns:
-            How the run ended: the last metrics, "best_epoch", "best_by", and "best_elbo" and other metrics of that
-            epoch; and how its last steps were executed.
+            The summary: the last metrics, "best_epoch", "best_by", and "best_elbo" and other metrics of that
+            epoch; and the mode in which the last steps were executed.
 
         Raises:
             RunError: a metric became NaN or infinite, or writing failed.
-            Stopped: a signal came; the state is saved.
+            Stopped: a signal arrived; the state is saved.
         """
         train = data.training()
         state = TrainingState(learner, Patience(self.patience) if stopping is None else stopping)
@@ -151,13 +151,13 @@ class Trainer:
         return Epochs.of_steps(self.steps, num_images, self.batch_size)
 
     def runner(self, learner: Learner, stream: Stream) -> Runner:
-        """What takes the steps of `learner` on the batches of `stream`."""
+        """Builds the runner of `learner` on the batches of `stream`."""
         num_parameters = sum(p.numel() for p in learner.parameters)
         count = steps_per_launch(num_parameters, stream.batch_size, len(stream.images))
         return runner(self.execution, learner.step, Feed(stream, learner.rates), learner.gradient_norm, count)
 
     def _first_epoch(self, training: Training) -> int:
-        """The epoch to begin or to resume with; beyond the last one if the run has ended."""
+        """The epoch to start or resume with; beyond the last one if the run has ended."""
         progress, epochs = training.state.progress, training.epochs
         return epochs.total + 1 if progress.ended == epochs.total else epochs.of(progress.step)
 
@@ -169,7 +169,7 @@ class Trainer:
         return ended
 
     def _train_epoch(self, training: Training, epoch: int) -> dict[str, float]:
-        """Takes the steps of an epoch, or the rest of them; returns its metrics."""
+        """Takes the (remaining) steps of an epoch; returns its metrics."""
         progress, meter, clock = training.state.progress, training.state.meter, training.clock
         end = training.epochs.end(epoch)
         while progress.step < end:
@@ -200,12 +200,12 @@ class Trainer:
         return row
 
     def _check(self, training: Training) -> float:
-        """Ends the run if a metric since the last check is not finite; returns the norm of the last gradient.
+        """Raises an error if a metric since the last check is not finite; returns the norm of the last gradient.
 
-        Comes before every checkpoint.
+        Called before every checkpoint.
         """
         norm = training.runner.gradient_norm()
-        # A gradient that is not finite shows in the metrics of the next step, so that only the last one needs a look.
+        # A non-finite gradient shows in the metrics of the next step, so only the last one is checked.
         steps_ago, names = training.state.meter.first_nonfinite() or (0, [] if math.isfinite(norm) else ["grad_norm"])
         training.output.check_finite(names, f"at step {training.state.progress.step - steps_ago:,}")
         return norm
@@ -228,12 +228,12 @@ class Trainer:
             learner.lr_schedule.observe(value)
         by = judge.by(progress.step, "elbo" in row)
         if progress.best_by not in ("", by):
-            log.info("the best epoch is now that of the %s", by)
+            log.info("the best epoch is now chosen by the %s", by)
         progress.observe(epoch, value, row, by)
         return row
 
     def _save(self, training: Training, epoch: int, last: bool) -> None:
-        """Saves the state as the best one, as the last one, or as both."""
+        """Saves the state as the best, as the last, or as both."""
         names = ["best"] if training.state.progress.best_epoch == epoch else []
         if last or training.stop.signal is not None or epoch % self.checkpoint_every == 0:
             names.append("last")
@@ -252,17 +252,17 @@ def _write(training: Training, epoch: int, split: str, scope: Scope, row: dict[s
 
 
 def _selected(split: str, row: dict[str, float]) -> dict[str, float]:
-    """The metrics of a row that a run's summary reports."""
+    """The metrics of a row that belong to a run's summary."""
     return {f"{split}_{name}": row[name] for name in ("loss", *SUMMARIZED) if name in row}
 
 
 def validate(learner: Learner, images: Images, batch_size: int, step: int) -> dict[str, float]:
-    """Means of the learner's scalars over the images of a split.
+    """Averages the learner's scalars over the images of a split.
 
     Args:
         learner: evaluates the batches.
         images: the split.
-        batch_size: images at a time; the last batch may have fewer.
+        batch_size: images per pass; the last batch may be smaller.
         step: number of updates so far.
     """
     total, names = torch.zeros((), device=learner.device), list[str]()

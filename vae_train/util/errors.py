@@ -1,15 +1,15 @@
-"""The failures that a user meets; everything else is a bug and shows its traceback."""
+"""Errors for the user. All other exceptions are bugs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to map segment", "Cannot allocate memory")
-"""What errors of PyTorch and of the dynamic linker say when memory is missing."""
+"""Phrases by which PyTorch and the dynamic linker report a lack of memory."""
 
 
 class ErrorDetail(NamedTuple):
-    """One thing that is wrong with what was asked for: the setting as typed, and what is wrong with it."""
+    """One error: the setting as typed, and what is wrong with it."""
 
     where: str
     message: str
@@ -18,10 +18,10 @@ class ErrorDetail(NamedTuple):
 
 
 class UsageError(Exception):
-    """A request that cannot be carried out. Nothing has been started or written; exit code 2.
+    """An invalid request. Nothing has been started or written; exit code 2.
 
     Args:
-        errors: every error that was found, or one text.
+        errors: all errors, or a single message.
     """
 
     def __init__(self, errors: list[ErrorDetail] | str) -> None:
@@ -30,22 +30,22 @@ class UsageError(Exception):
 
 
 def raise_out_of_memory(error: BaseException) -> None:
-    """Raises a MemoryError if missing memory is what an error comes from: nothing that it says is wrong then."""
+    """Raises a MemoryError if a lack of memory caused `error`, whose message would then mislead."""
     cause: BaseException | None = error
     while cause is not None:
-        is_systems = isinstance(cause, RuntimeError | OSError | ImportError)
-        if isinstance(cause, MemoryError) or (is_systems and any(text in str(cause) for text in OUT_OF_MEMORY)):
+        is_system_error = isinstance(cause, RuntimeError | OSError | ImportError)
+        if isinstance(cause, MemoryError) or (is_system_error and any(text in str(cause) for text in OUT_OF_MEMORY)):
             raise MemoryError(str(cause)) from error
         cause = cause.__cause__
 
 
 @contextmanager
 def collecting(errors: list[ErrorDetail], where: str = "") -> Iterator[None]:
-    """Appends the errors of a `UsageError` that the block raises, instead of raising it.
+    """Catches a `UsageError` of the block and appends its errors to a list.
 
     Args:
-        errors: receives them.
-        where: the setting that is wrong, for errors that name none.
+        errors: receives the errors.
+        where: the setting to blame for errors that name none.
     """
     try:
         yield
@@ -55,13 +55,13 @@ def collecting(errors: list[ErrorDetail], where: str = "") -> Iterator[None]:
 
 
 class RunError(Exception):
-    """A run that failed while it ran: a NaN, a full disk, a damaged checkpoint. Exit code 1."""
+    """A failure during a run, such as a NaN, a full disk or a damaged checkpoint. Exit code 1."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A run that a signal stopped after its state was saved. Exit code 128 + `signal`.
+    """Raised when a signal stops a run, after its state was saved. Exit code 128 + `signal`.
 
-    It is not an `Exception`, so that a sweep ends as well instead of going on with the next job.
+    It is not an `Exception`, so that it also ends a sweep instead of continuing with the next job.
     """
 
     def __init__(self, signal: int, epoch: int, step: int) -> None:
@@ -70,22 +70,22 @@ class Stopped(KeyboardInterrupt):
 
 
 class Incompatible(NamedTuple):
-    """Why a component does not work with the others, and what would.
+    """Why a component does not work with the others, and alternatives that would.
 
-    Components do not know how a command line is spelt: `vae_train.runs` turns this into a message.
+    Components do not know the spelling of the command line; `vae_train.runs` converts this to a message.
     """
 
     reason: str
-    """What does not fit, without a suggestion: "needs the density q(z | x), but the posterior is a point mass"."""
+    """The reason without a suggestion, for instance "needs the density q(z | x), but the posterior is a point mass"."""
     instead: Mapping[str, str] = {}
-    """Alternatives by role or setting: {"posterior": "gaussian"} or {"objective.free_bits_per": "group"}."""
+    """Alternatives by component or setting: {"posterior": "gaussian"} or {"objective.free_bits_per": "layer"}."""
 
 
 class IncompatibleError(ValueError):
-    """What a constructor raises that cannot work with the others.
+    """Raised by the constructor of a component that is incompatible with the others.
 
     Args:
-        incompatible: why, and what would.
+        incompatible: the reason and alternatives.
     """
 
     def __init__(self, incompatible: Incompatible) -> None:

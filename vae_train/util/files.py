@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, never through a link, and locks that end with their process."""
+"""Atomic writes, which never follow symbolic links, and locks that end with their process."""
 
 import errno
 import os
@@ -14,22 +14,22 @@ from vae_train.util.errors import UsageError
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock, and no run is locked there
+except ImportError:  # Windows has no flock, so runs are not locked there
     fcntl = None  # type: ignore[assignment]
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 _held: set[int] = set()
-"""Descriptors of the locks of this process."""
+"""File descriptors of this process's locks."""
 
 
 class SavedPath(str):
-    """A path that a saved run names, which somebody else may have written: it is read, and nothing is written to it."""
+    """A path from a saved run, which is not trusted: it may be read, but nothing is written to it."""
 
 
 @contextmanager
 def temporary_name(path: Path) -> Iterator[Path]:
-    """A fresh name beside `path`, whose file is removed when the block ends."""
+    """Yields a unique name next to `path`, and removes the file of this name at the end."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
@@ -39,7 +39,7 @@ def temporary_name(path: Path) -> Iterator[Path]:
 
 
 def unreadable(path: Path) -> str:
-    """Says why a file was of no use: it does not exist, cannot be opened, or is damaged."""
+    """Says why a file could not be used: it does not exist, cannot be opened, or is damaged."""
     try:
         path.open("rb").close()
     except FileNotFoundError:
@@ -51,11 +51,11 @@ def unreadable(path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
-    """Opens a new file for writing, which takes the place of `path`, a link included, when the block ends well.
+    """Opens a new file for writing, which replaces `path` (even a symbolic link) if the block succeeds.
 
     Args:
         path: the file to replace.
-        sync: wait until the content is on the disk, so that it survives a loss of power.
+        sync: wait until the content is on disk, so that it survives a power failure.
     """
     with temporary_name(path) as temporary:
         with temporary.open("xb") as file:
@@ -67,16 +67,16 @@ def replacing(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
 
 
 def appending(path: Path) -> TextIO:
-    """Opens a text file, which is no link, for writing at its end, line by line."""
+    """Opens a text file for appending, line-buffered; refuses symbolic links."""
     return open(path, "a", 1, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | NO_FOLLOW, 0o666))
 
 
 @contextmanager
 def locked(path: Path, wait: bool = False) -> Iterator[None]:
-    """Holds a lock within the block. The system releases it when the process dies; forked children do not hold it.
+    """Holds a lock within the block. The system releases it when the process dies; forked children do not inherit it.
 
     Args:
-        path: the lock's file, which says who holds it. Where the file system has no locks, nothing is locked.
+        path: the lock file, which names the holder. File systems without locks are not locked.
         wait: wait until another process releases the lock.
 
     Raises:
@@ -96,7 +96,7 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
     finally:
         _held.discard(descriptor)
         with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was just forked may not have closed it yet
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may still have it open
         os.close(descriptor)
 
 
@@ -109,11 +109,11 @@ def _lock(descriptor: int, path: Path, wait: bool) -> None:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
         holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
-        raise UsageError(f"{path.parent} is in use by {holder}; wait for it, or end it first") from error
+        raise UsageError(f"{path.parent} is in use by {holder}; wait for it or end it first") from error
 
 
 def _forget_locks() -> None:
-    """Closes the locks of the parent in a forked child, which would otherwise hold them when the parent has died."""
+    """Closes the parent's locks in a forked child, which would otherwise keep them after the parent's death."""
     for descriptor in _held:
         with suppress(OSError):
             os.close(descriptor)

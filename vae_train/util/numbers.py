@@ -1,4 +1,4 @@
-"""Elementary functions of numbers that may be Python's or tensors."""
+"""Elementary functions of Python numbers and tensors."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ Number = int | float | Tensor
 
 
 def finite(value: Any) -> float | None:
-    """`value` as a float; None if it is no finite number, as in a file that somebody else wrote."""
+    """`value` as a float, or None if it is not a finite number. For values from untrusted files."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -20,7 +20,7 @@ def finite(value: Any) -> float | None:
 
 
 def clamp(x: Number, low: float = 0.0, high: float = 1.0) -> Number:
-    """`x`, limited to the interval from `low` to `high`."""
+    """`x` limited to the interval from `low` to `high`."""
     return x.clamp(low, high) if isinstance(x, Tensor) else min(max(x, low), high)
 
 

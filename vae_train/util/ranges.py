@@ -1,7 +1,7 @@
-"""Ranges of arguments, written where the argument is declared: `lr: PositiveFloat`.
+"""Ranges of arguments, declared as annotations such as `lr: PositiveFloat`.
 
-`vae_train.runs.schema` reads them from the signature, so that every value out of range is reported before anything is
-built. (The constructor alone would stop at the first one.)
+`vae_train.runs.schema` reads them from the signature, so that all values out of range are reported before anything is
+built. (A constructor would stop at the first one.)
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Range:
-    """An interval of numbers; `low` and `high` belong to it unless `open_low` or `open_high` says otherwise."""
+    """An interval of numbers, which includes `low` unless `open_low`, and `high` unless `open_high`."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -38,4 +38,4 @@ NonNegativeFloat = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
 Decay = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
 Threads = Annotated[int, Range(1, 1024)]
-"""CPU threads of one operation; OpenMP crashes where it cannot start them."""
+"""CPU threads of one operation; OpenMP crashes if it cannot start them."""

@@ -1,4 +1,4 @@
-"""How this process uses the machine: devices, threads, memory, number formats."""
+"""Set-up of this process: devices, threads, memory and number formats."""
 
 import ctypes
 import math
@@ -15,34 +15,34 @@ from vae_train.util.errors import ErrorDetail
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Where a Linux container says how much processor time it is allowed: "max 100000" or "200000 100000"."""
+"""CPU quota of a Linux container: "max 100000" or "200000 100000"."""
 
 MEMORY = Path("/proc/meminfo")
-"""Where Linux says how much memory is available."""
+"""Available memory on Linux."""
 
 CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
-"""Where a Linux container says how much memory it is allowed."""
+"""Memory limit of a Linux container."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT = 1 << 30
+_RETAINED_BYTES = 1 << 30
 
 
 def prepare(threads: int | None = None, precision: Precision = "float32") -> None:
-    """Sets the process up for training or evaluation, once and before the first tensor is made.
+    """Sets up the process for training or evaluation, once and before the first tensor is created.
 
     Args:
-        threads: CPU threads of one operation; None takes PyTorch's choice, but no more than `cores`.
-        precision: "tf32" lets CUDA round the factors of float32 products to 10 bits; the others never do.
+        threads: CPU threads of one operation; None for PyTorch's choice, but at most `cores`.
+        precision: "tf32" lets CUDA round the factors of float32 products to 10 bits.
     """
-    # Adam keeps averages of gradients that have died out (border pixels of MNIST). After some 700 steps they are below
-    # 1e-38, where processors are slow: a step takes a fifth longer. Threads inherit the setting, so it comes first.
+    # Adam's averages of vanished gradients (border pixels of MNIST) decay. After some 700 steps they are below
+    # 1e-38, where processors are slow: a step takes a fifth longer. Threads inherit this setting, so it comes first.
     torch.set_flush_denormal(True)
-    # NumPy before 2.3 warns about it when it measures float types.
+    # NumPy before 2.3 warns about it when it inspects float types.
     warnings.filterwarnings("ignore", "The value of the smallest subnormal", UserWarning)
     keep_freed_memory()
-    leave_the_compiler_alone()
+    avoid_compiler_import()
     torch.set_num_threads(threads or min(torch.get_num_threads(), cores()))
-    # PyTorch's own default rounds convolutions and not matrix products.
+    # PyTorch's default rounds in convolutions, but not in matrix products.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
@@ -56,7 +56,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def device_errors(name: str) -> list[ErrorDetail]:
-    """Why the device `name` cannot be used here."""
+    """Reports why the device `name` cannot be used."""
     count, has_mps = torch.cuda.device_count(), torch.backends.mps.is_available()
     try:
         device = resolve_device(name)
@@ -74,11 +74,11 @@ def device_errors(name: str) -> list[ErrorDetail]:
     return [ErrorDetail(f"device={name}", message)]
 
 
-def leave_the_compiler_alone() -> None:
-    """Spares runs that do not compile the import of PyTorch's compiler, which takes as long as that of PyTorch.
+def avoid_compiler_import() -> None:
+    """Avoids the import of PyTorch's compiler, which takes as long as that of PyTorch, in runs that do not compile.
 
-    An optimiser imports it for one purpose: to tell it not to compile these methods. What is said here instead is what
-    `torch._disable_dynamo` notes; where a version of PyTorch notes it elsewhere this has no effect.
+    Optimisers import it only to mark these methods as not compilable. This function sets the same mark as
+    `torch._disable_dynamo`; it has no effect in PyTorch versions with another mark.
     """
     for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
         method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
@@ -87,22 +87,22 @@ def leave_the_compiler_alone() -> None:
 
 
 def busy_message(threads: int) -> str | None:
-    """A warning that other work has the cores, on which OpenMP's threads wait for each other; None if it has not.
+    """A warning if other processes occupy the cores, which makes OpenMP's threads wait for each other; else None.
 
-    Threads that spin while they wait are faster on an idle machine: without spinning a step of a small network takes
-    1.6 times as long there. Beside other work they take ten times as long. The number of threads is left alone, since
-    rounding depends on it.
+    Spinning threads are faster on an idle machine, where a step of a small network takes 1.6 times as long without
+    spinning, but ten times as slow on a busy one. The number of threads is not changed, since rounding
+    depends on it.
     """
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if threads == 1 or load < cores():
         return None
-    return f"other work uses the {cores()} cores (load {load:.1f}); threads=1 may be several times faster"
+    return f"other processes use the {cores()} cores (load {load:.1f}); threads=1 may be several times faster"
 
 
 def cores() -> int:
-    """Processor cores that this process may use: those that it is bound to, within the quota of its container.
+    """Number of CPU cores that this process may use, by its affinity and the quota of its container.
 
-    PyTorch counts the machine's; with more threads than cores every operation waits for the slowest.
+    PyTorch counts all cores of the machine. With more threads than cores, every operation waits for the slowest.
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -113,9 +113,9 @@ def cores() -> int:
 
 
 def available_memory() -> int:
-    """Bytes of memory that this process may still take, within the limit of its container.
+    """Bytes of memory that this process may still allocate, within the limit of its container.
 
-    Where the system does not say what is free, it is the memory of the machine.
+    Falls back to the memory of the machine.
     """
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else [sys.maxsize]
     try:
@@ -123,29 +123,29 @@ def available_memory() -> int:
         limits.append(int(free) * 1024)
         allowed, used = (CONTAINER_MEMORY.with_name(f"memory.{name}").read_text() for name in ("max", "current"))
         limits.append(int(allowed) - int(used))
-    except (OSError, ValueError, StopIteration):  # no Linux, no container, or "max"
+    except (OSError, ValueError, StopIteration):  # not Linux, no container, or "max"
         pass
     return max(0, min(limits))
 
 
 def keep_freed_memory() -> None:
-    """Tells the C library (glibc alone understands it) to hold on to memory that tensors have left.
+    """Tells the C library (glibc only) to keep freed memory for reuse.
 
-    It would give large blocks back to the system after every use and take them anew, a page fault per 4 KiB: half the
+    By default it returns large blocks to the system after every use; page faults at reallocation took half the
     time of a step of a convolutional network on 64x64 images.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return
-    mallopt(_M_TRIM_THRESHOLD, _KEPT)
-    mallopt(_M_MMAP_THRESHOLD, _KEPT) or mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    mallopt(_M_TRIM_THRESHOLD, _RETAINED_BYTES)
+    mallopt(_M_MMAP_THRESHOLD, _RETAINED_BYTES) or mallopt(_M_MMAP_THRESHOLD, 32 << 20)
 
 
 def emulated(precision: Precision, device: torch.device) -> str | None:
-    """Why a precision is slower than float32 on this processor, in a line; None where it is not.
+    """Warns if a precision is emulated, and slower than float32, on this processor; else None.
 
-    Where oneDNN cannot multiply bfloat16, PyTorch converts every factor and falls back to plain loops.
+    If oneDNN does not support bfloat16, PyTorch converts every factor and falls back to plain loops.
     """
     if precision != "bfloat16" or device.type != "cpu":
         return None
@@ -156,10 +156,10 @@ def emulated(precision: Precision, device: torch.device) -> str | None:
 
 
 def memory_format(device: torch.device, precision: Precision) -> torch.memory_format:
-    """The layout of convolutions' weights, which their inputs and outputs follow.
+    """The memory layout of convolution weights, which inputs and outputs follow.
 
-    Channels last is what oneDNN likes on a CPU and what the tensor cores of a GPU work on; plain float32 on a GPU does
-    not use those.
+    oneDNN on CPUs and the tensor cores of GPUs prefer channels last; plain float32 on a GPU does
+    not use tensor cores.
     """
     if device.type == "cpu" or (device.type == "cuda" and precision != "float32"):
         return torch.channels_last

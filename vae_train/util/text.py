@@ -1,4 +1,4 @@
-"""Quantities and errors as people read them."""
+"""Formats quantities and errors for people."""
 
 import difflib
 import logging
@@ -9,7 +9,7 @@ from typing_extensions import override
 
 
 def size(count: float) -> str:
-    """A number of bytes, for instance 146 MiB."""
+    """Formats a number of bytes, for instance 146 MiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             break
@@ -18,14 +18,14 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time, for instance 16 s, 5 min or 2.5 h."""
+    """Formats a duration, for instance 16 s, 5 min or 2.5 h."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def now() -> str:
-    """Date and time of day with their offset from UTC; in UTC if TZ names no offset below a day."""
+    """The local date and time with its UTC offset; in UTC if TZ is invalid."""
     try:
         moment = datetime.now().astimezone()
     except ValueError:
@@ -34,17 +34,17 @@ def now() -> str:
 
 
 def short_number(value: float) -> str:
-    """A number with few digits, for instance 3.14, 31.4 or 3,142."""
+    """Formats a number with few digits, for instance 3.14, 31.4 or 3,142."""
     return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
-    """A text whose control characters, which could steer a terminal, are escaped, except those in `keep`."""
+    """Escapes control characters, which could manipulate a terminal, except those in `keep`."""
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formats messages of a log, which may contain names of files, by `printable`."""
+    """Formats log messages with `printable`, since they may contain file names."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
@@ -52,13 +52,13 @@ class PrintableFormatter(logging.Formatter):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its name where it says nothing; the cause alone of one of the system."""
+    """The first line of an error's message, or else the name of its class; for system errors only the reason."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean x?", or an empty text if no known name is similar."""
+    """ "; did you mean x?", or an empty string if no known name is similar."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def package_version() -> str:
-    """The installed version, or in a checkout that is not installed the one in pyproject.toml."""
+    """The installed version, or that in pyproject.toml for a checkout that is not installed."""
     try:
         return version("vae_train")
     except PackageNotFoundError:

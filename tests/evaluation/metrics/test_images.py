@@ -210,32 +210,32 @@ def test_the_kernel_distance_is_the_mean_over_subsets_with_its_error():
 LINE = column(0, 1, 2, 3, 4)
 
 
-def neighbours(real, sampled, **options):
+def neighbors(real, sampled, **options):
     return precision_recall(real, sampled, **options) | density_coverage(real, sampled, **options)
 
 
 def test_equal_sets_have_everything():
     x = normal(40, 7)
     for sampled in (x, x.flip(0)):
-        assert set(neighbours(x, sampled, k=4).values()) == {1.0}
+        assert set(neighbors(x, sampled, k=4).values()) == {1.0}
 
 
 def test_equal_sets_far_from_zero_have_everything():
     x = 1e4 + normal(40, 7)
-    assert set(neighbours(x, x.flip(0), k=4).values()) == {1.0}
+    assert set(neighbors(x, x.flip(0), k=4).values()) == {1.0}
 
 
 def test_disjoint_sets_have_nothing():
-    assert set(neighbours(LINE, LINE + 100, k=3).values()) == {0.0}
+    assert set(neighbors(LINE, LINE + 100, k=3).values()) == {0.0}
 
 
 def test_a_mode_that_is_never_sampled_costs_recall_and_coverage():
-    found = neighbours(torch.cat([LINE, LINE + 100]), LINE, k=3)
+    found = neighbors(torch.cat([LINE, LINE + 100]), LINE, k=3)
     assert found == {"precision": 1.0, "recall": 0.5, "density": 1.0, "coverage": 0.5}
 
 
 def test_a_mode_that_is_not_real_costs_precision_and_density():
-    found = neighbours(LINE, torch.cat([LINE, LINE + 100]), k=3)
+    found = neighbors(LINE, torch.cat([LINE, LINE + 100]), k=3)
     assert found == {"precision": 0.5, "recall": 1.0, "density": 0.5, "coverage": 1.0}
 
 
@@ -257,7 +257,7 @@ def test_an_outlier_among_the_samples_raises_recall_but_not_coverage():
 @pytest.mark.parametrize("chunk", [1, 7, 30, 1000])
 def test_chunks_change_nothing(chunk):
     real, sampled = normal(30, 3, seed=1), 0.7 * normal(23, 3, seed=2)
-    assert neighbours(real, sampled, k=3, chunk=chunk) == neighbours(real, sampled, k=3)
+    assert neighbors(real, sampled, k=3, chunk=chunk) == neighbors(real, sampled, k=3)
 
 
 def test_neighbours_equal_a_loop():
@@ -265,7 +265,7 @@ def test_neighbours_equal_a_loop():
     radii = [[sorted((a - b).norm().item() for b in z)[k] for a in z] for z in (real, sampled)]
     inside = [[(a - b).norm().item() < r for b in sampled] for a, r in zip(real, radii[0], strict=True)]
     within = [[(a - b).norm().item() <= r for a in real] for b, r in zip(sampled, radii[1], strict=True)]
-    assert neighbours(real, sampled, k=k) == pytest.approx(
+    assert neighbors(real, sampled, k=k) == pytest.approx(
         {
             "precision": sum(map(any, zip(*inside, strict=True))) / 20,
             "recall": sum(map(any, zip(*within, strict=True))) / 25,
@@ -298,7 +298,7 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def labelled(digits):
+def labeled(digits):
     return LabelFeatures(digits, steps=150)
 
 
@@ -329,19 +329,19 @@ def test_feature_networks_leave_the_global_generator_alone(digits):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_label_features_tell_classes_apart(digits, labelled):
-    assert labelled.name == "features of a classifier of this data's labels (seed 0)"
+def test_label_features_tell_classes_apart(digits, labeled):
+    assert labeled.name == "features of a classifier of this data's labels (seed 0)"
     found = [digits.split(name).fetch(torch.arange(180)) for name in ("train", "test")]
-    centres = torch.stack([labelled(found[0].x)[found[0].y[:, 0] == label].mean(0) for label in range(10)])
-    nearest = torch.cdist(labelled(found[1].x), centres).argmin(1)
+    centers = torch.stack([labeled(found[0].x)[found[0].y[:, 0] == label].mean(0) for label in range(10)])
+    nearest = torch.cdist(labeled(found[1].x), centers).argmin(1)
     assert (nearest == found[1].y[:, 0]).double().mean() > 0.85
 
 
-def test_label_features_are_a_function_of_the_seed(digits, labelled):
+def test_label_features_are_a_function_of_the_seed(digits, labeled):
     x = digits.split("test").fetch(torch.arange(50)).x
     with torch.no_grad():  # as an evaluation may
         again, other = (LabelFeatures(digits, seed, steps=150)(x) for seed in (0, 1))
-    assert torch.equal(labelled(x), again)
+    assert torch.equal(labeled(x), again)
     assert not torch.equal(again, other)
     assert not again.requires_grad
 
@@ -355,14 +355,14 @@ def test_label_features_see_pixels_whatever_models_see(digits):
 
 
 def test_label_features_need_labels():
-    unlabelled = StoredImages(TensorStore(torch.zeros(10, 1, 8, 8, dtype=torch.uint8)), 2)
+    unlabeled = StoredImages(TensorStore(torch.zeros(10, 1, 8, 8, dtype=torch.uint8)), 2)
     with pytest.raises(UsageError, match="the data has no labels"):
-        LabelFeatures(load(SplitSource(unlabelled)))
+        LabelFeatures(load(SplitSource(unlabeled)))
 
 
-def test_samples_that_are_real_images_are_nearer_than_noise(digits, labelled):
+def test_samples_that_are_real_images_are_nearer_than_noise(digits, labeled):
     x = digits.split("train").fetch(torch.arange(600)).x
-    for network in (labelled, RandomFeatures((1, 8, 8))):
+    for network in (labeled, RandomFeatures((1, 8, 8))):
         real, held, noise = network(x[:300]), network(x[300:]), network(uniform(300, 1, 8, 8))
         assert frechet_distance(real, held) < 0.2 * frechet_distance(real, noise)
         assert kernel_distance(real, held)[0] < 0.1 * kernel_distance(real, noise)[0]
@@ -455,7 +455,7 @@ def test_what_holds_no_inception_weights_is_refused(tmp_path):
     text.write_text("no weights")
     torch.save({"weight": torch.zeros(3)}, other)
     torch.save({"fc.bias": torch.zeros(1000), "fc.weight": torch.zeros(1000, 2048)}, head)
-    cases = {missing: "no such file", text: "holds no weights", other: "holds no state dict", head: "does not fit"}
+    cases = {missing: "no such file", text: "contains no weights", other: "is not a state dict", head: "does not fit"}
     for path, reason in cases.items():
         with pytest.raises(UsageError, match=reason):
             InceptionFeatures(path)

@@ -26,7 +26,7 @@ def test_every_mode_has_a_runner(mode, executed):
 
 def test_graph_needs_cuda():
     data, learner, _ = small_run()
-    with pytest.raises(ValueError, match="execution=graph needs CUDA, and this is cpu"):
+    with pytest.raises(ValueError, match="execution=graph needs CUDA, not cpu"):
         runner("graph", learner.step, feed_of(data, learner), learner.gradient_norm)
     (error,) = execution_errors(compose("execution=graph", "device=cpu"))
     assert error.where == "execution=graph"

@@ -1,4 +1,4 @@
-"""`vae data`: what a data set contains."""
+"""`vae data`: inspects a data set."""
 
 import logging
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ from vae_train.util.ranges import PositiveInt
 log = logging.getLogger("vae_train")
 
 COLUMNS, CLASS_COLUMNS = 8, 10
-"""Images side by side on the contact sheet, and mean images of classes."""
+"""Columns of the contact sheet, and of the mean images of classes."""
 MAX_BAD_FILES = 5
-"""Bad files that are printed."""
+"""Number of bad files that are printed."""
 MAX_CLASSES = 64
-"""Classes whose mean image is shown."""
+"""Number of classes whose mean image is shown."""
 MAX_VALUES = 12
-"""Names of a factor's values that are printed."""
+"""Number of values of a factor that are printed."""
 
 
 @dataclass
 class Settings:
-    """The top of conf/data.yaml."""
+    """The top-level settings of conf/data.yaml."""
 
     num: PositiveInt
     images: PositiveInt
@@ -46,13 +46,13 @@ class Settings:
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
-    """Data that is missing or cannot be preprocessed as configured, and a folder that cannot be written."""
+    """Reports data that is missing or cannot be preprocessed as configured, and a folder that cannot be written."""
     errors = folder_errors(settings.out) + inactive_errors(job.overrides, job.config)
     return errors + data_errors(job.config, job.session, job.builder)
 
 
 def run(settings: Settings, job: Job) -> None:
-    """Prints sizes and statistics, and writes them with plots of the training split to a new folder."""
+    """Prints sizes and statistics, and writes them to a new folder with plots of the training split."""
     name, data = job.choices["data"], load_data(job.config, job.session, torch.device("cpu"), job.builder)
     train = data.split("train")
     assert train is not None
@@ -72,11 +72,11 @@ def run(settings: Settings, job: Job) -> None:
     except OSError as error:
         raise RunError(f"could not write to {error.filename}: {error.strerror or error}") from error
     names = sorted(path.name for path in folder.iterdir() if path.suffix in (".png", f".{settings.format}"))
-    log.info("see %s and data.json in %s", ", ".join(names), folder)
+    log.info("wrote %s and data.json to %s", ", ".join(names), folder)
 
 
 def _write_classes(data: Dataset, statistics: Overview, folder: Path, kind: PlotFormat) -> None:
-    """Plots how many images every class has, and its mean image; nothing for images without classes."""
+    """Plots the number of images and the mean image of every class; does nothing without classes."""
     if not statistics.class_means:
         return
     factor = data.stored_facts.factors[0]
@@ -128,24 +128,24 @@ def _log_summary(data: Dataset, summary: dict[str, Any], statistics: Overview) -
         log.info("  channels  %s", note)
     if facts.units is not None and facts.levels is None:
         low, high = min(facts.units.low), max(facts.units.high)
-        how = " scaled by column" if facts.column_shape else ""
-        log.info("  range     %g to %g,%s which is shown as 0 to 1", low, high, how)
+        how = " scaled per column," if facts.column_shape else ""
+        log.info("  range     %g to %g,%s shown as 0 to 1", low, high, how)
     moments = ", ".join(f"{m:.4f} ± {s:.4f}" for m, s in zip(summary["mean"], summary["std"], strict=True))
-    log.info("  mean ± sd %s of %s training images, on [0, 1]", moments, f"{statistics.images:,}")
+    log.info("  mean ± sd %s over %s training images, in [0, 1]", moments, f"{statistics.images:,}")
     if facts.missing:
-        log.info("  missing   %.2f %% of these images' values, which are left out", 100 * statistics.missing)
+        log.info("  missing   %.2f %% of the values of these images; left out", 100 * statistics.missing)
     for factor in facts.factors:
         values = factor.values or ()
         names = ", ".join(map(str, values[:MAX_VALUES])) + (", …" if len(values) > MAX_VALUES else "")
         log.info("  %-9s %d values%s", factor.name, factor.size, f": {names}" if names else "")
     if summary["entropy_floor"] is not None:
-        log.info("  entropy   dynamic binarisation adds %.2f nats per image: no NLL can be lower", statistics.entropy)
+        log.info("  entropy   dynamic binarisation adds %.2f nats/image, the least possible NLL", statistics.entropy)
     for note in data.notes:
         log.info("  note      %s", note)
     for file, reason in data.bad_files[:MAX_BAD_FILES]:
         log.info("  bad file  %s: %s", file, reason)
     if len(data.bad_files) > MAX_BAD_FILES:
-        log.info("  bad files %s in all, see bad_files.txt", f"{len(data.bad_files):,}")
+        log.info("  bad files %s in total; see bad_files.txt", f"{len(data.bad_files):,}")
 
 
 def _examples(data: Dataset, num: int) -> tuple[Tensor, list[str]]:

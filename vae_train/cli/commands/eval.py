@@ -42,13 +42,13 @@ from vae_train.util.text import did_you_mean
 log = logging.getLogger("vae_train")
 
 ALL_OF = {"metric": "metrics"}
-"""Groups of which every option is composed, with the package that receives them: the command line adds
-`+metric@metrics.NAME=NAME` for every file of conf/metric and of a metric folder in --config-dir. No list names them."""
+"""Groups of which every option is composed, with the package that receives them. The command line adds
+`+metric@metrics.NAME=NAME` for every file in conf/metric and in a metric folder of --config-dir."""
 
 
 @dataclass
 class Settings:
-    """The top of conf/eval.yaml."""
+    """The top-level settings of conf/eval.yaml."""
 
     run: str | list[str]
     checkpoint: CheckpointName
@@ -103,10 +103,10 @@ def _run_errors(name: str, settings: Settings, job: Job) -> list[ErrorDetail]:
 
 
 def ood_images(name: str, config: Config, data: Dataset, device: torch.device, job: Job) -> Images:
-    """Opens another data set, made like a run's own: its test images, or all of a data set without that split.
+    """Opens another data set with the run's size and binarisation: its test images, or all images without that split.
 
     Args:
-        name: a data set of `conf/data`, a folder of images or an array file.
+        name: a data set in `conf/data`, a folder of images or an array file.
         config: the run's configuration.
         data: the run's data.
         device: where the images are used.
@@ -120,7 +120,7 @@ def ood_images(name: str, config: Config, data: Dataset, device: torch.device, j
     facts = job.session.inspect(build_source(other, job.builder))
     if (facts.data_shape, facts.levels) != (own.data_shape, own.levels):
         raise UsageError(
-            f"has images of {facts.data_shape} with {facts.levels} levels, and this run's have {own.data_shape} "
+            f"has images of shape {facts.data_shape} with {facts.levels} levels; this run's have {own.data_shape} "
             f"with {own.levels}"
         )
     loaded = load_data(other, job.session, device, job.builder)
@@ -137,11 +137,11 @@ def _ood_node(name: str, config: Config, facts: DataFacts) -> Config:
     if kind is None:
         raise UsageError(f"no such data set, folder or file{did_you_mean(name, known)} ({', '.join(known)})")
     own = config["data"]
-    if kind == "arrays" and "units" in own:  # what its numbers mean is what the run's mean
+    if kind == "arrays" and "units" in own:  # its numbers have the units of the run's
         return own.with_values({"path": name, "key": None, "labels": None, "shape": None, "valid": 0, "test": 0})
     node = resolved(OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data)
     settings: dict[str, Any] = {"binarize": config.at("data.binarize", "none")} if "binarize" in node else {}
-    if kind == "folder":  # the levels are the run's, even if pixels of other images need fewer
+    if kind == "folder":  # with the run's levels, even if fewer suffice for these images
         channels, height, width = facts.data_shape
         levels = own.get("levels", facts.levels if settings["binarize"] == "none" else None)
         settings |= {"levels": levels, "range": own.get("range") if "background" in own else None}
@@ -154,14 +154,14 @@ def _ood_node(name: str, config: Config, facts: DataFacts) -> Config:
 
 
 def run(settings: Settings, job: Job) -> None:
-    """Evaluates every run that is named, writes and prints the reports."""
+    """Evaluates the runs, and writes and prints the reports."""
     runs = [job.open(str(folder)) for folder in find_runs(settings.run)]
     reports = [evaluate_run(run, settings, job) for run in runs]
     if len(runs) > 1:
         _compare(runs, reports, settings)
     names = settings.run if isinstance(settings.run, str) else f"[{','.join(settings.run)}]"
-    words = [f"run={names}", allow_setting(name for run in runs for name in packages_of(run.config))]
-    log.info("  everything on one page: vae report %s", shlex.join(filter(None, words)))
+    arguments = [f"run={names}", allow_setting(name for run in runs for name in packages_of(run.config))]
+    log.info("  report as one HTML page: vae report %s", shlex.join(filter(None, arguments)))
 
 
 def _compare(runs: Sequence[Run], reports: Sequence[Report], settings: Settings) -> None:
@@ -181,7 +181,7 @@ def _compare(runs: Sequence[Run], reports: Sequence[Report], settings: Settings)
 
 
 def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
-    """Measures a run and prints the report, which it returns; adds it to those in eval/<split>.json and .md."""
+    """Evaluates a run, prints and returns the report, and merges it into eval/<split>.json and .md."""
     device = resolve_device(settings.device)
     model = open_model(run, device, job.builder, settings.checkpoint)
     if settings.prior is not None:
@@ -207,16 +207,16 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
     weights = fingerprint(model, without="")
     summary = run.summary()
     if summary["status"] == "unknown":
-        run.report(unreadable(run.summary_file), "leaving out by what the best epoch is the best")
+        run.report(unreadable(run.summary_file), "leaving out what the best epoch was chosen by")
     about = {"best_by": summary.get("best_by"), "weights": weights, "damage": run.damage}
     report = evaluate(subject, metrics, checkpoint=settings.checkpoint, **about)
     path = run.eval / f"{subject.name}.json"
     with locked(run.eval / LOCK_FILE, wait=True):
         before = read_json(path)
         if not before and path.exists():
-            log.warning("%s; its metrics are not kept", unreadable(path))
+            log.warning("%s; its metrics are lost", unreadable(path))
         if before and before.get("weights") != weights:
-            log.info("%s had metrics of other weights; they are replaced", path)
+            log.info("%s has metrics of other weights; replacing them", path)
             before = {}
         merged = merge(report, before, metrics)
         write_json(path, merged.to_dict())
@@ -231,7 +231,7 @@ def _log_to_board(run: Run, report: Report, subject: Subject, job: Job) -> None:
     """Adds metrics and image grids to the run's logger, at the step of the checkpoint."""
     epoch = run.summary().get("best_epoch") if subject.checkpoint == "best" else None
     row = best_row(read_metrics(run.metrics_file), epoch)
-    # A logger that resumes at the step before hides what an earlier evaluation wrote at this step.
+    # A logger that resumes at the previous step hides what an earlier evaluation wrote at this step.
     facts = RunFacts.of(run.config, subject.data.facts)._replace(folder=run.tensorboard, step=row["step"] - 1)
     logger = job.builder.build(run.config["logger"], **facts._asdict())
     values = {name: estimate.value for name, estimate in report.estimates.items()}

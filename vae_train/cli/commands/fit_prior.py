@@ -1,4 +1,4 @@
-"""`vae fit-prior`: fits a density to the encodings of a trained model, which can replace its prior."""
+"""`vae fit-prior`: fits a density to the encodings of a trained model. It can replace the model's prior."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ log = logging.getLogger("vae_train")
 
 @dataclass
 class Settings:
-    """The top of conf/fit_prior.yaml."""
+    """The top-level settings of conf/fit_prior.yaml."""
 
     run: str
     checkpoint: CheckpointName
@@ -54,7 +54,7 @@ def run(settings: Settings, job: Job) -> None:
     data = load_data(run.config, job.session, device, job.builder)
     split: Split = "valid" if data.split("valid") is not None else "test"
     if data.split(split) is None:
-        raise UsageError("this run's data has no validation and no test images to compare the priors on")
+        raise UsageError("this run's data has no validation or test images to compare the priors on")
     noises = Noise(settings.seed, "fit", "train"), Noise(settings.seed, "judge", split)
     parts: Any = [(data.split(noise.split), noise) for noise in noises]  # type: ignore[arg-type]
     z, z_held_out = (encode(model, i, noise=n, batch_size=settings.batch_size).z.cpu() for i, n in parts)
@@ -78,6 +78,6 @@ def _summary(name: str, split: str, comparison: dict[str, Estimate]) -> str:
     own, fitted, gain = (f"{e.value:.2f} ± {e.se or 0:.2f}" for e in comparison.values())
     advice = "; keep the model's own prior" if comparison["gain"].value < 0 else ""
     return (
-        f"{name}: log p(z) of {comparison['gain'].n:,} {split} encodings is {fitted} nats, and {own} under the "
+        f"{name}: log p(z) of {comparison['gain'].n:,} {split} encodings is {fitted} nats, and {own} nats under the "
         f"model's own prior: a gain of {gain}{advice}"
     )

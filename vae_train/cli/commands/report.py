@@ -1,4 +1,4 @@
-"""`vae report`: everything about a run, or several, on one page."""
+"""`vae report`: one HTML page about a run, or several."""
 
 import logging
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ log = logging.getLogger("vae_train")
 NAME = "report.html"
 
 FRAMES, MIN_FRAMES = 12, 3
-"""Image grids of the course of one training, and of each where many runs share them."""
+"""Image grids over the epochs of a single run, and the least for each of many runs."""
 
 
 @dataclass
 class Settings:
-    """The top of conf/report.yaml."""
+    """The top-level settings of conf/report.yaml."""
 
     run: str | list[str]
     split: Split | None
@@ -47,7 +47,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
 
 
 def _out_errors(out: str | None) -> list[ErrorDetail]:
-    """A path of no HTML file, in a folder that does not exist, or of a file that is no report."""
+    """Reports a path that is not an HTML file, a folder that does not exist, and a file that is not a report."""
     if out is None:
         return []
     path, where = Path(out), f"out={out}"
@@ -56,9 +56,9 @@ def _out_errors(out: str | None) -> list[ErrorDetail]:
     if path.suffix != ".html":
         return [ErrorDetail(where, f"must end with .html, for instance out={path.with_suffix('.html')}")]
     if not path.parent.is_dir():
-        return [ErrorDetail(where, f"{path.parent} is no folder; make it first")]
+        return [ErrorDetail(where, f"{path.parent} is not a folder; create it first")]
     if path.exists() and not _is_report(path):
-        return [ErrorDetail(where, "exists and is no report; choose another name")]
+        return [ErrorDetail(where, "exists and is not a report; choose another name")]
     return []
 
 
@@ -96,4 +96,4 @@ def _log_summary(contents: Sequence[Contents], path: Path, length: int) -> None:
         log.info("%s", each.headline)
         for reason in each.left_out:
             log.info("  left out: %s", reason)
-    log.info("%s (%s), which needs no other file: open it in a browser", path, size(length))
+    log.info("%s (%s, self-contained): open it in a browser", path, size(length))

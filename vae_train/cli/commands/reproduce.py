@@ -19,12 +19,12 @@ from vae_train.util.ranges import NonNegativeFloat
 log = logging.getLogger("vae_train")
 
 CLOCK_METRICS = ("images_per_second", "data_wait")
-"""Metrics that differ between two equal runs."""
+"""Metrics that depend on the clock and differ between identical runs."""
 
 
 @dataclass
 class Settings:
-    """The top of conf/reproduce.yaml."""
+    """The top-level settings of conf/reproduce.yaml."""
 
     run: str
     tolerance: NonNegativeFloat
@@ -34,7 +34,7 @@ class Settings:
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
-    """A run that does not exist or has no metrics, and whatever would be wrong with it as a new one."""
+    """Reports a run that does not exist or has no metrics, and all errors of training it again."""
     run = job.open(settings.run)
     if not run.metrics_file.exists():
         return [ErrorDetail(f"run={settings.run}", f"{run.metrics_file} does not exist; nothing to compare with")]

@@ -28,14 +28,14 @@ from vae_train.util.runtime import device_errors, resolve_device
 log = logging.getLogger("vae_train")
 
 MAX_NAMES = 20
-"""Names of classes in a message."""
+"""Number of class names in a message."""
 
 UNUSED_BY_MANIFOLD = ("num", "temperature", "use_mean", "columns", "save_each", "npz", "prior", "seed")
 
 
 @dataclass
 class Settings:
-    """The top of conf/sample.yaml."""
+    """The top-level settings of conf/sample.yaml."""
 
     run: str
     checkpoint: CheckpointName
@@ -66,7 +66,7 @@ class Settings:
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
-    """A missing run, checkpoint, prior or device, and conditions that do not fit the model."""
+    """Reports a missing run, checkpoint, prior or device, and conditions that do not fit the model."""
     run = job.open(settings.run)
     errors = device_errors(settings.device) + checkpoint_errors(run, settings.checkpoint)
     errors += prior_errors(run, settings.prior)
@@ -83,7 +83,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
 
 
 def _condition(settings: Settings, run: Run, builder: Builder) -> list[int] | None:
-    """The label or the factors that are sampled, as numbers; None if none are given.
+    """The label or the factors to condition on, as numbers; None if none are given.
 
     Raises:
         UsageError: the run's model or its data does not have them.
@@ -98,7 +98,7 @@ def _condition(settings: Settings, run: Run, builder: Builder) -> list[int] | No
     factors = run_facts(run, builder).factors
     values, factors = ([value], factors[:1]) if isinstance(value, int | str) else (value, factors)
     if len(values) != len(factors):
-        message = f"has {len(values)} values; the data has {len(factors)} factors"
+        message = f"has {len(values)} values, but the data has {len(factors)} factors"
         raise UsageError([ErrorDetail(where, message)])
     return [_number(each, factor, where) for each, factor in zip(values, factors, strict=True)]
 
@@ -115,7 +115,7 @@ def _number(value: int | str, factor: Factor, where: str) -> int:
     if isinstance(value, str) and value in names:
         return names.index(value)
     known = f"0 to {factor.size - 1}" + (f", or {', '.join(names[:MAX_NAMES])}" if factor.values else "")
-    raise UsageError([ErrorDetail(where, f"there is no such class; use {known}")])
+    raise UsageError([ErrorDetail(where, f"no such class; use {known}")])
 
 
 def run(settings: Settings, job: Job) -> None:
@@ -143,7 +143,7 @@ def run(settings: Settings, job: Job) -> None:
         if settings.save_each:
             _write_each(pixels, folder / settings.stem)
         if settings.npz:
-            # In units and layout of an array file; of other images (num, H, W, C).
+            # In the units and layout of an array file; (num, H, W, C) for images.
             array = (images.permute(0, 2, 3, 1) if model.facts.layout is None else images).numpy()
             path = path.with_suffix(".npz")
             with replacing(path) as file:
@@ -156,7 +156,7 @@ def run(settings: Settings, job: Job) -> None:
 def _write_each(images: Tensor, folder: Path) -> None:
     """Writes every image as a PNG; signals and vectors as plots."""
     if folder.is_symlink():
-        raise RunError(f"{folder} is a link, through which nothing is written; remove it")
+        raise RunError(f"{folder} is a symbolic link, and vae does not write through links; remove it")
     folder.mkdir(exist_ok=True)
     for number, image in enumerate(images.split(1)):
         plot = plot_lines(image, 1) if image.shape[2] == 1 else as_strips(image)[0]

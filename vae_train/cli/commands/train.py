@@ -1,4 +1,4 @@
-"""`vae train`: trains a model and leaves a run."""
+"""`vae train`: trains a model and writes a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, 
 from vae_train.util.runtime import Precision
 
 INVOCATION = ("out", "sweep", "resume", "strict", "plan", "allow")
-"""Settings about this call of the command, which are not part of a run."""
+"""Settings of this call of the command, which are not part of a run."""
 
 
 @dataclass
 class Settings:
-    """The top of conf/train.yaml; fields marked KNOB act through the components that read them."""
+    """The top-level settings of conf/train.yaml; fields marked KNOB act through the components that read them."""
 
     latent_dim: PositiveInt = field(metadata=KNOB)
     latent_shape: list[PositiveInt] | None = field(metadata=KNOB)
@@ -47,7 +47,7 @@ class Settings:
 
 
 def mode_errors(overrides: Sequence[str], multirun: bool) -> list[ErrorDetail]:
-    """Settings that only work with -m, or only without."""
+    """Reports settings that only work with -m, or only without."""
     typed = {override.lstrip("+").partition("=")[0]: override for override in overrides}
     if not multirun:
         return [ErrorDetail(typed["sweep"], "only applies to multirun; add -m")] if "sweep" in typed else []
@@ -60,14 +60,14 @@ def mode_errors(overrides: Sequence[str], multirun: bool) -> list[ErrorDetail]:
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
-    """Invalid combinations, a missing device, missing files, an existing folder."""
+    """Reports invalid combinations, a missing device, missing files and an existing folder."""
     if settings.resume:
         run = job.open(settings.resume, "resume")
         return resume_errors(run, _changes(job), job.session, job.builder)
     config = run_config(job)
     errors = folder_errors(settings.out, config["name"]) + inactive_errors(job.overrides, config)
     if settings.epochs is not None and settings.steps is not None:
-        message = f"and epochs={settings.epochs} are mutually exclusive; add epochs=null for a length in steps"
+        message = f"and epochs={settings.epochs} are mutually exclusive; add epochs=null to train for a number of steps"
         errors.append(ErrorDetail(f"steps={settings.steps}", message))
     return errors + check_config(config, job.session, job.builder, read=not settings.plan)
 
@@ -88,19 +88,19 @@ def train_job(job: Job, folder: Path | None) -> Run:
 
 
 def run_sweep(jobs: Sequence[Job]) -> int:
-    """Trains all jobs in one folder; returns how many did not finish."""
+    """Trains all jobs in one folder; returns the number that did not finish."""
     name = jobs[0].settings.sweep or f"{datetime.now():%Y-%m-%d-%H-%M-%S}"
     overrides = [job.overrides for job in jobs]
     return sweep.run_sweep(name, overrides, lambda number, folder: train_job(jobs[number], folder))
 
 
 def run_config(job: Job) -> Config:
-    """The configuration of the run itself; its default name is that of the data and the model."""
+    """The configuration of the run; its default name consists of the data and the model."""
     name = job.settings.name or f"{job.choices['data']}-{job.choices['model']}"
     return job.config.without(INVOCATION).with_values({"name": name})
 
 
 def _changes(job: Job) -> dict[str, object]:
-    """What is typed besides resume=: values by dotted path."""
+    """The settings typed besides resume=: values by dotted path."""
     keys = [override.lstrip("+").partition("=")[0] for override in job.overrides]
     return {key: job.choices.get(key, job.config.at(key)) for key in keys if key not in ("resume", "strict", "allow")}

@@ -192,7 +192,7 @@ class Folder(Source):
             size = size or _pair("crop", self.crop) or _common_size({header.size for header in known})
             if channels is None:
                 channels = 1 if all(header.grey for header in known) else 3
-                notes += _note_on_colours(sum(not header.grey for header in known), len(known))
+                notes += _note_on_colors(sum(not header.grey for header in known), len(known))
             if every_frame:
                 files = np.repeat(files, [max(1, len(frames)) for frames in found])
                 first = np.searchsorted(files, files)
@@ -226,11 +226,11 @@ class Folder(Source):
         )
 
 
-def _note_on_colours(coloured: int, total: int) -> list[str]:
+def _note_on_colors(colored: int, total: int) -> list[str]:
     """A sentence if some images are grey and some are not."""
-    if coloured in (0, total):
+    if colored in (0, total):
         return []
-    return [f"{coloured:,} of {total:,} images have colours, so all become RGB; data.channels=1 makes them grey"]
+    return [f"{colored:,} of {total:,} images have colours, so all become RGB; data.channels=1 makes them grey"]
 
 
 def _reason(listing: Listing) -> str:

@@ -137,8 +137,8 @@ class Shapes(Source):
         turn = np.array([form.turn for form in FORMS.values()])[labels[:, 0]]
         angle = 2 * np.pi * turn * value["orientation"]
         pose = np.stack([value["x"], value["y"], value["scale"], np.cos(angle), np.sin(angle)], 1)
-        colour = _colours(value["hue"]) if self.channels == 3 else np.ones((len(labels), 1))
-        tensors = map(torch.from_numpy, (labels[:, 0], pose, colour))
+        color = _colors(value["hue"]) if self.channels == 3 else np.ones((len(labels), 1))
+        tensors = map(torch.from_numpy, (labels[:, 0], pose, color))
         store = _RenderedStore(*tensors, forms=self.shapes, size=self.size, levels=levels)
         return StoredImages(store, levels, torch.from_numpy(labels), stochastic=self.binarize == "dynamic")
 
@@ -154,7 +154,7 @@ def _evenly_spaced(low: float, high: float, count: int) -> tuple[float, ...]:
     return tuple(np.linspace(low, high, count).tolist()) if count > 1 else ((low + high) / 2,)
 
 
-def _colours(hues: np.ndarray) -> np.ndarray:
+def _colors(hues: np.ndarray) -> np.ndarray:
     """Red, green and blue in [0, 1], with shape `(N, 3)`, of hues in degrees with shape `(N,)`."""
     distinct, number = np.unique(hues, return_inverse=True)
     return np.array([colorsys.hsv_to_rgb(hue / 360, SATURATION, 1) for hue in distinct])[number]
@@ -195,10 +195,10 @@ class _RenderedStore(Store):
     location: Location = "computed"
     itemsize = 1
 
-    def __init__(self, form: Tensor, pose: Tensor, colour: Tensor, *, forms: int, size: int, levels: int) -> None:
-        self.form, self.pose, self.colour = form, pose.float(), colour.float()
+    def __init__(self, form: Tensor, pose: Tensor, color: Tensor, *, forms: int, size: int, levels: int) -> None:
+        self.form, self.pose, self.color = form, pose.float(), color.float()
         self.levels, self.device = levels, form.device
-        self.shape: Shape = (colour.shape[1], size, size)
+        self.shape: Shape = (color.shape[1], size, size)
         self.fine = -(-MIN_RENDERED_SIDE // size)  # the grid has this many points on each side of a pixel
         self.forms = list(FORMS.values())[:forms]
         points = torch.arange(size * self.fine, dtype=torch.float64) + 0.5
@@ -215,13 +215,13 @@ class _RenderedStore(Store):
 
     @override
     def on(self, device: torch.device) -> Store:
-        factors = (part.to(device) for part in (self.form, self.pose, self.colour))
+        factors = (part.to(device) for part in (self.form, self.pose, self.color))
         return _RenderedStore(*factors, forms=len(self.forms), size=self.shape[-1], levels=self.levels)
 
     def _render(self, index: Tensor) -> Tensor:
-        colour = self.colour.index_select(0, index)[:, :, None, None]  # (B, C, 1, 1)
+        color = self.color.index_select(0, index)[:, :, None, None]  # (B, C, 1, 1)
         share = self._covered(index)[:, None]  # (B, 1, H, W)
-        pixels = share.mul(255).mul(colour).round_().to(torch.uint8)
+        pixels = share.mul(255).mul(color).round_().to(torch.uint8)
         return pixels if self.levels == 256 else pixels.ge(128).to(torch.uint8)
 
     def _covered(self, index: Tensor) -> Tensor:

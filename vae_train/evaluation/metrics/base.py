@@ -1,4 +1,4 @@
-"""The interface of a metric: what it outputs, what it needs, and its estimates."""
+"""The interface of metrics: outputs, requirements and estimates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MetricInfo(NamedTuple):
     name: str
     """Key in the report."""
     title: str
-    """What people read."""
+    """Readable name."""
     unit: str = ""
     decimals: int = 2
 
@@ -35,12 +35,12 @@ class Estimate:
 
     value: float
     se: float | None
-    """Standard error; None where there is none, as of a single image."""
+    """Standard error; None if it is undefined, as for a single image."""
     n: int
-    """Images that it was measured on."""
+    """Number of images."""
     about: Mapping[str, Any] = field(default_factory=dict)
-    """Further entries of the report. It prints "of" (a maximum), "num_samples" (K), "conditions" (what the value
-    depends on), "title" (replaces that of the output) and "warning" (what is wrong with the model, and what to try)."""
+    """Additional entries of the report. It prints "of" (a maximum), "num_samples" (K), "conditions" (what the value
+    depends on), "title" (replaces the output's title) and "warning" (a problem of the model, and what to try)."""
 
     @classmethod
     def mean_of(cls, values: Tensor, **about: Any) -> Estimate:
@@ -61,7 +61,7 @@ class Estimate:
 
 
 class Unavailable(NamedTuple):
-    """An output that cannot be measured on this model and data."""
+    """An output that cannot be computed for this model and data."""
 
     reason: str
 
@@ -69,31 +69,31 @@ class Unavailable(NamedTuple):
 Results = dict[str, Estimate | Unavailable]
 
 Requirement = Callable[[Subject], str | None]
-"""Returns why a subject does not qualify, or None where it does."""
+"""Returns why a subject does not qualify, or None if it does."""
 
 
 class Metric(ABC):
-    """One metric, or the metrics that a publication defines together.
+    """One metric, or several metrics that a publication defines together.
 
-    A subclass in its own file, with a YAML in `conf/metric` that names it in `_target_`, is a metric of `vae eval`;
-    arguments of its constructor are the settings of the YAML.
+    A subclass in its own file, with a YAML in `conf/metric` that names it in `_target_`, is a metric of `vae eval`.
+    The settings of the YAML are the arguments of its constructor.
 
     Args:
-        enabled: whether it is measured.
+        enabled: whether the metric is computed.
     """
 
     outputs: ClassVar[tuple[MetricInfo, ...]]
-    """What it measures, in the order of the report. A metric that only plots has none."""
+    """The outputs in the order of the report; empty for a metric that only plots."""
     requires: ClassVar[tuple[Requirement, ...]] = ()
-    """What the model and the data must have."""
+    """Requirements on model and data."""
     order: ClassVar[int] = 100
-    """Metrics with a lower one are measured and reported first."""
+    """Metrics are computed and reported by ascending order."""
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
 
     def measure(self, subject: Subject) -> Results:
-        """Measures a subject; without what the metric requires, every output is `Unavailable` with the reason."""
+        """Computes the metric; if a requirement is not met, every output is `Unavailable` with the reason."""
         for requirement in self.requires:
             if reason := requirement(subject):
                 return self.unavailable(reason)
@@ -105,4 +105,4 @@ class Metric(ABC):
 
     @abstractmethod
     def __call__(self, subject: Subject) -> Results:
-        """Measures a subject that has what the metric requires; returns a result for every output."""
+        """Computes a result for every output, for a subject that meets the requirements."""

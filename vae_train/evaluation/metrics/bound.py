@@ -11,14 +11,14 @@ from vae_train.util.ranges import PositiveInt
 
 
 class Bound(Metric):
-    """ELBO, rate and distortion at beta = 1, bits per dimension, and how much better the ELBO of training images is.
+    """ELBO, rate and distortion at beta = 1, bits per dimension, and the generalisation gap.
 
     Source: Kingma & Welling, "Auto-Encoding Variational Bayes" (arXiv:1312.6114); rate and distortion as in Alemi et
     al., "Fixing a Broken ELBO" (arXiv:1711.00464).
 
     Args:
-        num_samples: samples of z per image that the distortion is averaged over.
-        enabled: whether it is measured.
+        num_samples: samples of z per image over which the distortion is averaged.
+        enabled: whether the metric is computed.
     """
 
     outputs = (

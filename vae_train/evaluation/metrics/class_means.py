@@ -1,4 +1,4 @@
-"""The mean image of every class, and what the decoder makes of its mean latent."""
+"""The mean image of every class, and its decoded mean latent."""
 
 import torch
 from typing_extensions import override
@@ -22,11 +22,11 @@ def few_classes(subject: Subject) -> str | None:
 
 
 def decodes_means(subject: Subject) -> str | None:
-    """Requires a decoder without a condition, and latents whose mean is one."""
+    """Requires a decoder without a condition, and latents in R^D."""
     model = subject.model
     if not isinstance(model, SingleLatent) or model.condition is not None:
-        return "the decoder needs a condition"
-    return None if has_real_latents(model) else "a mean of latents is no latent"
+        return "the model is conditional, or has no single latent vector"
+    return None if has_real_latents(model) else "means of latents are not valid latents"
 
 
 class ClassMeans(Metric):

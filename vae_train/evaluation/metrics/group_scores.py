@@ -7,28 +7,28 @@ from vae_train.evaluation.factors import NUM_TEST, NUM_TRAIN, DisentanglementMet
 from vae_train.evaluation.metrics.base import MetricInfo
 
 GROUP_SIZE = 64
-"""Images, or pairs of them, that make one point of the FactorVAE and beta-VAE scores."""
+"""Images, or pairs of images, per point of the FactorVAE and beta-VAE scores."""
 
 
 MIN_VOTING_STD = 0.05
-"""Standard deviation of its mean that a latent dimension needs to vote."""
+"""Standard deviation of the posterior mean below which a latent dimension does not vote."""
 
 MAX_ITERATIONS = 1_000
 
 
 def factor_vae_score(latents: Floats, factors: Integers, seed: int) -> float:
-    """Measures how often the least varying latent dimension of a group identifies the factor that the group shares.
+    """Computes how often the least varying latent dimension of a group identifies the factor that the group shares.
 
     A point is a group of 64 images that share the value of one random factor: the dimension whose variance in the
-    group, divided by its variance over all images, is smallest votes for that factor. A dimension then stands for the
-    factor that it voted for most often in 10,000 groups; the score is how often that is right in 5,000 others. Chance
+    group, divided by its variance over all images, is smallest votes for that factor. A dimension then represents the
+    factor that it voted for most often in 10,000 groups; the score is how often this is right in 5,000 others. Chance
     is 1 / F. Dimensions with a standard deviation below 0.05 do not vote (as in disentanglement_lib; the text of
     Locatello et al., arXiv:1811.12359, says variance). Without a voting dimension the score is 0.
 
     Args:
         latents: posterior means `(N, D)`.
         factors: values `(N, F)`.
-        seed: decides the groups.
+        seed: seed of the groups.
     """
     latents, factors = validated(latents, factors)
     variance = latents.var(0, ddof=1)  # (D,)
@@ -51,16 +51,16 @@ def _votes(scaled: Floats, groups: FactorGroups, total: int) -> Integers:
 
 
 def beta_vae_score(latents: Floats, factors: Integers, seed: int) -> float:
-    """Measures how well a linear classifier tells which factor pairs of images share.
+    """Computes how well a linear classifier tells which factor pairs of images share.
 
     A point is the mean over 64 pairs of images of |difference of their latents|, where the two of each pair share the
-    value of one factor. Logistic regression (scikit-learn's C = 1) learns from 10,000 points which factor that is; the
-    score is its accuracy on 5,000 others. Chance is 1 / F. Latents are not standardised.
+    value of one factor. Logistic regression (scikit-learn's C = 1) is trained on 10,000 points to predict this factor;
+    the score is its accuracy on 5,000 others. Chance is 1 / F. Latents are not standardised.
 
     Args:
         latents: posterior means `(N, D)`.
         factors: values `(N, F)`.
-        seed: decides the pairs.
+        seed: seed of the pairs.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -72,7 +72,7 @@ def beta_vae_score(latents: Floats, factors: Integers, seed: int) -> float:
 
 
 def _differences(latents: Floats, groups: FactorGroups, total: int) -> tuple[Floats, Integers]:
-    """Returns points `(total, D)` and the factor that is shared in each, `(total,)`."""
+    """Returns points `(total, D)` and the shared factor of each, `(total,)`."""
     points, labels = [], []
     for factor in groups.chunks(total):
         repeated = factor.repeat(GROUP_SIZE)

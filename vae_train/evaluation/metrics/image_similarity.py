@@ -1,4 +1,4 @@
-"""Similarity of reconstructions and their originals, pixel by pixel and by structure."""
+"""Similarity of reconstructions to the original images: PSNR, SSIM and MS-SSIM."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -14,10 +14,10 @@ from vae_train.evaluation.subject import Subject
 from vae_train.util.numbers import to_float64
 
 MS_SSIM_MIN_SIDE = 16 * similarity.WINDOW
-"""Pixels on both sides of an image: at the last of five scales they are a window."""
+"""Least side of an image in pixels; at the last of five scales it equals the window."""
 
 CHUNK_ELEMENTS = 2**20
-"""Pixels whose structure is compared at a time: 400 MB with their convolutions."""
+"""Pixels compared per pass; their convolutions take 400 MB."""
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
 
     Args:
         x: images `(N, C, H, W)` in [0, 1].
-        y: other images, alike.
+        y: images with the same shape.
     """
     return -10 * (x - y).square().flatten(1).mean(1).log10()
 
@@ -33,12 +33,12 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     """Computes the structural similarity, the mean over windows and channels: `(N,)`, 1 for equal images.
 
-    As in the paper and its code, a window is Gaussian with standard deviation 1.5 and has 11 x 11 pixels, and it lies
-    within the image: of 28 x 28 pixels there are 18 x 18 windows. Smaller images than a window have no SSIM.
+    As in the paper and its code, the window is a Gaussian with standard deviation 1.5 and 11 x 11 pixels that lies
+    within the image; 28 x 28 pixels have 18 x 18 windows. Images smaller than a window have no SSIM.
 
     Args:
         x: images `(N, C, H, W)` in [0, 1], H and W at least 11.
-        y: other images, alike.
+        y: images with the same shape.
     """
     return _in_chunks(similarity.ssim, x, y)
 
@@ -46,39 +46,39 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
     """Computes the structural similarity at five scales: `(N,)`, 1 for equal images.
 
-    The window is that of SSIM, the weights of the scales are those of the paper; a negative term counts as 0. Fewer
-    scales would be another metric.
+    The window is that of SSIM, and the weights of the scales are those of the paper; negative terms count as 0. Fewer
+    scales would be a different metric.
 
     Args:
         x: images `(N, C, H, W)` in [0, 1], H and W at least `MS_SSIM_MIN_SIDE`.
-        y: other images, alike.
+        y: images with the same shape.
     """
     return _in_chunks(lambda x, y: similarity.ms_ssim(x, y, 0.0), x, y)
 
 
 def _in_chunks(compare: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """Compares some images at a time in float64, where variances of flat images do not round to 0."""
+    """Compares images in chunks, in float64, in which variances of flat images do not round to 0."""
     pairs = zip(*(images.split(max(1, CHUNK_ELEMENTS // x[0].numel())) for images in (x, y)), strict=True)
     return torch.cat([compare(to_float64(a), to_float64(b)) for a, b in pairs])
 
 
 def min_side(pixels: int) -> Requirement:
-    """Requires images with at least so many pixels on both sides."""
+    """Requires images with at least `pixels` pixels on both sides."""
 
     def large_images(subject: Subject) -> str | None:
         side = min(subject.data.facts.data_shape[1:])
-        reason = f"its windows need images of at least {pixels} pixels a side; these have {side}"
+        reason = f"needs images with at least {pixels} pixels per side; these have {side}"
         return None if side >= pixels else reason
 
     return large_images
 
 
 class _ReconstructionMetric(Metric):
-    """A comparison of reconstructions with their originals: a subclass has its output and `compare`."""
+    """A comparison of reconstructions with originals. Subclasses define `outputs` and `compare`."""
 
     requires: ClassVar[tuple[Requirement, ...]] = (image_data,)
     compare: Callable[[Tensor, Tensor], Tensor]
-    """Compares images `(N, C, H, W)` in [0, 1] one by one: `(N,)`."""
+    """Compares pairs of images `(N, C, H, W)` in [0, 1]; returns `(N,)`."""
 
     @override
     def __call__(self, subject: Subject) -> Results:

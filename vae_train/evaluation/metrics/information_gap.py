@@ -11,10 +11,10 @@ HISTOGRAM_BINS = 20
 
 
 def mig(latents: Floats, factors: Integers, seed: int = 0) -> float:
-    """Averages over factors the gap between the two largest mutual informations, divided by the factor's entropy.
+    """Averages, over factors, the gap between the two largest mutual informations, divided by the factor's entropy.
 
-    Mutual information is that of the latents' histograms, so a factor with more than 20 values cannot reach 1, and few
-    images bias it upwards.
+    Mutual information is computed from histograms of the latents, so a factor with more than 20 values cannot reach 1,
+    and few images bias it upwards.
 
     Args:
         latents: posterior means `(N, D)`.
@@ -33,9 +33,9 @@ def modularity(latents: Floats, factors: Integers, seed: int = 0) -> float:
     """Averages 1 - sum_{f ≠ f*} m_f² / ((F - 1) m_{f*}²) over latent dimensions.
 
     m_f is the mutual information with factor f, and f* the factor with the largest. The value is 1 for a latent
-    dimension that depends on one factor only, 0 for one that depends on all alike, and 0 for a constant one (as in
-    disentanglement_lib). The size of m_{f*} does not matter: the score of noise is that of the biases of the m_f, which
-    differ with the factors' sizes.
+    dimension that depends on one factor only, 0 for one that depends equally on all, and 0 for a constant one (as in
+    disentanglement_lib). The size of m_{f*} does not matter, so the score of noise reflects the biases of the m_f,
+    which differ with the factors' sizes.
 
     Args:
         latents: posterior means `(N, D)`.

@@ -1,4 +1,4 @@
-"""Which latent dimensions a model uses."""
+"""Activity of the latent dimensions, and a diagnosis of posterior collapse."""
 
 from typing import Any, NamedTuple
 
@@ -20,18 +20,18 @@ COLLAPSED_RATE = 0.1
 
 FEW_ACTIVE_FRACTION = 0.25
 FAR_MEAN, FAR_STD = 0.5, 2.0
-"""Moments of the aggregate posterior, in standard deviations of the prior, beyond which it counts as far from it."""
+"""Moments of the aggregate posterior beyond which it is far from the prior, in standard deviations of the prior."""
 
 
 class Activity(NamedTuple):
-    """What each of D latent dimensions does, in units of the prior's standard deviation."""
+    """Statistics of D latent dimensions, in units of the prior's standard deviation."""
 
     variance: Tensor
     """(D,) variance over images of the posterior mean."""
     kl: Tensor | None
-    """(D,) nats, the mean over images of KL(q(z_d | x) || p(z_d)); None where q or p is not normal."""
+    """(D,) mean KL(q(z_d | x) || p(z_d)) over images in nats; None if q or p is not normal."""
     mean: Tensor
-    """(D,) mean of the aggregate posterior, its distance from that of a normal prior."""
+    """(D,) mean of the aggregate posterior, relative to the mean of a normal prior."""
     std: Tensor
     """(D,) standard deviation of the aggregate posterior."""
 
@@ -75,11 +75,11 @@ def latent_activity(e: Encodings) -> Activity:
 
 
 def diagnosis(activity: Activity, rates: Tensor | None, has_normal_prior: bool, beta: float | None) -> str | None:
-    """Says what is wrong with the latents and what to try; None if nothing is.
+    """Diagnoses the latents and suggests what to try; None if nothing is wrong.
 
     Args:
-        activity: what each latent dimension does.
-        rates: (N,) nats, the rate of every image; None for a point mass.
+        activity: statistics of the latent dimensions.
+        rates: (N,) rate of every image in nats; None for a point mass.
         has_normal_prior: whether moments of the aggregate posterior can be compared with the prior's.
         beta: the weight that the model was trained with, if any.
     """

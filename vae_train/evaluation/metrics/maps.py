@@ -1,4 +1,4 @@
-"""Two-dimensional maps of encodings: two latents themselves, or principal components and t-SNE of more."""
+"""Two-dimensional maps of encodings: z1 against z2, or principal components and t-SNE of more latents."""
 
 from typing import Any
 
@@ -15,18 +15,18 @@ from vae_train.plotting.maps import Plane, plot_maps, plot_projector
 from vae_train.rng import generator
 
 MAX_TSNE_POINTS = 2_000
-"""Points of a t-SNE or of TensorBoard's projector: more take minutes, and make the page slow."""
+"""Maximal number of points of t-SNE and TensorBoard's projector; more take minutes and make the page slow."""
 
 MAX_PERPLEXITY = 30.0
 
 INITIAL_STD = 1e-4
-"""Standard deviation of the points that t-SNE starts from, as in scikit-learn."""
+"""Standard deviation of the initial points of t-SNE, as in scikit-learn."""
 
 
 class Maps(Metric):
     """Maps of encodings, and the files of TensorBoard's projector.
 
-    Two latents are plotted against each other, with contours of a normal prior; more by principal components and t-SNE.
+    Two latents are plotted against each other, with contours of a normal prior; for more there are PCA and t-SNE.
     """
 
     outputs = ()
@@ -66,15 +66,15 @@ def pca(latents: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         latents: `(N, D)`; if D is 1, the second component is 0.
 
     Returns:
-        `(N, 2)` the centred latents in these directions, on their own scale; and `(2,)` the share of the total variance
-        that each direction explains, 0 where nothing varies.
+        `(N, 2)` the centred latents in these directions, in their original scale; and `(2,)` the fraction of the total
+        variance that each direction explains, 0 if nothing varies.
     """
-    centred = torch.as_tensor(latents).detach().cpu().double().numpy()
-    centred = centred - centred.mean(0)
-    _, scales, directions = np.linalg.svd(centred, full_matrices=False)  # (R,), (R, D) with R = min(N, D)
-    points, share = np.zeros((len(centred), 2)), np.zeros(2)
+    centered = torch.as_tensor(latents).detach().cpu().double().numpy()
+    centered = centered - centered.mean(0)
+    _, scales, directions = np.linalg.svd(centered, full_matrices=False)  # (R,), (R, D) with R = min(N, D)
+    points, share = np.zeros((len(centered), 2)), np.zeros(2)
     count = min(2, len(scales))
-    points[:, :count] = centred @ _signed(directions[:count]).T
+    points[:, :count] = centered @ _signed(directions[:count]).T
     total = (scales**2).sum()
     if total > 0:
         share[:count] = scales[:count] ** 2 / total
@@ -82,9 +82,9 @@ def pca(latents: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _signed(directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gives directions `(K, D)` the sign that makes the largest entry of each positive, which an SVD leaves open.
+    """Fixes the signs of directions `(K, D)`, which an SVD leaves open, so that the largest entry of each is positive.
 
-    Among entries that are equally large up to rounding, the first one decides.
+    Among entries that are equal up to rounding, the first one decides.
     """
     size = np.abs(directions)
     first = (size >= (1 - 1e-6) * size.max(1, keepdims=True)).argmax(1)
@@ -94,19 +94,19 @@ def _signed(directions: NDArray[np.float64]) -> NDArray[np.float64]:
 def tsne(latents: ArrayLike, seed: int, max_points: int = MAX_TSNE_POINTS) -> NDArray[np.float64]:
     """Maps at most `max_points` latents by t-SNE: close points were close, distances mean little.
 
-    The map starts from the two principal components and a hundredth of noise, and is a function of latents and seed.
-    Structure that another seed does not show is none.
+    The map starts from the two principal components with 1 % noise, and is a function of latents and seed.
+    Do not trust structure that another seed does not show.
 
     Source: van der Maaten & Hinton, "Visualizing Data using t-SNE" (JMLR 2008); Kobak & Berens, "The art of using t-SNE
     for single-cell transcriptomics" (2019, doi:10.1038/s41467-019-13056-x).
 
     Args:
-        latents: `(N, D)`, of which evenly spaced ones are used.
-        seed: decides the noise.
+        latents: `(N, D)`, of which at most `max_points` evenly spaced ones are used.
+        seed: seed of the noise.
         max_points: limits M.
 
     Returns:
-        `(M, 2)`, without a unit.
+        `(M, 2)`, in arbitrary units.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -117,10 +117,10 @@ def tsne(latents: ArrayLike, seed: int, max_points: int = MAX_TSNE_POINTS) -> ND
     scale = plane[:, 0].std()
     if scale <= 1e-12 * np.abs(points).max():
         return np.zeros((len(points), 2))
-    # The noise separates points that coincide, and leads latents with one dimension off the line that they start on.
+    # The noise separates coinciding points, and moves one-dimensional latents off their initial line.
     noise = torch.randn(plane.shape, generator=generator(seed, "tsne")).numpy()
     start = np.asarray(INITIAL_STD * (plane / scale + 0.01 * noise), np.float32)
-    # A point has N - 1 neighbours; the perplexity, which is how many of them count, is at most a third of these.
+    # The perplexity, the effective number of neighbours, is at most a third of the N - 1 neighbours.
     perplexity = min(MAX_PERPLEXITY, max(1.0, (len(points) - 1) / 3))
-    with threadpool_limits(1):  # or sums, and so the map, would depend on the number of threads
+    with threadpool_limits(1):  # otherwise rounding, and thus the map, would depend on the number of threads
         return np.asarray(TSNE(init=start, perplexity=perplexity).fit_transform(points.astype(np.float32)), np.float64)

@@ -28,16 +28,16 @@ from vae_train.util.text import duration
 log = logging.getLogger("vae_train")
 
 CURVE_NUM_SAMPLES = (1, 10, 100, 500, 1000, 5000)
-"""Numbers of samples at which the estimate is recorded on the way."""
+"""Numbers of samples at which intermediate estimates are recorded."""
 
 NUM_SAMPLES_CHOICES = (5000, 1000, 500, 100)
 """Numbers of samples that `largest_affordable` chooses from; papers report 5000."""
 
 IMAGES_PER_PASS = BlockRng.BLOCK
-"""The noise comes in blocks of as many images."""
+"""Images per pass; the noise is generated in blocks of this size."""
 
 TIMED_PASSES = 2
-"""Passes that are timed, after a warm-up pass."""
+"""Number of timed passes, after a warm-up pass."""
 
 TIMING = Noise(0, "judge", "timing")
 
@@ -48,7 +48,7 @@ class Importance(NamedTuple):
     num_samples: tuple[int, ...]
     """Importance samples per image, ascending."""
     log_p: Tensor
-    """(len(num_samples), N) float64, for every image."""
+    """(len(num_samples), N) float64, an estimate for every image."""
     seconds: float
     """Duration of the estimate."""
 
@@ -76,9 +76,9 @@ def estimate_log_likelihood(
         model: the model.
         images: N images.
         num_samples: K, samples of z per image.
-        noise: decides z and the bits. It is a function of the block of images and the block of samples: `chunk`
-            changes rounding only.
-        chunk: samples of every image in one pass; None for `samples_per_pass`.
+        noise: noise of z and of the binarisation. It depends on the block of images and the block of samples; `chunk`
+            only affects rounding.
+        chunk: samples per image and pass; None for `samples_per_pass`.
         progress: called with the number of images after every block of images.
     """
     begin = time.perf_counter()
@@ -96,7 +96,7 @@ def estimate_log_likelihood(
 
 
 def streaming_log_mean_exp(chunks: Iterable[Tensor], points: Sequence[int]) -> Tensor:
-    """Streaming log of the mean of exp(w), over the first k values for every k of `points`.
+    """Computes log mean exp(w) of the first k values for every k in `points`, as a stream.
 
     Args:
         chunks: `(K, N)` values each, of N parallel streams.
@@ -117,9 +117,9 @@ def streaming_log_mean_exp(chunks: Iterable[Tensor], points: Sequence[int]) -> T
 
 
 def samples_per_pass(model: LatentVariableModel, images: Fetched, memory: float = 2**26) -> int:
-    """Returns the samples per image and pass, a power of two, whose largest activation takes about `memory` bytes.
+    """Returns the number of samples per image and pass, a power of two, for activations of about `memory` bytes.
 
-    More samples would leave the processor's caches and be slower.
+    More samples would not fit the processor's caches and be slower.
 
     Args:
         model: the model.
@@ -138,13 +138,13 @@ def samples_per_pass(model: LatentVariableModel, images: Fetched, memory: float 
     finally:
         for handle in handles:
             handle.remove()
-    # An activation and what the likelihood computes from it are alive together.
+    # The factor 4 is for the activation and intermediate values of the likelihood, in float32 each.
     limit = memory / (4 * 4 * IMAGES_PER_PASS * max([*sizes, 1]))
     return 2 ** max(0, min(9, int(math.log2(max(limit, 1)))))
 
 
 def seconds_per_sample(model: LatentVariableModel, images: Fetched, chunk: int) -> float:
-    """Measures the seconds that one sample of z takes for one image, over a few passes of `chunk` samples."""
+    """Measures the seconds per image and sample of z, over a few passes of `chunk` samples."""
     device, count = model.device, min(IMAGES_PER_PASS, len(images))
     batch = images.fetch(torch.arange(count, device=device), BlockRng(0, TIMING.data, 0, device=device))
 
@@ -161,10 +161,10 @@ def seconds_per_sample(model: LatentVariableModel, images: Fetched, chunk: int) 
 
 
 def largest_affordable(seconds: float, num_images: int, minutes: float) -> int:
-    """Returns the largest of `NUM_SAMPLES_CHOICES` that takes at most `minutes`, or the smallest.
+    """Returns the largest of `NUM_SAMPLES_CHOICES` that takes at most `minutes`, else the smallest.
 
     Args:
-        seconds: of one sample for one image.
+        seconds: seconds per image and sample.
         num_images: number of images.
         minutes: the budget.
     """
@@ -173,7 +173,7 @@ def largest_affordable(seconds: float, num_images: int, minutes: float) -> int:
 
 @torch.no_grad()
 def _log_weights(model: LatentVariableModel, batch: Batch, start: int, first: int, count: int, noise: Noise) -> Tensor:
-    """Computes log p(x, z) - log q(z | x) of samples `first` to `first` + `count`, `(count, B)`."""
+    """Computes log p(x, z) - log q(z | x), `(count, B)`, for samples `first` to `first` + `count`."""
     return model(batch, noise.importance(start, first, model.device), count).log_weight()
 
 
@@ -185,8 +185,8 @@ class NLL(Metric):
     Args:
         k: K, importance samples per image; "auto" for the largest of 5000, 1000, 500, 100 that takes at most `minutes`.
         minutes: time budget of "auto".
-        num_samples: as for the bound, which the plot shows too.
-        enabled: whether it is measured.
+        num_samples: samples of z per image for the ELBO, which the plot shows for comparison.
+        enabled: whether the metric is computed.
     """
 
     outputs = (
@@ -218,7 +218,7 @@ class NLL(Metric):
         nll = replace(curve[-1], about={**curve[-1].about, **about})
         if "bits_per_dim" not in bounds:
             return {"nll": nll, "nll_bits_per_dim": Unavailable(NO_MASS)}
-        # Nats and bits of an image differ by a factor and a constant, which the ELBO in both units shows.
+        # Bits are an affine function of nats per image; its constant follows from the ELBO in both units.
         log_p, dims = importance.log_p[-1], bounds["dims"].cpu().double()
         per_dim = bounds["bits_per_dim"].cpu() + (bounds["elbo"].cpu() - log_p) / (dims * math.log(2))
         return {"nll": nll, "nll_bits_per_dim": Estimate.mean_of(per_dim, num_samples=importance.num_samples[-1])}

@@ -17,12 +17,12 @@ Scores = NDArray[np.float64]
 
 
 class OODDetection(Metric):
-    """Area under the ROC curve of telling another data set from the split by -ELBO, or by the distortion without one.
+    """Area under the ROC curve of detecting another data set by -ELBO, or by the distortion without an ELBO.
 
     Args:
         ood: name of the other data set; None disables the metric.
-        num_samples: samples of z per image that the distortion is averaged over.
-        enabled: whether it is measured.
+        num_samples: samples of z per image over which the distortion is averaged.
+        enabled: whether the metric is computed.
     """
 
     outputs = (MetricInfo("auroc", "out-of-distribution AUROC", decimals=4),)
@@ -69,20 +69,20 @@ def auroc(normal: ArrayLike, anomalous: ArrayLike) -> tuple[float, float | None]
         ValueError: there are no scores, or a score is NaN.
     """
     low, high = _validated(normal), _validated(anomalous)
-    above, below = _share_below(low, high), 1 - _share_below(high, low)  # (M,), (N,): what each score wins
+    above, below = _share_below(low, high), 1 - _share_below(high, low)  # (M,), (N,): pairs that each score wins
     se = math.sqrt(_variance_of_mean(above) + _variance_of_mean(below))
     return float(above.mean()), None if math.isnan(se) else se
 
 
 def roc(normal: ArrayLike, anomalous: ArrayLike) -> tuple[Scores, Scores]:
-    """Computes the shares of normal and of anomalous scores at or above every threshold, from high to low.
+    """Computes the fractions of normal and of anomalous scores at or above every threshold, from high to low.
 
     Args:
         normal: `(N,)` scores.
         anomalous: `(M,)` scores.
 
     Returns:
-        `(T + 1,)` false positive and true positive rates from 0 to 1, where T is the number of different scores.
+        `(T + 1,)` false positive and true positive rates from 0 to 1, where T is the number of distinct scores.
 
     Raises:
         ValueError: there are no scores, or a score is NaN.
@@ -103,7 +103,7 @@ def _validated(scores: ArrayLike) -> Scores:
 
 
 def _share_below(reference: Scores, scores: Scores) -> Scores:
-    """Returns the share of the reference that lies below each score, counting ties as half."""
+    """Returns the fraction of the reference below each score, counting ties as half."""
     ordered = np.sort(reference)
     twice = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
     return twice / (2 * len(reference))

@@ -16,24 +16,24 @@ SVM_C = 0.01
 
 NUM_TREES = 20
 MIN_LEAF_FRACTION = 0.003
-"""Share of the training images that a leaf holds at least."""
+"""Least fraction of the training images per leaf."""
 
 
 def sap(latents: Floats, factors: Integers, seed: int) -> float:
     """Averages over factors the gap between the accuracies of the two best latent dimensions.
 
     A linear SVM (one against the rest, squared hinge, C = 0.01, balanced classes) predicts each factor from each latent
-    dimension. As the second one guesses, a factor with K equally frequent values adds at most about 1 - 1 / K. It adds
-    far less for K > 4: one straight line per value cannot single values out along one dimension. C multiplies a sum
-    over images, and latents are not standardised: scores of latents on other scales, or with fewer than some thousand
-    images, do not compare.
+    dimension. Since the second best one guesses at worst, a factor with K equally frequent values contributes at most
+    about 1 - 1 / K. It contributes far less for K > 4, since linear classifiers cannot separate inner values along one
+    dimension. C multiplies a sum over images, and latents are not standardised, so scores of latents on other scales,
+    or with fewer than some thousand images, are not comparable.
 
-    Deviation: two thirds of the images train and the rest tests (10,000 and 5,000 at most), instead of two samples.
+    Deviation: two thirds of the images are for training and the rest for testing (at most 10,000 and 5,000).
 
     Args:
         latents: posterior means `(N, D)`.
         factors: values `(N, F)`.
-        seed: decides the split.
+        seed: seed of the split.
     """
     latents, factors = validated(latents, factors)
     train, test = train_test_split(len(latents), seed)
@@ -51,9 +51,9 @@ def svm_accuracy(train_x: Floats, train_y: Integers, test_x: Floats, test_y: Int
     """Returns the accuracy on test values `(M,)` of a linear SVM trained on values `(N,)`."""
     from sklearn.svm import LinearSVC
 
-    if np.ptp(train_y) == 0:  # a rare value may be in no training image; an SVM needs two
+    if np.ptp(train_y) == 0:  # a rare value may not occur in training, and an SVM needs two
         return float((test_y == train_y[0]).mean())
-    # The primal problem has the same solution without random numbers.
+    # The primal problem has the same solution and needs no random numbers.
     svm = LinearSVC(C=SVM_C, class_weight="balanced", dual=False).fit(train_x[:, None], train_y)
     return float(svm.score(test_x[:, None], test_y))
 
@@ -65,15 +65,15 @@ def dci(latents: Floats, factors: Integers, seed: int, classifier: Classifier = 
     R), completeness of a factor 1 - H_D(its column), with entropies of normalised importances in base F and D; their
     means are weighted by the rows' and columns' shares of R.
 
-    The classifier is a random forest, as in the paper. Deviations: every split may use every dimension, because a split
-    that may not use the right one gives importance to the others; leaves hold 0.3 % of the images at least, where the
-    paper searches for a depth. "boosting" are the gradient boosted trees of disentanglement_lib, which take a minute
-    for a factor with 40 values (10,000 images). Informativeness is accuracy as there, where the paper has an error.
+    The classifier is a random forest, as in the paper. Deviations: every split may use every dimension, since otherwise
+    splits give importance to wrong dimensions; leaves contain at least 0.3 % of the images, whereas the paper tunes the
+    depth. "boosting" means the gradient boosted trees of disentanglement_lib, which take a minute for a factor with 40
+    values (10,000 images). Informativeness is the accuracy, as there, instead of the paper's error.
 
     Args:
         latents: posterior means `(N, D)`.
         factors: values `(N, F)`.
-        seed: decides the split and the trees.
+        seed: seed of the split and the trees.
         classifier: see above.
 
     Returns:
@@ -89,7 +89,7 @@ def dci(latents: Floats, factors: Integers, seed: int, classifier: Classifier = 
     for values in factors.T:
         # One thread: the sum over trees in `predict` depends on their order.
         trees = RandomForestClassifier(NUM_TREES, n_jobs=1, **options)
-        if classifier == "boosting" and np.ptp(values[train]):  # it needs two values
+        if classifier == "boosting" and np.ptp(values[train]):  # boosting needs two classes
             trees = GradientBoostingClassifier(random_state=seed)
         trees.fit(latents[train], values[train])
         columns.append(trees.feature_importances_)
@@ -99,7 +99,7 @@ def dci(latents: Floats, factors: Integers, seed: int, classifier: Classifier = 
 
 
 def concentration(importance: Floats) -> float:
-    """Computes disentanglement of importances R `(D, F)`, or completeness of R^T; 0 without any importance.
+    """Computes disentanglement from importances R `(D, F)`, or completeness from R^T; 0 if all importances are 0.
 
     Rows without importance have no weight.
     """
@@ -132,8 +132,8 @@ class DCI(DisentanglementMetric):
     (ICLR 2018, openreview.net/forum?id=By-7dz-AZ), section 2.
 
     Args:
-        classifier: "forest" or "boosting", see `dci`; their values do not compare.
-        enabled: whether it is measured.
+        classifier: "forest" or "boosting", see `dci`; their values are not comparable.
+        enabled: whether the metric is computed.
     """
 
     outputs = (

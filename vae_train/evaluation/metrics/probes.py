@@ -1,4 +1,4 @@
-"""Reading classes off latents: linear and nearest-neighbour probes, and their majority-class baseline."""
+"""Classifiers of latents: linear and nearest-neighbour probes, and their majority-class baseline."""
 
 import warnings
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Resu
 from vae_train.evaluation.subject import Subject
 
 MAX_TRAIN_POINTS = 10_000
-"""Training latents of a probe: more take long and change little."""
+"""Maximal number of training latents of a probe; more take long and change little."""
 
 MAX_ITERATIONS = 500
-"""On standardised latents some dozens are enough."""
+"""Iterations of the linear probe; on standardised latents some dozens suffice."""
 
 
 class Labeled(NamedTuple):
@@ -41,14 +41,14 @@ def linear_probe(
 ) -> Estimate:
     """Estimates the accuracy of multinomial logistic regression on standardised latents.
 
-    The penalty is half the squared length of the weights, beside the sum of all cross-entropies. The problem is convex
-    and starts from 0: there is no seed.
+    The loss is the sum of all cross-entropies and half the squared norm of the weights. It is convex,
+    and training starts from 0, so there is no seed.
 
     Args:
-        train: what the classifier learns from.
-        test: what it is measured on. A class that is not among the training classes is never right.
-        max_points: training latents, evenly spaced.
-        max_iterations: of the optimiser.
+        train: training data.
+        test: test data. Images of a class that is not among the training classes count as errors.
+        max_points: maximal number of training latents, evenly spaced.
+        max_iterations: iterations of the optimiser.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -56,7 +56,7 @@ def linear_probe(
     from sklearn.preprocessing import StandardScaler
 
     latents, y = train.thinned(max_points)
-    if (y == y[0]).all():  # which scikit-learn refuses
+    if (y == y[0]).all():  # scikit-learn needs two classes
         return _accuracy(y[0], test, len(y))
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=max_iterations))
     with warnings.catch_warnings():
@@ -68,15 +68,15 @@ def linear_probe(
 def knn_probe(
     train: Labeled, test: Labeled, *, num_neighbors: int = 10, max_points: int = MAX_TRAIN_POINTS
 ) -> Estimate:
-    """Estimates the accuracy of the majority among the nearest training latents; the lowest class wins a tie.
+    """Estimates the accuracy of a majority vote of the nearest training latents; the lowest class wins ties.
 
-    Latents are not standardised: that would make the noise of an unused dimension as large as the others.
+    Latents are not standardised, which would amplify the noise of inactive dimensions.
 
     Args:
-        train: what votes.
-        test: what the vote is measured on.
-        num_neighbors: how many vote; all if there are fewer.
-        max_points: training latents, evenly spaced.
+        train: training data, which votes.
+        test: test data.
+        num_neighbors: number of voters; all if there are fewer.
+        max_points: maximal number of training latents, evenly spaced.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -101,12 +101,12 @@ def class_labels(subject: Subject) -> str | None:
     if encodings(subject).y is None or subject.data.split("train") is None:
         return "the data has no labels"
     if len(subject.data.facts.factors) > 1:
-        return "the data has several factors of variation, which the disentanglement metrics are for"
+        return "the data has several factors of variation; see the disentanglement metrics instead"
     return None
 
 
 class _Probe(Metric):
-    """A classifier of posterior means: a subclass has its output and `accuracy`."""
+    """A classifier of posterior means. Subclasses define `outputs` and `accuracy`."""
 
     requires = (single_latent, class_labels)
     accuracy: Callable[[Labeled, Labeled], Estimate]
@@ -124,7 +124,7 @@ def _labeled(e: Encodings) -> Labeled:
 
 
 class LinearProbe(_Probe):
-    """How well a linear classifier reads the class off the posterior mean.
+    """Accuracy of a linear classifier of the posterior mean.
 
     Source: Alain & Bengio, "Understanding intermediate layers using linear classifier probes" (arXiv:1610.01644).
     """
@@ -135,7 +135,7 @@ class LinearProbe(_Probe):
 
 
 class KNNProbe(_Probe):
-    """How well nearest neighbours of the posterior mean predict the class."""
+    """Accuracy of a nearest-neighbour classifier of the posterior mean."""
 
     outputs = (MetricInfo("knn_probe", "nearest-neighbour accuracy", decimals=4),)
     order = 31

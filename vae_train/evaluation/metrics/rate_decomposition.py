@@ -1,4 +1,4 @@
-"""The rate as mutual information, total correlation and dimension-wise KL."""
+"""Decomposes the rate into mutual information, total correlation and dimension-wise KL."""
 
 import math
 from dataclasses import replace
@@ -14,13 +14,13 @@ from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Resu
 from vae_train.evaluation.subject import Subject
 
 NUM_POINTS = 2_000
-"""Samples of z at which the aggregate posterior is evaluated."""
+"""Number of samples of z at which the aggregate posterior is evaluated."""
 
 MAX_CHUNK_ELEMENTS = 2**22
-"""Log-densities at a time."""
+"""Log-densities per pass."""
 
 CEILING_SHARE = 0.95
-"""Share of log N from which on the mutual information counts as at its ceiling."""
+"""Fraction of log N above which the mutual information counts as saturated."""
 
 
 def normal_latents(subject: Subject) -> str | None:
@@ -32,8 +32,8 @@ def normal_latents(subject: Subject) -> str | None:
 class RateDecomposition(Metric):
     """E_x KL(q(z | x) || p(z)) = mutual information + total correlation + dimension-wise KL.
 
-    The aggregate posterior q(z) is that of the N encoded images, so the mutual information is at most log N. Near that
-    ceiling it is too small, and the total correlation too large by as much; the report then says so.
+    The aggregate posterior q(z) is the mixture over the N encoded images, so the mutual information is at most log N.
+    Near this ceiling it is too small and the total correlation too large by the same amount; the report then says so.
 
     Source: Hoffman & Johnson, "ELBO surgery" (2016); Chen et al., "Isolating Sources of Disentanglement in VAEs"
     (arXiv:1802.04942), equation 2.
@@ -56,7 +56,7 @@ class RateDecomposition(Metric):
 
 
 def ceiling_notes(mutual_information: float, count: int) -> dict[str, dict[str, str]]:
-    """Says which estimates from `count` posteriors are bounds only, since the mutual information is at its ceiling."""
+    """Notes that estimates from `count` posteriors are only bounds if the mutual information is at its ceiling."""
     place = f"at its ceiling, log {count:,} = {math.log(count):.2f}"
     notes = {
         "mutual_information": {"conditions": f"{place}: a lower bound"},
@@ -74,7 +74,7 @@ def decompose(e: Encodings) -> dict[str, Estimate]:
 
     Returns:
         "rate", "mutual_information" I_q(x; z), "total_correlation" KL(q(z) || prod_d q(z_d)) and "dimension_wise_kl"
-        sum_d KL(q(z_d) || p(z_d)), in nats: means over the samples.
+        sum_d KL(q(z_d) || p(z_d)), in nats, averaged over the samples.
     """
     assert e.q is not None
     assert e.p is not None

@@ -1,4 +1,4 @@
-"""Distances and neighbourhoods of the features of samples and of real images."""
+"""Metrics of samples: distances and neighbourhoods of features of samples and real images."""
 
 import math
 from abc import abstractmethod
@@ -16,27 +16,27 @@ from vae_train.rng import generator
 from vae_train.util.errors import RunError
 
 CHUNK_ROWS = 1000
-"""Features whose distances to all others are computed at a time: 80 MB for 10,000 others."""
+"""Rows of the distance matrix per pass: 80 MB for 10,000 columns."""
 
 ROUNDING = 1e-12
-"""Differences of squared distances that count as none, in units of the largest squared norm."""
+"""Tolerance for equal squared distances, relative to the largest squared norm."""
 
 
 TRUSTED_RATIO = 10
-"""Images per feature from which on the bias of the Fréchet distance is small."""
+"""Images per feature dimension above which the bias of the Fréchet distance is small."""
 
 
 class SampleMetric(Metric):
-    """A comparison of samples with real images by their features: a subclass has its outputs and `compare`.
+    """A comparison of samples with real images by their features. Subclasses define `outputs` and `compare`.
 
     Args:
-        inception: file with weights of Inception v3; None for features of this data's own labels.
-        enabled: whether it is measured.
+        inception: file with weights of Inception v3; None for features learned from the data's labels.
+        enabled: whether the metric is computed.
     """
 
     requires = (image_data, min_images(2))
     fid_title: ClassVar[str | None] = None
-    """What it is called with the features that FID is defined with."""
+    """Its title with the features that define FID."""
 
     def __init__(self, inception: str | None, enabled: bool) -> None:
         super().__init__(enabled)
@@ -53,17 +53,17 @@ class SampleMetric(Metric):
         return {name: Estimate(value, se, len(real), about) for name, (value, se) in values.items()}
 
     def caution(self, count: int, size: int) -> str:
-        """Says why a value cannot be trusted at this number of images; empty if it can.
+        """Warns if a value cannot be trusted at this number of images; empty if it can.
 
         Args:
             count: number of images.
-            size: number of features of each.
+            size: dimension of the features.
         """
         return ""
 
     @abstractmethod
     def compare(self, real: Tensor, sampled: Tensor, seed: int) -> dict[str, tuple[float, float | None]]:
-        """Compares features `(N, d)` of real images and of samples: a value and its standard error by output."""
+        """Compares features `(N, d)` of real images and samples; returns value and standard error by output."""
 
 
 def validated(real: Tensor, sampled: Tensor, minimum: int) -> tuple[Tensor, Tensor]:
@@ -72,16 +72,16 @@ def validated(real: Tensor, sampled: Tensor, minimum: int) -> tuple[Tensor, Tens
     Args:
         real: features of real images, `(N, d)`.
         sampled: features of samples, `(M, d)`.
-        minimum: how many are needed of either.
+        minimum: least number of each.
 
     Raises:
         ValueError: they cannot be compared, or are too few.
-        RunError: some are not finite, as those of a model that has diverged.
+        RunError: some are not finite, as for a model that has diverged.
     """
     if real.ndim != 2 or sampled.ndim != 2 or real.shape[1] != sampled.shape[1]:
         raise ValueError(f"features must be (N, d) and (M, d), not {tuple(real.shape)} and {tuple(sampled.shape)}")
     if min(len(real), len(sampled)) < minimum:
-        raise ValueError(f"at least {minimum} features of either kind are needed, not {len(real)} and {len(sampled)}")
+        raise ValueError(f"needs at least {minimum} real images and samples, got {len(real)} and {len(sampled)}")
     for name, features in (("real images", real), ("samples", sampled)):
         if not features.isfinite().all():
             raise RunError(f"the features of the {name} are not finite")
@@ -89,7 +89,7 @@ def validated(real: Tensor, sampled: Tensor, minimum: int) -> tuple[Tensor, Tens
 
 
 class FrechetDistance(SampleMetric):
-    """Fréchet distance of samples; called FID only with the features that FID is defined with.
+    """Fréchet distance of samples; only called FID with the features that define FID.
 
     Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium"
     (arXiv:1706.08500), equation 6.
@@ -101,7 +101,7 @@ class FrechetDistance(SampleMetric):
 
     @override
     def caution(self, count: int, size: int) -> str:
-        return "" if count >= TRUSTED_RATIO * size else f"; biased upwards, as {count:,} images are few for it"
+        return "" if count >= TRUSTED_RATIO * size else f"; biased upwards: {count:,} images are too few"
 
     @override
     def compare(self, real: Tensor, sampled: Tensor, seed: int) -> dict[str, tuple[float, float | None]]:
@@ -111,10 +111,10 @@ class FrechetDistance(SampleMetric):
 def frechet_distance(real: Tensor, sampled: Tensor) -> float:
     """Computes |m - m'|² + tr(S + S' - 2 (S S')^½), the squared 2-Wasserstein distance of two Gaussians.
 
-    m and S are mean and covariance of the features. The estimate is biased upwards by an amount that falls with N.
+    m and S are the mean and covariance of the features. The estimate has an upward bias that decreases with N.
 
-    No root of a covariance is taken. With centred features A and A', S = Aᵀ A and S' = A'ᵀ A', and the trace of the
-    root is the sum of the singular values of A A'ᵀ, which fewer images than features do not make inaccurate.
+    The root of a covariance is avoided. With centred features A and A', S = Aᵀ A and S' = A'ᵀ A', and the trace of the
+    root is the sum of the singular values of A A'ᵀ, which is accurate even for fewer images than features.
 
     Args:
         real: features of real images, `(N, d)`.
@@ -130,8 +130,8 @@ def frechet_distance(real: Tensor, sampled: Tensor) -> float:
 
 def _root(features: Tensor) -> Tensor:
     """Returns a triangular R with Rᵀ R = the covariance of the features (divided by N - 1)."""
-    centred = (features - features.mean(0)) / math.sqrt(len(features) - 1)
-    return torch.linalg.qr(centred, mode="r").R
+    centered = (features - features.mean(0)) / math.sqrt(len(features) - 1)
+    return torch.linalg.qr(centered, mode="r").R
 
 
 class KernelDistance(SampleMetric):
@@ -158,13 +158,13 @@ def kernel_distance(
     Args:
         real: features of real images, `(N, d)`.
         sampled: features of samples, `(M, d)`.
-        seed: decides the subsets, which are sampled without replacement.
-        num_subsets: how many.
-        subset_size: features of either kind in a subset; at most N and M.
+        seed: seed of the subsets, which are sampled without replacement.
+        num_subsets: number of subsets.
+        subset_size: images and samples in a subset; at most N and M.
 
     Returns:
-        The value and its standard error over the subsets. The error is too small for overlapping subsets, as with more
-        of them than N / subset_size, and None where every subset holds all features.
+        The value and its standard error over the subsets. The error is too small if subsets overlap, as for more
+        subsets than N / subset_size, and None if every subset has all features.
     """
     real, sampled = validated(real, sampled, minimum=2)
     size = min(subset_size, len(real), len(sampled))
@@ -181,7 +181,7 @@ def _subset(features: Tensor, size: int, source: torch.Generator) -> Tensor:
 
 
 def _discrepancy(x: Tensor, y: Tensor) -> float:
-    """Computes the unbiased MMD² of `(n, d)` and `(m, d)`, without the kernel of a feature with itself."""
+    """Computes the unbiased MMD² of `(n, d)` and `(m, d)`, which excludes the kernel of a feature with itself."""
     within = sum(_mean_off_diagonal(_kernel(features, features)) for features in (x, y))
     return within - 2 * _kernel(x, y).mean().item()
 
@@ -195,7 +195,7 @@ def _mean_off_diagonal(k: Tensor) -> float:
 
 
 class PrecisionRecall(SampleMetric):
-    """Shares of samples among the real images, and of real images among the samples.
+    """Fractions of samples near real images (precision) and of real images near samples (recall).
 
     Source: Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models"
     (arXiv:1904.06991), equations 1 and 2.
@@ -214,16 +214,16 @@ class PrecisionRecall(SampleMetric):
 
 
 def precision_recall(real: Tensor, sampled: Tensor, *, k: int = 3, chunk: int = CHUNK_ROWS) -> dict[str, float]:
-    """Computes the share of each set that lies within the other's support.
+    """Computes the fraction of each set that lies within the other's support.
 
-    A set's support is the union of closed balls, around each of its features and up to its k-th nearest neighbour. One
-    outlier makes a large ball, which density and coverage avoid.
+    The support of a set is the union of closed balls around its features, each up to the k-th nearest neighbour. One
+    outlier creates a large ball; density and coverage avoid this.
 
     Args:
         real: features of real images, `(N, d)`.
         sampled: features of samples, `(M, d)`.
-        k: the neighbour that a ball reaches to.
-        chunk: features whose distances are computed at a time; does not change the result.
+        k: the neighbour that defines the radius of a ball.
+        chunk: rows of the distance matrix per pass; does not affect the result.
 
     Returns:
         "precision" (quality) and "recall" (variety), between 0 and 1.
@@ -235,14 +235,14 @@ def precision_recall(real: Tensor, sampled: Tensor, *, k: int = 3, chunk: int = 
     }
 
 
-def _share_covered(points: Tensor, centres: Tensor, radii: Tensor, chunk: int) -> float:
-    """Computes the share of points `(n, d)` in a ball around one of the centres `(m, d)`; squared radii `(m,)`."""
-    covered = sum(int((squares <= radii).any(1).sum()) for _, squares in _squared_distances(points, centres, chunk))
+def _share_covered(points: Tensor, centers: Tensor, radii: Tensor, chunk: int) -> float:
+    """Computes the fraction of points `(n, d)` within a ball around any centre `(m, d)`, with squared radii `(m,)`."""
+    covered = sum(int((squares <= radii).any(1).sum()) for _, squares in _squared_distances(points, centers, chunk))
     return covered / len(points)
 
 
 class DensityCoverage(SampleMetric):
-    """Precision and recall that outliers among the samples do not change.
+    """Density and coverage: like precision and recall, but robust to outliers.
 
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models" (arXiv:2002.09797), equations
     5 and 6.
@@ -261,19 +261,19 @@ class DensityCoverage(SampleMetric):
 
 
 def density_coverage(real: Tensor, sampled: Tensor, *, k: int = 5, chunk: int = CHUNK_ROWS) -> dict[str, float]:
-    """Counts samples in open balls around real images, up to each one's k-th nearest neighbour.
+    """Counts samples in open balls around real images, each up to the k-th nearest neighbour.
 
-    The balls are open, as in the authors' program: two equal sets have density 1 and coverage 1.
+    The balls are open, as in the authors' code, so that equal sets have density 1 and coverage 1.
 
     Args:
         real: features of real images, `(N, d)`.
         sampled: features of samples, `(M, d)`.
-        k: the neighbour that a ball reaches to.
-        chunk: features whose distances are computed at a time; does not change the result.
+        k: the neighbour that defines the radius of a ball.
+        chunk: rows of the distance matrix per pass; does not affect the result.
 
     Returns:
-        "density", the mean number of balls around a sample divided by k, which may exceed 1; "coverage", the share of
-        balls with a sample in them.
+        "density", the mean number of balls around a sample divided by k, which may exceed 1; "coverage", the fraction
+        of balls that contain a sample.
     """
     real, sampled, slack = _centered(real, sampled, minimum=k + 1)
     radii, inside, covered = _squared_radii(real, k, chunk) - slack, 0, 0
@@ -285,9 +285,9 @@ def density_coverage(real: Tensor, sampled: Tensor, *, k: int = 5, chunk: int = 
 
 
 def _centered(real: Tensor, sampled: Tensor, minimum: int) -> tuple[Tensor, Tensor, float]:
-    """Subtracts the common mean, which costs digits of a squared distance, and returns the remaining rounding error.
+    """Subtracts the common mean, for more precise squared distances, and returns the remaining rounding error.
 
-    With that error as slack, equal images have equal distances whatever they were rounded to.
+    With this error as slack, equal images have equal distances in spite of rounding.
     """
     real, sampled = validated(real, sampled, minimum)
     mean = (real.mean(0) + sampled.mean(0)) / 2
@@ -297,7 +297,7 @@ def _centered(real: Tensor, sampled: Tensor, minimum: int) -> tuple[Tensor, Tens
 
 
 def _squared_distances(x: Tensor, y: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
-    """Yields |x_i - y_j|² `(chunk, M)` for consecutive chunks of x, each with the number of its first row."""
+    """Yields |x_i - y_j|² `(chunk, M)` for consecutive chunks of x, with the index of the first row of each."""
     norms = y.square().sum(1)
     for start in range(0, len(x), chunk):
         rows = x[start : start + chunk]
@@ -306,6 +306,6 @@ def _squared_distances(x: Tensor, y: Tensor, chunk: int) -> Iterator[tuple[int, 
 
 
 def _squared_radii(features: Tensor, k: int, chunk: int) -> Tensor:
-    """Returns the squared distance of each feature to its k-th nearest other one, `(N,)`."""
+    """Returns the squared distance of each feature to its k-th nearest neighbour, `(N,)`."""
     nearest = (squares.kthvalue(k + 1, dim=1).values for _, squares in _squared_distances(features, features, chunk))
     return torch.cat(list(nearest))

@@ -34,8 +34,8 @@ class LogisticMixture(Discretized):
         super().__init__(event_shape, levels, scale=scale)
         self.components = components
         channels, *size = event_shape
-        self.channels, self.coloured = channels, channels == 3
-        self.parameter_shape = (components * (1 + 2 * channels + 3 * self.coloured), *size)
+        self.channels, self.colored = channels, channels == 3
+        self.parameter_shape = (components * (1 + 2 * channels + 3 * self.colored), *size)
         floor = discretized_floor(self.levels)
         self.floor, self.start = 2 * math.log(floor), math.log(scale**2 - floor**2)
         # Locations start evenly spaced over the levels, so that components differ from the first step on.
@@ -47,7 +47,7 @@ class LogisticMixture(Discretized):
         leading, size = parameters.shape[:-3], parameters.shape[-2:]
         parts = promote(parameters).reshape(*leading, self.components, -1, *size)  # (*N, M, 1 + 2 C (+ 3), H, W)
         logits, loc, change, *weights = parts.split(
-            [1, self.channels, self.channels, *([3] if self.coloured else [])], -3
+            [1, self.channels, self.channels, *([3] if self.colored else [])], -3
         )
         raw = self.start + 2 * change
         log_scale = 0.5 * torch.logaddexp(raw, torch.full_like(raw, self.floor))

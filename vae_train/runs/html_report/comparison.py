@@ -1,4 +1,4 @@
-"""What a report says of several runs: which is best, and in which settings they differ."""
+"""Compares several runs for a report: which is best, and in which settings they differ."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ class Ranked(NamedTuple):
     """A run's row in the table of results."""
 
     number: int
-    """Its number on the page, which is that of its colour."""
+    """Its number on the page, which also selects its colour."""
     name: str
     settings: list[str]
     values: list[str]
@@ -22,22 +22,22 @@ class Ranked(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Several runs beside each other."""
+    """The comparison of several runs."""
 
     headline: str
     notes: list[str]
     settings: list[str]
-    """Paths of the settings that stand in the table of results."""
+    """Dotted paths of the settings in the table of results."""
     metrics: list[str]
     """Titles of its metrics."""
     rows: list[Ranked]
     """The best run first."""
     differences: list[tuple[str, list[str]]]
-    """Every setting that differs, with its value in each run."""
+    """All settings that differ, with the value in each run."""
 
 
 def compare(runs: Sequence[Contents]) -> Comparison:
-    """Compares runs by the ELBO of their evaluations, or of validation where one of them was not evaluated.
+    """Compares runs by the ELBO of their evaluations; by that of validation for runs that were not evaluated.
 
     Args:
         runs: two or more.
@@ -67,9 +67,9 @@ def _cost(run: Contents) -> float:
 def _headline(best: Sequence[Contents], settings: Sequence[str]) -> str:
     first = best[0]
     if not first.estimates:
-        return f"{len(best)} runs, none of which has a result yet."
+        return f"{len(best)} runs without results yet."
     if _differ_in_data(best):
-        return f"{len(best)} runs that were trained on different data, so that their metrics cannot be compared."
+        return f"{len(best)} runs that were trained on different data; their metrics are not comparable."
     chosen = ", ".join(f"{path}={first.settings.get(path, '–')}" for path in settings[:4])
     return f"Best of {len(best)} runs: {first.headline[:-1]}{f' with {chosen}' if chosen else ''}."
 
@@ -79,7 +79,7 @@ def _differ_in_data(runs: Sequence[Contents]) -> bool:
 
 
 def _notes(best: Sequence[Contents]) -> list[str]:
-    """Why a comparison may mislead."""
+    """Reasons why a comparison may mislead."""
     if _differ_in_data(best):
         return []
     notes = []
@@ -88,11 +88,11 @@ def _notes(best: Sequence[Contents]) -> list[str]:
         lead, error = first.value - second.value, math.hypot(first.se, second.se)
         if lead < 2 * error:
             notes.append(
-                f"The lead over {best[1].name} is {lead:.2f} nats, within two standard errors ({2 * error:.2f}) of the "
-                "images: another split may order both differently."
+                f"The lead over {best[1].name} is {lead:.2f} nats, within two standard errors ({2 * error:.2f}): "
+                "another split may order the two runs differently."
             )
     if len({run.evaluation.protocol for run in best if run.evaluation}) > 1:
-        notes.append("The runs score pixels in different ways: their ELBOs cannot be compared.")
+        notes.append("The runs score pixels differently; their ELBOs are not comparable.")
     if len({run.split for run in best}) > 1:
-        notes.append("Not all runs have an evaluation of the same split; vae eval run=[A,B] evaluates all of them.")
+        notes.append("The metrics are of different splits; vae eval run=[A,B] evaluates all runs on one.")
     return notes

@@ -1,4 +1,4 @@
-"""Reads what a report shows of one run from the run's folder."""
+"""Reads the contents of a report from the folder of a run."""
 
 import math
 import shlex
@@ -21,7 +21,7 @@ from vae_train.util.numbers import finite
 from vae_train.util.text import duration
 
 MAX_POINTS = 400
-"""Points of a curve; of longer trainings evenly spaced ones are plotted."""
+"""Maximal number of points of a curve; longer curves are subsampled evenly."""
 
 TILES = {
     "elbo": "ELBO, nats",
@@ -31,7 +31,7 @@ TILES = {
     "nll": "-log p(x), nats",
     "active_units": "active latents",
 }
-"""Outputs of an evaluation that head the page, with short titles."""
+"""Metrics at the top of the page, with short titles."""
 
 SPLIT_NAMES = {"train": "training", "valid": "validation"}
 
@@ -39,26 +39,26 @@ NO_CURVES = ("step", "epoch", "split", "scope", "monitored")
 
 STATUS = {
     "done": "",
-    "running": "The training is running, or it was killed: what follows is what it has written so far.",
+    "running": "The training is running or was killed; the page shows what it has written so far.",
     "stopped": "The training was interrupted.",
     "failed": "The training failed.",
-    "unknown": "There is no summary.json that says how the training ended.",
+    "unknown": "It is unknown how the training ended: there is no summary.json.",
 }
 
 
 class Tile(NamedTuple):
-    """A metric with its value, at the head of the page."""
+    """A metric with its value, at the top of the page."""
 
     title: str
     value: str
     error: str
-    """Its standard error or its maximum: "± 0.29", "of 16"."""
+    """Its standard error or maximum, for instance "± 0.29" or "of 16"."""
     conditions: str
 
 
 @dataclass
 class Contents:
-    """Everything that a report shows of one run."""
+    """The contents of a report about one run."""
 
     name: str
     run: Run
@@ -70,16 +70,16 @@ class Contents:
     manifold: EmbeddedImage | None
     views: Views | None
     left_out: list[str]
-    """What the page lacks, and why."""
+    """Parts that the page lacks, with reasons."""
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """The evaluation of the headline, of the model's own prior and its best checkpoint."""
+        """The evaluation in the headline, preferably of the best checkpoint with the model's own prior."""
         return next((e for e in self.evaluations if "elbo" in e.estimates or "distortion" in e.estimates), None)
 
     @property
     def estimates(self) -> Mapping[str, Estimate]:
-        """What the headline is about: the evaluation, or what the training says of its best epoch without one."""
+        """The metrics of the headline, from the evaluation or, without one, from the best epoch of training."""
         if self.evaluation is not None:
             return self.evaluation.estimates
         valid = [row for row in self.rows if (row["split"], row["scope"]) == ("valid", "epoch") and "elbo" in row]
@@ -91,7 +91,7 @@ class Contents:
 
     @property
     def _prefix(self) -> str:
-        """Begins the names of the summary's metrics: those of the best epoch, or of training without a validation."""
+        """Prefix of the summary's metrics: of the best epoch, or of training if there was no validation."""
         return "best_" if "best_epoch" in self.summary or "train_loss" not in self.summary else "train_"
 
     @property
@@ -103,7 +103,7 @@ class Contents:
 
     @property
     def is_lines(self) -> bool:
-        """Whether the data are signals or vectors, which are plotted as lines."""
+        """Whether the data consists of signals or vectors, which are plotted as lines."""
         facts = self.run.facts()
         return facts is not None and facts.data_shape[1] == 1
 
@@ -133,7 +133,7 @@ class Contents:
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong with the run, and what to try."""
+        """Problems of the run, and what to try."""
         status = STATUS.get(str(self.summary["status"]), "")
         error = self.summary.get("error")
         warnings = [f"{status} {error}" if error else status] if status else []
@@ -143,7 +143,7 @@ class Contents:
         if self.views is not None:
             warnings += [] if evaluated else self.views.warnings
             if any(weights and weights != self.views.weights for weights in evaluated):
-                warnings.append("the evaluation is of other weights than the checkpoint has now; run vae eval again")
+                warnings.append("the evaluation is outdated: the checkpoint has changed since; run vae eval again")
         return list(dict.fromkeys(warnings))
 
     def _trends(self) -> list[str]:
@@ -154,13 +154,13 @@ class Contents:
 
     @property
     def curves(self) -> dict[str, dict[str, list[float | None]]]:
-        """Split -> metric -> a value for every epoch; "epoch" itself is one of the metrics."""
+        """Split -> metric -> value per epoch; "epoch" is one of the metrics."""
         rows = [row for row in self.rows if row["scope"] == "epoch" and "epoch" in row]
         return {split: _columns([row for row in rows if row["split"] == split]) for split in ("train", "valid")}
 
     @property
     def timing(self) -> list[tuple[str, str]]:
-        """How long the training took and how fast it was."""
+        """Duration and speed of the training."""
         seconds, rows = finite(self.summary.get("seconds")), [row for row in self.rows if row["scope"] == "epoch"]
         names = ("images_per_second", "data_wait", "epoch", "step")
         speeds, waits, epochs, steps = ([row[name] for row in rows if name in row] for name in names)
@@ -177,7 +177,7 @@ class Contents:
 
     @property
     def environment(self) -> list[tuple[str, str]]:
-        """What the run ran on."""
+        """Hardware and software of the run."""
         recorded = self.run.environment()
         packages = recorded.get("packages")
         git = recorded.get("git")
@@ -197,10 +197,10 @@ class Contents:
 
     @property
     def commands(self) -> list[tuple[str, str]]:
-        """What to type: how the run was started, and how to repeat and use it."""
+        """Commands that started the run, and that reproduce and use it."""
         run, recorded = self.run.as_typed, self.run.environment().get("command")
         commands = [
-            ("train it again and compare every row", f"vae reproduce run={run}"),
+            ("train it again and compare the metrics", f"vae reproduce run={run}"),
             ("evaluate it", f"vae eval run={run}"),
             ("sample from it", f"vae sample run={run} num=64"),
         ]
@@ -214,16 +214,16 @@ def read_contents(run: Run, name: str, options: Options, frames: int) -> Content
 
     Args:
         run: the run.
-        name: what the page calls it.
-        options: how to look at the model.
-        frames: image grids of the training's course, at most.
+        name: its name on the page.
+        options: see `Options`.
+        frames: maximal number of image grids over the epochs.
     """
     views, rows, evaluations = make_views(run, options), _read_rows(run), read_evaluations(run)
     grids = read_frames(run.samples, run.folder / "reconstructions", frames)
-    left_out = [f"Worst and best reconstructions and latent dimensions: {views}"] if isinstance(views, str) else []
+    left_out = [f"Worst and best reconstructions, and latent dimensions: {views}"] if isinstance(views, str) else []
     left_out += [] if evaluations else [f"An evaluation: run vae eval run={run.as_typed} first"]
     left_out += [] if rows else [f"Curves: {run.metrics_file.name} is missing or empty"]
-    left_out += [] if grids else ["Samples and reconstructions: training has written none yet"]
+    left_out += [] if grids else ["Samples and reconstructions: none written yet"]
     return Contents(
         name,
         run,
@@ -238,7 +238,7 @@ def read_contents(run: Run, name: str, options: Options, frames: int) -> Content
 
 
 def _read_rows(run: Run) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, which somebody else may have written: "split" and "scope", and finite numbers."""
+    """The rows of metrics.jsonl, which is not trusted: only "split", "scope" and finite numbers are kept."""
     return [
         {"split": str(row.get("split")), "scope": str(row.get("scope"))}
         | {name: value for name, value in row.items() if finite(value) is not None}
@@ -247,7 +247,7 @@ def _read_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
-    """Values of the metrics by name, of evenly spaced rows; None where a row has none."""
+    """Values of the metrics by name, from evenly spaced rows; None if a row lacks a metric."""
     rows = [rows[number] for number in evenly_spaced(len(rows), MAX_POINTS).tolist()] if rows else []
     names = [name for name in dict.fromkeys(key for row in rows for key in row) if name not in NO_CURVES]
     return {name: [row.get(name) for row in rows] for name in ("epoch", *names)} if rows else {}

@@ -15,17 +15,17 @@ from vae_train.runs.run import Run, read_json
 from vae_train.util.numbers import finite
 
 PREFERRED = ("test", "valid", "train")
-"""Splits in the order in which the headline prefers their evaluation."""
+"""Splits by descending preference for the headline."""
 
 
 class Evaluation(NamedTuple):
-    """One file of `vae eval`."""
+    """The content of one file of `vae eval`."""
 
     name: str
-    """The split, and what differs from the best checkpoint and the model's own prior: "test-gmm"."""
+    """The split, then the checkpoint unless it is the best, then the fitted prior if there is one: "test-gmm"."""
     estimates: Mapping[str, Estimate]
     rows: list[tuple[str, str, str]]
-    """Title, value with its error, and what it was measured on."""
+    """Title, value with its error, and conditions."""
     unavailable: list[tuple[str, str]]
     """Titles of metrics without a value, and the reasons."""
     protocol: str
@@ -38,7 +38,7 @@ class Evaluation(NamedTuple):
 
 @cache
 def metric_infos() -> dict[str, MetricInfo]:
-    """How the outputs of all metrics of this package are reported, in the order of the report."""
+    """`MetricInfo` of all metrics of this package by name, in the order of the report."""
     modules = [importlib.import_module(f"{metrics.__name__}.{m.name}") for m in pkgutil.iter_modules(metrics.__path__)]
     values = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
     classes = [c for c in values if issubclass(c, Metric) and isinstance(getattr(c, "outputs", None), tuple)]
@@ -47,12 +47,12 @@ def metric_infos() -> dict[str, MetricInfo]:
 
 
 def info_of(name: str) -> MetricInfo:
-    """How an output is reported; that of a metric from outside this package by its key."""
+    """The `MetricInfo` of an output; a default one for metrics from outside this package."""
     return metric_infos().get(name) or MetricInfo(name, name.replace("_", " "))
 
 
 def read_evaluations(run: Run) -> list[Evaluation]:
-    """Reads all evaluations of a run, that of the test split first."""
+    """Reads all evaluations of a run, the test split first."""
     paths = sorted(run.eval.glob("*.json"), key=_rank)
     return [_evaluation(path, content) for path in paths if (content := read_json(path))]
 
@@ -80,7 +80,7 @@ def _evaluation(path: Path, content: Mapping[str, Any]) -> Evaluation:
 
 
 def _estimate(entry: Any) -> Estimate | None:
-    """The estimate in an entry of the file, which somebody else may have written; None if it is none."""
+    """The estimate in an entry of the untrusted file; None if the entry is invalid."""
     if not isinstance(entry, dict) or (value := finite(entry.get("value"))) is None:
         return None
     se, n = finite(entry.get("se")), finite(entry.get("n"))

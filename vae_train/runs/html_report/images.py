@@ -14,15 +14,15 @@ from vae_train.plotting.grid import plot_grid
 from vae_train.plotting.png import to_pil
 
 MAX_PNG_BYTES = 200_000
-"""Bytes above which an image becomes a JPEG, so that the page of a run of photographs can still be mailed."""
+"""Larger images become JPEGs, so that reports about photographs stay small enough for an e-mail."""
 
 JPEG_QUALITY = 90
 MAX_PIXELS = 50_000_000
-"""Pixels of an image, above which it is left out: somebody else may have made it to fill the memory."""
+"""Larger images are left out, since a crafted file could exhaust the memory."""
 
 
 class EmbeddedImage(NamedTuple):
-    """An image for an `<img>`."""
+    """An image as the source of an `<img>` element."""
 
     uri: str
     width: int
@@ -30,7 +30,7 @@ class EmbeddedImage(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What a model made after some epoch."""
+    """Samples and reconstructions after an epoch."""
 
     label: str
     """For instance "epoch 10" or "the end"."""
@@ -39,7 +39,7 @@ class Frame(NamedTuple):
 
 
 def read_image(path: Path) -> EmbeddedImage | None:
-    """Reads an image file, decodes and encodes it again; None if there is none or it is damaged."""
+    """Reads an image file and encodes it again; None if it is missing or damaged."""
     from PIL import Image
 
     try:
@@ -52,7 +52,7 @@ def read_image(path: Path) -> EmbeddedImage | None:
 
 
 def embed(images: Tensor, columns: int) -> EmbeddedImage:
-    """Encodes images `(N, C, H, W)` in [0, 1] as a grid."""
+    """Encodes a grid of images `(N, C, H, W)` in [0, 1]."""
     return _encode(to_pil(plot_grid(images, columns)))
 
 
@@ -68,12 +68,12 @@ def _encode(image: Any) -> EmbeddedImage:
 
 
 def read_frames(samples: Path, reconstructions: Path, limit: int) -> list[Frame]:
-    """Reads the grids that training wrote, in the order of epochs.
+    """Reads the image grids of a training in the order of epochs.
 
     Args:
         samples: folder of the grids of samples.
         reconstructions: folder of the grids of reconstructions.
-        limit: evenly spaced frames, at most, with the first and the last one.
+        limit: maximal number of frames; they are evenly spaced and include the first and the last.
     """
     epochs = {
         int(match[1]): path.name

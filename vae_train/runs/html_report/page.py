@@ -15,7 +15,7 @@ from vae_train.runs.html_report.comparison import Comparison, compare
 from vae_train.runs.html_report.contents import Contents
 
 MARK = '<meta name="generator" content="vae report">'
-"""Stands in every report, so that no other file is replaced by one."""
+"""A tag in every report, by which `vae report` recognises files that it may replace."""
 
 ASSETS = resources.files(__package__) / "assets"
 
@@ -27,21 +27,21 @@ TITLES = {
     "loss": ("loss", ""),
     "beta": ("beta", ""),
     "lr": ("learning rate", ""),
-    "grad_norm": ("norm of the gradient", ""),
+    "grad_norm": ("gradient norm", ""),
     "images_per_second": ("speed", "images/s"),
-    "data_wait": ("time spent waiting for data", "fraction"),
+    "data_wait": ("waiting for data", "fraction"),
 }
-"""Title and unit of the curves, in their order; others follow under their own names."""
+"""Titles and units of curves, in order; other metrics follow under their own names."""
 
 MAIN = ("elbo", "rate", "distortion", "bits_per_dim")
-"""Curves that are visible at once."""
+"""Curves that are visible initially."""
 
 
 def render(runs: Sequence[Contents]) -> str:
     """Renders the page of one run, or of several.
 
-    Every text of a run is escaped. A content security policy lets the page run its own script alone, whose digest it
-    names, and load nothing.
+    All text from a run is escaped. A content security policy only allows the page's own script, whose digest it
+    names, and no other resources.
     """
     style, script = (Markup((ASSETS / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -79,7 +79,7 @@ def _title(runs: Sequence[Contents], comparison: Comparison | None) -> str:
 
 
 def curves(runs: Sequence[Contents]) -> dict[str, Any]:
-    """What the page's script plots: the metrics, and the values of every run."""
+    """The data that the page's script plots: the metrics, and their values in every run."""
     series = [{"name": run.name, **run.curves} for run in runs]
     found = dict.fromkeys(name for run in runs for columns in run.curves.values() for name in columns)
     names = [name for name in [*TITLES, *found] if name in found and name != "epoch"]

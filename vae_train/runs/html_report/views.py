@@ -1,4 +1,4 @@
-"""What the report shows of a model itself: its worst and best reconstructions and its latent dimensions."""
+"""Views of a model for the report: worst and best reconstructions, and latent dimensions."""
 
 from typing import NamedTuple
 
@@ -19,28 +19,28 @@ from vae_train.runs.run import Run
 from vae_train.util.errors import RunError, UsageError
 
 MAX_IMAGES = 2_000
-"""Evenly spaced images of the split that are looked at."""
+"""Maximal number of images, evenly spaced within the split."""
 
 MAX_TRAVERSED = 8
-"""Latent dimensions that are varied."""
+"""Number of latent dimensions with a traversal."""
 
 BATCH_SIZE = 256
 
 
 class Options(NamedTuple):
-    """What the views are made of."""
+    """What the views need besides the run."""
 
     session: DataSession
     builder: Builder
     device: torch.device
     split: Split | None
-    """None for the test split, or the first of validation and training where there is none."""
+    """None for the test split, or else the validation or training split."""
     examples: int
-    """Worst and best reconstructions, of each; 0 leaves the model closed."""
+    """Number of worst and of best reconstructions; 0 does not open the model."""
 
 
 class ExampleView(NamedTuple):
-    """An image above its reconstruction."""
+    """An image with its reconstruction below."""
 
     number: int
     distortion: float
@@ -52,34 +52,34 @@ class LatentView(NamedTuple):
 
     number: int
     kl: float | None
-    """Nats, the mean over images; None where it has no closed form."""
+    """Mean KL over images in nats; None without a closed form."""
     variance: float
     """Variance over images of the posterior mean, relative to the prior's."""
     is_active: bool
     share: float
-    """Length of its bar, from 0 to 1."""
+    """Length of its bar, in [0, 1]."""
     strip: EmbeddedImage | None
-    """The same image with other values of this latent dimension."""
+    """A traversal: decoded images for different values of this latent dimension."""
 
 
 class Views(NamedTuple):
-    """What was made of a model and a split of its data."""
+    """The views of a model on a split of its data."""
 
     split: str
     images: int
     best: list[ExampleView]
     worst: list[ExampleView]
     latents: list[LatentView]
-    """By descending KL; empty for a model without a single latent."""
+    """By descending KL; empty for models without a single latent."""
     warnings: list[str]
     weights: str
     """Fingerprint of the model."""
 
 
 def make_views(run: Run, options: Options) -> Views | str:
-    """Opens the model and its data; returns the reason if one of them is not there any more."""
+    """Opens the model and its data; returns the reason if one of them is missing."""
     if options.examples == 0:
-        return "examples=0 leaves the model closed"
+        return "left out by examples=0"
     try:
         errors = checkpoint_errors(run) or run_data_errors(run, run.config, options.session, options.builder)
         if errors:
@@ -110,16 +110,16 @@ def _subject(run: Run, options: Options) -> Subject:
 
 
 def _no_other_data(name: str) -> Images:
-    raise UsageError(f"a report opens no data but the run's own, not {name}")
+    raise UsageError(f"a report only opens the run's own data, not {name}")
 
 
 def _views(subject: Subject, count: int) -> Views:
     best, worst = rank_reconstructions(subject, MAX_IMAGES, count)
     latents, warnings = _latents(subject) if isinstance(subject.model, SingleLatent) else ([], [])
-    looked_at = min(MAX_IMAGES, len(subject.images))
+    num_images = min(MAX_IMAGES, len(subject.images))
     return Views(
         subject.split,
-        looked_at,
+        num_images,
         [_example(example) for example in best],
         [_example(example) for example in worst],
         latents,
@@ -133,7 +133,7 @@ def _example(example: Example) -> ExampleView:
 
 
 def _latents(subject: Subject) -> tuple[list[LatentView], list[str]]:
-    """The latent dimensions by descending KL, and what is wrong with them."""
+    """The latent dimensions by descending KL, and warnings about them."""
     model, images = subject.model, Subset(subject.images, MAX_IMAGES)
     assert isinstance(model, SingleLatent)
     encodings = encode(model, images, noise=subject.noise("judge"), batch_size=subject.batch_size)

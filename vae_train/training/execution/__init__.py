@@ -1,7 +1,7 @@
-"""How steps are executed: operation by operation, compiled, or captured as a CUDA graph.
+"""Modes of executing steps: eager, compiled, or captured as a CUDA graph.
 
-A runner calls a step function with the inputs of a feed. The modes differ in rounding at most: a schedule that is
-computed from a tensor has float32's 24 bits (on CUDA the learning rate too), and a compiler adds in another order.
+A runner calls a step function with the inputs of a feed. The modes differ only in rounding: a schedule that is
+computed from a tensor is rounded to float32 (on CUDA the learning rate too), and a compiler adds in another order.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ __all__ = ["CompiledGradients", "Feed", "Mode", "Runner", "is_captured", "resolv
 
 
 def resolve(mode: Mode, device: torch.device) -> Mode:
-    """What "auto" stands for: "graph" on CUDA, where launches take longer than a small network, "eager" elsewhere."""
+    """Resolves "auto": "graph" on CUDA, where launches dominate the time of small networks, "eager" elsewhere."""
     if mode != "auto":
         return mode
     return "graph" if device.type == "cuda" else "eager"
@@ -31,12 +31,12 @@ def is_captured(mode: Mode, device: torch.device) -> bool:
 def runner(
     mode: Mode, step: Step, feed: Feed, gradient_norm: Callable[[], Tensor], steps_per_launch: int = 1
 ) -> Runner:
-    """The runner of a mode.
+    """Builds the runner of a mode.
 
     Args:
         mode: how steps are executed; "auto" is resolved. For "compile" the step function calls `CompiledGradients`.
         step: takes one step.
-        feed: where the inputs come from.
+        feed: supplies the inputs.
         gradient_norm: the L2 norm of the gradient of the last step, with shape `()`.
         steps_per_launch: steps that one CUDA graph contains.
     """
@@ -44,5 +44,5 @@ def runner(
     if is_captured(mode, feed.device):
         return CudaGraph(step, feed, gradient_norm, mode, CudaRecorder(feed.device), steps_per_launch)
     if mode == "graph":
-        raise ValueError(f"execution={mode} needs CUDA, and this is {feed.device.type}")
+        raise ValueError(f"execution={mode} needs CUDA, not {feed.device.type}")
     return (Compiled if mode == "compile" else Runner)(step, feed, gradient_norm, mode)

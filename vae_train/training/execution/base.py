@@ -1,4 +1,4 @@
-"""What a runner is, and where the inputs of its steps come from."""
+"""The interface of runners, and the inputs of their steps."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Step = Callable[[StepInputs], Scalars]
 
 
 class Feed:
-    """The inputs of every step: a function of the step alone.
+    """The inputs of every step, which depend only on the step.
 
     Args:
-        stream: the training batches; its seed is that of the noise, too.
+        stream: the training batches; its seed is also that of the noise.
         rates: step -> the learning rate of every parameter group.
     """
 
@@ -46,13 +46,13 @@ class Feed:
 class Buffers:
     """Images, numbers, learning rates and noise of some consecutive steps.
 
-    A compiled or captured step reads all of them from tensors, which are filled before the steps are taken: it would
-    freeze a Python number. The first step records which noise it requests.
+    A compiled or captured step reads its inputs from tensors that are filled in advance, since it would treat Python
+    numbers as constants. The first step records which noise it requests.
 
     Args:
-        feed: where the inputs come from.
+        feed: supplies the inputs.
         count: number of steps.
-        like: buffers of a step that was taken, which know what noise is requested.
+        like: buffers of an executed step, which have recorded the requested noise.
     """
 
     def __init__(self, feed: Feed, count: int = 1, like: Buffers | None = None) -> None:
@@ -60,9 +60,9 @@ class Buffers:
         self.feed, self.count = feed, count
         self._index = torch.zeros(count, stream.batch_size, dtype=torch.int64, device=device)
         self._raw: list[Raw] = []
-        """Images that are not on the device are copied here."""
+        """Copies of images that are not stored on the device."""
         self._steps, self._numbers = torch.arange(count, device=device), torch.arange(count, device=device)
-        # In float32 on CUDA, whose kernels read them so.
+        # float32 on CUDA, as its kernels expect.
         self._rates = torch.zeros(count, groups, device=device, dtype=torch.float64 if device.type == "cpu" else None)
         self._filled: list[list[float]] = []
         if like is None:
@@ -73,7 +73,7 @@ class Buffers:
             self._raw = [_empty_like(raw) for raw in like._raw for _ in range(count)]
 
     def fill(self, step: int) -> None:
-        """Sets everything for the steps from `step` on; queued on the device, which is not waited for."""
+        """Fills the tensors for the steps from `step` on, without waiting for the device."""
         stream = self.feed.stream
         if stream.images.resident:
             self._index.view(-1).copy_(stream.index(step, self.count))
@@ -82,19 +82,19 @@ class Buffers:
         torch.add(self._numbers, step, out=self._steps)
         rates = [self.feed.rates(step + number) for number in range(self.count)]
         if rates != self._filled:
-            pinned = self._rates.is_cuda  # or the copy would wait for the device
+            pinned = self._rates.is_cuda  # otherwise the copy would wait for the device
             self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype, pin_memory=pinned), non_blocking=True)
             self._filled = rates
         self.seek(step)
 
     def seek(self, step: int) -> None:
-        """Makes the noise of the steps from `step` on."""
+        """Generates the noise of the steps from `step` on."""
         for number, noises in enumerate(self._noise):
             for noise in noises:
                 noise.seek(step + number)
 
     def inputs(self, number: int) -> StepInputs:
-        """The inputs of step `number` among these, computed from the tensors."""
+        """The inputs of step `number` of these steps, computed from the tensors."""
         data, train = self._noise[number]
         images = self.feed.stream.images
         raw = self._raw[number] if self._raw else images.gather(self._index[number])
@@ -102,7 +102,7 @@ class Buffers:
         return StepInputs(batch, self._steps[number], self._rates[number].unbind(), train.rng())
 
     def _copy_images(self, step: int) -> None:
-        """Copies the images of all steps to tensors that keep their addresses."""
+        """Copies the images of all steps to tensors with fixed addresses."""
         for number in range(self.count):
             raw = self.feed.stream.raw(step + number)
             if len(self._raw) <= number:
@@ -121,18 +121,18 @@ class Rows(NamedTuple):
 
     names: list[str]
     values: Tensor
-    """(steps, F) on the device, which is not waited for."""
+    """(steps, F) on the device, possibly not computed yet."""
 
 
 @dataclass
 class Runner:
-    """Takes steps: calls a step function with the inputs of a feed. This base takes one at a time, uncompiled.
+    """Calls a step function with the inputs of a feed. This base class takes one step at a time, uncompiled.
 
     Args:
         step: takes one step.
-        feed: where the inputs come from.
+        feed: supplies the inputs.
         norm: the L2 norm of the gradient of the last step, with shape `()`.
-        mode: how steps are executed; another one after a mode that was not supported.
+        mode: how steps are executed; it changes on a fallback.
     """
 
     step: Step
@@ -142,11 +142,11 @@ class Runner:
 
     @cached_property
     def buffers(self) -> Buffers:
-        """The inputs of one step in tensors, for steps that are compiled or captured."""
+        """Input tensors of one step, for compiled and captured steps."""
         return Buffers(self.feed)
 
     def __call__(self, step: int, limit: int) -> Rows:
-        """Takes as many steps as are executed at once, at least one.
+        """Takes as many steps as this mode executes at once, at least one.
 
         Args:
             step: number of updates so far.
@@ -158,11 +158,11 @@ class Runner:
         return stacked([self.step(self.feed.inputs(step))])
 
     def gradient_norm(self) -> float:
-        """The L2 norm of the last step's gradient, before it was clipped. Waits for the device."""
+        """The L2 norm of the last step's gradient before clipping. Waits for the device."""
         return float(self.norm())
 
     def fall_back(self, mode: Mode, error: Exception) -> None:
-        """Reports that this mode is not supported and that steps are executed in another one from here on."""
+        """Switches to another mode, and logs that this one is not supported."""
         reason = first_line(error)
         log.warning("execution=%s is not supported here; falling back to %s: %s", self.mode, mode, reason)
         log.debug("%s", reason, exc_info=error)
@@ -170,6 +170,6 @@ class Runner:
 
 
 def stacked(steps: Sequence[Scalars]) -> Rows:
-    """The scalars of some steps as rows."""
+    """Stacks the scalars of some steps as rows."""
     values = [value for scalars in steps for value in scalars.values()]
     return Rows(list(steps[0]), torch.stack(values).view(len(steps), -1))

@@ -1,8 +1,8 @@
-"""Gradients that are compiled as one pure function, and the runner of steps that use them.
+"""Gradients compiled as one pure function, and the runner of steps that use them.
 
 Everything that changes between steps is an argument of the compiled function: parameters, buffers, images, noise and
-the step. Its guards are therefore skipped, and each function has its own code object, since PyTorch keeps its
-compilations by code object: without guards it could not tell one learner's from another's.
+the step. Its guards are therefore skipped. Each function has its own code object, since PyTorch caches
+compilations by code object and, without guards, would confuse the functions of different learners.
 """
 
 from collections.abc import Callable
@@ -25,15 +25,15 @@ PureStep = Callable[[Tensors, Tensors, Raw, Tensors, Tensor, Tensors], Reports]
 
 
 class NotCompilable(Exception):
-    """The compiler failed; the gradients are computed by `EagerGradients` from here on."""
+    """The compiler failed; `EagerGradients` computes the gradients from now on."""
 
 
 def torch_compile(function: PureStep) -> PureStep:
     """Compiles a pure function of tensors, without guards."""
-    # PyTorch 2.10 brought the switch.
+    # available since PyTorch 2.10
     skip = getattr(torch.compiler, "skip_all_guards_unsafe", lambda entries: [False] * len(entries))
     assert isinstance(function, FunctionType)
-    code = function.__code__.replace()  # a copy, see above
+    code = function.__code__.replace()  # a copy, see the module's docstring
     own = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
     return torch.compile(own, fullgraph=True, dynamic=False, options={"guard_filter_fn": skip})
 
@@ -43,14 +43,14 @@ class CompiledGradients:
 
     Args:
         module: model and objective.
-        compiler: turns a pure function into a faster one.
+        compiler: compiles a pure function.
     """
 
     def __init__(self, module: StepModule, compiler: Callable[[PureStep], PureStep] = torch_compile) -> None:
         self.module, self.compiler, self.supported = module, compiler, True
         self._eager = EagerGradients(module)
         self._targets: Targets = {}
-        """The optimisation targets, without parameters that have no gradient; known after an eager step."""
+        """The optimisation targets, without parameters that have no gradient; set by the first eager step."""
         self._state: tuple[Tensors, Tensors] = ((), ())
         """Parameters and buffers."""
         self._compiled: dict[Any, PureStep] = {}
@@ -69,21 +69,21 @@ class CompiledGradients:
             return reports
         raw, data_noise, finish = batch
         arguments: tuple[Any, ...] = (*self._state, raw, cast(FixedNoise, data_noise).all(), step, rng.all())
-        # Shapes are not guarded: every size of a microbatch has its own function.
+        # Shapes are not guarded, so every microbatch size has its own function.
         key = (finish, len(raw.pixels), share)
         if key not in self._compiled:
             self._compiled[key] = self._compile(finish, share, arguments)
         return self._compiled[key](*arguments)
 
     def _observe(self, gradients: Gradients) -> None:
-        """Notes which parameters have a gradient."""
+        """Records which parameters have a gradient."""
         present = {number for number, gradient in enumerate(gradients) if gradient is not None}
         targets = {name: [n for n in numbers if n in present] for name, numbers in self._eager.targets.items()}
         self._targets = {name: numbers for name, numbers in targets.items() if numbers}
         self._state = (tuple(p.detach() for p in self.module.parameters()), tuple(self.module.buffers()))
 
     def _compile(self, finish: Callable[[Raw, Rng], Batch], share: float, arguments: tuple[Any, ...]) -> PureStep:
-        """The compiled function, which was called once with `arguments`."""
+        """Compiles the function, and calls it once with `arguments`."""
         gradients = functional_gradients(self.module, self._targets, share)
 
         def pure_step(
@@ -103,14 +103,14 @@ class CompiledGradients:
 
 
 class Compiled(Runner):
-    """Steps whose gradients are compiled; the first one, which shows what noise is requested, is not."""
+    """Takes steps with compiled gradients. The first step is eager and records the requested noise."""
 
     @override
     def __call__(self, step: int, limit: int) -> Rows:
         if self.mode == "compile":
             try:
                 self.buffers.fill(step)
-                # Optimisers that are not captured take their learning rates as numbers.
+                # Optimisers that are not captured need learning rates as numbers.
                 return stacked([self.step(self.buffers.inputs(0)._replace(rates=self.feed.rates(step)))])
             except NotCompilable as error:
                 self.fall_back("eager", error)

@@ -1,4 +1,4 @@
-"""Whole steps captured as CUDA graphs."""
+"""Runs whole steps as captured CUDA graphs."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,16 +13,16 @@ from vae_train.training.execution.base import Buffers, Rows, Runner, stacked
 from vae_train.training.execution.compiled import NotCompilable
 
 WARMUP_STEPS = 3
-"""Steps before a capture: libraries choose their kernels, and the optimiser makes its state."""
+"""Steps before a capture, in which libraries choose kernels and the optimiser creates its state."""
 
 MAX_SMALL_WORK = 2**27
-"""Parameters times images per step below which one launch has several steps: launching takes as long as they do."""
+"""Parameters times batch size below which a launch contains several steps, since launching takes as long as a step."""
 
 STEPS_PER_LAUNCH = 10
 
 
 def steps_per_launch(num_parameters: int, batch_size: int, num_images: int) -> int:
-    """Steps of one launch: several for small networks, but never more than one pass over the images."""
+    """Number of steps per launch: several for small networks, but at most one pass over the images."""
     is_small = num_parameters * batch_size < MAX_SMALL_WORK
     return min(STEPS_PER_LAUNCH, num_images // batch_size) if is_small else 1
 
@@ -39,7 +39,7 @@ class CudaRecorder:
 
     @contextmanager
     def warm(self) -> Iterator[None]:
-        """The context in which a function runs before it is recorded."""
+        """The context in which a function must run before it is recorded."""
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -47,13 +47,13 @@ class CudaRecorder:
         current.wait_stream(self.stream)
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
-        """Records a function that works in place on tensors, without executing it.
+        """Records an in-place function of tensors, without executing it.
 
         Returns:
-            A function that repeats the work on the same tensors.
+            A function that replays the recording on the same tensors.
         """
         graph = torch.cuda.CUDAGraph()
-        # "thread_local": the thread that writes checkpoints may use the device meanwhile.
+        # "thread_local", since the thread that writes checkpoints may use the device meanwhile.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             body()
         return graph.replay
@@ -67,7 +67,7 @@ class CudaGraph(Runner):
 
     Args:
         step: takes one step; its optimiser is capturable.
-        feed: where the inputs come from.
+        feed: supplies the inputs.
         norm: the L2 norm of the gradient of the last step, with shape `()`.
         mode: "graph", or "compile" if the step function calls `CompiledGradients`.
         recorder: records a launch.
@@ -107,7 +107,7 @@ class CudaGraph(Runner):
         """Takes a step that is not captured."""
         buffers = self.buffers  # allocated on the stream that later steps use
         with self.recorder.warm(), warnings.catch_warnings():
-            # PyTorch warns of a capturable optimiser that is not captured: these steps are the exception.
+            # PyTorch warns about capturable optimisers outside of a capture, which is intended here.
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
             buffers.fill(step)
             try:

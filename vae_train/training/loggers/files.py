@@ -21,7 +21,7 @@ class Files(Logger):
 
     Args:
         folder: the run's folder.
-        step: the step that the run resumes at; later rows, which an interrupted training wrote, are cut.
+        step: the step at which the run resumes; later rows of an interrupted training are removed.
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:
@@ -57,7 +57,7 @@ class Files(Logger):
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a metrics.jsonl, without lines that are damaged or that a crash cut short."""
+    """The rows of a metrics.jsonl, without damaged or incomplete lines."""
     rows = []
     for line in path.read_bytes().splitlines() if path.exists() else ():
         with suppress(ValueError, RecursionError):
@@ -68,6 +68,6 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 def best_row(rows: Sequence[Row], epoch: int | None) -> Row:
-    """The validation after an epoch; the last row of all if `epoch` is None, or if the row is lost."""
+    """The validation after an epoch; the last row if `epoch` is None or its row is lost."""
     chosen = [row for row in rows if (row.get("epoch"), row.get("split")) == (epoch, "valid")]
     return (chosen or list(rows) or [{"step": 0}])[-1]

@@ -1,4 +1,4 @@
-"""TensorBoard."""
+"""The TensorBoard logger."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ GROUPS = {
     "evaluation": (),
     "speed": ("images_per_second", "data_wait"),
 }
-"""Groups of charts with their metrics. TensorBoard sorts groups by name; other metrics are in `optimization`, and those
-of `vae eval` in `evaluation`."""
+"""Groups of charts and their metrics. TensorBoard sorts groups by name. Other metrics are in `optimization`, or in
+`evaluation` if `vae eval` computed them."""
 
 BEST = "best"
-"""The run of the best epoch. Columns of TensorBoard's HParams are its metrics, and those of runs below it."""
+"""The run of the best epoch. TensorBoard's HParams table shows its metrics, and those of runs below it."""
 
 
 class TensorBoard(Logger):
-    """Curves, image grids and hyper-parameters for TensorBoard.
+    """Writes curves, image grids and hyper-parameters for TensorBoard.
 
-    Every split is a run of TensorBoard, so that one chart shows a metric of all of them: `train` has means over epochs,
-    `train_steps` those since the last row of the log, `valid` validations, `best` the best of them, and `best/test`
-    what `vae eval` measured. Image grids and latents are in `train`.
+    Every split is a TensorBoard run, so that one chart shows a metric of all splits: `train` has means over epochs,
+    `train_steps` means over the last steps, `valid` validations, `best` the best validation, and `best/test`
+    the metrics of `vae eval`. Image grids and latents are in `train`.
 
     Args:
         folder: the folder of all event files.
-        step: the step that the run resumes at; later points are hidden.
-        flush_secs: seconds after which the page shows what was written.
+        step: the step at which the run resumes; later points are hidden.
+        flush_secs: seconds between two writes to disk.
     """
 
     def __init__(self, folder: Path, step: int, flush_secs: PositiveInt) -> None:
@@ -59,7 +59,7 @@ class TensorBoard(Logger):
         run = kind if kind.startswith(BEST) else "train"
         tag = kind if name == "final" or name.startswith("epoch-") else name
         channels, height, width = grid.shape
-        # `add_image` takes three times as long to compress.
+        # `add_image` compresses three times as slowly.
         image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encode_png(grid))
         self._add(run, Summary(value=[Summary.Value(tag=f"images/{tag}", image=image)]), step)
 
@@ -73,7 +73,7 @@ class TensorBoard(Logger):
 
     @override
     def hyperparameters(self, values: Row, best: Row) -> None:
-        # Without an experiment summary TensorBoard shows the columns of all runs; with one, those of a single run.
+        # Without an experiment summary TensorBoard shows the columns of all runs, otherwise those of a single run.
         from torch.utils.tensorboard.summary import hparams
 
         plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in values.items()}
@@ -91,12 +91,12 @@ class TensorBoard(Logger):
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         points = {_tag(name, row.get("split")): value for name, value in row.items() if isinstance(value, float)}
-        # One event for the row: `add_scalar`, with one event per metric, would take 1 % of a small training.
+        # One event per row: `add_scalar`, with one event per metric, would take 1 % of the time of a small training.
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in points.items()]
         self._add(run, Summary(value=values), row["step"])
 
     def _add(self, run: str, summary: Summary, step: int | None = None) -> None:
-        """Writes one event of a run, whose file is opened with the first one."""
+        """Writes one event of a run; the first event opens the file."""
         if run not in self._writers:
             from torch.utils.tensorboard import SummaryWriter
 
