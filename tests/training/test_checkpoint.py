@@ -145,7 +145,7 @@ def test_a_foreign_pickle_is_refused_and_not_run(path, tmp_path, zipped):
         torch.save({"format": checkpoint.FORMAT, "model": Malicious(trap)}, path)
     else:
         path.write_bytes(pickle.dumps({"format": checkpoint.FORMAT, "model": Malicious(trap)}))
-    with pytest.raises(RunError, match=r"last\.pt is (no checkpoint of vae_train|damaged)"):
+    with pytest.raises(RunError, match=r"last\.pt is (not a checkpoint of vae_train|damaged)"):
         load(path)
     assert not trap.exists()
     torch.load(path, weights_only=False) if zipped else pickle.loads(path.read_bytes())

@@ -196,7 +196,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # meant for the file's author
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises errors of any kind
-        raise UsageError(f"{path} contains no weights ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"{path} contains no weights that can be loaded safely") from error
     if not isinstance(state, dict) or not isinstance(state.get("fc.bias"), Tensor) or state["fc.bias"].ndim != 1:
         raise UsageError(f"{path} is not a state dict of torchvision's inception_v3")
     return state

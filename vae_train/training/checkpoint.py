@@ -186,7 +186,7 @@ def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # the unpickler raises errors of any kind
         raise_out_of_memory(error)
-        raise RunError(f"{path} is not a checkpoint of vae_train ({str(error).splitlines()[0]})") from error
+        raise RunError(f"{path} is not a checkpoint of vae_train") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise RunError(f"{path} is not a checkpoint of this version of vae_train")
     return state
