@@ -283,7 +283,7 @@ def test_sets_that_cannot_be_compared_are_refused(distance):
     x = normal(10, 3)
     with pytest.raises(ValueError, match=r"\(10, 3\) and \(10, 2\)"):
         distance(x, x[:, :2])
-    with pytest.raises(ValueError, match="not 10 and 1"):
+    with pytest.raises(ValueError, match="got 10 and 1"):
         distance(x, x[:1])
     with pytest.raises(RunError, match="of the samples are not finite"):
         distance(x, x / 0)
@@ -413,7 +413,7 @@ def test_inception_features_are_those_of_torchvision(torchvision_file):
     before = torch.get_rng_state()
     network = InceptionFeatures(path)
     assert torch.equal(torch.get_rng_state(), before)
-    assert network.name == "Inception v3 features (torchvision's weights, not those of papers)"
+    assert network.name == "Inception v3 features (torchvision's weights, not those of published FIDs)"
     assert not network.is_fid
     x = uniform(1, 3, 299, 299)
     found = network(x)
