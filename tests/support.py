@@ -60,7 +60,9 @@ OPEN = {
 }
 """What data sets leave open that look at the user's files; a run's config.yaml has it filled in."""
 NOISE = Noise(0, "judge", "test")
-SMALL = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=3")
+BINARY = ("data.binarize=dynamic", "model/likelihood=bernoulli")
+"""Digits as 0 or 1."""
+SMALL = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=3", *BINARY)
 
 
 @cache

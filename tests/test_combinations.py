@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 from tests.support import (
+    BINARY,
     InMemory,
     build_learner,
     build_model,
@@ -84,14 +85,14 @@ def meaningful(choice: Choice) -> bool:
 
 @cache
 def digits(levels: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-    data = loaded(compose("data.binarize=none"))
+    data = loaded(compose())
     batch = data.training().fetch(torch.arange(STEPS * BATCH))
     return (batch.x.round() if levels == 2 else batch.x), batch.y
 
 
 def configured(choice: Choice) -> DictConfig:
     objective, posterior, prior, likelihood, model = choice
-    cfg = compose("execution=eager")
+    cfg = compose("execution=eager", *BINARY)
     cfg.latent_shape = latent_shape(model)
     cfg.latent_dim = math.prod(cfg.latent_shape)
     cfg.model, cfg.objective = networks(model).copy(), parts()["objective", objective]

@@ -172,7 +172,7 @@ def test_a_data_set_names_a_likelihood_that_takes_it(model, data):
 @pytest.mark.parametrize("part", ["prior", "posterior"])
 def test_every_prior_and_posterior_is_built(part):
     for name in choices(f"model/{part}"):
-        assert build_model(compose(f"model/{part}={name}"), (1, 8, 8), 2)
+        assert build_model(compose(f"model/{part}={name}"), (1, 8, 8), 17)
 
 
 @pytest.mark.parametrize("objective", choices("objective"))
@@ -196,12 +196,12 @@ def test_every_optimizer_is_built(name):
 @pytest.mark.parametrize("name", choices("lr_schedule"))
 def test_every_lr_schedule_is_built(name):
     cfg = compose(f"lr_schedule={name}")
-    assert build_learner(cfg, build_model(cfg, (1, 8, 8), 2)).lr_schedule.epochs == (cfg.epochs or 30)
+    assert build_learner(cfg, build_model(cfg, (1, 8, 8), 17)).lr_schedule.epochs == (cfg.epochs or 30)
 
 
 def test_learner_and_trainer_are_built_from_the_top_knobs():
     cfg = compose("precision=bfloat16", "epochs=7", "batch_size=9", "execution=eager")
-    assert build_learner(cfg, build_model(cfg, (1, 8, 8), 2)).precision == "bfloat16"
+    assert build_learner(cfg, build_model(cfg, (1, 8, 8), 17)).precision == "bfloat16"
     trainer = build(cfg.trainer)
     assert (trainer.epochs, trainer.batch_size, trainer.execution) == (7, 9, "eager")
 

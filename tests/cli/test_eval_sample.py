@@ -85,7 +85,7 @@ def test_temperature_zero_gives_one_picture(vae: Vae, trained: Path) -> None:
 
 def test_pixels_can_be_drawn(vae: Vae, trained: Path) -> None:
     vae("sample", f"run={trained}", "num=4", "npz=true", "use_mean=false", "out=bits")
-    assert set(np.unique(np.load("bits/seed0-t1-pixels.npz")["images"])) == {0.0, 1.0}
+    assert set(np.unique(np.load("bits/seed0-t1-pixels.npz")["images"])) <= {level / 16 for level in range(17)}
 
 
 def test_manifold_wants_two_latents(vae: Vae, trained: Path) -> None:

@@ -99,7 +99,7 @@ def test_interpolations_of_a_saved_run_are_text(vae: Vae, trained: Path, monkeyp
     edit(trained, "name: digits-mlp", "name: ${oc.env:SECRET}")
     assert vae("eval", f"run={trained}", *BRIEF).code == 0
     assert "mine" not in vae("reproduce", f"run={trained}", "tolerance=1e9").out
-    edit(trained, "binarize: dynamic", "binarize: ${oc.env:SECRET}")
+    edit(trained, "binarize: none", "binarize: ${oc.env:SECRET}")
     assert "'${oc.env:SECRET}'" in refused(vae, "eval", f"run={trained}")
 
 

@@ -164,10 +164,10 @@ def test_init_from_another_architecture_is_refused(vae: Vae, trained: Path) -> N
         ("objective/beta_schedule=sigmoid",),
         ("trainer.patience=1", "trainer.monitor=loss"),
         ("precision=bfloat16",),
-        ("data.binarize=none", "model/likelihood=gaussian"),
-        ("data.binarize=none", "model/likelihood=mse"),
-        ("data.binarize=none", "model.likelihood.grey_targets=true"),
-        ("data.binarize=threshold",),
+        ("model/likelihood=gaussian",),
+        ("model/likelihood=mse",),
+        ("model/likelihood=bernoulli", "model.likelihood.grey_targets=true"),
+        ("data.binarize=threshold", "model/likelihood=bernoulli"),
     ],
     ids=" ".join,
 )
@@ -184,7 +184,7 @@ def test_conv_trains_and_shares_its_knobs(vae: Vae) -> None:
 
 
 def test_grey_targets_are_named_wherever_a_figure_is(vae: Vae) -> None:
-    words = ("data.binarize=none", "model.likelihood.grey_targets=true")
+    words = ("model/likelihood=bernoulli", "model.likelihood.grey_targets=true")
     assert "grey targets: not a likelihood" in vae.train("out=run", *words).out
     assert "grey targets: not a likelihood" in vae("eval", "run=run", *BRIEF).out
     figures = json.loads(Path("run/eval/test.json").read_text())

@@ -43,7 +43,7 @@ WRONG = {
     "learner.ema=1": ["must be in (0, 1)"],
     "model=3": ["no such model"],
     "model.encoder=3": ["is a section with the settings hidden, activation"],
-    "data.binarize=none": ["scores pixels as 0 or 1", "17 levels"],
+    "model/likelihood=bernoulli": ["scores pixels as 0 or 1", "17 levels"],
     "optimizer.eps=-1": ["optimizer", "Invalid epsilon"],
     "lr_schedule=cosine lr_schedule.warmup=99 epochs=30": ["leaves no epoch"],
     "model=conv model.encoder.depth=9": ["too many", "3 times"],
@@ -78,7 +78,9 @@ WRONG = {
     "latent_dim=3 latent_shape=[3]": ["mutually exclusive"],
     "augmentation.crop=100": ["crop=100 moves images of 8x8 pixels out of sight; use augmentation.crop=1"],
     "augmentation.edge=repeat": ["has no effect without augmentation.crop or augmentation.rotation or"],
-    "augmentation=color data.binarize=threshold": ["have no effect on binary images; use augmentation=none"],
+    "augmentation=color data.binarize=threshold model/likelihood=bernoulli": [
+        "have no effect on binary images; use augmentation=none"
+    ],
     "corruption.patch=2": ["has no effect without corruption.mask"],
     "corruption=denoise corruption.score=all": ["has no effect without corruption.mask"],
     "corruption=inpaint corruption.patch=8": ["whole or not at all; use corruption.patch=2"],
@@ -98,7 +100,10 @@ WRONG = {
     "name=": ["is empty"],
     "threads=100000000": ["must be in [1, 1024]"],
     "data.root=x": ["data=digits has none; it is a setting of data=celeba,", "folder, "],
-    "experiment=pytorch_example data=digits": ["data.protocol", "is set by experiment=pytorch_example"],
+    "experiment=pytorch_example data=digits model/likelihood=bernoulli": [
+        "data.protocol",
+        "is set by experiment=pytorch_example",
+    ],
     "--beta 4": ["unknown flag --beta; settings have no dashes: beta=4"],
     "--beta=4": ["settings have no dashes: beta=4"],
     "latent_shape=[8,9]": ["exceeds the 64 values per image"],
@@ -195,7 +200,7 @@ def test_all_errors_are_listed_at_once(vae: Vae) -> None:
 
 def test_a_misspelt_word_does_not_hide_what_does_not_fit(vae: Vae) -> None:
     Path("notes.txt").touch()
-    lines = vae("train", "latent_dims=8", "data.binarize=none", "batch_size=9999", "out=.").errors()
+    lines = vae("train", "latent_dims=8", "model/likelihood=bernoulli", "batch_size=9999", "out=.").errors()
     assert len(lines) == 4
     assert any("out=." in line and "already exists" in line for line in lines)
 

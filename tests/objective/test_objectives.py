@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.support import (
+    BINARY,
     SMALL,
     annealed,
     binary_batch,
@@ -64,7 +65,7 @@ POSTERIORS = {
 @pytest.mark.parametrize("name", choices("objective"))
 def test_every_objective_goes_with_every_posterior_that_it_does_not_refuse(name, posterior):
     parts = (f"model/posterior={posterior}", f"model/prior={POSTERIORS[posterior]}", "latent_dim=20")
-    cfg = compose(*SMALL[:2], *parts, f"objective={name}")
+    cfg = compose(*SMALL[:2], *BINARY, *parts, f"objective={name}")
     found = compatibility.combination_errors(cfg.model, cfg.objective, locate)
     dense = posterior != "deterministic"
     if found:

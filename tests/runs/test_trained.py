@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import vae_train
-from tests.support import NOISE
+from tests.support import BINARY, NOISE
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
 from vae_train.data.stream import evaluation_batches
@@ -32,7 +32,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return vae_train.train(*TINY, out=tmp_path_factory.mktemp("runs") / "binary")
+    return vae_train.train(*TINY, *BINARY, out=tmp_path_factory.mktemp("runs") / "binary")
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_log_prob_is_the_importance_weighted_bound(run: Run) -> None:
     from vae_train.cli.overrides import compose_jobs
     from vae_train.runs.build import load_data
 
-    (job,), _ = compose_jobs("train", TINY, Settings)
+    (job,), _ = compose_jobs("train", [*TINY, *BINARY], Settings)
     images = load_data(job.config, job.session, torch.device("cpu"), job.builder).split("test")
     model = vae_train.load(run.folder)
     bound = estimate_log_likelihood(model.model, images, 200, noise=NOISE).log_p[-1]

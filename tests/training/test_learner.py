@@ -5,7 +5,18 @@ from copy import deepcopy
 import pytest
 import torch
 
-from tests.support import SMALL, binary_batch, build_learner, build_model, choices, compose, inputs, small_run, update
+from tests.support import (
+    BINARY,
+    SMALL,
+    binary_batch,
+    build_learner,
+    build_model,
+    choices,
+    compose,
+    inputs,
+    small_run,
+    update,
+)
 from vae_train.data.stream import Stream
 from vae_train.rng import Rng
 from vae_train.training.step import Reports, Statistics
@@ -98,7 +109,7 @@ def test_without_a_moving_average_the_model_itself_is_evaluated():
 
 @pytest.mark.parametrize("model", choices("model"))
 def test_bfloat16_gives_finite_losses_and_float32_log_probabilities(model):
-    words = (f"model={model}", "latent_shape=[3,2,2]" if model == "conv_spatial" else "latent_dim=3")
+    words = (*BINARY, f"model={model}", "latent_shape=[3,2,2]" if model == "conv_spatial" else "latent_dim=3")
     cfg = compose(*words, "precision=bfloat16")
     found = build_learner(cfg, build_model(cfg, (1, 8, 8), 2))
     seen = []
