@@ -162,7 +162,7 @@ def build_learner(cfg: DictConfig, model: LatentVariableModel, steps_per_epoch: 
 
 def small_run(*overrides: str) -> tuple[Dataset, Learner, Trainer]:
     """A loaded data set (digits), a small learner and a trainer."""
-    cfg = compose(*SMALL, *overrides)
+    cfg = compose(*SMALL, "batch_size=128", *overrides)
     data = loaded(cfg)
     trainer = build(cfg.trainer)
     trainer.execution = resolve(trainer.execution, torch.device("cpu"))

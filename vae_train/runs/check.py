@@ -23,7 +23,7 @@ from vae_train.runs.build import (
     read_weights,
 )
 from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
-from vae_train.runs.length import run_epochs
+from vae_train.runs.defaults import run_epochs
 from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known, yaml_text
 from vae_train.training.checkpoint import Checkpoints
@@ -92,8 +92,8 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
     errors += [ErrorDetail(where, compatibility.phrase(error)) for where, error in incompatible.items() if error]
     if errors:
         return errors
-    batch_size = config.at("trainer.batch_size", 0)
-    if batch_size > stored.num_train:
+    batch_size = config.at("trainer.batch_size", None)
+    if batch_size is not None and batch_size > stored.num_train:
         return [ErrorDetail(f"batch_size={batch_size}", f"exceeds the {stored.num_train:,} training images")]
     return []
 

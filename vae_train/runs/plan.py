@@ -17,7 +17,7 @@ from vae_train.data.stream import Stream
 from vae_train.rng import Rng
 from vae_train.runs.build import Builder, build_learner, build_model, build_source, build_trainer, build_transforms
 from vae_train.runs.config import Config
-from vae_train.runs.length import with_length
+from vae_train.runs.defaults import with_defaults
 from vae_train.training.execution import Runner
 from vae_train.training.learner import Learner
 from vae_train.util.runtime import prepare, resolve_device
@@ -43,12 +43,13 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     device = resolve_device(config["device"])
     prepare(config["threads"], config["learner"]["precision"])
     stored, transforms = session.inspect(build_source(config, builder)), build_transforms(config, builder)
-    facts, config = transforms.facts(stored), with_length(config, stored.num_train)
+    facts, config = transforms.facts(stored), with_defaults(config, stored.num_train)
     trainer = build_trainer(config, device, builder)
-    steps = facts.num_train / trainer.batch_size
+    epochs = trainer.epochs_of(facts.num_train)
+    batch_size, steps = epochs.batch_size, facts.num_train / epochs.batch_size
     learner = build_learner(config, build_model(config, facts, device, builder), facts, builder)
-    images = _random_images(stored, transforms, PASS * trainer.batch_size, device)
-    stream = Stream(images, trainer.batch_size, seed=config["seed"], device=device)
+    images = _random_images(stored, transforms, PASS * batch_size, device)
+    stream = Stream(images, batch_size, seed=config["seed"], device=device)
     layers = _layers(learner, stream.batch(0))
     seconds = _seconds_per_step(trainer.runner(learner, stream))
     for name, module, shape, count in layers:
@@ -56,10 +57,9 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     count = sum(p.numel() for p in learner.parameters)
     states = learner.optimizer.optimizer.state.values()
     state = sum(t.nbytes for values in states for t in values.values() if isinstance(t, Tensor))
-    activations = sum(4 * trainer.batch_size * math.prod(shape) for _, _, shape, _ in layers)
+    activations = sum(4 * batch_size * math.prod(shape) for _, _, shape, _ in layers)
     pixels = facts.num_train * math.prod(facts.data_shape) * (1 if (stored.levels or math.inf) <= 256 else 4)
     total = 8 * count + state + activations + pixels + (4 * count if learner.average is not None else 0)
-    epochs = trainer.epochs_of(facts.num_train)
     log.info("parameters      %s", f"{count:,}")
     log.info("memory          about %s: parameters and gradients %s, optimiser %s, activations %s, training images %s",
              size(total), size(8 * count), size(state), size(activations), size(pixels))  # fmt: skip

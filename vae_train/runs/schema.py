@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from vae_train.batch import DataFacts
 from vae_train.runs.config import Config
-from vae_train.runs.length import run_epochs
+from vae_train.runs.defaults import run_epochs
 from vae_train.util.errors import ErrorDetail, UsageError, raise_out_of_memory
 from vae_train.util.ranges import Range
 from vae_train.util.text import did_you_mean

@@ -16,10 +16,10 @@ from vae_train.plotting.grid import channels_note
 from vae_train.runs.build import Builder, Training, assemble, build_source, read_weights
 from vae_train.runs.check import execution_errors, run_data_errors, validation_errors
 from vae_train.runs.config import PLACES, RESUMABLE, Config
+from vae_train.runs.defaults import run_epochs, with_defaults
 from vae_train.runs.differences import hyperparameters
 from vae_train.runs.environment import environment
 from vae_train.runs.facts import facts_to_dict
-from vae_train.runs.length import run_epochs, with_length
 from vae_train.runs.outcome import outcome
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts, known
@@ -155,7 +155,7 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
     prepare(config["threads"], config["learner"]["precision"])
     if message := busy_message(torch.get_num_threads()):
         log.warning("%s", message)
-    config = with_length(config, session.inspect(build_source(config, builder)).num_train)
+    config = with_defaults(config, session.inspect(build_source(config, builder)).num_train)
     training = assemble(config, session, device, builder)
     mode = training.trainer.execution
     values = {"device": str(device), "execution": mode, "trainer.execution": mode}

@@ -58,7 +58,7 @@ class Trainer:
     Args:
         epochs: passes over the training images; None if `steps` is set.
         steps: number of updates, which may cut the last epoch short; None if `epochs` is set.
-        batch_size: B, images per optimiser step.
+        batch_size: B, images per optimiser step; None only until the size of the data is known.
         execution: how steps are executed, see `vae_train.training.execution`.
         eval_every: epochs between two validations; the last epoch is always validated.
         sample_every: epochs between two sets of image grids; None for ten sets in all. The last epoch always has one.
@@ -74,7 +74,7 @@ class Trainer:
 
     epochs: PositiveInt | None
     steps: PositiveInt | None
-    batch_size: PositiveInt
+    batch_size: PositiveInt | None
     execution: Mode
     eval_every: PositiveInt
     sample_every: PositiveInt | None
@@ -117,8 +117,9 @@ class Trainer:
         if resumed is not None:
             state.load_state_dict(resumed)
         metrics: dict[str, Any] = {}
-        stream = Stream(train, self.batch_size, seed=learner.seed, device=learner.device)
-        epochs, steps = self.epochs_of(len(train)), self.runner(learner, stream)
+        epochs = self.epochs_of(len(train))
+        stream = Stream(train, epochs.batch_size, seed=learner.seed, device=learner.device)
+        steps = self.runner(learner, stream)
         sample_every = self.sample_every or math.ceil(epochs.total / NUM_PREVIEWS)
         display, judge = Display(epochs, state.progress.step), Judge(self.monitor, learner.objective, epochs)
         pause = self.checkpoint_seconds
@@ -145,6 +146,7 @@ class Trainer:
 
     def epochs_of(self, num_images: int) -> Epochs:
         """The epochs of a run on `num_images` training images."""
+        assert self.batch_size is not None, "the size of the data decides"
         if self.steps is None:
             assert self.epochs is not None, "a run has epochs or steps"
             return Epochs(self.epochs, num_images, self.batch_size)
@@ -178,7 +180,7 @@ class Trainer:
             taken = len(rows.values)
             meter.add(rows.names, rows.values)
             progress.step += taken
-            clock.images += taken * self.batch_size
+            clock.images += taken * training.epochs.batch_size
             training.display.advance(progress.step)
             if progress.step % self.log_every == 0:
                 training.display.steps(self._log_train(training, epoch, "step"))

@@ -30,7 +30,7 @@ class Settings:
     latent_shape: list[PositiveInt] | None = field(metadata=KNOB)
     beta: NonNegativeFloat = field(metadata=KNOB)
     lr: PositiveFloat = field(metadata=KNOB)
-    batch_size: PositiveInt = field(metadata=KNOB)
+    batch_size: PositiveInt | None = field(metadata=KNOB)
     epochs: PositiveInt | None = field(metadata=KNOB)
     steps: PositiveInt | None = field(metadata=KNOB)
     seed: Seed

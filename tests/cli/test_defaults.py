@@ -1,4 +1,4 @@
-"""How long a run trains: epochs=, steps=, or by the size of the data."""
+"""How long a run trains and how large its batches are: by epochs=, steps=, batch_size=, or by the size of the data."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 
 from tests.commandline import rows
 from vae_train.runs.config import Config
+from vae_train.runs.defaults import with_defaults
 from vae_train.training.epochs import Epochs
 
 SMALL = ("data=arrays", "data.path=x.npy", "data.valid=0.2", "data.test=0", "latent_dim=2", "logger=none")
@@ -41,12 +42,25 @@ def test_no_epoch_is_empty(vae):
     assert length() == (7, 9, 7, 9)
 
 
-@pytest.mark.parametrize(("num_train", "epochs"), [(80, 750), (1257, 48), (2000, 30), (60_000, 30)])
+@pytest.mark.parametrize(("num_train", "epochs"), [(80, 375), (700, 43), (1000, 30), (60_000, 30)])
 def test_small_data_is_seen_more_often(num_train, epochs):
-    from vae_train.runs.length import with_length
-
     config = Config({"trainer": {"epochs": None, "steps": None, "batch_size": 20}})
-    assert with_length(config, num_train)["epochs"] == epochs
+    assert with_defaults(config, num_train)["epochs"] == epochs
+
+
+@pytest.mark.parametrize(("num_train", "size"), [(9, 9), (80, 16), (160, 32), (319, 32), (640, 128), (60_000, 128)])
+def test_small_data_has_small_batches(num_train, size):
+    config = Config({"trainer": {"epochs": None, "steps": 7, "batch_size": None}})
+    config = with_defaults(config, num_train)
+    assert config["batch_size"] == config["trainer"]["batch_size"] == size
+    assert config["epochs"] == -(-7 * size // num_train)
+
+
+def test_the_default_size_of_batches_stands_in_the_run(vae):
+    small = [setting for setting in SMALL if not setting.startswith("batch_size")]
+    assert vae("train", *small, "steps=8").code == 0
+    assert length() == (2, 8, 2, 8)
+    assert Config.read(Path("run/config.yaml"))["batch_size"] == 16
 
 
 def test_schedules_run_over_the_steps(vae):
