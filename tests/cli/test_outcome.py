@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.commandline import TINY
 from vae_train.runs.outcome import trends
 
 MORE = "vae train resume=run epochs=40"
@@ -83,9 +84,16 @@ def test_a_run_without_validation_reports_its_training_images(vae):
     assert " latent dimensions active" in answer.out
 
 
-def test_a_schedule_that_has_not_ended_is_said_with_the_epochs_that_it_needs(vae):
+@pytest.mark.parametrize(
+    ("length", "longer"),
+    [(("epochs=2",), "epochs=7"), (("epochs=null", "steps=10"), "steps=69")],
+    ids=["epochs", "steps"],
+)
+def test_a_schedule_that_has_not_ended_is_said_with_the_length_that_it_needs(vae, length, longer):
     words = ("objective/beta_schedule=linear", "objective.beta_schedule.warmup=7", "out=run")
-    assert "are unfinished; continue with: vae train resume=run epochs=7" in vae.train(*words).out
+    answer = vae("train", *TINY[1:], *length, *words)
+    assert f"are unfinished; continue with: vae train resume=run {longer}\n" in answer.out
+    assert vae("train", "resume=run", longer).code == 0
 
 
 def test_a_resumed_run_says_where_it_goes_on(vae, trained):

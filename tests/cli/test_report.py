@@ -351,3 +351,9 @@ def test_a_browser_runs_no_code_of_a_stranger(vae: Vae, run: Path) -> None:
     assert seen["errors"] == []
     assert not seen["hacked"]
     assert seen["width"] <= 390
+
+
+def test_the_page_of_a_run_in_steps_speaks_of_steps(vae: Vae) -> None:
+    assert vae("train", *TINY[1:], "steps=70", "lr=1e-4", "out=run").code == 0
+    assert vae("report", "run=run", "examples=0").code == 0
+    assert "continue with: vae train resume=run steps=140" in Page(Path("run/report.html")).text

@@ -56,9 +56,8 @@ def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows
         lines += [warning] if warning else []
     lines += trends(rows, run.config["latent_dim"], f"vae train resume={run.as_typed} {epochs.twice}")
     if (step := learner.objective.settled_step) > epochs.last_step:
-        needed = math.ceil(step * epochs.batch_size / epochs.num_images)
-        more = f"vae train resume={run.as_typed} epochs={needed}"
-        lines.append(f"the schedules of the objective are unfinished; continue with: {more}")
+        longer = f"vae train resume={run.as_typed} {epochs.until(step)}"
+        lines.append(f"the schedules of the objective are unfinished; continue with: {longer}")
     names = [name for name in FILES if (run.folder / name).exists()]
     return [
         *lines,

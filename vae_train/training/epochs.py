@@ -1,8 +1,20 @@
 """The boundaries of epochs in the endless stream of batches."""
 
+import math
 from typing import NamedTuple
 
 from typing_extensions import Self
+
+
+def length_setting(epochs: int, steps: int | None, factor: int = 1) -> str:
+    """The setting for the length of a run: its updates if it has them, else its epochs.
+
+    Args:
+        epochs: epochs of the run.
+        steps: its updates; None if its length is in epochs.
+        factor: how often as long it is to be.
+    """
+    return f"epochs={factor * epochs}" if steps is None else f"steps={factor * steps}"
 
 
 class Epochs(NamedTuple):
@@ -27,12 +39,17 @@ class Epochs(NamedTuple):
     @property
     def setting(self) -> str:
         """The setting for a run of this length."""
-        return f"epochs={self.total}" if self.steps is None else f"steps={self.steps}"
+        return length_setting(self.total, self.steps)
 
     @property
     def twice(self) -> str:
         """The setting for a run of twice the length."""
-        return f"epochs={2 * self.total}" if self.steps is None else f"steps={2 * self.steps}"
+        return length_setting(self.total, self.steps, 2)
+
+    def until(self, step: float) -> str:
+        """The setting for a run that includes an update, which may be fractional."""
+        epochs = math.ceil(step * self.batch_size / self.num_images)
+        return length_setting(epochs, None if self.steps is None else math.ceil(step))
 
     def end(self, epoch: int) -> int:
         """Number of updates at the end of an epoch; the first epoch is 1."""

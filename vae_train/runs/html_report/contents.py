@@ -16,6 +16,7 @@ from vae_train.runs.html_report.images import EmbeddedImage, Frame, read_frames,
 from vae_train.runs.html_report.views import Options, Views, make_views
 from vae_train.runs.outcome import trends
 from vae_train.runs.run import Run
+from vae_train.training.epochs import length_setting
 from vae_train.training.loggers.files import read_metrics
 from vae_train.util.numbers import finite
 from vae_train.util.text import duration
@@ -149,8 +150,9 @@ class Contents:
     def _trends(self) -> list[str]:
         rows, needed = [r for r in self.rows if r["scope"] == "epoch"], {"train": "loss", "valid": "monitored"}
         rows = [row for row in rows if needed.get(row["split"]) in row and "epoch" in row]
-        epochs, size = self.run.config.at("trainer.epochs", 0), math.prod(self.run.config.at("model.latent_shape", ()))
-        return trends(rows, size, f"vae train resume={self.run.as_typed} epochs={2 * epochs}")
+        config, size = self.run.config, math.prod(self.run.config.at("model.latent_shape", ()))
+        longer = length_setting(config.at("trainer.epochs", 0), config.at("trainer.steps"), 2)
+        return trends(rows, size, f"vae train resume={self.run.as_typed} {longer}")
 
     @property
     def curves(self) -> dict[str, dict[str, list[float | None]]]:
