@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ from PIL import Image
 
 from tests.data.pictures import encoded, fill, save, scene
 from tests.data.test_folder import SPLITS, folder, opened, pixels
-from vae_train.data.storage.cache import MIN_PARALLEL_FILES
+from vae_train.data.storage.cache import MIN_PARALLEL_FILES, decoded
+from vae_train.data.storage.decoding import Decoding
+from vae_train.data.storage.listing import list_folder
 
 pytestmark = pytest.mark.usefixtures("caches")
 
@@ -130,6 +134,55 @@ def test_transparent_pixels_get_what_the_visible_ones_differ_from(ink, backgroun
     assert data.resolved["background"] == background
     for chosen in ("black", "white"):
         assert opened(photos, f"background={chosen}", "levels=256").notes == ()
+
+
+def png(depth: int, values: list[int], transparent: tuple[int, ...]) -> bytes:
+    """A PNG file with one row of grey or RGB pixels of any depth, one of whose values is transparent."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    channels = len(transparent)
+    bits = "".join(f"{value:0{depth}b}" for value in values)
+    row = b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+    header = struct.pack(">IIBBBBB", len(values) // channels, 1, depth, 2 if channels == 3 else 0, 0, 0, 0)
+    parts = (b"IHDR", header), (b"tRNS", struct.pack(f">{channels}H", *transparent)), (b"IDAT", zlib.compress(row))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in (*parts, (b"IEND", b"")))
+
+
+@pytest.mark.parametrize(
+    ("depth", "values", "transparent", "visible"),
+    [
+        (1, [0, 1, 0, 0, 1, 0, 0, 0], (1,), [0, 255, 0, 0, 255, 0, 0, 0]),
+        (2, [0, 1, 2, 3], (1,), [0, 255, 170, 255]),
+        (4, [1, 15, 2, 3], (2,), [17, 255, 255, 51]),
+        (8, [10, 20, 30, 40], (20,), [10, 255, 30, 40]),
+        (16, [1000, 2000, 300, 4000], (4000,), [1000, 2000, 300, 4095]),
+        (16, [0, 256, 511, 65535], (256,), [0, 65535, 511, 65535]),
+        (16, [256, 0, 0, 512, 0, 0], (256, 0, 0), [255, 255, 255, 2, 0, 0]),
+    ],
+    ids=str,
+)
+def test_a_transparent_value_has_the_bits_of_the_file(depth, values, transparent, visible, photos):
+    (photos / "a.png").write_bytes(png(depth, values, transparent))
+    (photos / "b.png").write_bytes(png(depth, values, transparent))
+    how = Decoding((1, len(visible) // len(transparent)), len(transparent), "stretch", None, "box", "white")
+    images = decoded(photos, list_folder(str(photos)).entries, how, None)
+    assert images.pixels[0].transpose(1, 2, 0).ravel().tolist() == visible
+    assert images.dropped["transparency"].images == 2
+
+
+@pytest.mark.parametrize(("ink", "background"), [(300, "white"), (4000, "black")])
+def test_transparency_of_16_bits_gets_what_the_visible_pixels_differ_from(ink, background, photos):
+    for number in range(12):
+        values = np.full((8, 8), 1, np.uint16)
+        values[2:5, number % 4 : 6] = ink
+        values[6, 6] = ink - 5
+        Image.fromarray(values).save(photos / f"{number:02d}.png", transparency=1)
+    data = opened(photos)
+    assert f"have transparent pixels, which become {background}; data.background=" in " ".join(data.notes)
+    behind = {"white": 1023, "black": 0}[background]
+    assert set(pixels(data).ravel().tolist()) == {ink - 5, ink, behind}
 
 
 def test_nothing_of_an_opaque_alpha_channel_is_dropped(photos):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import time
 import zipfile
@@ -12,13 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from tests.data.pictures import encoded
+from tests.data.pictures import encoded, save, scene
 from tests.data.test_arrays import opened, refused
 from tests.data.test_folder import folder
 from tests.data.test_folder import opened as opened_folder
+from tests.data.test_torchvision_files import write_mnist
+from vae_train.data.sources import base
 from vae_train.data.sources.dsprites import NAME, DSprites
-from vae_train.data.storage import array_files
+from vae_train.data.sources.mnist import MNIST
+from vae_train.data.storage import array_files, image_files
 from vae_train.util import runtime
 from vae_train.util.errors import UsageError
 
@@ -75,10 +80,71 @@ def test_an_image_bomb_is_refused_by_its_size(tmp_path):
     header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + png[24:29]
     (tmp_path / "a.png").write_bytes(png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:])
     for words in ((), ("size=8", "channels=3", f"cache={tmp_path}")):
-        with pytest.raises(UsageError, match=r"a\.png: .*3600000000 pixels"):
+        with pytest.raises(UsageError, match=r"a\.png: has 60,000 x 60,000 pixels, more than 178,956,970"):
             opened_folder(tmp_path, *words)
     with pytest.raises(UsageError, match="none of its files is an image"):
         folder(tmp_path).inspect()
+
+
+@pytest.mark.parametrize("words", [(), ("channels=1",), ("size=8",), ("size=8", "channels=3")], ids=str)
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(words, tmp_path, monkeypatch, caches):
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.jpg").write_bytes(encoded("JPEG", scene(120, 160)))
+    if "size=8" not in words:
+        with pytest.raises(UsageError, match=r"120 x 160 pixels, more than 1,000; a smaller data\.size decodes less"):
+            opened_folder(tmp_path / "x", *words)
+        return
+    (tmp_path / "x" / "b.jpg").write_bytes(encoded("JPEG", scene(120, 160, seed=1)))
+    data = opened_folder(tmp_path / "x", *words)
+    assert data.bad_files == ()
+    assert data.facts.data_shape[1:] == (8, 8)
+    assert Image.MAX_IMAGE_PIXELS == 500
+
+
+@pytest.mark.parametrize("kind", ["colour", "16 bits", "progressive"])
+def test_an_image_that_does_not_fit_into_memory_is_a_bad_file(kind, tmp_path, monkeypatch, caches):
+    monkeypatch.setattr(image_files, "UNCHECKED_PIXELS", 100)
+    monkeypatch.setattr(image_files, "available_memory", lambda: 40_000)
+    monkeypatch.setattr(image_files, "cores", lambda: 4)
+    pixels, folder_of_images = scene(60, 80), tmp_path / "x"
+    if kind == "progressive":
+        content = encoded("JPEG", pixels, progressive=True)
+    else:
+        content = encoded("PNG", pixels[..., 0].astype(np.uint16) * 257 if kind == "16 bits" else pixels)
+    for number in range(3):
+        save(folder_of_images / f"{number}.png", scene(8, 8, seed=number))
+    (folder_of_images / "large.png").write_bytes(content)
+    ((name, why),) = opened_folder(folder_of_images, "size=8", "channels=3").bad_files
+    assert name == "large.png"
+    assert re.fullmatch(r"needs [\d.]+ KiB of memory to be decoded, and 9.77 KiB are available", why)
+    monkeypatch.setattr(image_files, "available_memory", lambda: 10**9)
+    assert opened_folder(folder_of_images, "size=8", "channels=3").bad_files == ()  # it is tried again
+
+
+@pytest.mark.parametrize("what", ["train-images-idx3", "t10k-labels-idx1"])
+def test_an_idx_file_is_as_large_as_its_header_says(what, tmp_path):
+    write_mnist(tmp_path)
+    path, begin = tmp_path / "MNIST" / "raw" / f"{what}-ubyte", time.monotonic()
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\xff\xff\xff\xff" + content[8:])
+    stated = "4294967295 x 28 x 28" if "images" in what else "4294967295"
+    with pytest.raises(UsageError, match=f"{what}-ubyte is damaged: its header says {stated} bytes, .* GiB; it has"):
+        MNIST(str(tmp_path), "none", "all").read()
+    path.write_bytes(content)
+    with path.open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(UsageError, match=f"{what}-ubyte is damaged: .*; it has 1,024 GiB; remove it"):
+        MNIST(str(tmp_path), "none", "all").read()
+    assert time.monotonic() - begin < 1
+
+
+def test_an_idx_file_larger_than_memory_is_refused(tmp_path, monkeypatch):
+    write_mnist(tmp_path)
+    monkeypatch.setattr(base, "available_memory", lambda: 1000)
+    with pytest.raises(UsageError, match=r"train-images-idx3-ubyte needs 6\.12 KiB of memory"):
+        MNIST(str(tmp_path), "none", "all").read()
 
 
 def test_a_dsprites_that_unpacks_to_more_is_refused(tmp_path):

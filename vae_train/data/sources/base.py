@@ -18,6 +18,11 @@ from vae_train.batch import SPLITS, DataFacts, Factor, Shape, Split
 from vae_train.data.storage.stored import Splits, StoredImages, TensorStore, shuffled
 from vae_train.util.errors import UsageError
 from vae_train.util.files import SavedPath
+from vae_train.util.runtime import available_memory
+from vae_train.util.text import size
+
+MAX_IDX_DIMENSIONS = 3
+"""Of the files of MNIST and its relatives."""
 
 SPLIT_SEED = 123
 """Decides which published training images are validation images."""
@@ -210,15 +215,25 @@ def _read_idx(path: Path) -> np.ndarray | None:
     """The uint8 array of an idx file; None if it is missing or is another kind of file.
 
     Two zero bytes, 8 for uint8, the number of dimensions, the dimensions as big-endian 32-bit integers, the values.
+
+    Raises:
+        UsageError: the file has another size than its header says, or does not fit into memory.
     """
     try:
-        content = np.fromfile(path, np.uint8)
+        with path.open("rb") as file:
+            head = file.read(4 + 4 * MAX_IDX_DIMENSIONS)
+            if head[:3] != b"\0\0\x08" or len(head) < 4 or len(head) < (start := 4 + 4 * head[3]):
+                return None
+            shape, stored = np.frombuffer(head[4:start], ">u4").tolist(), os.fstat(file.fileno()).st_size - start
+            if (stated := math.prod(shape)) != stored:
+                claim = f"its header says {' x '.join(map(str, shape))} bytes, {size(stated)}; it has {size(stored)}"
+                raise UsageError(f"{path} is damaged: {claim}; remove it to download it again")
+            if stored > (free := available_memory()):
+                raise UsageError(f"{path} needs {size(stored)} of memory, and {size(free)} are available")
+            file.seek(start)
+            return np.fromfile(file, np.uint8).reshape(shape)
     except OSError:
         return None
-    if content[:3].tolist() != [0, 0, 8] or len(content) < 4 + 4 * (dimensions := int(content[3])):
-        return None
-    shape, values = content[4 : 4 + 4 * dimensions].view(">u4").tolist(), content[4 + 4 * dimensions :]
-    return values.reshape(shape) if math.prod(shape) == len(values) else None
 
 
 def open_torchvision(name: str, root: str, folder: str, part: Mapping[str, Any]) -> Any:

@@ -1,7 +1,6 @@
 """Decodes image files of any kind to integer pixels of one shape."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
+from vae_train.data.storage.image_files import TooLarge, check_size, is_deep_colour, opened
+from vae_train.data.storage.levels import depth
 from vae_train.data.storage.library_messages import recorded
 from vae_train.util.errors import raise_out_of_memory
 from vae_train.util.text import first_line
@@ -32,8 +33,8 @@ MIN_CUT = 0.01
 
 MAX_16_BITS = 2**16 - 1
 
-DEEP_MODE = re.compile(r";16[BLN]")
-"""In Pillow's names of 16 bits for every colour; BGR;16 has 16 for all of them."""
+BEHIND: Mapping[Background, float] = {"black": 0.0, "white": float(MAX_16_BITS)}
+"""Backgrounds among 16 bits, before they are clipped to the bits that a folder needs."""
 
 Dropped = Literal["frames", "colour", "depth", "transparency", "edges", "library"]
 """What is dropped where a file becomes pixels, and warnings: `vae_train.data.storage.dropped` has the sentences."""
@@ -120,7 +121,7 @@ def decode_frames(path: Path | str, how: Decoding, numbers: Sequence[int]) -> li
     results: list[Decoded | BadImage] = []
     with recorded() as messages:
         try:
-            with _explained(), Image.open(path) as file:
+            with _explained(), opened(path) as file:
                 for number in numbers:
                     try:
                         with _explained():
@@ -143,7 +144,7 @@ def headers(path: Path | str, every_frame: bool = False) -> list[Header]:
     Raises:
         BadImage: it cannot be read.
     """
-    with _explained(), recorded(), Image.open(path) as file:
+    with _explained(), recorded(), opened(path) as file:
         frames = ImageSequence.Iterator(file) if every_frame else [file]
         return [_header(frame) for frame in frames]
 
@@ -155,6 +156,8 @@ def _explained() -> Iterator[None]:
         yield
     except BadImage:
         raise
+    except TooLarge as error:
+        raise BadImage(str(error), error.transient) from error
     except Exception as error:
         raise_out_of_memory(error)
         raise BadImage(_why(error), isinstance(error, OSError) and error.errno is not None) from error
@@ -166,13 +169,12 @@ def _decoded(file: Image.Image, how: Decoding, number: int) -> Decoded:
     dropped: dict[Dropped, float | str] = {}
     if how.channels == 1 and not _is_grey(file):
         dropped["colour"] = 1.0
-    if not file.mode.startswith("I") and any(DEEP_MODE.search(str(tile[3])) for tile in getattr(file, "tile", ())):
+    if is_deep_colour(file):
         dropped["depth"] = 1.0
     image = _upright(file, how)
     bits, high = (1 if image.mode == "1" else 8), 0
     if image.mode.startswith("I"):
-        image = _with_16_bits(image)
-        bits, high = 16, int(image.getextrema()[1])  # type: ignore[arg-type]
+        bits, (image, high) = 16, _with_16_bits(image, how, dropped)
     pixels = np.asarray(_fitted(image if bits == 16 else _flat(image, how, dropped), how, dropped))
     if bits == 16:  # three equal channels beside images with colours
         grey = np.rint(pixels).clip(0, MAX_16_BITS).astype(np.uint16)
@@ -214,20 +216,29 @@ def _orientation(file: Image.Image) -> int:
 
 def _upright(file: Image.Image, how: Decoding) -> Image.Image:
     """Applies the EXIF orientation, and decodes the image as small as its format allows."""
+    whole = file.size
     if how.crop is None:  # a crop counts the file's own pixels
         side = max(how.size)
         file.draft("L" if how.channels == 1 else "RGB", (side, side))
+    check_size(file, whole)
     file.load()
     orientation = _orientation(file)
     return file.transpose(Image.Transpose[TURNS[orientation - 2]]) if 2 <= orientation <= 8 else file
 
 
-def _with_16_bits(image: Image.Image) -> Image.Image:
-    """Integers from 0 to 65535 as floating-point numbers, which Pillow can scale."""
+def _with_16_bits(image: Image.Image, how: Decoding, dropped: dict[Dropped, float | str]) -> tuple[Image.Image, int]:
+    """Integers from 0 to 65535 as floating-point numbers, which Pillow can scale, and the largest visible one."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > MAX_16_BITS:
         raise BadImage("has 32-bit pixels, whose range is unknown; use data=arrays")
-    return Image.fromarray(values.astype(np.float32))
+    is_visible = values != image.info.get("transparency")
+    high = int(values.max(initial=0, where=is_visible))
+    if not is_visible.all():
+        bits = depth(high)
+        assert bits is not None
+        dropped["transparency"] = 255 * float(values[is_visible].mean()) / (2**bits - 1) if is_visible.any() else 128.0
+        values[~is_visible] = BEHIND[how.background]
+    return Image.fromarray(values.astype(np.float32)), high
 
 
 def _flat(image: Image.Image, how: Decoding, dropped: dict[Dropped, float | str]) -> Image.Image:
@@ -236,7 +247,7 @@ def _flat(image: Image.Image, how: Decoding, dropped: dict[Dropped, float | str]
     if image.mode == "F":
         raise BadImage("has floating-point pixels, whose range is unknown; use data=arrays")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
+        image = (image.convert("L") if image.mode == "1" else image).convert("RGBA")
         if np.asarray(image.getchannel("A")).min() < 255:
             dropped["transparency"] = _brightness(image)
         behind = Image.new("RGBA", image.size, how.background)
@@ -275,7 +286,7 @@ def _fitted(image: Image.Image, how: Decoding, dropped: dict[Dropped, float | st
     inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     beside: str | float = how.background
     if image.mode == "F":
-        beside = {"black": 0.0, "white": float(MAX_16_BITS)}[how.background]
+        beside = BEHIND[how.background]
     framed = Image.new(image.mode, (width, height), beside)
     framed.paste(image.resize(inner, method), ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return framed
