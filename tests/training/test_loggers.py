@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import time
 from contextlib import ExitStack
 from io import BytesIO
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from vae_train.training.loggers.base import Logger
 from vae_train.training.loggers.files import Files, read_metrics
@@ -166,6 +168,20 @@ def test_tensorboard_has_a_bar_for_the_kl_of_every_latent(tmp_path):
     assert event.histogram_value.bucket == [2.5, 0.0, 1.0]
     assert event.histogram_value.bucket_limit == [1.5, 2.5, 3.5]  # the bar of latent 1 is around 1
     assert event.histogram_value.min == 0.5
+
+
+def test_tensorboard_has_a_page_of_charts_in_the_order_in_which_they_are_read(tmp_path):
+    board = TensorBoard(tmp_path, 0, 10)
+    metrics = {name: 1.0 for name in ("elbo", "rate", "distortion", "bits_per_dim", "loss", "grad_norm")}
+    board.metrics(row(10, scope="epoch", **metrics))
+    board.close()
+    content = events(tmp_path / "train").Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    layout = layout_pb2.Layout.FromString(content)
+    assert [group.title for group in layout.category] == ["bound", "optimization"]
+    charts = [(chart.title, *chart.multiline.tag) for group in layout.category for chart in group.chart]
+    assert [title for title, _ in charts[:4]] == ["ELBO", "rate", "distortion", "bits per dimension"]
+    tags = events(tmp_path / "train").Tags()["scalars"]
+    assert sorted(tag for _, pattern in charts for tag in tags if re.search(pattern, tag)) == sorted(tags)
 
 
 def test_tensorboard_hides_points_after_the_step_that_a_run_goes_on_from(tmp_path):

@@ -26,6 +26,12 @@ GROUPS = {
 """Groups of charts and their metrics. TensorBoard sorts groups by name. Other metrics are in `optimization`, or in
 `evaluation` if `vae eval` computed them."""
 
+LAYOUT = {
+    "bound": {"ELBO": "elbo", "rate": "rate", "distortion": "distortion", "bits per dimension": "bits_per_dim"},
+    "optimization": {"loss": "loss", "beta": "beta", "learning rate": "lr", "gradient norm": "grad_norm"},
+}
+"""Charts of the page Custom Scalars in their order, by title; other pages sort charts by name."""
+
 BEST = "best"
 """The run of the best epoch. TensorBoard's HParams table shows its metrics, and those of runs below it."""
 
@@ -103,9 +109,19 @@ class TensorBoard(Logger):
             purged = self.step + 1 if self.step else 0
             folder = str(self.folder / run)
             self._writers[run] = SummaryWriter(folder, purge_step=purged, flush_secs=self.flush_secs)
+            if run == "train":
+                self._writers[run].add_custom_scalars(_layout())
         writer = self._writers[run].file_writer
         assert writer is not None
         writer.add_summary(summary, step)
+
+
+def _layout() -> dict[str, dict[str, list[object]]]:
+    """`LAYOUT` as TensorBoard takes it: group, then title, then the kind of chart and its tags."""
+    return {
+        group: {title: ["Multiline", [f"^{group}/{name}$"]] for title, name in charts.items()}
+        for group, charts in LAYOUT.items()
+    }
 
 
 @cache
