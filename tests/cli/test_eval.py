@@ -112,6 +112,13 @@ def test_a_model_that_was_collapsed_is_told_so_and_a_healthy_one_is_not(vae: Vae
     assert report("collapsed")["mutual_information"]["value"] == pytest.approx(0, abs=0.05)
 
 
+def test_one_latent_has_a_map(vae: Vae) -> None:
+    assert vae("train", *TINY[:-2], "latent_dim=1", "out=one").code == 0
+    assert vae("eval", "run=one", "k=0").code == 0
+    assert "test-map.png" in report(Path("one"))["plots"]
+    assert len((Path("one") / "tb/best/test/tensors.tsv").read_text().splitlines()) == 360
+
+
 def test_plots_have_the_chosen_format(vae: Vae, trained: Path) -> None:
     assert vae("eval", f"run={trained}", "k=0", "format=svg").code == 0
     plots = report(trained)["plots"]

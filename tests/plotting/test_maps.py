@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vae_train.plotting.maps import Plane, plot_maps
+from vae_train.plotting.maps import Plane, plot_line, plot_maps
 
 
 def normal(*shape, seed=0):
@@ -78,3 +78,30 @@ def test_a_plane_shows_the_prior_in_every_format(tmp_path, suffix):
     start = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[suffix]
     assert written(None).startswith(start)
     assert written((torch.zeros(2), torch.ones(2))) != written(None)
+
+
+@pytest.mark.parametrize("kinds", [1, 3, 10, 40])
+def test_a_line_has_the_colours_of_its_classes(tmp_path, kinds):
+    plot_line(normal(400), torch.arange(400) % kinds, None, (0.0, 1.0), tmp_path / "a.png")
+    picture = pixels(tmp_path / "a.png")
+    assert picture.shape == (460, 700, 3)
+    hues = saturated(picture)[1]
+    assert hues == {1: 1, 3: 3, 40: 0}[kinds] if kinds != 10 else hues >= 5
+
+
+@pytest.mark.parametrize("z", [normal(1), normal(300), np.zeros(5)], ids=len)
+@pytest.mark.parametrize("prior", [None, (1.0, 2.0)])
+def test_a_line_without_labels_is_grey(tmp_path, z, prior):
+    plot_line(z, None, None, prior, tmp_path / "a.png")
+    picture = pixels(tmp_path / "a.png")
+    assert saturated(picture)[0] == 0
+    assert (abs(picture.astype(int) - 153) < 4).all(-1).sum() > 300  # the bars
+
+
+def test_a_line_has_the_density_of_the_prior_where_it_is(tmp_path):
+    def dark(prior):
+        plot_line(np.linspace(-10, 10, 4), None, None, prior, tmp_path / "a.png")
+        return (pixels(tmp_path / "a.png")[60:380, 100:620] < 60).all(-1).sum(0)
+
+    left, right = (np.flatnonzero(dark((mean, 0.5))) for mean in (-5.0, 5.0))
+    assert np.median(left) < np.median(right) - 100

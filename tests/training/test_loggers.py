@@ -172,7 +172,7 @@ def test_tensorboard_has_a_bar_for_the_kl_of_every_latent(tmp_path):
 
 def test_tensorboard_has_a_page_of_charts_in_the_order_in_which_they_are_read(tmp_path):
     board = TensorBoard(tmp_path, 0, 10)
-    metrics = {name: 1.0 for name in ("elbo", "rate", "distortion", "bits_per_dim", "loss", "grad_norm")}
+    metrics = dict.fromkeys(("elbo", "rate", "distortion", "bits_per_dim", "loss", "grad_norm"), 1.0)
     board.metrics(row(10, scope="epoch", **metrics))
     board.close()
     content = events(tmp_path / "train").Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]

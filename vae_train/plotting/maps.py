@@ -17,6 +17,11 @@ from vae_train.util.files import replacing
 
 PANEL_INCHES, LEGEND_INCHES = 4.6, 1.4
 
+LINE_INCHES = 7.0
+
+LINE_BINS, LINE_POINTS = 40, 400
+"""Of a histogram, and of a curve over it."""
+
 ROUNDING_INCHES = 1e-6
 """Matplotlib before 3.11 truncates pixels, and 100 times 4.6 is slightly less than 460."""
 
@@ -78,6 +83,45 @@ def plot_maps(maps: Sequence[Plane], labels: ArrayLike | None, names: Sequence[s
         bar = figure.colorbar(opaque, ax=axes, fraction=LEGEND_INCHES / width, pad=0.02, aspect=30)
         bar.ax.tick_params(labelsize=8)
     elif y is not None:
+        _legend(figure, y, names)
+    write_figure(figure, path)
+
+
+def plot_line(
+    points: ArrayLike,
+    labels: ArrayLike | None,
+    names: Sequence[str] | None,
+    prior: tuple[float, float] | None,
+    path: Path,
+) -> None:
+    """Plots the histogram of points on a line, stacked by label, and the density of a normal prior.
+
+    Args:
+        points: `(N,)` coordinates.
+        labels: `(N,)` int; more than `MAX_COLORS` different ones are not told apart.
+        names: names of the labels 0, 1, …
+        prior: mean and standard deviation; None for another prior.
+        path: the file to write, as high as that of `plot_maps`.
+    """
+    z, y = np.asarray(points, np.float64), np.zeros(np.shape(points), int) if labels is None else np.asarray(labels)
+    classes = np.unique(y)
+    is_coloured = labels is not None and len(classes) <= MAX_COLORS
+    groups = [z[y == label] for label in classes] if is_coloured else [z]
+    figure, (axis,) = panels(LINE_INCHES + ROUNDING_INCHES, PANEL_INCHES + ROUNDING_INCHES, 1)
+    reach = [] if prior is None else [prior[0] + sign * PRIOR_STDS[-1] * prior[1] for sign in (-1, 1)]
+    span = float(min([*z, *reach])), float(max([*z, *reach]))
+    weights = [np.full(len(group), LINE_BINS / (len(z) * (span[1] - span[0] or 1.0))) for group in groups]  # area 1
+    colours = class_colors(len(classes)) if is_coloured else ["0.6"]
+    axis.hist(groups, LINE_BINS, span, weights=weights, stacked=True, color=list(colours))
+    if prior is not None:
+        x = np.linspace(*span, LINE_POINTS)
+        density = np.exp(-0.5 * ((x - prior[0]) / prior[1]) ** 2) / (prior[1] * math.sqrt(2 * math.pi))
+        axis.plot(x, density, color="0.1", linewidth=1.2, linestyle="--", label="prior")
+        axis.legend(fontsize=8, frameon=False, loc="upper left")
+    axis.set_title("means of q(z | x)" + ("" if prior is None else ", and density of the prior"), fontsize=10)
+    axis.set_xlabel("z1", fontsize=9)
+    axis.set_ylabel("density", fontsize=9)
+    if is_coloured:
         _legend(figure, y, names)
     write_figure(figure, path)
 

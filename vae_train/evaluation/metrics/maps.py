@@ -1,4 +1,4 @@
-"""Two-dimensional maps of encodings: z1 against z2, or principal components and t-SNE of more latents."""
+"""Maps of encodings: a histogram of z1, z1 against z2, or principal components and t-SNE of more latents."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from vae_train.batch import evenly_spaced
 from vae_train.evaluation.encodings import MAX_ENCODED_IMAGES, Encodings, encodings, single_latent
 from vae_train.evaluation.metrics.base import Metric, Results
 from vae_train.evaluation.subject import Subject, Subset
-from vae_train.plotting.maps import Plane, plot_maps, plot_projector
+from vae_train.plotting.maps import Plane, plot_line, plot_maps, plot_projector
 from vae_train.rng import generator
 
 MAX_TSNE_POINTS = 2_000
@@ -26,7 +26,8 @@ INITIAL_STD = 1e-4
 class Maps(Metric):
     """Maps of encodings, and the files of TensorBoard's projector.
 
-    Two latents are plotted against each other, with contours of a normal prior; for more there are PCA and t-SNE.
+    One latent is plotted as a histogram with the density of a normal prior. Two are plotted against each other, with
+    contours of a normal prior; for more there are PCA and t-SNE.
     """
 
     outputs = ()
@@ -36,16 +37,22 @@ class Maps(Metric):
     @override
     def __call__(self, subject: Subject) -> Results:
         e = encodings(subject)
-        if e.mean.shape[1] < 2:
-            return {}
         index = evenly_spaced(len(e.mean), MAX_TSNE_POINTS)
         points = e.mean.cpu().numpy()[index.numpy()]
         labels = None if e.y is None else e.y[:, 0].cpu().numpy()[index.numpy()]
         names = next((list(map(str, f.values)) for f in subject.data.facts.factors[:1] if f.values is not None), None)
-        plot_maps(_planes(e, points, subject.seed), labels, names, subject.plot_path("map"))
+        if points.shape[1] == 1:
+            plot_line(points[:, 0], labels, names, _normal(e), subject.plot_path("map"))
+        else:
+            plot_maps(_planes(e, points, subject.seed), labels, names, subject.plot_path("map"))
         x = Subset(subject.images, MAX_ENCODED_IMAGES).fetch(index.to(subject.model.device)).x
         plot_projector(subject.board / subject.name, points, labels, subject.to_pixels(x), names)
         return {}
+
+
+def _normal(e: Encodings) -> tuple[float, float] | None:
+    """Mean and standard deviation of a normal prior of one latent."""
+    return None if e.p is None else (float(e.p.loc), float(e.prior_std))
 
 
 def _planes(e: Encodings, points: NDArray[Any], seed: int) -> list[Plane]:
