@@ -25,6 +25,7 @@ TINY = (
 )
 TRAIN = ("train", *TINY, "epochs=2")
 EVAL = ("k=5", "latents=false", "threads=1")
+REPORT = ["report", "run=r", "examples=2"]
 CLOCK = ("images_per_second", "data_wait", "seconds", "samples_per_second", "date", "conditions")
 TIME_ZONES = ("", "Nowhere/None", ":/etc/passwd", "../../etc/shadow", "UTC+99", "\x01", "x" * 5000)
 ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
@@ -125,7 +126,7 @@ class Torture:
 
     def _ways_to_write(self) -> list[list[str]]:
         """Commands that write: a new run, and into a run."""
-        into = (["train", "resume=r", "epochs=3"], ["eval", "run=r", *EVAL], ["sample", "run=r", "num=2"])
+        into = (["train", "resume=r", "epochs=3"], ["eval", "run=r", *EVAL], ["sample", "run=r", "num=2"], REPORT)
         return [[*TRAIN, "out=new"], *into, ["fit-prior", "run=r", "prior=gmm", "prior.components=2"]]
 
     def _denied(self, arguments: list[str], place: Path) -> str | None:
@@ -142,7 +143,7 @@ class Torture:
 
     def damage(self) -> Report:
         """A bit flips, or a file is cut or emptied; results are those of the intact run, or it is said."""
-        report = Report("damaged file, then eval and resume")
+        report = Report("damaged file, then eval, report and resume")
         files = sorted(p.relative_to(self.whole) for p in (self.whole / "r").rglob("*") if p.is_file())
         with self.place(self.whole) as place:
             longer = self._longer(place)
@@ -152,6 +153,7 @@ class Torture:
                     kind = self._damage(place / file)
                     fault = self._same_or_refused(self.evaluate(place), self.evaluation)
                     report.judge(f"{kind} in {file}, eval", fault)
+                    report.judge(f"{kind} in {file}, report", ended(call(REPORT, place), (0, 1, 2)))
                     report.judge(f"{kind} in {file}, resume", self._same_or_refused(self._longer(place), longer))
         return report
 
@@ -164,7 +166,7 @@ class Torture:
         for name, config in hostile_configs(text, self.random, self.rounds):
             with self.place(self.whole) as place:
                 (place / "r/config.yaml").write_text(config)
-                command = self.random.choice((["eval", "run=r", *EVAL], ["sample", "run=r", "num=2"]))
+                command = self.random.choice((["eval", "run=r", *EVAL], ["sample", "run=r", "num=2"], REPORT))
                 answer = call(command, place, lambda place=place: forbid_escape(place))
                 slow = f"took {answer.seconds:.0f} s" if answer.seconds > MAX_CONFIG_SECONDS else None
                 report.judge(f"{name}, {command[0]}", ended(answer, (0, 1, 2)) or slow)

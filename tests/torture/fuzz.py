@@ -20,6 +20,7 @@ LINES = (
     "fit-prior run=last prior=gmm prior.components=20",
     "data data=digits",
     "reproduce run=last",
+    "report run=[last,other] out=page.html split=test",
 )
 CHARACTERS = "=,[]{}()'\"\\$:~+-@#*%&|<>?!. \tabc019_äß漢"
 VALUES = (
@@ -54,7 +55,7 @@ VALUES_MORE = (
 
 
 def command_lines(rng: random.Random, rounds: int) -> Iterator[list[str]]:
-    """Mistyped variants of valid command lines, `rounds` times 14 of them.
+    """Mistyped variants of valid command lines, `rounds` times 15 of them.
 
     Args:
         rng: chooses what is mistyped.
