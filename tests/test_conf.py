@@ -208,7 +208,8 @@ def test_learner_and_trainer_are_built_from_the_top_knobs():
 
 @pytest.mark.parametrize("name", choices("logger"))
 def test_every_logger_is_built(name, tmp_path):
-    build(compose(f"logger={name}").logger, folder=tmp_path, step=0).close()
+    for logger in build(compose(f"logger={name}").logger, folder=tmp_path, step=0).values():
+        logger.close()
 
 
 @pytest.mark.parametrize("name", choices("experiment"))

@@ -27,7 +27,7 @@ def refused(vae: Vae, *words: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("name", ["eval", "samples", "checkpoints", "tb", "priors", "reconstructions"])
+@pytest.mark.parametrize("name", ["eval", "samples", "checkpoints", "tb", "priors", "reconstructions", "wandb"])
 def test_a_folder_of_a_run_that_is_a_link_is_refused(vae: Vae, trained: Path, tmp_path: Path, name: str) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -77,10 +77,11 @@ def test_a_name_does_not_lead_out_of_outputs(vae: Vae, trained: Path, name: str)
 
 
 def test_a_saved_run_does_not_say_where_it_writes(vae: Vae, trained: Path, tmp_path: Path) -> None:
-    edit(trained, "logger:\n", f"logger:\n  folder: {tmp_path}/elsewhere\n")
+    base = "logger:\n  base:\n    _target_: vae_train.training.loggers.base.Logger\n"
+    edit(trained, "logger: {}\n", f"{base}    folder: {tmp_path}/elsewhere\n")
     assert "is filled in by vae and cannot be set" in refused(vae, "reproduce", f"run={trained}")
     text = "  _target_: vae_train.training.loggers.files.Files\n"
-    edit(trained, f"  folder: {tmp_path}/elsewhere\n", "")
+    edit(trained, f"    folder: {tmp_path}/elsewhere\n", "")
     edit(trained, "data:\n", f"data:\n  folder: {tmp_path}\n{text}  was:\n")
     (tmp_path / "metrics.jsonl").write_text("mine")
     assert vae("eval", f"run={trained}").code == 2

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vae_train.cli.help import Conf, Group, Setting, config_dirs
+from vae_train.cli.help import Conf, Group, Setting, choices_in, config_dirs
 from vae_train.cli.hydra_compat import conf_dir
 
 RUN_SETTINGS = ("run", "resume", "init_from")
@@ -63,9 +63,8 @@ def _settings(conf: Conf, command: str, before: Sequence[str]) -> Iterator[Setti
     chosen = dict(word.split("=", 1) for word in before if "=" in word)
     pages = [conf.page(_file(command))]
     for group in _groups(conf, command):
-        choice = chosen.get(group.name, group.default)
-        if choice in conf.choices(group.folder):
-            pages.append(conf.page(f"{group.folder}/{choice}", group.prefix))
+        named, known = choices_in(chosen.get(group.name, group.default)), conf.choices(group.folder)
+        pages += [conf.page(f"{group.folder}/{each}", group.prefix) for each in named if each in known]
     for page in pages:
         yield from (setting for setting in page.settings if setting.value)
 

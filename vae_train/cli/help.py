@@ -92,11 +92,18 @@ def help_text(command: str, program: str, settings: Sequence[str], folders: Sequ
     parts = []
     for setting in settings:
         name, is_choice, choice = setting.partition("=")
-        if name in groups:
-            parts.append(conf.explain(groups[name], choice) if is_choice else conf.catalogue(groups[name]))
+        if name in groups and is_choice:
+            parts += [conf.explain(groups[name], each) for each in choices_in(choice)]
+        elif name in groups:
+            parts.append(conf.catalogue(groups[name]))
         elif not is_choice:
             raise UsageError(f"--help {setting}: no such group{did_you_mean(name, groups)} ({', '.join(groups)})")
     return "\n\n".join(parts) or conf.overview(command, program, list(groups.values()))
+
+
+def choices_in(value: str) -> list[str]:
+    """The choices that a value names: itself, or those of a list like [tensorboard,wandb]."""
+    return value.strip("[]").split(",")
 
 
 class Conf:
@@ -205,10 +212,11 @@ def read_page(text: str, prefix: str = "") -> Page:
 
     Args:
         text: the file.
-        prefix: dotted path of its settings, unless the file is marked as global.
+        prefix: dotted path of its settings, unless the file names another.
     """
     lines, content = text.splitlines(), yaml.safe_load(text) or {}
-    prefix = "" if lines and lines[0].startswith("# @package _global_") else prefix
+    package = lines[0].partition("# @package ")[2] if lines else ""
+    prefix = "" if package == "_global_" else package or prefix
     head = [line for line in lines if not line.startswith("# @package")]
     count = next((number for number, line in enumerate(head) if not line.startswith("#")), len(head))
     entries, texts = content.get("defaults", []), content.get("hydra", {}).get("help", {})

@@ -36,6 +36,9 @@ from vae_train.runs.schema import yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.text import first_line
 
+LISTS = ("logger",)
+"""Groups that also take several choices, [A,B]."""
+
 
 class Job(NamedTuple):
     """One execution of a command."""
@@ -129,7 +132,7 @@ def _compose_job(
     make_importable(builder.allow)
     if not config.get("resume"):  # a resumed run has its own components
         invalid = {e.where.partition("=")[0] for e in own_errors}
-        own_errors += schema.component_errors(cfg, config, builder, invalid, choices)
+        own_errors += schema.package_errors(cfg) or schema.component_errors(cfg, config, builder, invalid, choices)
         own_errors += schema.unread_errors(cfg, settings, typed)
     if own_errors:
         raise UsageError(own_errors)
@@ -261,13 +264,14 @@ class _Reader:
             raise UsageError(f"no such group{group_hint(group, str(value))}")
         if is_training_setting(group) and "run" in self.choose()[0].keys():  # noqa: SIM118  (a missing value counts)
             raise UsageError("comes from the run and cannot be changed here")
-        if isinstance(value, list):
+        if isinstance(value, list) and group not in LISTS:
             raise UsageError(f"takes one choice; for a run with each add -m: {group}={','.join(map(str, value))}")
-        if value is None:
-            raise UsageError(f"cannot be null; choose from {', '.join(options)}")
-        if str(value) not in options:
-            kind = group.replace("/", " ").replace("_", " ")
-            raise UsageError(f"no such {kind}{choice_hint(group, str(value), options)} ({', '.join(options)})")
+        if value is None or value == []:
+            raise UsageError(f"cannot be {'null' if value is None else 'empty'}; choose from {', '.join(options)}")
+        for choice in map(str, value if isinstance(value, list) else [value]):
+            if choice not in options:
+                kind = group.replace("/", " ").replace("_", " ")
+                raise UsageError(f"no such {kind}{choice_hint(group, choice, options)} ({', '.join(options)})")
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:

@@ -98,6 +98,14 @@ def unread_errors(cfg: DictConfig, settings: type, typed: Sequence[str]) -> list
     return [ErrorDetail(f"{knob}={yaml_text(cfg[knob])}", message) for knob in unread_knobs(cfg, knobs)]
 
 
+def package_errors(cfg: DictConfig) -> list[ErrorDetail]:
+    """A logger that would take the place of all loggers, since its file does not say what it is called."""
+    if "_target_" not in cfg.get("logger", {}):
+        return []
+    name = str(cfg.logger["_target_"]).split(".")[-2]
+    return [ErrorDetail(f"logger={name}", f"its YAML file needs the first line: # @package logger.{name}")]
+
+
 def no_effect(typed: Sequence[str], names: Sequence[str], reason: str) -> list[ErrorDetail]:
     """Settings that were typed although another setting makes them meaningless.
 

@@ -26,6 +26,7 @@ from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
 from vae_train.runs.defaults import run_epochs
 from vae_train.runs.run import Run
 from vae_train.runs.schema import RunFacts, known, yaml_text
+from vae_train.runs.tracking import tracker_errors
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.lr import PlateauRate
 from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
@@ -48,6 +49,7 @@ def check(config: Config, session: DataSession, builder: Builder, read: bool = T
     # The other checks build components, so each of them must be valid.
     return builder.errors(config) or (
         execution_errors(config)
+        + tracker_errors(config, builder)
         + (data_errors(config, session, builder, read) or (validation_errors(config, session, builder) if read else []))
         + model_errors(config, session, builder)
     )

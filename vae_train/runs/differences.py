@@ -39,12 +39,12 @@ def headline_settings(varied: Sequence[tuple[str, list[str]]]) -> Sequence[tuple
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:
-    """Scalars of the whole configuration by dotted path, and names of classes, for TensorBoard's table.
+    """Scalars of the whole configuration by dotted path, and names of classes, for TensorBoard's table and trackers.
 
-    A setting that repeats a top-level one, like `optimizer.lr` or `latent_shape` of a vector, is left out.
+    Loggers are left out, and settings that repeat a top-level one, like `optimizer.lr` or `latent_shape` of a vector.
     """
     values = dict[str, Any]()
-    for path, value in config.without(("name", "threads", "out", "sweep", "resume")).leaves().items():
+    for path, value in config.without(("name", "threads", "out", "sweep", "resume", "logger")).leaves().items():
         if path.endswith("._target_"):
             values[path.removesuffix("._target_")] = value.rpartition(".")[2]
         elif not path.endswith("_partial_"):

@@ -50,6 +50,8 @@ class RunFiles:
         """Facts about the data."""
         self.environment_file = folder / "environment.json"
         """Versions and hardware."""
+        self.tracker_file = folder / "tracker.json"
+        """The id that experiment trackers know the run by."""
         self.metrics_file = folder / "metrics.jsonl"
         """A row of metrics per line."""
         self.curves_file = folder / "curves.png"
@@ -69,14 +71,8 @@ class RunFiles:
 
     def link_errors(self) -> list[ErrorDetail]:
         """Folders of the run that are symbolic links, through which nothing may be written."""
-        folders = (
-            self.checkpoints,
-            self.samples,
-            self.folder / "reconstructions",
-            self.tensorboard,
-            self.eval,
-            self.priors,
-        )
+        named = (self.folder / name for name in ("reconstructions", "wandb"))
+        folders = (self.checkpoints, self.samples, self.tensorboard, self.eval, self.priors, *named)
         message = "is a symbolic link, and vae does not write through links; replace it by the folder itself"
         return [ErrorDetail(str(folder), message) for folder in folders if folder.is_symlink()]
 

@@ -18,6 +18,8 @@ log = logging.getLogger("vae_train")
 
 SWEEPS = OUTPUTS / "sweeps"
 
+JOBS_FILE = "jobs.json"
+
 MAX_NAME_LENGTH = 80
 """Maximal length of the name of a job's folder, in characters."""
 
@@ -44,7 +46,7 @@ def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Pa
         The number of jobs that did not finish.
     """
     folder = new_folder(SWEEPS / name)
-    write_json(folder / "jobs.json", [list(job) for job in jobs])
+    write_json(folder / JOBS_FILE, [list(job) for job in jobs])
     settings = [dict(override.lstrip("+").split("=", 1) for override in job) for job in jobs]
     swept = _swept(settings)
     files = [RunFiles(folder / _job_name(*job, swept)) for job in enumerate(settings)]

@@ -23,6 +23,7 @@ from vae_train.runs.facts import facts_to_dict
 from vae_train.runs.outcome import outcome
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts, known
+from vae_train.runs.tracking import open_loggers, register, sending, tracker_errors
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.epochs import Epochs
 from vae_train.training.loggers.base import row_digest
@@ -55,6 +56,7 @@ def train(
     _initialize(training, config)
     run = Run.create(folder, config)
     with run.locked():
+        register(run, builder)
         _fit(run, training, None, builder)
     return run
 
@@ -100,6 +102,7 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
         with collecting(errors, where), run.locked():
             pass
     errors = errors or builder.errors(config) + execution_errors(config)
+    errors = errors or tracker_errors(config, builder, sending(run, builder))
     errors = errors or run_data_errors(run, config, session, builder)
     errors = errors or validation_errors(config, session, builder)
     if errors:
@@ -196,7 +199,7 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
         _log_start(run, training)
         write_json(run.facts_file, facts_to_dict(data.stored_facts))
         write_json(run.environment_file, environment(learner.device, data.checksum))
-        loggers = [Files(run.folder, facts.step), builder.build(run.config["logger"], **facts._asdict())]
+        loggers = [Files(run.folder, facts.step), *open_loggers(run, facts, builder)]
         try:
             stamp = {"config": run.fingerprint, "data": data.checksum}
             checkpoints = Checkpoints(run.checkpoints, run.report, stamp)

@@ -31,6 +31,7 @@ from vae_train.runs.fitted_priors import fingerprint, prior_errors, replace_prio
 from vae_train.runs.packages import allow_setting, packages_of
 from vae_train.runs.run import LOCK_FILE, OUTPUTS, Run, new_folder, read_json, write_json, write_text
 from vae_train.runs.schema import RunFacts
+from vae_train.runs.tracking import open_loggers
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.training.loggers.files import best_row, read_metrics
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
@@ -228,15 +229,15 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
 
 
 def _log_to_board(run: Run, report: Report, subject: Subject, job: Job) -> None:
-    """Adds metrics and image grids to the run's logger, at the step of the checkpoint."""
+    """Adds metrics and image grids to the run's loggers, at the step of the checkpoint."""
     epoch = run.summary().get("best_epoch") if subject.checkpoint == "best" else None
     row = best_row(read_metrics(run.metrics_file), epoch)
     # A logger that resumes at the previous step hides what an earlier evaluation wrote at this step.
     facts = RunFacts.of(run.config, subject.data.facts)._replace(folder=run.tensorboard, step=row["step"] - 1)
-    logger = job.builder.build(run.config["logger"], **facts._asdict())
     values = {name: estimate.value for name, estimate in report.estimates.items()}
     about = {"step": row["step"], "epoch": row.get("epoch"), "split": f"best/{subject.name}", "scope": "epoch"}
-    logger.metrics(about | values)
-    for name, grid in subject.grids.items():
-        logger.image_grid(f"best/{subject.name}", name, row["step"], grid)
-    logger.close()
+    for logger in open_loggers(run, facts, job.builder, is_training=False):
+        logger.metrics(about | values)
+        for name, grid in subject.grids.items():
+            logger.image_grid(f"best/{subject.name}", name, row["step"], grid)
+        logger.close()

@@ -10,6 +10,7 @@ from vae_train.cli.overrides import Job
 from vae_train.runs.check import execution_errors, run_data_errors
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run, folder_errors
+from vae_train.runs.tracking import without_trackers
 from vae_train.runs.train import changed, check_rows, train
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.files import read_metrics
@@ -38,7 +39,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     run = job.open(settings.run)
     if not run.metrics_file.exists():
         return [ErrorDetail(f"run={settings.run}", f"{run.metrics_file} does not exist; nothing to compare with")]
-    config = _configuration(run, settings.device)
+    config = _configuration(run, settings.device, job)
     return (
         execution_errors(config)
         + folder_errors(settings.out, config["name"])
@@ -55,7 +56,7 @@ def run(settings: Settings, job: Job) -> None:
     run, folder = job.open(settings.run), Path(settings.out) if settings.out else None
     if Checkpoints(run.checkpoints).names():
         check_rows(run, run.state("last"))
-    repeated = train(_configuration(run, settings.device), folder, job.session, job.builder)
+    repeated = train(_configuration(run, settings.device, job), folder, job.session, job.builder)
     _compare(read_metrics(run.metrics_file), read_metrics(repeated.metrics_file), settings.tolerance)
 
 
@@ -64,10 +65,10 @@ def without_clock(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in CLOCK_METRICS}
 
 
-def _configuration(run: Run, device: str | None) -> Config:
-    """The run's configuration for a second training, by default on the same device."""
+def _configuration(run: Run, device: str | None, job: Job) -> Config:
+    """The run's configuration for a second training, by default on the same device; nothing is sent to trackers."""
     config = run.config if device is None else changed(run.config, {"device": device})
-    return config.with_values({"name": f"{run.config['name']}-again"})
+    return without_trackers(config, job.builder).with_values({"name": f"{run.config['name']}-again"})
 
 
 def _compare(before: list[dict[str, Any]], after: list[dict[str, Any]], tolerance: float) -> None:

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -27,6 +27,20 @@ def row_digest(rows: Iterable[Row], digest: str = "") -> str:
     return digest
 
 
+class RunLabel(NamedTuple):
+    """What a run is called in places that collect runs."""
+
+    id: str
+    """The same whenever the run is continued, and another one for every other run."""
+    name: str
+    group: str | None
+    """The sweep that the run belongs to."""
+    settings: Row
+    """Its configuration by dotted path."""
+    is_training: bool = True
+    """False where an evaluation adds to a run."""
+
+
 class Logger:
     """Writes metrics and image grids of a run. This base class writes nothing.
 
@@ -37,6 +51,9 @@ class Logger:
 
     def __init__(self, folder: Path, step: int) -> None:
         self.folder, self.step = folder, step
+
+    def start(self, run: RunLabel) -> None:
+        """Called once, before everything else."""
 
     def metrics(self, row: Row) -> None:
         """Writes a row of metrics; it has "step", "epoch", "split" and "scope" ("step" or "epoch").
