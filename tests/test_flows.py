@@ -166,7 +166,7 @@ def test_a_masked_flow_is_made_on_the_meta_device_for_checks():
 
 
 def test_what_a_masked_flow_cannot_be():
-    with pytest.raises(ValueError, match="needs at least 2 latents"):
+    with pytest.raises(ValueError, match="need at least 2 latents"):
         MaskedFlow(1, 0, 2, [16], None, coupling=True)
     with pytest.raises(ValueError, match="at least 2"):
         MaskedFlow(2, 0, 2, [16], 1, coupling=False)

@@ -81,7 +81,7 @@ def test_folders_of_more_than_8_bits_are_trained_on_and_drawn_in_their_range(vae
         save(Path(f"dim/{number:02d}.png"), image // 10)
     answer = vae.train("data=folder", "data.root=photos", "out=run", "batch_size=8")
     assert answer.code == 0, answer.err
-    assert answer.out.count("are taken as 12 bits, 4,096 levels; for others set data.levels=") == 1
+    assert answer.out.count("are taken as 12 bits, 4,096 levels; otherwise set data.levels=") == 1
     assert json.loads(Path("run/facts.json").read_text())["levels"] == 4096
     answer = vae("train", "resume=run", "epochs=3")
     assert answer.code == 0, answer.err

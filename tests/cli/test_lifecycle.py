@@ -1,4 +1,4 @@
-"""A run that was killed, damaged or is in use elsewhere: what can be gone on with, and what is said."""
+"""Runs that were killed, are damaged or in use elsewhere: what can be resumed, and the messages."""
 
 from __future__ import annotations
 

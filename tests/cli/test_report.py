@@ -90,9 +90,15 @@ def test_the_page_says_what_came_out_and_how(vae: Vae, run: Path) -> None:
     page, report = written(vae, "run=made"), json.loads((run / "eval/test.json").read_text())
     elbo = report["elbo"]
     assert f"made reaches a test ELBO of {elbo['value']:.2f} ± {elbo['se']:.2f} nats per image" in page.text
-    for text in ("360 test images, K = 5", "active latents", "Worst and best", "Latent dimensions", "What they change"):
+    for text in (
+        "360 test images, K = 5",
+        "active latents",
+        "Worst and best",
+        "Latent dimensions",
+        "Latent traversals",
+    ):
         assert text in page.text
-    assert "8 metrics without a value" in page.text
+    assert "8 metrics not available" in page.text
     assert "the data has no factors of variation" in page.text
     assert "vae reproduce run=made" in page.text
     assert "model.encoder.hidden [16]" in page.text
@@ -193,7 +199,7 @@ def test_without_its_data_the_page_says_what_it_lacks(vae: Vae) -> None:
     page = written(vae, "run=made")
     assert "Worst and best reconstructions, and latent dimensions: data.path" in page.text
     assert "if it moved, add data.root= or data.path=" in page.text
-    assert "What they change" in written(vae, "run=made", "data.path=y.npy").text
+    assert "Latent traversals" in written(vae, "run=made", "data.path=y.npy").text
 
 
 @pytest.mark.slow
@@ -213,7 +219,7 @@ def test_every_kind_of_model_has_a_page(vae: Vae, words: list[str], strips: bool
     assert vae("train", *tiny, *words, "out=made").code == 0
     page = written(vae, "run=made", "split=valid", "examples=2")
     assert "images of the valid split" in page.text
-    assert ("What they change" in page.text) == strips
+    assert ("Latent traversals" in page.text) == strips
 
 
 def test_runs_of_a_sweep_are_compared(vae: Vae) -> None:

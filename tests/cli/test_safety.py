@@ -181,7 +181,7 @@ def test_images_are_not_decoded_to_a_folder_that_only_the_run_names(
     edit(photos_run, f"cache: {tmp_path}/caches", f"cache: {outside}")
     answer = vae(*words)
     assert answer.code == 0, answer.err
-    assert f"data.cache={outside} writes to the folder that the run names" in answer.out + answer.err
+    assert f"data.cache={outside} uses the folder that the run names" in answer.out + answer.err
     assert not outside.exists()
     assert len(list((tmp_path / "home/vae_train").glob("images-*"))) == 1
     assert vae(*words[:-1], words[-1].replace("=3", "=4"), f"data.cache={tmp_path}/typed").code == 0
@@ -211,6 +211,6 @@ def test_nothing_is_downloaded_to_a_folder_that_only_the_run_names(
     (trained / "config.yaml").write_text(f"{head}{node}{tail}")
     for words in (("eval", f"run={trained}", *BRIEF), ("reproduce", f"run={trained}")):
         line = refused(vae, *words)
-        assert "nothing is downloaded to a folder that only the run names" in line
-        assert f"data.root={tmp_path}/own has your own data" in line
+        assert "vae does not download to a folder that only the run names" in line
+        assert f"data.root={tmp_path}/own for your own data" in line
     assert not (tmp_path / "outside").exists()

@@ -30,7 +30,7 @@ WHOLE = ("valid=0", "test=0")
 HOST = Loader("host", None, 0, 2)
 
 STORED = {"NCHW": (6, 3, 8, 9), "NHWC": (6, 8, 9, 3), "NHW": (6, 9, 9), "NCT": (6, 2, 20), "ND": (6, 5)}
-"""A shape of every layout that says which it is."""
+"""A shape of every layout that can be inferred."""
 CHW = {
     "NCHW": lambda a: a, "NHWC": lambda a: np.moveaxis(a, 3, 1), "NHW": lambda a: a[:, None],
     "NCT": lambda a: a[:, :, None], "ND": lambda a: a[:, None, None],
@@ -266,7 +266,7 @@ def test_other_numbers_of_dimensions_are_refused(shape, suffix, tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("shape", [(0, 3, 8, 8), (5, 0), (4, 8, 0), (0, 0)])
 def test_empty_arrays_are_refused(shape, suffix, tmp_path):
-    assert "it is empty" in refused(saved(tmp_path / f"x{suffix}", np.zeros(shape, np.uint8)))
+    assert "is empty" in refused(saved(tmp_path / f"x{suffix}", np.zeros(shape, np.uint8)))
 
 
 def test_a_single_image_trains(tmp_path):
@@ -292,7 +292,7 @@ def test_integers_say_how_many_levels_there_are(dtype, most, tmp_path):
     levels = 2 if most == 1 or dtype == "bool" else next((HELD[high] for high in HELD if most <= high), None)
     path = saved(tmp_path / "x.npy", np.linspace(0, most, 360).round().astype(dtype).reshape(10, 6, 6))
     if levels is None:
-        assert "holds integers up to 65536; set the number of levels with data.levels=" in refused(path)
+        assert "has integers up to 65536; set the number of levels with data.levels=" in refused(path)
     else:
         assert opened(path).facts.levels == levels
 
@@ -301,7 +301,7 @@ def test_levels_that_are_stated(tmp_path):
     path = saved(tmp_path / "x.npy", np.arange(17).repeat(4).reshape(17, 4))
     assert opened(path, "levels=17").facts.levels == 17
     assert opened(path, "levels=17", *WHOLE).split("train").fetch(torch.arange(17)).x.unique().numel() == 17
-    assert "data.levels=16: the data holds integers up to 16, which are at least 17" in refused(path, "levels=16")
+    assert "data.levels=16: the data has integers up to 16, which need at least 17" in refused(path, "levels=16")
     for wrong in ("1", str(2**24 + 1)):
         assert "must be 2 to 16,777,216" in refused(path, f"levels={wrong}")
 
@@ -336,7 +336,7 @@ def test_two_integers_are_black_and_white(low, high, dtype, tmp_path):
         assert data.facts.levels == 2
         assert np.array_equal(data.split("train").fetch(torch.arange(6)).x[:, 0].numpy(), bits)
     (note,) = opened(path).notes
-    assert note == f"pixels are {low} or {high} alone, and so binary; for more levels set data.levels="
+    assert note == f"all pixels are {low} or {high} and taken as binary; for more levels set data.levels="
     assert opened(path, f"levels={high + 1}").facts.levels == high + 1
 
 
@@ -371,7 +371,7 @@ def test_other_sets_of_levels_are_suggested_in_one_line(name, tmp_path):
     assert data.split("train").fetch(index).x.max().item() * (levels - 1) == pytest.approx(array.max())
     if suggested is None:
         assert note.startswith(f"pixels up to {array.max():,} are taken as ")
-        assert f"{levels:,} levels; for others set data.levels=" in note
+        assert f"{levels:,} levels; otherwise set data.levels=" in note
         return
     assert note.endswith(f"for {suggested:,} levels set data.levels={suggested}")
     chosen = opened(path, f"levels={suggested}", *WHOLE)
@@ -386,7 +386,7 @@ def test_levels_of_floating_point_numbers_are_suggested(tmp_path):
     for count in (2, 16, 256):
         array = (numbers("int64", (60, 8, 8)) % count / (count - 1)).astype(np.float32)
         (note,) = opened(saved(tmp_path / "x.npy", array)).notes
-        assert note.endswith(f"for these set data.levels={count} data.range=[0,1]")
+        assert note.endswith(f"to use them set data.levels={count} data.range=[0,1]")
         assert opened(tmp_path / "x.npy", f"levels={count}", "range=[0,1]").facts.levels == count
     for array in (numbers("float32", (60, 8, 8)), numbers("float32", (60, 1, 1)).repeat(64, 1).reshape(60, 8, 8)):
         assert opened(saved(tmp_path / "x.npy", array)).notes == ()
@@ -395,8 +395,8 @@ def test_levels_of_floating_point_numbers_are_suggested(tmp_path):
 def test_negative_integers_want_a_range(tmp_path):
     array = np.arange(-30, 30).reshape(15, 2, 2)
     path = saved(tmp_path / "x.npy", array)
-    assert "holds integers from -30 to 29; set their range with data.range=" in refused(path)
-    assert "holds integers from -30" in refused(path, "levels=256")
+    assert "has integers from -30 to 29; set their range with data.range=" in refused(path)
+    assert "has integers from -30" in refused(path, "levels=256")
     data = opened(path, "range=[-30,30]", *WHOLE)
     assert data.facts.levels is None
     assert np.allclose(data.split("train").fetch(torch.arange(15)).x[:, 0], (array + 30) / 60)
@@ -407,7 +407,7 @@ def test_numbers_outside_of_the_stated_range_are_refused(dtype, tmp_path):
     path = saved(tmp_path / "x.npy", np.linspace(-100, 100, 60).astype(dtype).reshape(10, 6))
     assert bounds(opened(path, "range=[-100,100]")) == (-100, 100)
     for words in ("range=[-99,100]", "range=[-100,99]", "range=[0,1]"):
-        assert f"holds numbers from -100 to 100, outside of data.{words[:7]}" in refused(path, words)
+        assert f"has numbers from -100 to 100, outside data.{words[:7]}" in refused(path, words)
 
 
 def test_a_range_need_not_be_a_number_that_the_file_can_hold(tmp_path):
@@ -431,7 +431,7 @@ def test_what_is_no_number_is_refused(dtype, bad, suffix, tmp_path):
     path = saved(tmp_path / f"x{suffix}", array)
     for words in ((), ("range=[-5,5]",)):
         kind = "missing numbers (NaN)" if np.isnan(bad) else "infinite numbers"
-        assert f"holds {kind}: 1 in column 3; " in refused(path, *words)
+        assert f"has {kind}: 1 in column 3; " in refused(path, *words)
 
 
 def test_numbers_that_float32_cannot_tell_apart_are_refused(tmp_path):
@@ -441,7 +441,7 @@ def test_numbers_that_float32_cannot_tell_apart_are_refused(tmp_path):
 
 def test_constant_data_wants_a_range(tmp_path):
     path = saved(tmp_path / "x.npy", np.full((10, 6, 6), 0.5, np.float32))
-    assert "holds the number 0.5 alone" in refused(path)
+    assert "only contains the number 0.5" in refused(path)
     batch = opened(path, "range=[0,2]").split("train").fetch(torch.arange(2))
     assert batch.x.unique().tolist() == [0.25]
     assert opened(saved(tmp_path / "x.npy", np.full((10, 6, 6), 9, np.uint8))).facts.levels == 256
@@ -451,7 +451,7 @@ def test_constant_data_wants_a_range(tmp_path):
 @pytest.mark.parametrize("dtype", ["complex64", "U3", "S3", "M8[s]", "m8[s]", "i4,f4"])
 def test_what_is_no_image_is_refused(dtype, suffix, tmp_path):
     path = saved(tmp_path / f"x{suffix}", np.zeros((10, 6), dtype))
-    assert "images are made of integers or floating-point numbers" in refused(path)
+    assert "images consist of integers or floating-point numbers" in refused(path)
 
 
 # Splits
@@ -472,7 +472,7 @@ def test_splits_are_disjoint_and_a_function_of_the_seed(suffix, tmp_path):
 
 def test_shares_must_leave_something(tmp_path):
     path = saved(tmp_path / "x.npy", marked(10))
-    assert "leave nothing to train on" in refused(path, "valid=0.5", "test=0.5")
+    assert "leave no images for training" in refused(path, "valid=0.5", "test=0.5")
     assert [opened(path, *WHOLE).split(name) is None for name in SPLITS] == [False, True, True]
 
 
@@ -518,12 +518,12 @@ def test_one_array_may_be_called_anything(tmp_path):
 @pytest.mark.parametrize("suffix", [".npz", ".pt"])
 def test_a_key_chooses(suffix, tmp_path):
     path = saved(tmp_path / f"x{suffix}", a=marked(10), b=marked(10, 10), b_test=marked(10, 20), y=np.arange(10))
-    assert "data.key=: says which are the images: the file has a, b, b_test, y" in refused(path)
+    assert "data.key=: must name the images; the file has a, b, b_test, y" in refused(path)
     assert marks(opened(path, "key=a", *WHOLE), "train") == list(range(10))
     assert marks(opened(path, "key=b", *WHOLE), "train") == list(range(10, 20))
-    assert "data.key=c: there is no such array: the file has a, b" in refused(path, "key=c")
+    assert "data.key=c: no such array; the file has a, b" in refused(path, "key=c")
     other = saved(tmp_path / f"y{suffix}", a_train=marked(9), a_test=marked(5, 9), b_train=marked(8), b_test=marked(4))
-    assert "says which" in refused(other)
+    assert "must name the images" in refused(other)
     assert marks(opened(other, "key=a"), "test") == list(range(9, 14))
     assert len(opened(other, "key=b_test", *WHOLE).split("train")) == 4
 
@@ -538,12 +538,12 @@ def test_a_long_list_of_names_is_cut(tmp_path):
 def test_splits_must_be_alike(tmp_path):
     train, path = numbers("uint8", (10, 8, 8)), tmp_path / "x.npz"
     for test, why in [
-        (numbers("uint8", (4, 8, 9)), r"has images of (1, 8, 8) for training and of (1, 8, 9) in x_test"),
+        (numbers("uint8", (4, 8, 9)), r"has images of shape (1, 8, 8) for training, but (1, 8, 9) in x_test"),
         (numbers("uint8", (4, 8, 8, 1)), "x_test has shape (4, 8, 8, 1): NHW has 3 dimensions"),
         (numbers("uint8", (4, 64)), "x_test has shape (4, 64): NHW has 3 dimensions"),
         (numbers("float32", (4, 8, 8)), "mixes integers and floating-point numbers"),
-        (numbers("uint8", (0, 8, 8)), "x_test has shape (0, 8, 8): it is empty"),
-        (np.zeros((4, 8, 8), "S1"), "x_test holds |S1"),
+        (numbers("uint8", (0, 8, 8)), "x_test is empty: it has shape (0, 8, 8)"),
+        (np.zeros((4, 8, 8), "S1"), "x_test has the type |S1"),
     ]:
         assert why in refused(saved(path, x_train=train, x_test=test))
     assert opened(saved(path, x_train=train // 255, x_test=train)).facts.levels == 256
@@ -625,7 +625,7 @@ def test_arrays_that_are_not_used_are_named(tmp_path, caplog):
     with caplog.at_level("INFO", "vae_train"):
         data = opened(saved(tmp_path / "x.npz", **content))
     assert data.facts.classes is None  # since the test images have no labels
-    assert caplog.text.count("arrays that are not used: y_train; data.key= and data.labels= choose others") == 1
+    assert caplog.text.count("unused arrays: y_train; data.key= and data.labels= choose others") == 1
     caplog.clear()
     with caplog.at_level("INFO", "vae_train"):
         opened(saved(tmp_path / "x.npz", **content, y_test=np.arange(9) % 3))
@@ -634,10 +634,10 @@ def test_arrays_that_are_not_used_are_named(tmp_path, caplog):
 
 def test_labels_that_are_said(tmp_path):
     path = saved(tmp_path / "x.npz", images=marked(10), attributes=np.arange(10) % 2, labels=np.arange(10) % 5)
-    assert "data.key=: says which" in refused(path)
+    assert "data.key=: must name the images" in refused(path)
     assert opened(path, "labels=attributes").facts.classes == 2
     assert opened(path, "key=images").facts.classes == 5
-    assert "data.labels=nothing: there is no such array" in refused(path, "key=images", "labels=nothing")
+    assert "data.labels=nothing: no such array" in refused(path, "key=images", "labels=nothing")
     split = {"x_train": marked(10), "z_train": np.arange(10) % 3, "x_test": marked(3), "z_test": np.arange(3)}
     for words in ("labels=z", "labels=z_train"):
         assert opened(saved(path, **split), words).facts.classes == 3
@@ -661,8 +661,8 @@ def test_as_many_labels_as_images(tmp_path):
         (np.zeros((30, 0)), "has shape (30, 0), but"),
         (np.zeros((30, 6, 6)), "has shape (30, 6, 6), but"),
         (np.where(np.arange(30) == 4, np.nan, 1), "labels that are NaN"),
-        (np.zeros(30, "c8"), "holds complex64"),
-        (np.array([{}] * 30), "holds Python objects"),
+        (np.zeros(30, "c8"), "has the type complex64"),
+        (np.array([{}] * 30), "has Python objects"),
     ],
     ids=["0-d", "empty", "masks", "nan", "complex", "objects"],
 )
@@ -678,7 +678,7 @@ def test_labels_that_are_none_are_refused_where_they_are_said(labels, why, tmp_p
 def test_too_many_different_values_are_no_classes(tmp_path):
     count = MAX_VALUES + 1
     path = saved(tmp_path / "x.npz", images=np.zeros((count, 2, 2), np.uint8), targets=np.arange(float(count)))
-    assert f"there are {count:,} different labels, too many for classes" in refused(path, "labels=targets")
+    assert f"{count:,} distinct labels are too many for classes" in refused(path, "labels=targets")
     assert opened(path).facts.factors == ()
 
 
@@ -707,11 +707,11 @@ def test_dsprites_is_read_without_its_metadata(tmp_path):
     classes = np.stack([np.zeros(40, int), rng.integers(0, 3, 40)], 1)
     saved(path, metadata=np.array({"bomb": Bomb(tmp_path / "executed")}), imgs=numbers("bool", (40, 8, 8)).astype("u1"),
           latents_values=classes * 0.5, latents_classes=classes)  # fmt: skip
-    assert "data.key=: says which are the images: the file has metadata, imgs" in refused(path)
+    assert "data.key=: must name the images; the file has metadata, imgs" in refused(path)
     data = opened(path, "key=imgs")
     assert (data.facts.levels, [f.size for f in data.facts.factors]) == (2, [1, 3])
     assert opened(path, "key=imgs", "labels=latents_values").facts.factors[1].values == (0, 0.5, 1)
-    assert "metadata holds Python objects" in refused(path, "key=metadata")
+    assert "metadata has Python objects" in refused(path, "key=metadata")
     assert not (tmp_path / "executed").exists()
 
 
@@ -817,11 +817,11 @@ def test_a_damaged_member_is_said(tmp_path):
     content = bytearray(path.read_bytes())
     content[300] ^= 255
     path.write_bytes(content)
-    assert "images cannot be read, it may be truncated or damaged: BadZipFile Bad CRC-32" in refused(path)
+    assert "images cannot be read and may be truncated or damaged: BadZipFile Bad CRC-32" in refused(path)
 
 
 def test_paths_that_are_no_files(tmp_path):
-    assert "there is no such file" in refused(tmp_path / "nowhere.npy")
+    assert "no such file" in refused(tmp_path / "nowhere.npy")
     assert "is a folder; use data=folder" in refused(tmp_path)
     (tmp_path / "x.txt").write_text("1,2")
     assert "is not a .npy, .npz, .pt or .csv file" in refused(tmp_path / "x.txt")
@@ -870,7 +870,7 @@ def test_a_file_that_has_changed_its_shape_is_refused(tmp_path):
     path = saved(tmp_path / "x.npy", marked(10))
     assert opened(path, "shape=[1,6,6]").facts.data_shape == (1, 6, 6)
     message = refused(path, "shape=[1,6,5]")
-    assert message == "data.shape=[1, 6, 5]: the file has images of (1, 6, 6)"
+    assert message == "data.shape=[1, 6, 5]: the file has images of shape (1, 6, 6)"
     assert "is not [channels, height, width]" in refused(path, "shape=[6,6]")
 
 
@@ -933,11 +933,11 @@ def test_large_files_are_looked_at_in_some_places(suffix, tmp_path, monkeypatch)
     array = numbers("float32", (5000, 2, 2))
     array[2] = 100
     path = saved(tmp_path / f"x{suffix}", array)
-    assert "outside of data.range" in refused(path, "range=[-3,5]")
+    assert "outside data.range" in refused(path, "range=[-3,5]")
     monkeypatch.setattr(ArrayFile, "max_scanned_bytes", 1000)
     assert bounds(opened(path, "range=[-3,5]")) == (-3, 5)
     array[-1] = 100
-    assert "outside of data.range" in refused(saved(path, array), "range=[-3,5]")
+    assert "outside data.range" in refused(saved(path, array), "range=[-3,5]")
 
 
 @pytest.mark.usefixtures("large")

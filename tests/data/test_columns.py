@@ -129,7 +129,7 @@ def test_bounded_likelihoods_see_the_range_of_every_column(likelihood):
     model = vae_train.load(trained("x", x, f"model/likelihood={likelihood}").folder)
     assert np.allclose(model.facts.units.low, x.min(0))
     assert model.log_prob(x[:20]).isfinite().all()
-    with pytest.raises(ValueError, match=r"out of range: values are .*, by column"):
+    with pytest.raises(ValueError, match=r"out of range: values are .*, per column"):
         model.log_prob(x[:1] + 1e6)
     with pytest.raises(UsageError, match="needs numbers in"):
         trained("y", x, f"model/likelihood={likelihood}", "data.scaling=standard")
@@ -140,7 +140,7 @@ def test_values_outside_of_the_training_range_are_named(caplog):
     caplog.set_level("INFO", "vae_train")
     source = build(compose("data=arrays", "data.path=x.npz", "data.scaling=range").data)
     assert load(source).facts.units.high[1] > 7
-    assert "outside of the training range widen it: " in caplog.text
+    assert "extend the training range: " in caplog.text
     assert "column 1 (" in caplog.text
 
 
@@ -149,14 +149,14 @@ def test_constant_columns_and_integers_are_said(caplog):
     data = opened(np.stack([np.arange(50), np.full(50, 7)], 1))
     assert data.facts.levels is None
     assert data.facts.units.scale[1] == 1
-    assert "constant columns, which get the scale 1: column 1 (7 to 7)" in caplog.text
-    assert "for levels set data.levels=" in caplog.text
+    assert "constant columns, scaled by 1: column 1 (7 to 7)" in caplog.text
+    assert "for discrete levels set data.levels=" in caplog.text
     assert opened(np.stack([np.arange(50), np.full(50, 7)], 1), "data.levels=50").facts.levels == 50
 
 
 def test_a_series_is_not_silently_a_picture(caplog):
     caplog.set_level("INFO", "vae_train")
-    with pytest.raises(UsageError, match="may be grey images, NHW, or signals, NTC"):
+    with pytest.raises(UsageError, match=r"may be grey images \(NHW\) or signals \(NTC"):
         opened(np.random.rand(20, 24, 6))
     assert opened(np.random.rand(20, 24, 6), "data.layout=NTC").facts.data_shape == (6, 1, 24)
     assert opened(np.random.rand(20, 8, 8)).facts.data_shape == (1, 8, 8)
@@ -188,7 +188,7 @@ def test_tables_with_levels_are_sampled_as_levels_of_the_file():
         ((60, 3), "augmentation=flip", "vectors have no order"),
         ((60, 2, 40), "augmentation=affine", "rotation and crop are for images, not for signals"),
         ((60, 2, 40), "augmentation.crop=2", "rotation and crop are for images, not for signals"),
-        ((60, 4), "corruption=inpaint", "hides images of 1x4 pixels whole or not at all"),
+        ((60, 4), "corruption=inpaint", "hides images of 1x4 pixels completely or not at all"),
     ],
 )
 def test_transforms_that_are_for_images(shape, word, message):

@@ -1,4 +1,4 @@
-"""Tables of numbers in text files, and files that are something else than their name says."""
+"""Tables of numbers in text files, and files whose content does not match their suffix."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def test_columns_of_text_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     (tmp_path / "x.csv").write_text("mpg,name,origin\n18,chevrolet,usa\n15,buick,usa\n")
     with caplog.at_level(logging.WARNING, "vae_train"):
         open_file(str(tmp_path / "x.csv"))
-    assert "left out the columns of text name, origin" in caplog.text
+    assert "left out the text columns name, origin" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("x.csv", "", "is empty"),
-        ("x.csv", "a,b\nc,d\n", "has no column of numbers"),
-        ("x.csv", "1,2\n3\n", "has 1 cells in row 2 and 2 in the first one"),
+        ("x.csv", "a,b\nc,d\n", "has no numeric column"),
+        ("x.csv", "1,2\n3\n", "has 1 cells in row 2, but 2 in the first"),
         ("x.npz", "<!DOCTYPE html><html>not found</html>", "is an HTML page, despite its name"),
         ("x.zip", "\n<html><body></body></html>", "is an HTML page, despite its name"),
         ("x.mat", "MATLAB 5.0", "convert it in Python: from scipy.io import loadmat"),

@@ -42,7 +42,7 @@ def test_one_colour_among_many_grey_images_is_found(count, photos):
     for _ in range(2):  # the second time from what was remembered
         assert folder(photos).inspect().data_shape == (3, 4, 4)
     assert (
-        f"1 of {count + 1} images have colours, so all become RGB; data.channels=1 makes them grey"
+        f"1 of {count + 1} images have colours, so all become RGB; data.channels=1 makes all grey"
         in opened(photos).notes
     )
 
@@ -58,7 +58,7 @@ def test_colours_that_become_grey_are_counted(photos):
     grey(photos, 5)
     save(photos / "a.png", scene(4, 4))
     (line,) = opened(photos, "channels=1").notes
-    assert line == "a.png has colours, which become grey; data.channels=3 keeps them"
+    assert line == "a.png has colours, which are converted to grey; data.channels=3 keeps them"
 
 
 # Frames
@@ -70,7 +70,7 @@ def test_further_frames_are_counted_and_can_be_read(name, photos):
     stack(photos / name, 5, 100, **({"lossless": True} if name == "a.webp" else {}))
     data = opened(photos, "valid=0", "test=0", "channels=1")
     lines = [line for line in data.notes if "frames" in line]
-    assert lines == [f"{name} has further frames or pages, 4 in all, which are left out; data.frames=all reads them"]
+    assert lines == [f"{name} has further frames or pages (4 in total), which are skipped; data.frames=all reads them"]
     data = opened(photos, "valid=0", "test=0", "frames=all", "channels=1")
     assert sorted(pixels(data)[20:, 0, 0, 0].tolist()) == [100, 110, 120, 130, 140]
     assert not any("frames" in line for line in data.notes)
@@ -96,7 +96,7 @@ def test_one_file_of_many_pages_has_all_splits(photos):
     stack(photos / "stack.tif", 20)
     data = opened(photos, "frames=all")
     assert [len(data.split(split)) for split in SPLITS] == [16, 2, 2]
-    assert "frames of one file are in several splits, since there are too few files" in data.notes
+    assert "frames of the same file are in several splits, since there are too few files" in data.notes
 
 
 def test_damaged_pages_are_named_and_others_read(photos):
@@ -197,7 +197,9 @@ def test_nothing_of_an_opaque_alpha_channel_is_dropped(photos):
 def test_edges_that_are_cut_off_are_counted(photos):
     fill(photos, 10)
     (line,) = opened(photos, "size=8").notes
-    assert line.startswith("10 images (for instance 0000.png) have other proportions than data.size: 25% of their area")
+    assert line.startswith(
+        "10 images (for instance 0000.png) have another aspect ratio than data.size: 25% of the area"
+    )
     assert opened(photos, "size=8", "fit=pad").notes == opened(photos, "size=[6,8]").notes == ()
 
 
@@ -211,7 +213,7 @@ def test_folders_within_classes_are_said(photos):
     data = opened(photos)
     assert data.facts.factors[0].values == ("cats", "dogs")
     (line,) = data.notes
-    assert line.startswith("6 images in folders within those of the classes belong to the outer class")
+    assert line.startswith("6 images in sub-folders of class folders belong to the outer class")
     assert "(for instance dogs/big/0004.png to dogs)" in line
     assert line.endswith(f"data.root={photos}/dogs makes big a class")
     assert opened(photos / "dogs").facts.factors[0].values == ("big", "small")
@@ -220,20 +222,20 @@ def test_folders_within_classes_are_said(photos):
 def test_images_that_prevent_classes_are_said(photos):
     fill(photos, 10, classes=2)
     fill(photos, 2, start=10)
-    assert opened(photos).notes == ("no classes, since 2 images lie outside of their folders (for instance 0010.png)",)
+    assert opened(photos).notes == ("no classes, since 2 images are outside of class folders (for instance 0010.png)",)
 
 
 def test_folders_of_splits_beside_others_are_said(photos):
     for name in ("train", "test", "extra"):
         fill(photos / name, 5)
-    assert opened(photos).notes == ("test, train: no splits beside extra, but folders like others",)
+    assert opened(photos).notes == ("test, train: not used as splits because of extra",)
 
 
 def test_other_files_are_counted(photos):
     fill(photos, 5)
     for name in ("a.heic", "b.HEIC", "labels.csv"):
         (photos / name).touch()
-    assert opened(photos).notes == ("files that are not read as images: 2 .heic, 1 .csv",)
+    assert opened(photos).notes == ("files that are not images: 2 .heic, 1 .csv",)
 
 
 # Messages of libraries
@@ -256,7 +258,7 @@ def test_libtiff_prints_nothing(count, photos, capfd):
     assert capfd.readouterr().err == "our own message"
     reasons = dict(data.bad_files) | dict.fromkeys(data.notes, "")
     assert any("ZIPDecode: Decoding error at scanline 0" in reason for reason in reasons.values())
-    assert len(data.bad_files) + sum("made the image library warn" in line for line in data.notes) > 3
+    assert len(data.bad_files) + sum("warnings of the image library" in line for line in data.notes) > 3
 
 
 def test_warnings_of_pillow_are_said_once(photos, capfd, recwarn):
@@ -266,7 +268,7 @@ def test_warnings_of_pillow_are_said_once(photos, capfd, recwarn):
         (photos / f"a{number}.jpg").write_bytes(buffer)
     (line,) = opened(photos).notes
     assert line.startswith(
-        "3 images (for instance a0.jpg) have made the image library warn, and are read as far as possible"
+        "3 images (for instance a0.jpg) have warnings of the image library, and the readable part is used"
     )
     assert capfd.readouterr() == ("", "")
     assert not recwarn

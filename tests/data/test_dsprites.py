@@ -115,7 +115,7 @@ def test_facts_are_those_of_the_published_set():
 
 
 def test_counts_must_leave_something(tmp_path):
-    with pytest.raises(ValueError, match="num_valid=40 and num_test=8 leave none of 48"):
+    with pytest.raises(ValueError, match="num_valid=40 and num_test=8 leave none of the 48"):
         make(tmp_path, 40, 8)
 
 

@@ -42,7 +42,7 @@ def test_bits_are_those_that_hold_the_largest_pixel(most, levels, suffix, photos
         assert (data.facts.levels, data.facts.units, data.facts.data_shape) == (levels, None, (1, 6, 6)), start
         assert np.abs(batch(data) * (levels - 1) - images).max() < 1e-2
         bits = levels.bit_length() - 1
-        note = f"pixels up to {most:,} are taken as {bits} bits, {levels:,} levels; for others set data.levels="
+        note = f"pixels up to {most:,} are taken as {bits} bits, {levels:,} levels; otherwise set data.levels="
         assert data.notes == ((note,) if bits > 8 else ())
 
 
@@ -74,7 +74,7 @@ def test_files_of_one_bit_become_grey_where_they_are_scaled(photos):
         save(photos / f"{number}.png", np.indices((12, 12)).sum(0) // 5 % 2 == 0)
     data = opened(photos, *WHOLE, "size=7")
     assert data.facts.levels == 256
-    assert data.notes == ("files of 1 bit become grey where they are scaled; data.resample=nearest keeps 2 levels",)
+    assert data.notes == ("scaling makes 1-bit files grey; data.resample=nearest keeps 2 levels",)
     assert opened(photos, *WHOLE, "size=7", "resample=nearest").facts.levels == 2
 
 
@@ -112,7 +112,7 @@ def test_other_sets_of_levels_are_suggested_in_one_line(name, photos):
     assert chosen.notes == ()
     assert np.abs(batch(chosen) * (suggested - 1) - images // step).max() < 1e-3
     assert chosen.resolved["range"] == [0, step * (suggested - 1)]
-    with pytest.raises(UsageError, match=r"data.levels=11: the data holds integers up to"):
+    with pytest.raises(UsageError, match=r"data.levels=11: the data has integers up to"):
         folder(photos, "levels=11").inspect()
 
 
@@ -122,7 +122,9 @@ def test_levels_of_a_run_are_those_of_other_images(photos):
     data = opened(photos, *WHOLE, "levels=4096", "range=[0,4095]")
     assert data.facts.levels == 4096
     assert batch(data).max() == pytest.approx(900 / 4095)
-    with pytest.raises(UsageError, match=r"data.range=\[0, 255\]: the files hold pixels from 0 to 900, not on 256 lev"):
+    with pytest.raises(
+        UsageError, match=r"data.range=\[0, 255\]: pixels from 0 to 900 in the files do not match 256 lev"
+    ):
         folder(photos, "levels=256", "range=[0,255]").inspect()
 
 
@@ -131,7 +133,7 @@ def test_files_of_8_bits_are_scaled_to_the_bits_of_others(photos):
     save(photos / "a.png", np.array([[0, 51, 255] * 2] * 6, np.uint8))
     data = opened(photos, *WHOLE)
     assert data.facts.levels == 4096
-    assert "1 images have 8 bits, and are scaled to the 12 bits of the others" in data.notes
+    assert "1 images have 8 bits and are scaled to the 12 bits of the others" in data.notes
     assert np.allclose(batch(data)[-1, 0, :3], [0, 0.2, 1], atol=1e-6)
 
 
@@ -152,9 +154,7 @@ def test_colours_of_16_bits_lose_half_of_them_in_so_many_words(photos):
         rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
         (photos / f"{number}.png").write_bytes(png_of_16_bits(6, 6, rows))
     data = opened(photos, *WHOLE)
-    line = (
-        "3 images (for instance 0.png) have 16 bits per colour, of which the upper 8 are taken; data=arrays takes all"
-    )
+    line = "3 images (for instance 0.png) have 16 bits per colour, but only the upper 8 are used; data=arrays uses all"
     assert data.notes == (line,)
     assert data.facts.levels == 256
 

@@ -117,15 +117,15 @@ def test_missing_numbers_are_counted_and_the_way_on_is_named(caplog):
         opened(np.where(np.arange(300).reshape(3, 10, 10) < 12, np.nan, 1.0), "data.missing=error")
     with pytest.raises(UsageError, match="infinite numbers: 1 in column 2; leave out"):
         opened(np.where(np.arange(400).reshape(100, 4) == 2, np.inf, x))
-    with pytest.raises(UsageError, match="no numbers to train on in column 1; leave it out"):
+    with pytest.raises(UsageError, match="no training values in column 1; leave it out"):
         opened(np.where(np.arange(4) == 1, np.nan, x), "data.scaling=standard")
-    with pytest.raises(UsageError, match="nothing but NaN"):
+    with pytest.raises(UsageError, match="only NaN"):
         opened(np.full((20, 8, 8), np.nan))
     caplog.set_level("INFO", "vae_train")
     opened(x, "data.scaling=standard")
     assert f"missing numbers (NaN): {counts}" in caplog.text
     opened(np.random.rand(20, 4), "data.scaling=standard")
-    assert "none, so that data.missing=mask has no effect" in caplog.text
+    assert "none, so data.missing=mask has no effect" in caplog.text
 
 
 def test_missing_values_of_the_test_split_alone():

@@ -136,7 +136,7 @@ def test_a_damaged_archive_is_the_users_to_mend(damage, tmp_path):
     write(tmp_path)
     path = tmp_path / "omniglot-py/images_background.zip"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UsageError, match="or is damaged there"):
+    with pytest.raises(UsageError, match="is missing or damaged in"):
         load(tmp_path)
 
 

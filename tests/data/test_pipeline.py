@@ -310,10 +310,10 @@ def test_hidden_pixels_leave_the_jacobian():
 
 
 @pytest.mark.parametrize(("knobs", "levels", "channels", "why"), [
-    ({"logit": 0.1}, 256, 3, "gives pixels with 256 levels a density"),
-    ({"mean": 0.5}, 256, 3, "gives pixels with 256 levels a density"),
-    ({"dequantize": True}, None, 1, "dequantises values that have no levels"),
-    ({"dequantize": True, "std": [1.0, 2.0]}, 256, 3, "2 values of std, but the images have 3 channels"),
+    ({"logit": 0.1}, 256, 3, "would fit a density to pixels with 256 levels"),
+    ({"mean": 0.5}, 256, 3, "would fit a density to pixels with 256 levels"),
+    ({"dequantize": True}, None, 1, "cannot dequantise continuous values"),
+    ({"dequantize": True, "std": [1.0, 2.0]}, 256, 3, "2 values for std, but the images have 3 channels"),
     ({"mean": 0.5}, None, 3, None),
     ({"dequantize": True}, 2, 1, None),
 ])  # fmt: skip

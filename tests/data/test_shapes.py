@@ -301,7 +301,7 @@ def test_kept_and_drawn_on_the_fly_are_the_same(binarize):
 
 def test_more_images_than_combinations_are_refused():
     assert shapes(num_train=570).inspect().num_train == 570
-    with pytest.raises(ValueError, match=r"641 images are more than the 640 combinations of the factors"):
+    with pytest.raises(ValueError, match=r"641 images exceed the 640 combinations of the factors"):
         shapes(num_train=571)
     with pytest.raises(UsageError, match=r"1,000,000.*737,280"):
         build(compose("data=shapes", "data.num_train=998000").data)

@@ -43,7 +43,7 @@ def test_an_archive_that_unpacks_to_more_than_memory_is_refused(tmp_path, monkey
     path = archive(tmp_path / "x.npz", (60, 1, 512, 512), "|u1", 60 * 512 * 512)
     assert path.stat().st_size < MIB
     monkeypatch.setattr(array_files, "available_memory", lambda: 10 * MIB)
-    why = "images needs 15 MiB of memory unpacked, and 10 MiB are available"
+    why = "images needs 15 MiB of memory unpacked, but only 10 MiB are available"
     assert why in refused(path)
     monkeypatch.setattr(array_files, "available_memory", lambda: 16 * MIB)
     assert "integers up to 0" not in str(opened(path, "binarize=dynamic").facts)
@@ -64,7 +64,7 @@ def test_floats_need_a_copy_for_training(tmp_path, monkeypatch):
 
 def test_an_expanded_tensor_is_refused(tmp_path):
     torch.save({"images": torch.zeros(1, 1, 1, 1).expand(10**7, 1, 1024, 1024)}, tmp_path / "x.pt")
-    assert "images is expanded to 39,062 GiB; save a contiguous one" in refused(tmp_path / "x.pt")
+    assert "images is expanded to 39,062 GiB; save a contiguous tensor" in refused(tmp_path / "x.pt")
     torch.save({"images": torch.arange(9.0).expand(30, 9).contiguous()}, tmp_path / "x.pt")
     assert opened(tmp_path / "x.pt").facts.data_shape == (1, 1, 9)
 
@@ -82,7 +82,7 @@ def test_an_image_bomb_is_refused_by_its_size(tmp_path):
     for words in ((), ("size=8", "channels=3", f"cache={tmp_path}")):
         with pytest.raises(UsageError, match=r"a\.png: has 60,000 x 60,000 pixels, more than 178,956,970"):
             opened_folder(tmp_path, *words)
-    with pytest.raises(UsageError, match="none of its files is an image"):
+    with pytest.raises(UsageError, match="none of its files is a readable image"):
         folder(tmp_path).inspect()
 
 

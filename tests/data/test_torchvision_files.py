@@ -296,7 +296,7 @@ def test_a_truncated_file_of_emnist_is_the_users_to_mend(what, kept, tmp_path):
 
 def test_another_subset_of_emnist_is_missing(tmp_path):
     write_emnist(tmp_path)
-    with pytest.raises(UsageError, match="EMNIST is not in"):
+    with pytest.raises(UsageError, match="EMNIST is missing or damaged in"):
         load(EMNIST(str(tmp_path), "none", "digits"))
 
 
@@ -313,7 +313,7 @@ def test_a_foreign_file_is_the_users_to_mend(content, tmp_path):
 )
 def test_damaged_files_fail_their_checksum(name, write, tmp_path):
     write(tmp_path)
-    with pytest.raises(UsageError, match="or is damaged there"):
+    with pytest.raises(UsageError, match="is missing or damaged in"):
         load(make(name, tmp_path))
 
 

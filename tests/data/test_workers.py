@@ -83,6 +83,6 @@ def test_a_process_that_is_still_dying_is_waited_for():
     worker = Dying()
     found = results(Broken(WAYS[0], [worker]))
     next(found)
-    with pytest.raises(RunError, match=r"worker process 7 was killed by SIGKILL, as happens where memory runs out$"):
+    with pytest.raises(RunError, match=r"worker process 7 was killed by SIGKILL, possibly because memory ran out$"):
         next(found)
     os.close(worker.sentinel)

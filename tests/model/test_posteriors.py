@@ -72,7 +72,7 @@ def test_a_step_of_training_reaches_all_parameters(posterior, prior):
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_few_latents(posterior, prior, dim):
     if prior == "realnvp" and dim == 1:
-        with pytest.raises(UsageError, match="needs at least 2 latents"):
+        with pytest.raises(UsageError, match="need at least 2 latents"):
             made(posterior, prior, f"latent_dim={dim}")
         return
     model = made(posterior, prior, f"latent_dim={dim}")

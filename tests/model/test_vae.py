@@ -140,7 +140,7 @@ def test_unobserved_pixels_do_not_count_in_the_distortion():
 
 @pytest.mark.parametrize("levels", [17, 256, None])
 def test_bernoulli_refuses_grey_data_unless_it_is_meant(levels):
-    with pytest.raises(ValueError, match="scores pixels as 0 or 1, but the data has"):
+    with pytest.raises(ValueError, match="needs binary pixels, but the data has"):
         Bernoulli((1, 8, 8), levels, grey_targets=False)
     meant = Bernoulli((1, 8, 8), levels, grey_targets=True)
     assert meant.warning == "grey targets: not a likelihood"

@@ -85,7 +85,7 @@ def test_every_objective_goes_with_every_posterior_that_it_does_not_refuse(name,
 REFUSED = {
     "elbo": ("model/posterior=deterministic", "the posterior is a point mass"),
     "iwae": ("objective.gradient=stl", "model/posterior=planar", "model/prior=mixture", "objective.gradient=standard"),
-    "miwae": ("objective.gradient=dreg", "model/prior=vamp", "this prior uses the encoder"),
+    "miwae": ("objective.gradient=dreg", "model/prior=vamp", "this prior also uses the encoder"),
     "piwae": (
         "objective.gradient=dreg",
         "model/posterior=categorical",

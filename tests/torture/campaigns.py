@@ -158,7 +158,7 @@ class Torture:
         return report
 
     def hostile_configs(self) -> Report:
-        """A stranger's config.yaml names foreign code, or grows beyond all bounds; nothing of it is run."""
+        """An untrusted config.yaml names foreign code, or is huge; none of it is executed."""
         from tests.torture.hostile import hostile_configs
 
         report = Report("hostile config.yaml")

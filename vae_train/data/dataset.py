@@ -1,7 +1,7 @@
-"""A data set, and its splits on the way from stored pixels to the batches that a model receives.
+"""A data set, whose splits convert stored pixels to the batches of a model.
 
-Images leave a data set as float32 in [0, 1] (`Batch`), however they are stored, unless preprocessing maps them further.
-Vectors and signals leave it standardised (`Units`), or in [0, 1] for likelihoods that need it.
+A `Batch` has float32 images in [0, 1], however they are stored, unless preprocessing maps them further.
+Vectors and signals are standardised (`Units`), or in [0, 1] for likelihoods that need it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ CPU = torch.device("cpu")
 
 
 class Transforms(NamedTuple):
-    """Augmentation of training images, corruption of what the encoder sees, preprocessing; None skips a step.
+    """Augmentation of training images, corruption of the encoder's input, and preprocessing; None skips a step.
 
-    `units` are those of the stored values, and `missing` says whether some are NaN, from the facts of the data.
+    `units` and `missing` are facts about the stored values: their scaling, and whether some may be NaN.
     """
 
     augmentation: Augmentation | None = None
@@ -39,24 +39,24 @@ class Transforms(NamedTuple):
     missing: bool = False
 
     def active(self) -> Transforms:
-        """The steps that change anything; None for the others."""
+        """A copy with None for steps that change nothing."""
         inactive: dict[str, Any] = {
             name: None for name, step in self._asdict().items() if not getattr(step, "active", True)
         }
         return self._replace(**inactive)
 
     def facts(self, facts: DataFacts) -> DataFacts:
-        """The facts of the images that a model receives: without levels once preprocessing made them continuous."""
+        """Facts about the images that a model receives, which have no levels after continuous preprocessing."""
         continuous = self.preprocessing is not None and self.preprocessing.active
         return facts._replace(levels=None) if continuous else facts
 
     def to_pixels(self, x: Tensor) -> Tensor:
-        """Maps images `(N, C, H, W)` of a model to [0, 1], up to values beyond the range of the data."""
+        """Maps images `(N, C, H, W)` of a model to [0, 1]; values beyond the range of the data exceed it."""
         x = self.undo(x)
         return x if self.units is None else self.units.to_unit(x)
 
     def undo(self, x: Tensor) -> Tensor:
-        """Takes images `(N, C, H, W)` of a model back to what preprocessing made them of."""
+        """Inverts preprocessing of images `(N, C, H, W)` of a model."""
         return x if self.preprocessing is None else self.preprocessing.inverse(x)
 
 
@@ -65,13 +65,13 @@ NO_TRANSFORMS = Transforms()
 
 @dataclass(frozen=True, eq=False)
 class TransformedImages(Images):
-    """A split with everything that happens to its images: unit scale, augmentation, bits, preprocessing, corruption.
+    """A split with all of its transforms: unit scale, augmentation, binarisation, preprocessing, corruption.
 
     Args:
-        stored: the images, on `device` or where they are read from.
+        stored: the stored images, on `device` or elsewhere.
         device: the training device.
         transforms: augmentation, corruption and preprocessing.
-        loader: reads in advance what is not on the device.
+        loader: prefetches images that are not on the device.
     """
 
     stored: StoredImages
@@ -98,18 +98,18 @@ class TransformedImages(Images):
 
     @override
     def finish(self, raw: Raw, rng: Rng | None = None) -> Batch:
-        """Computes the batch of a model; without `rng` nothing is augmented or corrupted, and bits stay grey values.
+        """Computes the batch of a model; without `rng` nothing is augmented, corrupted or binarised at random.
 
-        Missing values are 0 for the model, after preprocessing as well.
+        Missing values are 0 for the model, also after preprocessing.
         """
         stored, (augmentation, corruption, preprocessing, units, missing) = self.stored, self.transforms
         x = stored.unit(raw.pixels)
         if augmentation is not None and rng is not None:
             x = augmentation(x, rng)
-            if stored.levels is not None and not stored.stochastic:  # back to the levels that the likelihood scores
+            if stored.levels is not None and not stored.stochastic:  # round to the levels that the likelihood scores
                 x = x.mul(stored.levels - 1).round_().div_(stored.levels - 1)
         observed = None
-        if missing:  # after augmentation, which moves what is missing like everything else
+        if missing:  # after augmentation, which also moves missing values
             x, observed = split_missing(x)
         if stored.stochastic and rng is not None:
             x = (rng.uniform((1, *x.shape))[0] < x).float()
@@ -139,20 +139,20 @@ class TransformedImages(Images):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The splits of a data set on their way to a model.
+    """A loaded data set: its splits with their transforms, and facts about it.
 
     Args:
         stored_facts: facts about the images as they are stored.
-        splits: the images, on the device or where they are read from.
+        splits: the stored images, on the device or elsewhere.
         device: the training device.
         loader: how images that are not on the device are read.
         storage: where the pixels are, for the log.
-        transforms: what happens to the images on their way to a model.
+        transforms: transforms between stored images and the model.
         checksum: identifies the pixels.
         bad_files: files that were skipped, each with the reason.
         notes: what was left out, replaced or guessed, a sentence each.
-        binarization: how grey values became bits.
-        resolved: values that inspection found for settings of the source that were left open.
+        binarization: how grey values become bits.
+        resolved: inferred values of the source's settings that were null.
     """
 
     stored_facts: DataFacts
@@ -182,18 +182,18 @@ class Dataset:
         return self._images("train", self.transforms)
 
     def preview(self) -> Images:
-        """The images whose reconstructions are shown: validation images, corrupted like training images.
+        """The images for previews of reconstructions: validation images, corrupted like training images.
 
-        Their masks say which pixels the encoder does not see, whatever the likelihood covers.
+        Their masks mark the pixels that the encoder sees, whatever the likelihood covers.
         """
         return self._shown("valid" if "valid" in self.splits else "train", self.transforms._replace(augmentation=None))
 
     def examples(self) -> Images:
-        """The training images, augmented and corrupted, with masks like those of `preview`."""
+        """The training images, augmented and corrupted, with masks as in `preview`."""
         return self._shown("train", self.transforms)
 
     def labels(self, name: Split) -> Tensor | None:
-        """Labels or factors `(N, F)` of a split, int64; None if the data set has none."""
+        """Labels or factors of a split, int64 `(N, F)`; None if the data set has none."""
         return self.splits[name].labels
 
     def to_pixels(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What one command has inspected and read, so that no data is read twice."""
+"""Caches the data that a command has inspected and read, so that nothing is read twice."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from vae_train.data.storage.stored import Splits
 from vae_train.util.errors import UsageError
 
 MAX_SOURCES = 2
-"""Sources that are remembered: a run's own, and the one that it is compared with."""
+"""Number of cached sources: that of a run, and one to compare it with."""
 
 
 class DataSession:
-    """Inspects and loads sources, and remembers the last ones.
+    """Inspects and loads sources, and caches the most recent ones.
 
-    The check of a configuration, the training after it and the next job of a sweep mostly need the same data. A source
-    is recognised by its settings and the working directory.
+    Checking a configuration, training it and the next job of a sweep usually need the same data. A source
+    is identified by its settings and the working directory.
     """
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
 
     def inspect(self, source: Source) -> DataFacts:
-        """The facts of a source, see `Source.inspect`."""
+        """Facts about a source, see `Source.inspect`."""
         return self._entry(source).facts
 
     def load(
@@ -45,12 +45,12 @@ class DataSession:
 
         Args:
             source: where the images come from.
-            transforms: what happens to them on their way to a model; None for nothing.
-            loader: where they are kept.
+            transforms: transforms between stored images and the model; None for none.
+            loader: decides where they are stored.
             device: the training device.
 
         Raises:
-            UsageError: the data is missing, cannot be read, or is not what the settings say.
+            UsageError: the data is missing, cannot be read, or does not match the settings.
         """
         entry = self._entry(source)
         device = torch.empty(0, device=device).device  # "cuda" becomes cuda:0
@@ -71,7 +71,7 @@ class DataSession:
         )
 
     def _entry(self, source: Source) -> _Entry:
-        """The entry of a source, which becomes the most recent one."""
+        """The entry of a source, which is moved to the front."""
         folder = os.getcwd()
         known = [entry for entry in self._entries if entry.source == source and entry.folder == folder]
         entry = known[0] if known else _Entry(source, folder)
@@ -81,12 +81,12 @@ class DataSession:
 
 @dataclass(eq=False)
 class _Entry:
-    """What is known of one source."""
+    """The cached results for one source."""
 
     source: Source
     folder: str
     placed: tuple[Loader, torch.device, tuple[Splits, str]] | None = None
-    """The last placement, after what it was made for."""
+    """The last placement, with its loader and device."""
 
     @cached_property
     def facts(self) -> DataFacts:
@@ -94,10 +94,10 @@ class _Entry:
 
     @cached_property
     def contents(self) -> Contents:
-        """What was read from the source.
+        """The contents of the source.
 
         Raises:
-            UsageError: shapes or numbers of images or labels are not those of the facts.
+            UsageError: shapes or numbers of images or labels do not match the facts.
         """
         facts, contents = self.facts, self.source.read()
         for split, images in contents.splits.items():
@@ -106,7 +106,7 @@ class _Entry:
             if images.shape != facts.data_shape:
                 raise UsageError(f"the {split} images are {images.shape}, not {facts.data_shape}")
         count = len(contents.splits.get("train", ()))
-        if count != facts.num_train and not contents.bad_files:  # bad files are no images
+        if count != facts.num_train and not contents.bad_files:  # bad files do not count as images
             name = type(self.source).__name__
             raise UsageError(f"{name} has {count:,} training images here, not {facts.num_train:,}")
         return contents
@@ -121,7 +121,7 @@ class _Entry:
         return "sha256:" + digest.hexdigest()
 
     def place(self, loader: Loader, device: torch.device) -> tuple[Splits, str]:
-        """The images for `device`, and where they are; copied again only for another device or loader."""
+        """The images for `device`, and a description of where they are; cached for the last device and loader."""
         if self.placed is None or self.placed[:2] != (loader, device):
             self.placed = (loader, device, loader.place(self.contents.splits, device))
         return self.placed[2]

@@ -1,6 +1,6 @@
-"""Batches of a split, as a function of (seed, batch number).
+"""Batches of a split as a function of (seed, batch number).
 
-The order of the images is an endless stream of permutations, one per pass over the data.
+The order of the images is an endless stream of permutations, one per epoch.
 """
 
 import time
@@ -15,16 +15,16 @@ from vae_train.rng import BlockRng, Rng, generator
 
 
 class Stream:
-    """The endless stream of training batches, cut from one permutation of all images after another.
+    """The endless stream of training batches, taken from consecutive permutations of all images.
 
-    Batch i holds the stream's images i·B to (i + 1)·B. It is always full, may reach from one pass into the next, and is
-    a function of (seed, i) wherever the images are kept.
+    Batch i has the stream's images i·B to (i + 1)·B. It is always full, may span two epochs, and is
+    a function of (seed, i) wherever the images are stored.
 
     Args:
         images: the training split.
         batch_size: B, images in a batch; at most the number of images.
         seed: the run's seed.
-        device: the training device, where random bits and noise are drawn.
+        device: the training device, where random bits and noise are generated.
     """
 
     def __init__(self, images: Images, batch_size: int, *, seed: int, device: torch.device | str = "cpu") -> None:
@@ -32,7 +32,7 @@ class Stream:
             raise ValueError(f"a batch of {batch_size:,} cannot be filled from {len(images):,} images")
         self.images, self.batch_size, self.seed, self.device = images, batch_size, seed, torch.device(device)
         self.waited = 0.0
-        """Seconds spent waiting for images that are not on the training device."""
+        """Time in seconds spent waiting for images that are not on the training device."""
         self._orders = _Orders(len(images), seed, self.device if images.resident else torch.device("cpu"))
         self._prefetched: Iterator[Raw] | None = None
         self._next = -1
@@ -47,7 +47,7 @@ class Stream:
             return self.images.gather(self.index(step))
         begin = time.perf_counter()
         if self._prefetched is None or self._next != step:
-            orders, size = self._orders, self.batch_size  # not `self`, whose end is that of the worker processes
+            orders, size = self._orders, self.batch_size  # not `self`, whose deletion ends the workers
             self._prefetched = self.images.prefetch(orders.cut(i * size, size) for i in count_from(step))
         self._next = step + 1
         raw = next(self._prefetched)
@@ -55,11 +55,11 @@ class Stream:
         return raw
 
     def index(self, step: int, count: int = 1) -> Tensor:
-        """The image numbers of `count` batches, `(count · B,)`.
+        """The image indices of `count` batches, `(count · B,)`.
 
         Args:
             step: number of the first batch.
-            count: number of batches; together at most one pass over the images.
+            count: number of batches; at most one epoch.
         """
         return self._orders.cut(step * self.batch_size, count * self.batch_size)
 
@@ -69,11 +69,11 @@ class Stream:
 
 
 class _Orders:
-    """The stream of permutations. They are drawn on the CPU, so that a run sees the same images on every device."""
+    """The stream of permutations, which are generated on the CPU, so that they are the same for every device."""
 
     def __init__(self, count: int, seed: int, device: torch.device) -> None:
         self.count, self.seed, self.device = count, seed, device
-        self._pass = -2  # neither a pass nor the one before the first
+        self._pass = -2  # not a pass, nor the predecessor of the first
         self._orders = torch.empty(0, dtype=torch.int64, device=device)
 
     def cut(self, start: int, length: int) -> Tensor:
@@ -95,9 +95,10 @@ class _Orders:
 def evaluation_batches(
     images: Fetched, batch_size: int, device: torch.device | str = "cpu", stream: str = "data"
 ) -> Iterator[tuple[int, Batch]]:
-    """Yields all images in order, with the number of each batch's first image; the last batch may be short.
+    """Yields all images in order, with the index of each batch's first image; the last batch may be smaller.
 
-    Random bits and dequantisation noise are a function of (stream, image number): the same at every evaluation.
+    Random bits and dequantisation noise are a function of (stream, image index), so they are the same in every
+    evaluation.
     """
     for start in range(0, len(images), batch_size):
         index = torch.arange(start, min(start + batch_size, len(images)), device=device)

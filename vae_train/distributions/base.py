@@ -1,11 +1,11 @@
-"""Distributions whose noise comes from a keyed source.
+"""Distributions that sample with an explicit `Rng`.
 
-`torch.distributions` samples with the global generator, which raises under `vmap` and makes a sample depend on all
-samples before it. These distributions take an `Rng` instead; their methods otherwise have the names of
+`torch.distributions` uses the global generator, which fails under `vmap` and makes a sample depend on all
+previous samples. These distributions take an `Rng` instead, but otherwise have the method names of
 `torch.distributions`.
 
 Shapes: `*batch` indexes the distributions, `*event` is the shape of one sample. Log-probabilities are in nats, summed
-over the event, in at least float32: half precisions are promoted, float64 stays float64.
+over the event, in float32 or float64; half precisions are promoted.
 
     >>> import torch
     >>> from vae_train.distributions.normal import Normal
@@ -45,7 +45,7 @@ class Detachable:
     """An object whose attributes contain parameters: a distribution, or an invertible map."""
 
     def detach(self) -> Self:
-        """The same with a stop-gradient on its parameters; gradients with respect to the values it is given remain."""
+        """A copy with a stop-gradient on its parameters, but not on the values that it is applied to."""
         detached = copy.copy(self)
         for name, value in vars(self).items():
             setattr(detached, name, _detach(value))
@@ -65,17 +65,17 @@ class Distribution(Detachable, ABC):
 
     Args:
         shape: `(*batch, *event)`.
-        event_ndim: number of last dimensions that form the event.
+        event_ndim: number of trailing event dimensions.
     """
 
     log_bins: float | None = None
-    """Nats per element to subtract from `log_prob` for a log-mass; None for densities of continuous data."""
+    """Nats per element to subtract from `log_prob` for a log-probability; None for densities of continuous data."""
     has_density: bool = True
-    """Whether `log_prob` is the logarithm of a density or a mass; a point mass has neither."""
+    """Whether `log_prob` is a log-density or log-probability, unlike for a point mass."""
     is_factorized: bool = False
     """Whether the elements of an event are independent, so that `log_prob_elementwise` exists."""
     parameters: Tensor | None = None
-    """The output of the decoder that this likelihood was made of; None for other distributions."""
+    """The decoder's output for this likelihood; None for other distributions."""
 
     def __init__(self, shape: torch.Size, event_ndim: int) -> None:
         split = len(shape) - event_ndim
@@ -88,8 +88,8 @@ class Distribution(Detachable, ABC):
 
     @property
     def variance(self) -> Tensor:
-        """The variance of every element, with shape `(*batch, *event)`; distributions of latents but flows know it."""
-        raise NotImplementedError(f"{type(self).__name__} has no formula for its variance")
+        """The variance of every element, with shape `(*batch, *event)`, for distributions of latents except flows."""
+        raise NotImplementedError(f"{type(self).__name__} has no closed-form variance")
 
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
         """Log-density or log-mass of every element in nats, if they are independent (`is_factorized`).
@@ -107,7 +107,7 @@ class Distribution(Detachable, ABC):
 
         Args:
             x: values with shape `(*any, *event)` that broadcasts against `(*batch, *event)`.
-            mask: bool tensor that broadcasts against `x`; elements that are False do not count.
+            mask: bool tensor that broadcasts against `x`, True for elements to include.
 
         Returns:
             A tensor with shape `(*any or *batch)`, the sum over the event.
@@ -117,7 +117,7 @@ class Distribution(Detachable, ABC):
         return self._sum(self.log_prob_elementwise(x), mask)
 
     def joint_log_prob(self, x: Tensor) -> Tensor:
-        """`log_prob` without a mask, which does not need independent elements."""
+        """`log_prob` without a mask; the elements may be dependent."""
         return self._sum(self.log_prob_elementwise(x))
 
     @abstractmethod
@@ -127,11 +127,11 @@ class Distribution(Detachable, ABC):
         Args:
             rng: the source of the noise.
             num: number of samples of each distribution.
-            temperature: factor on the standard deviation, or whatever plays its role in the family.
+            temperature: factor on the standard deviation, or on the corresponding parameter of the family.
         """
 
     def rsample_and_log_prob(self, rng: Rng, num: int) -> tuple[Tensor, Tensor | None]:
-        """Reparameterised samples, and their log-density if sampling computes it anyway.
+        """Reparameterised samples, with their log-density if sampling also computes it.
 
         Args:
             rng: the source of the noise.
@@ -162,11 +162,11 @@ class Distribution(Detachable, ABC):
 
 
 class Located(Distribution):
-    """A distribution around its mean.
+    """A distribution that is parameterised by its mean.
 
     Args:
         loc: the mean, with shape `(*batch, *event)`.
-        event_ndim: how many of the last dimensions are the event.
+        event_ndim: number of trailing event dimensions.
     """
 
     def __init__(self, loc: Tensor, event_ndim: int = 1) -> None:
@@ -180,11 +180,11 @@ class Located(Distribution):
 
 
 class PointMass(Located):
-    """All the probability at one point: z = loc, always. It has no density, so no KL and no evidence bound either.
+    """A point mass at z = loc. It has no density, and therefore no KL and no ELBO.
 
     Args:
         loc: the point, with shape `(*batch, *event)`.
-        event_ndim: how many of the last dimensions are the event.
+        event_ndim: number of trailing event dimensions.
     """
 
     has_density = False
@@ -196,7 +196,7 @@ class PointMass(Located):
 
     @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        raise ValueError("a point mass has no density, so there is no rate and no bound")
+        raise ValueError("a point mass has no density, so there are no rate and ELBO")
 
     @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:

@@ -1,4 +1,4 @@
-"""Bernoulli distributions of bits, and continuous ones on [0, 1]."""
+"""Bernoulli distributions of bits, and continuous Bernoulli distributions on [0, 1]."""
 
 import math
 
@@ -11,10 +11,10 @@ from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
 
 TOLERANCE = 1e-4
-"""Distance by which rounding may move a value out of [0, 1]."""
+"""Tolerance for values that rounding has moved out of [0, 1]."""
 
 MAX_SERIES_LOGITS = 0.1
-"""Log-odds up to which series replace the closed forms, which are 0 / 0 at 0."""
+"""Log-odds below which series replace the closed forms, which are 0 / 0 at 0."""
 
 
 class Bernoulli(Distribution):
@@ -25,8 +25,8 @@ class Bernoulli(Distribution):
 
     Args:
         logits: log-odds with shape `(*batch, *event)`.
-        event_ndim: how many of the last dimensions are the event.
-        binary: whether x is 0 or 1; otherwise there is no mass, and no bits per dimension.
+        event_ndim: number of trailing event dimensions.
+        binary: whether x is 0 or 1; otherwise there are no probabilities and no bits per dimension.
     """
 
     is_factorized = True
@@ -67,7 +67,7 @@ class ContinuousBernoulli(Distribution):
 
     Args:
         logits: l with shape `(*batch, *event)`.
-        event_ndim: how many of the last dimensions are the event.
+        event_ndim: number of trailing event dimensions.
     """
 
     is_factorized = True

@@ -1,4 +1,4 @@
-"""Beta distributions on (0, 1), and the gamma variables that they are made of."""
+"""Beta distributions on (0, 1), and samples of gamma distributions for them."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
 
 PROPOSALS = 6
-"""Proposals per sample. All are rejected less than once in 10⁷ samples; the mode is returned then."""
+"""Proposals per sample. In fewer than 1 of 10⁷ samples all are rejected, and the mode is returned."""
 
 MIN_DISTANCE = 1e-4
-"""Distance of values from 0 and 1 at which they are clamped, since densities may be 0 or infinite at the ends."""
+"""Least distance of values from 0 and 1, where densities may be 0 or infinite; closer values are clamped."""
 
 
 @torch.no_grad()
@@ -46,8 +46,8 @@ class Beta(Distribution):
 
     Args:
         a: concentration at 1 with shape `(*batch, *event)`, positive.
-        b: concentration at 0, alike.
-        event_ndim: how many of the last dimensions are the event.
+        b: concentration at 0, with the same shape.
+        event_ndim: number of trailing event dimensions.
     """
 
     is_factorized = True

@@ -1,4 +1,4 @@
-"""Categorical distributions, of one-hot vectors and of the levels of a pixel."""
+"""Categorical distributions of one-hot vectors and of the levels of a pixel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class OneHotCategorical(Distribution):
     otherwise the relaxed values are the samples. The temperature of `sample` divides the logits.
 
     Args:
-        logits: unnormalised log-probabilities with shape `(*batch, D)`, one block of `categories` after the other.
+        logits: unnormalised log-probabilities with shape `(*batch, D)`, in consecutive blocks of `categories`.
         categories: number of values of each variable; divides D.
         relaxation: temperature of the softmax.
         hard: whether relaxed samples have one-hot values, see above.
@@ -85,7 +85,7 @@ class Levels(Distribution):
 
     Args:
         logits: with shape `(*batch, *event, levels)`.
-        event_ndim: how many of the last dimensions but one are the event.
+        event_ndim: number of event dimensions, before the last one.
     """
 
     is_factorized = True

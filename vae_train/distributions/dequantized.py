@@ -1,4 +1,4 @@
-"""Densities for data on a grid, by the expected log-density over the uniform noise of every level."""
+"""Densities for data on a grid: the expected log-density over uniform dequantisation noise."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class Dequantized(Distribution):
 
         log P(k) >= E_u[log p(y)] - log levels                                                   (per element)
 
-    The expectation is taken by a quadrature: there is no dequantisation noise. `log_prob` is the first term, a
+    The expectation is computed by quadrature, without random noise. `log_prob` is the first term, a
     log-density on the unit interval; bits per dimension add log `levels`.
 
     Args:
         base: independent elements with values on the scale of y.
         levels: number of values that an element can take.
-        nodes: 4 is exact for polynomials of degree 7 within a level, and 1 where log p is linear.
+        nodes: number of quadrature points; 4 are exact for polynomials of degree 7 within a level, 1 if log p is
+            linear.
     """
 
     is_factorized = True

@@ -13,7 +13,7 @@ from vae_train.distributions.normal import Normal
 from vae_train.distributions.sphere import UniformSphere, VonMisesFisher, log_area
 
 KL = Callable[..., Tensor | None]
-"""(q, p) -> nats, or None where these two have no closed form after all."""
+"""(q, p) -> KL in nats, or None if this pair has no closed form."""
 
 
 def kl(q: Distribution, p: Distribution) -> Tensor | None:
@@ -76,4 +76,4 @@ CLOSED: dict[tuple[type, type], KL] = {
     (VonMisesFisher, UniformSphere): _sphere_uniform,
     (Product, Product): _product,
 }
-"""Classes of q and p -> a function that returns the KL, with shape `(*batch)`, if it is no sum over elements."""
+"""Classes of q and p -> function that returns the KL with shape `(*batch)`, for KLs that are not sums over elements."""

@@ -1,7 +1,7 @@
 """Location-scale families: x = location + scale · t with a standard variable t, elementwise.
 
-Three of them are here, Laplace's, Huber's and Student's t distributions; and densities with the scale that fits their
-values best.
+Laplace, Huber and Student's t distributions, and densities with the maximum-likelihood
+scale of their values.
 """
 
 import copy
@@ -27,7 +27,7 @@ class LocationScale(Distribution):
     Args:
         loc: location with shape `(*batch, *event)`.
         log_scale: logarithm of the scale, broadcasts against `loc`.
-        event_ndim: how many of the last dimensions are the event.
+        event_ndim: number of trailing event dimensions.
     """
 
     is_factorized = True
@@ -54,7 +54,7 @@ class LocationScale(Distribution):
     @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
         noise = self.unit_sample(rng, (num, *self.batch_shape, *self.event_shape), self.loc.dtype)
-        # With a dimension for the samples, autograd need not sum over them if there is only one.
+        # The sample dimension saves autograd a sum if there is only one sample.
         loc, scale = self.loc.unsqueeze(0), torch.exp(self.log_scale).unsqueeze(0)
         return torch.addcmul(loc, scale, noise, value=temperature)
 
@@ -86,7 +86,7 @@ class LocationScale(Distribution):
 
 
 def centered(rng: Rng, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Random signs, and tails: uniform numbers on (0, 1), the probability of lying further from 0 on either side.
+    """Random signs, and uniform two-sided tail probabilities in (0, 1), for symmetric distributions.
 
     Args:
         rng: the source of the noise.
@@ -104,7 +104,7 @@ class Laplace(LocationScale):
     Args:
         loc: location with shape `(*batch, *event)`.
         log_scale: logarithm of the mean absolute deviation, broadcasts against `loc`.
-        event_ndim: how many of the last dimensions are the event.
+        event_ndim: number of trailing event dimensions.
     """
 
     unit_variance = 2.0
@@ -134,7 +134,7 @@ class Huber(LocationScale):
         loc: location with shape `(*batch, *event)`.
         log_scale: logarithm of the scale, broadcasts against `loc`.
         delta: where squares end and absolute values begin, in units of the scale.
-        event_ndim: how many of the last dimensions are the event.
+        event_ndim: number of trailing event dimensions.
     """
 
     def __init__(self, loc: Tensor, log_scale: Tensor, delta: float, event_ndim: int = 1) -> None:
@@ -172,7 +172,7 @@ class StudentT(LocationScale):
         loc: location with shape `(*batch, *event)`.
         log_scale: logarithm of the scale, broadcasts against `loc`.
         df: degrees of freedom, above 1 for a mean and above 2 for a variance.
-        event_ndim: how many of the last dimensions are the event.
+        event_ndim: number of trailing event dimensions.
     """
 
     def __init__(self, loc: Tensor, log_scale: Tensor, df: float, event_ndim: int = 1) -> None:
@@ -197,7 +197,7 @@ class StudentT(LocationScale):
 
 
 class Scalable(Protocol):
-    """What `Fitted` needs of a distribution: log p = -distance / (power · scale^power) - log scale."""
+    """Interface for `Fitted`: log p = -distance / (power · scale^power) - log scale."""
 
     power: int
     """2 for normal densities, 1 for Laplace densities."""
@@ -221,12 +221,12 @@ def optimal_log_scale(mean_distance: Tensor, power: int, floor: float) -> Tensor
 
 
 class Fitted(Distribution):
-    """A normal or a Laplace density whose one scale is that of maximum likelihood.
+    """A normal or Laplace density with a single scale, fitted by maximum likelihood.
 
-        scale^power = mean of |x - location|^power        over all elements that `log_prob` counts
+        scale^power = mean of |x - location|^power        over all observed elements
 
-    The scale gets no gradient. That changes none, since the likelihood is stationary in its optimal scale. The density
-    of a value depends on the other values, so this is for training only (Rybkin et al., 2021, Simple and Effective VAE
+    The scale has a stop-gradient, which changes no gradient since the likelihood is stationary there. The density
+    of a value depends on all other values, so it is only for training (Rybkin et al., 2021, Simple and Effective VAE
     Training with Calibrated Decoders, arXiv:2006.13202, eq. 8).
 
     Args:
@@ -245,7 +245,7 @@ class Fitted(Distribution):
         return self.base.mean
 
     def mean_distance(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The mean of |x - location|^power over all elements that count: a scalar without a gradient."""
+        """The mean of |x - location|^power over all observed elements: a scalar without a gradient."""
         base: Scalable = self.base  # type: ignore[assignment]
         with torch.no_grad():
             distance = base.distance(x)

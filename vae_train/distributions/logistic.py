@@ -1,4 +1,4 @@
-"""Logistic distributions whose mass is collected on a grid, alone and mixed."""
+"""Discretised logistic distributions on a grid, and their mixtures."""
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +10,13 @@ from vae_train.rng import Rng
 
 
 def level_terms(x: Tensor, loc: Tensor, log_scale: Tensor, levels: int) -> Tensor:
-    """Log-mass that logistic distributions leave on the level of `x`, elementwise; all levels together have mass 1.
+    """Log-probability of the level of `x` under discretised logistic distributions, elementwise.
 
     With the edges a > b of a level in units of the scale, from the location,
 
         log(σ(a) - σ(b)) = log σ(a) + log σ(-b) + log(1 - e^(b - a)),
 
-    where no difference of nearly equal numbers is left. The first level has no lower edge, the last no upper one.
+    which avoids cancellation. The first level has no lower edge, and the last no upper edge.
 
     Args:
         x: values k / (levels - 1).
@@ -37,7 +37,7 @@ def level_mean(loc: Tensor, log_scale: Tensor, levels: int) -> Tensor:
     """The expectation of the level, sum over k >= 1 of P(level >= k), divided by levels - 1."""
     rate = torch.exp(-log_scale)
     total = torch.zeros_like(loc * rate)
-    for k in range(1, levels):  # a loop: all at once would take `levels` times the memory
+    for k in range(1, levels):  # a loop, since vectorising takes `levels` times the memory
         total = total + torch.sigmoid((loc - (k - 0.5) / (levels - 1)) * rate)
     return total / (levels - 1)
 
@@ -59,7 +59,7 @@ class DiscretizedLogistic(Distribution):
         loc: location on the scale of x with shape `(*batch, *event)`.
         log_scale: logarithm of the scale, broadcasts against `loc`.
         levels: number of values that an element can take.
-        event_ndim: how many of the last dimensions are the event.
+        event_ndim: number of trailing event dimensions.
     """
 
     is_factorized = True
@@ -94,7 +94,7 @@ class LogisticMixture(Distribution):
     Args:
         logits: of π, with shape `(*batch, M, H, W)`.
         loc: locations on the scale of x, with shape `(*batch, M, C, H, W)`.
-        log_scale: logarithms of the scales, alike.
+        log_scale: logarithms of the scales, with the same shape.
         weights: dependence of channel 1 on 0, 2 on 0 and 2 on 1, with shape `(*batch, M, 3, H, W)`, if C is 3; None
             for channels that are independent within a component.
         levels: number of values that an element can take.

@@ -14,7 +14,7 @@ from vae_train.rng import Rng
 class Mixture(Distribution):
     """M distributions with weights w that sum to 1, log p(x) = log sum_j w_j p_j(x). Its batch is ().
 
-    Samples are reparameterised within their component; there is no gradient through its choice.
+    Samples are reparameterised within components; there is no gradient through the choice of the component.
 
     Args:
         components: distributions with batch (M,).
@@ -45,7 +45,7 @@ class Mixture(Distribution):
 
     @override
     def joint_log_prob(self, x: Tensor) -> Tensor:
-        # Apple's GPUs have no float64, which the products need.
+        # The products need float64, which Apple's GPUs lack.
         if type(self.components) is Normal and x.device.type != "mps":
             each = _normal_log_probs(self.components, x)
         else:
@@ -71,7 +71,7 @@ def _normal_log_probs(components: Normal, x: Tensor) -> Tensor:
 
         -½ sum_d ((x_d - m_d) / s_d)² = [x², x] · [-½ / s², m / s²] - ½ sum_d (m_d / s_d)²
 
-    The three terms are far larger than their sum where the scales are small, so the product is in float64: float32
+    For small scales the terms are far larger than their sum, so the product is in float64: float32
     leaves errors of 1e-3 nats, and its TF32 or bfloat16 product (of autocast) whole nats. Per sample it costs 4 M D
     operations, little beside the networks even on processors that are slow at float64.
     """
@@ -92,7 +92,7 @@ class Product(Distribution):
     """Independent distributions whose events are concatenated along the last dimension, log p(x) = sum_i log p_i(x_i).
 
     Args:
-        parts: distributions with the same batch, and events that differ in the last dimension only.
+        parts: distributions with the same batch shape, and event shapes that only differ in the last dimension.
     """
 
     def __init__(self, parts: Sequence[Distribution]) -> None:

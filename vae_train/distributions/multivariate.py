@@ -1,4 +1,4 @@
-"""Normal distributions whose elements depend on each other.
+"""Normal distributions with dependent elements.
 
     full:      N(x; mean, L Lᵀ)                with L lower triangular
     low rank:  N(x; mean, diag(scale²) + V Vᵀ)  with V of `rank` columns
@@ -7,7 +7,7 @@ The second uses Woodbury's identity and the matrix determinant lemma, so that on
 
     Σ⁻¹ = S⁻² - S⁻² V C⁻¹ Vᵀ S⁻²,   log det Σ = log det C + 2 sum log scale,   C = I + Vᵀ S⁻² V.
 
-Events with several dimensions are flattened: L and V number their elements row by row.
+Events with several dimensions are flattened in row-major order.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from vae_train.rng import Rng
 
 
 def lower_triangle(values: Tensor, size: int) -> Tensor:
-    """Every value at one place of a lower triangular matrix, by reshaping alone: no indices, which a graph would keep.
+    """Arranges values in a lower triangular matrix by reshaping, without indices, which a graph would keep.
 
     Args:
         values: tensor with shape `(*N, size (size + 1) / 2)`.
@@ -40,7 +40,7 @@ class MultivariateNormal(Located):
     Args:
         mean: tensor with shape `(*batch, *event)`.
         factor: L with shape `(*batch, D, D)`, lower triangular with a positive diagonal; D is the event's size.
-        event_ndim: how many of the last dimensions are the event, at least 1.
+        event_ndim: number of trailing event dimensions, at least 1.
     """
 
     def __init__(self, mean: Tensor, factor: Tensor, event_ndim: int = 1) -> None:
@@ -87,7 +87,7 @@ class LowRankNormal(Located):
         mean: tensor with shape `(*batch, *event)`.
         log_scale: logarithm of the diagonal part's standard deviation, with shape `(*batch, *event)`.
         directions: V with shape `(*batch, D, rank)`; D is the event's size.
-        event_ndim: how many of the last dimensions are the event, at least 1.
+        event_ndim: number of trailing event dimensions, at least 1.
     """
 
     def __init__(self, mean: Tensor, log_scale: Tensor, directions: Tensor, event_ndim: int = 1) -> None:
@@ -124,7 +124,7 @@ class LowRankNormal(Located):
         return self.directions * torch.exp(-_flat(self.log_scale, self))[..., None]
 
     def _factor(self) -> Tensor:
-        """The Cholesky factor of C, whose eigenvalues are at least 1; nothing waits for a check that it is."""
+        """The Cholesky factor of C, without a check that would wait, since the eigenvalues are at least 1."""
         scaled = self._scaled()
         identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
         return torch.linalg.cholesky_ex(identity + scaled.mT @ scaled).L
@@ -149,7 +149,7 @@ def _solved(factor: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _each(function: Callable[[Tensor], Tensor], matrix: Tensor, vectors: Tensor) -> Tensor:
-    """A function of columns `(*batch, D, A)`, on vectors `(*any, *batch, D)`: no matrix is copied for each of A."""
+    """Applies a function of columns `(*batch, D, A)` to vectors `(*any, *batch, D)`, without copying matrices."""
     further = vectors.shape[: vectors.dim() - matrix.dim() + 1]
     columns = vectors.reshape(-1, *vectors.shape[len(further) :]).movedim(0, -1)
     return function(columns).movedim(-1, 0).reshape(*vectors.shape[:-1], -1)

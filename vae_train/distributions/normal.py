@@ -15,7 +15,7 @@ class Normal(LocationScale):
     Args:
         loc: mean with shape `(*batch, *event)`.
         log_scale: logarithm of the standard deviation, broadcasts against the mean.
-        event_ndim: how many of the last dimensions are the event.
+        event_ndim: number of trailing event dimensions.
     """
 
     power = 2

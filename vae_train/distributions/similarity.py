@@ -1,4 +1,4 @@
-"""Structural similarity of images at several scales, in place of a density.
+"""Multi-scale structural similarity of images as a reconstruction loss.
 
 MS-SSIM(x, y) = l_M^(w_M) · prod_j c_j^(w_j)                                        (Wang et al., 2003, eq. 7)
 """
@@ -14,15 +14,15 @@ from vae_train.rng import Rng
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the scales, from the finest (Wang et al., 2003, section 3.2)."""
 WINDOW, SIGMA = 11, 1.5
-"""Pixels of a window, and the standard deviation of its Gaussian weights (Wang et al., 2004)."""
+"""Side of a window, and the standard deviation of its Gaussian weights, in pixels (Wang et al., 2004)."""
 C1, C2 = 0.01**2, 0.03**2
 """Constants that keep the quotients finite, for values in [0, 1]."""
 MIN_STRUCTURE = 1e-3
-"""Lower bound of a structural term in a loss: powers of negative numbers are not defined, and at 0 have no gradient."""
+"""Lower bound of a structural term in a loss, since powers of negative numbers are undefined."""
 
 
 def scales(side: int) -> int:
-    """How many scales images with this smaller side have: the window fits into the coarsest one."""
+    """Number of scales for images with this smaller side, so that the window fits into the coarsest scale."""
     return 1 + sum(side // 2**scale >= WINDOW for scale in range(1, len(WEIGHTS)))
 
 
@@ -30,7 +30,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     """SSIM with shape `(N,)`, the mean over windows and channels (Wang et al., 2004, eq. 13).
 
     Args:
-        x: images `(N, C, H, W)` in [0, 1], with a window of pixels on both sides at least.
+        x: images `(N, C, H, W)` in [0, 1], at least as large as a window.
         y: images to compare with, likewise.
     """
     luminance, structure = _terms(x.flatten(0, 1)[:, None], y.flatten(0, 1)[:, None], _kernel(WINDOW, x))
@@ -78,7 +78,7 @@ def _blurred(image: Tensor, kernel: Tensor) -> Tensor:
 def _terms(x: Tensor, y: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
     """Luminance and the product of contrast and structure, at every window of `(N, 1, H, W)`."""
     mean_x, mean_y = _blurred(x, kernel), _blurred(y, kernel)
-    # Centred at ½, the difference of squares loses less precision.
+    # Centring at ½ makes the difference of squares more precise.
     u, v = x - 0.5, y - 0.5
     a, b = mean_x - 0.5, mean_y - 0.5
     variances = _blurred(u * u + v * v, kernel) - a * a - b * b
@@ -104,7 +104,7 @@ class Similarity(Located):
     @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is not None:
-            raise ValueError("MS-SSIM compares windows of pixels and cannot mask single pixels")
+            raise ValueError("MS-SSIM compares windows of pixels and does not support masks")
         x, y = torch.broadcast_tensors(promote(x).to(self.loc.dtype), self.loc)
         similar = ms_ssim(x.reshape(-1, *self.event_shape), y.reshape(-1, *self.event_shape))
         return -self.weight * (1 - similar.view(x.shape[:-3]))

@@ -1,4 +1,4 @@
-"""Distributions on the unit sphere of R^D, with respect to its area measure."""
+"""Distributions on the unit sphere of R^D, with densities with respect to area."""
 
 import math
 
@@ -12,7 +12,7 @@ from vae_train.rng import Rng
 
 
 def log_area(dim: int) -> float:
-    """Logarithm of the area of the unit sphere of R^dim, 2 π^(dim / 2) / Γ(dim / 2); two points have 2."""
+    """Logarithm of the area of the unit sphere of R^dim, 2 π^(dim / 2) / Γ(dim / 2)."""
     return math.log(2) + 0.5 * dim * math.log(math.pi) - math.lgamma(0.5 * dim)
 
 
@@ -40,16 +40,16 @@ class UniformSphere(Located):
 class VonMisesFisher(Distribution):
     """The von Mises-Fisher distribution, log f(z) = k mean·z - log Z(k), on the unit sphere of R^D for D >= 2.
 
-    z = w mean + sqrt(1 - w²) v with a uniform direction v at right angles to the mean. With u = atanh(w) and
+    z = w mean + sqrt(1 - w²) v with a uniform direction v orthogonal to the mean. With u = atanh(w) and
     a = (D - 1) / 2, w has the unimodal log-density
 
         g(u) = k tanh u + a log sech² u,     mode tanh u* = k / (a + r),     -1 / g''(u*) = (a + r) / (4 a r)
 
-    where r = sqrt(a² + k²). A grid of u around the mode gives everything without Bessel functions and without
-    rejection: log Z and the moments of w by the trapezoid rule (which is exact to rounding for such functions), and
-    samples by inverting the distribution function, with a density that is linear between grid points. All of it has
-    gradients with respect to k, samples included. The temperature of `sample` divides k by its square. The direction is
-    turned to the mean by a reflection (Davidson et al., 2018, algorithm 1).
+    where r = sqrt(a² + k²). A grid of u around the mode avoids Bessel functions and
+    rejection sampling: log Z and the moments of w use the trapezoid rule (exact up to rounding for such functions), and
+    samples invert the distribution function, with a density that is linear between grid points. All results have
+    gradients with respect to k, including samples. The temperature T of `sample` divides k by T². The first axis is
+    mapped to the mean by a reflection (Davidson et al., 2018, algorithm 1).
 
     Args:
         mean: unit vectors with shape `(*batch, D)`.
@@ -58,7 +58,7 @@ class VonMisesFisher(Distribution):
 
     NUM_POINTS = 256
     TAIL_NATS = 30.0
-    """Nats below the density of the mode at which the tails end: a mass of 1e-12."""
+    """Log-density below the mode at which tails are truncated, in nats; they have a mass of 1e-12."""
 
     def __init__(self, mean: Tensor, concentration: Tensor) -> None:
         if mean.shape[-1] < 2:
@@ -90,7 +90,7 @@ class VonMisesFisher(Distribution):
 
     @property
     def shortfall(self) -> Tensor:
-        """E[1 - mean·z] with shape `(*batch)`, without the difference of two numbers near 1 for large k."""
+        """E[1 - mean·z] with shape `(*batch)`, without cancellation for large k."""
         return 2 * (torch.softmax(self._log_mass, -1) * torch.sigmoid(-2 * self._u)).sum(-1)
 
     def cosine(self, power: int) -> Tensor:
@@ -99,7 +99,7 @@ class VonMisesFisher(Distribution):
 
     @override
     def joint_log_prob(self, x: Tensor) -> Tensor:
-        # 1 - mean·x of unit vectors, without the difference of two numbers near 1
+        # 1 - mean·x of unit vectors, without cancellation
         return -0.5 * self.concentration * (promote(x) - self.direction).square().sum(-1) - self.log_excess
 
     @override
@@ -114,7 +114,7 @@ class VonMisesFisher(Distribution):
         return self._reflect(upright)
 
     def _grid(self) -> tuple[Tensor, Tensor]:
-        """Points around the mode, dense there and wide apart in the tails, and the log-widths of their cells."""
+        """Grid points, dense around the mode and sparse in the tails, and the log-widths of their cells."""
         k, a = self.concentration.detach(), self._a
         r = torch.sqrt(a * a + k * k)
         mode = 0.5 * torch.log((a + r + k) / (a + a * a / (r + k)))
@@ -138,7 +138,7 @@ class VonMisesFisher(Distribution):
         Within a cell the density is p + (q - p) f for f in [0, 1], so the area c is reached at
         f = 2 c / (p + sqrt(p² + 2 (q - p) c)).
         """
-        # A floor keeps p² above 0 in float32, so that the root has a gradient.
+        # A lower bound keeps p² above 0 in float32, so that the root has a gradient.
         density = torch.exp(self._log_mass.clamp(min=-self.TAIL_NATS))
         area = 0.5 * (density[..., 1:] + density[..., :-1])
         below = F.pad(area.cumsum(-1), (1, 0))
@@ -151,7 +151,7 @@ class VonMisesFisher(Distribution):
         return first + share.clamp(max=1.0) * (last - first)
 
     def _reflect(self, x: Tensor) -> Tensor:
-        """Takes the first axis to the mean direction: a reflection, along whichever of ±e1 is farther from it."""
+        """Maps the first axis to the mean direction by a reflection, using whichever of ±e1 is farther from it."""
         sign = torch.where(self.direction[..., :1] < 0, -1.0, 1.0).to(x.dtype)
         first = torch.zeros_like(self.direction[..., :1]) + sign
         axis = self.direction + F.pad(first, (0, x.shape[-1] - 1))  # (*batch, D), length at least sqrt(2)
@@ -160,5 +160,5 @@ class VonMisesFisher(Distribution):
 
 
 def _at(table: Tensor, cell: Tensor) -> Tensor:
-    """Entries of a table `(*batch, N)` at numbers with shape `(num, *batch, 1)`."""
+    """Entries of a table `(*batch, N)` at indices `(num, *batch, 1)`."""
     return torch.gather(table.expand(*cell.shape[:-1], -1), -1, cell).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Base classes of models and of their parts."""
+"""Base classes of models and their components."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ Encode = Callable[[Tensor], Distribution]
 
 
 class Network(nn.Module, ABC):
-    """Tensor -> tensor, with exactly one leading dimension.
+    """Maps a tensor to a tensor, with exactly one leading dimension.
 
     Args:
         in_shape: shape of one input.
@@ -42,7 +42,7 @@ class Network(nn.Module, ABC):
 
 
 class Prior(nn.Module, ABC):
-    """() -> distribution of one latent.
+    """The distribution of one latent.
 
     Args:
         event_shape: shape of z.
@@ -55,9 +55,9 @@ class Prior(nn.Module, ABC):
     is_factorized: ClassVar[bool] = False
     """Whether the elements of z are independent."""
     accepts_condition: ClassVar[bool] = True
-    """Whether a conditional model can make it depend on y, see `condition`."""
+    """Whether it can depend on the condition y, see `condition`."""
     uses_encoder: ClassVar[bool] = False
-    """Whether it calls `encode`, so that its parameters include those of q(z | x)."""
+    """Whether it uses the encoder, so that its parameters include those of q(z | x)."""
 
     def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Prior(nn.Module, ABC):
 
     @classmethod
     def check_compatible(cls, layer: LayerTraits, **settings: Any) -> Incompatible | None:
-        """Why this prior does not fit a posterior; None if it does.
+        """Why this prior is incompatible with a posterior; None if it is compatible.
 
         Args:
             layer: traits of the posterior.
@@ -81,13 +81,13 @@ class Prior(nn.Module, ABC):
         )
 
     def initialize(self, images: Images) -> None:
-        """Called once per run before the first step, for parameters that start from the training images."""
+        """Initialises parameters from the training images; called once per run, before the first step."""
 
     def condition(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> Distribution:
-        """p(z | y) of a conditional model. It equals `p` where both maps of y are 0.
+        """p(z | y) of a conditional model, which equals `p` if both maps of y are 0.
 
         Args:
-            p: what `forward` returned.
+            p: the result of `forward`.
             shift: tensor with shape `(B, *event_shape)`, a map of y.
             log_scale: tensor with shape `(B, *event_shape)`, a map of y.
 
@@ -97,18 +97,18 @@ class Prior(nn.Module, ABC):
         return p.affine(shift, log_scale)
 
     def statistics(self, latent: Latent) -> dict[str, Tensor]:
-        """Detached means over the batch by which the prior's state moves; empty if it has no state."""
+        """Detached means over the batch for `update_state`; empty if the prior has no state."""
         return {}
 
     def update_state(self, statistics: dict[str, Tensor]) -> None:
-        """Moves running averages in place, once per update. Priors without a state ignore it."""
+        """Updates running averages in place, once per step. Does nothing without a state."""
 
     @abstractmethod
     def forward(self, encode: Encode) -> Distribution:
         """The prior, batch ().
 
         Args:
-            encode: maps images to posteriors, for priors that are made of them.
+            encode: maps images to posteriors, for priors that consist of these.
         """
 
 
@@ -133,7 +133,7 @@ class LatentVariableModel(nn.Module, ABC):
     data_shape: Shape
     levels: int | None
     condition: Condition | None
-    """What the model is conditioned on, if anything."""
+    """The condition of the model, if any."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,21 +141,21 @@ class LatentVariableModel(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
     @classmethod
     @abstractmethod
     def traits(cls, **settings: Any) -> ModelTraits:
-        """Properties of the model that these settings describe.
+        """Properties of a model with these settings.
 
         Args:
-            settings: arguments of the constructor, as far as the configuration knows them; parts are partials.
+            settings: arguments of the constructor in the configuration; components are partials.
         """
 
     @classmethod
     def check_compatible(cls, **settings: Any) -> dict[str, Incompatible]:
-        """Setting -> why its value does not fit the other settings.
+        """Setting -> why its value is incompatible with the others.
 
         Args:
             settings: see `traits`.
@@ -164,7 +164,7 @@ class LatentVariableModel(nn.Module, ABC):
 
     @classmethod
     def check_data(cls, levels: int | None, **settings: Any) -> dict[str, Incompatible]:
-        """Setting -> why its value does not fit data with `levels` levels.
+        """Setting -> why its value is incompatible with data with `levels` levels.
 
         Args:
             levels: number of values that a pixel can take; None for continuous data.
@@ -173,18 +173,18 @@ class LatentVariableModel(nn.Module, ABC):
         return {}
 
     def initialize(self, images: Images) -> None:
-        """Called once per run before the first step, for parameters that start from the training images."""
+        """Initialises parameters from the training images; called once per run, before the first step."""
 
     def inference_parameters(self) -> list[nn.Parameter]:
-        """The parameters of q(z | x), which some objectives train by a separate loss."""
-        raise NotImplementedError(f"{type(self).__name__} does not separate inference from generation")
+        """The parameters of q(z | x), which some objectives train with a separate loss."""
+        raise NotImplementedError(f"{type(self).__name__} does not list the parameters of q(z | x)")
 
     def decoder_parameters(self) -> list[nn.Parameter]:
         """The parameters of the networks that map z to p(x | z), which some objectives regularise."""
-        raise NotImplementedError(f"{type(self).__name__} does not say which parameters belong to its decoder")
+        raise NotImplementedError(f"{type(self).__name__} does not list the parameters of its decoder")
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
-        """Detached means over the batch by which the model's state moves: running scales, codebooks.
+        """Detached means over the batch for `update_state`.
 
         Args:
             trace: one pass of training.
@@ -192,10 +192,10 @@ class LatentVariableModel(nn.Module, ABC):
         return {}
 
     def update_state(self, statistics: dict[str, Tensor]) -> None:
-        """Moves the state in place, once per update, after the gradients.
+        """Updates the state, such as running scales or codebooks, in place, once per step, after the gradients.
 
         Args:
-            statistics: what `statistics` returned, averaged over the whole batch.
+            statistics: the result of `statistics`, averaged over the whole batch.
         """
 
     @abstractmethod
@@ -221,7 +221,7 @@ class LatentVariableModel(nn.Module, ABC):
 
 
 class SingleLatent(LatentVariableModel):
-    """A model with one latent, which can be encoded to and decoded from."""
+    """A model with a single latent, with an encoder and a decoder."""
 
     latent_shape: Shape
 

@@ -13,17 +13,17 @@ from vae_train.batch import Shape
 
 
 class Condition(nn.Module):
-    """y as one-hot blocks c(y), and how networks and the prior see it.
+    """Encodes y as one-hot blocks c(y), and passes it to the networks and the prior.
 
-    The encoder sees one more channel, a linear map of c. The decoder sees c beside z: as further elements of a vector,
-    or as further constant channels of a map. The prior is shifted and scaled by linear maps of c, which start at 0, so
-    that training starts from the unconditional prior.
+    The encoder receives an additional channel, a linear map of c. The decoder receives c with z: as additional elements
+    of a vector, or as constant channels of a spatial latent. The prior is shifted and scaled by linear maps of c, which
+    start at 0, so that training starts from the unconditional prior.
 
     Args:
-        sizes: number of values of each column of y that is used, from the first.
+        sizes: number of values of each column of y in use.
         data_shape: (C, H, W) of an image.
         latent_shape: shape of z.
-        prior: whether the prior sees it.
+        prior: whether the prior depends on y.
     """
 
     def __init__(self, sizes: tuple[int, ...], data_shape: Shape, latent_shape: Shape, prior: bool) -> None:
@@ -48,12 +48,12 @@ class Condition(nn.Module):
         return torch.cat([F.one_hot(y[:, i], size) for i, size in enumerate(self.sizes)], -1).to(self.channel.weight)
 
     def encoder_input(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """`x` with one more channel."""
+        """`x` with the additional channel."""
         _, *size = self.data_shape
         return torch.cat([x, self.channel(self.one_hot(y)).view(-1, 1, *size).to(x.dtype)], 1)
 
     def decoder_input(self, z: Tensor, y: Tensor | None) -> Tensor:
-        """`z`, with shape `(*N, *latent_shape)`, beside c: `(*N, *decoder_shape)`."""
+        """Concatenates `z` `(*N, *latent_shape)` and c: `(*N, *decoder_shape)`."""
         event_ndim, (_, *size) = len(self.latent_shape), self.latent_shape
         blocks = self.one_hot(y).to(z.dtype)
         blocks = blocks.view(*blocks.shape, *(1 for _ in size))
@@ -66,6 +66,6 @@ class Condition(nn.Module):
         return shift.view(-1, *self.latent_shape), log_scale.view(-1, *self.latent_shape)
 
     def cycle(self, num: int, device: torch.device) -> Tensor:
-        """(num, F) int64: all combinations of values in turn, the first column changing fastest."""
+        """Cycles through all combinations of values, (num, F) int64; the first column varies fastest."""
         number = torch.arange(num, device=device) % math.prod(self.sizes)
         return torch.stack(torch.unravel_index(number, self.sizes[::-1])[::-1], -1)

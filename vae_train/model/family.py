@@ -1,4 +1,4 @@
-"""Families turn a network's output into a distribution. Posteriors and likelihoods are families."""
+"""Families convert a network's output to a distribution. Posteriors and likelihoods are families."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from vae_train.util.errors import Incompatible, IncompatibleError
 
 
 class Family(nn.Module, ABC):
-    """Parameters -> distribution.
+    """Maps parameters to a distribution.
 
     Args:
         event_shape: shape of one sample: the shape of z for a posterior, (C, H, W) for a likelihood.
@@ -30,10 +30,10 @@ class Family(nn.Module, ABC):
         self.size = math.prod(event_shape)
 
     def update_state(self, statistics: dict[str, Tensor]) -> None:
-        """Moves running averages in place, once per update. Families without a state ignore it.
+        """Updates running averages in place, once per step. Does nothing without a state.
 
         Args:
-            statistics: what `statistics` returned, averaged over the whole batch.
+            statistics: the result of `statistics`, averaged over the whole batch.
         """
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Posterior(Family):
     """Whether z must have a single dimension."""
 
     def statistics(self, latent: Latent) -> dict[str, Tensor]:
-        """Detached means over the batch by which the posterior's state moves; empty if it has no state."""
+        """Detached means over the batch for `update_state`; empty if the posterior has no state."""
         return {}
 
 
@@ -67,14 +67,14 @@ class Likelihood(Family):
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
-        settings: further arguments of the constructor that `check_compatible` needs.
+        settings: other arguments of the constructor that `check_compatible` needs.
 
     Raises:
         IncompatibleError: the likelihood cannot score data with these levels.
     """
 
     is_bounded: ClassVar[bool] = False
-    """Whether it scores numbers in [0, 1] only."""
+    """Whether it can only score values in [0, 1]."""
     supports_mask: ClassVar[bool] = True
     """Whether it can leave out single values."""
     warning: str | None = None
@@ -89,7 +89,7 @@ class Likelihood(Family):
 
     @classmethod
     def couples_batch(cls, **settings: Any) -> bool:
-        """Whether an image's likelihood depends on the other images of its batch, in training.
+        """Whether an image's likelihood depends on the rest of its batch in training.
 
         Args:
             settings: arguments of the constructor.
@@ -107,5 +107,5 @@ class Likelihood(Family):
         return None
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
-        """Detached means over the batch by which the likelihood's state moves; empty if it has no state."""
+        """Detached means over the batch for `update_state`; empty if the likelihood has no state."""
         return {}

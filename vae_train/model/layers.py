@@ -15,9 +15,9 @@ Norm = Literal["none", "group", "layer"]
 Init = Literal["torch", "glorot", "he"]
 Downsample = Literal["stride", "maxpool", "avgpool"]
 Upsample = Literal["even", "stride", "nearest"]
-"""How a decoder doubles an image: "even" is a transposed convolution with an even kernel, which its stride divides, so
-that it covers all pixels equally often; that of "stride" has an odd kernel, which shows as a checkerboard; "nearest"
-repeats pixels before a convolution, which takes twice as long.
+"""Upsampling in a decoder. "even" is a transposed convolution with an even kernel, a multiple of the stride, so
+that it covers all pixels equally. "stride" has an odd kernel, which causes checkerboard artefacts. "nearest"
+repeats pixels before a convolution and takes twice as long.
 
 Source: Odena et al., "Deconvolution and Checkerboard Artifacts" (Distill 2016, doi:10.23915/distill.00003).
 """
@@ -34,12 +34,12 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Layers(Network):
-    """A sequence of layers, of which the last is linear or a convolution.
+    """A sequence of layers; the last is linear or a convolution.
 
     Args:
         in_shape: shape of one input.
         out_shape: shape of one output.
-        layers: in the order in which they are applied.
+        layers: the layers in order.
         init: initialisation of the weights, see `initialize`.
     """
 
@@ -66,16 +66,16 @@ def nonlinearity(name: Activation) -> nn.Module:
 
 
 def norm2d(name: Norm, channels: int) -> nn.Module:
-    """Normalisation of `(N, channels, H, W)`, of one image at a time.
+    """Normalisation of `(N, channels, H, W)`, separately for each image.
 
-    There is no BatchNorm: an image's bound would depend on the other images of its batch, differently in training and
-    in evaluation, and models could not be stacked with `vmap`.
+    BatchNorm is not supported: an image's ELBO would depend on the rest of its batch, and differ between training and
+    evaluation, and `vmap` would not work.
     """
     if name == "none":
         return nn.Identity()
     groups = 1 if name == "layer" else math.gcd(channels, 8)
     while groups > 1 and channels // groups < 4:
-        groups //= 2  # on a map of one pixel a group has only its channels to normalise over
+        groups //= 2  # for 1x1 maps, a group only has its channels to normalise over
     return nn.GroupNorm(groups, channels)
 
 
@@ -86,7 +86,7 @@ def initialize(network: nn.Module, init: Init) -> None:
         network: the network whose layers are initialised.
         init: "torch" keeps PyTorch's own: uniform with standard deviation 1 / sqrt(3 fan_in), so small that deep
             decoders start almost independent of z. "glorot" preserves variances through linear layers (Glorot & Bengio,
-            2010), "he" through rectified ones (He et al., 2015).
+            2010), "he" through ReLU layers (He et al., 2015).
     """
     if init == "torch":
         return

@@ -1,6 +1,6 @@
-"""The scale of location-scale pixels: fixed, one learned number, one per column or pixel, or the optimal one.
+"""The scale of location-scale likelihoods: fixed, learned (shared, per column or per pixel), or optimal.
 
-scale² = floor² + e^(2 raw): a lower bound that has a gradient on both sides.
+scale² = floor² + e^(2 raw) is a lower bound that never blocks the gradient.
 """
 
 import math
@@ -14,21 +14,21 @@ from vae_train.distributions.base import promote
 from vae_train.distributions.location_scale import optimal_log_scale
 
 PlainScale = Literal["fixed", "shared", "pixel"]
-"""Modes of masses of levels."""
+"""Modes for discretised densities."""
 LearnedScale = Literal["auto", PlainScale, "column"]
-"""Modes of densities whose optimal scale has no closed form; "auto" is "column" for vectors and signals, else "shared".
+"""Modes for densities without a closed-form optimal scale; "auto" is "column" for vectors and signals, else "shared".
 """
 ScaleMode = Literal[LearnedScale, "optimal"]
 
 MIN_SCALE = 1e-3
-"""Lower bound of the scale of continuous pixels unless they share a learned one. Without it a pixel that never changes
-would send the scale to 0 and the density to infinity."""
+"""Lower bound of the scale of continuous pixels, unless they share one. Without it, a pixel that never changes
+would drive the scale to 0 and the density to infinity."""
 MAX_WINDOW_STEPS = 100
-"""Steps over which the running average of the optimal scale extends."""
+"""Window of the running average of the optimal scale, in steps."""
 
 
 def density_floor(levels: int | None, scale_mode: ScaleMode) -> float:
-    """Lower bound of a density's scale: half the distance of levels, since a narrower density scores their grid."""
+    """Lower bound of a density's scale: half the spacing of levels, since a narrower density would fit their grid."""
     if scale_mode == "fixed":
         return 0.0
     if levels is None:
@@ -42,7 +42,7 @@ def discretized_floor(levels: int) -> float:
 
 
 class Scale(nn.Module):
-    """Decoder's output -> location and logarithm of the scale.
+    """Maps the decoder's output to location and log-scale.
 
     Args:
         event_shape: (C, H, W) of an image.
@@ -72,7 +72,7 @@ class Scale(nn.Module):
             self.updates = nn.Buffer(torch.zeros(()))
 
     def log_scale(self, change: Tensor | None = None) -> Tensor:
-        """Logarithm of the scale: with the shape of raw, or of `change`, which is added to raw."""
+        """The log-scale, with the shape of `raw`, or of `change`, which is added to it."""
         raw = self.raw if change is None else self.raw + change
         return 0.5 * torch.logaddexp(2 * raw, torch.full_like(raw, 2 * math.log(self.floor))) if self.floor else raw
 
@@ -89,7 +89,7 @@ class Scale(nn.Module):
 
     @torch.no_grad()
     def update_state(self, mean_distance: Tensor, power: int) -> None:
-        """Moves the running average in place towards the optimal scale of a batch; the first one replaces it.
+        """Updates the running average in place with the optimal scale of a batch; the first one replaces it.
 
         Args:
             mean_distance: see `Fitted.mean_distance`.

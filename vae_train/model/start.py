@@ -1,4 +1,4 @@
-"""Initialisation of the decoder's output from the training images."""
+"""Initialises the decoder's output bias from the training images."""
 
 import math
 
@@ -10,28 +10,28 @@ from vae_train.model.base import Network
 from vae_train.model.family import Likelihood
 
 MAX_PIXELS = 2**22
-"""Pixels that the bias is fitted to: 5,349 images of 28 x 28."""
+"""Maximal number of pixels that the bias is fitted to: 5,349 images of 28 x 28."""
 PENALTY = 1e-4
-"""Weight of a penalty on the bias. It keeps the log-odds of a pixel that is always 0 at about -7."""
+"""Weight of a penalty on the bias, which keeps the log-odds of a pixel that is always 0 at about -7."""
 MAX_ITERATIONS = 50
 
 
 def spaced_images(images: Images, count: int, like: Tensor) -> Tensor:
-    """`count` evenly spaced images `(count, C, H, W)`, the first and the last included, as tensors like `like`."""
+    """`count` evenly spaced images `(count, C, H, W)`, including the first and the last, on the device of `like`."""
     return images.fetch(evenly_spaced(len(images), count).to(like.device)).x.to(like)
 
 
 def fit_output_bias(decoder: Network, likelihood: Likelihood, images: Images) -> None:
-    """Moves the decoder's last bias to where training images are likeliest without any information from z.
+    """Sets the decoder's last bias to maximise the likelihood of training images without information from z.
 
-    For the Bernoulli likelihood these are the log-odds of the mean image, from which Burda et al. (2016, Importance
-    Weighted Autoencoders, arXiv:1509.00519) start in their released code. Adam moves a weight by about its learning
+    For the Bernoulli likelihood this gives the log-odds of the mean image, from which Burda et al. (2016, Importance
+    Weighted Autoencoders, arXiv:1509.00519) start in their released code. Adam changes a weight by about its learning
     rate per step, so a bias that starts at 0 needs thousands of steps to learn that the margins are black, and the
-    layers below saturate meanwhile.
+    earlier layers saturate meanwhile.
 
     Args:
         decoder: a network with an `output_bias`.
-        likelihood: the likelihood of the decoder's outputs; it does not change.
+        likelihood: the likelihood of the decoder's outputs; not modified.
         images: the training images.
     """
     bias = decoder.output_bias()

@@ -1,4 +1,4 @@
-"""What one pass of inference leaves behind: samples of z, and the distributions that score them."""
+"""The result of one pass of inference: samples of z, and the distributions that score them."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from vae_train.distributions.kl import kl, kl_elementwise
 class Latent:
     """One stochastic layer.
 
-    Its distributions have batch (), (B,), or (K, B) where they depend on a sample of the layer above.
+    Its distributions have batch (), (B,), or (K, B) if they depend on samples of the layer above.
     """
 
     z: Tensor
@@ -24,7 +24,7 @@ class Latent:
     p: Distribution
     """The prior."""
     auxiliary: Tensor | None = None
-    """(B,) a further loss of this layer, such as a commitment loss. Every objective adds it; no bound contains it."""
+    """(B,) an additional loss, such as a commitment loss. All objectives add it, but it is not part of bounds."""
     log_q: Tensor | None = None
     """(K, B) log q(z | x) of the samples, if sampling already computed it."""
     # The objective, the rate and the logged scalars share these.
@@ -35,7 +35,7 @@ class Latent:
         """log p(z) - log q(z | x) of the samples, with shape `(K, B)`, in nats.
 
         Args:
-            stop_gradient: whether the parameters of q(z | x) get a gradient through z alone (Roeder et al., 2017,
+            stop_gradient: whether the parameters of q(z | x) only receive a gradient through z (Roeder et al., 2017,
                 Sticking the Landing, arXiv:1703.09194, eq. 8).
         """
         if self._log_p is None:
@@ -79,7 +79,7 @@ class Trace:
     x: Tensor
     """(B, C, H, W) the target."""
     mask: Tensor | None
-    """(B, 1 or C, H, W) bool, False for pixels that do not count; None if all count."""
+    """(B, 1 or C, H, W) bool, True for observed pixels; None if all are observed."""
     latents: tuple[Latent, ...]
     """The stochastic layers, the topmost first."""
     px: Distribution
@@ -101,7 +101,7 @@ class Trace:
     def log_weight(self, stop_gradient: bool = False) -> Tensor:
         """log p(x, z) - log q(z | x) of the samples, with shape `(K, B)`.
 
-        It never contains a closed-form KL: exp of such a weight would not be an unbiased estimate of p(x).
+        It never uses a closed-form KL, with which exp of the weight would not be an unbiased estimate of p(x).
 
         Args:
             stop_gradient: see `Latent.log_ratio`.
@@ -110,7 +110,7 @@ class Trace:
 
     @property
     def bounded(self) -> bool:
-        """Whether there is a rate and an evidence lower bound: every posterior has a density."""
+        """Whether rate and ELBO exist, since every posterior has a density."""
         return all(latent.q.has_density for latent in self.latents)
 
     def distortion(self) -> Tensor:
@@ -132,10 +132,10 @@ class Trace:
         return -(self.distortion() + self.rate())
 
     def bits_per_dim(self) -> Tensor | None:
-        """The negative ELBO in bits per dimension with shape `(B,)`; None if the likelihood is not a mass.
+        """The negative ELBO in bits per dimension with shape `(B,)`; None if the likelihood is not a probability.
 
-        (-elbo / D + log levels) / log 2 for dequantised likelihoods, an upper bound; without log levels for masses.
-        D are the dimensions that count.
+        It is (-elbo / D + log levels) / log 2 for dequantised likelihoods, an upper bound; without log levels for
+        discrete ones. D is the number of observed dimensions.
         """
         bins = self.px.log_bins if self.log_bins is None else self.log_bins
         if bins is None:
@@ -143,7 +143,7 @@ class Trace:
         return (-self.elbo() / self.num_observed() + bins) / math.log(2)
 
     def num_observed(self) -> Tensor:
-        """The number of dimensions that count, at least 1, with shape `(B,)`."""
+        """The number of observed dimensions, at least 1, with shape `(B,)`."""
         if self.mask is None:
             return torch.full_like(self.distortion(), self.x[0].numel())
         return self.mask.expand_as(self.x).flatten(1).sum(1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""What components declare about themselves, so that a combination can be checked before anything is built."""
+"""Properties that components declare, so that combinations can be checked before anything is built."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,7 +8,7 @@ Support = Literal["real", "sphere", "categorical", "joint"]
 """Where z lives: R^D, the unit sphere in R^D, blocks of one-hot categories, or a real part and one-hot blocks."""
 
 CAPABILITIES = frozenset({"compile", "vmap", "float64", "bf16"})
-"""What a component supports unless it says otherwise: torch.compile, torch.func.vmap, float64, bfloat16 autocast."""
+"""Default capabilities of a component: torch.compile, torch.func.vmap, float64, bfloat16 autocast."""
 
 
 class LayerTraits(NamedTuple):
@@ -17,9 +17,9 @@ class LayerTraits(NamedTuple):
     support: Support = "real"
     """Where z lives."""
     has_density: bool = True
-    """Whether q(z | x) has a density. Without one there is no rate, no bound and no importance weight."""
+    """Whether q(z | x) has a density. Without one there are no rate, ELBO and importance weights."""
     has_tractable_density: bool = True
-    """Whether log q(z | x) can be evaluated at any z, not only at samples of q itself."""
+    """Whether log q(z | x) can be evaluated at any z, not only at samples of q."""
     is_factorized: bool = True
     """Whether the elements of z are independent given x."""
     supports_stop_gradient: bool = True
@@ -27,7 +27,7 @@ class LayerTraits(NamedTuple):
     prior_is_factorized: bool = False
     """Whether the elements of z are independent under the prior."""
     prior_uses_encoder: bool = False
-    """Whether the prior is made of posteriors, so that its parameters include those of the encoder."""
+    """Whether the prior consists of posteriors, so that its parameters include those of the encoder."""
 
 
 class ModelTraits(NamedTuple):
@@ -38,13 +38,13 @@ class ModelTraits(NamedTuple):
     warning: str | None = None
     """Why log p(x | z) is not a log-likelihood; None if it is one."""
     capabilities: frozenset[str] = CAPABILITIES
-    """What every part of the model supports."""
+    """Capabilities that all components of the model have."""
     couples_batch: bool = False
-    """Whether an image's likelihood depends on the other images of its batch, in training."""
+    """Whether an image's likelihood depends on the rest of its batch in training."""
 
 
 def component(part: Any) -> tuple[Any, Mapping[str, Any]]:
-    """The class and the settings of a part that is not built yet.
+    """The class and the settings of a component that is not built yet.
 
     Args:
         part: a class, or a `functools.partial` of one.

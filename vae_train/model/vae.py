@@ -1,4 +1,4 @@
-"""The variational autoencoder with one latent; the one place where shapes are plumbed."""
+"""The variational autoencoder with one latent, which connects the shapes of its components."""
 
 import math
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from vae_train.util.ranges import Range
 
 
 class VAE(SingleLatent):
-    """p(z) p(x | z) with q(z | x), each made of a network and a family.
+    """p(z) p(x | z) with q(z | x). Likelihood and posterior each consist of a network and a family.
 
-    Kingma & Welling, 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114. The five parts arrive as partials: the
-    configuration gives their settings, the shapes are filled in here.
+    Kingma & Welling, 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114. The five components are partials: the
+    configuration provides their settings, and shapes are filled in here.
 
     Args:
         data_shape: (C, H, W) of an image.
@@ -35,14 +35,14 @@ class VAE(SingleLatent):
         posterior: family of q(z | x).
         prior: distribution of z.
         likelihood: family of p(x | z).
-        condition: "label" makes it a model of p(x | y) for the label y, "factors" for all factors of variation:
-            encoder, decoder and prior see y. None for p(x).
+        condition: "label" for a model of p(x | y) with the label y, "factors" with all factors of variation;
+            encoder, decoder and prior receive y. None for p(x).
         factor_sizes: number of values of each column of y, the label first.
-        output_bias: "data" starts the decoder's last bias where training images are likeliest, see `fit_output_bias`;
-            "init" leaves it as the decoder initialises it.
+        output_bias: "data" fits the decoder's last bias to the training images, see `fit_output_bias`;
+            "init" keeps the decoder's initialisation.
 
     Raises:
-        ValueError: the decoder has no last bias to start from the data, or the data has no labels to condition on.
+        ValueError: the decoder has no last bias to fit, or the data has no labels to condition on.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class VAE(SingleLatent):
             reason = f"must equal the posterior's categories={expected}"
             errors["prior.categories"] = Incompatible(reason, {"prior.categories": str(expected)})
         if settings.get("condition") is not None and prior.uses_encoder:
-            reason = "is not supported by this prior, whose components are posteriors of images without a condition"
+            reason = "is not supported by this prior, which consists of unconditional posteriors"
             errors["condition"] = Incompatible(reason, {"prior": SIMPLEST_PRIOR[layer.support]})
         return errors
 

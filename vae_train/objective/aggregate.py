@@ -1,14 +1,14 @@
-"""The aggregate posterior q(z) = 1/N sum_n q(z | x_n) of N training images, estimated from a batch of B of them.
+"""Estimates the aggregate posterior q(z) = 1/N sum_n q(z | x_n) of N training images from a batch of B images.
 
-With one weight for the image that z is a sample of and one for each other image,
+With one weight for the image that z was sampled for, and one for each other image,
 
     log q(z_i) ~ log sum_j c_ij q(z_i | x_j)
 
-- "weighted" (minibatch weighted sampling, Chen et al., 2018, arXiv:1802.04942, appendix C.1): all weights are 1 / (N
-B). - "stratified" (minibatch stratified sampling, their appendix C.2): 1 / N for i = j, and (N - 1) / (N (B - 1)) for
-the
-  others. Theirs gives the last of the others less weight than the rest; this is the mean over which
-  one is last. The estimate of q(z) is unbiased, and exact where the batch is the whole data set.
+- "weighted" (minibatch weighted sampling, Chen et al., 2018, Isolating Sources of Disentanglement in VAEs,
+  arXiv:1802.04942, appendix C.1): all weights are 1 / (N B).
+- "stratified" (minibatch stratified sampling, their appendix C.2): 1 / N for i = j, and (N - 1) / (N (B - 1)) for the
+  others. Theirs gives the last of the others less weight; this is the average over the choice of the last one. The
+  estimate of q(z) is unbiased, and exact if the batch is the whole data set.
 """
 
 import math
@@ -29,7 +29,7 @@ def log_weights(batch: int, total: int, estimator: Estimator, like: Tensor) -> T
         batch: B, images in the batch.
         total: N, images in the training split.
         estimator: how the other images are weighted.
-        like: a tensor of the wanted device and type.
+        like: a tensor with the desired device and type.
     """
     total = max(total, batch)
     if estimator == "weighted":

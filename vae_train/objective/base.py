@@ -17,18 +17,18 @@ from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
 class Context(NamedTuple):
-    """What some objectives need beside the trace."""
+    """Additional inputs of some objectives."""
 
     model: LatentVariableModel
-    """The model that made the trace."""
+    """The model that computed the trace."""
     step: int | Tensor
     """Number of the update, for schedules."""
     rng: Rng
-    """The source of the batch's noise, after the model has taken its own."""
+    """The batch's noise, after the model has used its part."""
 
 
 class Objective(nn.Module, ABC):
-    """Trace -> scalars, among them the loss.
+    """Maps a trace to scalars, including the loss.
 
     Args:
         num_samples: K, samples of z per image.
@@ -36,17 +36,17 @@ class Objective(nn.Module, ABC):
 
     capabilities: ClassVar[frozenset[str]] = CAPABILITIES
     needs_density: ClassVar[bool] = True
-    """Whether it uses log q(z | x) or the rate, which a point mass does not have."""
+    """Whether it needs log q(z | x) or the rate, which a point mass lacks."""
     needs_factorized: ClassVar[str | None] = None
-    """What it needs a factorised posterior for, for instance "to estimate total correlation"; None if it needs none."""
+    """Why it needs a factorised posterior, for instance "to estimate total correlation"; None if it does not."""
     needs_likelihood: ClassVar[bool] = False
     """Whether it averages exp(log p(x | z)), which only makes sense for a likelihood."""
     per_image: ClassVar[bool] = True
     """Whether the loss is a mean over images, so that a batch can be split into microbatches."""
     is_adaptive: ClassVar[bool] = False
-    """Whether weights or a critic adapt in training, so that losses of different epochs do not compare."""
+    """Whether weights or a critic adapt in training, so that losses of different epochs are not comparable."""
     settled_step, peak_step = 0.0, 0.0
-    """The steps from which scheduled weights stay the same, and at which they have first been at their largest."""
+    """The steps at which scheduled weights become constant, and at which they first reach their maximum."""
     critic_lr: float | None = None
     """Learning rate of the objective's own parameters; None for that of the model."""
 
@@ -56,7 +56,7 @@ class Objective(nn.Module, ABC):
 
     @classmethod
     def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
-        """Why this objective cannot train such a model; None if it can.
+        """Why this objective cannot train a model; None if it can.
 
         Args:
             model: traits of the model.
@@ -71,7 +71,7 @@ class Objective(nn.Module, ABC):
         return None if cls.needs_factorized is None else require_factorized(model, cls.needs_factorized)
 
     def weights(self, step: int) -> dict[str, float]:
-        """Its scheduled weights at a step, by name."""
+        """The scheduled weights at a step by name."""
         return {}
 
     @classmethod
@@ -84,18 +84,18 @@ class Objective(nn.Module, ABC):
         return not cls.per_image
 
     def forward(self, model: LatentVariableModel, trace: Trace, step: int | Tensor, rng: Rng) -> dict[str, Tensor]:
-        """The scalars of one batch: means over its images, with the auxiliary losses of the latents.
+        """Computes the scalars of a batch: means over its images, including the auxiliary losses of the latents.
 
         Args:
-            model: the model that made the trace.
+            model: the model that computed the trace.
             trace: one pass of inference.
             step: number of the update, for schedules.
-            rng: the source of the batch's noise, after the model has taken its own.
+            rng: the batch's noise, after the model has used its part.
 
         Returns:
-            "loss", which is minimised, and further scalars for the log: tensors with shape `()`. An objective with
-            its own parameters (a critic) also returns "critic_loss", which they minimise while the model minimises
-            "loss". With "encoder_loss" the parameters of q(z | x) minimise that, and the others "loss".
+            "loss", which is minimised, and scalars for the log: tensors with shape `()`. An objective with
+            its own parameters (a critic) also returns "critic_loss", which these minimise while the model minimises
+            "loss". If there is an "encoder_loss", the parameters of q(z | x) minimise it, and the others "loss".
         """
         scalars = self.scalars(trace, Context(model, step, rng))
         auxiliary = trace.auxiliary()
@@ -107,10 +107,10 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
-        """What `forward` returns, without the auxiliary losses of the latents."""
+        """Computes what `forward` returns, without the auxiliary losses of the latents."""
 
     def statistics(self, trace: Trace, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Means over the batch by which the objective's state moves; empty if it has no state.
+        """Means over the batch for `update_state`; empty if the objective has no state.
 
         Args:
             trace: one pass of training.
@@ -119,10 +119,10 @@ class Objective(nn.Module, ABC):
         return {}
 
     def update_state(self, statistics: dict[str, Tensor]) -> None:
-        """Moves the state in place, once per update, after the gradients.
+        """Updates the state in place, once per step, after the gradients.
 
         Args:
-            statistics: what `statistics` returned, detached and averaged over the whole batch.
+            statistics: the result of `statistics`, detached and averaged over the whole batch.
         """
 
 
@@ -152,7 +152,7 @@ class WeightedRate(Objective):
 
 def scalar_like(value: Number, like: Tensor) -> Tensor:
     """`value` as a tensor with shape `()`, with the device and type of `like`."""
-    # A fill needs no copy from the host, which would wait for the device.
+    # A copy from the host would wait for the device, but a fill does not.
     return value.to(like.dtype) if isinstance(value, Tensor) else like.new_full((), value)
 
 

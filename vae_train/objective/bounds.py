@@ -1,17 +1,15 @@
-"""Multi-sample bounds of the evidence, and the surrogates whose gradients train q(z | x).
+"""Multi-sample bounds on the evidence, and surrogate losses for q(z | x).
 
     L_K = log 1/K sum_k w_k,   w_k = p(x, z_k) / q(z_k | x),   z_k ~ q(z | x)                     (Burda et al., 2016)
 
-`log_mean_exp` is the bound. Its gradient with respect to the parameters of q can be taken in three ways:
+`log_mean_exp` computes the bound. There are three estimators of its gradient with respect to the parameters of q:
 
 - "standard": through z and through the density q. Unbiased; its signal-to-noise ratio falls with K (Rainforth et al.,
   2018).
-- "stl": through z alone (Roeder et al., 2017, Sticking the Landing, arXiv:1703.09194, eq. 8). Unbiased for K = 1, where
-it has no variance at the exact
-  posterior; biased for K > 1 (Tucker et al., 2019).
-- "dreg": through z alone, with the squares of the normalised weights (Tucker et al., 2019, arXiv:1810.04152). Unbiased
-for every
-  K, and its signal-to-noise ratio rises with K.
+- "stl": only through z (Roeder et al., 2017, Sticking the Landing, arXiv:1703.09194, eq. 8). Unbiased for K = 1, where
+  it has no variance at the exact posterior; biased for K > 1 (Tucker et al., 2019).
+- "dreg": only through z, with the squares of the normalised weights (Tucker et al., 2019, arXiv:1810.04152). Unbiased
+  for every K, and its signal-to-noise ratio rises with K.
 """
 
 import math
@@ -46,8 +44,8 @@ def log_mean_exp(log_weight: Tensor, dim: int) -> Tensor:
 def doubly_reparameterized(log_weight: Tensor, dim: int) -> Tensor:
     """sum_k v_k² log w_k with a stop-gradient on v_k = w_k / sum_j w_j: the gradient of `log_mean_exp`, in expectation.
 
-    That holds for gradients through z alone. Only the parameters of q may use it, with a stop-gradient on the density q
-    (`Trace.log_weight(stop_gradient=True)`). The value itself has no meaning.
+    This holds for gradients through z only. Only the parameters of q may use it, with a stop-gradient on the density q
+    (`Trace.log_weight(stop_gradient=True)`). The value has no meaning.
 
     Args:
         log_weight: logarithms of importance weights, with a stop-gradient on the parameters of q.
@@ -63,7 +61,7 @@ class ImportanceWeighted(Objective):
     Args:
         num_samples: samples of z per image.
         groups: number of groups of equal size.
-        gradient: how q(z | x) is trained, see `vae_train.objective.bounds`.
+        gradient: gradient estimator for q(z | x), see `vae_train.objective.bounds`.
 
     Raises:
         ValueError: the samples do not form groups of equal size.
@@ -87,11 +85,11 @@ class ImportanceWeighted(Objective):
         if not all(layer.supports_stop_gradient for layer in model.layers):
             return Incompatible(f"with gradient={gradient} needs a posterior that supports a stop-gradient", instead)
         if any(layer.support in ("categorical", "joint") for layer in model.layers):
-            reason = f"with gradient={gradient} trains q(z | x) through z alone, but categories are not differentiable"
+            reason = f"with gradient={gradient} trains q(z | x) only through z, but categories are not differentiable"
             return Incompatible(reason, instead)
         if gradient == "dreg" and any(layer.prior_uses_encoder for layer in model.layers):
             reason = (
-                "with gradient=dreg squares the weights of the encoder's gradient, but this prior uses the encoder too"
+                "with gradient=dreg squares the weights of the encoder's gradient, but this prior also uses the encoder"
             )
             return Incompatible(reason, {"objective.gradient": "standard", "prior": "standard_normal"})
         return None

@@ -14,13 +14,14 @@ from vae_train.util.ranges import Fraction, PositiveInt
 
 
 class CIWAE(ImportanceWeighted):
-    """A mixture of the ELBO and the importance-weighted bound, both from the same samples; negative.
+    """The negative weighted mean of the ELBO and the importance-weighted bound, from the same samples.
 
     Args:
         num_samples: K, samples of z per image.
-        elbo_share: 1 is the ELBO (its KL estimated from samples), 0 the importance-weighted bound.
-        gradient: how q(z | x) is trained, see `vae_train.objective.bounds`. The ELBO's part is the mean of K bounds of
-            one sample each, for which "stl" and "dreg" are the same.
+        elbo_share: weight of the ELBO: 1 is the ELBO (with the KL estimated from samples), 0 the importance-weighted
+            bound.
+        gradient: gradient estimator for q(z | x), see `vae_train.objective.bounds`. The ELBO's part is the mean of K
+            bounds of one sample each, for which "stl" and "dreg" are the same.
     """
 
     def __init__(self, num_samples: PositiveInt, elbo_share: Fraction, gradient: Gradient) -> None:

@@ -1,4 +1,4 @@
-"""distortion + beta(t) · rate, where a controller moves beta so that the rate reaches a target      (ControlVAE).
+"""distortion + beta(t) · rate, where a controller adjusts beta so that the rate reaches a target      (ControlVAE).
 
 Shao et al., 2020, ControlVAE: Controllable Variational Autoencoder, arXiv:2004.05988, eq. 6 to 8, with e = target -
 rate in nats and an integral S that is clamped to the range of beta:
@@ -18,13 +18,13 @@ from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 class ControlVAE(Objective):
     """The ELBO with a weight on the rate that a PI controller adjusts.
 
-    The paper stops its integral while beta is out of bounds. Here the integral itself is clamped, which prevents
-    wind-up as well and cannot get stuck.
+    The paper stops the integral while beta is out of bounds. Here the integral is clamped, which also prevents
+    wind-up and cannot get stuck.
 
     Args:
         num_samples: samples of z per image.
-        target: the rate in nats.
-        proportional: gain of the error itself.
+        target: the target of the rate in nats.
+        proportional: gain of the error.
         integral: gain of the sum of errors, per update.
         beta_min: lower bound and initial value of beta.
         beta_max: upper bound of beta.
@@ -55,7 +55,7 @@ class ControlVAE(Objective):
     @override
     def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         rate = trace.rate()
-        beta = self.beta.to(rate.dtype, copy=True)  # the buffer moves before this is logged
+        beta = self.beta.to(rate.dtype, copy=True)  # the buffer changes before this is logged
         return {"loss": (trace.distortion() + beta * rate).mean(), "beta": beta}
 
     @override

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class VectorCritic(nn.Module):
-    """A multi-layer perceptron on latents, with leaky rectifiers.
+    """A multi-layer perceptron on latents, with leaky ReLUs.
 
     Args:
         size: number of elements of a sample.
@@ -31,7 +31,7 @@ class VectorCritic(nn.Module):
 class PatchCritic(nn.Module):
     """Convolutions that score every patch of an image separately (Isola et al., 2017), for images of at least 8 x 8.
 
-    Two scales and group normalisation: batch statistics would make an image's logits a function of the others.
+    It has two scales and group normalisation; with batch normalisation, an image's logits would depend on the others.
 
     Args:
         data_shape: (C, H, W) of an image.
@@ -65,10 +65,10 @@ class PatchCritic(nn.Module):
 
 
 def permute_dims(z: Tensor) -> Tensor:
-    """Samples whose dimensions come from different images: dimension d of image i is that of image i - 1 - d.
+    """Combines dimensions of different images: dimension d of image i is taken from image i - 1 - d.
 
-    It does the same as a random permutation of the images in every dimension (Kim & Mnih, 2018, algorithm 1) without
-    sampling one: images come in random order, so those a fixed distance apart are independent samples of q(z), and
+    This replaces a random permutation of the images in every dimension (Kim & Mnih, 2018, algorithm 1) without
+    random numbers: images are in random order, so those a fixed distance apart are independent samples of q(z), and
     their dimensions samples of its marginals. (With more dimensions than images, shifts repeat.)
 
         >>> permute_dims(torch.tensor([[[0, 10], [1, 11], [2, 12]]]))

@@ -21,7 +21,7 @@ from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
 class DIPVAE(WeightedRate):
-    """The negative ELBO, and a penalty that pulls the covariance of z in the first latent layer towards the identity.
+    """The negative ELBO with a penalty that keeps the covariance of z in the first latent layer near the identity.
 
     Args:
         num_samples: samples of z per image.
@@ -51,7 +51,7 @@ class DIPVAE(WeightedRate):
     @override
     def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
         if any(layer.support != "real" for layer in model.layers):
-            reason = "pulls the covariance of z towards the identity, which needs latents in R^D"
+            reason = "keeps the covariance of z near the identity, which needs latents in R^D"
             return Incompatible(reason, {"objective": "elbo", "posterior": "gaussian"})
         return super().check_compatible(model, **settings)
 

@@ -1,4 +1,4 @@
-"""Distances of two distributions on latents, estimated from samples of both."""
+"""Distances between two distributions of latents, estimated from samples."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -20,8 +20,8 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel, scales: Sequence[float]) -> Tensor
     Args:
         x: samples with shape `(*any, N, D)`; the discrepancies of `*any` are averaged.
         y: samples with shape `(M, D)`.
-        kernel: which f.
-        scales: s.
+        kernel: the function f.
+        scales: the values of s.
     """
     within = _mean_of_pairs(_kernel(x, x, kernel, scales)).mean() + _mean_of_pairs(_kernel(y, y, kernel, scales))
     return within - 2 * _kernel(x, y, kernel, scales).mean()
@@ -30,7 +30,7 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel, scales: Sequence[float]) -> Tensor
 def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
     """The squared sliced 2-Wasserstein distance (Kolouri et al., 2019): a scalar.
 
-    On a line the best transport goes from the k-th smallest sample to the k-th smallest.
+    In one dimension, optimal transport maps the k-th smallest sample to the k-th smallest.
 
     Args:
         x: samples with shape `(*any, N, D)`; the distances of `*any` are averaged.
@@ -43,14 +43,14 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
 
 
 def _kernel(a: Tensor, b: Tensor, kernel: Kernel, scales: Sequence[float]) -> Tensor:
-    """k of all pairs: `(*any, N, D)` and `(*any, M, D)` give `(*any, N, M)`."""
+    """k of all pairs of `(*any, N, D)` and `(*any, M, D)`: `(*any, N, M)`."""
     distance = (a.unsqueeze(-2) - b.unsqueeze(-3)).square().sum(-1)
     scaled = (distance / (2 * a.shape[-1] * scale) for scale in scales)
     return sum((torch.exp(-t) if kernel == "rbf" else 1 / (1 + t) for t in scaled), torch.zeros_like(distance))
 
 
 def _mean_of_pairs(k: Tensor) -> Tensor:
-    """The mean over pairs of two different samples, of k with shape `(*any, N, N)`."""
+    """The mean over pairs of distinct samples, of k with shape `(*any, N, N)`."""
     num = k.shape[-1]
     own = k.diagonal(dim1=-2, dim2=-1).sum(-1)
     return (k.sum((-2, -1)) - own) / max(num * (num - 1), 1)

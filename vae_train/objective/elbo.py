@@ -52,7 +52,7 @@ class ELBO(WeightedRate):
         num_samples: samples of z per image.
         capacity: target rate in nats at the end of its rise; None for none.
         capacity_epochs: epochs over which the target rises from 0.
-        free_bits: rate in nats below which the loss does not fall any further; 0 for none.
+        free_bits: rate in nats below which the loss does not decrease further; 0 for none.
         free_bits_per: whether every "dimension" of z or every "layer" of latents has this many free bits.
         steps_per_epoch: optimiser steps in an epoch.
 
@@ -104,7 +104,7 @@ class ELBO(WeightedRate):
     @classmethod
     @override
     def couples_batch(cls, **settings: Any) -> bool:
-        return bool(settings["free_bits"])  # their floor applies to the mean rate of the batch
+        return bool(settings["free_bits"])  # the floor applies to the mean rate of the batch
 
     @override
     def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:

@@ -20,10 +20,10 @@ from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class FactorVAE(WeightedRate):
-    """The negative ELBO and a weight on the total correlation, which a critic measures.
+    """The negative ELBO with a penalty on the total correlation, which a critic estimates.
 
     The paper permutes the dimensions of a second batch. Here `critics.permute_dims` permutes those of the same batch.
-    The critic sees the first latent layer only.
+    The critic only sees the first latent layer.
 
     Args:
         num_samples: samples of z per image.
@@ -59,7 +59,7 @@ class FactorVAE(WeightedRate):
         z = trace.latents[0].z.flatten(2)
         total = self.critic(z).mean().to(rate.dtype)
         detached = z.detach()
-        # The critic's loss is for its own parameters alone, and the model's for the model's.
+        # Each loss only trains its own parameters: those of the critic, or those of the model.
         joint, product = self.critic(detached), self.critic(permute_dims(detached))
         critic_loss = 0.5 * (F.softplus(-joint) + F.softplus(product)).mean()
         loss = (distortion + beta * rate).mean() + self.gamma * total

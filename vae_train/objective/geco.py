@@ -1,4 +1,4 @@
-"""min rate  subject to  distortion <= target, by a multiplier λ that moves with the constraint      (GECO).
+"""min rate  subject to  distortion <= target, by a multiplier λ that adapts to the constraint      (GECO).
 
 Rezende & Viola, 2018, Taming VAEs, arXiv:1810.00597, algorithm 1, with C = distortion - target in nats per image:
 
@@ -17,14 +17,14 @@ from vae_train.util.ranges import Decay, PositiveFloat, PositiveInt
 
 
 class GECO(Objective):
-    """The rate under the constraint that the distortion reaches a target, enforced by a Lagrange multiplier.
+    """Minimises the rate subject to a target for the distortion, with a Lagrange multiplier.
 
     The multiplier λ grows while reconstructions are worse than the target and shrinks while they are better. It plays
     the role of 1 / beta.
 
     Args:
         num_samples: samples of z per image.
-        target: the distortion in nats per image; negative ones are usual for densities.
+        target: target of the distortion in nats/image; negative values are common for densities.
         decay: a, decay of the running mean of the constraint.
         speed: change of log λ per update and nat of the constraint.
         limit: λ stays between 1 / limit and limit.
@@ -57,7 +57,7 @@ class GECO(Objective):
     @override
     def update_state(self, statistics: dict[str, Tensor]) -> None:
         violation = statistics["distortion"] - self.target
-        decay = self.decay * self.updates.clamp(max=1.0)  # the first one is the mean
+        decay = self.decay * self.updates.clamp(max=1.0)  # the first value replaces the mean
         self.constraint.copy_(decay * self.constraint + (1 - decay) * violation)
         self.updates.add_(1.0)
         self.log_multiplier.add_(self.speed * self.constraint).clamp_(-self.bound, self.bound)

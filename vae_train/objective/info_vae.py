@@ -14,11 +14,11 @@ from vae_train.util.ranges import Fraction, NonNegativeFloat, PositiveFloat, Pos
 
 
 class InfoVAE(Objective):
-    """The ELBO with less weight on the mutual information of x and z (alpha) and more on the distance of q(z) (weight).
+    """The ELBO with less weight on the mutual information of x and z, and more on the distance of q(z) from the prior.
 
     Args:
         num_samples: samples of z per image.
-        alpha: share of the mutual information of x and z that is not penalised.
+        alpha: fraction of the mutual information of x and z that is not penalised.
         weight: λ, weight of the distance of q(z) from the prior.
         kernel: see `discrepancies.mmd`.
         scales: see `discrepancies.mmd`.

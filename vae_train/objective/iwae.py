@@ -26,7 +26,7 @@ class IWAE(ImportanceWeighted):
 
     Args:
         num_samples: K, samples of z per image.
-        gradient: how q(z | x) is trained, see `vae_train.objective.bounds`.
+        gradient: gradient estimator for q(z | x), see `vae_train.objective.bounds`.
     """
 
     def __init__(self, num_samples: PositiveInt, gradient: Gradient) -> None:

@@ -1,4 +1,4 @@
-"""The decoder follows L_(M·K), the encoder 1/M sum_m L_K^(m)      (PIWAE).
+"""L_(M·K) for the decoder, and 1/M sum_m L_K^(m) for the encoder      (PIWAE).
 
 Rainforth et al., 2018, Tighter Variational Bounds are Not Necessarily Better, arXiv:1802.04537.
 """
@@ -12,14 +12,14 @@ from vae_train.objective.bounds import ImportanceWeighted, doubly_reparameterize
 
 
 class PIWAE(ImportanceWeighted):
-    """IWAE of all samples for the generative side, and MIWAE of the same samples for q(z | x).
+    """IWAE of all samples for decoder and prior, and MIWAE of the same samples for q(z | x).
 
-    What is reported as the loss is the IWAE bound.
+    The reported loss is the IWAE bound.
 
     Args:
         num_samples: M · K, samples of z per image.
-        groups: M, groups that the encoder's bound is the mean of.
-        gradient: how q(z | x) is trained, see `vae_train.objective.bounds`.
+        groups: M, number of groups in the encoder's bound.
+        gradient: gradient estimator for q(z | x), see `vae_train.objective.bounds`.
 
     Raises:
         ValueError: the samples do not form groups of equal size.

@@ -20,20 +20,20 @@ from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 POWER_STEPS = 10
-"""Steps of the power iteration, which starts from the same vector every time and has no state."""
+"""Steps of the power iteration, which always starts from the same vector."""
 
 
 class RAE(Objective):
-    """A deterministic autoencoder whose decoder is smoothed by a penalty instead of by noise in z.
+    """A deterministic autoencoder whose decoder is regularised by a penalty instead of noise in z.
 
-    Two things differ from the paper: "spectral" penalises the largest singular values where the paper divides the
-    weights by them, and the norm of the Jacobian is estimated with one random direction (it is the expectation over v).
-    The gradient penalty needs a gradient, so evaluation leaves it out of the loss. Sampling needs a prior that is
+    Deviations from the paper: "spectral" penalises the largest singular values, whereas the paper divides the
+    weights by them; and the norm of the Jacobian is estimated with one random direction v.
+    Evaluation leaves out the gradient penalty, which needs a gradient. Sampling needs a prior that is
     fitted to the latents afterwards.
 
     Args:
         num_samples: samples of z per image.
-        beta: weight of the latents' squared length.
+        beta: weight of the squared norm of z.
         regularizer: R.
         weight: weight of R.
     """
@@ -67,13 +67,13 @@ class RAE(Objective):
         return terms if penalty is None else terms | {"loss": loss + self.weight * penalty, "penalty": penalty}
 
     def _penalty(self, trace: Trace, context: Context) -> Tensor | None:
-        """R, a scalar; None if there is none, or if it needs a gradient and none is recorded."""
+        """R, a scalar; None if it is disabled, or needs a gradient while gradients are disabled."""
         if self.regularizer == "none" or (self.regularizer == "gradient_penalty" and not torch.is_grad_enabled()):
             return None
         if self.regularizer == "gradient_penalty":
             return _squared_jacobian(trace, context)
         measure = {"l2": _squares, "spectral": squared_spectral_norm}[self.regularizer]
-        # Weights of linear maps and convolutions; vectors are biases.
+        # Weights of linear and convolutional layers, without biases, which are vectors.
         return torch.stack([measure(p) for p in context.model.decoder_parameters() if p.dim() > 1]).sum()
 
 

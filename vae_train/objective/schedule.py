@@ -22,9 +22,9 @@ class BetaSchedule(ABC):
     """
 
     end = 0.0
-    """Epochs after which the factor stays the same."""
+    """Epoch from which the factor is constant."""
     peak = 0.0
-    """Epochs after which it has first been at its largest."""
+    """Epoch at which the factor first reaches its maximum."""
 
     def __init__(self, steps_per_epoch: float) -> None:
         self.steps_per_epoch = steps_per_epoch
@@ -39,7 +39,7 @@ class BetaSchedule(ABC):
 
 
 class ConstantBeta(BetaSchedule):
-    """1 from the first step on."""
+    """A constant factor of 1."""
 
     @override
     def at(self, epoch: Number) -> Number:
@@ -66,7 +66,7 @@ class RisingBeta(BetaSchedule):
 
     @abstractmethod
     def risen(self, progress: Number) -> Number:
-        """The share of the way from `start` to 1, in [0, 1], after the share `progress` of the warm-up."""
+        """The progress from `start` to 1, in [0, 1], after a fraction `progress` of the warm-up."""
 
 
 class LinearBeta(RisingBeta):
@@ -104,7 +104,7 @@ class CyclicalBeta(BetaSchedule):
         steps_per_epoch: see `BetaSchedule`.
         period: epochs of one cycle.
         cycles: number of cycles.
-        ramp: the share of a cycle in which the factor rises from 0 to 1; in the rest it stays 1.
+        ramp: fraction of a cycle in which the factor rises from 0 to 1; it stays 1 in the rest.
     """
 
     def __init__(self, steps_per_epoch: float, period: PositiveFloat, cycles: PositiveInt, ramp: Decay) -> None:
@@ -124,7 +124,7 @@ class SigmoidBeta(BetaSchedule):
     Args:
         steps_per_epoch: see `BetaSchedule`.
         middle: the epoch at which the factor is ½.
-        width: epochs in which the odds grow by e.
+        width: epochs in which the odds grow by a factor of e.
     """
 
     def __init__(self, steps_per_epoch: float, middle: NonNegativeFloat, width: PositiveFloat) -> None:
@@ -139,7 +139,7 @@ class SigmoidBeta(BetaSchedule):
 
 
 class TwoPhaseBeta(BetaSchedule):
-    """`first` until an epoch, 1 from then on: mostly an autoencoder that becomes a VAE.
+    """`first` until an epoch, then 1.
 
     Args:
         steps_per_epoch: see `BetaSchedule`.

@@ -13,12 +13,12 @@ from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
 class SlicedWasserstein(Objective):
-    """An autoencoder whose latents are moved to the prior along random lines, without a density or a kernel.
+    """An autoencoder that matches its latents to the prior along random projections.
 
     Args:
         num_samples: samples of z per image.
         weight: λ, weight of the squared distance.
-        projections: random directions per step.
+        projections: number of random projections per step.
     """
 
     needs_density = False

@@ -18,9 +18,9 @@ from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 
 class TCVAE(WeightedRate):
-    """The negative ELBO with a weight on each part of the rate, estimated from samples.
+    """The negative ELBO with a weight on each term of the rate.
 
-    The parts are estimated from a batch, see `vae_train.objective.aggregate`. Their logarithms are biased, less so for
+    The terms are estimated from a batch, see `vae_train.objective.aggregate`. Their logarithms are biased, less so for
     larger batches. Only the rate of the first latent layer is decomposed; other layers add their rate.
 
     Args:

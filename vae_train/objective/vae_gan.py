@@ -30,17 +30,17 @@ MAX_BALANCE = 1e4
 
 
 class VAEGAN(WeightedRate):
-    """The negative ELBO, and an adversarial loss on the likelihood's mean.
+    """The negative ELBO with an adversarial loss on the likelihood's mean.
 
-    Larsen et al. compare features of the critic instead of pixels. Here pixels keep their likelihood.
+    Larsen et al. replace the pixel likelihood by features of the critic; here it is kept.
 
     Args:
         num_samples: samples of z per image.
         beta: weight of the rate.
         beta_schedule: a factor on beta as a function of the step.
         weight: weight of the adversarial loss.
-        adaptive: whether that weight is relative to the gradient of the distortion at the decoder's output. Evaluation
-            uses the balance of the last update.
+        adaptive: scale this weight by the ratio of the gradients of distortion and adversarial loss at the decoder's
+            output. Evaluation uses the ratio of the last update.
         kind: the losses, see above.
         r1: weight of the penalty on the critic's gradient at real images; 0 for none.
         start: epoch at which the critic starts.
@@ -86,7 +86,7 @@ class VAEGAN(WeightedRate):
         adversarial = (-logits if self.kind == "hinge" else F.softplus(-logits)).mean()
         balance = self._balance(distortion, adversarial, trace.px.parameters)
         loss = distortion + beta * rate + active * self.weight * balance * adversarial
-        # The critic's loss is for its own parameters alone, and the model's for the model's.
+        # Each loss only trains its own parameters: those of the critic, or those of the model.
         critic_loss = active * self._critic_loss(real.detach(), fake.detach())
         logged = {"beta": beta, "adversarial": adversarial, "balance": balance}
         return {"loss": loss, "critic_loss": critic_loss} | logged
@@ -100,7 +100,7 @@ class VAEGAN(WeightedRate):
         self.balance.copy_(statistics["balance"])
 
     def _observed(self, trace: Trace, x: Tensor) -> Tensor:
-        """`x` with 0 for missing pixels, so that the critic learns nothing about them."""
+        """`x` with 0 for missing pixels, so that the critic ignores them."""
         return x if trace.mask is None else torch.where(trace.mask, x, 0.0)
 
     def _balance(self, distortion: Tensor, adversarial: Tensor, decoded: Tensor | None) -> Tensor:
@@ -116,7 +116,7 @@ class VAEGAN(WeightedRate):
         return (norms[0] / (norms[1] + 1 / MAX_BALANCE)).clamp(max=MAX_BALANCE).to(distortion.dtype)
 
     def _critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        # Evaluation has no gradient, and R1 is one.
+        # Gradients are disabled in evaluation, but R1 needs one.
         with torch.enable_grad():
             real = real.requires_grad_(self.r1 > 0)
             real_logits, fake_logits = self.critic(real), self.critic(fake)

@@ -19,7 +19,7 @@ from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class WAEGAN(Objective):
-    """An adversarial autoencoder: the encoder learns to make a critic mistake its latents for samples of the prior.
+    """An adversarial autoencoder: the encoder learns latents that a critic cannot tell from samples of the prior.
 
     Args:
         num_samples: samples of z per image.
@@ -50,7 +50,7 @@ class WAEGAN(Objective):
         z = trace.latents[0].z.flatten(2)
         prior_z = sample_prior(trace, context.rng).flatten(1).detach()
         adversarial = F.softplus(-self.critic(z)).mean()
-        # The critic's loss is for its own parameters alone, and the model's for the model's.
+        # Each loss only trains its own parameters: those of the critic, or those of the model.
         critic_loss = F.softplus(-self.critic(prior_z)).mean() + F.softplus(self.critic(z.detach())).mean()
         loss = trace.distortion().mean() + self.weight * adversarial
         return {"loss": loss, "critic_loss": critic_loss, "adversarial": adversarial}

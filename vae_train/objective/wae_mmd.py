@@ -13,9 +13,9 @@ from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class WAEMMD(Objective):
-    """A Wasserstein autoencoder: it matches q(z), over all images, to the prior, not the posterior of every image.
+    """A Wasserstein autoencoder: it matches the aggregate posterior, not that of each image, to the prior.
 
-    The cost of a reconstruction is -log p(x | z). For a Gaussian likelihood with a fixed scale that is the paper's
+    The reconstruction cost is -log p(x | z). For a Gaussian likelihood with a fixed scale it is the paper's
     squared error / (2 scale²).
 
     Args:

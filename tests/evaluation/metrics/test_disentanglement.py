@@ -177,7 +177,7 @@ def test_scores_are_a_function_of_the_seed(metric):
         (noise(12, 1), grid(2, 2, repeats=3), "two latent dimensions"),
         (noise(12, 2) * math.nan, grid(2, 2, repeats=3), "not finite"),
         (noise(12, 2), grid(2, 1, 2, repeats=3), r"factors \[1\] have a single value"),
-        (noise(4, 2), np.array([[0, 0], [0, 1], [1, 2], [1, 3]]), r"factors \[1\].*none that repeats"),
+        (noise(4, 2), np.array([[0, 0], [0, 1], [1, 2], [1, 3]]), r"factors \[1\].*no value that repeats"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(metric, codes, factors, message):

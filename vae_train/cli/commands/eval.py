@@ -234,7 +234,7 @@ def _log_to_board(run: Run, report: Report, subject: Subject, job: Job) -> None:
     row = best_row(read_metrics(run.metrics_file), epoch)
     # A logger that resumes at the previous step hides what an earlier evaluation wrote at this step.
     facts = RunFacts.of(run.config, subject.data.facts)._replace(folder=run.tensorboard, step=row["step"] - 1)
-    values = {name: estimate.value for name, estimate in report.estimates.items()}
+    values = {name: float(estimate.value) for name, estimate in report.estimates.items()}
     about = {"step": row["step"], "epoch": row.get("epoch"), "split": f"best/{subject.name}", "scope": "epoch"}
     for logger in open_loggers(run, facts, job.builder, is_training=False):
         logger.metrics(about | values)

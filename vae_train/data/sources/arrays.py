@@ -1,4 +1,4 @@
-"""Images, signals or vectors in an array file."""
+"""A source of images, signals or vectors in an array file."""
 
 import logging
 from collections.abc import Mapping
@@ -22,16 +22,16 @@ from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
 
 MAX_LEVELS = 2**24
-"""Levels that float32 can tell apart."""
+"""Maximal number of levels that float32 can represent."""
 
 log = logging.getLogger("vae_train")
 
 
 class _Inspection(NamedTuple):
-    """What is known of a file before its pixels are read."""
+    """The result of inspecting a file, before its pixels are read."""
 
     images: dict[Split, np.ndarray]
-    """The arrays with images, by the split that their names say."""
+    """The arrays with images, by the split in their names."""
     mapped: bool
     layout: Layout
     shape: Shape
@@ -45,33 +45,33 @@ class _Inspection(NamedTuple):
 class ArrayFile(Source):
     """The arrays of a .npy, .npz or .pt file, or the table of a .csv file.
 
-    Images are (N, C, H, W), (N, H, W, C) or (N, H, W); signals (N, C, T) or (N, T, C) become (C, 1, T) and vectors
-    (N, D) become (1, 1, D). The integers of images are levels, and their floating-point numbers are mapped from `range`
-    to [0, 1]. Numbers of vectors and signals are continuous; every column or channel gets its own `Units`. Densities
-    are reported for the numbers in the file. A .npy file that is larger than memory is mapped.
+    Images are (N, C, H, W), (N, H, W, C) or (N, H, W). Signals (N, C, T) or (N, T, C) become (C, 1, T), and vectors
+    (N, D) become (1, 1, D). Integers of images are levels, and their floating-point numbers are mapped from `range`
+    to [0, 1]. Vectors and signals are continuous, and every column or channel has its own `Units`. Densities
+    are reported for the values in the file. A .npy file may be larger than memory, since it is mapped.
 
     Args:
         path: the file.
         key: name of the array with the images in a .npz or .pt file, if it cannot be guessed. Names that contain train,
-            valid (or val) and test are the splits.
+            valid (or val) and test define the splits.
         labels: name of the array with labels (N,) or factors of variation (N, F); None to guess it.
         layout: the order of the dimensions; None to infer it from the shape.
-        levels: number of values of a pixel; None to infer it from all integers of images, see
-            `vae_train.data.storage.levels.inferred_levels`, and for continuous numbers. Multiples of a number may be
-            the levels, as 0, 17, …, 255 are for 16.
-        range: the smallest and the largest possible number, which become 0 and 1; None to measure it, in files up to
-            1 GiB, or for units by column.
+        levels: number of values of a pixel; None infers it for images of integers, see
+            `vae_train.data.storage.levels.inferred_levels`, and means continuous otherwise. Levels may be multiples of
+            a number, such as 0, 17, …, 255 for 16 levels.
+        range: the smallest and largest possible values, which are mapped to 0 and 1; None to measure them, in files up
+            to 1 GiB, or for units per column.
         scaling: how columns of vectors and channels of signals are scaled: "standard", to mean 0 and standard deviation
             1 of the training images, or "range", to [0, 1]; None for what the likelihood needs.
-        missing: what happens to numbers that are NaN: "error" refuses them; "mask" leaves them out of units and
-            likelihood, and the model sees 0 in their place ("MIWAE: Deep Generative Modelling and Imputation of
+        missing: how NaN are treated: "error" rejects them; "mask" leaves them out of units and
+            likelihood, and the model sees 0 instead ("MIWAE: Deep Generative Modelling and Imputation of
             Incomplete Data Sets", arXiv:1812.02633).
         shape: (C, H, W), filled in by inspection.
-        units: the units that a run was trained with, filled in where it is opened.
+        units: the units of a run's training data, filled in when the run is opened.
         binarize: see `vae_train.data.sources.base.Binarize`.
         valid: fraction of the images for validation, if the file has no such split.
-        test: likewise for the test split.
-        split_seed: decides which images these are.
+        test: fraction of the images for testing, likewise.
+        split_seed: seed of the random split.
     """
 
     path: str | None
@@ -89,11 +89,11 @@ class ArrayFile(Source):
     test: Fraction
     split_seed: Seed
     max_scanned_bytes: ClassVar[int] = 2**30
-    """Of a larger file only evenly spaced images are checked."""
+    """Larger files are only checked at evenly spaced images."""
 
     def __post_init__(self) -> None:
         if self.valid + self.test >= 1:
-            raise ValueError(f"valid={self.valid:g} and test={self.test:g} leave nothing to train on")
+            raise ValueError(f"valid={self.valid:g} and test={self.test:g} leave no images for training")
         if self.range is not None and (len(self.range) != 2 or not -np.inf < self.range[0] < self.range[1] < np.inf):
             raise ValueError(f"range={list(self.range)} is not [smallest, largest]")
         if self.levels is not None and not 2 <= self.levels <= MAX_LEVELS:
@@ -130,7 +130,7 @@ class ArrayFile(Source):
 
     @cached_property
     def _inspection(self) -> _Inspection:
-        """Opens the file, and looks at its numbers if levels or range are left open."""
+        """Opens the file, and scans its values if levels or range are null."""
         if self.path is None:
             raise UsageError([ErrorDetail("data.path=", "is needed: a .npy, .npz, .pt or .csv file")])
         arrays, mapped = open_file(self.path)
@@ -142,23 +142,23 @@ class ArrayFile(Source):
         shape = shapes[names["train"]]
         for name, other in shapes.items():
             if other != shape:
-                raise UsageError(f"has images of {shape} for training and of {other} in {name}")
+                raise UsageError(f"has images of shape {shape} for training, but {other} in {name}")
         if self.shape is not None and shape != tuple(self.shape):
-            raise UsageError([ErrorDetail(f"data.shape={list(self.shape)}", f"the file has images of {shape}")])
+            raise UsageError([ErrorDetail(f"data.shape={list(self.shape)}", f"the file has images of shape {shape}")])
         check_missing(list(images.values()), self.missing == "mask", self.max_scanned_bytes)
         values = self._values(images, layout)
         labels, factors = self._labels(arrays, names, images)
         return _Inspection(images, mapped, layout, shape, values, labels, factors)
 
     def _values(self, images: dict[Split, np.ndarray], layout: Layout) -> Values:
-        """What the numbers mean: units by column, or levels or one range for all."""
+        """The meaning of the values: units per column, or levels or a range for all."""
         integers = images["train"].dtype.kind in "ui"
         by_column = layout in AXES and (integers or images["train"].dtype.kind == "f")
         known = None if self.units is None else Units.parse(self.units)
         continuous = self.levels is None and self.binarize == "none"
         if by_column and continuous and self.range is None:
             if integers and known is None:
-                log.info("integers are modelled as continuous numbers; for levels set data.levels=")
+                log.info("integers are treated as continuous values; for discrete levels set data.levels=")
             rows = self._rows(images)["train"]
             ranged = self.scaling == "range"
             return Values(None, column_units(images, rows, layout, ranged, known, self.max_scanned_bytes))
@@ -171,7 +171,7 @@ class ArrayFile(Source):
         return values
 
     def _rows(self, images: Mapping[Split, np.ndarray]) -> dict[Split, np.ndarray]:
-        """Numbers of the images of every split, each within its own array."""
+        """Indices of the images of every split, each within its own array."""
         rows = {name: np.arange(len(images.get(name, ()))) for name in SPLITS}
         return cut(rows, {"valid": self.valid, "test": self.test}, self.split_seed)
 
@@ -191,12 +191,12 @@ class ArrayFile(Source):
     def _labels(
         self, arrays: Mapping[str, np.ndarray], names: Mapping[Split, str], images: Mapping[Split, np.ndarray]
     ) -> tuple[dict[Split, Tensor] | None, tuple[Factor, ...]]:
-        """The labels of the images of every array as int64 `(N, F)`, and what their columns are."""
+        """The labels of the images of every array as int64 `(N, F)`, and their factors."""
         found = {split: label_name(arrays, name, _text(self.labels)) for split, name in names.items()}
         keys = {split: key for split, key in found.items() if key is not None}
         keys = keys if len(keys) == len(names) else {}  # labels of all splits or none
         if unused := [name for name in arrays if name not in {*names.values(), *keys.values()}]:
-            log.info("arrays that are not used: %s; data.key= and data.labels= choose others", ", ".join(unused))
+            log.info("unused arrays: %s; data.key= and data.labels= choose others", ", ".join(unused))
         if not keys:
             return None, ()
         try:
@@ -209,7 +209,7 @@ class ArrayFile(Source):
 
 
 def _text(name: str | None) -> str | None:
-    """A name as text: YAML reads `key=1` as a number."""
+    """A name as a string, since YAML reads `key=1` as a number."""
     return None if name is None else str(name)
 
 
@@ -227,15 +227,15 @@ def _layout(array: np.ndarray) -> Layout:
     if len(sizes) == 1:
         return "ND"
     if len(sizes) == 2 and 4 * sizes[0] < sizes[1]:
-        log.info("%s: signals (N, C, T) of %d channels; for others set data.layout=", array.shape, sizes[0])
+        log.info("%s: taken as signals (N, C, T) with %d channels; otherwise set data.layout=", array.shape, sizes[0])
         return "NCT"
     if len(sizes) == 2:
         has_levels = array.dtype in (np.bool_, np.uint8, np.uint16)
         if sizes[0] <= 4 * sizes[1] and (has_levels or sizes[0] == sizes[1]):
             if not has_levels:
-                log.info("%s: grey images (N, H, W); for signals set data.layout=NTC or NCT", array.shape)
+                log.info("%s: taken as grey images (N, H, W); for signals set data.layout=NTC or NCT", array.shape)
             return "NHW"
-        what = f"is needed: {array.shape} may be grey images, NHW, or signals, NTC (samples, channels) or NCT"
+        what = f"is needed: {array.shape} may be grey images (NHW) or signals (NTC or NCT)"
         raise UsageError([ErrorDetail("data.layout=", what)])
     if len(sizes) == 3 and (sizes[0] <= 4) != (sizes[2] <= 4):
         return "NCHW" if sizes[0] <= 4 else "NHWC"

@@ -1,4 +1,4 @@
-"""What a source of images is, and what published data sets have in common: files, splits, grey values as bits."""
+"""The interface of data sources, and tools for published data sets: files, splits, binarisation."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from vae_train.util.runtime import available_memory
 from vae_train.util.text import size
 
 MAX_IDX_DIMENSIONS = 3
-"""Of the files of MNIST and its relatives."""
+"""Maximal number of dimensions in the files of MNIST and similar data sets."""
 
 SPLIT_SEED = 123
-"""Decides which published training images are validation images."""
+"""Seed of the random choice of validation images among published training images."""
 
 Binarize = Literal["none", "dynamic", "threshold"]
-"""Keep grey levels; draw bits with the grey values as probabilities, anew for every training batch and once for
-validation and test; or cut at one half."""
+""""none" keeps grey levels. "dynamic" samples bits with grey values as probabilities, for every training batch anew
+and once for validation and test. "threshold" rounds at 1/2."""
 
 
 class Contents(NamedTuple):
-    """What is read from a source."""
+    """The contents of a source."""
 
     splits: Splits
     bad_files: tuple[tuple[str, str], ...] = ()
@@ -43,18 +43,18 @@ class Contents(NamedTuple):
 
 
 class Source(ABC):
-    """Where images come from: a published data set, a folder, a file.
+    """A source of images: a published data set, a folder or a file.
 
-    A source is a frozen dataclass whose fields are the settings of its YAML file, so that equal settings are equal
-    sources and are read once.
+    A source is a frozen dataclass whose fields are the settings of its YAML file, so that sources with equal settings
+    are equal and read only once.
     """
 
     @abstractmethod
     def inspect(self) -> DataFacts:
-        """Facts about the images; looks at files, and decodes those of a folder, if they are needed for that.
+        """Facts about the images. Reads files, and decodes those of a folder, only as far as needed.
 
         Raises:
-            UsageError: the data is missing, or is not what the settings say.
+            UsageError: the data is missing, or does not match the settings.
         """
 
     @abstractmethod
@@ -62,11 +62,11 @@ class Source(ABC):
         """Reads or opens all splits.
 
         Raises:
-            UsageError: the data is missing or cannot be read; says what to do.
+            UsageError: the data is missing or cannot be read.
         """
 
     def resolved(self) -> dict[str, Any]:
-        """Values that inspection found for settings that were left open, for the run's config.yaml."""
+        """Inferred values of settings that were null, for the run's config.yaml."""
         return {}
 
 
@@ -79,7 +79,7 @@ class Arrays(NamedTuple):
     """Class numbers with shape `(N,)`."""
 
     def take(self, index: Any) -> Arrays:
-        """The images at `index`, a slice or an array of numbers."""
+        """The images at `index`, a slice or an array of indices."""
         return Arrays(self.pixels[index], self.labels[index])
 
 
@@ -91,13 +91,13 @@ def class_facts(
 
 
 def cut_valid(train: Arrays, test: Arrays, num_train: int) -> dict[Split, Arrays]:
-    """Keeps `num_train` of the published training images for training; the others are validation images."""
+    """Splits the published training images into `num_train` training images and validation images."""
     order = shuffled(len(train.pixels), SPLIT_SEED)
     return {"train": train.take(order[:num_train]), "valid": train.take(order[num_train:]), "test": test}
 
 
 def joined(first: Arrays, second: Arrays) -> Arrays:
-    """The images of both."""
+    """Concatenates two sets of images."""
     return Arrays(*map(np.concatenate, zip(first, second, strict=True)))
 
 
@@ -118,16 +118,16 @@ def random_bits(pixels: np.ndarray, levels: int, rng: np.random.RandomState) -> 
 
 
 def binarized(splits: Mapping[Split, Arrays], levels: int, binarize: Binarize, seed: int) -> Splits:
-    """Grey images of published splits as a source stores them.
+    """Stores the grey images of published splits.
 
-    Under "dynamic" training images stay grey, and every fetch draws their bits anew. The bits of validation and test
-    images are drawn once, here, validation first.
+    With "dynamic", training images stay grey, and every fetch samples new bits. The bits of validation and test
+    images are sampled once, here, validation first.
 
     Args:
-        splits: grey values; without the splits that the data set does not have.
+        splits: grey values of the existing splits.
         levels: number of grey values.
         binarize: how grey values become bits.
-        seed: of NumPy's legacy generator, which draws the bits and is the same in every version.
+        seed: seed of NumPy's legacy generator for the bits, which is the same in every version.
     """
     rng = np.random.RandomState(seed)
     stored: Splits = {}
@@ -146,7 +146,7 @@ def binarized(splits: Mapping[Split, Arrays], levels: int, binarize: Binarize, s
 
 @dataclass(frozen=True)
 class PublishedSource(Source):
-    """Images of 256 levels, published as a training and a test part; validation images are cut from the first.
+    """Images with 256 levels, published as training and test images; validation images are split from the former.
 
     Args:
         root: the folder; missing files are downloaded to it.
@@ -156,14 +156,14 @@ class PublishedSource(Source):
     root: str
     binarize: Binarize
     bits_seed: ClassVar[int] = SPLIT_SEED
-    """Of the bits of validation and test images."""
+    """Seed of the bits of validation and test images."""
 
     @abstractmethod
     def open(self, train: bool) -> Arrays:
-        """Reads the training or the test part.
+        """Reads the published training or test images.
 
         Raises:
-            UsageError: it is missing and cannot be downloaded, or cannot be read.
+            UsageError: they are missing and cannot be downloaded, or cannot be read.
         """
 
     def grey_splits(self) -> dict[Split, Arrays]:
@@ -194,13 +194,13 @@ class IdxSource(PublishedSource):
 def open_idx(name: str, root: str, stem: str, part: Mapping[str, Any]) -> Arrays:
     """Reads images of 28x28 grey pixels in MNIST's format.
 
-    Intact files are read here, since importing torchvision takes longer than reading them. Anything else is left to
+    Intact files are read here, since importing torchvision takes longer than reading them. Other cases are left to
     `open_torchvision`.
 
     Args:
         name: class in `torchvision.datasets`, and the folder within `root`.
         root: see `open_torchvision`.
-        stem: what the names of the two files begin with.
+        stem: prefix of the names of the two files.
         part: see `open_torchvision`.
     """
     files = [f"{stem}-{what}-ubyte" for what in ("images-idx3", "labels-idx1")]
@@ -212,9 +212,10 @@ def open_idx(name: str, root: str, stem: str, part: Mapping[str, Any]) -> Arrays
 
 
 def _read_idx(path: Path) -> np.ndarray | None:
-    """The uint8 array of an idx file; None if it is missing or is another kind of file.
+    """The uint8 array of an idx file; None if it is missing or not such a file.
 
-    Two zero bytes, 8 for uint8, the number of dimensions, the dimensions as big-endian 32-bit integers, the values.
+    Format: two zero bytes, 8 for uint8, the number of dimensions, the dimensions as big-endian 32-bit integers, the
+    values.
 
     Raises:
         UsageError: the file has another size than its header says, or does not fit into memory.
@@ -241,9 +242,9 @@ def open_torchvision(name: str, root: str, folder: str, part: Mapping[str, Any])
 
     Args:
         name: class in `torchvision.datasets`.
-        root: the folder that torchvision's layout starts in.
-        folder: where the files belong (or the one file), relative to `root`; for the message.
-        part: the class's arguments that say which part is wanted.
+        root: the `root` of torchvision.
+        folder: path of the files (or the file) relative to `root`, for messages.
+        part: arguments of the class that select a part.
 
     Raises:
         UsageError: the files are missing and cannot be downloaded, or cannot be read.
@@ -265,14 +266,14 @@ def open_torchvision(name: str, root: str, folder: str, part: Mapping[str, Any])
     try:
         return factory(root, **part, download=True)
     except Exception as error:
-        for path in missing:  # what the failed download made, innermost first
+        for path in missing:  # created by the failed download, innermost first
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
         raise UsageError(unavailable(name, place, folder, error, "torchvision's files")) from error
 
 
 def check_download(name: str, root: str) -> None:
-    """Refuses to download to a folder that only a saved run names, unless it is below the user's own.
+    """Rejects downloads to a folder that only a saved run names, unless it is below the user's data folder.
 
     Raises:
         UsageError: says how to name the folder.
@@ -280,8 +281,8 @@ def check_download(name: str, root: str) -> None:
     own = Path(os.environ.get("VAE_DATA") or "data").resolve()
     if isinstance(root, SavedPath) and not Path(root).resolve().is_relative_to(own):
         raise UsageError(
-            f"{name} is not there (or is damaged), and nothing is downloaded to a folder that only the run names; "
-            f"data.root={own} has your own data"
+            f"{name} is missing or damaged, and vae does not download to a folder that only the run names; "
+            f"use data.root={own} for your own data"
         )
 
 
@@ -290,13 +291,13 @@ def unavailable(name: str, place: Path, folder: str, error: Exception, files: st
 
     Args:
         name: name of the data set.
-        place: where it should be.
+        place: where it was expected.
         folder: the same, relative to `data.root`.
         error: why the download failed.
-        files: what belongs there.
+        files: the files that belong there.
     """
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     return (
-        f"{name} is not in {place} (or is damaged there) and could not be downloaded ({reason}). Either put {files} "
+        f"{name} is missing or damaged in {place} and could not be downloaded ({reason}). Either put {files} "
         f"there, or set data.root= to a folder that contains {folder}, or use data=digits"
     )

@@ -19,10 +19,10 @@ from vae_train.util.errors import UsageError
 from vae_train.util.ranges import PositiveInt, Range
 
 NUM_HEADERS = 64
-"""Images whose size is checked."""
+"""Number of images whose size is checked."""
 
 WIDTH, HEIGHT = 178, 218
-"""Pixels of an aligned image."""
+"""Size of an aligned image in pixels."""
 
 IMAGES, PARTITION, ATTRIBUTES = "img_align_celeba", "list_eval_partition.txt", "list_attr_celeba.txt"
 
@@ -40,17 +40,17 @@ NAMES = (
 class CelebA(Source):
     """The aligned images in the official partition of 162,770 / 19,867 / 19,962 images.
 
-    The middle is cropped and scaled down bilinearly, as an average over what becomes one pixel; `crop` 148 and `size`
+    A centre crop is downscaled bilinearly, with antialiasing; `crop` 148 and `size`
     64 are the literature's ("Deep Feature Consistent Variational Autoencoder", arXiv:1610.00291, and others). All
-    images are decoded once into a file, which later starts map into memory.
+    images are decoded once into a file, which is mapped into memory afterwards.
 
-    Labels are 0 and 1, a column for every attribute.
+    Labels have a column for every attribute, with values 0 and 1.
 
     Args:
         root: folder that contains `celeba` with `img_align_celeba`, `list_eval_partition.txt` and
             `list_attr_celeba.txt`; missing files are downloaded to it, for which torchvision needs the package gdown.
-        crop: pixels along each side of the square that is cut out of the middle of 178x218.
-        size: height and width that it is scaled to.
+        crop: side of the square centre crop from 178x218, in pixels.
+        size: height and width after scaling.
         cache: folder of the decoded images; None for the user's own (XDG_CACHE_HOME, else ~/.cache).
     """
 
@@ -77,18 +77,16 @@ class CelebA(Source):
         return Contents(split_rows(pixels, rows, 256, labels))
 
     def _partition(self, path: Path) -> tuple[list[str], np.ndarray]:
-        """Reads the names of all images, and the number of each one's split with shape `(N,)`.
+        """Reads the names of all images, and the indices of their splits with shape `(N,)`.
 
         Raises:
-            UsageError: the file is damaged or is another one.
+            UsageError: the file is damaged or not the official one.
         """
         table = _table(path, [("name", "U32"), ("part", np.int8)], skipped=0)
         sizes: dict[Split, int] = {name: int((table["part"] == number).sum()) for number, name in enumerate(SPLITS)}
         if sizes != self.sizes or len(table) != sum(self.sizes.values()):
             listed, published = (" / ".join(f"{count:,}" for count in each.values()) for each in (sizes, self.sizes))
-            raise UsageError(
-                f"{path} lists {listed} images, not {published}: it is damaged or another one; put CelebA's own there"
-            )
+            raise UsageError(f"{path} lists {listed} images, not {published}: put the original file there")
         return table["name"].tolist(), table["part"]
 
 
@@ -96,27 +94,27 @@ def _attributes(path: Path, names: list[str]) -> torch.Tensor:
     """Reads the attributes of all images, int64 with shape `(N, 40)`; the file's -1 is 0.
 
     Raises:
-        UsageError: the file is damaged, or is not of the images `names`.
+        UsageError: the file is damaged, or does not belong to the images `names`.
     """
     table = _table(path, [("name", "U32"), ("values", np.int8, (len(NAMES),))], skipped=2)
     with path.open(errors="replace") as file:
         header = tuple((file.readline(), file.readline())[1].split())
     if header != NAMES or table["name"].tolist() != names or not np.isin(table["values"], (-1, 1)).all():
-        raise UsageError(f"{path} is not of the images of {PARTITION}, or is damaged; put CelebA's own there")
+        raise UsageError(f"{path} is damaged or does not match {PARTITION}; put the original file there")
     return torch.from_numpy((table["values"] > 0).astype(np.int64))
 
 
 def _table(path: Path, columns: list, skipped: int) -> np.ndarray:
     """Reads a text file of columns, without its first `skipped` lines, as a structured array `(N,)`."""
     try:
-        with quiet():  # NumPy warns of an empty file; its length is checked
+        with quiet():  # NumPy warns about empty files; the length is checked
             return np.atleast_1d(np.loadtxt(path, columns, skiprows=skipped))
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read CelebA in {path}: {error}; put CelebA's own file there") from error
+        raise UsageError(f"cannot read CelebA in {path}: {error}; put the original file there") from error
 
 
 def _decoded(folder: Path, names: list[str], crop: int, size: int, cache: str | None) -> np.ndarray:
-    """Decodes the images `names` into a uint8 array `(N, 3, size, size)`, which is mapped from a file.
+    """Decodes the images `names` into a uint8 array `(N, 3, size, size)`, mapped from a file.
 
     Raises:
         UsageError: an image is missing or damaged, or the file cannot be written.
@@ -128,11 +126,11 @@ def _decoded(folder: Path, names: list[str], crop: int, size: int, cache: str | 
         try:
             height, width = headers(path)[0].size
         except BadImage as error:
-            raise UsageError(f"cannot read CelebA's {path}: {problem or error}; put CelebA's own file there") from error
+            raise UsageError(f"cannot read CelebA's {path}: {problem or error}; put the original file there") from error
         if (height, width) != (HEIGHT, WIDTH):
-            raise UsageError(f"{path} has {height}x{width} pixels, not {HEIGHT}x{WIDTH}: put the aligned images there")
+            raise UsageError(f"{path} has {height}x{width} pixels, not {HEIGHT}x{WIDTH}; use the aligned images")
     how = Decoding((size, size), 3, "stretch", (crop, crop), "bilinear", "black")
     pixels, bad, *_ = decoded(folder, entries, how, cache)
     for number, why in bad.items():
-        raise UsageError(f"cannot read CelebA's {folder / names[number]}: {why}; put CelebA's own file there")
+        raise UsageError(f"cannot read CelebA's {folder / names[number]}: {why}; put the original file there")
     return pixels

@@ -23,8 +23,8 @@ class Digits(Source):
     Split into 1,257 / 180 / 360 images by a stored seed.
 
     Args:
-        binarize: "none" keeps the 17 levels; "dynamic" draws each pixel as 0 or 1 with probability x, anew for every
-            training batch and once for validation and test; "threshold" cuts at 1/2.
+        binarize: "none" keeps the 17 levels; "dynamic" samples each pixel as 0 or 1 with probability x, anew for every
+            training batch and once for validation and test; "threshold" rounds at 1/2.
     """
 
     binarize: Binarize
@@ -44,7 +44,7 @@ class Digits(Source):
 
 
 def _load_digits() -> tuple[np.ndarray, np.ndarray]:
-    """`sklearn.datasets.load_digits`, from the library's file: importing the library takes ten times as long."""
+    """Like `sklearn.datasets.load_digits`, but without importing the library, which takes ten times as long."""
     spec = find_spec("sklearn")
     path = Path(spec.origin or "").parent / "datasets/data/digits.csv.gz" if spec else None
     if path is None or not path.is_file():

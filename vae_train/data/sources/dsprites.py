@@ -28,7 +28,7 @@ URL = f"https://github.com/google-deepmind/dsprites-dataset/raw/master/{NAME}"
 TIMEOUT = 60  # seconds without a byte
 
 MAX_UNPACKED_BYTES = 2**32
-"""The members of the published archive are 3.1e9 bytes."""
+"""Limit of the unpacked size; the published archive has 3.1e9 bytes."""
 
 FACTORS = (
     Factor("color", 1, ("white",)),
@@ -44,7 +44,7 @@ FACTORS = (
 class DSprites(Source):
     """dSprites with its factors as labels, split by a stored seed.
 
-    The pixels take up 3 GiB. They are unpacked once into a file, which later starts map into memory.
+    The pixels take 3 GiB. They are unpacked once into a file, which is mapped into memory afterwards.
 
     Args:
         root: folder that contains `dsprites`; the missing file is downloaded to it.
@@ -58,12 +58,12 @@ class DSprites(Source):
     num_test: NonNegativeInt
     cache: str | None
     factors: ClassVar[tuple[Factor, ...]] = FACTORS
-    """The archive has every combination once, the last factor varying fastest."""
+    """The archive has every combination once; the last factor varies fastest."""
 
     def __post_init__(self) -> None:
         if self.num_valid + self.num_test >= self._num_images:
             counts = f"num_valid={self.num_valid} and num_test={self.num_test}"
-            raise ValueError(f"{counts} leave none of {self._num_images:,} to train on")
+            raise ValueError(f"{counts} leave none of the {self._num_images:,} images for training")
 
     @override
     def inspect(self) -> DataFacts:
@@ -76,10 +76,10 @@ class DSprites(Source):
             check_download("dSprites", self.root)
             _download(path)
         pixels, labels = _open(path, self.cache)
-        sizes = [factor.size for factor in self.factors]  # of every image the factors are known
+        sizes = [factor.size for factor in self.factors]  # the order of the combinations is known
         expected = np.stack(np.unravel_index(np.arange(self._num_images), sizes), 1)
         if len(pixels) != len(expected) or pixels.dtype != np.uint8 or not np.array_equal(labels, expected):
-            raise UsageError(f"{path} has other images than dSprites; remove it to download it again")
+            raise UsageError(f"{path} does not contain dSprites; remove it to download it again")
         order, num_train = shuffled(len(pixels), SPLIT_SEED), self.inspect().num_train
         parts = np.split(order, [num_train, num_train + self.num_valid])
         rows = dict(zip(SPLITS, map(np.sort, parts), strict=True))
@@ -93,7 +93,7 @@ class DSprites(Source):
 def _open(path: Path, cache: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Opens pixels, `(N, 64, 64)` uint8 mapped from a file, and values of the factors, `(N, 6)`.
 
-    Only these two members of the archive are read. Its metadata would have to be unpickled.
+    Only these two members of the archive are read, since its metadata is pickled.
 
     Raises:
         UsageError: the archive is damaged, or the pixels cannot be unpacked.
@@ -112,7 +112,7 @@ def _open(path: Path, cache: str | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pixels(archive: zipfile.ZipFile, places: list[Path]) -> np.ndarray:
-    """Maps the first of several files, to the last of which the pixels are unpacked if all are missing or truncated."""
+    """Maps the first intact file of `places`; if there is none, unpacks the pixels to the last one."""
     for place in places:
         with suppress(OSError, ValueError, EOFError):
             return np.load(place, mmap_mode="r")
@@ -126,10 +126,10 @@ def _pixels(archive: zipfile.ZipFile, places: list[Path]) -> np.ndarray:
 
 
 def _download(path: Path) -> None:
-    """Fetches the archive, 26 MB.
+    """Downloads the archive (26 MB).
 
     Raises:
-        UsageError: it cannot be fetched; says where to put it.
+        UsageError: the download failed; says where to put the file.
     """
     try:
         with urlopen(URL, timeout=TIMEOUT) as answer:

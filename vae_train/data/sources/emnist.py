@@ -11,7 +11,7 @@ from vae_train.data.sources.base import Arrays, PublishedSource, class_facts, op
 
 Subset = Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
 
-# Published training images, published test images, classes. ("letters" is the corrected release's, not the paper's.)
+# Published training images, published test images, classes. ("letters" as in the corrected release, not the paper.)
 SIZES: dict[Subset, tuple[int, int, int]] = {
     "byclass": (697_932, 116_323, 62),
     "bymerge": (697_932, 116_323, 47),
@@ -24,15 +24,15 @@ SIZES: dict[Subset, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class EMNIST(PublishedSource):
-    """EMNIST with upright images (the files have them transposed) and labels that start at 0.
+    """EMNIST with upright images (they are transposed in the files) and labels that start at 0.
 
-    As many of the published training images as there are test images are validation images, as the paper suggests; a
-    stored seed decides which.
+    As the paper suggests, there are as many validation images, from the published training images, as test images; a
+    stored seed selects them.
 
     Args:
         root: folder that contains `EMNIST/raw`; missing files are downloaded to it.
         subset: "byclass" (62 classes: digits, capitals, small letters) and "bymerge" (47: capitals and small letters
-            that look alike are merged) have all images; "balanced" has equally many of each of the 47; "letters" 26
+            that look alike are merged) have all images; "balanced" has equally many of each of 47; "letters" has 26
             classes, capitals and small letters merged; "digits" and "mnist" ten.
         binarize: see `vae_train.data.sources.base.Binarize`.
     """

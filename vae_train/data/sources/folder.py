@@ -1,4 +1,4 @@
-"""Any folder of images."""
+"""A source of images in any folder."""
 
 import math
 from dataclasses import dataclass, replace
@@ -23,16 +23,16 @@ from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
 
 MAX_SKIPPED = 10
-"""Bad files that are always skipped, whatever `max_bad` says."""
+"""Number of bad files that are always skipped, whatever `max_bad` is."""
 
 MAX_LEVELS = 2**16
-"""Levels of pixels with 16 bits."""
+"""Number of levels of 16-bit pixels."""
 
 Size = PositiveInt | list[PositiveInt]
 
 
 class _Inspection(NamedTuple):
-    """What is known of a folder before its images are decoded."""
+    """The result of inspecting a folder, before its images are decoded."""
 
     listing: Listing
     size: tuple[int, int]
@@ -40,43 +40,43 @@ class _Inspection(NamedTuple):
     entries: list[Entry]
     """Every image: the files, or all of their frames."""
     files: np.ndarray
-    """Number of every image's file."""
+    """Index of every image's file."""
     rows: dict[Split, np.ndarray]
-    """Numbers of the images of every split."""
+    """Indices of the images of every split."""
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Folder(Source):
-    """PNG, JPEG, WebP, BMP, TIFF and GIF files, 8 or 16 bit, grey, RGB, with palette or transparency.
+    """PNG, JPEG, WebP, BMP, TIFF and GIF files with 8 or 16 bits: grey, RGB, with palette or transparency.
 
-    Images lie in the folder itself or in one sub-folder per class. Sub-folders called train, valid (or val, validation)
-    and test are the splits; a split without a folder is cut from the training images. All images are decoded once into
-    a cache of pixels, which is used until a name, a size or a time changes.
+    Images are in the folder itself or in one sub-folder per class. Sub-folders called train, valid (or val, validation)
+    and test define the splits; other splits are taken from the training images. All images are decoded once into
+    a cache of pixels, which is used until a file's name, size or time changes.
 
-    Levels follow the pixels of all images: 2 for exactly two values, 256 for 8 bits, and for grey files of 16 bits the
-    10, 12, 14 or 16 bits that hold the largest pixel. Files of 8 bits are scaled to those of others beside them.
+    Levels are inferred from all pixels: 2 for exactly two values, 256 for 8 bits, and for 16-bit grey files the
+    least of 10, 12, 14 or 16 bits that suffices. 8-bit files in the same folder are scaled to these.
 
     Args:
         root: the folder.
-        size: height and width, or one number for both; None if all images have the same.
+        size: height and width, or one number for both; None if all images have the same size.
         channels: 1 for grey, 3 for RGB; None for 1 if all images are grey, else 3.
-        fit: how an image gets its size, see `vae_train.data.storage.decoding.Decoding`.
-        crop: pixels that are cut out of an image's middle before that; None for all of it.
-        resample: how it is scaled.
-        background: what is behind transparent pixels and beside padded images; None for white if the visible part of
-            transparent images is darker than medium grey in the mean of all of them, else black.
-        frames: "first" takes the first frame or page of every file, "all" makes an image of each. Frames of a file are
+        fit: how images with other aspect ratios fit the size, see `vae_train.data.storage.decoding.Decoding`.
+        crop: size of a centre crop before resizing; None for the whole image.
+        resample: interpolation for resizing.
+        background: colour behind transparent pixels and beside padded images; None for white if the visible part of
+            transparent images is on average darker than medium grey, else black.
+        frames: "first" uses the first frame or page of every file, "all" uses each as an image. Frames of a file are
             in the same split if there are enough files.
-        levels: number of values of a pixel; None to infer it. Multiples of a number may be the levels, as 0, 17, …, 255
-            are for 16.
-        range: the pixels that become 0 and 1; None to infer them.
+        levels: number of values of a pixel; None to infer it. Levels may be multiples of a number, such as 0, 17, …,
+            255 for 16 levels.
+        range: the pixel values that are mapped to 0 and 1; None to infer them.
         binarize: see `vae_train.data.sources.base.Binarize`.
-        valid: fraction of the images for validation, if no folder names the split.
-        test: likewise for the test split.
-        split_seed: decides which images these are.
-        max_bad: fraction of the files that may be unreadable; up to ten always may.
-        cache: folder of the caches; None for the user's own (XDG_CACHE_HOME, else ~/.cache).
+        valid: fraction of the images for validation, if there is no such folder.
+        test: fraction of the images for testing, likewise.
+        split_seed: seed of the random split.
+        max_bad: fraction of unreadable files that is accepted; up to ten always are.
+        cache: folder for caches; None for the user's own (XDG_CACHE_HOME, else ~/.cache).
     """
 
     root: str | None
@@ -98,7 +98,7 @@ class Folder(Source):
 
     def __post_init__(self) -> None:
         if self.valid + self.test >= 1:
-            raise ValueError(f"valid={self.valid:g} and test={self.test:g} leave nothing to train on")
+            raise ValueError(f"valid={self.valid:g} and test={self.test:g} leave no images for training")
         _pair("size", self.size)
         _pair("crop", self.crop)
         if self.levels is not None and not 2 <= self.levels <= MAX_LEVELS:
@@ -145,10 +145,10 @@ class Folder(Source):
 
     @cached_property
     def _grid(self) -> tuple[int, tuple[int, int], list[str]]:
-        """Number of levels, the pixels of the first and the last one, and sentences about them.
+        """Number of levels, the pixel values of the first and the last level, and notes.
 
         Raises:
-            UsageError: the pixels of the images are not those that are stated.
+            UsageError: the pixels do not match the settings.
         """
         bits, high, scaled, found = self._decoded[0].depths
         levels, notes = self.levels, list[str]()
@@ -157,15 +157,15 @@ class Folder(Source):
             levels, notes = (self.range[1] - self.range[0] + 1, []) if self.range else inferred_levels(known, bits)
         bounds = (self.range[0], self.range[1]) if self.range else stated_bounds(found, levels)
         if not found.fit(levels, *bounds):
-            what = f"the files hold pixels from {found.low} to {found.high}, not on {levels} levels of this range"
+            what = f"pixels from {found.low} to {found.high} in the files do not match {levels} levels in this range"
             raise UsageError([ErrorDetail(f"data.range={list(bounds)}", what)])
         if scaled:
-            notes.append(f"{scaled:,} images have 8 bits, and are scaled to the {bits} bits of the others")
+            notes.append(f"{scaled:,} images have 8 bits and are scaled to the {bits} bits of the others")
         return levels, bounds, notes
 
     @cached_property
     def _decoded(self) -> tuple[DecodedFolder, Background]:
-        """All images, and what is behind their transparent pixels: what the visible ones differ from."""
+        """All images, and the background of transparent pixels, chosen for contrast."""
         listing, size, channels, entries, *_ = self._inspection
         how = Decoding(size, channels, self.fit, _pair("crop", self.crop), self.resample, self.background or "black",
                        self.frames == "all")  # fmt: skip
@@ -188,7 +188,7 @@ class Folder(Source):
             found = all_headers(listing.root, entries, every_frame, cache_folder(self.cache))
             known = [header for frames in found for header in frames]
             if not known:
-                raise UsageError(f"none of its files is an image that can be read ({_reason(listing)})")
+                raise UsageError(f"none of its files is a readable image ({_reason(listing)})")
             size = size or _pair("crop", self.crop) or _common_size({header.size for header in known})
             if channels is None:
                 channels = 1 if all(header.grey for header in known) else 3
@@ -199,13 +199,13 @@ class Folder(Source):
                 entries = [replace(entries[file], frame=int(n - first[n])) for n, file in enumerate(files.tolist())]
         rows, by_file = self._rows(listing, files)
         if not by_file:
-            notes.append("frames of one file are in several splits, since there are too few files")
+            notes.append("frames of the same file are in several splits, since there are too few files")
         return _Inspection(listing, size, channels, entries, files, rows, tuple(notes))
 
     def _rows(self, listing: Listing, files: np.ndarray) -> tuple[dict[Split, np.ndarray], bool]:
-        """Numbers of the images of every split, bad ones included, so that a bad file does not move the others.
+        """Indices of the images of every split. Bad files are included, so that they do not change the split of others.
 
-        Frames of one file stay together, unless there are too few files for all splits; whether they do comes second.
+        Frames of a file stay together unless there are too few files for all splits; also returns whether they do.
         """
         splits = np.array(listing.splits)
         fractions: dict[Split, float] = {"valid": self.valid, "test": self.test}
@@ -215,7 +215,7 @@ class Folder(Source):
         return cut({name: np.flatnonzero(splits[files] == name) for name in SPLITS}, fractions, self.split_seed), False
 
     def _check_bad_files(self, bad_files: tuple[tuple[str, str], ...], total: int) -> None:
-        """Refuses a folder with too many bad files."""
+        """Rejects a folder with too many bad files."""
         count = len(bad_files)
         if count <= MAX_SKIPPED or count <= self.max_bad * total:
             return
@@ -227,14 +227,14 @@ class Folder(Source):
 
 
 def _note_on_colors(colored: int, total: int) -> list[str]:
-    """A sentence if some images are grey and some are not."""
+    """A note if some images are grey and some are not."""
     if colored in (0, total):
         return []
-    return [f"{colored:,} of {total:,} images have colours, so all become RGB; data.channels=1 makes them grey"]
+    return [f"{colored:,} of {total:,} images have colours, so all become RGB; data.channels=1 makes all grey"]
 
 
 def _reason(listing: Listing) -> str:
-    """Why the first file of a folder is no image."""
+    """Why the first file of a folder is not a readable image."""
     entry = listing.entries[0]
     try:
         headers(listing.root / entry.name)
@@ -248,11 +248,11 @@ def _frame_name(entry: Entry) -> str:
 
 
 def _common_size(sizes: set[tuple[int, int]]) -> tuple[int, int]:
-    """(H, W) of all images."""
+    """(H, W) of all images, which must be the same."""
     if len(sizes) == 1:
         return next(iter(sizes))
     smallest = min(min(size) for size in sizes)
-    # A power of two, from 32 to 256, that the smallest image can fill.
+    # A power of two between 32 and 256 that does not exceed the smallest image.
     example = max(32, min(256, 2 ** int(math.log2(max(smallest, 1)))))
     raise UsageError(f"the images have different sizes; set data.size, for instance data.size={example}")
 
@@ -264,5 +264,5 @@ def _pair(name: str, size: Size | None) -> tuple[int, int] | None:
     if isinstance(size, int):
         return (size, size)
     if len(size) != 2:
-        raise ValueError(f"{name} is {list(size)}: give one number, or [height, width]")
+        raise ValueError(f"{name} is {list(size)}: use one number, or [height, width]")
     return (int(size[0]), int(size[1]))

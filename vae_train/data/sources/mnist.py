@@ -8,19 +8,19 @@ from typing_extensions import override
 from vae_train.batch import DataFacts, Split
 from vae_train.data.sources.base import Arrays, IdxSource, class_facts, joined
 
-# How many of the 60,000 training images are for training, and how many after these for validation.
+# Numbers of training images, and of the following images for validation.
 SIZES = {"vamp": (50_000, 10_000), "iwae": (59_600, 400), "all": (60_000, 0), "everything": (70_000, 0)}
 
 
 @dataclass(frozen=True)
 class MNIST(IdxSource):
-    """MNIST, split as in the papers.
+    """MNIST, split as in the literature.
 
     Args:
         root: folder that contains `MNIST/raw`; missing files are downloaded to it.
         binarize: see `vae_train.data.sources.base.Binarize`. The literature's "dynamic MNIST" is "dynamic".
-        protocol: "vamp" trains on the first 50,000 images, validates on the next 10,000 and draws validation and test
-            bits once from NumPy's seed 777, validation first, which are the published bits ("VAE with a VampPrior",
+        protocol: "vamp" trains on the first 50,000 images, validates on the next 10,000 and samples validation and test
+            bits once with NumPy's seed 777, validation first, as published ("VAE with a VampPrior",
             arXiv:1705.07120); "iwae" trains on 59,600 and validates on 400 ("Importance Weighted Autoencoders",
             arXiv:1509.00519); "all" trains on 60,000 without validation; "everything" trains on all 70,000 and has no
             test split, like the Keras example.

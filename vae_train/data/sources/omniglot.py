@@ -17,10 +17,10 @@ from vae_train.util.errors import UsageError
 from vae_train.util.ranges import Range
 
 SIDE = 105
-"""Pixels of the original images along each side."""
+"""Side of the original images in pixels."""
 
 MAX_UNPACKED_BYTES = 2**28
-"""The members of the published archives are 1e7 bytes."""
+"""Limit of the unpacked size; the published archives have 1e7 bytes."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Omniglot(PublishedSource):
     """Omniglot as its authors publish it, split into 17,280 / 2,000 / 13,180 images.
 
     Training and validation images are from the "background" set, split by a stored seed; test images are the
-    "evaluation" set, whose alphabets are others: its labels are 964 to 1,622. Strokes are bright, unlike in the files.
+    "evaluation" set, which has other alphabets and the labels 964 to 1,622. Strokes are bright, unlike in the files.
 
     Results are NOT comparable with those of the literature's 28x28 Omniglot, `chardata.mat` of "Importance Weighted
     Autoencoders" (arXiv:1509.00519): 24,345 training and 8,070 test images, which were cropped and scaled differently.
 
     Args:
         root: folder that contains `omniglot-py`; missing files are downloaded to it.
-        size: height and width; every pixel is the mean of the area that it covers in the original's 105x105, which
+        size: height and width; every pixel is the mean of its area in the original 105x105 image, which
             is black and white.
         binarize: see `vae_train.data.sources.base.Binarize`.
     """
@@ -43,7 +43,7 @@ class Omniglot(PublishedSource):
     size: Annotated[int, Range(1, SIDE)]
     num_characters: ClassVar[dict[str, int]] = {"background": 964, "evaluation": 659}
     num_drawings: ClassVar[int] = 20
-    """Images of every character."""
+    """Number of images per character."""
     num_valid: ClassVar[int] = 2000
 
     @override
@@ -53,9 +53,9 @@ class Omniglot(PublishedSource):
 
     @override
     def open(self, train: bool) -> Arrays:
-        """Reads the images of one set, in alphabetical order, from the archive that torchvision leaves by the folder.
+        """Reads the images of one set, in alphabetical order, from the archive that torchvision downloads.
 
-        torchvision takes the order of the folder's entries, which differs between machines.
+        torchvision itself uses the order of directory entries, which differs between machines.
         """
         part, first = ("background", 0) if train else ("evaluation", self.num_characters["background"])
         path = Path(self.root) / f"omniglot-py/images_{part}.zip"
@@ -78,7 +78,7 @@ class Omniglot(PublishedSource):
                 with Image.open(io.BytesIO(content)) as file:
                     drawing = file.convert("L").resize((self.size, self.size), Image.Resampling.BOX)
                 pixels[number, 0] = 255 - np.asarray(drawing)  # bright on dark
-            except (OSError, ValueError, SyntaxError) as error:  # PIL calls a broken PNG a SyntaxError
+            except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
                 raise UsageError(f"cannot read {name} in {path}: {error}; remove it to download it again") from error
         return pixels
 

@@ -1,9 +1,9 @@
-"""Shapes drawn from known factors of variation, at any resolution: nothing is downloaded.
+"""Shapes rendered from known factors of variation, at any resolution; nothing is downloaded.
 
-After dSprites (Matthey et al., 2017), whose factors and whose numbers of values are the defaults here. A pixel's grey
-value is the share of it that the form covers. Behind an edge at the signed distance d, negative inside, that is
-clamp(1/2 - d, 0, 1) with d in pixels; where two edges meet, the shares are multiplied. Both are exact for edges along
-the pixels, and in the forms' areas to about 1 % for the others.
+Modelled on dSprites (Matthey et al., 2017), whose factors and numbers of values are the defaults. The grey value of a
+pixel is the fraction that the shape covers. For an edge at signed distance d (negative inside) it is
+clamp(1/2 - d, 0, 1) with d in pixels; for two edges the fractions are multiplied. Both are exact for edges along
+the pixel grid; for others the areas of shapes are exact to about 1 %.
 """
 
 import colorsys
@@ -25,57 +25,57 @@ from vae_train.util.ranges import NonNegativeInt, PositiveInt, Range
 BITS_SEED = 777
 
 SCALES = (0.16, 0.32)
-"""Smallest and largest square root of a form's area, as a fraction of the image's side."""
+"""Smallest and largest square root of a shape's area, as a fraction of the image's side."""
 
 POSITIONS = (0.3, 0.7)
-"""First and last position of a form's centre: no corner of the largest triangle, 0.281 away, reaches the border."""
+"""First and last position of the centre. The corners of the largest triangle, 0.281 away, stay within the image."""
 
 SATURATION = 0.7
 """Saturation of the colours; their largest channel is always 1."""
 
 MIN_RENDERED_SIDE = 64
-"""Smaller images are averages of images with at least this side, since their pixels are coarse beside the forms."""
+"""Smaller images are rendered at this side or more and averaged, since their pixels are coarse."""
 
 MAX_PERMUTED = 2**23
-"""Up to so many combinations of factors are permuted to draw some of them."""
+"""Up to this many combinations of factors are sampled by permuting all of them."""
 
 CHUNK_PIXELS = 2**19
-"""Pixels that are computed at a time, with a few float32 tensors of this size."""
+"""Pixels per pass, with a few float32 tensors of this size."""
 
 COVERAGE_STEPS = 2**12
-"""Coverage is a multiple of 1 / COVERAGE_STEPS, so that its sums are exact, in whatever order they are added."""
+"""Coverage is a multiple of 1 / COVERAGE_STEPS, so that sums are exact in any order."""
 
 
 @dataclass(frozen=True)
 class Shapes(Source):
-    """White or coloured forms on black, one in each image, with the factors that they were drawn from.
+    """White or coloured shapes on black, one per image, with their factors of variation.
 
-    The factors, in the order of the labels' columns:
+    The factors, in the order of the label columns:
 
-    - shape: square, ellipse, heart, triangle. All forms have the same area at the same scale.
-    - hue: of a colour wheel that begins with red; only with `channels=3`.
+    - shape: square, ellipse, heart, triangle. All shapes have the same area at the same scale.
+    - hue: on a colour wheel that starts with red; only with `channels=3`.
     - scale: the square root of the area, as a fraction of the image's side.
-    - orientation: value k of K turns a form counter-clockwise by k/K of the angle after which it looks the same again,
-      which is 90° for the square, 180° for the ellipse, 360° for the heart and 120° for the triangle: no two
+    - orientation: value k of K rotates a shape counter-clockwise by k/K of its angle of symmetry,
+      which is 90° for the square, 180° for the ellipse, 360° for the heart and 120° for the triangle, so that no two
       combinations of factors give the same image.
-    - x, y: the position of the form's centre of mass, from the left and from the top, as a fraction of the side.
+    - x, y: position of the shape's centre of mass from the left and from the top, as a fraction of the side.
 
-    The splits are disjoint sets of combinations, drawn by a stored seed without replacement. Test and validation images
-    do not depend on `num_train`.
+    The splits are disjoint sets of combinations, sampled without replacement with a stored seed. Test and validation
+    images do not depend on `num_train`.
 
     Args:
         size: height and width.
-        channels: 1 for white forms, 3 for coloured ones.
-        shapes: number of different forms, counted from the square.
-        hues: number of colours; without effect with `channels=1`.
+        channels: 1 for white shapes, 3 for coloured ones.
+        shapes: number of different shapes, in the order above.
+        hues: number of colours; no effect with `channels=1`.
         scales: number of scales.
         orientations: number of orientations.
         positions: number of values of x, and of y.
         num_train: number of training images.
         num_valid: number of validation images; 0 for no such split.
         num_test: number of test images; 0 for no such split.
-        binarize: "none" keeps 256 levels; "dynamic" draws each pixel as 0 or 1 with probability x, anew for every
-            training batch and once for validation and test; "threshold" cuts at 1/2.
+        binarize: "none" keeps 256 levels; "dynamic" samples each pixel as 0 or 1 with probability x, anew for every
+            training batch and once for validation and test; "threshold" rounds at 1/2.
     """
 
     size: Annotated[int, Range(8, 256)]
@@ -94,7 +94,7 @@ class Shapes(Source):
         combinations = math.prod(self.inspect().factor_sizes)
         if self._num_images > combinations:
             raise ValueError(
-                f"num_train + num_valid + num_test = {self._num_images:,} images are more than the {combinations:,} "
+                f"num_train + num_valid + num_test = {self._num_images:,} images exceed the {combinations:,} "
                 "combinations of the factors"
             )
 
@@ -121,7 +121,7 @@ class Shapes(Source):
         test, valid, train = np.split(labels, np.cumsum([self.num_test, self.num_valid]))
         parts: dict[Split, np.ndarray] = {"train": train, "valid": valid, "test": test}
         splits = {name: self._images(part) for name, part in parts.items() if len(part)}
-        if self.binarize == "dynamic":  # the bits of validation and test images are drawn once, here
+        if self.binarize == "dynamic":  # bits of validation and test images are sampled once
             rng = np.random.RandomState(BITS_SEED)
             splits |= {name: _with_bits(splits[name], rng) for name in SPLITS[1:] if name in splits}
         return Contents(splits)
@@ -131,7 +131,7 @@ class Shapes(Source):
         return self.num_train + self.num_valid + self.num_test
 
     def _images(self, labels: np.ndarray) -> StoredImages:
-        """Images that are rendered when they are taken; under "dynamic" every fetch draws their bits anew."""
+        """Images that are rendered on access; with "dynamic" every fetch samples new bits."""
         levels, factors = 2 if self.binarize == "threshold" else 256, self.inspect().factors
         value = {f.name: np.asarray(f.values)[labels[:, column]] for column, f in enumerate(factors)}
         turn = np.array([form.turn for form in FORMS.values()])[labels[:, 0]]
@@ -144,7 +144,7 @@ class Shapes(Source):
 
 
 def _with_bits(images: StoredImages, rng: np.random.RandomState) -> StoredImages:
-    """The images with a drawn bit for every pixel."""
+    """The images with a sampled bit for every pixel."""
     bits = [random_bits(part.numpy(), 256, rng) for part in images.pixels.split(64)]
     return StoredImages(TensorStore(torch.from_numpy(np.concatenate(bits))), 2, images.labels)
 
@@ -161,9 +161,9 @@ def _colors(hues: np.ndarray) -> np.ndarray:
 
 
 def _combinations(sizes: tuple[int, ...], count: int) -> np.ndarray:
-    """Draws `count` different combinations of factors with these sizes, int64 with shape `(count, F)`.
+    """Samples `count` distinct combinations of factors with these sizes, int64 with shape `(count, F)`.
 
-    They are the same on every machine, and a longer draw begins with a shorter one.
+    They are the same on every machine, and a larger sample starts with the smaller one.
     """
     total = math.prod(sizes)
     if total <= MAX_PERMUTED:
@@ -172,24 +172,24 @@ def _combinations(sizes: tuple[int, ...], count: int) -> np.ndarray:
         rng, numbers = np.random.RandomState(SPLIT_SEED), np.empty(0, np.int64)
         while len(numbers) < count:
             numbers = np.concatenate([numbers, rng.randint(0, total, count, dtype=np.int64)])
-            numbers = numbers[np.sort(np.unique(numbers, return_index=True)[1])]  # in the order of the first draw
+            numbers = numbers[np.sort(np.unique(numbers, return_index=True)[1])]  # by first occurrence
     return np.stack(np.unravel_index(numbers[:count], sizes), 1).astype(np.int64)
 
 
 class _RenderedStore(Store):
-    """Renders images when they are taken.
+    """Renders images on access.
 
-    An image has the same bits in every batch and on every device. Therefore pixels are computed with operations that
-    IEEE 754 rounds in one way only, one at a time: no division by a constant, which some devices replace by a product,
-    and no fused product and sum.
+    Images are bit-identical in every batch and on every device. Therefore pixels are computed with operations that
+    IEEE 754 rounds uniquely, one at a time: no division by a constant, which some devices replace by a product,
+    and no fused multiply-add.
 
     Args:
-        form: int64 numbers of the forms within `FORMS`, with shape `(N,)`.
+        form: int64 indices into `FORMS`, with shape `(N,)`.
         pose: x, y and scale as fractions of the image's side, cosine and sine of the orientation, with shape `(N, 5)`.
         colour: in [0, 1], with shape `(N, C)`.
-        forms: how many of `FORMS` there are.
+        forms: number of `FORMS` in use.
         size: height and width.
-        levels: 256, or 2 to cut at ½.
+        levels: 256, or 2 to round at ½.
     """
 
     location: Location = "computed"
@@ -225,7 +225,7 @@ class _RenderedStore(Store):
         return pixels if self.levels == 256 else pixels.ge(128).to(torch.uint8)
 
     def _covered(self, index: Tensor) -> Tensor:
-        """The fraction of every pixel that the form covers, with shape `(B, H, W)`."""
+        """The fraction of every pixel that the shape covers, with shape `(B, H, W)`."""
         x, y, scale, cos, sin = self.pose.index_select(0, index)[:, :, None, None].unbind(1)  # (B, 1, 1)
         right, up = self.points - x, y - self.points[:, None]  # (B, 1, G), (B, G, 1): G points on a side
         right, up = right / scale, up / scale
@@ -251,7 +251,7 @@ def _square(p: Tensor, q: Tensor, width: Tensor) -> Tensor:
 
 
 def _ellipse(p: Tensor, q: Tensor, width: Tensor) -> Tensor:
-    """The distance is exact to first order at the edge: for k = |(p/a, q/b)| it is k - 1 over the gradient of k."""
+    """The distance is exact to first order at the edge: (k - 1) / |gradient of k| for k = |(p/a, q/b)|."""
     a, b = math.sqrt(ASPECT / math.pi), math.sqrt(1 / (ASPECT * math.pi))
     p, q = p * (1 / a), q * (1 / b)
     k = _norm(p, q).clamp_min_(1e-4)  # (The gradient at the centre is 0 / 0.)
@@ -260,7 +260,7 @@ def _ellipse(p: Tensor, q: Tensor, width: Tensor) -> Tensor:
 
 
 def _heart(p: Tensor, q: Tensor, width: Tensor) -> Tensor:
-    """A square on its corner, with a disc around the middle of each of its upper sides."""
+    """A square on its corner, with a disc centred on each of its upper sides."""
     radius = 1 / math.sqrt(4 + math.pi)  # half of the square's side, too
     q = q + radius**3 * (math.pi + 4 / 3) * math.sqrt(0.5)  # from the square's centre
     along, across = (p + q) * math.sqrt(0.5), (q - p) * math.sqrt(0.5)
@@ -277,7 +277,7 @@ def _triangle(p: Tensor, q: Tensor, width: Tensor) -> Tensor:
 
 
 def _share(distance: Tensor, width: Tensor) -> Tensor:
-    """The share of a pixel behind an edge at this signed distance, with `width` pixels on the unit of length."""
+    """The fraction of a pixel inside an edge at this signed distance, with `width` pixels per unit of length."""
     return (0.5 - distance * width).clamp_(0, 1)
 
 
@@ -286,23 +286,23 @@ def _norm(p: Tensor, q: Tensor) -> Tensor:
 
 
 def square_root(x: Tensor) -> Tensor:
-    """The square root, rounded as IEEE 754 says; PyTorch's own on processors with AVX-512 is off in the last bit.
+    """The square root, rounded correctly (IEEE 754); PyTorch's own differs in the last bit on processors with AVX-512.
 
-    Rounding a float64 root to float32 gives just that, though the float64 one is off as well (Figueroa, 1995).
+    A float64 root rounded to float32 is correct, even if the float64 root is not (Figueroa, 1995).
     """
     return x.sqrt() if x.device.type == "mps" else x.double().sqrt_().float()  # (Apple's GPUs have no float64.)
 
 
 class _Form(NamedTuple):
     share: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """For points p to the right and q upwards of the centre of mass, `(B, G, G)` in units of the root of the form's
-    area, and the points on that unit, `(B, 1, 1)`: the share of each point's surroundings that the form covers."""
+    """Computes the covered fraction around points (p, q) relative to the centre of mass, `(B, G, G)` each, in units of
+    the square root of the shape's area, given the number of points per unit, `(B, 1, 1)`."""
     turn: float
-    """The smallest turn after which the form looks the same, as a share of 360°."""
+    """The angle of symmetry, as a fraction of 360°."""
 
 
 ASPECT = 1.6
-"""Length of the ellipse over its width; its reach is that of the square and the heart then."""
+"""Aspect ratio of the ellipse; its extent then equals that of the square and the heart."""
 
 FORMS = {
     "square": _Form(_square, 1 / 4),

@@ -1,4 +1,4 @@
-"""SVHN: digits of house numbers, 32x32 colour pixels: 73,257 and 531,131 easier ones (Netzer et al., 2011)."""
+"""SVHN: house numbers, 32x32 pixels in colour; 73,257 images and 531,131 easier ones (Netzer et al., 2011)."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ NUM_TRAIN, NUM_EXTRA = 66_257, 531_131
 class SVHN(PublishedSource):
     """SVHN in the cropped format, split into 66,257 / 7,000 / 26,032 images by a stored seed.
 
-    A label is the digit in the middle of the image. (The files call the digit 0 class 10.)
+    The label is the digit in the centre of the image. (In the files, the digit 0 is class 10.)
 
     Args:
         root: folder that contains `train_32x32.mat` and the other files; missing files are downloaded to it.
-        extra: whether to train on the 531,131 further images as well, 597,388 in all; none of them is validated on.
+        extra: whether to also train on the 531,131 extra images, 597,388 in total; none is used for validation.
         binarize: see `vae_train.data.sources.base.Binarize`; each colour of a pixel is binarised separately.
     """
 

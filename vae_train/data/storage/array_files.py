@@ -1,6 +1,6 @@
-"""Arrays by name from .npy, .npz, .pt and .csv files.
+"""Opens .npy, .npz, .pt and .csv files as arrays by name.
 
-Nothing in a file is executed; arrays are mapped where possible.
+Nothing in a file is executed; arrays are memory-mapped if possible.
 """
 
 import math
@@ -22,27 +22,27 @@ from vae_train.util.runtime import available_memory
 from vae_train.util.text import size
 
 CSV_FACTOR = 10
-"""Bytes of memory that a byte of a table needs while it is read."""
+"""Bytes of memory per byte of a table while it is read."""
 
 UNNAMED = ""
 """The name of a file's only array."""
 
 MAX_REASON_LENGTH = 200
-"""Characters of a reader's error that a message repeats."""
+"""Maximal length of a reader's error in a message, in characters."""
 
 CONVERSIONS = {
     ".mat": """from scipy.io import loadmat; import numpy; numpy.save("data.npy", loadmat("{file}")["NAME"])""",
     ".pkl": """import pickle, numpy; numpy.save("data.npy", numpy.asarray(pickle.load(open("{file}", "rb"))))""",
 }
-"""Files that are not opened, since reading them may run code or needs another library -> how to convert them."""
+"""Suffix of unsupported files, which may execute code or need another library -> how to convert them."""
 
 
 def open_file(path: str) -> tuple[Mapping[str, np.ndarray], bool]:
-    """Opens the arrays of a file by name, and says whether they are mapped into memory.
+    """Opens the arrays of a file by name; also returns whether they are memory-mapped.
 
     Args:
-        path: a .npy file (one array, mapped), a .npz file (an array is read when it is asked for), or a .pt file with a
-            tensor, or with tensors in a dict or a list (mapped), or a .csv or .tsv file with a table.
+        path: a .npy file (one array, mapped), a .npz file (arrays are read on access), a .pt file with a
+            tensor or with a dict or list of tensors (mapped), or a .csv or .tsv file with a table.
 
     Raises:
         UsageError: the file is missing or cannot be read.
@@ -52,11 +52,11 @@ def open_file(path: str) -> tuple[Mapping[str, np.ndarray], bool]:
         if file.is_dir():
             raise UsageError("is a folder; use data=folder")
         if not file.is_file():
-            raise UsageError("is not a regular file" if file.exists() else "there is no such file")
+            raise UsageError("is not a regular file" if file.exists() else "no such file")
         return _opened(file)
     except UsageError:
         raise
-    except Exception as error:  # damaged files make the readers raise anything
+    except Exception as error:  # readers raise errors of any kind for damaged files
         raise UsageError(_reason(error)) from error
 
 
@@ -64,7 +64,7 @@ def _opened(file: Path) -> tuple[Mapping[str, np.ndarray], bool]:
     suffix = file.suffix.lower()
     with file.open("rb") as start:
         if re.match(rb"\s*<(!doctype|html)", start.read(100), re.IGNORECASE):
-            raise UsageError("is an HTML page, despite its name: what was downloaded is a web page and not the file")
+            raise UsageError("is an HTML page, despite its name; the download saved a web page instead of the file")
     if suffix == ".npy":
         with file.open("rb") as start:
             if start.read(6) != np.lib.format.MAGIC_PREFIX:
@@ -75,8 +75,8 @@ def _opened(file: Path) -> tuple[Mapping[str, np.ndarray], bool]:
             raise UsageError("is not a .npz file, despite its name, or it is truncated")
         return _Archive(file), False
     if suffix in (".pt", ".pth"):
-        mapped = is_zipfile(file)  # the old format of PyTorch cannot be mapped
-        with quiet():  # PyTorch's warnings advise what the user cannot do here
+        mapped = is_zipfile(file)  # PyTorch's old format cannot be mapped
+        with quiet():  # PyTorch's advice does not apply here
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
         return _arrays(content), mapped
     if suffix in (".csv", ".tsv"):
@@ -88,7 +88,7 @@ def _opened(file: Path) -> tuple[Mapping[str, np.ndarray], bool]:
 
 
 class _Archive(Mapping[str, np.ndarray]):
-    """A .npz file, which is open only while an array is read."""
+    """A .npz file, which is only open while an array is read."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -109,10 +109,10 @@ class _Archive(Mapping[str, np.ndarray]):
 
 
 def _check_member(archive: ZipFile, name: str) -> None:
-    """Refuses an array that does not fit into memory, or not into its own file, before it is unpacked.
+    """Rejects an array that exceeds the memory, or the data in its file, before it is unpacked.
 
     Raises:
-        UsageError: says how large it is.
+        UsageError: reports the size.
     """
     stored = archive.getinfo(name).file_size
     check_memory("unpacked", stored)
@@ -124,25 +124,25 @@ def _check_member(archive: ZipFile, name: str) -> None:
         shape, _, dtype = read(file)
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > stored:
-        raise UsageError(f"is truncated or damaged: it holds {size(stored)}, and its header says {size(claimed)}")
+        raise UsageError(f"is truncated or damaged: it has {size(stored)}, but its header says {size(claimed)}")
     check_memory("unpacked", stored + (0 if dtype.itemsize == 1 else 4 * math.prod(shape)))
 
 
 def check_memory(how: str, needed: int) -> None:
-    """Refuses data that needs more memory than is available.
+    """Rejects data that needs more memory than is available.
 
     Raises:
-        UsageError: says how much.
+        UsageError: reports both sizes.
     """
     if needed > (available := available_memory()):
         raise UsageError(
-            f"needs {size(needed)} of memory {how}, and {size(available)} are available; "
+            f"needs {size(needed)} of memory {how}, but only {size(available)} are available; "
             "save the array as a .npy file, which is read in parts"
         )
 
 
 def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """One array of `open_file`.
+    """Reads one array of `open_file`.
 
     Raises:
         UsageError: it cannot be read, or is not an array.
@@ -159,7 +159,7 @@ def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def _arrays(content: Any) -> dict[str, np.ndarray]:
-    """The tensors that a .pt file holds, by name."""
+    """The tensors in a .pt file by name."""
     if isinstance(content, Tensor):
         content = {UNNAMED: content}
     elif isinstance(content, list | tuple):
@@ -169,7 +169,7 @@ def _arrays(content: Any) -> dict[str, np.ndarray]:
 
 
 def _is_pair(content: Sequence[Any]) -> bool:
-    """Whether these are images and their labels, as torchvision saves them."""
+    """Whether a list consists of images and labels, as saved by torchvision."""
     tensors = len(content) == 2 and all(isinstance(part, Tensor) for part in content)
     return tensors and content[0].ndim > content[1].ndim == 1 and len(content[0]) == len(content[1])
 
@@ -177,20 +177,20 @@ def _is_pair(content: Sequence[Any]) -> bool:
 def _array(name: str, tensor: Tensor) -> np.ndarray:
     try:
         if tensor.layout == torch.strided and tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise UsageError(f"{name or 'what it holds'} is expanded to {size(tensor.nbytes)}; save a contiguous one")
+            raise UsageError(f"{name or 'its tensor'} is expanded to {size(tensor.nbytes)}; save a contiguous tensor")
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(force=True)
     except (TypeError, RuntimeError) as error:
         kind = f"{tensor.layout} tensor of {tensor.dtype}".replace("torch.", "")
-        raise UsageError(f"{name or 'what it holds'} is a {kind}, which is not supported; convert it first") from error
+        raise UsageError(f"{name or 'its tensor'} is a {kind}, which is not supported; convert it first") from error
 
 
 def _reason(error: Exception) -> str:
-    """Why a file cannot be read, without the readers' advice, which would execute its content."""
+    """Why a file cannot be read, without the reader's advice, which could execute its content."""
     if isinstance(error, UnpicklingError):
-        return "is damaged, or holds more than tensors alone or in a dict or a list; nothing else is unpickled"
+        return "is damaged, or has objects other than tensors or a dict or list of tensors, which are not unpickled"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     if isinstance(error, ValueError) and re.search("(?i)pickle|python objects", str(error)):
-        return "holds Python objects, which are not unpickled: save arrays of numbers"
+        return "has Python objects, which are not unpickled; save arrays of numbers"
     first = (str(error).strip().splitlines() or [""])[0].split(". ")[0][:MAX_REASON_LENGTH]
-    return f"cannot be read, it may be truncated or damaged: {type(error).__name__} {first}".rstrip()
+    return f"cannot be read and may be truncated or damaged: {type(error).__name__} {first}".rstrip()

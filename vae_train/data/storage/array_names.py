@@ -1,4 +1,4 @@
-"""Which arrays of a file hold images and labels, by their names, and what labels mean."""
+"""Finds the arrays with images and labels by their names, and interprets labels."""
 
 import logging
 import re
@@ -14,32 +14,32 @@ from vae_train.data.storage.listing import SPLIT_NAMES
 from vae_train.util.errors import ErrorDetail, UsageError
 
 LABEL_NAMES = ("labels", "label", "y", "targets", "target", "factors", "latents_classes", "classes")
-"""Names of arrays with labels, in the order of preference."""
+"""Names of arrays with labels, by descending preference."""
 
 MAX_VALUES = 10_000
-"""Different values that a column of labels may have."""
+"""Maximal number of distinct values in a column of labels."""
 
 MAX_LISTED = 12
-"""Arrays that a message names."""
+"""Number of arrays that a message lists."""
 
 
 log = logging.getLogger("vae_train")
 
 
 class NotLabels(UsageError):
-    """An array cannot be labels."""
+    """Raised if an array cannot be labels."""
 
 
 def image_names(arrays: Mapping[str, np.ndarray], key: str | None, labels: str | None = None) -> dict[Split, str]:
-    """For every split the name of the array with its images.
+    """The name of the array with the images of every split.
 
-    Names such as x_train, test_images or val contain the split. If none does, all images are in one array, which is
+    Names such as x_train, test_images or val contain the split. If no name does, all images are in one array, which is
     called "train" here.
 
     Args:
         arrays: the arrays of a file.
-        key: the array's name, or what the names of the splits have in common; None to guess it.
-        labels: likewise for the labels, which are not images.
+        key: name of the array, or the common part of the names of the splits; None to guess it.
+        labels: likewise for the labels.
 
     Raises:
         UsageError: no array matches, or several do.
@@ -55,18 +55,18 @@ def image_names(arrays: Mapping[str, np.ndarray], key: str | None, labels: str |
     named = {split: names for split, names in by_split.items() if split is not None}
     chosen: dict[Split, list[str]] = named if "train" in named else {"train": candidates}
     if any(len(names) != 1 for names in chosen.values()):
-        where, why = ("", "says which are the images") if key is None or candidates else (key, "there is no such array")
-        raise UsageError([ErrorDetail(f"data.key={where}", f"{why}: the file has {_listed(arrays)}")])
+        where, why = ("", "must name the images") if key is None or candidates else (key, "no such array")
+        raise UsageError([ErrorDetail(f"data.key={where}", f"{why}; the file has {_listed(arrays)}")])
     return {split: names[0] for split, names in chosen.items()}
 
 
 def label_name(arrays: Mapping[str, np.ndarray], images: str, key: str | None) -> str | None:
-    """The array with the labels of the images called `images`; None if there is none.
+    """The name of the array with the labels of the images called `images`; None if there is none.
 
     Args:
         arrays: the arrays of a file.
         images: the array with the images.
-        key: the labels' name, or what the names of the splits have in common; None to guess it.
+        key: name of the labels, or the common part of the names of the splits; None to guess it.
 
     Raises:
         UsageError: there is no array called `key`.
@@ -78,8 +78,8 @@ def label_name(arrays: Mapping[str, np.ndarray], images: str, key: str | None) -
         return min(guessed, key=lambda name: LABEL_NAMES.index(_base_name(name)), default=None)
     matching = [name for name in candidates if name == key or (_split(name) == split and _matches(key, name))]
     if not matching:
-        what = f"there is no such array for {images}" if images else "there is no such array"
-        raise UsageError([ErrorDetail(f"data.labels={key}", f"{what}: the file has {_listed(arrays)}")])
+        what = f"no such array for {images}" if images else "no such array"
+        raise UsageError([ErrorDetail(f"data.labels={key}", f"{what}; the file has {_listed(arrays)}")])
     return key if key in matching else matching[0]
 
 
@@ -90,7 +90,7 @@ def _table(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     except UsageError as error:
         raise NotLabels(str(error)) from error
     if labels.dtype.kind not in "uibfUS":
-        raise NotLabels(f"{name} holds {labels.dtype}, but labels are numbers or text")
+        raise NotLabels(f"{name} has the type {labels.dtype}, but labels are numbers or strings")
     if labels.ndim not in (1, 2) or not labels.size:
         raise NotLabels(f"{name} has shape {labels.shape}, but labels are (N,) or (N, F)")
     if labels.dtype.kind == "f" and np.isnan(labels).any():
@@ -103,14 +103,14 @@ def _table(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 def read_labels(
     arrays: Mapping[str, np.ndarray], names: Mapping[Split, str], images: Mapping[Split, np.ndarray]
 ) -> tuple[dict[Split, Tensor], tuple[Factor, ...]]:
-    """Reads the labels of every split as int64 `(N, F)`, and what their columns are.
+    """Reads the labels of every split as int64 `(N, F)`, and the factors of their columns.
 
-    The values of a column are numbered in ascending order over all splits. One-hot columns are one class label, the
-    number of the column.
+    The values of a column are numbered in ascending order over all splits. One-hot columns are one class label: the
+    index of the column.
 
     Args:
         arrays: the arrays of a file.
-        names: for every split the name of the array with its labels.
+        names: split -> name of the array with its labels.
         images: the images that they belong to.
 
     Raises:
@@ -133,8 +133,8 @@ def read_labels(
     for column in range(together.shape[1]):
         values, numbers[:, column] = np.unique(together[:, column], return_inverse=True)
         if len(values) > MAX_VALUES:
-            raise NotLabels(f"there are {len(values):,} different labels, too many for classes")
-        if classes is not None:  # a class without images is one, too
+            raise NotLabels(f"{len(values):,} distinct labels are too many for classes")
+        if classes is not None:  # includes classes without images
             values, numbers[:, 0] = np.arange(widths.pop()), classes[:, 0]
         name = "class" if together.shape[1] == 1 else f"factor {column}"
         factors.append(Factor(name, len(values), tuple(values.tolist())))
@@ -143,7 +143,7 @@ def read_labels(
 
 
 def _from_one_hot(labels: np.ndarray) -> np.ndarray | None:
-    """The column `(N, 1)` that has the larger of two values in each row of `(N, F)`; None if the labels are no such."""
+    """The column index `(N, 1)` of the 1 in each row of one-hot labels `(N, F)`; None if they are not one-hot."""
     if labels.dtype.kind == "U" or labels.shape[1] < 2:
         return None
     low, high = labels.min(), labels.max()
@@ -157,7 +157,7 @@ def _may_be_images(name: str, labels: str | None) -> bool:
 
 
 def _matches(key: str, name: str) -> bool:
-    """Whether `key` is `name`, or the same name with another split or none."""
+    """Whether `key` equals `name`, apart from a split in either."""
     return key == name or _base_name(key) == _base_name(name)
 
 

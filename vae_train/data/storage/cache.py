@@ -1,4 +1,4 @@
-"""Decoded images in a file, which is written once, in parallel, and mapped into memory at every later start."""
+"""Caches decoded images in a file, which is written once, in parallel, and memory-mapped afterwards."""
 
 import hashlib
 import json
@@ -31,44 +31,44 @@ from vae_train.util.files import SavedPath, replacing
 from vae_train.util.runtime import cores
 
 VERSION = 4
-"""Changes with what `decode_frames` makes of a file."""
+"""Version of the cache; changes with the results of `decode_frames`."""
 
 CHUNK_FILES = 64
-"""Files that a worker decodes at a time; fewer if the images are large."""
+"""Files per chunk of a worker; fewer if the images are large."""
 
 MIN_PARALLEL_FILES = 512
-"""Below this number of files, starting workers takes longer than they save."""
+"""Number of files below which starting workers is slower than decoding in this process."""
 
 PIXELS, INDEX = "pixels.npy", "index.json"
 
 log = logging.getLogger("vae_train")
 
 BadFiles = dict[int, str]
-"""Numbers of the files that could not be decoded, each with the reason."""
+"""Index of a file that could not be decoded -> the reason."""
 
 BadIndex = dict[str, tuple[str, bool]]
-"""For every bad file's number the reason, and whether it may be transient."""
+"""Index of a bad file -> the reason, and whether it may be transient."""
 
 
 class Index(NamedTuple):
-    """What index.json holds."""
+    """The content of index.json."""
 
     bad: BadIndex
     dropped: DroppedCounts
     """What was dropped from the other files."""
     depths: Depths
-    """What their pixels are."""
+    """Bit depths of their pixels."""
 
 
 class _Chunk(NamedTuple):
-    """What a worker makes of some files."""
+    """The result of a worker for some files."""
 
     pixels: Tensor
-    """uint8 `(B, C, H, W)`, or uint16 if one of the files has 16 bits; zeros for a bad file."""
+    """uint8 `(B, C, H, W)`, or uint16 if a file has 16 bits; zeros for bad files."""
     bits: list[int]
-    """Of every file, see `Decoded.bits`; 0 for a bad one."""
+    """Bits of every file, see `Decoded.bits`; 0 for bad files."""
     high: int
-    """The largest pixel of the files with 16 bits."""
+    """The largest pixel of 16-bit files."""
     bad: BadIndex
     dropped: DroppedCounts
 
@@ -77,7 +77,7 @@ class DecodedFolder(NamedTuple):
     """The images of a folder."""
 
     pixels: np.ndarray
-    """uint8 or uint16 `(N, C, H, W)`, mapped from a file; zeros for a bad file."""
+    """uint8 or uint16 `(N, C, H, W)`, memory-mapped; zeros for bad files."""
     bad: BadFiles
     dropped: DroppedCounts
     depths: Depths
@@ -86,14 +86,14 @@ class DecodedFolder(NamedTuple):
 def decoded(root: Path, entries: Sequence[Entry], how: Decoding, cache: str | None) -> DecodedFolder:
     """Decodes all images of a folder, and counts what is dropped.
 
-    The cache's name is a hash of the names, sizes and times of all files and of `how`. It is renamed to that name when
-    it is complete, so that what a crash leaves behind is never used.
+    The cache's name is a hash of the names, sizes and times of all files and of `how`. It is renamed to it when
+    complete, so that an incomplete cache is never used after a crash.
 
     Args:
         root: the folder.
         entries: its files or their frames; row i of the array is entry i.
         how: how files become pixels.
-        cache: the folder of caches, see `cache_folder`. A saved run's is used if it has the images.
+        cache: the folder for caches, see `cache_folder`. That of a saved run is used if it has the images.
 
     Raises:
         UsageError: no file is an image, or the cache cannot be written.
@@ -106,11 +106,11 @@ def decoded(root: Path, entries: Sequence[Entry], how: Decoding, cache: str | No
     if (cached := _opened(place, files)) is not None and (index := _retried(place, *cached, files)) is not None:
         return _folder(cached[0], index)
     if isinstance(cache, SavedPath) and cache_folder(str(cache)) != folder:
-        log.info("images are decoded to %s; data.cache=%s writes to the folder that the run names", folder, cache)
+        log.info("decoding images to %s; data.cache=%s uses the folder that the run names", folder, cache)
     with writing_cache("the decoded images", folder):
         _write(place, files)
     if (written := _opened(place, files)) is None:
-        raise UsageError(f"the decoded images in {place} disappeared while they were written; start again")
+        raise UsageError(f"the decoded images in {place} disappeared during writing; try again")
     return _folder(*written)
 
 
@@ -120,7 +120,7 @@ def _folder(pixels: np.ndarray, index: Index) -> DecodedFolder:
 
 
 def cache_key(root: Path, entries: Sequence[Entry], how: Any) -> str:
-    """A hash of the names, sizes and times of files, and of how they are read."""
+    """A hash of the names, sizes and times of files, and of how they are decoded."""
     digest = hashlib.sha256(json.dumps([VERSION, str(root.resolve()), how]).encode())
     for entry in entries:
         digest.update(json.dumps([entry.name, entry.size, entry.changed, entry.frame]).encode())
@@ -128,7 +128,7 @@ def cache_key(root: Path, entries: Sequence[Entry], how: Any) -> str:
 
 
 class _Files(Dataset):
-    """Decodes the files of a chunk, in worker processes since decoding holds Python's global lock."""
+    """Decodes the files of a chunk, in worker processes since decoding holds the GIL."""
 
     def __init__(self, root: Path, entries: Sequence[Entry], how: Decoding) -> None:
         self.root, self.entries, self.how = root, entries, how
@@ -153,10 +153,10 @@ class _Files(Dataset):
         return _Chunk(torch.from_numpy(pixels), bits, high, bad, merged(dropped))
 
     def frames(self, chunk: Iterable[int]) -> Iterator[Decoded | BadImage]:
-        """The images of a chunk; a file is opened once for all of its frames."""
+        """Yields the images of a chunk; a file is opened once for all of its frames."""
         for entry, group in groupby((self.entries[number] for number in chunk), lambda entry: replace(entry, frame=0)):
             numbers = [frame.frame for frame in group]
-            if entry.problem is not None:  # not transient: another listing makes another cache
+            if entry.problem is not None:  # not transient, since another listing has another cache
                 yield from [BadImage(entry.problem)] * len(numbers)
             else:
                 yield from decode_frames(self.root / entry.name, self.how, numbers)
@@ -178,9 +178,9 @@ def _opened(place: Path, files: _Files) -> tuple[np.ndarray, Index] | None:
 
 
 def _retried(place: Path, pixels: np.ndarray, index: Index, files: _Files) -> Index | None:
-    """Decodes the files again that the disk failed to read, and returns the new index.
+    """Retries files that the disk failed to read, and returns the new index.
 
-    None if all have to be decoded again, since one of these has another depth, or there are files with 16 bits.
+    None if all files must be decoded again, because a retried file changes the depth or there are 16-bit files.
     """
     bad, dropped, depths = dict(index.bad), index.dropped, index.depths
     for number in (number for number, (_, transient) in index.bad.items() if transient):
@@ -210,7 +210,7 @@ def _write(place: Path, files: _Files) -> None:
         tried = (_decode_all(files, temporary / PIXELS, dtype) for dtype in (np.uint8, np.uint16))
         _write_index(temporary, next(index for index in tried if index is not None))
         aside = place.with_name(f"{temporary.name}-old")
-        if place.exists():  # another process wrote the same files, or they are damaged
+        if place.exists():  # another process has written it, or it is damaged
             place.rename(aside)
         temporary.rename(place)
         shutil.rmtree(aside, ignore_errors=True)
@@ -224,9 +224,9 @@ def _write_index(folder: Path, index: Index) -> None:
 
 
 def _reserved(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """Creates an array in a new file and reserves its space on the disk.
+    """Creates an array in a new file and reserves its disk space.
 
-    Writing to a mapped file on a full disk would end the process without an exception.
+    Writing to a mapped file on a full disk would kill the process.
     """
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
@@ -249,21 +249,21 @@ def _decode_all(files: _Files, path: Path, dtype: Any) -> Index | None:
             return None
         pixels[rows.start : rows.stop], bits[rows.start : rows.stop] = images, chunk.bits
         high, bad, dropped = max(high, chunk.high), bad | chunk.bad, merged([dropped, chunk.dropped])
-    if len(bad) == len(files):  # not worth keeping
+    if len(bad) == len(files):  # not worth caching
         examples = "; ".join(f"{entry.name}: {bad[str(i)][0]}" for i, entry in enumerate(files.entries[:3]))
-        raise UsageError(f"none of its {len(files):,} files is an image that can be read ({examples}; …)")
+        raise UsageError(f"none of its {len(files):,} files is a readable image ({examples}; …)")
     depths = united(pixels, bits, high)
     pixels.flush()
     return Index(bad, dropped, depths)
 
 
 def in_chunks(files: Any, size: int, what: str) -> Iterator[tuple[range, Any]]:
-    """What a data set returns for every chunk of its files, in worker processes if there are many, with a bar.
+    """Yields a data set's result for every chunk of its files, with a progress bar; uses workers if there are many.
 
     Args:
-        files: has a length, and an item for every range of numbers.
-        size: files of a chunk.
-        what: the bar's title.
+        files: has a length, and an item for every range of indices.
+        size: files per chunk.
+        what: title of the progress bar.
     """
     total = len(files)
     chunks = [range(start, min(start + size, total)) for start in range(0, total, size)]
@@ -280,7 +280,7 @@ def _unchanged(item: Any) -> Any:
 
 
 def _remove_abandoned(place: Path) -> None:
-    """Removes the unfinished caches of processes that have ended."""
+    """Removes incomplete caches of processes that have ended."""
     for left in place.parent.glob(f"{place.name}.*.tmp*"):
         process = left.name.removeprefix(f"{place.name}.").partition(".")[0]
         if not (process.isdigit() and _is_running(int(process))):
@@ -289,7 +289,7 @@ def _remove_abandoned(place: Path) -> None:
 
 def _is_running(process: int) -> bool:
     if os.name != "posix":
-        return True  # on Windows, os.kill would end it
+        return True  # on Windows, os.kill would end the process
     try:
         os.kill(process, 0)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where caches of data are written."""
+"""The folder for caches of data."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from vae_train.util.files import SavedPath
 
 
 def cache_folder(given: str | None) -> Path:
-    """The folder that caches are written to: `given`, or the user's own, also if only a saved run names another."""
+    """The folder for caches: `given`, unless only a saved run names it, or else the user's cache folder."""
     if given and not isinstance(given, SavedPath):
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_train"
@@ -18,7 +18,7 @@ def cache_folder(given: str | None) -> Path:
 
 @contextmanager
 def writing_cache(what: str, folder: Path) -> Iterator[None]:
-    """Makes `folder`, and turns an error of the disk into one that says that `what` could not be written to it.
+    """Creates `folder`, and converts disk errors in the block to a message that `what` could not be written.
 
     Raises:
         UsageError: the disk failed or is full.

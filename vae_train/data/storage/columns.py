@@ -1,4 +1,4 @@
-"""Measures the units of vectors by column and of signals by channel."""
+"""Computes the units of vectors per column and of signals per channel."""
 
 import logging
 import math
@@ -11,13 +11,13 @@ from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED, image_shape,
 from vae_train.util.errors import ErrorDetail, UsageError
 
 AXES: dict[Layout, tuple[int, ...]] = {"ND": (0,), "NCT": (0, 2, 3), "NTC": (0, 2, 3)}
-"""Layouts of vectors and signals, with the axes of (N, C, H, W) along which a column or a channel extends."""
+"""Layout of vectors or signals -> the axes of (N, C, H, W) over which a column or channel is reduced."""
 
 MAX_LISTED = 5
-"""Columns that a message names."""
+"""Number of columns that a message lists."""
 
 Parts = list[tuple[np.ndarray, np.ndarray]]
-"""Arrays, each with the numbers of some of its images."""
+"""Arrays, each with the indices of some of its images."""
 
 log = logging.getLogger("vae_train")
 
@@ -30,50 +30,46 @@ def column_units(
     known: Units | None,
     max_scanned_bytes: int,
 ) -> Units:
-    """Measures the units of every column or channel; NaN do not count.
+    """Computes the units of every column or channel, ignoring NaN.
 
     Args:
         images: the arrays of every split.
-        rows: numbers of the training images within their array.
+        rows: indices of the training images within their array.
         layout: one of `AXES`.
-        ranged: map the range of all splits to [0, 1], instead of training values to mean 0 and standard deviation 1.
-        known: the units that a model was trained with, which are returned.
-        max_scanned_bytes: of larger files only evenly spaced images are measured.
+        ranged: scale the range of all splits to [0, 1], instead of training values to mean 0 and standard deviation 1.
+        known: the units that a model was trained with, which are returned after checks.
+        max_scanned_bytes: size above which only evenly spaced images are read.
 
     Raises:
-        UsageError: a column has no numbers or some that are too large, or numbers outside of the range that a model
+        UsageError: a column has no numbers, too large numbers, or numbers outside the range that a model
             was trained on.
     """
     arrays = list(images.values())
     whole = sum(array.nbytes for array in arrays) <= max_scanned_bytes
     if ranged and known is None and not whole:
-        raise UsageError([ErrorDetail("data.range=", "is needed: the file is too large to search for its extremes")])
+        raise UsageError([ErrorDetail("data.range=", "is needed: the file is too large to measure it")])
     parts: Parts = [(images["train"], rows), *((array, np.arange(len(array))) for array in arrays)]
     if not whole:
         parts = [(array, rows[evenly_spaced(len(rows), NUM_SAMPLED).numpy()]) for array, rows in parts]
     if known is not None and known.shape != column_shape(arrays[0], layout):
-        raise UsageError(f"has other columns than the {len(known.shift)} of the training data")
+        raise UsageError(f"does not have the {len(known.shift)} columns of the training data")
     trained = _extremes(parts[:1], layout) if known is None else (known.array("low"), known.array("high"))
     if len(empty := np.flatnonzero(np.isnan(trained[0]))):
-        raise UsageError(
-            f"has no numbers to train on in column {', '.join(map(str, empty[:MAX_LISTED]))}; leave it out"
-        )
+        raise UsageError(f"has no training values in column {', '.join(map(str, empty[:MAX_LISTED]))}; leave it out")
     low, high = _extremes(parts, layout) if ranged else trained
     outside = np.flatnonzero((low < trained[0]) | (high > trained[1]))
     if len(outside) and known is not None:
-        raise UsageError(f"has numbers outside of the range of the training data: {_listed(outside, low, high)}")
+        raise UsageError(f"has numbers outside the range of the training data: {_listed(outside, low, high)}")
     if known is not None:
         return known
     if len(outside):
-        log.info("numbers outside of the training range widen it: %s", _listed(outside, low, high))
+        log.info("validation or test values extend the training range: %s", _listed(outside, low, high))
     shift, scale = (low, high - low) if ranged else _moments(parts[:1], layout)
     if len(constant := np.flatnonzero(low == high)):
-        log.info("constant columns, which get the scale 1: %s", _listed(constant, low, high))
+        log.info("constant columns, scaled by 1: %s", _listed(constant, low, high))
     scale = np.where((low < high) & (scale > 0), scale, 1.0)
     if not np.isfinite([shift, scale]).all():
-        raise UsageError(
-            f"has numbers too large to be scaled: {_listed(np.flatnonzero(~np.isfinite(scale)), low, high)}"
-        )
+        raise UsageError(f"has numbers that are too large: {_listed(np.flatnonzero(~np.isfinite(scale)), low, high)}")
     return Units(low.shape, *(tuple(numbers.ravel().tolist()) for numbers in (shift, scale, low, high)))
 
 
@@ -83,7 +79,7 @@ def column_shape(array: np.ndarray, layout: Layout) -> Shape:
 
 
 def _chunks(parts: Parts, layout: Layout) -> Iterator[np.ndarray]:
-    """The images `(N, C, H, W)` in float64, some at a time."""
+    """Yields the images `(N, C, H, W)` in float64, in chunks."""
     for array, rows in parts:
         for some in np.array_split(rows, min(len(rows), math.ceil(array.nbytes / CHUNK_BYTES))):
             yield to_images(array[some], layout).astype(np.float64)
@@ -115,6 +111,6 @@ def _moments(parts: Parts, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _listed(columns: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
-    """Columns by number, with the range of their numbers."""
+    """Lists columns with their ranges."""
     names = [f"column {i} ({low.flat[i]:g} to {high.flat[i]:g})" for i in columns[:MAX_LISTED]]
     return ", ".join([*names, *(["…"] if len(columns) > MAX_LISTED else [])])

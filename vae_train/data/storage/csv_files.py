@@ -1,4 +1,4 @@
-"""Tables of numbers in .csv and .tsv files."""
+"""Reads tables of numbers from .csv and .tsv files."""
 
 import csv
 import logging
@@ -9,7 +9,7 @@ import numpy as np
 from vae_train.util.errors import UsageError
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "?", "-")
-"""What stands for a missing number, in lower case."""
+"""Representations of a missing number, in lower case."""
 
 log = logging.getLogger("vae_train")
 
@@ -17,10 +17,10 @@ log = logging.getLogger("vae_train")
 def read_table(file: Path) -> np.ndarray:
     """Reads the numeric columns of a table as float64 `(N, D)`; missing numbers are NaN.
 
-    A first row without numbers is a header. Columns of text are left out, and named in one line.
+    A first row without numbers is a header. Text columns are left out, with a warning.
 
     Raises:
-        UsageError: the file holds no numbers, or rows of different length.
+        UsageError: the file has no numbers, or rows of different lengths.
     """
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     try:
@@ -34,15 +34,15 @@ def read_table(file: Path) -> np.ndarray:
     names = [cell.strip() for cell in rows[0]] if has_header else [f"column {i}" for i in range(len(rows[0]))]
     for number, row in enumerate(rows, 1):
         if len(row) != len(names):
-            raise UsageError(f"has {len(row)} cells in row {number:,} and {len(names)} in the first one")
+            raise UsageError(f"has {len(row)} cells in row {number:,}, but {len(names)} in the first")
     columns = list(zip(*rows[has_header:], strict=True))
     numbers = [[_number(cell) for cell in column] for column in columns]
     numeric = [values for values in numbers if None not in values]
     if not numeric:
-        raise UsageError("has no column of numbers")
+        raise UsageError("has no numeric column")
     if len(numeric) < len(names):
         left_out = [name for name, values in zip(names, numbers, strict=True) if None in values]
-        log.warning("%s: left out the columns of text %s", file, ", ".join(left_out))
+        log.warning("%s: left out the text columns %s", file, ", ".join(left_out))
     return np.array(numeric, dtype=np.float64).T.copy()
 
 

@@ -1,4 +1,4 @@
-"""Decodes image files of any kind to integer pixels of one shape."""
+"""Decodes image files of many formats to integer pixels with the same shape."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,14 +22,14 @@ Background = Literal["black", "white"]
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
-"""Names in `Image.Transpose` of what undoes EXIF's orientations from 2 on; images with 1 are upright."""
+"""Names in `Image.Transpose` that undo the EXIF orientations 2 to 8; orientation 1 is upright."""
 
 
 SAMPLE = 64
-"""Largest side of the small image whose brightness is measured."""
+"""Side of the thumbnail from which brightness is measured."""
 
 MIN_CUT = 0.01
-"""Fraction of an image from which on it is said that its edges were cut off."""
+"""Fraction of an image above which cropping is reported."""
 
 MAX_16_BITS = 2**16 - 1
 
@@ -41,7 +41,7 @@ Dropped = Literal["frames", "colour", "depth", "transparency", "edges", "library
 
 
 class Header(NamedTuple):
-    """What is known of a frame without its pixels."""
+    """Facts about a frame that are known without decoding it."""
 
     size: tuple[int, int]
     """(H, W) of the upright image."""
@@ -49,25 +49,25 @@ class Header(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """A frame as pixels."""
+    """A decoded frame."""
 
     pixels: np.ndarray
-    """`(C, H, W)`: uint8 from 0 to 255, or uint16 for a grey file of 16 bits."""
+    """`(C, H, W)`: uint8 from 0 to 255, or uint16 for a 16-bit grey file."""
     bits: int
-    """1, 8 or 16 for each pixel of the file, whose upper 8 of 16 are taken where it has colours."""
+    """Bits per pixel of the file, 1, 8 or 16; of 16-bit colours only the upper 8 bits are used."""
     high: int
-    """The file's largest pixel; 0 unless it has 16 bits."""
+    """The largest pixel of a 16-bit file; 0 for others."""
     dropped: dict[Dropped, float | str]
-    """What was dropped: further frames by number, transparency by the mean brightness (0 to 255) of what is visible,
-    edges by the fraction that was cut off, and the first message of the library."""
+    """What was dropped: the number of other frames, the mean brightness (0 to 255) of the visible part of transparent
+    images, the fraction that was cropped, and the first message of the library."""
 
 
 class BadImage(Exception):
-    """A file that is not an image, or not a usable one; the text says why.
+    """Raised for a file that is not a usable image.
 
     Args:
-        why: what is wrong with it.
-        transient: whether reading may succeed the next time, since the disk failed and not the content.
+        why: the reason.
+        transient: whether reading may succeed the next time, because the disk failed.
     """
 
     def __init__(self, why: str, transient: bool = False) -> None:
@@ -77,17 +77,17 @@ class BadImage(Exception):
 
 @dataclass(frozen=True)
 class Decoding:
-    """How files become pixels; part of the key of a cache.
+    """How files are decoded to pixels; part of the key of a cache.
 
     Args:
         size: (H, W) of the result.
         channels: 1 for grey, 3 for RGB.
-        fit: "crop" scales the image until it covers `size` and cuts its middle out, "pad" scales it until it fits and
-            fills the rest with `background`, "stretch" changes its proportions.
-        crop: (height, width) in the file's own pixels that are cut out of its middle first; None for all of it.
-        resample: how it is scaled; all but "nearest" average over the area of a pixel.
+        fit: "crop" scales the image to cover `size` and crops the centre, "pad" scales it to fit into `size` and
+            fills the rest with `background`, "stretch" ignores the aspect ratio.
+        crop: (height, width) of a centre crop before scaling, in pixels of the file; None for the whole image.
+        resample: interpolation; all but "nearest" are antialiased.
         background: the colour behind transparent pixels and beside padded images.
-        every_frame: whether further frames of a file are images, too, instead of being left out.
+        every_frame: whether every frame of a file is an image, instead of only the first.
     """
 
     size: tuple[int, int]
@@ -105,7 +105,7 @@ class Decoding:
 
 
 def decode(path: Path | str, how: Decoding) -> Decoded:
-    """Decodes the first frame of an image file, upright as its EXIF orientation says.
+    """Decodes the first frame of an image file, upright according to its EXIF orientation.
 
     Raises:
         BadImage: it cannot be read or decoded.
@@ -117,7 +117,7 @@ def decode(path: Path | str, how: Decoding) -> Decoded:
 
 
 def decode_frames(path: Path | str, how: Decoding, numbers: Sequence[int]) -> list[Decoded | BadImage]:
-    """Decodes some frames or pages of an image file, each of them or why it cannot be decoded."""
+    """Decodes some frames or pages of an image file; returns each, or why it cannot be decoded."""
     results: list[Decoded | BadImage] = []
     with recorded() as messages:
         try:
@@ -151,7 +151,7 @@ def headers(path: Path | str, every_frame: bool = False) -> list[Header]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turns any error of Pillow into a `BadImage`: on damaged files its decoders raise anything."""
+    """Converts any error of Pillow to a `BadImage`, since its decoders raise errors of any kind for damaged files."""
     try:
         yield
     except BadImage:
@@ -176,7 +176,7 @@ def _decoded(file: Image.Image, how: Decoding, number: int) -> Decoded:
     if image.mode.startswith("I"):
         bits, (image, high) = 16, _with_16_bits(image, how, dropped)
     pixels = np.asarray(_fitted(image if bits == 16 else _flat(image, how, dropped), how, dropped))
-    if bits == 16:  # three equal channels beside images with colours
+    if bits == 16:  # equal channels if other images have colours
         grey = np.rint(pixels).clip(0, MAX_16_BITS).astype(np.uint16)
         pixels = np.repeat(grey[..., None], how.channels, 2)
     if not how.every_frame and (further := _num_frames(file) - 1) > 0:
@@ -187,7 +187,7 @@ def _decoded(file: Image.Image, how: Decoding, number: int) -> Decoded:
 def _num_frames(file: Image.Image) -> int:
     try:
         return getattr(file, "n_frames", 1)
-    except Exception:  # further frames are damaged
+    except Exception:  # other frames are damaged
         return 1
 
 
@@ -215,9 +215,9 @@ def _orientation(file: Image.Image) -> int:
 
 
 def _upright(file: Image.Image, how: Decoding) -> Image.Image:
-    """Applies the EXIF orientation, and decodes the image as small as its format allows."""
+    """Applies the EXIF orientation, and decodes at the smallest sufficient size of the format."""
     whole = file.size
-    if how.crop is None:  # a crop counts the file's own pixels
+    if how.crop is None:  # a crop refers to the file's own pixels
         side = max(how.size)
         file.draft("L" if how.channels == 1 else "RGB", (side, side))
     check_size(file, whole)
@@ -242,7 +242,7 @@ def _with_16_bits(image: Image.Image, how: Decoding, dropped: dict[Dropped, floa
 
 
 def _flat(image: Image.Image, how: Decoding, dropped: dict[Dropped, float | str]) -> Image.Image:
-    """Converts to grey or RGB with 8 bits, without transparency."""
+    """Converts to 8-bit grey or RGB, without transparency."""
     mode = "L" if how.channels == 1 else "RGB"
     if image.mode == "F":
         raise BadImage("has floating-point pixels, whose range is unknown; use data=arrays")
@@ -256,7 +256,7 @@ def _flat(image: Image.Image, how: Decoding, dropped: dict[Dropped, float | str]
 
 
 def _brightness(image: Image.Image) -> float:
-    """Mean brightness of the visible pixels of an RGBA image, 0 to 255; 128 where all of it is transparent."""
+    """Mean brightness of the visible pixels of an RGBA image, 0 to 255; 128 if all pixels are transparent."""
     image = image.copy()
     image.thumbnail((SAMPLE, SAMPLE), Image.Resampling.BOX)
     grey, alpha = (np.asarray(part, np.float64) for part in (image.convert("L"), image.getchannel("A")))
@@ -264,7 +264,7 @@ def _brightness(image: Image.Image) -> float:
 
 
 def _fitted(image: Image.Image, how: Decoding, dropped: dict[Dropped, float | str]) -> Image.Image:
-    """Crops and scales to the size of the result."""
+    """Crops and scales an image to the size of the result."""
     method, (height, width) = getattr(Image.Resampling, how.resample.upper()), how.size
     if how.crop is not None:
         high, wide = how.crop

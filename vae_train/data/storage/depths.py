@@ -1,4 +1,4 @@
-"""Brings decoded images of several depths to one range, which is what all pixels say."""
+"""Scales decoded images with different bit depths to the same range."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from vae_train.data.storage.stored import CHUNK_BYTES
 
 
 class Depths(NamedTuple):
-    """What the pixels of the images of a folder are."""
+    """Facts about the pixels of a folder."""
 
     bits: int
-    """1 if all files have one bit, 8 for bytes; else bits that hold all pixels of the files with 16 bits."""
+    """1 if all files have one bit, 8 for bytes, or else the bits that suffice for all 16-bit files."""
     high: int
-    """The largest pixel of the files with 16 bits."""
+    """The largest pixel of 16-bit files."""
     scaled: int
-    """Number of images with 8 bits whose pixels were scaled to more."""
+    """Number of 8-bit images that were scaled to more bits."""
     pixels: Integers
-    """All pixels as they are stored, without those of bad files."""
+    """All stored pixels, without those of bad files."""
 
 
 def united(pixels: np.ndarray, bits: np.ndarray, high: int) -> Depths:
-    """Scales images of 8 bits to the range of others, and clips what lies beyond it; returns what is stored then.
+    """Scales 8-bit images to the range of others, and clips to this range; returns facts about the result.
 
     Args:
-        pixels: uint8 or uint16 `(N, C, H, W)`, changed in place. White beside padded images is 65535 among 16 bits.
-        bits: `(N,)` of each image's file: 1, 8 or 16, and 0 for bad files, of which there are others.
-        high: the largest pixel of the files with 16 bits.
+        pixels: uint8 or uint16 `(N, C, H, W)`, changed in place. White padding of 16-bit images is 65535.
+        bits: `(N,)` bits of each image's file: 1, 8 or 16, and 0 for bad files; not all are 0.
+        high: the largest pixel of 16-bit files.
     """
     good = np.flatnonzero(bits)
     deep, whole = pixels.dtype == np.uint16, depth(high)

@@ -1,4 +1,4 @@
-"""What is dropped where image files become pixels: counted while decoding, and said in one sentence each."""
+"""Counts what decoding drops from image files, with a message for each kind of content."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -7,13 +7,13 @@ from vae_train.data.storage.decoding import Dropped
 
 
 class Count(NamedTuple):
-    """How many images one kind of content is dropped from."""
+    """The number of images from which one kind of content was dropped."""
 
     images: int
     total: float
-    """Sum of what is dropped, see `Decoded.dropped`; 0 for messages."""
+    """Total amount, see `Decoded.dropped`; 0 for messages."""
     example: str
-    """Name of the first of these files."""
+    """Name of the first file."""
     message: str = ""
     """The library's message about it."""
 
@@ -21,17 +21,17 @@ class Count(NamedTuple):
 DroppedCounts = dict[Dropped, Count]
 
 SENTENCES: Mapping[Dropped, str] = {
-    "frames": "{images} further frames or pages, {total:,.0f} in all, which are left out; data.frames=all reads them",
-    "colour": "{images} colours, which become grey; data.channels=3 keeps them",
-    "depth": "{images} 16 bits per colour, of which the upper 8 are taken; data=arrays takes all",
+    "frames": "{images} further frames or pages ({total:,.0f} in total), which are skipped; data.frames=all reads them",
+    "colour": "{images} colours, which are converted to grey; data.channels=3 keeps them",
+    "depth": "{images} 16 bits per colour, but only the upper 8 are used; data=arrays uses all",
     "transparency": "{images} transparent pixels, which become {background}; data.background={other} changes it",
-    "edges": "{images} other proportions than data.size: {share:.0%} of their area is cut off; data.fit=pad keeps it",
-    "library": "{images} made the image library warn, and are read as far as possible: {message}",
+    "edges": "{images} another aspect ratio than data.size: {share:.0%} of the area is cropped; data.fit=pad keeps it",
+    "library": "{images} warnings of the image library, and the readable part is used: {message}",
 }
 
 
 def count(name: str, dropped: Mapping[Dropped, float | str]) -> DroppedCounts:
-    """What is dropped from one image."""
+    """Counts what is dropped from one image."""
     return {
         kind: Count(1, 0.0, name, value) if isinstance(value, str) else Count(1, value, name)
         for kind, value in dropped.items()
@@ -39,7 +39,7 @@ def count(name: str, dropped: Mapping[Dropped, float | str]) -> DroppedCounts:
 
 
 def merged(parts: Iterable[DroppedCounts]) -> DroppedCounts:
-    """What is dropped from several parts of a folder, in their order."""
+    """Adds the counts of several parts of a folder, in order."""
     total: DroppedCounts = {}
     for part in parts:
         for kind, own in part.items():
@@ -49,7 +49,7 @@ def merged(parts: Iterable[DroppedCounts]) -> DroppedCounts:
 
 
 def sentences(dropped: DroppedCounts, background: str) -> list[str]:
-    """A line for every kind of dropped content, with the setting that changes it."""
+    """A message for every kind of dropped content, with the setting that keeps it."""
     lines, other = [], "black" if background == "white" else "white"
     for kind, own in dropped.items():
         images = f"{own.images:,} images (for instance {own.example}) have" if own.images > 1 else f"{own.example} has"

@@ -1,4 +1,4 @@
-"""The headers of all images of a folder, read in parallel and remembered beside the decoded images."""
+"""Reads the headers of all images of a folder, in parallel, and caches them next to the decoded images."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from vae_train.data.storage.listing import Entry
 from vae_train.util.files import replacing
 
 CHUNK_FILES = 256
-"""Files that a worker opens at a time."""
+"""Files per chunk of a worker."""
 
 FileHeaders = tuple[Header, ...]
-"""The headers of the frames of a file; none for a file that is no image."""
+"""The headers of the frames of a file; empty for a file that is not an image."""
 
 
 def all_headers(root: Path, entries: Sequence[Entry], every_frame: bool, folder: Path) -> list[FileHeaders]:
@@ -25,8 +25,8 @@ def all_headers(root: Path, entries: Sequence[Entry], every_frame: bool, folder:
     Args:
         root: the folder.
         entries: its files.
-        every_frame: read the headers of further frames, too.
-        folder: the folder of caches.
+        every_frame: read the headers of all frames.
+        folder: the folder for caches.
 
     Raises:
         UsageError: the cache cannot be written.
@@ -48,7 +48,7 @@ def all_headers(root: Path, entries: Sequence[Entry], every_frame: bool, folder:
 
 
 def _remembered(place: Path, count: int) -> list[FileHeaders] | None:
-    """The headers in a file of `all_headers`; None if there is none, or it is damaged."""
+    """The cached headers of `all_headers`; None if the file is missing or damaged."""
     try:
         kinds, numbers = json.loads(place.read_text())
         frames = [
@@ -61,7 +61,7 @@ def _remembered(place: Path, count: int) -> list[FileHeaders] | None:
 
 
 class _Files(Dataset):
-    """The headers of the files of a chunk, and whether the disk failed to read one of them."""
+    """Reads the headers of the files of a chunk; also returns whether the disk failed to read one of them."""
 
     def __init__(self, root: Path, entries: Sequence[Entry], every_frame: bool) -> None:
         self.root, self.entries, self.every_frame = root, entries, every_frame

@@ -1,4 +1,4 @@
-"""What libraries print or warn of while they decode: recorded as texts, or ignored."""
+"""Records or ignores what image libraries print or warn about."""
 
 import ctypes
 import functools
@@ -13,21 +13,21 @@ from PIL import _imaging
 from typing_extensions import override
 
 MAX_LENGTH = 300
-"""Bytes of a message."""
+"""Maximal length of a message in bytes."""
 
 PILLOWS_NAME = b"tempfile.tif"
-"""What Pillow calls every file where libtiff decodes it."""
+"""The name that Pillow gives to files that libtiff decodes."""
 
 _printed: deque[str] = deque(maxlen=100)
-"""The last messages of libtiff, in the process that decodes."""
+"""The last messages of libtiff in this process."""
 
 
 @contextmanager
 def recorded() -> Iterator[list[str]]:
-    """Yields a list that has the libraries' messages when the block ends; nothing of them is printed.
+    """Yields a list that contains the libraries' messages when the block ends; none is printed.
 
-    These are warnings of Python, records of Pillow's loggers, and what libtiff would write to the standard error of the
-    process. Warnings are caught for the whole process, as Python does it.
+    These are Python warnings, records of Pillow's loggers, and what libtiff would write to the standard error of the
+    process. Warnings are caught for the whole process.
     """
     _catch_libtiff()
     _printed.clear()
@@ -47,7 +47,7 @@ def recorded() -> Iterator[list[str]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Ignores warnings of libraries that say nothing to the user, for the whole process."""
+    """Ignores warnings that are irrelevant to the user, for the whole process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -66,7 +66,7 @@ class _Handler(logging.Handler):
 
 
 def _callback() -> Any:
-    """The function that libtiff calls with the name of its part, a format and a `va_list`, instead of printing them."""
+    """Builds the function that libtiff calls, instead of printing, with a module's name, a format and a `va_list`."""
     try:
         vsnprintf = ctypes.CDLL(None).vsnprintf
     except (OSError, AttributeError, TypeError):  # Windows
@@ -87,9 +87,9 @@ _NOTE = _callback()
 
 @functools.cache
 def _catch_libtiff() -> None:
-    """Makes libtiff call `_NOTE`, which needs no redirection of the process's standard error.
+    """Makes libtiff call `_NOTE`, so that the standard error need not be redirected.
 
-    Its functions are found among the libraries of Pillow's extension; where it is linked statically it prints.
+    Its functions are found among the libraries of Pillow's extension. If it is linked statically, it prints.
     """
     try:
         library = ctypes.CDLL(_imaging.__file__)

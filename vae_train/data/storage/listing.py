@@ -1,4 +1,4 @@
-"""The image files of a folder, with their classes and splits."""
+"""Lists the image files of a folder with their classes and splits."""
 
 import os
 from collections import Counter
@@ -11,7 +11,7 @@ from vae_train.util.errors import UsageError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 MAX_LISTED = 5
-"""Suffixes that a message names."""
+"""Number of suffixes that a message lists."""
 
 SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -22,26 +22,26 @@ SPLIT_NAMES: dict[str, Split] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A file with the name of an image, or a folder that cannot be read."""
+    """A file with an image suffix, or a folder that cannot be read."""
 
     name: str
-    """Its path below the root, with slashes."""
+    """Path relative to the root, with slashes."""
     size: int
     """Bytes; -1 if unknown."""
     changed: int
-    """Time of the last change in nanoseconds since 1970; -1 if unknown."""
+    """Time of modification in nanoseconds since 1970; -1 if unknown."""
     problem: str | None = None
-    """Why it cannot be read, if that is known already."""
+    """Why it cannot be read, if this is already known."""
     frame: int = 0
-    """Number of the frame or page."""
+    """Index of the frame or page."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a folder in the order of their names.
+    """The files of a folder, sorted by name.
 
-    Classes are the folders directly below the root, or below the folder of a split. There are no classes if an image
-    lies outside of such a folder.
+    Classes are the folders directly below the root or the folder of a split. There are no classes if an image
+    is outside of such a folder.
     """
 
     root: Path
@@ -49,28 +49,28 @@ class Listing:
     splits: list[Split]
     """The split of each entry's folder; "train" if folders are not splits."""
     labels: list[int] | None
-    """Number of each entry's class."""
+    """Index of each entry's class."""
     class_names: list[str]
     notes: tuple[str, ...] = ()
-    """What is left out or not as it may seem, a sentence each."""
+    """Notes about what is left out or may be unexpected."""
 
 
 def list_folder(root: str) -> Listing:
-    """Lists a folder and everything below it; links are followed, each folder once.
+    """Lists a folder recursively; symbolic links are followed, but each folder is listed once.
 
     Raises:
-        UsageError: there is no such folder, or it contains no image.
+        UsageError: the folder does not exist, or contains no readable image.
     """
     place = Path(root).expanduser()
     if not place.is_dir():
-        raise UsageError("there is no such folder" if not place.exists() else "is a file; use data=arrays")
+        raise UsageError("no such folder" if not place.exists() else "is a file; use data=arrays")
     found, others = _walk(place)
     entries = sorted(found, key=lambda entry: entry.name)
     if entries and all(entry.problem for entry in entries):
-        raise UsageError(f"holds no image that can be read: {entries[0].name}: {entries[0].problem}")
+        raise UsageError(f"has no readable image ({entries[0].name}: {entries[0].problem})")
     if not entries:
         wanted = " ".join(suffix[1:] for suffix in SUFFIXES)
-        raise UsageError(f"holds no image (files that end in {wanted}, also in folders below)")
+        raise UsageError(f"has no image (files that end in {wanted}, also in sub-folders)")
     parts = [entry.name.split("/") for entry in entries]
     tops = {part[0] if len(part) > 1 else "" for part in parts}
     by_folder = any(SPLIT_NAMES.get(t) == "train" for t in tops) and all(t in SPLIT_NAMES for t in tops)
@@ -79,7 +79,7 @@ def list_folder(root: str) -> Listing:
     notes = [*_notes_on_splits(tops, by_folder), *_notes_on_classes(place, entries, folders, by_folder)]
     if others:
         listed = ", ".join(f"{number:,} {suffix}" for suffix, number in others.most_common(MAX_LISTED))
-        notes.append(f"files that are not read as images: {listed}{', …' if len(others) > MAX_LISTED else ''}")
+        notes.append(f"files that are not images: {listed}{', …' if len(others) > MAX_LISTED else ''}")
     names = sorted({folder for folder in folders if folder is not None})
     if None in folders or not names:
         return Listing(place, entries, splits, None, [], tuple(notes))
@@ -88,30 +88,30 @@ def list_folder(root: str) -> Listing:
 
 
 def _notes_on_splits(tops: set[str], by_folder: bool) -> list[str]:
-    """A sentence if folders have the names of splits and are none."""
+    """A note if folders have names of splits but are not used as splits."""
     named, others = (sorted(top for top in tops if (top in SPLIT_NAMES) == named) for named in (True, False))
     if by_folder or not named:
         return []
-    why = f"beside {others[0] or 'images outside of folders'}" if others else "without a folder called train"
-    return [f"{', '.join(named)}: no splits {why}, but folders like others"]
+    why = f"because of {others[0] or 'images outside of folders'}" if others else "without a folder called train"
+    return [f"{', '.join(named)}: not used as splits {why}"]
 
 
 def _notes_on_classes(root: Path, entries: list[Entry], folders: list[str | None], by_folder: bool) -> list[str]:
-    """Sentences if images outside of folders prevent classes, or if folders of classes contain folders."""
+    """Notes if images outside of folders prevent classes, or if class folders have sub-folders."""
     outside = [entry.name for entry, folder in zip(entries, folders, strict=True) if folder is None]
     if 0 < len(outside) < len(entries):
-        return [f"no classes, since {len(outside):,} images lie outside of their folders (for instance {outside[0]})"]
+        return [f"no classes, since {len(outside):,} images are outside of class folders (for instance {outside[0]})"]
     deep = [entry.name for entry in entries if entry.name.count("/") > 1 + by_folder]
     if outside or not deep:
         return []
     first, inner = deep[0].split("/")[by_folder : 2 + by_folder]
-    note = f"{len(deep):,} images in folders within those of the classes belong to the outer class"
+    note = f"{len(deep):,} images in sub-folders of class folders belong to the outer class"
     where = deep[0].rpartition(f"/{inner}/")[0]
     return [f"{note} (for instance {deep[0]} to {first}); data.root={root / where} makes {inner} a class"]
 
 
 def _walk(root: Path) -> tuple[list[Entry], Counter[str]]:
-    """The images below a folder, and the number of other files by their suffix."""
+    """The images below a folder, and the number of other files by suffix."""
     entries: list[Entry] = []
     others: Counter[str] = Counter()
     waiting, seen = [("", root)], {_identity(os.stat(root))}
@@ -127,7 +127,7 @@ def _walk(root: Path) -> tuple[list[Entry], Counter[str]]:
                 continue
             try:
                 status = item.stat()
-            except OSError as error:  # a link to nothing, or to itself
+            except OSError as error:  # a broken or circular link
                 if item.name.lower().endswith(SUFFIXES):
                     entries.append(Entry(below + item.name, -1, -1, error.strerror or type(error).__name__))
                 continue

@@ -1,4 +1,4 @@
-"""Where the pixels of a data set are kept, and the worker processes that read them in advance."""
+"""Decides where the pixels of a data set are stored, and prefetches them with worker processes."""
 
 import signal
 from collections.abc import Iterator
@@ -21,18 +21,18 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Loader:
-    """Keeps a data set on the training device if it fits, and otherwise streams it there.
+    """Stores a data set on the training device if it fits, and streams it there otherwise.
 
-    Worker processes read in advance what streams, from pinned host memory or a file that is mapped into memory. Batch
-    i is the same function of (seed, i) either way.
+    Worker processes prefetch streamed batches from host memory or a memory-mapped file. Batch
+    i is the same function of (seed, i) in both cases.
 
     Args:
-        storage: "device" keeps all pixels on the training device; "host" leaves them in host memory or in their file;
+        storage: "device" stores all pixels on the training device; "host" leaves them in host memory or in their file;
             "auto" is "device" for at most `memory`.
-        memory: GiB that pixels may take up on the training device; None for half of the free memory on CUDA, and on a
-            CPU for 1 GiB of pixels that the process does not hold anyway: a mapped file is as fast there.
-        workers: processes that read what is not on the device; 0 reads within the training process.
-        prefetch: batches that each of them reads in advance.
+        memory: GiB of pixels on the training device; None for half of the free memory on CUDA, and on a
+            CPU for 1 GiB of pixels that are not in memory already, since a mapped file is as fast.
+        workers: prefetching processes for pixels that are not on the device; 0 reads within the training process.
+        prefetch: batches that each worker prefetches.
     """
 
     storage: Literal["auto", "device", "host"]
@@ -41,14 +41,14 @@ class Loader:
     prefetch: PositiveInt
 
     def place(self, splits: Splits, device: torch.device) -> tuple[Splits, str]:
-        """Moves the splits to where they are used; says where that is, for the log."""
+        """Moves the splits to their place; also returns a description of the place for the log."""
         nbytes = sum(images.store.nbytes for images in splits.values())
         locations = {images.store.location for images in splits.values()}
         if self.keeps_on_device(nbytes, device, in_memory=locations == {"memory"}):
             moved = {name: images.to(device) for name, images in splits.items()}
             return moved, f"{size(nbytes)} of pixels on {device}"
         if "computed" in locations:
-            where = f"computed on {device} when they are needed"
+            where = f"computed on {device} on demand"
         else:
             place = "a mapped file" if "file" in locations else "host memory"
             where = f"in {place}, prefetched by {self.workers} workers"
@@ -56,7 +56,7 @@ class Loader:
         return streamed, f"{size(nbytes)} of pixels, {where}"
 
     def keeps_on_device(self, nbytes: int, device: torch.device, *, in_memory: bool) -> bool:
-        """Whether `nbytes` of pixels are kept on `device`; `in_memory` if the process holds them already."""
+        """Whether `nbytes` of pixels are stored on `device`; `in_memory` if this process already has them."""
         if self.storage != "auto":
             return self.storage == "device"
         if self.memory is not None:
@@ -66,15 +66,15 @@ class Loader:
         return in_memory or nbytes <= GIB
 
     def prefetched(self, images: StoredImages, indices: Iterator[Tensor], *, pinned: bool) -> Iterator[Raw]:
-        """Yields the images of each index, read in advance by the worker processes.
+        """Yields the images of each index, prefetched by the worker processes.
 
         Args:
-            images: what the worker processes read.
-            indices: the image numbers of each batch, `(B,)` on the CPU; may be endless.
-            pinned: whether batches are copied to pinned memory, from which a GPU copies asynchronously.
+            images: the images to read.
+            indices: the indices of each batch, `(B,)` on the CPU; may be endless.
+            pinned: whether batches are copied to pinned memory for asynchronous transfer to a GPU.
 
         Raises:
-            RunError: a worker failed, for instance because the file became shorter.
+            RunError: a worker failed, for instance because the file was truncated.
         """
         loader = DataLoader(
             _Batches(images),
@@ -89,11 +89,11 @@ class Loader:
 
 
 DEFAULT_LOADER = Loader("auto", memory=None, workers=2, prefetch=2)
-"""The settings of `conf/train.yaml`."""
+"""The defaults of `conf/train.yaml`."""
 
 
 class _Batches(Dataset):
-    """Batches by their image numbers."""
+    """Batches by the indices of their images."""
 
     def __init__(self, images: StoredImages) -> None:
         self.images = images
@@ -103,7 +103,7 @@ class _Batches(Dataset):
 
 
 def _leave_signals_to_the_parent(_: int) -> None:
-    """Ctrl-C reaches the whole process group: the parent saves, and then ends its workers."""
+    """Ignores Ctrl-C, which reaches the whole process group: the parent saves first, then ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -121,15 +121,15 @@ def results(loader: DataLoader, advice: str = "") -> Iterator[Any]:
     items = _started(loader)
     try:
         yield from items
-    except (RuntimeError, OSError, EOFError) as error:  # EOFError: a worker died while it sent a batch
+    except (RuntimeError, OSError, EOFError) as error:  # EOFError: a worker died while sending a batch
         raise RunError(f"the data could not be read: {_death(items, advice) or first_line(error)}") from error
 
 
 def _started(loader: DataLoader) -> Iterator[Any]:
-    """Starts the loader's processes, without PyTorch's signal handler for the death of one of them.
+    """Starts the loader's processes, without PyTorch's signal handler for dead workers.
 
-    The handler raises wherever the program is at that moment, within a step or a checkpoint; the next item raises as
-    well. PyTorch sets it once per process, with the first loader, and all of ours are started here.
+    The handler raises at an arbitrary point, such as within a step or a checkpoint. The next item raises as
+    well. PyTorch sets it once per process, with the first loader, and all loaders are started here.
     """
     if not hasattr(signal, "SIGCHLD"):
         return iter(loader)
@@ -141,13 +141,13 @@ def _started(loader: DataLoader) -> Iterator[Any]:
 
 
 def _death(items: Any, advice: str) -> str | None:
-    """How a worker process died, which PyTorch and the system report in several ways; None if none did."""
+    """Describes how a worker process died, which PyTorch reports in several ways; None if all are alive."""
     workers = {worker.sentinel: worker for worker in getattr(items, "_workers", ())}
     dead = [workers[sentinel] for sentinel in wait(list(workers), timeout=1)] if workers else []
     if not dead:
         return None
-    dead[0].join(timeout=1)  # a process closes its files a moment before it has an exit code
+    dead[0].join(timeout=1)  # the exit code may be available slightly later
     pid, code = dead[0].pid, dead[0].exitcode
     if code is None or code >= 0:
         return f"worker process {pid} ended with exit code {code}"
-    return f"worker process {pid} was killed by {signal.Signals(-code).name}, as happens where memory runs out{advice}"
+    return f"worker process {pid} was killed by {signal.Signals(-code).name}, possibly because memory ran out{advice}"

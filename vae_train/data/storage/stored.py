@@ -1,4 +1,4 @@
-"""The splits of a data set as its source reads them: pixels by image number, labels, and what the values mean."""
+"""The stored splits of a data set: pixels by index, labels, and the meaning of values."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from vae_train.batch import Layout, Raw, Shape, Split, Units, evenly_spaced
 Location = Literal["memory", "file", "computed"]
 
 CHUNK_BYTES = 2**25
-"""Pixels that are read at a time where all are read."""
+"""Bytes of pixels per chunk when all are read."""
 
 MAX_HASHED_FILE_BYTES = 2**28
-"""A larger file's checksum covers some of its images."""
+"""Larger files have a checksum of some of their images only."""
 
 NUM_SAMPLED = 1024
-"""Evenly spaced images that stand for all, where reading all would take too long."""
+"""Number of evenly spaced images that represent all, if reading all would take too long."""
 
 
 class Store(ABC):
-    """Pixels of the images of one split, as they are stored."""
+    """The stored pixels of one split."""
 
     shape: Shape
     """(C, H, W) of one image."""
     device: torch.device
-    """Where `take` leaves the pixels."""
+    """The device of the pixels that `take` returns."""
     itemsize: int
-    """Bytes of a pixel."""
+    """Bytes per pixel value."""
     location: Location
-    """Whether the process holds the pixels, a mapped file does, or they are computed when they are taken."""
+    """Whether pixels are in memory, in a mapped file, or computed on access."""
     units: Units | None = None
-    """The units that the pixels were scaled by when they were taken; None for those that are as in the file."""
+    """The units by which `take` scales the pixels; None if they are unchanged."""
     immediate = True
-    """Whether `take` only computes on `device` and never waits for host memory or a file."""
+    """Whether `take` only uses `device` and never waits for host memory or a file."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -51,10 +51,10 @@ class Store(ABC):
 
     @abstractmethod
     def take(self, index: Tensor) -> Tensor:
-        """The images with the numbers `index`, `(B,)` to `(B, C, H, W)`: uint8, or float32 for any other type."""
+        """The images with indices `index` `(B,)`, as uint8 or, for any other type, float32 `(B, C, H, W)`."""
 
     def on(self, device: torch.device) -> Store:
-        """The store to train with on `device`: a copy if the pixels are computed there, else the store itself."""
+        """The store for training on `device`: a copy there if pixels are computed, else this store."""
         return self
 
     def whole(self) -> Tensor:
@@ -62,7 +62,7 @@ class Store(ABC):
         return torch.cat(list(self.chunks()))
 
     def chunks(self) -> Iterator[Tensor]:
-        """All images in order, some at a time."""
+        """Yields all images in order, in chunks."""
         count = max(1, CHUNK_BYTES * len(self) // max(self.nbytes, 1))
         for start in range(0, len(self), count):
             yield self.take(torch.arange(start, min(start + count, len(self)), device=self.device))
@@ -107,7 +107,7 @@ LAYOUTS: dict[Layout, tuple[int | None, int | None, int | None]] = {
     "NTC": (2, None, 1),
     "ND": (None, None, 1),  # vectors
 }
-"""For C, H and W the axis of an array; None for a dimension of size 1 that the array does not have."""
+"""Layout -> the axes of C, H and W in an array; None for a dimension of size 1 that the array lacks."""
 
 
 def image_shape(stored: Shape, layout: Layout) -> Shape:
@@ -116,28 +116,28 @@ def image_shape(stored: Shape, layout: Layout) -> Shape:
 
 
 def to_images(array: np.ndarray, layout: Layout) -> np.ndarray:
-    """An array `(N, …)` as images `(N, C, H, W)`."""
+    """Converts an array `(N, …)` to images `(N, C, H, W)`."""
     axes = [axis for axis in LAYOUTS[layout] if axis is not None]
     return array.transpose(0, *axes).reshape(len(array), *image_shape(array.shape, layout))
 
 
 def from_images(images: np.ndarray, layout: Layout) -> np.ndarray:
-    """Images `(N, C, H, W)` as an array `(N, …)`: the inverse of `to_images`."""
+    """Converts images `(N, C, H, W)` to an array `(N, …)`; the inverse of `to_images`."""
     sizes = {axis: size for axis, size in zip(LAYOUTS[layout], images.shape[1:], strict=True) if axis is not None}
     return images.reshape(-1, *sizes.values()).transpose(0, *(1 + np.argsort(list(sizes))))
 
 
 class ArrayStore(Store):
-    """Pixels in an array in host memory, which may be a file that is mapped into memory.
+    """Pixels in an array in host memory or in a memory-mapped file.
 
     Args:
         array: `(N, …)`, in any layout.
-        rows: numbers of the images within `array`; None for all.
+        rows: indices of the images within `array`; None for all.
         layout: the order of an image's dimensions in `array`.
-        mapped: whether `array` lies in a file; None to ask NumPy.
+        mapped: whether `array` is in a file; None to ask NumPy.
         units: see `Store.units`.
-        in_bytes: whether the units make integers from 0 to 255 of the pixels, which are stored as uint8.
-        threshold: pixels are 1 from here on and 0 below; None leaves them.
+        in_bytes: whether the units convert pixels to integers from 0 to 255, which are stored as uint8.
+        threshold: pixels become 1 at or above it, and 0 below; None for no threshold.
     """
 
     device = torch.device("cpu")
@@ -178,12 +178,12 @@ class ArrayStore(Store):
     @override
     def whole(self) -> Tensor:
         if self.units is not None:
-            return super().whole()  # float64 in between, some images at a time
+            return super().whole()  # in chunks, because of float64 intermediates
         array = self.array if self.rows is None else self.array[self.rows]
         return self._tensor(np.array(array) if self.location == "file" else array)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Replaces a mapped array by the arguments that map its file: a worker that is not forked maps it again."""
+        """Replaces a mapped array by the arguments for mapping its file again, for workers that are not forked."""
         array = self.array
         if not (isinstance(array, np.memmap) and array.base is getattr(array, "_mmap", None)):
             return self.__dict__
@@ -212,13 +212,13 @@ class ArrayStore(Store):
 
 @dataclass(frozen=True, eq=False)
 class StoredImages:
-    """The images of one split, as they are stored.
+    """The stored images of one split.
 
     Args:
-        store: uint8 pixels below `levels`, or float32 ones; continuous ones are in the units of the model.
-        levels: number of values that a stored pixel can take; None for continuous ones.
+        store: uint8 pixels below `levels`, or float32 pixels; continuous ones are in the units of the model.
+        levels: number of values that a stored pixel can take; None for continuous pixels.
         labels: int64 with shape `(N, F)`, or None.
-        stochastic: whether a stored value x in [0, 1] is the probability of a binary pixel, drawn at every fetch.
+        stochastic: whether a stored value x in [0, 1] is the probability of a binary pixel, sampled at every fetch.
     """
 
     store: Store
@@ -240,12 +240,12 @@ class StoredImages:
         return self.store.whole()
 
     def take(self, index: Tensor) -> Raw:
-        """The images with the numbers `index`, where the store leaves them."""
+        """The images with indices `index`, on the device of the store."""
         labels = None if self.labels is None else self.labels.index_select(0, index.to(self.labels.device))
         return Raw(self.store.take(index), labels)
 
     def unit(self, pixels: Tensor) -> Tensor:
-        """Maps levels to [0, 1], as float32; continuous values stay as they are."""
+        """Maps levels to [0, 1] as float32; continuous values are unchanged."""
         if self.levels is None or (self.levels == 2 and pixels.is_floating_point()):
             return pixels
         return pixels.mul(1 / (self.levels - 1))
@@ -256,15 +256,15 @@ class StoredImages:
         return self._in(TensorStore(store.whole().to(device)))
 
     def streamed_to(self, device: torch.device) -> StoredImages:
-        """Leaves the pixels where they are, to be sent to `device` batch by batch."""
+        """Leaves the pixels in place, to be sent to `device` batch by batch."""
         return self._in(self.store.on(device))
 
     def _in(self, store: Store) -> StoredImages:
-        """The same images with their pixels in `store`, and the labels beside these."""
+        """The same images with their pixels in `store`, and labels on its device."""
         return replace(self, store=store, labels=None if self.labels is None else self.labels.to(store.device))
 
     def update(self, digest: Any) -> None:
-        """Feeds all pixels to a `hashlib` object, or evenly spaced images of a large file or of computed images."""
+        """Adds all pixels to a `hashlib` object; only evenly spaced images of a large file or of computed images."""
         store = self.store
         if store.units is not None:
             digest.update(repr(store.units).encode())
@@ -278,7 +278,7 @@ class StoredImages:
 
 
 Splits = dict[Split, StoredImages]
-"""The splits that a data set has."""
+"""The splits of a data set."""
 
 
 def split_rows(
@@ -292,16 +292,16 @@ def split_rows(
     units: Units | None = None,
     threshold: float | None = None,
 ) -> Splits:
-    """The images of an array by split; a split without rows is left out.
+    """The images of an array by split; splits without rows are left out.
 
     Args:
         array: pixels, see `ArrayStore`.
-        rows: numbers of the images of each split.
+        rows: indices of the images of each split.
         levels: see `StoredImages`.
-        labels: of all images of the array.
+        labels: labels of all images of the array.
         layout: see `ArrayStore`.
         stochastic: see `StoredImages`.
-        units: the map of the pixels to 0 to `levels` - 1; None if they are these numbers.
+        units: maps pixels to 0 to `levels` - 1; None if they already are these integers.
         threshold: see `ArrayStore`.
     """
     in_bytes = units is not None and levels <= 256
@@ -319,12 +319,12 @@ def shuffled(count: int, seed: int) -> np.ndarray:
 
 
 def cut(rows: Mapping[Split, np.ndarray], fractions: Mapping[Split, float], seed: int) -> dict[Split, np.ndarray]:
-    """The rows of every split, in ascending order.
+    """Splits off missing validation and test rows; returns the rows of every split in ascending order.
 
     Args:
-        rows: numbers of the images of each split; validation and test may be empty.
-        fractions: fraction of the training images that an empty split gets.
-        seed: decides which images these are.
+        rows: indices of the images of each split; validation and test may be empty.
+        fractions: fraction of the training images for an empty split.
+        seed: seed of the random split.
     """
     count = len(rows["train"])
     pool, splits = rows["train"][shuffled(count, seed)], dict(rows)
@@ -337,7 +337,7 @@ def cut(rows: Mapping[Split, np.ndarray], fractions: Mapping[Split, float], seed
 
 
 def expect_random_access(array: np.ndarray) -> None:
-    """Keeps the system from reading megabytes around every image, if `array` is mapped."""
+    """Prevents the system from reading ahead around every image, if `array` is mapped."""
     mapping = getattr(array, "_mmap", None)
     if mapping is not None and hasattr(mmap, "MADV_RANDOM"):
         mapping.madvise(mmap.MADV_RANDOM)

@@ -1,4 +1,4 @@
-"""Checks whether the numbers of an array can be pixels, and infers their levels and range."""
+"""Checks whether the values of an array can be pixels, and infers their levels and range."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -13,35 +13,35 @@ from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED, expect_rando
 from vae_train.util.errors import ErrorDetail, UsageError
 
 MAX_PIXELS = 1024
-"""Pixels of an image that are searched for levels of floating-point numbers."""
+"""Number of pixels per image that are searched for levels of floating-point numbers."""
 
 
 class Values(NamedTuple):
-    """What the numbers of an array mean."""
+    """The meaning of the values of an array."""
 
     levels: int | None
     """Number of values of a pixel; None for continuous numbers."""
     units: Units
-    """Their map to the numbers of a model, which for levels are those in [0, 1]."""
+    """Their map to the values of a model, which are in [0, 1] for levels."""
     plain: bool = False
-    """Whether they are the integers 0 to levels - 1."""
+    """Whether the values are the integers 0 to levels - 1."""
     notes: tuple[str, ...] = ()
-    """What was inferred, a sentence each."""
+    """Notes about what was inferred."""
 
 
 def check_kinds(images: Mapping[str, np.ndarray]) -> None:
-    """Refuses arrays that hold no numbers, or nothing at all.
+    """Rejects arrays that are empty or not numeric.
 
     Raises:
-        UsageError: says which array.
+        UsageError: names the array.
     """
     for name, array in images.items():
         if array.dtype.kind not in "uibf":
             raise UsageError(
-                f"{prefix(name)}holds {array.dtype}, but images are made of integers or floating-point numbers"
+                f"{prefix(name)}has the type {array.dtype}, but images consist of integers or floating-point numbers"
             )
         if not array.size:
-            raise UsageError(f"{prefix(name)}has shape {array.shape}: it is empty")
+            raise UsageError(f"{prefix(name)}is empty: it has shape {array.shape}")
     if len({array.dtype.kind == "f" for array in images.values()}) > 1:
         kinds = ", ".join(f"{array.dtype} in {name}" for name, array in images.items())
         raise UsageError(f"mixes integers and floating-point numbers: {kinds}")
@@ -50,16 +50,17 @@ def check_kinds(images: Mapping[str, np.ndarray]) -> None:
 def measured(
     arrays: list[np.ndarray], levels: int | None, bounds: tuple[float, float] | None, max_scanned_bytes: int
 ) -> Values:
-    """Infers levels and range of the numbers, or checks the stated ones.
+    """Infers levels and range of the values, or checks given ones.
 
     Args:
         arrays: the images of every split; all integers or all floating-point.
-        levels: the stated number of levels, or None.
-        bounds: the stated range, or None.
-        max_scanned_bytes: of larger arrays only evenly spaced images are checked.
+        levels: the given number of levels, or None.
+        bounds: the given range, or None.
+        max_scanned_bytes: size above which only evenly spaced images are checked.
 
     Raises:
-        UsageError: the numbers cannot be pixels, or not those that are stated; says which setting helps.
+        UsageError: the values cannot be pixels, or do not match the given levels or range; names the setting that
+            helps.
     """
     whole = sum(array.nbytes for array in arrays) <= max_scanned_bytes
     low, high = extremes(arrays, whole)
@@ -73,7 +74,7 @@ def measured(
         notes = float_levels(np.concatenate(some))
     smallest, largest = bounds if integers else _rounded(bounds, arrays)
     if low < smallest or high > largest:
-        raise UsageError(f"holds numbers from {low:g} to {high:g}, outside of data.range={list(bounds)}")
+        raise UsageError(f"has numbers from {low:g} to {high:g}, outside data.range={list(bounds)}")
     _check_precision(*bounds)
     plain = levels is not None and integers and bounds == (0, levels - 1)
     if levels is not None and not plain:
@@ -82,53 +83,53 @@ def measured(
 
 
 def shared_units(bounds: tuple[float, float]) -> Units:
-    """One map of all numbers, of the range `bounds` to [0, 1]."""
+    """Units that map the range `bounds` of all values to [0, 1]."""
     low, high = bounds
     return Units((), (low,), (high - low,), (low,), (high,))
 
 
 def prefix(name: str) -> str:
-    """The name of an array in front of a message about it."""
+    """The name of an array as the start of a message."""
     return f"{name} " if name else ""
 
 
 def _integer_levels(
     arrays: list[np.ndarray], levels: int | None, whole: bool
 ) -> tuple[int, tuple[float, float], list[str]]:
-    """Number of levels of integers, the integers of the first and the last one, and sentences about them."""
+    """Number of levels of integers, the integers of the first and the last level, and notes."""
     notes: list[str] = []
     if all(array.dtype == np.bool_ for array in arrays):
         return levels or 2, (0.0, (levels or 2) - 1.0), notes
     found = reduce(Integers.joined, map(Integers.of, chunks(arrays, whole)))
     if found.low < 0:
-        raise UsageError(f"holds integers from {found.low} to {found.high}; set their range with data.range=")
+        raise UsageError(f"has integers from {found.low} to {found.high}; set their range with data.range=")
     if levels is None:
         width = max(array.dtype.itemsize for array in arrays)
         if not whole and (found.at_ends or not (width == 1 or (width == 2 and found.high >= 2**14))):
-            what = f"is needed: integers up to {found.high} were found, but the file is too large to check all"
+            what = f"is needed: there are integers up to {found.high}, but the file is too large to check all"
             raise UsageError([ErrorDetail("data.levels=", what)])
         bits = 8 if width == 1 else depth(found.high)
         if bits is None and not found.is_binary:
-            raise UsageError(f"holds integers up to {found.high}; set the number of levels with data.levels=")
+            raise UsageError(f"has integers up to {found.high}; set the number of levels with data.levels=")
         levels, notes = inferred_levels(found, bits or 16)
     low, high = stated_bounds(found, levels)
     return levels, (float(low), float(high)), notes
 
 
 def _measured_range(low: float, high: float, levels: int | None, whole: bool) -> tuple[float, float]:
-    """The range of floating-point numbers, where none is stated."""
+    """The range of floating-point numbers, if none is given."""
     if levels is not None:
-        what = "is needed: it says which floating-point numbers the first and the last level are"
+        what = "is needed: the floating-point numbers of the first and the last level"
         raise UsageError([ErrorDetail("data.range=", what)])
     if not whole:
-        raise UsageError([ErrorDetail("data.range=", "is needed: the file is too large to search for its extremes")])
+        raise UsageError([ErrorDetail("data.range=", "is needed: the file is too large to measure it")])
     if low == high:
-        raise UsageError(f"holds the number {low:g} alone; if that is intended, set data.range=[smallest,largest]")
+        raise UsageError(f"only contains the number {low:g}; if this is intended, set data.range=[smallest,largest]")
     return low, high
 
 
 def extremes(arrays: list[np.ndarray], whole: bool) -> tuple[float, float]:
-    """The smallest and the largest number; those of evenly spaced images unless `whole`. NaN do not count."""
+    """The smallest and the largest number, of evenly spaced images unless `whole`; NaN are ignored."""
     reductions = (np.fmin.reduce, np.fmax.reduce)
     ends = [[float(reduce(chunk, axis=None)) for reduce in reductions] for chunk in chunks(arrays, whole)]
     low, high = (float(reduce(values)) for reduce, values in zip(reductions, zip(*ends, strict=True), strict=True))
@@ -136,33 +137,33 @@ def extremes(arrays: list[np.ndarray], whole: bool) -> tuple[float, float]:
 
 
 def _rounded(bounds: tuple[float, float], arrays: list[np.ndarray]) -> tuple[float, float]:
-    """The nearest numbers that the arrays can hold: no float32 is 0.1."""
+    """Widens the range to numbers that the arrays can represent, since 0.1 is not a float32."""
     kind = min((array.dtype for array in arrays), key=lambda dtype: dtype.itemsize).type
     with np.errstate(over="ignore"):
         return min(bounds[0], float(kind(bounds[0]))), max(bounds[1], float(kind(bounds[1])))
 
 
 def _check_precision(low: float, high: float) -> None:
-    """Refuses a range in which float32 has fewer steps than eight bits."""
+    """Rejects a range in which float32 has fewer than 2^8 steps."""
     width, largest = high - low, max(abs(low), abs(high))
     if not (1e-30 < width < 1e30 and largest <= 2**16 * width):
         raise UsageError(
-            f"has the range {low:.9g} to {high:.9g}, too coarse in float32: shift or scale the numbers first"
+            f"has the range {low:.9g} to {high:.9g}, which is too coarse in float32; shift or scale the numbers first"
         )
 
 
 def _check_grid(arrays: list[np.ndarray], whole: bool, levels: int, bounds: tuple[float, float]) -> None:
-    """Refuses numbers that are not `levels` evenly spaced ones from one bound to the other."""
+    """Rejects numbers other than `levels` evenly spaced ones within the bounds."""
     low, high = bounds
     for chunk in chunks(arrays, whole):
         steps = (chunk.astype(np.result_type(chunk, np.float32)) - low) * ((levels - 1) / (high - low))
         if np.fmax.reduce(np.abs(steps - steps.round()), axis=None) > 0.25:
-            what = f"the file holds numbers between the levels from {low:g} to {high:g}"
+            what = f"the file has numbers between the levels from {low:g} to {high:g}"
             raise UsageError([ErrorDetail(f"data.levels={levels}", what)])
 
 
 def chunks(arrays: list[np.ndarray], whole: bool) -> Iterator[np.ndarray]:
-    """All images, some at a time, or evenly spaced ones."""
+    """Yields all images in chunks, or evenly spaced images unless `whole`."""
     for array in arrays:
         if whole:
             count = max(1, CHUNK_BYTES * len(array) // max(array.nbytes, 1))

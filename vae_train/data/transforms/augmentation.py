@@ -1,4 +1,4 @@
-"""Random changes of training images, batched and on the training device, as a function of (seed, step)."""
+"""Random augmentation of training images, in batches on the training device, as a function of (seed, step)."""
 
 import math
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from vae_train.util.ranges import Fraction, NonNegativeInt, Range
 class Augmentation:
     """Random flip, crop, rotation, translation, brightness and contrast of every image.
 
-    Augmented images are another data set, and the ELBO is theirs. Validation and test images are not augmented.
+    The training ELBO is that of augmented images. Validation and test images are not augmented.
 
     Args:
-        flip: mirror left and right with probability 1/2.
-        crop: pixels of padding on every side, before an image of the old size is cut out at a random place.
+        flip: horizontal flip with probability 1/2.
+        crop: pixels of padding on every side, followed by a random crop of the original size.
         rotation: largest angle in degrees, in both directions.
         translation: largest shift as a fraction of height and width, in every direction; signals move in time.
         brightness: the image is multiplied by a number in [1 - brightness, 1 + brightness].
         contrast: its distance from its mean is multiplied by a number in [1 - contrast, 1 + contrast].
-        edge: what lies beyond the image: "zeros", or "repeat" for its outermost pixels.
+        edge: padding beyond the border: "zeros", or "repeat" for the outermost pixels.
     """
 
     flip: bool
@@ -40,15 +40,15 @@ class Augmentation:
 
     @property
     def active(self) -> bool:
-        """Whether it changes anything."""
+        """Whether it has an effect."""
         return any((self.flip, self.crop, self.rotation, self.translation, self.brightness, self.contrast))
 
     def check_compatible(self, facts: DataFacts, is_binary: bool) -> Incompatible | None:
-        """Why data cannot be augmented like this; None if it can.
+        """Why the data cannot be augmented with these settings; None if it can.
 
         Args:
             facts: facts about the images.
-            is_binary: whether they are black and white before bits are drawn.
+            is_binary: whether the images are binary before random binarisation.
         """
         height, width = facts.data_shape[1:]
         none, shades = {"augmentation": "none"}, self.brightness or self.contrast
@@ -60,11 +60,11 @@ class Augmentation:
             reason = "contrast needs the mean of whole images, but some values are missing"
             return Incompatible(reason, {"augmentation.contrast": "0"})
         if facts.layout == "ND" and self.active:
-            return Incompatible("vectors have no order in which they could be mirrored or moved", none)
+            return Incompatible("columns of vectors have no order, so they cannot be flipped or shifted", none)
         if height == 1 and (self.rotation or self.crop):
             return Incompatible("rotation and crop are for images, not for signals", {"augmentation": "flip"})
         if self.crop >= min(height, width):
-            reason = f"crop={self.crop} moves images of {height}x{width} pixels out of sight"
+            reason = f"crop={self.crop} can move images of {height}x{width} pixels out of view"
             return Incompatible(reason, {"augmentation.crop": str(max(1, min(height, width) // 8))})
         return None
 
@@ -73,7 +73,7 @@ class Augmentation:
 
         Args:
             x: the images.
-            rng: decides what happens to each.
+            rng: the random numbers.
         """
         if self.flip:
             mirrored = self._uniform(x, rng, 1)[:, 0] < 0.5
@@ -90,7 +90,7 @@ class Augmentation:
         return rng.uniform((1, len(x), count))[0]
 
     def _cropped(self, x: Tensor, u: Tensor) -> Tensor:
-        """Cuts at whole pixels, without interpolation; `u` is `(B, 2)` in [0, 1)."""
+        """Crops at whole pixels, without interpolation; `u` is `(B, 2)` in [0, 1)."""
         height, width = x.shape[-2:]
         mode = "constant" if self.edge == "zeros" else "replicate"
         padded = F.pad(x, 4 * (self.crop,), mode=mode)

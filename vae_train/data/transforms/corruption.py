@@ -1,4 +1,4 @@
-"""Corruption of what the encoder sees: noise for denoising, hidden pixels for inpainting and missing data."""
+"""Corruption of the encoder's input: noise for denoising, hidden pixels for inpainting and missing data."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,18 +15,18 @@ from vae_train.util.ranges import Fraction, NonNegativeFloat, PositiveInt
 
 @dataclass(frozen=True)
 class Corruption:
-    """Corrupts what the encoder sees of training images; the target stays clean.
+    """Corrupts the encoder's input in training; the target stays clean.
 
-    Noise alone gives the denoising criterion ("Denoising Criterion for Variational Auto-Encoding Framework",
+    Noise without a mask gives the denoising criterion ("Denoising Criterion for Variational Auto-Encoding Framework",
     arXiv:1511.06406): the decoder reconstructs the clean image. With hidden pixels and `score: observed` the likelihood
-    covers the visible pixels only, which is the ELBO of data with values missing completely at random ("MIWAE: Deep
+    only covers the visible pixels, which gives the ELBO for values missing completely at random ("MIWAE: Deep
     Generative Modelling and Imputation of Incomplete Data Sets", arXiv:1812.02633, with K = 1 and zeros for missing
     values).
 
     Args:
         noise: standard deviation of the normal noise that is added to every value.
-        mask: probability that a pixel is hidden (set to 0), all its channels together.
-        patch: side of the squares that are hidden as one.
+        mask: probability that a pixel is hidden (set to 0 in all channels).
+        patch: side of the hidden squares.
         score: whether the likelihood covers "all" pixels or only the "observed" ones.
     """
 
@@ -40,20 +40,20 @@ class Corruption:
             raise ValueError("mask=1 would hide every pixel")
 
     def check_compatible(self, facts: DataFacts) -> Incompatible | None:
-        """Why data cannot be corrupted like this; None if it can."""
+        """Why the data cannot be corrupted with these settings; None if it can."""
         height, width = facts.data_shape[1:]
         if not self.mask or self.patch < max(height, width) or height * width == 1:
             return None
-        reason = f"patch={self.patch} hides images of {height}x{width} pixels whole or not at all"
+        reason = f"patch={self.patch} hides images of {height}x{width} pixels completely or not at all"
         return Incompatible(reason, {"corruption.patch": str(max(1, max(height, width) // 4))})
 
     @property
     def active(self) -> bool:
-        """Whether it changes anything."""
+        """Whether it has an effect."""
         return bool(self.noise or self.mask)
 
     def hidden(self, x: Tensor, rng: Rng) -> Tensor | None:
-        """Draws which pixels are hidden: bool with shape `(B, 1, H, W)`, or None for none."""
+        """Samples the hidden pixels: bool with shape `(B, 1, H, W)`, or None for none."""
         if not self.mask:
             return None
         height, width = x.shape[-2:]
@@ -67,7 +67,7 @@ class Corruption:
         return bool(self.mask) and self.score == "observed"
 
     def mask_of(self, hidden: Tensor | None, observed: Tensor | None = None) -> Tensor | None:
-        """`Batch.mask` for hidden pixels `(B, 1, H, W)` of values `(B, C, H, W)` that may be missing; None for all."""
+        """`Batch.mask` for hidden pixels `(B, 1, H, W)` and observed values `(B, C, H, W)`; None if all count."""
         if hidden is None or self.score == "all":
             return observed
         return ~hidden if observed is None else observed & ~hidden

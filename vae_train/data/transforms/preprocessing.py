@@ -1,4 +1,4 @@
-"""Invertible maps of the pixels that a model sees, with their Jacobians, so that bits per dimension stay comparable."""
+"""Invertible maps of a model's pixels with their Jacobians, so that bits per dimension stay comparable."""
 
 import math
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ class Preprocessing:
 
     The first line is equation 3 of "A note on the evaluation of generative models" (arXiv:1511.01844), the second is
     from "Masked Autoregressive Flow for Density Estimation" (arXiv:1705.07057). Without an `rng`, u = 1/2.
-    `Batch.log_det` takes log-densities of x back to those of v.
+    `Batch.log_det` converts log-densities of x to those of v.
 
     Args:
-        dequantize: add uniform noise within the levels. Without it (and without a logit) pixels stay on their levels,
-            which the likelihood then scores itself.
+        dequantize: add uniform noise within the levels. Otherwise (and without a logit) pixels keep their levels,
+            which the likelihood scores.
         logit: alpha of the logit transform; None for no such transform. Pixels with levels need `dequantize` as well.
-        mean: what is subtracted from every channel, or one number per channel; None for 0.
-        std: what divides every channel, or one number per channel; None for 1.
+        mean: subtracted from all channels, or one number per channel; None for 0.
+        std: divides all channels, or one number per channel; None for 1.
     """
 
     dequantize: bool
@@ -43,7 +43,7 @@ class Preprocessing:
 
     @property
     def active(self) -> bool:
-        """Whether it changes anything; its output has no levels then."""
+        """Whether it has an effect; its output then has no levels."""
         return self.dequantize or self.logit is not None or self._affine
 
     @property
@@ -57,15 +57,15 @@ class Preprocessing:
         return any(means) or any(std != 1 for std in stds)
 
     def check_compatible(self, levels: int | None, channels: int) -> Incompatible | None:
-        """Why images with these levels and channels cannot be preprocessed like this; None if they can."""
+        """Why images with these levels and channels cannot be preprocessed with these settings; None if they can."""
         for name, values in zip(("mean", "std"), self.channel_scales, strict=True):
             if len(values) not in (1, channels):
-                return Incompatible(f"has {len(values)} values of {name}, but the images have {channels} channels")
+                return Incompatible(f"has {len(values)} values for {name}, but the images have {channels} channels")
         if levels is None and self.dequantize:
-            reason = "dequantises values that have no levels"
+            reason = "cannot dequantise continuous values, which have no levels"
             return Incompatible(reason, {"preprocessing.dequantize": "false"})
         if levels is not None and self.active and not self.dequantize:
-            reason = f"gives pixels with {levels} levels a density, which is unbounded on the levels"
+            reason = f"would fit a density to pixels with {levels} levels, which is unbounded"
             return Incompatible(reason, {"preprocessing.dequantize": "true"})
         return None
 
@@ -75,7 +75,7 @@ class Preprocessing:
         Args:
             batch: images in [0, 1].
             levels: number of values of a pixel; None for continuous ones.
-            rng: draws the dequantisation noise; None for u = 1/2.
+            rng: the dequantisation noise; None for u = 1/2.
         """
         x, terms = batch.x, None
         if self.dequantize and levels is not None:
@@ -105,7 +105,7 @@ class Preprocessing:
         return x
 
     def _scales(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and standard deviations, `(1, C or 1, 1, 1)`, filled on the device: a copy from the host would wait."""
+        """Means and standard deviations, `(1, C or 1, 1, 1)`, filled on the device to avoid a copy from the host."""
         mean, std = (
             torch.cat([torch.full((1, 1, 1, 1), value, dtype=x.dtype, device=x.device) for value in values], 1)
             for values in self.channel_scales

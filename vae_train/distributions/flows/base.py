@@ -1,4 +1,4 @@
-"""Invertible maps y = f(z) of R^D that know log |det df/dz|, and the distributions that they make.
+"""Invertible maps y = f(z) of R^D with a tractable log |det df/dz|, and transformed distributions.
 
 A `Flow` has its parameters: an encoder or a module computed them.
 """
@@ -17,14 +17,14 @@ from vae_train.distributions.multivariate import lower_triangle
 from vae_train.rng import Rng
 
 EPSILON = 1e-8
-"""Added to the squared length of a vector before a division by it."""
+"""Added to the squared norm of a vector before dividing by it."""
 
 MAX_DIAGONAL = 1 - 1e-6
-"""Bound of the diagonals of a Sylvester flow, whose product must stay above -1."""
+"""Bound of the diagonals of a Sylvester flow, whose product must exceed -1."""
 
 
 class Flow(Detachable, ABC):
-    """An invertible map with all its parameters."""
+    """An invertible map with its parameters."""
 
     @abstractmethod
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,10 +41,10 @@ class Flow(Detachable, ABC):
             y: tensor with shape `(*any, D)`.
 
         Raises:
-            NotImplementedError: there is no formula for the inverse.
+            NotImplementedError: the inverse has no closed form.
         """
         raise NotImplementedError(
-            f"a {type(self).__name__} flow has no inverse in closed form: it has a density at its own samples only"
+            f"a {type(self).__name__} flow has no closed-form inverse, so its density is only known at its own samples"
         )
 
 
@@ -52,7 +52,7 @@ class Chain(Flow):
     """Several flows in sequence.
 
     Args:
-        flows: in the order in which they are applied.
+        flows: the flows in order of application.
     """
 
     def __init__(self, flows: Sequence[Flow]) -> None:
@@ -68,7 +68,7 @@ class Chain(Flow):
 
 
 def _composed(maps: Sequence[Callable[[Tensor], tuple[Tensor, Tensor]]], z: Tensor) -> tuple[Tensor, Tensor]:
-    """The maps in sequence, and the sum of their log-determinants."""
+    """Applies the maps in sequence, and sums their log-determinants."""
     z, total = maps[0](z)
     for function in maps[1:]:
         z, log_det = function(z)
@@ -80,7 +80,7 @@ class Reversed(Flow):
     """The inverse of another flow.
 
     Args:
-        flow: the other, which has an inverse.
+        flow: the other flow, which must have an inverse.
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -120,7 +120,7 @@ class Scale(Flow):
 class Planar(Flow):
     """y = z + û tanh(wᵀz + b)      (Rezende & Mohamed, 2015, arXiv:1505.05770, eq. 10 to 12).
 
-    u is moved along w to û, for which wᵀû = softplus(wᵀu) - 1 > -1: then f is invertible (their appendix A.1).
+    u is shifted along w to û with wᵀû = softplus(wᵀu) - 1 > -1, so that f is invertible (their appendix A.1).
 
     Args:
         u: tensor with shape `(*batch, D)`.
@@ -186,11 +186,11 @@ class Transformed(Distribution):
 
     Rezende & Mohamed, 2015, Variational Inference with Normalizing Flows, arXiv:1505.05770, eq. 5.
     Sampling takes one pass through f, which also gives the log-density of the samples (`rsample_and_log_prob`). The
-    log-density of other values takes the inverse of f, which not every flow has. Events with several dimensions are
+    log-density of other values needs the inverse of f, which not every flow has. Events with several dimensions are
     flattened before they pass through f.
 
     Args:
-        base: the distribution of z, which decides batch and event.
+        base: the distribution of z, which determines batch and event shapes.
         flow: f, on the flattened event.
     """
 

@@ -21,9 +21,9 @@ class Autoregressive(Flow):
 
     Args:
         layers: weight and bias of every layer of a masked network from z (and the context) to the parameters.
-        univariate: Zuko's class of t, made of these parameters.
-        sizes: how many parameters of each kind t takes for one element; where all are 1, they have no dimension.
-        passes: evaluations of the network that the inverse takes; D, or 2 for a coupling.
+        univariate: Zuko's class of t, constructed from these parameters.
+        sizes: number of parameters of each kind per element; if all are 1, they have no dimension.
+        passes: number of network evaluations for the inverse: D, or 2 for a coupling.
         context: tensor with shape `(*batch, C)`; None for none.
     """
 
@@ -48,7 +48,7 @@ class Autoregressive(Flow):
             for _ in range(self.passes):
                 known = self._map(z)
                 z = known._inverse(y)
-            # The last pass had all the right parameters, since they only depend on the earlier groups.
+            # The last pass had correct parameters, since they only depend on earlier groups.
             return z, -known.log_abs_det_jacobian(z, y).sum(-1)
 
     def _broadcast(self, z: Tensor) -> Tensor:
@@ -77,14 +77,14 @@ class MaskedFlow(nn.Module):
 
     Args:
         features: D.
-        context: C, size of the context, which the networks see beside z.
-        transforms: how many flows.
-        hidden: sizes of the hidden layers of each one's network.
-        bins: of the rational-quadratic splines on [-5, 5] that t is; None for y = shift + scale · z.
-        coupling: the second half of the elements depends on the first alone, so that the inverse takes two passes.
+        context: C, size of the context, an additional input of the networks.
+        transforms: number of flows.
+        hidden: sizes of the hidden layers of each transform's network.
+        bins: bins of rational-quadratic splines on [-5, 5]; None for y = shift + scale · z.
+        coupling: the second half of the elements only depends on the first, so that the inverse takes two passes.
 
     Raises:
-        ValueError: a coupling of one element, or splines of one bin.
+        ValueError: a coupling of one element, or splines with one bin.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class MaskedFlow(nn.Module):
 
         super().__init__()
         if coupling and features < 2:
-            raise ValueError("a coupling of two halves of z needs at least 2 latents")
+            raise ValueError("coupling layers need at least 2 latents")
         if bins == 1:
-            raise ValueError("bins=1: a spline of one piece is the identity; use at least 2")
+            raise ValueError("bins=1: a spline with one bin is the identity; use at least 2")
         self.features, self.groups = features, 2 if coupling else features
         # The network of a single element without a context would have no input, so it gets a constant.
         self.constant = features == 1 and context == 0

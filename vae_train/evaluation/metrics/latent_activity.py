@@ -90,11 +90,11 @@ def diagnosis(activity: Activity, rates: Tensor | None, has_normal_prior: bool, 
     named = f"{active or 'none'} of {size} latent dimensions is active"
     if (active == 0) if rate is None else (rate < COLLAPSED_RATE):
         paid = "" if rate is None else f" at a rate of {rate:.2f} nats"
-        return f"posterior collapse: {named}{paid}, so z carries no information: {advice}"
+        return f"posterior collapse: {named}{paid}, so z carries no information; {advice}"
     if active == 0:
-        return f"{named} at a rate of {rate:.2f} nats: q(z | x) is far from the prior and hardly depends on x: {advice}"
+        return f"{named} at a rate of {rate:.2f} nats: q(z | x) is far from the prior and hardly depends on x; {advice}"
     if active <= FEW_ACTIVE_FRACTION * size:
-        return f"only {active} of {size} latent dimensions are active: {advice}, or use fewer latent dimensions"
+        return f"only {active} of {size} latent dimensions are active; {advice}, or use fewer latent dimensions"
     far = int(((activity.mean.abs() > FAR_MEAN) | (activity.std > FAR_STD)).sum())
     if has_normal_prior and 2 * far > size:
         return (

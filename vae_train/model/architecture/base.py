@@ -1,6 +1,6 @@
 """Building blocks of convolutional networks for images of any height, width and number of channels.
 
-A scale halves height and width, rounding up; a decoder walks the same sizes backwards, so that 37 x 53 pixels come back
+A scale halves height and width, rounding up. A decoder uses the same sizes in reverse, so that 37 x 53 pixels come back
 as 37 x 53 without padding or cropping.
 """
 
@@ -16,16 +16,16 @@ from vae_train.util.errors import Incompatible, IncompatibleError
 Size = tuple[int, int]
 
 LATENT_SIDE = 4
-"""Height of the latents that are suggested where those asked for do not fit."""
+"""Height of latents that is suggested if the configured one does not fit."""
 
 
 class Style(NamedTuple):
-    """How every convolution of a network looks."""
+    """Settings of all convolutions of a network."""
 
     kernel: int
-    """Side of the kernels, odd."""
+    """Odd side of the kernels."""
     extra: int
-    """Further convolutions at every scale."""
+    """Additional convolutions per scale."""
     activation: Activation
     norm: Norm
 
@@ -37,18 +37,18 @@ def sizes(size: Size, depth: int) -> list[Size]:
 
 
 def max_depth(size: Size) -> int:
-    """How often an image can be halved until it is one pixel."""
+    """Number of times that an image can be halved until it is one pixel."""
     return (max(size) - 1).bit_length()
 
 
 def widths(size: Size, channels: list[int] | int, depth: int | None, max_channels: int) -> list[int]:
-    """Channels of every scale.
+    """The channels of every scale.
 
     Args:
         size: height and width of the image.
-        channels: those of every scale, or those of the first, which double from scale to scale.
+        channels: channels of every scale, or of the first scale, doubled at every further scale.
         depth: number of scales if `channels` is one number; None halves until the shorter side is at most 4.
-        max_channels: upper bound of the doubling.
+        max_channels: largest number of channels.
 
     Raises:
         ValueError: `depth` contradicts `channels`, or there are more scales than the image can be halved.
@@ -59,14 +59,14 @@ def widths(size: Size, channels: list[int] | int, depth: int | None, max_channel
         depth = len(channels)
     elif depth is None:
         depth = max(1, math.ceil(math.log2(min(size) / 4))) if min(size) > 4 else 1
-    most = max_depth(size)
-    if depth > most:
-        raise ValueError(f"{depth} scales are too many: {size[0]}x{size[1]} pixels can be halved {most} times")
+    limit = max_depth(size)
+    if depth > limit:
+        raise ValueError(f"{depth} scales are too many: {size[0]}x{size[1]} pixels can be halved {limit} times")
     return channels if isinstance(channels, list) else [min(channels * 2**i, max_channels) for i in range(depth)]
 
 
 def suggest_scale(reason: str, scales: Sequence[Size]) -> Incompatible:
-    """Latents of which an image of these scales has none, with a latent shape that fits."""
+    """An incompatibility of the latent shape with an image's scales, which suggests a shape that fits."""
     height, width = min(scales, key=lambda scale: abs(scale[0] - LATENT_SIDE))
     sizes = ", ".join(f"{height}x{width}" for height, width in scales)
     return Incompatible(f"{reason} (its scales are {sizes})", {"latent_shape": f"[4,{height},{width}]"})
@@ -92,8 +92,8 @@ def halvings(inputs: int, channels: list[int], style: Style, downsample: Downsam
     Args:
         inputs: channels of the image.
         channels: channels of every scale, from the image on.
-        style: how the convolutions look.
-        downsample: a convolution with stride 2, or one with stride 1 and max or average pooling.
+        style: settings of the convolutions.
+        downsample: kind of downsampling: convolutions with stride 2, or pooling.
     """
     layers: list[nn.Module] = []
     for outputs in channels:
@@ -114,8 +114,8 @@ def doublings(channels: list[int], scales: list[Size], style: Style, upsample: U
     Args:
         channels: channels of every scale, from the image on; the input has those of the last scale.
         scales: height and width of every scale, from the image's own to the smallest.
-        style: how the convolutions look.
-        upsample: how they double, see `vae_train.model.layers.Upsample`.
+        style: settings of the convolutions.
+        upsample: kind of upsampling, see `vae_train.model.layers.Upsample`.
     """
     layers: list[nn.Module] = []
     inputs = channels[-1]
@@ -137,7 +137,7 @@ def convolution(inputs: int, outputs: int, style: Style, stride: int = 1) -> lis
 def _doubling(inputs: int, outputs: int, kernel: int, upsample: Upsample, small: Size, large: Size) -> list[nn.Module]:
     if upsample == "nearest":
         return [nn.Upsample(size=large, mode="nearest"), nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)]
-    # With padding k // 2 an odd kernel makes 2 n - 1 pixels of n, and the next even one with more padding 2 n - 2; the
+    # With padding k // 2, an odd kernel maps n pixels to 2 n - 1; the next even one, with more padding, to 2 n - 2. The
     # rest is output padding.
     is_even = upsample == "even"
     top, left = (kernel // 2 + (is_even and side % 2) for side in large)

@@ -28,15 +28,15 @@ class ConvEncoder(Layers):
     Args:
         in_shape: (C, H, W).
         out_shape: shape of one output.
-        channels: channels of every scale as a list, or of the first as a number, doubled from scale to scale.
+        channels: channels of every scale as a list, or of the first scale as a number, doubled at every further scale.
         depth: number of scales if `channels` is a number; null halves until the shorter side is at most 4.
-        max_channels: upper bound of the doubling.
-        kernel: side of the kernels, odd.
-        extra: further convolutions at every scale, before it is halved.
-        downsample: a convolution with stride 2, or one with stride 1 and max or average pooling.
+        max_channels: largest number of channels.
+        kernel: odd side of the kernels.
+        extra: additional convolutions per scale, before downsampling.
+        downsample: kind of downsampling: convolutions with stride 2, or pooling.
         dense: size of a hidden linear layer between convolutions and output; 0 for none.
         activation: the nonlinearity.
-        norm: normalisation after every convolution; each normalises one image at a time.
+        norm: normalisation after every convolution, separately for each image.
         init: initialisation of the weights, see `vae_train.model.layers.initialize`.
     """
 
@@ -64,7 +64,7 @@ class ConvEncoder(Layers):
 
 
 class ConvDecoder(Layers):
-    """Linear layers, then convolutions that double the image at every scale: the encoder backwards.
+    """Linear layers, then convolutions that double the image at every scale: the reverse of the encoder.
 
     Args:
         in_shape: shape of one input.
@@ -73,8 +73,8 @@ class ConvDecoder(Layers):
         depth: see `ConvEncoder`.
         max_channels: see `ConvEncoder`.
         kernel: see `ConvEncoder`.
-        extra: further convolutions at every scale, after it is doubled.
-        upsample: how they double, see `vae_train.model.layers.Upsample`.
+        extra: additional convolutions per scale, after upsampling.
+        upsample: kind of upsampling, see `vae_train.model.layers.Upsample`.
         dense: size of a hidden linear layer between input and convolutions; 0 for none.
         activation: the nonlinearity.
         norm: see `ConvEncoder`.
@@ -110,18 +110,18 @@ class ConvDecoder(Layers):
 class ConvSpatialEncoder(Layers):
     """Convolutions that halve the image until it has the height and width of the latent.
 
-    Parameters of a posterior that are not a map, such as those of a flow, come from a linear layer at the end.
+    Parameters that are not spatial, such as those of a flow, come from a final linear layer.
 
     Args:
         in_shape: (C, H, W).
         out_shape: (C', H', W') with H' x W' one of the scales of the image, or (D,).
-        channels: channels of the first scale, doubled from scale to scale.
-        max_channels: upper bound of the doubling.
-        kernel: side of the kernels, odd.
-        extra: further convolutions at every scale, before it is halved.
-        downsample: a convolution with stride 2, or one with stride 1 and max or average pooling.
+        channels: channels of the first scale, doubled at every further scale.
+        max_channels: largest number of channels.
+        kernel: odd side of the kernels.
+        extra: additional convolutions per scale, before downsampling.
+        downsample: kind of downsampling: convolutions with stride 2, or pooling.
         activation: the nonlinearity.
-        norm: normalisation after every convolution; each normalises one image at a time.
+        norm: normalisation after every convolution, separately for each image.
         init: initialisation of the weights, see `vae_train.model.layers.initialize`.
 
     Raises:
@@ -158,7 +158,7 @@ class ConvSpatialEncoder(Layers):
 
 
 class ConvSpatialDecoder(Layers):
-    """Convolutions that double the latent until it has the height and width of the image: the encoder backwards.
+    """Convolutions that double the latent up to the height and width of the image: the reverse of the encoder.
 
     Args:
         in_shape: (C, H, W) of the latent, with H x W one of the scales of the image.
@@ -166,8 +166,8 @@ class ConvSpatialDecoder(Layers):
         channels: see `ConvSpatialEncoder`.
         max_channels: see `ConvSpatialEncoder`.
         kernel: see `ConvSpatialEncoder`.
-        extra: further convolutions at every scale, after it is doubled.
-        upsample: how they double, see `vae_train.model.layers.Upsample`.
+        extra: additional convolutions per scale, after upsampling.
+        upsample: kind of upsampling, see `vae_train.model.layers.Upsample`.
         activation: the nonlinearity.
         norm: see `ConvSpatialEncoder`.
         init: see `ConvSpatialEncoder`.

@@ -1,4 +1,4 @@
-"""The multi-layer perceptron, for any shape."""
+"""A multi-layer perceptron for inputs and outputs of any shape."""
 
 import math
 from itertools import pairwise
@@ -16,11 +16,11 @@ class MLP(Layers):
     Args:
         in_shape: shape of one input.
         out_shape: shape of one output.
-        hidden: sizes of the hidden layers, from the input on; may be empty.
+        hidden: sizes of the hidden layers from input to output; may be empty.
         activation: the nonlinearity after every hidden layer.
-        gated: hidden layers are a · sigmoid(b) of two linear maps a and b instead (Dauphin et al., 2017,
+        gated: use gated hidden layers, a · sigmoid(b) with two linear maps a and b (Dauphin et al., 2017,
             arXiv:1612.08083, eq. 1, as in Tomczak & Welling, 2018); the activation is then not used.
-        init: how the weights start, see `vae_train.model.layers.initialize`.
+        init: initialisation of the weights, see `vae_train.model.layers.initialize`.
     """
 
     def __init__(

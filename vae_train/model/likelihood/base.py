@@ -1,4 +1,4 @@
-"""Base classes of likelihoods: what data they can score, and those with a location and a scale."""
+"""Base classes of likelihoods."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -33,7 +33,7 @@ class Density(Likelihood):
 
 
 class Discretized(Likelihood):
-    """Pixels with levels, each level with the mass of its interval under a density.
+    """Pixels with levels; the probability of a level is the mass of its interval under a density.
 
     Args:
         event_shape: (C, H, W) of an image.
@@ -47,9 +47,9 @@ class Discretized(Likelihood):
     @override
     def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
         if levels is None:
-            return Incompatible("scores levels, but the data has continuous values", {"likelihood": "gaussian"})
+            return Incompatible("needs pixels with levels, but the data is continuous", {"likelihood": "gaussian"})
         if levels == 2:
-            reason = "scores levels between other levels, but the data is binary"
+            reason = "needs more than two levels, but the data is binary"
             return Incompatible(reason, {"likelihood": "bernoulli"})
         scale, least = settings["scale"], discretized_floor(levels)
         if settings.get("scale_mode") == "fixed" or scale > least:
@@ -59,7 +59,7 @@ class Discretized(Likelihood):
 
 
 class LocationScale(Likelihood):
-    """Independent pixels with a density of a location, which the decoder gives, and a scale.
+    """Independent pixels with a location-scale density, whose location is the decoder's output.
 
     Data with levels is dequantised.
 
@@ -68,7 +68,7 @@ class LocationScale(Likelihood):
         levels: number of values that a pixel can take; None for continuous data.
         scale: the scale, for pixels in [0, 1] or standardised columns; the initial value if the scale is learned.
         scale_mode: see `vae_train.model.scale.Scale`. Unless it is fixed, the scale stays above 1 / (2 levels): a
-            narrower density on data with levels scores the grid of levels and not the images.
+            narrower density would fit the grid of levels instead of the images.
         column_shape: see `vae_train.batch.DataFacts`.
     """
 
@@ -94,7 +94,7 @@ class LocationScale(Likelihood):
     def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
         scale, scale_mode = settings["scale"], settings["scale_mode"]
         if levels == 2:
-            learns = "" if scale_mode == "fixed" else ": its scale would only learn the distance of 0 and 1"
+            learns = "" if scale_mode == "fixed" else ", so the scale would collapse"
             reason = f"is a density, but the data is binary{learns}"
             return Incompatible(reason, {"likelihood": "bernoulli", "data.binarize": "none"})
         least = density_floor(levels, scale_mode)

@@ -18,8 +18,8 @@ class Bernoulli(Likelihood):
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take.
         grey_targets: whether grey pixels are accepted, as in many tutorials. The cross-entropy is then not a
-            log-likelihood (Loaiza-Ganem & Cunningham, 2019, The continuous Bernoulli, arXiv:1907.06845), and every
-            report says so.
+            log-likelihood (Loaiza-Ganem & Cunningham, 2019, The continuous Bernoulli, arXiv:1907.06845), and all
+            reports say so.
     """
 
     is_bounded = True
@@ -36,7 +36,7 @@ class Bernoulli(Likelihood):
             return None
         values = "continuous values" if levels is None else f"{levels} levels"
         return Incompatible(
-            f"scores pixels as 0 or 1, but the data has {values}",
+            f"needs binary pixels, but the data has {values}",
             {"likelihood": "gaussian", "data.binarize": "threshold", "likelihood.grey_targets": "true"},
         )
 

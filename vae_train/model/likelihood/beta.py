@@ -19,7 +19,7 @@ from vae_train.model.likelihood.base import Density
 from vae_train.util.ranges import Range
 
 MAX_CONCENTRATION = 1e4
-"""Upper bound of the concentration: a pixel that never changes would send it, and its density, to infinity."""
+"""Upper bound of the concentration, which would diverge, like the density, for a pixel that never changes."""
 MIN_SHAPE = 1e-3
 """Added to a and b, which would otherwise round to 0."""
 
@@ -28,8 +28,8 @@ class Beta(Density):
     """Independent beta pixels; the parameters are the log-odds of the mean m, and logarithms of the concentration k.
 
     The variance is m (1 - m) / (k + 1). Data with levels is dequantised, by a quadrature of the expected log-density.
-    Continuous data must lie in [0, 1] and is clamped into [1e-4, 1 - 1e-4]: at the ends, densities may be 0 or
-    infinite.
+    Continuous data must be in [0, 1] and is clamped to [1e-4, 1 - 1e-4], since densities may be 0 or
+    infinite at the ends.
 
     Args:
         event_shape: (C, H, W) of an image.

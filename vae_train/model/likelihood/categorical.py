@@ -12,10 +12,10 @@ from vae_train.util.errors import Incompatible
 
 
 class Categorical(Likelihood):
-    """Independent pixels, each with a probability of every level (van den Oord et al., 2016, section 3.1).
+    """Independent pixels with a probability for every level (van den Oord et al., 2016, section 3.1).
 
-    That assumes nothing about the levels, not even their order, and makes the decoder's last layer `levels` times as
-    large.
+    This makes no assumption about the levels, not even their order, but makes the decoder's last layer `levels` times
+    as large.
 
     Args:
         event_shape: (C, H, W) of an image.
@@ -34,7 +34,7 @@ class Categorical(Likelihood):
     def check_compatible(cls, levels: int | None, **settings: Any) -> Incompatible | None:
         if levels is not None:
             return None
-        return Incompatible("scores levels, but the data has continuous values", {"likelihood": "gaussian"})
+        return Incompatible("needs pixels with levels, but the data is continuous", {"likelihood": "gaussian"})
 
     @override
     def forward(self, parameters: Tensor) -> Levels:

@@ -15,7 +15,7 @@ from vae_train.model.likelihood.base import Density
 class ContinuousBernoulli(Density):
     """The cross-entropy of grey pixels with its normaliser, which makes it a likelihood. The parameters are log-odds.
 
-    Levels are dequantised exactly, since the log-density is linear in x. Continuous data must lie in [0, 1]; elsewhere
+    Levels are dequantised exactly, since the log-density is linear in x. Continuous data must be in [0, 1]; elsewhere
     the density is 0 and the loss infinite.
 
     Args:

@@ -20,7 +20,7 @@ class Gaussian(LocationScale):
         levels: number of values that a pixel can take; None for continuous data.
         scale: standard deviation, for pixels in [0, 1] or standardised columns; the initial value if it is learned.
         scale_mode: see `vae_train.model.scale.Scale`. Unless it is fixed, the scale stays above 1 / (2 levels): a
-            narrower density would score the grid of levels. "optimal" is the sigma-VAE (Rybkin et al., 2021, Simple
+            narrower density would fit the grid of levels. "optimal" is the sigma-VAE (Rybkin et al., 2021, Simple
             and Effective VAE Training with Calibrated Decoders, arXiv:2006.13202).
     """
 

@@ -14,7 +14,7 @@ from vae_train.util.ranges import PositiveFloat
 
 
 class Huber(LocationScale):
-    """Independent pixels with a normalised density that is normal near its location and exponential far from it.
+    """Independent pixels with Huber's density: normal near the location, exponential in the tails.
 
     Args:
         event_shape: (C, H, W) of an image.

@@ -18,9 +18,9 @@ from vae_train.util.ranges import PositiveFloat, PositiveInt
 
 
 class LogisticMixture(Discretized):
-    """Pixels with levels, each a mixture of logistics; of three channels, later ones depend linearly on earlier ones.
+    """Pixels with levels as mixtures of logistics. For three channels, later ones depend linearly on earlier ones.
 
-    A pixel counts if all its channels are observed.
+    A pixel is scored if all of its channels are observed.
 
     Args:
         event_shape: (C, H, W) of an image.
@@ -38,7 +38,7 @@ class LogisticMixture(Discretized):
         self.parameter_shape = (components * (1 + 2 * channels + 3 * self.colored), *size)
         floor = discretized_floor(self.levels)
         self.floor, self.start = 2 * math.log(floor), math.log(scale**2 - floor**2)
-        # Locations start evenly spaced over the levels, so that components differ from the first step on.
+        # Locations start evenly spaced over the levels, so that components differ initially.
         places = (torch.arange(components) + 0.5) / components
         self.places = nn.Buffer(places.view(-1, 1, 1, 1), persistent=False)
 

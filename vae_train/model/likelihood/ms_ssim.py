@@ -1,4 +1,4 @@
-"""-weight · (1 - MS-SSIM(x, mean(z))) in the place of log p(x | z)                    (Wang et al., 2003, eq. 7)."""
+"""-weight · (1 - MS-SSIM(x, mean(z))) instead of log p(x | z)                    (Wang et al., 2003, eq. 7)."""
 
 from torch import Tensor
 from typing_extensions import override
@@ -10,19 +10,19 @@ from vae_train.model.family import Likelihood
 from vae_train.util.ranges import PositiveFloat
 
 MIN_SIDE_PIXELS = 7
-"""Height and width that an image must have at least."""
+"""Least height and width of an image."""
 
 
 class MSSSIM(Likelihood):
-    """A term of reconstruction that judges local structure instead of single values; it is no likelihood.
+    """A reconstruction loss that compares local structure instead of single pixels; it is not a likelihood.
 
     The parameters are log-odds of the image. Scales and window follow the size of the image: five scales from 176
-    pixels on, one below 22, see `vae_train.distributions.similarity`. Data has to lie in [0, 1].
+    pixels on, one below 22, see `vae_train.distributions.similarity`. Data must be in [0, 1].
 
     Args:
         event_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; not used.
-        weight: nats that a reconstruction without any similarity costs.
+        weight: loss in nats of a reconstruction without any similarity.
     """
 
     is_bounded = True
@@ -34,7 +34,7 @@ class MSSSIM(Likelihood):
         height, width = event_shape[-2:]
         if min(height, width) < MIN_SIDE_PIXELS:
             least = f"{MIN_SIDE_PIXELS}x{MIN_SIDE_PIXELS}"
-            raise ValueError(f"compares windows of pixels: images need at least {least} pixels, not {height}x{width}")
+            raise ValueError(f"needs images with at least {least} pixels, not {height}x{width}")
         self.weight = weight
 
     @override

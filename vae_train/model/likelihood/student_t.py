@@ -15,7 +15,7 @@ DegreesOfFreedom = Annotated[float, Range(1, open_low=True)]
 
 
 class StudentT(LocationScale):
-    """Independent pixels with heavy tails: the loss grows with the logarithm of an error, so outliers hardly matter.
+    """Independent pixels with heavy tails: the loss grows logarithmically with the error, so outliers hardly matter.
 
     Args:
         event_shape: (C, H, W) of an image.

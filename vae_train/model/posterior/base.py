@@ -1,4 +1,4 @@
-"""Base classes of posteriors that are flows."""
+"""Base classes of flow posteriors."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class FlowPosterior(Posterior):
 class EncodedFlowPosterior(FlowPosterior):
     """Flows whose parameters all come from the encoder, as in van den Berg et al. (2018).
 
-    They have no inverse in closed form: log q(z | x) is tractable at their own samples only.
+    They have no closed-form inverse, so log q(z | x) is only tractable at their own samples.
 
     Args:
         event_shape: shape of z.
@@ -71,15 +71,15 @@ class EncodedFlowPosterior(FlowPosterior):
 class MaskedFlowPosterior(FlowPosterior):
     """Masked autoregressive flows on top of a normal distribution.
 
-    The masked networks are shared by all images and see a context, which is the third part of the parameters. Sampling
-    computes log q(z | x); at other values of z it takes D passes through each network.
+    The masked networks are shared by all images and receive a context, the third part of the parameters. Sampling
+    also computes log q(z | x); for other values of z it takes D passes through each network.
 
     Args:
         event_shape: shape of z.
         flows: T, the number of flows.
         hidden: sizes of the hidden layers of each flow's network.
         context: size of the context.
-        bins: pieces of each flow's spline; None for affine flows.
+        bins: bins of each flow's spline; None for affine flows.
     """
 
     def __init__(self, event_shape: Shape, flows: int, hidden: Sequence[int], context: int, bins: int | None) -> None:

@@ -13,10 +13,10 @@ class Categorical(Posterior):
     """Independent categorical variables, reparameterised by the Gumbel-softmax relaxation; the parameters are logits.
 
     Args:
-        event_shape: (D,), which holds D / categories variables.
+        event_shape: (D,), for D / categories variables.
         categories: number of values of each variable.
-        temperature: of the relaxation, in training only.
-        hard: whether samples are one-hot in training too, with the gradient of relaxed samples (straight-through).
+        temperature: temperature of the relaxation, in training only.
+        hard: whether samples are also one-hot in training, with the gradient of relaxed samples (straight-through).
             Otherwise training uses relaxed samples, whose log-mass is not defined, see `OneHotCategorical`.
     """
 
@@ -29,8 +29,7 @@ class Categorical(Posterior):
         if len(event_shape) != 1 or event_shape[0] % categories:
             shape = "x".join(map(str, event_shape))
             raise ValueError(
-                f"the number of latents must be a multiple of categories={categories}, for instance {2 * categories}, "
-                f"not {shape}"
+                f"latent_dim must be a multiple of categories={categories}, for instance {2 * categories}, not {shape}"
             )
         self.categories, self.temperature, self.hard = categories, temperature, hard
 

@@ -8,7 +8,7 @@ from vae_train.model.family import Posterior
 
 
 class Deterministic(Posterior):
-    """A point mass; the parameters are the point. There is no rate and no bound: only some objectives take it.
+    """A point mass; the parameters are the point. It has neither rate nor ELBO, so only some objectives support it.
 
     Args:
         event_shape: shape of z.

@@ -13,7 +13,7 @@ from vae_train.model.family import Posterior
 class FullCovariance(Posterior):
     """A normal distribution with any covariance; the parameters are the mean and the D (D + 1) / 2 numbers of L.
 
-    The diagonal of L is the exponential of what the encoder gives, so that it is positive.
+    The diagonal of L is the exponential of the encoder's output, so that it is positive.
 
     Args:
         event_shape: shape of z.

@@ -14,7 +14,7 @@ class Gaussian(Posterior):
 
     Args:
         event_shape: shape of z.
-        log_variance: bounds of the log-variance, which is cut off there; None for none.
+        log_variance: bounds to which the log-variance is clamped; None for none.
     """
 
     def __init__(self, event_shape: Shape, log_variance: tuple[float, float] | None) -> None:

@@ -20,8 +20,8 @@ class Joint(Posterior):
     Args:
         event_shape: (D,); D - sum(categories) elements are normal.
         categories: number of values of each categorical variable.
-        temperature: of the Gumbel-softmax relaxation, in training only.
-        hard: whether blocks are one-hot in training too, see `vae_train.distributions.categorical`.
+        temperature: temperature of the Gumbel-softmax relaxation, in training only.
+        hard: whether blocks are also one-hot in training, see `vae_train.distributions.categorical`.
     """
 
     support = "joint"
@@ -37,7 +37,7 @@ class Joint(Posterior):
         if len(event_shape) != 1 or event_shape[0] <= taken:
             shape = "x".join(map(str, event_shape))
             raise ValueError(
-                f"the number of latents must exceed the sum of categories={self.categories}, which leaves the rest "
+                f"latent_dim must exceed the sum of categories={self.categories}, since the rest is "
                 f"normal; use for instance {taken + 10}, not {shape}"
             )
         self.normal = event_shape[0] - taken

@@ -15,7 +15,7 @@ class LowRank(Posterior):
 
     Args:
         event_shape: shape of z.
-        rank: columns of V.
+        rank: number of columns of V.
     """
 
     is_factorized = False

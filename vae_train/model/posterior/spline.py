@@ -22,7 +22,7 @@ class NeuralSpline(MaskedFlowPosterior):
     Args:
         event_shape: shape of z.
         flows: T, the number of flows.
-        bins: pieces of each spline.
+        bins: bins of each spline.
         hidden: sizes of the hidden layers of each flow's network.
         context: size of the context, which the encoder computes for these networks.
     """

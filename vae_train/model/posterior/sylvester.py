@@ -19,7 +19,7 @@ class SylvesterFlow(EncodedFlowPosterior):
     Args:
         event_shape: shape of z.
         flows: T, the number of flows.
-        reflections: of which each Q is the product.
+        reflections: number of Householder reflections per Q.
     """
 
     def __init__(self, event_shape: Shape, flows: PositiveInt, reflections: PositiveInt) -> None:

@@ -1,4 +1,4 @@
-"""Base class of priors that are flows, and the training images that other priors start from."""
+"""Base classes of flow priors, and training images for initialising priors."""
 
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from vae_train.util.ranges import PositiveInt
 
 
 class CenteredPrior(Prior):
-    """A prior around 0, whose zeros move to the device of the model.
+    """A prior centred at 0, with a buffer of zeros on the model's device.
 
     Args:
         event_shape: shape of z.
@@ -52,7 +52,7 @@ class AffineFlowPrior(FlowPrior):
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
         transforms: number of flow layers.
-        hidden: sizes of the hidden layers of each one's network.
+        hidden: sizes of the hidden layers of each transform's network.
     """
 
     coupling: ClassVar[bool] = False
@@ -65,7 +65,7 @@ class AffineFlowPrior(FlowPrior):
 
 
 def training_images(images: Images, like: Tensor) -> Tensor:
-    """As many training images as `like` has rows, evenly spaced over the data set, with its device and type.
+    """Evenly spaced training images, as many as `like` has rows, with its device and type.
 
     Args:
         images: the training images.

@@ -12,12 +12,12 @@ from vae_train.util.ranges import PositiveInt
 
 
 class Categorical(Prior):
-    """Independent categorical variables, with equal probabilities or learned ones.
+    """Independent categorical variables with uniform or learned probabilities.
 
     Args:
         event_shape: (D,).
         data_shape: (C, H, W) of an image; not used.
-        categories: number of values of each variable, as the posterior has it; divides D.
+        categories: number of values of each variable, as in the posterior; divides D.
         learned: whether the probabilities are trained; they start equal.
     """
 
@@ -26,17 +26,17 @@ class Categorical(Prior):
     def __init__(self, event_shape: Shape, data_shape: Shape, categories: PositiveInt, learned: bool) -> None:
         super().__init__(event_shape, data_shape)
         if self.size % categories:
-            raise ValueError(f"the number of latents must be a multiple of categories={categories}, not {self.size}")
+            raise ValueError(f"latent_dim must be a multiple of categories={categories}, not {self.size}")
         self.categories = categories
         logits = torch.zeros(event_shape)
         self.logits = nn.Parameter(logits) if learned else nn.Buffer(logits, persistent=False)
 
     @override
     def condition(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> OneHotCategorical:
-        assert isinstance(p, OneHotCategorical)  # other log-odds for every y; categories have no scale
+        assert isinstance(p, OneHotCategorical)  # y shifts the logits; categories have no scale
         return p.shifted(shift)
 
     @override
     def forward(self, encode: Encode) -> OneHotCategorical:
-        # Samples need no gradient: these parameters learn from log-masses.
+        # Samples need no gradient, since these parameters are trained by log-probabilities.
         return OneHotCategorical(self.logits, self.categories, relaxation=1.0, hard=True)

@@ -17,11 +17,11 @@ from vae_train.util.ranges import PositiveInt
 
 
 class Exemplar(Prior):
-    """A mixture, with equal weights, of normal distributions around the codes of training images; they share a scale.
+    """A mixture, with equal weights, of normal distributions around the encodings of training images, with one scale.
 
-    The exemplars are M training images, evenly spaced over the data set, and stay the same. Two things differ from the
-    paper: an image that is an exemplar is not left out of its own prior, which matters the less the more training
-    images there are; and all M components are evaluated, where the paper samples new images at every step and uses
+    The exemplars are M fixed training images, evenly spaced over the data set. Deviations from the
+    paper: an exemplar is not left out of its own prior, which matters less for many training
+    images; and all M components are evaluated, whereas the paper samples new images at every step and uses
     their nearest neighbours.
 
     Args:

@@ -19,7 +19,7 @@ class Joint(CenteredPrior):
     Args:
         event_shape: (D,); D - sum(categories) elements are normal.
         data_shape: (C, H, W) of an image; not used.
-        categories: number of values of each categorical variable, as the posterior has them.
+        categories: number of values of each categorical variable, as in the posterior.
     """
 
     supports = ("joint",)
@@ -28,9 +28,7 @@ class Joint(CenteredPrior):
         super().__init__(event_shape, data_shape)
         self.categories = list(categories)
         if sum(categories) >= self.size:
-            raise ValueError(
-                f"the number of latents must exceed the sum of categories={self.categories}, not be {self.size}"
-            )
+            raise ValueError(f"latent_dim must exceed the sum of categories={self.categories}, but is {self.size}")
 
     @override
     def condition(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> Product:

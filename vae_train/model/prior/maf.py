@@ -13,5 +13,5 @@ class MaskedAutoregressive(AffineFlowPrior):
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
         transforms: number of autoregressive layers.
-        hidden: sizes of the hidden layers of each one's network.
+        hidden: sizes of the hidden layers of each transform's network.
     """

@@ -20,7 +20,7 @@ class Mixture(Prior):
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
         components: M, number of components.
-        std: standard deviation of the means at the start. With 0 all components stay equal.
+        std: initial standard deviation of the means. With 0 all components stay equal.
     """
 
     def __init__(self, event_shape: Shape, data_shape: Shape, components: PositiveInt, std: NonNegativeFloat) -> None:

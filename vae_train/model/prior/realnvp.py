@@ -16,10 +16,10 @@ class RealNVP(AffineFlowPrior):
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
         transforms: number of coupling layers.
-        hidden: sizes of the hidden layers of each one's network.
+        hidden: sizes of the hidden layers of each transform's network.
 
     Raises:
-        ValueError: there is only one latent, which has no two halves.
+        ValueError: there is only one latent, which cannot be split.
     """
 
     coupling = True

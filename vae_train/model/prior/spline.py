@@ -16,8 +16,8 @@ class NeuralSpline(FlowPrior):
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
         transforms: number of autoregressive layers.
-        bins: pieces of each spline.
-        hidden: sizes of the hidden layers of each one's network.
+        bins: bins of each spline.
+        hidden: sizes of the hidden layers of each transform's network.
     """
 
     def __init__(

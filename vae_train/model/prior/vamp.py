@@ -16,16 +16,16 @@ from vae_train.util.ranges import PositiveInt
 
 
 class Vamp(Prior):
-    """A mixture, with equal weights, of the posteriors of M learned images.
+    """A mixture, with equal weights, of the posteriors of M learned pseudo-inputs.
 
-    As in the authors' code, pseudo-inputs are clamped to the range of the pixels, and a pixel outside of it gets no
+    As in the authors' code, pseudo-inputs are clamped to the range of the pixels, and pixels outside receive no
     gradient.
 
     Args:
         event_shape: shape of z.
         data_shape: (C, H, W) of an image.
         components: M, number of pseudo-inputs.
-        start: "data" starts from training images, evenly spaced over the data set; "random" from uniform noise.
+        start: initial pseudo-inputs: "data" for evenly spaced training images, "random" for uniform noise.
     """
 
     supports = ("real", "sphere", "categorical", "joint")
@@ -47,7 +47,7 @@ class Vamp(Prior):
     def check_compatible(cls, layer: LayerTraits, **settings: Any) -> Incompatible | None:
         if layer.has_density and layer.has_tractable_density:
             return super().check_compatible(layer, **settings)
-        problem = "has a tractable log q(z | x) at its own samples only" if layer.has_density else "is a point mass"
+        problem = "has a tractable log q(z | x) only at its own samples" if layer.has_density else "is a point mass"
         return Incompatible(
             f"is a mixture of posteriors q(z | u), but the posterior {problem}",
             {"posterior": "gaussian", "prior": "mixture"},
@@ -57,7 +57,7 @@ class Vamp(Prior):
     @torch.no_grad()
     def initialize(self, images: Images) -> None:
         x = training_images(images, self.pseudo_inputs)
-        # Preprocessing may have taken the pixels out of [0, 1].
+        # Preprocessed pixels may be outside [0, 1].
         self.low.copy_(x.min())
         self.high.copy_(x.max())
         random = self.low + (self.high - self.low) * self.pseudo_inputs

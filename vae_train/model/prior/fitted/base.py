@@ -1,8 +1,8 @@
-"""Priors that are fitted to the encodings of a trained model, and what they share.
+"""Base class of priors that are fitted to the encodings of a trained model.
 
-Samples are bad and reconstructions good if the prior p(z) is far from the aggregate posterior q(z) = E_x q(z | x): the
-decoder then receives z that it never saw in training. A density that is fitted to samples of q(z) is a prior like any
-other: with it the model is another p(x, z), whose evidence bounds hold.
+If the prior p(z) is far from the aggregate posterior q(z) = E_x q(z | x), reconstructions are good but samples bad: the
+decoder receives z that it never saw in training. A density that is fitted to samples of q(z) is a prior like any
+other: with it the model is a different p(x, z) with valid evidence bounds.
 
 Source: Ghosh et al., "From Variational to Deterministic Autoencoders" (arXiv:1903.12436), section 4.
 """
@@ -22,7 +22,7 @@ MIN_RELATIVE_STD = 1e-6
 """Standard deviation of a constant latent dimension, relative to the largest."""
 
 MAX_CHUNK_ELEMENTS = 2**23
-"""Log-densities of components at a time."""
+"""Log-densities of components per pass."""
 
 CHUNK_ROWS = 1024
 
@@ -31,9 +31,9 @@ class GradientTraining(NamedTuple):
     """How a prior with parameters is trained by gradients, to maximise the likelihood of encodings."""
 
     steps: int
-    """Updates, at most."""
+    """Maximal number of updates."""
     patience: int
-    """Evaluations on held-out encodings without an improvement, after which training stops."""
+    """Held-out evaluations without improvement that end the training."""
     batch_size: int
     """Encodings per update."""
     lr: float
@@ -49,16 +49,16 @@ class FittedPrior(Prior):
     """
 
     gradient_training: GradientTraining | None = None
-    """How the prior is trained after `fit`; None if `fit` is all."""
+    """Settings for training after `fit`; None for no training."""
 
     @abstractmethod
     def fit(self, z: Tensor, held_out: Tensor, seed: int) -> None:
-        """Fits everything that needs no gradients.
+        """Fits all parameters that need no gradients.
 
         Args:
             z: (N, D) float64 encodings.
-            held_out: (M, D) further ones, by which to choose settings.
-            seed: decides everything random.
+            held_out: (M, D) other encodings, for choosing settings.
+            seed: seed of all random numbers.
 
         Raises:
             ValueError: there are too few encodings.
@@ -74,7 +74,7 @@ class FittedPrior(Prior):
 
 
 class ChunkedMixture(Mixture):
-    """A mixture that scores so few values at a time that many components fit into memory."""
+    """A mixture that scores values in chunks, so that many components fit into memory."""
 
     @override
     def joint_log_prob(self, x: Tensor) -> Tensor:
@@ -87,16 +87,16 @@ class ChunkedMixture(Mixture):
 
 @torch.no_grad()
 def log_density(p: Distribution, z: Tensor) -> Tensor:
-    """Computes log p(z) of values `(N, *event)`, some at a time: `(N,)` float64 on the CPU."""
+    """Computes log p(z) of values `(N, *event)` in chunks: `(N,)` float64 on the CPU."""
     return torch.cat([p.log_prob(chunk).cpu().double() for chunk in z.split(CHUNK_ROWS)])
 
 
 def mean_and_std(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns mean and standard deviation of every latent dimension, `(D,)` each; no deviation is 0."""
+    """Returns mean and standard deviation of every latent dimension, `(D,)` each; deviations are positive."""
     scale = z.std(0)
     return z.mean(0), scale.clamp_min(MIN_RELATIVE_STD * max(float(scale.max()), MIN_RELATIVE_STD))
 
 
 def no_encoder(x: Tensor) -> Distribution:
-    """Stands in for the encoder, which a fitted prior never calls."""
+    """Placeholder for the encoder, which a fitted prior never calls."""
     raise RuntimeError("a fitted prior needs no images")

@@ -1,4 +1,4 @@
-"""Neural spline flow, trained on encodings."""
+"""A neural spline flow, trained on encodings."""
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,10 @@ class SplineFlow(FittedPrior):
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
         transforms: number of autoregressive layers.
-        bins: pieces of each spline, at least 2.
-        hidden: sizes of the hidden layers of each one's network.
-        steps: updates, at most.
-        patience: evaluations on held-out encodings without an improvement, after which training stops.
+        bins: bins of each spline, at least 2.
+        hidden: sizes of the hidden layers of each transform's network.
+        steps: maximal number of updates.
+        patience: held-out evaluations without improvement that end the training.
         batch_size: encodings per update.
         lr: learning rate of Adam.
     """

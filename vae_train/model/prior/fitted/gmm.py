@@ -1,4 +1,4 @@
-"""Gaussian mixture, fitted by expectation maximisation."""
+"""A Gaussian mixture, fitted by expectation maximisation."""
 
 import warnings
 
@@ -23,7 +23,7 @@ class GaussianMixture(FittedPrior):
     Args:
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
-        components: M, number of normal distributions.
+        components: M, number of Gaussians.
     """
 
     def __init__(self, event_shape: Shape, data_shape: Shape, components: PositiveInt) -> None:
@@ -40,7 +40,7 @@ class GaussianMixture(FittedPrior):
         components = len(self.logits)
         if len(z) < components:
             raise ValueError(f"{len(z)} encodings of training images are too few for {components} components")
-        z = torch.cat([z, held_out])  # there is nothing to choose
+        z = torch.cat([z, held_out])  # there are no settings to choose
         shift, scale = mean_and_std(z)
         mixture = EM(components, reg_covar=RELATIVE_RIDGE, random_state=seed % 2**32)
         with warnings.catch_warnings():

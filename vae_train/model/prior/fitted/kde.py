@@ -1,4 +1,4 @@
-"""Kernel density estimate."""
+"""A kernel density estimate."""
 
 import math
 from typing import Literal
@@ -15,7 +15,7 @@ from vae_train.model.prior.fitted.base import ChunkedMixture, FittedPrior, mean_
 from vae_train.util.ranges import PositiveFloat, PositiveInt
 
 BANDWIDTH_FACTORS = tuple(2 ** (k / 2) for k in range(-6, 5))
-"""Multiples of Scott's bandwidth among which held-out encodings choose."""
+"""Multiples of Scott's bandwidth that are tried on held-out encodings."""
 
 MIN_ENCODINGS = 2
 
@@ -26,10 +26,10 @@ class KernelDensity(FittedPrior):
     Args:
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
-        centers: number of encodings, at most.
+        centers: maximal number of kernels.
         bandwidth: the kernel's standard deviation as a multiple of the encodings'; "scott" is n^(-1 / (D + 4)) (Scott,
-            "Multivariate Density Estimation", 1992), "validated" the multiple of it under which held-out encodings are
-            likeliest.
+            "Multivariate Density Estimation", 1992), "validated" is the multiple of it that maximises the likelihood of
+            held-out encodings.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
 
-// The report's own script: curves as SVG, and sliders over image grids. It uses no library.
+// The script of the report: curves as SVG, and sliders for image grids, without libraries.
 // Texts of a run are only ever set as textContent or attributes, never parsed as HTML.
 "use strict";
 (() => {
@@ -7,7 +7,7 @@
   const HEIGHT = 230;
   const MARGIN = { left: 58, right: 12, top: 8, bottom: 34 };
   const COLORS = 6;
-  const DASHES = ["", "7 4", "2 3"]; // for runs beyond the sixth, which have the colour of another one
+  const DASHES = ["", "7 4", "2 3"]; // for runs beyond the sixth, which reuse colours
   const MAX_IN_TIP = 10;
   const options = { logX: false, logY: false, skipStart: false };
 
@@ -36,7 +36,7 @@
     return value.toLocaleString("en", { maximumSignificantDigits: Math.max(4, Math.ceil(Math.log10(size)) + 1) });
   }
 
-  // Tick labels show as many decimals as their distance needs, so that neighbours differ.
+  // Tick labels have as many decimals as their spacing needs.
   function tickLabel(value, step) {
     const size = Math.abs(value);
     if (value !== 0 && (size >= 1e6 || size < 1e-3)) return value.toExponential(0);
@@ -176,7 +176,7 @@
       this.svg.append(shape("text", { x: right, y: HEIGHT - 2, "text-anchor": "end" }, "epoch"));
     }
 
-    // What a screen reader says instead of the image.
+    // The text for screen readers.
     describe() {
       const texts = this.drawn.slice(0, MAX_IN_TIP).map(({ one, points }) => {
         const [[x0, y0], [x1, y1]] = [points[0], points[points.length - 1]];
@@ -208,7 +208,7 @@
       mark(epochs[Math.min(Math.max(next, 0), epochs.length - 1)], this, HEIGHT / 2, true);
     }
 
-    // Marks an epoch with a line and dots; the chart that is pointed at also shows the values.
+    // Marks an epoch with a line and dots; the chart under the pointer also shows the values.
     mark(epoch, pointed, height, aloud) {
       this.marked = epoch;
       this.tip.hidden = true;
@@ -285,7 +285,7 @@
       const toggle = (on) => { shown.runs[on ? "add" : "delete"](number); update(); };
       legend.append(checkbox(run.name, true, swatch({ ...one, thin: false }), toggle));
     });
-    legend.append(checkbox("training, too (thin)", false, null, (on) => { shown.train = on; update(); }));
+    legend.append(checkbox("also training (thin)", false, null, (on) => { shown.train = on; update(); }));
   }
 
   function buildCharts() {
