@@ -38,21 +38,21 @@ class Vae:
     def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
         self.capfd = capfd
 
-    def __call__(self, *words: str) -> Answer:
+    def __call__(self, *arguments: str) -> Answer:
         from vae_train.cli.main import run
 
         self.capfd.readouterr()
-        code = run(list(words))
+        code = run(list(arguments))
         return Answer(code, *self.capfd.readouterr())
 
-    def train(self, *words: str) -> Answer:
-        return self("train", *TINY, *words)
+    def train(self, *arguments: str) -> Answer:
+        return self("train", *TINY, *arguments)
 
 
-def start(*words: str, folder: Path, **options: object) -> subprocess.Popen[str]:
+def start(*arguments: str, folder: Path, **options: object) -> subprocess.Popen[str]:
     """`vae` in a process of its own."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "vae_train", *words]
+    command = [sys.executable, "-m", "vae_train", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, **options)
 

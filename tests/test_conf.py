@@ -83,7 +83,7 @@ def test_every_command_composes(command):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ("latent_dim=5", "beta=0.5"),
         ("model=conv", "model.encoder.channels=4", "objective=iwae", "objective.num_samples=3"),
@@ -91,10 +91,10 @@ def test_every_command_composes(command):
         ("optimizer=adam", "optimizer.betas=[0.5,0.9]", "+optimizer.amsgrad=true", "out=null", "name='a b'"),
     ],
 )
-def test_values_on_top_of_choices_are_what_hydra_composes(words):
-    whole = chosen("train", *words).copy()
+def test_values_on_top_of_choices_are_what_hydra_composes(overrides):
+    whole = chosen("train", *overrides).copy()
     whole.latent_shape = [whole.latent_dim]
-    assert compose(*words) == whole
+    assert compose(*overrides) == whole
 
 
 @named(YAMLS)

@@ -32,14 +32,14 @@ main()
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [("optimizer=adam", "learner.ema=0.9", "model.output_bias=data"), ("optimizer=sgd", "model=conv")],
     ids=str,
 )
-def test_the_first_step_waits_for_no_library_that_it_does_not_need(words, tmp_path):
+def test_the_first_step_waits_for_no_library_that_it_does_not_need(arguments, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", FIRST_STEP, *words], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        [sys.executable, "-c", FIRST_STEP, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

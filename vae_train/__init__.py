@@ -44,7 +44,7 @@ def load(
         run: a run's folder, a unique part of its name, or "last".
         checkpoint: "best" as chosen by `trainer.monitor`, or "last".
         device: device of the model.
-        allow: further packages whose classes the run's configuration may name; one name or several.
+        allow: additional packages whose classes the run's configuration may name; one name or several.
 
     Raises:
         vae_train.util.errors.UsageError: the run does not exist.

@@ -12,13 +12,13 @@ from tests.commandline import Vae
 LINEAR = ("objective/beta_schedule=linear", "objective.beta_schedule.start=0")
 
 
-@pytest.mark.parametrize(("words", "where", "why"), [
+@pytest.mark.parametrize(("arguments", "where", "why"), [
     (("data=shapes", "data.num_valid=0", "trainer.patience=3"), "trainer.patience=3", "no validation split"),
     (("trainer.patience=3", "trainer.eval_every=3"), "trainer.patience=3", "trainer.eval_every=3 exceeds the 2 epochs"),
     (("lr_schedule=plateau", "trainer.eval_every=3"), "lr_schedule=plateau", "use lr_schedule=constant"),
 ])  # fmt: skip
-def test_patience_needs_validations(vae: Vae, words, where, why):
-    (line,) = vae.train(*words).errors()
+def test_patience_needs_validations(vae: Vae, arguments, where, why):
+    (line,) = vae.train(*arguments).errors()
     assert line.split()[0] == where
     assert why in line
 

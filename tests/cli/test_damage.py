@@ -26,11 +26,11 @@ def cut(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
-def said(vae: Vae, line: str, *words: str) -> None:
+def said(vae: Vae, line: str, *arguments: str) -> None:
     """The command says a line once and continues, but with strict=true it stops."""
-    refused = vae(*words, "strict=true").errors()
+    refused = vae(*arguments, "strict=true").errors()
     assert (len(refused), line.partition("; ")[0] in refused[0]) == (1, True), refused
-    answer = vae(*words)
+    answer = vae(*arguments)
     assert (answer.code, answer.out.count(line), answer.err) == (0, 1, ""), answer
 
 
@@ -68,8 +68,8 @@ def test_a_damaged_prior_is_replaced_with_a_line(vae: Vae, trained: Path) -> Non
 
 
 def test_nothing_is_said_where_nothing_is_damaged(vae: Vae, trained: Path) -> None:
-    for words in (["eval", f"run={trained}", *BRIEF], ["train", f"resume={trained}", "epochs=3"]):
-        answer = vae(*words, "strict=true")
+    for arguments in (["eval", f"run={trained}", *BRIEF], ["train", f"resume={trained}", "epochs=3"]):
+        answer = vae(*arguments, "strict=true")
         assert (answer.code, "damaged" in answer.out) == (0, False)
     assert json.loads((trained / "eval/test.json").read_text())["damage"] == []
 
@@ -122,8 +122,8 @@ def test_the_data_is_checked_without_environment_json(vae: Vae, trained: Path) -
     assert vae("eval", f"run={trained}", *BRIEF).code == 0
     for path in (trained / "checkpoints").iterdir():
         torch.save(torch.load(path, weights_only=True) | {"data": "sha256:0"}, path)
-    for words in (("eval", f"run={trained}"), ("train", f"resume={trained}", "epochs=3")):
-        (line,) = vae(*words).errors()
+    for arguments in (("eval", f"run={trained}"), ("train", f"resume={trained}", "epochs=3")):
+        (line,) = vae(*arguments).errors()
         assert f"is not the data that {trained} was trained on" in line
 
 

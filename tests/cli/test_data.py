@@ -98,7 +98,7 @@ def test_a_run_is_sampled_where_its_data_is_gone(vae: Vae) -> None:
     assert "no such parameter" in line
 
 
-@pytest.mark.parametrize(("words", "why"), [
+@pytest.mark.parametrize(("arguments", "why"), [
     (["data=folder"], "data.root="),
     (["data=folder", "data.root=nowhere"], "no such folder"),
     (["data=folder", "data.root=photos", "data.fit=squeeze"], "must be one of crop, pad, stretch"),
@@ -115,10 +115,10 @@ def test_a_run_is_sampled_where_its_data_is_gone(vae: Vae) -> None:
     (["data=arrays", "data.path=nowhere.npy"], "no such file"),
     (["data=arrays", "data.path=photos"], "use data=folder"),
 ])  # fmt: skip
-def test_errors_are_one_line(vae: Vae, words: list[str], why: str) -> None:
+def test_errors_are_one_line(vae: Vae, arguments: list[str], why: str) -> None:
     fill(Path("photos"), 20)
-    size = [] if any("batch_size" in word for word in words) else ["batch_size=8"]
-    lines = vae.train(*words, *size, "out=run").errors()
+    size = [] if any("batch_size" in argument for argument in arguments) else ["batch_size=8"]
+    lines = vae.train(*arguments, *size, "out=run").errors()
     assert len(lines) == 1, lines
     assert why in lines[0]
     assert not Path("run").exists()
@@ -151,36 +151,36 @@ def test_the_elbo_of_numbers_is_that_of_the_numbers_in_the_file(vae: Vae) -> Non
     assert elbos[0] - elbos[1] == pytest.approx(64 * np.log(2), abs=1e-2)
 
 
-@pytest.mark.parametrize("words", [
+@pytest.mark.parametrize("arguments", [
     ["augmentation.flip=true", "augmentation.crop=1", "augmentation.rotation=10"],
     ["corruption.noise=0.2", "corruption.mask=0.3"],
     ["corruption.mask=0.3", "corruption.score=all"],
     ["data.binarize=none", "model/likelihood=gaussian", "preprocessing.dequantize=true", "preprocessing.logit=0.05"],
 ])  # fmt: skip
-def test_what_happens_on_the_way_is_a_setting(vae: Vae, words: list[str]) -> None:
-    answer = vae.train(*words, "out=run")
+def test_what_happens_on_the_way_is_a_setting(vae: Vae, arguments: list[str]) -> None:
+    answer = vae.train(*arguments, "out=run")
     assert answer.code == 0, answer.err
     assert vae("eval", "run=run", "k=5").code == 0
     assert vae("sample", "run=run", "num=4").code == 0
     assert vae("reproduce", "run=run").code == 0
     grid = np.array(Image.open("run/reconstructions/final.png"))
-    between = 3 if words[0].startswith("corruption") else 2
+    between = 3 if arguments[0].startswith("corruption") else 2
     assert grid.shape[0] == 4 * between * 58 + 2
 
 
 def test_a_dequantised_run_says_bits_per_dimension(vae: Vae) -> None:
     common = ("data.binarize=none", "model/likelihood=gaussian")
-    for name, words in (("closed", ()), ("drawn", ("preprocessing.dequantize=true",))):
-        assert vae("train", *TINY[1:], *common, *words, f"out={name}", "epochs=8").code == 0
+    for name, arguments in (("closed", ()), ("drawn", ("preprocessing.dequantize=true",))):
+        assert vae("train", *TINY[1:], *common, *arguments, f"out={name}", "epochs=8").code == 0
     closed, drawn = (rows(Path(name))[-1]["bits_per_dim"] for name in ("closed", "drawn"))
     assert drawn == pytest.approx(closed, abs=0.15)
 
 
 def test_streaming_is_resumed_exactly_within_an_epoch(vae: Vae, tmp_path: Path) -> None:
     np.save("x.npy", np.random.RandomState(0).randint(0, 256, (3000, 8, 8), np.uint8))
-    words = ["data=arrays", "data.path=x.npy", "loader.storage=host", "loader.workers=1", "batch_size=10"]
-    assert vae.train(*words, "out=whole", "trainer.log_every=7").code == 0
-    process = start("train", *TINY, *words, "out=stopped", "trainer.log_every=7", folder=tmp_path)
+    arguments = ["data=arrays", "data.path=x.npy", "loader.storage=host", "loader.workers=1", "batch_size=10"]
+    assert vae.train(*arguments, "out=whole", "trainer.log_every=7").code == 0
+    process = start("train", *TINY, *arguments, "out=stopped", "trainer.log_every=7", folder=tmp_path)
     while len(list(Path().glob("stopped/metrics.jsonl"))) == 0 or len(rows(Path("stopped"))) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -199,8 +199,8 @@ def test_streaming_is_resumed_exactly_within_an_epoch(vae: Vae, tmp_path: Path) 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
 def test_a_worker_that_dies_ends_the_run_with_one_line(tmp_path: Path) -> None:
     np.save("x.npy", np.random.RandomState(0).randint(0, 256, (3000, 8, 8), np.uint8))
-    words = ["data=arrays", "data.path=x.npy", "loader.storage=host", "loader.workers=1", "batch_size=10"]
-    process = start("train", *TINY[1:], *words, "epochs=1000", "out=run", "trainer.log_every=7", folder=tmp_path)
+    arguments = ["data=arrays", "data.path=x.npy", "loader.storage=host", "loader.workers=1", "batch_size=10"]
+    process = start("train", *TINY[1:], *arguments, "epochs=1000", "out=run", "trainer.log_every=7", folder=tmp_path)
     while not Path("run/metrics.jsonl").exists() or len(rows(Path("run"))) < 50:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -236,10 +236,10 @@ def test_a_file_larger_than_its_budget_takes_up_no_memory(tmp_path: Path) -> Non
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         file.truncate(file.tell() + np.prod(shape))  # a sparse file
     assert Path("large.npy").stat().st_size >= 2**33
-    words = ["data=arrays", "data.path=large.npy", "batch_size=64", "trainer.log_every=5", "out=run", "logger=none",
+    arguments = ["data=arrays", "data.path=large.npy", "batch_size=64", "trainer.log_every=5", "out=run", "logger=none",
              "latent_dim=2", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]", "data.valid=1e-5", "data.test=0",
              "data.levels=256", "epochs=1"]  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-c", PEAK, "train", *words], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", PEAK, "train", *arguments], stdout=subprocess.PIPE, text=True)
     while process.poll() is None and not (Path("run/metrics.jsonl").exists() and len(rows(Path("run"))) >= 4):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
@@ -252,8 +252,8 @@ def test_a_file_larger_than_its_budget_takes_up_no_memory(tmp_path: Path) -> Non
 
 def test_a_run_does_not_go_on_with_other_data(vae: Vae) -> None:
     fill(Path("photos"), 30)
-    words = ("data=folder", "data.root=photos", "batch_size=8")
-    assert vae.train(*words, "out=run").code == 0
+    arguments = ("data=folder", "data.root=photos", "batch_size=8")
+    assert vae.train(*arguments, "out=run").code == 0
     fill(Path("photos"), 1, start=30)
     (line,) = vae("train", "resume=run", "epochs=3").errors()
     assert "is not the data that run was trained on; restore it or start a new run" in line
@@ -304,8 +304,8 @@ def test_data_shows_signals_and_factors(vae: Vae) -> None:
 
 
 def test_data_shows_what_a_model_sees(vae: Vae) -> None:
-    for name, words in (("plain", ()), ("hidden", ("corruption.mask=0.5", "corruption.patch=4"))):
-        assert vae("data", "data=shapes", "data.size=16", "data.num_train=100", f"out={name}", *words).code == 0
+    for name, arguments in (("plain", ()), ("hidden", ("corruption.mask=0.5", "corruption.patch=4"))):
+        assert vae("data", "data=shapes", "data.size=16", "data.num_train=100", f"out={name}", *arguments).code == 0
     plain, hidden = (np.array(Image.open(f"{n}/contact.png")).astype(int) for n in ("plain", "hidden"))
     assert (hidden == 128).mean() > (plain == 128).mean() + 0.2  # what is hidden is grey, which is no value of shapes
     assert np.array_equal(*(np.array(Image.open(f"{n}/mean.png")) for n in ("plain", "hidden")))

@@ -87,7 +87,7 @@ def test_a_run_that_is_made_longer_is_as_if_it_had_been_so_long(vae, first, more
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("resume=run", "steps=4"), "steps=4  the run has steps=6, which can only be raised"),
         (("resume=run",), "resume=run  finished after 2 epochs; add steps=12"),
@@ -96,9 +96,9 @@ def test_a_run_that_is_made_longer_is_as_if_it_had_been_so_long(vae, first, more
         ((*SMALL[:-1], "steps=0"), "steps=0  is 0, must be at least 1"),
     ],
 )
-def test_lengths_that_cannot_be(vae, words, message):
+def test_lengths_that_cannot_be(vae, arguments, message):
     vae("train", *SMALL, "steps=6")
-    (line,) = vae("train", *words).errors()
+    (line,) = vae("train", *arguments).errors()
     assert line.strip().startswith(message)
 
 

@@ -101,8 +101,8 @@ def test_a_folder_of_runs_is_scored_as_a_table(vae: Vae) -> None:
 
 def test_a_model_that_was_collapsed_is_told_so_and_a_healthy_one_is_not(vae: Vae) -> None:
     healthy = ("latent_dim=4", "epochs=25", "model.encoder.hidden=[64]", "model.decoder.hidden=[64]", "logger=none")
-    for name, words in (("healthy", ["lr=3e-3"]), ("collapsed", ["beta=100"])):
-        assert vae("train", *healthy, *words, f"out={name}").code == 0
+    for name, arguments in (("healthy", ["lr=3e-3"]), ("collapsed", ["beta=100"])):
+        assert vae("train", *healthy, *arguments, f"out={name}").code == 0
         vae("eval", f"run={name}", "k=10")
     assert report("healthy")["warnings"] == []
     assert report("healthy")["active_units"]["value"] >= 3
@@ -224,13 +224,13 @@ def test_a_metric_of_another_package_is_one_file_and_one_yaml(vae: Vae, trained:
     Path("myconf/metric").mkdir(parents=True)
     Path("myconf/metric/num_images.yaml").write_text("_target_: mymetrics.NumImages\nfactor: 2.0\n")
     monkeypatch.syspath_prepend(".")
-    words = ("eval", f"run={trained}", *BRIEF, "--config-dir", "myconf")
-    assert vae(*words, "allow=mymetrics").code == 0
+    arguments = ("eval", f"run={trained}", *BRIEF, "--config-dir", "myconf")
+    assert vae(*arguments, "allow=mymetrics").code == 0
     assert report(trained)["num_images"]["value"] == 720
     assert "number of images, images" in (trained / "eval/test.md").read_text()
-    assert vae(*words, "allow=mymetrics", "metrics.num_images.factor=3").code == 0
+    assert vae(*arguments, "allow=mymetrics", "metrics.num_images.factor=3").code == 0
     assert report(trained)["num_images"]["value"] == 1080
-    (line,) = vae(*words).errors()
+    (line,) = vae(*arguments).errors()
     assert "allow=mymetrics" in line
 
 
@@ -242,10 +242,10 @@ def test_a_metric_can_be_left_out(vae: Vae, trained: Path) -> None:
 
 
 def test_reports_of_the_same_weights_are_merged(vae: Vae, trained: Path) -> None:
-    words = ("eval", f"run={trained}", "latents=false")
-    assert vae(*words, "k=5", "seed=3").code == 0
+    arguments = ("eval", f"run={trained}", "latents=false")
+    assert vae(*arguments, "k=5", "seed=3").code == 0
     before = report(trained)
-    assert vae(*words, "k=0", "seed=4").code == 0
+    assert vae(*arguments, "k=0", "seed=4").code == 0
     after = report(trained)
     assert after["nll"] == before["nll"]
     assert (after["nll"]["seed"], after["nll"]["num_samples"], after["elbo"]["seed"]) == (3, 5, 4)
@@ -256,8 +256,8 @@ def test_reports_of_the_same_weights_are_merged(vae: Vae, trained: Path) -> None
 
 def test_every_checkpoint_and_prior_has_a_report(vae: Vae, trained: Path) -> None:
     assert vae("fit-prior", f"run={trained}", "prior=kde").code == 0
-    for words in ((), ("checkpoint=last",), ("prior=kde",), ("checkpoint=last", "prior=kde")):
-        assert vae("eval", f"run={trained}", *BRIEF, *words).code == 0
+    for arguments in ((), ("checkpoint=last",), ("prior=kde",), ("checkpoint=last", "prior=kde")):
+        assert vae("eval", f"run={trained}", *BRIEF, *arguments).code == 0
     names = {path.stem for path in (trained / "eval").glob("*.json")}
     assert names == {"test", "test-last", "test-kde", "test-last-kde"}
 

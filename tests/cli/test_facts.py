@@ -38,7 +38,7 @@ def in_memory(facts: DataFacts) -> Contents:
 @pytest.mark.parametrize("name", choices("data"))
 def test_a_run_is_sampled_after_its_data_was_deleted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("data").mkdir()
-    words = {"folder": ["data.root=data/photos", "data.size=8"], "arrays": ["data.path=data/x.npz"]}.get(name, [])
+    arguments = {"folder": ["data.root=data/photos", "data.size=8"], "arrays": ["data.path=data/x.npz"]}.get(name, [])
     source = locate(compose(f"data={name}").data._target_)
     if name == "folder":
         fill(Path("data/photos"), 40)
@@ -48,9 +48,9 @@ def test_a_run_is_sampled_after_its_data_was_deleted(name: str, monkeypatch: pyt
         facts = build(compose(f"data={name}").data).inspect()._replace(num_train=16)
         monkeypatch.setattr(source, "inspect", lambda _: facts)
         monkeypatch.setattr(source, "read", lambda _: in_memory(facts))
-    known = build(compose(f"data={name}", *words).data).inspect()
+    known = build(compose(f"data={name}", *arguments).data).inspect()
     condition = ["model.condition=label"] if known.classes else ["model.condition=factors"] if known.factors else []
-    run = vae_train.train(*TINY, f"data={name}", *words, *condition, out="run")
+    run = vae_train.train(*TINY, f"data={name}", *arguments, *condition, out="run")
     before = vae_train.load("run").sample(4)
     shutil.rmtree("data")
 

@@ -109,28 +109,28 @@ def test_other_weights_are_noticed(vae: Vae, trained: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("arguments", "why"),
     [
         (["model.condition=label"], "a prior per label"),
         (["model/posterior=von_mises_fisher", "model/prior=uniform_sphere"], "only be fitted to vectors in R^D"),
     ],
 )
-def test_latents_that_no_density_fits_are_refused(vae: Vae, words: list[str], why: str) -> None:
-    assert vae.train(*words, "out=run").code == 0
+def test_latents_that_no_density_fits_are_refused(vae: Vae, arguments: list[str], why: str) -> None:
+    assert vae.train(*arguments, "out=run").code == 0
     (line,) = vae("fit-prior", "run=run").errors()
     assert why in line
 
 
 @pytest.mark.parametrize(
-    ("word", "why"),
+    ("argument", "why"),
     [
         ("prior.bandwidth=scott", "no such setting"),
         ("prior.components=0", "at least 1"),
         ("prior=vamp", "no such fitted prior (flow, gmm, kde)"),
     ],
 )
-def test_settings_are_checked(vae: Vae, trained: Path, word: str, why: str) -> None:
-    (line,) = vae("fit-prior", f"run={trained}", word).errors()
+def test_settings_are_checked(vae: Vae, trained: Path, argument: str, why: str) -> None:
+    (line,) = vae("fit-prior", f"run={trained}", argument).errors()
     assert why in line
 
 

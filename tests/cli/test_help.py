@@ -92,15 +92,15 @@ def test_a_further_folder_is_listed_and_explained(vae, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["objectiv"], "--help objectiv: no such group; did you mean objective?"),
         (["objective=elbow"], "objective=elbow: no such choice; did you mean elbo?"),
         (["model.prior"], "--help model.prior: no such group; did you mean model/prior?"),
     ],
 )
-def test_a_name_that_does_not_exist_is_an_error_with_a_suggestion(vae, words, message):
-    (line,) = vae("train", "--help", *words).errors()
+def test_a_name_that_does_not_exist_is_an_error_with_a_suggestion(vae, arguments, message):
+    (line,) = vae("train", "--help", *arguments).errors()
     assert line.strip().startswith(message)
 
 

@@ -64,11 +64,11 @@ def test_a_training_on_16_bits_can_be_planned(vae: Vae) -> None:
 
 def test_black_and_white_arrays_are_binary(vae: Vae) -> None:
     np.save("x.npy", 255 * (bright(8) > 190).astype(np.uint8))
-    words = ("data=arrays", "data.path=x.npy", "out=run", "batch_size=8")
-    (line,) = vae.train(*words).errors()
+    arguments = ("data=arrays", "data.path=x.npy", "out=run", "batch_size=8")
+    (line,) = vae.train(*arguments).errors()
     assert "but the data is binary" in line
     assert "use model/likelihood=bernoulli" in line
-    assert vae.train(*words, "model/likelihood=bernoulli").code == 0
+    assert vae.train(*arguments, "model/likelihood=bernoulli").code == 0
     Path("x.npy").unlink()
     samples = vae_train.load("run").sample(4, use_mean=False)
     assert set(samples.unique().tolist()) <= {0.0, 1.0}
@@ -101,8 +101,8 @@ def test_folders_of_more_than_8_bits_are_trained_on_and_drawn_in_their_range(vae
 def test_black_and_white_files_are_binary(vae: Vae) -> None:
     for number, image in enumerate(bright(8) > 190):
         save(Path(f"photos/{number:02d}.png"), image)
-    words = ("data=folder", "data.root=photos", "out=run", "batch_size=8")
-    (line,) = vae.train(*words).errors()
+    arguments = ("data=folder", "data.root=photos", "out=run", "batch_size=8")
+    (line,) = vae.train(*arguments).errors()
     assert "but the data is binary" in line
-    assert vae.train(*words, "model/likelihood=bernoulli").code == 0
+    assert vae.train(*arguments, "model/likelihood=bernoulli").code == 0
     assert json.loads(Path("run/facts.json").read_text())["levels"] == 2

@@ -90,8 +90,8 @@ def test_a_run_without_validation_reports_its_training_images(vae):
     ids=["epochs", "steps"],
 )
 def test_a_schedule_that_has_not_ended_is_said_with_the_length_that_it_needs(vae, length, longer):
-    words = ("objective/beta_schedule=linear", "objective.beta_schedule.warmup=7", "out=run")
-    answer = vae("train", *TINY[1:], *length, *words)
+    arguments = ("objective/beta_schedule=linear", "objective.beta_schedule.warmup=7", "out=run")
+    answer = vae("train", *TINY[1:], *length, *arguments)
     assert f"are unfinished; continue with: vae train resume=run {longer}\n" in answer.out
     assert vae("train", "resume=run", longer).code == 0
 

@@ -61,9 +61,9 @@ def run(package: Path, vae: Vae) -> str:
     return "my run"
 
 
-def suggestion(vae: Vae, *words: str) -> list[str]:
+def suggestion(vae: Vae, *arguments: str) -> list[str]:
     """The command at the end of the only error of a command line."""
-    (line,) = vae(*words).errors()
+    (line,) = vae(*arguments).errors()
     assert "if you trust the package minepkg" in line
     program, *suggested = shlex.split(line.partition(", add allow=minepkg: ")[2])
     assert program == "vae"
@@ -77,7 +77,7 @@ def test_a_package_in_the_current_folder_is_found(vae: Vae, package: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("eval", *BRIEF),
         ("sample", "num=2"),
@@ -86,10 +86,10 @@ def test_a_package_in_the_current_folder_is_found(vae: Vae, package: Path) -> No
         ("reproduce", "out=again"),
         ("train", "epochs=3"),
     ],
-    ids=lambda words: words[0],
+    ids=lambda arguments: arguments[0],
 )
-def test_later_commands_say_what_to_type(vae: Vae, run: str, words: tuple[str, ...]) -> None:
-    command, *others = words
+def test_later_commands_say_what_to_type(vae: Vae, run: str, arguments: tuple[str, ...]) -> None:
+    command, *others = arguments
     suggested = suggestion(vae, command, f"{'resume' if command == 'train' else 'run'}={run}", *others)
     answer = vae(*suggested)
     assert answer.code == 0, answer.err
@@ -128,8 +128,8 @@ def test_two_packages_are_allowed_as_a_list(vae: Vae, package: Path) -> None:
     assert vae(*suggested).code == 0
 
 
-def suggestion_of(vae: Vae, *words: str) -> list[str]:
-    (line,) = vae(*words).errors()
+def suggestion_of(vae: Vae, *arguments: str) -> list[str]:
+    (line,) = vae(*arguments).errors()
     return shlex.split(line.rpartition(": vae ")[2])
 
 

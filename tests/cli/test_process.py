@@ -45,9 +45,9 @@ def test_a_signal_saves_and_resuming_changes_nothing(tmp_path: Path, vae: Vae, n
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def killed(folder: Path, *words: str) -> None:
+def killed(folder: Path, *arguments: str) -> None:
     """A run that is killed once its fifth epoch has begun to be written."""
-    process = start("train", *LONG, *words, "out=killed", folder=folder)
+    process = start("train", *LONG, *arguments, "out=killed", folder=folder)
     wait_for(folder / "killed" / "metrics.jsonl", '"epoch": 5')
     process.kill()
     process.communicate()
@@ -163,6 +163,6 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"}
     where = subprocess.run([sys.executable, "-c", code], cwd=empty, env=environment, **quiet).stdout.strip()
     assert where == str(site / "vae_train")
-    for words in (["train", *TINY], ["eval", "run=last"], ["sample", "run=last"]):
-        done = subprocess.run([sys.executable, "-m", "vae_train", *words], cwd=empty, env=environment, **quiet)
+    for arguments in (["train", *TINY], ["eval", "run=last"], ["sample", "run=last"]):
+        done = subprocess.run([sys.executable, "-m", "vae_train", *arguments], cwd=empty, env=environment, **quiet)
         assert done.returncode == 0

@@ -66,7 +66,7 @@ def _evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from vae_train.cli.main import run
 
     folder = tmp_path_factory.mktemp("report") / "made"
-    tiny = [word for word in TINY if not word.startswith("epochs")]
+    tiny = [argument for argument in TINY if not argument.startswith("epochs")]
     assert run(["train", *tiny, "epochs=3", "trainer.sample_every=1", f"out={folder}"]) == 0
     assert run(["eval", f"run={folder}", "k=5", "metrics.maps.enabled=false"]) == 0
     return folder
@@ -79,8 +79,8 @@ def run(_evaluated: Path, tmp_path: Path) -> Path:
     return Path("made")
 
 
-def written(vae: Vae, *words: str, at: str = "made/report.html") -> Page:
-    answer = vae("report", *words)
+def written(vae: Vae, *arguments: str, at: str = "made/report.html") -> Page:
+    answer = vae("report", *arguments)
     assert answer.code == 0, answer.err
     assert at in answer.out
     return Page(Path(at))
@@ -204,7 +204,7 @@ def test_without_its_data_the_page_says_what_it_lacks(vae: Vae) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "strips"),
+    ("arguments", "strips"),
     [
         (["model/posterior=deterministic", "objective=rae"], True),
         (["model/posterior=von_mises_fisher", "model/prior=uniform_sphere"], False),
@@ -213,10 +213,10 @@ def test_without_its_data_the_page_says_what_it_lacks(vae: Vae) -> None:
         (["corruption=denoise"], True),
     ],
 )
-def test_every_kind_of_model_has_a_page(vae: Vae, words: list[str], strips: bool) -> None:
-    names = {word.partition("=")[0] for word in words}
-    tiny = [word for word in TINY if word.partition("=")[0] not in names]
-    assert vae("train", *tiny, *words, "out=made").code == 0
+def test_every_kind_of_model_has_a_page(vae: Vae, arguments: list[str], strips: bool) -> None:
+    names = {argument.partition("=")[0] for argument in arguments}
+    tiny = [argument for argument in TINY if argument.partition("=")[0] not in names]
+    assert vae("train", *tiny, *arguments, "out=made").code == 0
     page = written(vae, "run=made", "split=valid", "examples=2")
     assert "images of the valid split" in page.text
     assert ("Latent traversals" in page.text) == strips
@@ -247,7 +247,7 @@ def test_runs_on_different_data_are_not_ranked(vae: Vae, trained: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "text"),
+    ("arguments", "text"),
     [
         (["out=here"], "is a folder; name a file, for instance out=here/report.html"),
         (["out=page.txt"], "must end with .html, for instance out=page.html"),
@@ -257,10 +257,10 @@ def test_runs_on_different_data_are_not_ranked(vae: Vae, trained: Path) -> None:
         (["run=nothing"], "no run at nothing"),
     ],
 )
-def test_errors_come_before_anything_is_written(vae: Vae, trained: Path, words: list[str], text: str) -> None:
+def test_errors_come_before_anything_is_written(vae: Vae, trained: Path, arguments: list[str], text: str) -> None:
     Path("here").mkdir()
     Path("thesis.html").write_text("<p>mine")
-    (line,) = vae("report", *(["run=made"] if not words[0].startswith("run") else []), *words).errors()
+    (line,) = vae("report", *(["run=made"] if not arguments[0].startswith("run") else []), *arguments).errors()
     assert text in line
     assert not (trained / "report.html").exists()
     assert Path("thesis.html").read_text() == "<p>mine"

@@ -20,9 +20,9 @@ def edit(run: Path, before: str, after: str) -> None:
     (run / "config.yaml").write_text(text.replace(before, after, 1))
 
 
-def refused(vae: Vae, *words: str) -> str:
+def refused(vae: Vae, *arguments: str) -> str:
     begin = time.monotonic()
-    (line,) = vae(*words).errors()
+    (line,) = vae(*arguments).errors()
     assert time.monotonic() - begin < 20  # a second on an idle machine
     return line
 
@@ -34,8 +34,8 @@ def test_a_folder_of_a_run_that_is_a_link_is_refused(vae: Vae, trained: Path, tm
     if (trained / name).exists():
         (trained / name).rename(tmp_path / "old")
     (trained / name).symlink_to(outside)
-    for words in (("eval", f"run={trained}", *BRIEF), ("sample", f"run={trained}"), ("train", f"resume={trained}")):
-        assert "is a symbolic link, and vae does not write through links" in refused(vae, *words)
+    for arguments in (("eval", f"run={trained}", *BRIEF), ("sample", f"run={trained}"), ("train", f"resume={trained}")):
+        assert "is a symbolic link, and vae does not write through links" in refused(vae, *arguments)
     assert list(outside.iterdir()) == []
 
 
@@ -159,8 +159,8 @@ def photos_run(vae: Vae, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """A run on a folder of images whose cache is in `caches`."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     fill(Path("photos"), 40)
-    words = ("data=folder", "data.root=photos", f"data.cache={tmp_path}/caches", "batch_size=8", "out=photos-run")
-    answer = vae.train(*words)
+    arguments = ("data=folder", "data.root=photos", f"data.cache={tmp_path}/caches", "batch_size=8", "out=photos-run")
+    answer = vae.train(*arguments)
     assert answer.code == 0, answer.err
     return Path("photos-run")
 
@@ -173,18 +173,18 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
 def test_images_are_not_decoded_to_a_folder_that_only_the_run_names(
-    vae: Vae, photos_run: Path, tmp_path: Path, words: tuple[str, ...]
+    vae: Vae, photos_run: Path, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     outside = tmp_path / "outside"
     edit(photos_run, f"cache: {tmp_path}/caches", f"cache: {outside}")
-    answer = vae(*words)
+    answer = vae(*arguments)
     assert answer.code == 0, answer.err
     assert f"data.cache={outside} uses the folder that the run names" in answer.out + answer.err
     assert not outside.exists()
     assert len(list((tmp_path / "home/vae_train").glob("images-*"))) == 1
-    assert vae(*words[:-1], words[-1].replace("=3", "=4"), f"data.cache={tmp_path}/typed").code == 0
+    assert vae(*arguments[:-1], arguments[-1].replace("=3", "=4"), f"data.cache={tmp_path}/typed").code == 0
     assert len(list((tmp_path / "typed").glob("images-*"))) == 1
 
 
@@ -209,8 +209,8 @@ def test_nothing_is_downloaded_to_a_folder_that_only_the_run_names(
     tail = rest[rest.index("\n", rest.rindex("\n  ", 0, re.search(r"\n(?! )", rest).start() + 1) + 1) :]
     node = f"data:\n  _target_: vae_train.data.sources.{source}\n  root: {tmp_path}/outside\n  {settings[source]}"
     (trained / "config.yaml").write_text(f"{head}{node}{tail}")
-    for words in (("eval", f"run={trained}", *BRIEF), ("reproduce", f"run={trained}")):
-        line = refused(vae, *words)
+    for arguments in (("eval", f"run={trained}", *BRIEF), ("reproduce", f"run={trained}")):
+        line = refused(vae, *arguments)
         assert "vae does not download to a folder that only the run names" in line
         assert f"data.root={tmp_path}/own for your own data" in line
     assert not (tmp_path / "outside").exists()

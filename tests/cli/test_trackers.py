@@ -140,7 +140,7 @@ def test_a_failing_tracker_does_not_end_the_run(vae: Vae, modules: dict[str, Mod
     answer = vae("train", *NETS, "logger=[wandb,trackio]", "out=run")
     assert answer.code == 0
     text = answer.out + answer.err
-    assert text.count("logger.wandb failed, going on without it: https://example.org/ refused") == 1
+    assert text.count("logger.wandb failed; continuing without it: https://example.org/ refused") == 1
     assert "secret" not in text + Path("run/train.log").read_text()
     assert saved("run") == [row for row in metrics(modules["trackio"]) if not row[1].startswith("best/")]
 
@@ -232,7 +232,7 @@ def test_a_run_of_somebody_else_sends_nothing(
     assert answer.code == 0, answer.err
     assert {kind: metrics(tracked[kind]) for kind in KINDS} == before
     assert [len(tracked[kind].runs) for kind in KINDS] == [1, 1, 1]
-    lines = [line for line in answer.out.splitlines() if "nothing is sent, since this run was not started here" in line]
+    lines = [line for line in answer.out.splitlines() if "not used, since this run was not started here" in line]
     assert len(lines) == (3 if words[0] in ("eval", "train") else 0)
 
 

@@ -152,7 +152,7 @@ def test_init_from_another_architecture_is_refused(vae: Vae, trained: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("optimizer=adamw", "lr_schedule=cosine", "lr_schedule.warmup=1"),
         ("optimizer=adamax", "lr_schedule=step"),
@@ -171,8 +171,8 @@ def test_init_from_another_architecture_is_refused(vae: Vae, trained: Path) -> N
     ],
     ids=" ".join,
 )
-def test_every_knob_trains(vae: Vae, words: tuple[str, ...]) -> None:
-    answer = vae.train("out=run", *words)
+def test_every_knob_trains(vae: Vae, arguments: tuple[str, ...]) -> None:
+    answer = vae.train("out=run", *arguments)
     assert answer.code == 0, answer.err
     assert vae("eval", "run=run", *BRIEF).code == 0
 
@@ -184,8 +184,8 @@ def test_conv_trains_and_shares_its_knobs(vae: Vae) -> None:
 
 
 def test_grey_targets_are_named_wherever_a_figure_is(vae: Vae) -> None:
-    words = ("model/likelihood=bernoulli", "model.likelihood.grey_targets=true")
-    assert "grey targets: not a likelihood" in vae.train("out=run", *words).out
+    arguments = ("model/likelihood=bernoulli", "model.likelihood.grey_targets=true")
+    assert "grey targets: not a likelihood" in vae.train("out=run", *arguments).out
     assert "grey targets: not a likelihood" in vae("eval", "run=run", *BRIEF).out
     figures = json.loads(Path("run/eval/test.json").read_text())
     assert figures["bits_per_dim"] is None

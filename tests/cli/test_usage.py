@@ -194,8 +194,8 @@ def test_all_errors_are_listed_at_once(vae: Vae) -> None:
     typed = ["data=mnits", "lr=-1", "model.encoder.hiden=3", "+foo=1", "epochs=x", "optimizer.betas=3"]
     lines = vae("train", *typed).errors()
     assert len(lines) == len(typed)
-    for word in typed:
-        assert any(line.strip().startswith(word.split("=")[0]) for line in lines)
+    for argument in typed:
+        assert any(line.strip().startswith(argument.split("=")[0]) for line in lines)
 
 
 def test_a_misspelt_word_does_not_hide_what_does_not_fit(vae: Vae) -> None:
@@ -289,11 +289,11 @@ def test_debug_shows_the_traceback(vae: Vae) -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", ["--help", "train --cfg job"])
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, words: str, unbuffered: str) -> None:
+@pytest.mark.parametrize("arguments", ["--help", "train --cfg job"])
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, arguments: str, unbuffered: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "vae_train", *words.split()]
+    command = [sys.executable, "-m", "vae_train", *arguments.split()]
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)

@@ -43,25 +43,25 @@ def composed():
     return compose("data=arrays").data
 
 
-def settings(path, *words):
+def settings(path, *overrides):
     cfg = composed().copy()
     cfg.path = str(path)
-    cfg.merge_with_dotlist(list(words))
+    cfg.merge_with_dotlist(list(overrides))
     return cfg
 
 
-def described(path, *words):
-    return build(settings(path, *words))
+def described(path, *overrides):
+    return build(settings(path, *overrides))
 
 
-def opened(path, *words):
-    return load(described(path, *words))
+def opened(path, *overrides):
+    return load(described(path, *overrides))
 
 
-def refused(path, *words):
+def refused(path, *overrides):
     """The message, which must be one line that a person can read."""
     with pytest.raises(UsageError) as caught:
-        opened(path, *words)
+        opened(path, *overrides)
     message = str(caught.value)
     assert "\n" not in message
     assert 10 < len(message) < 300
@@ -131,15 +131,15 @@ def test_pixels_are_those_that_were_saved(dtype, suffix, tmp_path):
 @pytest.mark.parametrize("dtype", [">u2", ">i8", ">f2", ">f4", ">f8", "longdouble"])
 def test_foreign_types_of_numbers_are_converted(dtype, suffix, tmp_path):
     array = numbers(dtype, (6, 3, 8, 9))
-    words = () if array.dtype.kind in "ui" else ("range=[0,1]",) if array.dtype.kind == "f" else ()
-    array = array % 1 if words else array
-    found = opened(saved(tmp_path / f"x{suffix}", array), *WHOLE, *words).split("train").stored.pixels
+    overrides = () if array.dtype.kind in "ui" else ("range=[0,1]",) if array.dtype.kind == "f" else ()
+    array = array % 1 if overrides else array
+    found = opened(saved(tmp_path / f"x{suffix}", array), *WHOLE, *overrides).split("train").stored.pixels
     assert np.array_equal(found.numpy(), array.astype(np.float32))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("words", [WHOLE, ("valid=0.3", "test=0.3")])
-def test_the_order_in_memory_does_not_matter(words, suffix, tmp_path):
+@pytest.mark.parametrize("overrides", [WHOLE, ("valid=0.3", "test=0.3")])
+def test_the_order_in_memory_does_not_matter(overrides, suffix, tmp_path):
     array = numbers("float32", (10, 3, 8, 9))
     if suffix == ".pt":  # keeps strides, also those of a part of something larger
         odd = torch.from_numpy(array.transpose(3, 2, 1, 0).copy()).permute(3, 2, 1, 0)
@@ -147,9 +147,9 @@ def test_the_order_in_memory_does_not_matter(words, suffix, tmp_path):
         assert not any(tensor.is_contiguous() for tensor in others)
     else:
         others = [np.asfortranarray(array), np.repeat(array, 2, axis=0)[::-2][::-1]]
-    want = opened(saved(tmp_path / f"a{suffix}", array), *words)
+    want = opened(saved(tmp_path / f"a{suffix}", array), *overrides)
     for other in others:
-        found = opened(saved(tmp_path / f"b{suffix}", other), *words)
+        found = opened(saved(tmp_path / f"b{suffix}", other), *overrides)
         assert found.checksum == want.checksum
         assert all(
             torch.equal(found.split(s).stored.pixels, want.split(s).stored.pixels) for s in SPLITS if want.split(s)
@@ -176,8 +176,8 @@ def test_tensors_of_every_kind_are_read(tmp_path):
 def test_densities_are_those_of_the_numbers_in_the_file(stated, shape, tmp_path):
     """log N(v; m, s) of the file's numbers, computed from them and from what a model is given."""
     array = 10 + 3 * np.random.default_rng(0).normal(size=shape)
-    words = () if stated is None else (f"range=[{stated[0]},{stated[1]}]",)
-    data = opened(saved(tmp_path / "x.npy", array), *WHOLE, *words)
+    overrides = () if stated is None else (f"range=[{stated[0]},{stated[1]}]",)
+    data = opened(saved(tmp_path / "x.npy", array), *WHOLE, *overrides)
     low, high = data.facts.units.low[0], data.facts.units.high[0]
     assert (low, high) == (stated or (array.min(), array.max()))
     assert data.facts.levels is None
@@ -190,11 +190,11 @@ def test_densities_are_those_of_the_numbers_in_the_file(stated, shape, tmp_path)
     assert (ours - theirs).abs().max() < 1e-5 * dims
 
 
-@pytest.mark.parametrize("words", [("scaling=range",), ("range=[0,1]",)])
-def test_numbers_from_0_to_1_are_left_alone(words, tmp_path):
+@pytest.mark.parametrize("overrides", [("scaling=range",), ("range=[0,1]",)])
+def test_numbers_from_0_to_1_are_left_alone(overrides, tmp_path):
     array = np.linspace(0, 1, 96, dtype=np.float32).reshape(6, 16)
     array[0], array[-1] = 0, 1
-    batch = opened(saved(tmp_path / "x.npy", array), *WHOLE, *words).split("train").fetch(torch.arange(6))
+    batch = opened(saved(tmp_path / "x.npy", array), *WHOLE, *overrides).split("train").fetch(torch.arange(6))
     assert np.array_equal(batch.x[:, 0, 0].numpy(), array)
     assert not batch.log_det.any()
 
@@ -331,8 +331,8 @@ def test_floating_point_numbers_can_be_levels(levels, dtype, tmp_path):
 def test_two_integers_are_black_and_white(low, high, dtype, tmp_path):
     bits = numbers("bool", (6, 8, 8))
     path = saved(tmp_path / "x.npy", np.where(bits, high, low).astype(dtype))
-    for words in ((), ("levels=2",), ("levels=2", f"range=[{low},{high}]")):
-        data = opened(path, *words, *WHOLE)
+    for overrides in ((), ("levels=2",), ("levels=2", f"range=[{low},{high}]")):
+        data = opened(path, *overrides, *WHOLE)
         assert data.facts.levels == 2
         assert np.array_equal(data.split("train").fetch(torch.arange(6)).x[:, 0].numpy(), bits)
     (note,) = opened(path).notes
@@ -406,8 +406,8 @@ def test_negative_integers_want_a_range(tmp_path):
 def test_numbers_outside_of_the_stated_range_are_refused(dtype, tmp_path):
     path = saved(tmp_path / "x.npy", np.linspace(-100, 100, 60).astype(dtype).reshape(10, 6))
     assert bounds(opened(path, "range=[-100,100]")) == (-100, 100)
-    for words in ("range=[-99,100]", "range=[-100,99]", "range=[0,1]"):
-        assert f"has numbers from -100 to 100, outside data.{words[:7]}" in refused(path, words)
+    for overrides in ("range=[-99,100]", "range=[-100,99]", "range=[0,1]"):
+        assert f"has numbers from -100 to 100, outside data.{overrides[:7]}" in refused(path, overrides)
 
 
 def test_a_range_need_not_be_a_number_that_the_file_can_hold(tmp_path):
@@ -416,10 +416,10 @@ def test_a_range_need_not_be_a_number_that_the_file_can_hold(tmp_path):
         assert bounds(opened(path, "range=[-0.7,0.1]")) == (-0.7, 0.1)
 
 
-@pytest.mark.parametrize("words", ["range=[1,0]", "range=[1,1]", "range=[1]", "range=[0,.inf]", "range=[.nan,1]"])
-def test_ranges_that_are_none_are_refused(words, tmp_path):
+@pytest.mark.parametrize("overrides", ["range=[1,0]", "range=[1,1]", "range=[1]", "range=[0,.inf]", "range=[.nan,1]"])
+def test_ranges_that_are_none_are_refused(overrides, tmp_path):
     path = saved(tmp_path / "x.npy", numbers("float32", (10, 6)))
-    assert "is not [smallest, largest]" in refused(path, words)
+    assert "is not [smallest, largest]" in refused(path, overrides)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -429,9 +429,9 @@ def test_what_is_no_number_is_refused(dtype, bad, suffix, tmp_path):
     array = numbers(dtype, (10, 6))
     array[7, 3] = bad
     path = saved(tmp_path / f"x{suffix}", array)
-    for words in ((), ("range=[-5,5]",)):
+    for overrides in ((), ("range=[-5,5]",)):
         kind = "missing numbers (NaN)" if np.isnan(bad) else "infinite numbers"
-        assert f"has {kind}: 1 in column 3; " in refused(path, *words)
+        assert f"has {kind}: 1 in column 3; " in refused(path, *overrides)
 
 
 def test_numbers_that_float32_cannot_tell_apart_are_refused(tmp_path):
@@ -639,8 +639,8 @@ def test_labels_that_are_said(tmp_path):
     assert opened(path, "key=images").facts.classes == 5
     assert "data.labels=nothing: no such array" in refused(path, "key=images", "labels=nothing")
     split = {"x_train": marked(10), "z_train": np.arange(10) % 3, "x_test": marked(3), "z_test": np.arange(3)}
-    for words in ("labels=z", "labels=z_train"):
-        assert opened(saved(path, **split), words).facts.classes == 3
+    for overrides in ("labels=z", "labels=z_train"):
+        assert opened(saved(path, **split), overrides).facts.classes == 3
     del split["z_test"]
     assert "data.labels=z: there is no such array for x_test" in refused(saved(path, **split), "labels=z")
     assert "data.labels=y: there is no such array" in refused(saved(tmp_path / "x.npy", marked(9)), "labels=y")
@@ -648,8 +648,8 @@ def test_labels_that_are_said(tmp_path):
 
 def test_as_many_labels_as_images(tmp_path):
     path = saved(tmp_path / "x.npz", images=marked(10), labels=np.arange(9))
-    for words in ((), ("labels=labels",)):
-        assert "has 10 train images and 9 labels in labels" in refused(path, *words)
+    for overrides in ((), ("labels=labels",)):
+        assert "has 10 train images and 9 labels in labels" in refused(path, *overrides)
     path = saved(path, x_train=marked(10), y_train=np.arange(10), x_test=marked(4), y_test=np.arange(5))
     assert "has 4 test images and 5 labels in y_test" in refused(path)
 
@@ -750,8 +750,8 @@ def test_nothing_in_a_file_is_executed(tmp_path):
     names = bombs(folder, Bomb(mark))
     assert len(names) == 13
     for name in names:
-        words = ("labels=labels",) if name == "labels.npz" else ()
-        message = refused(folder / name, *words)
+        overrides = ("labels=labels",) if name == "labels.npz" else ()
+        message = refused(folder / name, *overrides)
         assert "allow_pickle" not in message
         assert "weights_only" not in message
         assert not mark.exists(), name
@@ -855,8 +855,8 @@ FILES = {
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", FILES)
 def test_what_was_found_opens_the_same_file_the_same_way(name, suffix, tmp_path):
-    array, words = FILES[name]
-    cfg = settings(saved(tmp_path / f"x{suffix}", array), *words)
+    array, overrides = FILES[name]
+    cfg = settings(saved(tmp_path / f"x{suffix}", array), *overrides)
     first = load(build(cfg))
     cfg.update(first.resolved)
     cfg = OmegaConf.create(OmegaConf.to_yaml(cfg))  # as a run keeps it

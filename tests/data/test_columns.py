@@ -38,15 +38,17 @@ def table(count: int = 300) -> np.ndarray:
     return x
 
 
-def opened(array: np.ndarray, *words: str) -> Dataset:
+def opened(array: np.ndarray, *overrides: str) -> Dataset:
     np.save("x.npy", array)
-    words = words if any("scaling" in word for word in words) else (*words, "data.scaling=standard")
-    return load(build(compose("data=arrays", "data.path=x.npy", *words).data))
+    overrides = (
+        overrides if any("scaling" in override for override in overrides) else (*overrides, "data.scaling=standard")
+    )
+    return load(build(compose("data=arrays", "data.path=x.npy", *overrides).data))
 
 
-def trained(name: str, array: np.ndarray, *words: str):
+def trained(name: str, array: np.ndarray, *overrides: str):
     np.save(f"{name}.npy", array)
-    return vae_train.train(*TINY, "data=arrays", f"data.path={name}.npy", *words, out=name)
+    return vae_train.train(*TINY, "data=arrays", f"data.path={name}.npy", *overrides, out=name)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +115,8 @@ def test_other_units_of_the_file_change_the_elbo_by_their_jacobian():
 def test_a_scale_is_learned_for_every_column_or_channel():
     signals = np.random.RandomState(0).randn(100, 2, 12)
     raw = [
-        vae_train.load(trained(name, x, *words).folder).model.likelihood.scale.raw.shape
-        for name, x, words in (
+        vae_train.load(trained(name, x, *overrides).folder).model.likelihood.scale.raw.shape
+        for name, x, overrides in (
             ("vectors", table(100), ()),
             ("signals", signals, ("model/likelihood=laplace",)),
             ("one", table(100), ("model/likelihood=huber", "model.likelihood.scale_mode=shared")),
@@ -182,7 +184,7 @@ def test_tables_with_levels_are_sampled_as_levels_of_the_file():
 
 
 @pytest.mark.parametrize(
-    ("shape", "word", "message"),
+    ("shape", "override", "message"),
     [
         ((60, 3), "augmentation=color", "brightness and contrast are for images"),
         ((60, 3), "augmentation=flip", "vectors have no order"),
@@ -191,9 +193,9 @@ def test_tables_with_levels_are_sampled_as_levels_of_the_file():
         ((60, 4), "corruption=inpaint", "hides images of 1x4 pixels completely or not at all"),
     ],
 )
-def test_transforms_that_are_for_images(shape, word, message):
+def test_transforms_that_are_for_images(shape, override, message):
     with pytest.raises(UsageError, match=message):
-        trained("x", np.random.RandomState(0).rand(*shape), word)
+        trained("x", np.random.RandomState(0).rand(*shape), override)
 
 
 def test_signals_move_in_time_alone():
@@ -214,9 +216,9 @@ def test_a_linear_gaussian_is_learned_in_its_own_units():
     cov = w @ w.T + 0.09 * np.eye(6)
     x = r.randn(9000, 2) @ w.T + mu + 0.3 * r.randn(9000, 6)
     np.savez("x.npz", x_train=x[:6000], x_valid=x[6000:7500], x_test=x[7500:])
-    words = ("latent_dim=4", "epochs=150", "lr=1e-2", "lr_schedule=cosine", "logger=none")
-    words += ("model.encoder.hidden=[]", "model.decoder.hidden=[]")
-    run = vae_train.train("data=arrays", "data.path=x.npz", *words, out="run")
+    overrides = ("latent_dim=4", "epochs=150", "lr=1e-2", "lr_schedule=cosine", "logger=none")
+    overrides += ("model.encoder.hidden=[]", "model.decoder.hidden=[]")
+    run = vae_train.train("data=arrays", "data.path=x.npz", *overrides, out="run")
     model = vae_train.load(run.folder)
     truth = torch.distributions.MultivariateNormal(torch.tensor(mu), torch.tensor(cov)).log_prob(torch.tensor(x[7500:]))
     assert model.log_prob(x[7500:]).mean().item() == pytest.approx(truth.mean().item(), abs=0.1)

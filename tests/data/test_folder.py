@@ -31,14 +31,14 @@ PLAIN = Decoding((12, 16), 3, "crop", None, "bicubic", "black", False)
 pytestmark = pytest.mark.usefixtures("caches")
 
 
-def folder(root, *words):
-    cfg = compose("data=folder", *(f"data.{word}" for word in words)).data
+def folder(root, *overrides):
+    cfg = compose("data=folder", *(f"data.{override}" for override in overrides)).data
     cfg.root = str(root)
     return build(cfg)
 
 
-def opened(root, *words):
-    return load(folder(root, *words))
+def opened(root, *overrides):
+    return load(folder(root, *overrides))
 
 
 def pixels(data, split="train"):
@@ -307,10 +307,10 @@ def test_splits_are_disjoint_and_a_function_of_the_seed(tmp_path):
     assert sets[0] != sets[1]
 
 
-@pytest.mark.parametrize("words", [("valid=0", "test=0"), ("valid=0.01", "test=0.01")])
-def test_shares_that_come_to_nothing_leave_no_split(words, tmp_path):
+@pytest.mark.parametrize("overrides", [("valid=0", "test=0"), ("valid=0.01", "test=0.01")])
+def test_shares_that_come_to_nothing_leave_no_split(overrides, tmp_path):
     fill(tmp_path, 10)
-    data = opened(tmp_path, *words)
+    data = opened(tmp_path, *overrides)
     assert [data.split(name) is None for name in SPLITS] == [False, True, True]
     assert data.facts.num_train == 10
 
@@ -405,7 +405,7 @@ def test_the_second_start_decodes_nothing(tmp_path):
 @pytest.mark.parametrize("change", ["new", "gone", "renamed", "other", "touched", "size", "fit"])
 def test_a_changed_folder_or_setting_has_another_cache(change, tmp_path, caches):
     root = tmp_path / "photos"
-    paths, words = fill(root, 20), []
+    paths, overrides = fill(root, 20), []
     opened(root)
     if change == "new":
         fill(root, 1, start=99)
@@ -418,8 +418,8 @@ def test_a_changed_folder_or_setting_has_another_cache(change, tmp_path, caches)
     elif change == "touched":
         os.utime(paths[0], ns=(1, time.time_ns() + 10**9))
     else:
-        words = [{"size": "size=8", "fit": "fit=stretch"}[change]]
-    found = {p.tobytes() for split in SPLITS for p in pixels(opened(root, *words), split)}
+        overrides = [{"size": "size=8", "fit": "fit=stretch"}[change]]
+    found = {p.tobytes() for split in SPLITS for p in pixels(opened(root, *overrides), split)}
     assert len(list(caches.iterdir())) == 2
     if change == "other":
         assert scene(seed=77).tobytes() in found

@@ -34,9 +34,9 @@ def holes(*shape: int, share: float = 0.3) -> np.ndarray:
     return x
 
 
-def opened(array: np.ndarray, *words: str) -> Dataset:
+def opened(array: np.ndarray, *overrides: str) -> Dataset:
     np.save("x.npy", array)
-    cfg = compose("data=arrays", "data.path=x.npy", "data.missing=mask", *words)
+    cfg = compose("data=arrays", "data.path=x.npy", "data.missing=mask", *overrides)
     return load(build(cfg.data), transforms=transforms(cfg))
 
 
@@ -64,7 +64,7 @@ def test_missing_values_are_masked_and_zero_and_count_nowhere():
 
 
 @pytest.mark.parametrize(
-    ("shape", "words"),
+    ("shape", "overrides"),
     [
         ((60, 2, 40), ("data.layout=NCT",)),
         ((60, 40, 2), ("data.layout=NTC", "data.scaling=range")),
@@ -73,9 +73,13 @@ def test_missing_values_are_masked_and_zero_and_count_nowhere():
         ((60, 5), ("data.range=[-1,1]",)),
     ],
 )
-def test_signals_and_images_have_masks_too(shape, words):
-    words = words if any("scaling" in word or "range" in word for word in words) else (*words, "data.scaling=standard")
-    data = opened(holes(*shape), *WHOLE, *words)
+def test_signals_and_images_have_masks_too(shape, overrides):
+    overrides = (
+        overrides
+        if any("scaling" in override or "range" in override for override in overrides)
+        else (*overrides, "data.scaling=standard")
+    )
+    data = opened(holes(*shape), *WHOLE, *overrides)
     batch = whole(data)
     assert batch.mask.shape == batch.x.shape
     assert int((~batch.mask).sum()) == int(np.isnan(holes(*shape)).sum())
@@ -144,8 +148,8 @@ def test_log_likelihood_and_nll_are_the_exact_marginal_of_the_observed_values():
     x[r.rand(200, 5) < 0.3] = np.nan
     x[0] = np.nan
     np.save("x.npy", x)
-    words = ("objective=miwae", "epochs=40", "lr=1e-2", "data.valid=0", "data=arrays", "data.path=x.npy")
-    run = vae_train.train(*MASKED, *LINEAR, *words, out="run")
+    overrides = ("objective=miwae", "epochs=40", "lr=1e-2", "data.valid=0", "data=arrays", "data.path=x.npy")
+    run = vae_train.train(*MASKED, *LINEAR, *overrides, out="run")
     model = vae_train.load(run.folder)
     mean = model.decode(np.zeros((1, 2))).numpy()[0]
     slope = model.decode(np.eye(2)).numpy() - mean
@@ -172,16 +176,16 @@ def test_only_models_of_missing_values_take_them():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (("model/likelihood=ms_ssim",), "cannot leave out single values, which data.missing=mask needs"),
         (("augmentation=color",), "needs the mean of whole images, but some values are missing"),
     ],
 )
-def test_components_that_need_whole_images_are_refused(words, message):
+def test_components_that_need_whole_images_are_refused(overrides, message):
     np.save("x.npy", holes(60, 12, 12))
     with pytest.raises(UsageError, match=message):
-        vae_train.train(*MASKED, "data=arrays", "data.path=x.npy", *words)
+        vae_train.train(*MASKED, "data=arrays", "data.path=x.npy", *overrides)
 
 
 def test_ms_ssim_does_not_go_with_hidden_pixels():

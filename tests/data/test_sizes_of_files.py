@@ -79,25 +79,25 @@ def test_an_image_bomb_is_refused_by_its_size(tmp_path):
     png = encoded("PNG")
     header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + png[24:29]
     (tmp_path / "a.png").write_bytes(png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:])
-    for words in ((), ("size=8", "channels=3", f"cache={tmp_path}")):
+    for overrides in ((), ("size=8", "channels=3", f"cache={tmp_path}")):
         with pytest.raises(UsageError, match=r"a\.png: has 60,000 x 60,000 pixels, more than 178,956,970"):
-            opened_folder(tmp_path, *words)
+            opened_folder(tmp_path, *overrides)
     with pytest.raises(UsageError, match="none of its files is a readable image"):
         folder(tmp_path).inspect()
 
 
-@pytest.mark.parametrize("words", [(), ("channels=1",), ("size=8",), ("size=8", "channels=3")], ids=str)
-def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(words, tmp_path, monkeypatch, caches):
+@pytest.mark.parametrize("overrides", [(), ("channels=1",), ("size=8",), ("size=8", "channels=3")], ids=str)
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(overrides, tmp_path, monkeypatch, caches):
     monkeypatch.setattr(image_files, "MAX_PIXELS", 1000)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a.jpg").write_bytes(encoded("JPEG", scene(120, 160)))
-    if "size=8" not in words:
+    if "size=8" not in overrides:
         with pytest.raises(UsageError, match=r"120 x 160 pixels, more than 1,000; a smaller data\.size decodes less"):
-            opened_folder(tmp_path / "x", *words)
+            opened_folder(tmp_path / "x", *overrides)
         return
     (tmp_path / "x" / "b.jpg").write_bytes(encoded("JPEG", scene(120, 160, seed=1)))
-    data = opened_folder(tmp_path / "x", *words)
+    data = opened_folder(tmp_path / "x", *overrides)
     assert data.bad_files == ()
     assert data.facts.data_shape[1:] == (8, 8)
     assert Image.MAX_IMAGE_PIXELS == 500

@@ -17,11 +17,11 @@ TEN = Epochs(total=10, num_images=1000, batch_size=100)
 """Ten epochs of ten steps, as `build_objective` supposes."""
 
 
-def judge(*words: str, monitor: str = "objective") -> Judge:
-    return Judge(monitor, build_objective(compose(*words)), TEN)
+def judge(*overrides: str, monitor: str = "objective") -> Judge:
+    return Judge(monitor, build_objective(compose(*overrides)), TEN)
 
 
-@pytest.mark.parametrize(("words", "settled", "step", "by"), [
+@pytest.mark.parametrize(("overrides", "settled", "step", "by"), [
     (("beta=4",), 0, 100, "validation objective at beta = 4"),
     (("beta=4", *LINEAR, "objective.beta_schedule.warmup=5"), 50, 100, "validation objective at beta = 4"),
     (("beta=4", *LINEAR, "objective.beta_schedule.warmup=40"), 400, 100, "validation objective at beta = 1"),
@@ -38,8 +38,8 @@ def judge(*words: str, monitor: str = "objective") -> Judge:
     (("objective=iwae",), 0, 100, "validation objective"),
     (("objective=vae_gan", "objective.start=3"), 30, 100, "validation ELBO (beta = 1)"),
 ])  # fmt: skip
-def test_an_objective_is_judged_with_its_final_weights(words, settled, step, by):
-    found = judge(*words)
+def test_an_objective_is_judged_with_its_final_weights(overrides, settled, step, by):
+    found = judge(*overrides)
     assert (found.settled_step, found.step) == (settled, step)
     assert found.by(settled) == by
     assert settled == 0 or found.by(settled - 1) == f"{by}, before the schedules end"
@@ -55,11 +55,11 @@ def test_what_adapts_is_judged_by_the_elbo_or_the_distortion(name):
     assert judge(f"objective={name}", monitor="loss").value(row, row) == 1.0
 
 
-def fit(folder: Path, *words: str) -> tuple[dict, list[dict], dict]:
+def fit(folder: Path, *overrides: str) -> tuple[dict, list[dict], dict]:
     """The summary of a run, its validations, and its best checkpoint."""
     from tests.training.test_trainer import Rows
 
-    data, learner, trainer = small_run("batch_size=100", "lr=1e-2", "trainer.checkpoint_seconds=0", *words)
+    data, learner, trainer = small_run("batch_size=100", "lr=1e-2", "trainer.checkpoint_seconds=0", *overrides)
     logger = Rows()
     metrics, _ = trainer.fit(learner, data, Checkpoints(folder), [logger])
     return metrics, logger.of("valid"), Checkpoints(folder).load("best")
@@ -76,8 +76,8 @@ def test_a_small_beta_keeps_the_epoch_whose_own_objective_is_lowest(tmp_path):
 
 
 def test_a_warm_up_is_judged_by_its_end_and_its_record_begins_anew(tmp_path):
-    words = (*LINEAR, "objective.beta_schedule.warmup=6", "epochs=8")
-    metrics, valid, _ = fit(tmp_path, *words, "beta=30")
+    overrides = (*LINEAR, "objective.beta_schedule.warmup=6", "epochs=8")
+    metrics, valid, _ = fit(tmp_path, *overrides, "beta=30")
     for row in valid:
         assert row["monitored"] == pytest.approx(row["distortion"] + 30 * row["rate"], rel=1e-5)
         assert row["loss"] == pytest.approx(row["distortion"] + row["beta"] * row["rate"], rel=1e-5)
@@ -87,8 +87,8 @@ def test_a_warm_up_is_judged_by_its_end_and_its_record_begins_anew(tmp_path):
 
 
 def test_patience_and_plateaus_wait_for_the_end_of_a_warm_up(tmp_path):
-    words = (*LINEAR, "objective.beta_schedule.warmup=5", "epochs=9", "trainer.patience=2")
-    data, learner, trainer = small_run("batch_size=100", "trainer.checkpoint_seconds=0", *words)
+    overrides = (*LINEAR, "objective.beta_schedule.warmup=5", "epochs=9", "trainer.patience=2")
+    data, learner, trainer = small_run("batch_size=100", "trainer.checkpoint_seconds=0", *overrides)
     count, observed, saved = [0], [], []
 
     def evaluate(batch, start, step):  # worse from one validation to the next

@@ -66,7 +66,7 @@ def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[st
         return hint
     group, _, rest = key.partition(".")
     if (option := rest.partition(".")[0]) in groups().get(group, ()) and is_named(group, option):
-        return f"; add {group}={option}, or {group}=[…,{option}] beside others"
+        return f"; add {group}={option}, or {group}=[…,{option}] with others"
     if rest and group in choices:
         having = [option for option in groups().get(group, ()) if rest in _settings(group, option)]
         if having and not did_you_mean(key, (path for path in paths if path.startswith(f"{group}."))):
@@ -94,7 +94,7 @@ def experiment_sets(experiment: str | None, key: str) -> bool:
 
 
 def is_named(group: str, option: str) -> bool:
-    """Whether the settings of a choice are below its name, so that several choices can stand beside each other."""
+    """Whether the settings of a choice are below its name, so that several choices can be combined."""
     return (
         (conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8").startswith(f"# @package {group}.{option}")
     )

@@ -142,7 +142,7 @@ def _print_errors(command: str, arguments: Sequence[str], error: UsageError, deb
 
 
 def _allowing(command: str, arguments: Sequence[str], packages: Sequence[str]) -> str:
-    """The command line as typed, allowing further packages; it can be pasted."""
+    """The typed command line with more allowed packages, for pasting."""
     from vae_train.runs.packages import allow_setting
 
     typed = [argument.removeprefix("allow=") for argument in arguments if argument.startswith("allow=")]

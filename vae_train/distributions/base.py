@@ -196,7 +196,7 @@ class PointMass(Located):
 
     @override
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        raise ValueError("a point mass has no density, so there are no rate and ELBO")
+        raise ValueError("a point mass has no density, so rate and ELBO are undefined")
 
     @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:

@@ -17,7 +17,7 @@ class LayerTraits(NamedTuple):
     support: Support = "real"
     """Where z lives."""
     has_density: bool = True
-    """Whether q(z | x) has a density. Without one there are no rate, ELBO and importance weights."""
+    """Whether q(z | x) has a density. Without one, rate, ELBO and importance weights are undefined."""
     has_tractable_density: bool = True
     """Whether log q(z | x) can be evaluated at any z, not only at samples of q."""
     is_factorized: bool = True

@@ -43,8 +43,8 @@ class Builder:
     """Locates and builds the classes that a configuration names.
 
     Args:
-        allow: further packages whose classes may be built. They come from the command line or from Python, never from a
-            saved run.
+        allow: additional packages whose classes may be built. They come from the command line or from Python, never
+            from a saved run.
     """
 
     def __init__(self, allow: Sequence[str] = ()) -> None:

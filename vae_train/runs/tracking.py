@@ -1,6 +1,6 @@
-"""Loggers of a run, and which trackers it may send to.
+"""Opens the loggers of a run, and decides which trackers it may use.
 
-A run's folder may come from somebody else. What its configuration says of trackers only counts for a run that was
+A run's folder is not trusted. Its tracker settings are only used if the run was
 started here, which a receipt outside of its folder proves, or with `allow=` on the command line.
 """
 
@@ -30,7 +30,7 @@ log = logging.getLogger("vae_train")
 
 
 def logger_nodes(config: Config) -> dict[str, Config]:
-    """The loggers of a configuration by name; runs of earlier commits have one without a name."""
+    """The loggers of a configuration by name; older runs have a single one without a name."""
     node = config.get("logger")
     named = node if isinstance(node, Config) else {}
     nodes = {"": named} if "_target_" in named else named
@@ -44,18 +44,18 @@ def trackers(config: Config, builder: Builder) -> dict[str, type[Tracker]]:
 
 
 def without_trackers(config: Config, builder: Builder) -> Config:
-    """A configuration without those loggers that send to trackers."""
+    """A configuration without trackers."""
     names = trackers(config, builder)
     return config.with_values({"logger": {k: v for k, v in logger_nodes(config).items() if k not in names}})
 
 
 def tracker_errors(config: Config, builder: Builder, names: Container[str] | None = None) -> list[ErrorDetail]:
-    """Trackers that cannot be used here: a package is missing, or nobody is logged in.
+    """Reports trackers that cannot be used, because a package or a login is missing.
 
     Args:
         config: a configuration.
         builder: locates classes.
-        names: which of its trackers are used; None for all.
+        names: names of the trackers in use; None for all.
     """
     used = [name for name in trackers(config, builder) if names is None or name in names]
     nodes = logger_nodes(config)
@@ -64,37 +64,37 @@ def tracker_errors(config: Config, builder: Builder, names: Container[str] | Non
 
 
 def register(run: Run, builder: Builder, names: Iterable[str] | None = None) -> None:
-    """Gives a run an id that trackers know it by, unless it has one, with receipts that it is trained here.
+    """Assigns an id for trackers to a run, unless it has one, and writes receipts that it is trained here.
 
     Args:
         run: the run.
         builder: locates classes.
-        names: those trackers of the run that get a receipt; None for all.
+        names: names of the trackers that get a receipt; None for all.
     """
     names = trackers(run.config, builder) if names is None else names
     for name in names:
         if _id(run) is None:
             write_json(run.tracker_file, {"id": secrets.token_hex(ID_BYTES)})
         receipt = _receipt(run, name)
-        with suppress(OSError):  # without a receipt later commands need `allow=`, and say so
+        with suppress(OSError):  # without a receipt, later commands ask for `allow=`
             receipt.parent.mkdir(parents=True, exist_ok=True)
             receipt.touch()
 
 
 def sending(run: Run, builder: Builder) -> list[str]:
-    """The names of the trackers that a run may send to."""
+    """The names of the trackers that a run may use."""
     kinds = trackers(run.config, builder)
     return [name for name, kind in kinds.items() if kind.package in builder.allow or _receipt(run, name).exists()]
 
 
 def open_loggers(run: Run, facts: RunFacts, builder: Builder, is_training: bool = True) -> list[Logger]:
-    """Builds and starts the loggers of a run's configuration; says which trackers are left out.
+    """Builds and starts the loggers of a run's configuration; logs which trackers are left out.
 
     Args:
         run: the run.
-        facts: what constructors may receive about it.
+        facts: facts about the run for constructors.
         builder: locates classes.
-        is_training: False where an evaluation adds to the run.
+        is_training: False if an evaluation adds to the run.
     """
     kinds, used, loggers = trackers(run.config, builder), sending(run, builder), list[Logger]()
     if is_training:
@@ -102,10 +102,10 @@ def open_loggers(run: Run, facts: RunFacts, builder: Builder, is_training: bool 
     label = _label(run, is_training)
     for name, node in logger_nodes(run.config).items():
         if name in kinds and name not in used:
-            message = "logger.%s: nothing is sent, since this run was not started here; allow=%s sends to its project"
+            message = "logger.%s: not used, since this run was not started here; allow=%s uses it"
             log.info(message, name, kinds[name].package)
         elif name in kinds and not label.id:
-            log.info("logger.%s: nothing is sent, since %s has no id", name, run.tracker_file)
+            log.info("logger.%s: not used, since %s has no id", name, run.tracker_file)
         else:
             loggers.append(builder.build(node, **facts._asdict()))
             loggers[-1].start(label)
@@ -119,12 +119,12 @@ def _label(run: Run, is_training: bool) -> RunLabel:
 
 
 def _id(run: Run) -> str | None:
-    """The id of a run; None if it has none, or something else instead."""
+    """The id of a run; None if it has no valid id."""
     found = str(read_json(run.tracker_file).get("id"))
     return found if re.fullmatch(f"[0-9a-f]{{{2 * ID_BYTES}}}", found) else None
 
 
 def _receipt(run: Run, name: str) -> Path:
-    """A file whose name has a digest of the run's id and of what its configuration says of a tracker."""
+    """The receipt file, named by a digest of the run's id and its settings of a tracker."""
     text = json.dumps([_id(run), logger_nodes(run.config)[name].to_dict()], sort_keys=True, default=str)
     return cache_folder(None) / "trackers" / hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -61,7 +61,7 @@ class Trainer:
         batch_size: B, images per optimiser step; None only until the size of the data is known.
         execution: how steps are executed, see `vae_train.training.execution`.
         eval_every: epochs between two validations; the last epoch is always validated.
-        sample_every: epochs between two sets of image grids; None for ten sets in all. The last epoch always has one.
+        sample_every: epochs between two sets of image grids; None for ten sets in total. The last epoch always has one.
         checkpoint_every: epochs between two checkpoints; the last epoch always has one.
         checkpoint_seconds: seconds between two checkpoints, see `Output`. Longer epochs have several, shorter epochs
             share one. A killed run loses at most this time. 0 for checkpoints at the end of every epoch only.
@@ -146,7 +146,7 @@ class Trainer:
 
     def epochs_of(self, num_images: int) -> Epochs:
         """The epochs of a run on `num_images` training images."""
-        assert self.batch_size is not None, "the size of the data decides"
+        assert self.batch_size is not None, "batch_size=null must be resolved"
         if self.steps is None:
             assert self.epochs is not None, "a run has epochs or steps"
             return Epochs(self.epochs, num_images, self.batch_size)

@@ -19,17 +19,17 @@ class FlowPosterior(Posterior):
 
     Args:
         event_shape: shape of z.
-        further: number of parameters of the flows.
+        num_flow_parameters: number of parameters of the flows.
     """
 
     is_factorized = False
 
-    def __init__(self, event_shape: Shape, further: int) -> None:
+    def __init__(self, event_shape: Shape, num_flow_parameters: int) -> None:
         super().__init__(event_shape)
-        self.parameter_shape = (2 * self.size + further,)
+        self.parameter_shape = (2 * self.size + num_flow_parameters,)
 
     def parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and logarithm of the scale with shape `(*N, D)`, and the other parameters with shape `(*N, further)`."""
+        """Mean and logarithm of the scale with shape `(*N, D)`, and the other parameters."""
         mean, log_variance, others = promote(parameters).tensor_split([self.size, 2 * self.size], -1)
         return mean, 0.5 * log_variance, others
 
@@ -47,19 +47,19 @@ class EncodedFlowPosterior(FlowPosterior):
     Args:
         event_shape: shape of z.
         flows: T, the number of flows.
-        further: number of parameters of each flow.
+        num_flow_parameters: number of parameters of each flow.
     """
 
     has_tractable_density = False
     supports_stop_gradient = False
 
-    def __init__(self, event_shape: Shape, flows: int, further: int) -> None:
-        super().__init__(event_shape, flows * further)
+    def __init__(self, event_shape: Shape, flows: int, num_flow_parameters: int) -> None:
+        super().__init__(event_shape, flows * num_flow_parameters)
         self.flows = flows
 
     @abstractmethod
     def flow(self, values: Tensor) -> Flow:
-        """One flow, from its parameters with shape `(*N, further)`."""
+        """One flow, from its parameters with shape `(*N, num_flow_parameters)`."""
 
     @override
     def forward(self, parameters: Tensor) -> Transformed:

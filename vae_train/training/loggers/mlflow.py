@@ -1,4 +1,4 @@
-"""MLflow."""
+"""The MLflow logger."""
 
 import importlib
 import os
@@ -14,10 +14,10 @@ from vae_train.training.loggers.tracker import Tracker
 ID_TAG = "vae_train.id"
 
 MAX_PARAMS = 100
-"""Settings in one request to a server."""
+"""Maximal number of settings per request."""
 
 MAX_RETRIES = "4"
-"""Of a request, which take half a minute. MLflow's own default makes training wait for four minutes."""
+"""Retries of a request, which take half a minute. With MLflow's default, training would wait for four minutes."""
 
 
 class MLflow(Tracker):

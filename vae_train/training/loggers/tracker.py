@@ -1,4 +1,4 @@
-"""What experiment trackers have in common: names of metrics, and that their failures end no training."""
+"""Base class of experiment trackers, whose failures do not stop a training."""
 
 import importlib.util
 import logging
@@ -19,24 +19,24 @@ log = logging.getLogger("vae_train")
 
 
 class Tracker(Logger):
-    """A program or service that collects runs.
+    """A logger for a program or service that collects runs.
 
-    Metrics are called `train/elbo`, `valid/elbo` and so on: the split and the name in metrics.jsonl. What fails is said
-    once, and the run goes on without the tracker.
+    Metrics are called `train/elbo`, `valid/elbo` and so on: the split and the key in metrics.jsonl. A failure is logged
+    once, and the run continues without the tracker.
 
-    No tracker has a setting for a host or a password: its own environment variables and its login have them, so that no
-    configuration, which may come from somebody else, decides where a run is sent to.
+    Trackers have no settings for a host or a password. These come from the tracker's own environment variables and
+    login, so that an untrusted configuration cannot redirect a run.
 
     Args:
-        folder: a folder within the run's; a tracker that writes into the run writes beside it.
-        step: the step that the run resumes at.
-        project: what the tracker groups runs by.
-        name: the run's name; None for that of its folder.
-        group: a group within the project; None for the sweep.
+        folder: a folder in the run's folder; trackers that write files use its parent.
+        step: the step at which the run resumes.
+        project: name of the tracker's project.
+        name: the run's name; None for the name of its folder.
+        group: a group within the project; None for the name of the sweep.
     """
 
     package: ClassVar[str]
-    """The Python package that it needs, and the extra of vae_train that installs it."""
+    """Name of the Python package, and of vae_train's extra that installs it."""
 
     def __init__(self, folder: Path, step: int, project: str, name: str | None, group: str | None) -> None:
         super().__init__(folder, step)
@@ -44,14 +44,14 @@ class Tracker(Logger):
         self.is_started, self.is_done = False, False
 
     def error(self) -> str | None:
-        """Why nothing can be sent from here, and what to do; None if nothing is wrong."""
+        """Why the tracker cannot be used, and what to do; None if it can."""
         found = importlib.util.find_spec(self.package)
-        if found is None or found.origin is None:  # a folder of the package's name is not the package
+        if found is None or found.origin is None:  # a folder with this name is not the package
             return f"needs the package {self.package}; pip install 'vae_train[{self.package}]'"
         return None
 
     def open(self, run: RunLabel) -> None:
-        """Starts a run, or goes on with the one that has its id."""
+        """Starts a run, or resumes the one with the same id."""
 
     def send(self, values: Mapping[str, float], step: int, epoch: int | None) -> None:
         """Sends metrics of a step."""
@@ -60,7 +60,7 @@ class Tracker(Logger):
         """Sends a PIL image."""
 
     def finish(self) -> None:
-        """Ends the run; `is_done` says whether its training has ended, too."""
+        """Ends the run; `is_done` tells whether its training has finished."""
 
     @override
     def start(self, run: RunLabel) -> None:
@@ -90,12 +90,12 @@ class Tracker(Logger):
         self._try(self.finish)
 
     def _try(self, action: Callable[..., None], *arguments: Any) -> None:
-        """Runs an action of the tracker, unless one has failed."""
+        """Runs an action of the tracker, unless an earlier one failed."""
         if not self.is_started:
             return
         try:
             action(*arguments)
         except Exception as error:
             self.is_started = False
-            reason = re.sub(r"//[^/@\s]*@", "//", first_line(error))  # an address may have a password
-            log.warning("logger.%s failed, going on without it: %s", self.package, reason)
+            reason = re.sub(r"//[^/@\s]*@", "//", first_line(error))  # a URL may contain a password
+            log.warning("logger.%s failed; continuing without it: %s", self.package, reason)

@@ -1,4 +1,4 @@
-"""Weights & Biases, and Trackio, which has the same interface."""
+"""The loggers for Weights & Biases and for Trackio, which has the same interface."""
 
 import importlib
 import os
@@ -15,7 +15,7 @@ from vae_train.training.loggers.tracker import Tracker
 class Trackio(Tracker):
     """Trackio; `project` names the dashboard. See `Tracker`.
 
-    A run is resumed by its name, so that its id is a part of the name.
+    Runs are resumed by name, so the name contains the run's id.
     """
 
     package: ClassVar[str] = "trackio"
@@ -28,7 +28,7 @@ class Trackio(Tracker):
         self.run = self.module.init(**common, **self.options(run))
 
     def options(self, run: RunLabel) -> dict[str, Any]:
-        """Arguments of the package's `init` that say which run it is."""
+        """Arguments of the package's `init` that identify the run."""
         return {"name": f"{run.name}-{run.id}"}
 
     @override
@@ -40,7 +40,7 @@ class Trackio(Tracker):
         self.write({name: self.module.Image(image)}, step)
 
     def write(self, values: Mapping[str, Any], step: int) -> None:
-        """Writes values at a step, which may be before the last one: the best epoch is evaluated."""
+        """Writes values at a step, which may precede the last one when the best epoch is evaluated."""
         self.run.log(values, step=step)
 
     @override
@@ -59,7 +59,7 @@ class Wandb(Trackio):
         group: see `Tracker`.
         entity: team or user; None for WANDB_ENTITY or the user who is logged in.
         tags: tags of the run.
-        mode: whether a run is sent while it is trained, kept for `wandb sync`, or not recorded; None for WANDB_MODE.
+        mode: send the run while it trains, keep it for `wandb sync`, or do not record it; None for WANDB_MODE.
     """
 
     package: ClassVar[str] = "wandb"
@@ -86,9 +86,9 @@ class Wandb(Trackio):
         module = importlib.import_module(self.package)
         try:
             is_logged_in = module.login()
-        except module.errors.UsageError:  # no key, and nobody to ask
+        except module.errors.UsageError:  # no key, and no terminal to ask for it
             is_logged_in = False
-        except module.Error:  # no network, which the start says
+        except module.Error:  # no network, which is reported at the start
             return None
         return None if is_logged_in else "is not logged in; wandb login, or logger.wandb.mode=offline"
 
@@ -102,13 +102,13 @@ class Wandb(Trackio):
             "mode": self.mode,
             "dir": str(self.folder.parent),
             "allow_val_change": True,  # a resumed run may have more epochs
-            "settings": self.module.Settings(console="off", quiet=True),  # a progress bar is no log
+            "settings": self.module.Settings(console="off", quiet=True),  # do not record the progress bar
         }
 
     @override
     def open(self, run: RunLabel) -> None:
         super().open(run)
-        self.run.define_metric("*", step_metric="step")  # the steps of wandb can only rise
+        self.run.define_metric("*", step_metric="step")  # wandb's own steps can only increase
 
     @override
     def write(self, values: Mapping[str, Any], step: int) -> None:
