@@ -643,7 +643,7 @@ def test_labels_that_are_said(tmp_path):
         assert opened(saved(path, **split), overrides).facts.classes == 3
     del split["z_test"]
     assert "data.labels=z: no such array for x_test" in refused(saved(path, **split), "labels=z")
-    assert "data.labels=y: there is no such array" in refused(saved(tmp_path / "x.npy", marked(9)), "labels=y")
+    assert "data.labels=y: no such array" in refused(saved(tmp_path / "x.npy", marked(9)), "labels=y")
 
 
 def test_as_many_labels_as_images(tmp_path):
