@@ -27,7 +27,7 @@ MODELS = pytest.mark.parametrize("model", choices("model"))
 
 def small(model="mlp", *overrides):
     latents = "latent_shape=[3,2,2]" if model == "conv_spatial" else "latent_dim=3"
-    cfg = compose(f"model={model}", latents, *overrides)
+    cfg = compose(f"model={model}", "model/likelihood=bernoulli", latents, *overrides)
     return build_model(cfg, (1, 8, 8), 2)
 
 
@@ -97,7 +97,9 @@ def test_bits_per_dim_follow_the_formula():
 
 def test_continuous_data_and_grey_targets_have_no_bits_per_dim():
     continuous = build_model(compose(*SMALL, "model/likelihood=gaussian"), (1, 8, 8), None)
-    grey = build_model(compose(*SMALL, "model.likelihood.grey_targets=true"), (1, 8, 8), 17)
+    grey = build_model(
+        compose(*SMALL, "model/likelihood=bernoulli", "model.likelihood.grey_targets=true"), (1, 8, 8), 17
+    )
     for model in (continuous, grey):
         assert model(binary_batch(2), Rng(0, "x")).bits_per_dim() is None
 
