@@ -47,7 +47,7 @@ class Tracker(Logger):
         """Why the tracker cannot be used, and what to do; None if it can."""
         found = importlib.util.find_spec(self.package)
         if found is None or found.origin is None:  # a folder with this name is not the package
-            return f"needs the package {self.package}; pip install 'vae_train[{self.package}]'"
+            return f"needs the package {self.package}; pip install {self.package}"
         return None
 
     def open(self, run: RunLabel) -> None:
