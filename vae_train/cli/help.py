@@ -270,7 +270,7 @@ def _row(setting: Setting) -> tuple[str, str]:
     """A setting with its default, and its meaning."""
     reference = re.fullmatch(r"\$\{\.*([\w.]+)\}", setting.value)
     if reference:  # ${beta} or ${..encoder.norm}
-        return setting.path, f"{setting.comment}{'; ' * bool(setting.comment)}the value of {reference[1]} by default"
+        return setting.path, f"{setting.comment}{'; ' * bool(setting.comment)}defaults to {reference[1]}"
     return f"{setting.path}: {'required' if setting.value == '???' else setting.value}", setting.comment
 
 
