@@ -45,6 +45,7 @@ def test_overfitting_is_a_validation_that_gets_worse_while_training_gets_better(
         "overfitting: since epoch 5 the training loss has fallen, but validation is worse by 6.00 nats"
     )
     assert trends(history(up, losses=falling(8, 0.3)[::-1]), 10, MORE) == []
+    assert trends(history([100.0, 50.0, 30.0, 20.0, 25.0], losses=falling(5, 0.3)), 10, MORE) == []
 
 
 def test_a_rate_beyond_what_latents_can_hold_is_said():

@@ -23,6 +23,9 @@ RECENT_FRACTION = 0.1
 NOTABLE_FRACTION = 0.01
 """Fraction of the total improvement above which a change is notable."""
 
+MIN_WORSE = 3
+"""Validations after the best one that show overfitting; a single one may be worse by chance."""
+
 MIN_VALIDATIONS = 5
 """Least number of validations from which a trend is diagnosed."""
 
@@ -123,7 +126,7 @@ def trends(rows: Rows, latent_dim: int, more: str) -> list[str]:
         lines.append(f"still improving, by {short_number(gained)} nats in {when}; continue with: {more}")
     losses = {row["epoch"]: row["loss"] for row in train}  # damaged rows are missing
     is_fitting = losses.get(valid[-1]["epoch"], math.inf) < losses.get(valid[best]["epoch"], -math.inf)
-    if is_fitting and best < len(values) - recent and lost > notable:
+    if is_fitting and best < len(values) - max(recent, MIN_WORSE) and lost > notable:
         lines.append(
             f"overfitting: since epoch {valid[best]['epoch']} the training loss has fallen, but validation is worse by "
             f"{short_number(lost)} nats; try trainer.patience=10, optimizer=adamw or a smaller network"
