@@ -64,6 +64,8 @@ WRONG = {
     "-cn eval": ["--config-dir adds a folder"],
     "--nonsense": ["unknown flag --nonsense"],
     "epochs": ["settings look like beta=4"],
+    "=4": ["settings look like beta=4"],
+    "prior=gmm": ["choose with model/prior= (categorical, "],
     "beta=[1,": ["cannot be parsed"],
     "sweep=first": ["only applies to multirun; add -m"],
     "-m beta=1,-1": ["must be at least 0"],
@@ -125,6 +127,17 @@ SUGGESTED = {
     "model.encoder.hidden=[1,2,": "model.encoder.hidden=[1,2]",
     "model.encoder.hidden=(1,2)": "model.encoder.hidden=[1,2]",
     "lr=1e-3,": "lr=1e-3",
+    "lr=1e-3)": "lr=1e-3",
+    "lr=1e-3;": "lr=1e-3",
+    "beta=4=": "beta=4",
+    "beta=(2)": "beta=2",
+    'beta="4': "beta=4",
+    "model=(conv)": "model=conv",
+    "data=[digits": "data=digits",
+    "optimizer.betas=(.9,.99)": "optimizer.betas=[.9,.99]",
+    "latent_shape={4,4}": "latent_shape=[4,4]",
+    "model.prior=vampprior": "model/prior=vamp",
+    "model=convolutional": "model=conv",
     "model.prior=vamp": "model/prior=vamp",
     "prior=vamp": "model/prior=vamp",
     "model.likelihood=bernoulli": "model/likelihood=bernoulli",
@@ -144,6 +157,67 @@ def test_a_suggestion_works_when_it_is_pasted(vae: Vae, typed: str) -> None:
     (suggestion,) = re.findall(r"did you mean (.*?)\?", line)
     assert shlex.split(suggestion) == SUGGESTED[typed].split()
     assert vae("train", *shlex.split(suggestion), "--cfg", "job").code == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "instead"),
+    [
+        ("lr=0,001", "lr=0.001"),
+        ("model.encoder.hidden=16,16", "model.encoder.hidden=[16,16]"),
+        ("optimizer.betas=.9,.99", "optimizer.betas=[.9,.99]"),
+    ],
+)
+def test_a_comma_that_is_no_sweep_gets_a_value_that_works(vae: Vae, typed: str, instead: str) -> None:
+    (line,) = vae("train", typed).errors()
+    (suggestion,) = re.findall(r"or write (.*)$", line)
+    assert shlex.split(suggestion) == [instead]
+    assert vae("train", instead, "--cfg", "job").code == 0
+
+
+@pytest.mark.parametrize("typed", ["data=(digits,mnist)", "latent_dim=[8,16", "beta=(1,2)"])
+def test_a_list_where_one_value_belongs_is_answered_with_a_sweep(vae: Vae, typed: str) -> None:
+    (line,) = vae("train", typed).errors()
+    assert line.endswith("for a run with each add -m: " + re.sub(r"[()\[]", "", typed))
+
+
+@pytest.mark.parametrize("typed", ["latent_dim={a", "lr=${beta", "lr=[{"])
+def test_no_suggestion_is_made_that_would_not_work(vae: Vae, typed: str) -> None:
+    (line,) = vae("train", typed).errors()
+    assert line.endswith("cannot be parsed; settings look like beta=4")
+
+
+@pytest.mark.parametrize("name", ["out", "resume", "init_from", "name"])
+@pytest.mark.parametrize("empty", ["''", '""'])
+def test_empty_quotes_are_an_empty_setting(vae: Vae, name: str, empty: str) -> None:
+    (line,) = vae("train", f"{name}={empty}").errors()
+    assert "is empty" in line
+
+
+@pytest.mark.parametrize("flag", [("--run", "a"), ("--run=a",)])
+def test_a_setting_with_the_name_of_a_flag_of_hydra(vae: Vae, flag: tuple[str, ...]) -> None:
+    (line,) = vae("eval", *flag).errors()
+    assert line.endswith("settings have no dashes: run=a")
+
+
+def test_a_file_or_folder_as_data_is_answered_with_its_settings(vae: Vae) -> None:
+    Path("my photos").mkdir()
+    Path("x.npy").touch()
+    for value, setting in (
+        ("my photos", "data=folder data.root='my photos'"),
+        ("x.npy", "data=arrays data.path=x.npy"),
+    ):
+        assert f"did you mean {setting}?" in vae("train", f"data={value}").errors()[0]
+
+
+def test_names_of_settings_in_other_libraries(vae: Vae) -> None:
+    typed = {"learning_rate": "lr", "z_dim": "latent_dim", "gpu": "device"}
+    lines = vae("train", *(f"{name}=1" for name in typed)).errors()
+    assert [re.findall(r"did you mean (.*?)\?", line) for line in lines] == [[name] for name in typed.values()]
+
+
+def test_quoted_commas_do_not_separate_the_paths_of_a_sweep(vae: Vae) -> None:
+    lines = vae("train", "-m", "data=arrays", "data.path='a,b (1).npy',c.npy").errors()
+    assert [line.split("  ")[1] for line in lines] == ["data.path=a,b (1).npy", "data.path=c.npy"]
 
 
 @pytest.mark.parametrize(
@@ -169,6 +243,8 @@ def test_several_runs_are_a_list_unless_a_folder_has_that_name(vae: Vae) -> None
     answer = vae("eval", "run=[a,b c]", *BRIEF)
     assert answer.code == 0
     assert {line.strip().split("  ")[0] for line in answer.out.splitlines()} >= {"2 runs", "a", "b c"}
+    assert vae.train("out=x (1)=#").code == 0
+    assert vae("eval", "run=[x (1)=#, a]", *BRIEF).code == 0
     assert vae("eval", "run=[a,b]", *BRIEF).code == 0
     assert Path("[a,b]/eval/test.json").exists()
     assert [line.split()[0] for line in vae("eval", "run=[a,x,y]", *BRIEF).errors()] == ["run=x", "run=y"]

@@ -1,6 +1,9 @@
 """Suggestions for settings and choices that do not exist."""
 
+import difflib
+import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -17,8 +20,23 @@ SYNONYMS = {
     ("objective", "wae"): "objective=wae_mmd",
     ("objective", "betatcvae"): "objective=tcvae",
     ("model", "cnn"): "model=conv",
+    ("model", "convolutional"): "model=conv",
 }
 """Names of choices in other libraries, without underscores -> the settings here."""
+
+
+SETTINGS = {
+    "learning_rate": "lr",
+    "z_dim": "latent_dim",
+    "latents": "latent_dim",
+    "n": "num",
+    "n_samples": "num",
+    "gpu": "device",
+    "fid": "images",
+    "val_split": "data.valid",
+    "amp": "precision",
+}
+"""Names of settings in other libraries -> those here."""
 
 
 @cache
@@ -29,7 +47,10 @@ def groups() -> Mapping[str, Sequence[str]]:
 
 
 def choice_hint(group: str, value: str, options: Sequence[str]) -> str:
-    """A suggestion for a choice that a group does not have."""
+    """A suggestion for a choice that a group does not have, which may be a path instead of a kind of data."""
+    if group == "data" and os.path.exists(value):
+        setting = "data=folder data.root=" if os.path.isdir(value) else "data=arrays data.path="
+        return f"; did you mean {setting}{shlex.quote(value)}?"
     plain = {_plain(name): name for name in options}
     if _plain(value) in plain:
         return f"; did you mean {group}={plain[_plain(value)]}?"
@@ -47,9 +68,13 @@ def group_hint(group: str, value: str) -> str:
 
 def chosen_hint(key: str, value: Any, choices: Mapping[str, str]) -> str:
     """A suggestion for a setting that is the last part of a group's name, for instance model.prior=vamp."""
-    having = [g for g, options in groups().items() if g in choices and str(value) in options]
-    named = [group for group in having if re.split(r"[./]", group)[-1] == re.split(r"[./]", key)[-1]]
-    return f"; did you mean {named[0]}={value}?" if named else ""
+    last = re.split(r"[./]", key)[-1]
+    for group, options in groups().items():
+        if group in choices and "/" in group and group.rpartition("/")[2] == last:
+            near = difflib.get_close_matches(_plain(str(value)), options, n=1)
+            choice = f"did you mean {group}={near[0]}?" if near else f"choose with {group}="
+            return f"; {choice}" if str(value) in options else f"; {choice} ({', '.join(options)})"
+    return ""
 
 
 def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[str, str]) -> str:
@@ -64,6 +89,8 @@ def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[st
     name, paths = key.rpartition(".")[2], list(paths)
     if hint := chosen_hint(key, value, choices):
         return hint
+    if SETTINGS.get(key) in paths:
+        return f"; did you mean {SETTINGS[key]}?"
     group, _, rest = key.partition(".")
     if (option := rest.partition(".")[0]) in groups().get(group, ()) and is_named(group, option):
         return f"; add {group}={option}, or {group}=[…,{option}] with others"

@@ -164,9 +164,12 @@ def _run(command: str, arguments: list[str]) -> int:
     if any(argument.split("=")[0] in PRINTING_FLAGS for argument in arguments):
         application(name, arguments, f"vae {command}")
         return 0
-    flags, unknown = parse_flags(arguments)
-    if unknown:
-        raise UsageError(f"unknown flag {' '.join(unknown)}{_without_dashes(unknown[0], flags.overrides)}")
+    # Hydra has a flag --run, which does nothing here.
+    dashed = [argument for argument in arguments if re.match("(--run|-r)(=|$)", argument)]
+    flags, unknown = parse_flags([argument for argument in arguments if argument not in dashed])
+    if unknown := [*dashed, *unknown]:
+        hint = _without_dashes(unknown[0], [*flags.overrides, *unknown[1:]])
+        raise UsageError(f"unknown flag {' '.join(unknown)}{hint}")
     if flags.config_name or flags.config_path:
         raise UsageError("--config-name and --config-path are not supported; --config-dir adds a folder")
     options = {"multirun": flags.multirun, "config_dir": flags.config_dir}
@@ -201,7 +204,7 @@ def _print_help(name: str, command: str, arguments: Sequence[str]) -> None:
 def _without_dashes(flag: str, values: Sequence[str]) -> str:
     """A suggestion for a setting that was typed as a flag, such as --beta 4 or --beta=4."""
     name, _, value = flag.lstrip("-").partition("=")
-    value = value or next((each for each in values if "=" not in each), "")
+    value = value or next((each for each in values if "=" not in each and each[:1] != "-"), "")
     return f"; settings have no dashes: {name}={value}" if value else "; --help lists all flags"
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +96,9 @@ def compose_jobs(
     jobs, errors, session = list[Job](), list[ErrorDetail](), DataSession()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         reader = _Reader(command, config_dir, all_of or {})
-        for job in _product(reader.parse(typed, multirun, errors)):
+        chosen = [text for text in typed if text.partition("=")[2] in reader.options(text.partition("=")[0])]
+        works = partial(_works, reader, settings, session, groups=chosen)
+        for job in _product(reader.parse(typed, multirun, errors, works)):
             with collecting(errors):
                 jobs.append(_compose_job(reader, job, settings, session, errors))
     return jobs, list(dict.fromkeys(errors))
@@ -138,6 +140,18 @@ def _compose_job(
         raise UsageError(own_errors)
     own, texts = schema.own_settings(config, settings), tuple(as_typed(_text(override)) for override in valid)
     return Job(own, config, texts, choices, builder, session, reader.added)
+
+
+def _works(reader: _Reader, settings: type, session: DataSession, text: str, groups: Sequence[str]) -> bool:
+    """Whether a setting can be parsed and its value is accepted beside the defaults and the chosen `groups`."""
+    errors = list[ErrorDetail]()
+    try:
+        override = reader.parser.parse_override(text)
+        with collecting(errors):
+            _compose_job(reader, [*groups, text], settings, session, errors)
+    except HydraException:
+        return False
+    return not override.is_sweep_override() and override.key_or_group not in {e.where.split("=")[0] for e in errors}
 
 
 def _allowed(names: Any) -> list[str]:
@@ -211,12 +225,14 @@ class _Reader:
         )
         self.choose, self.options = cache(self._choose), cache(self._options)  # jobs of a sweep share most of both
 
-    def parse(self, typed: Sequence[str], multirun: bool, errors: list[ErrorDetail]) -> list[Override]:
+    def parse(
+        self, typed: Sequence[str], multirun: bool, errors: list[ErrorDetail], works: Callable[[str], bool]
+    ) -> list[Override]:
         """The overrides that can be parsed, one per key; `errors` receives the errors of the others."""
         parsed: dict[str, Override] = {}
         for text in typed:
             with collecting(errors, text):
-                override = parse(text, self.parser, multirun)
+                override = parse(text, self.parser, multirun, works)
                 if override.key_or_group in parsed:
                     raise UsageError(f"{override.key_or_group} is given twice")
                 parsed[override.key_or_group] = override

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,28 +18,40 @@ TYPED_NAMES = ("out", "resume", "init_from", "run", "name", "sweep", "root", "pa
 SEVERAL = ("run",)
 """Settings among these that also take a list, [A,B]."""
 
+QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+"""A value in quotes, as Hydra reads them."""
+
 MAX_NAME_BYTES = 255
 """Longest name of a file or folder on common file systems."""
 
 
-def parse(text: str, parser: OverridesParser, multirun: bool) -> Override:
+def parse(text: str, parser: OverridesParser, multirun: bool, works: Callable[[str], bool]) -> Override:
     """Parses one setting as typed.
+
+    Args:
+        text: the setting.
+        parser: parses the syntax of Hydra.
+        multirun: whether commas separate the values of several jobs.
+        works: whether a corrected setting, which is about to be suggested, has a value that is accepted.
 
     Raises:
         UsageError: it is not a setting, or not supported; the message says what to type instead.
     """
-    if "=" not in text and not text.startswith("~"):
+    if not text.startswith("~") and ("=" not in text or text.startswith("=")):
         raise UsageError("is not a setting; settings look like beta=4, flags like --help")
     try:
         override = parser.parse_override(_with_quotes(text, multirun))
     except HydraException as error:
-        raise UsageError(f"cannot be parsed{_repaired(text, parser)}") from error
+        raise UsageError(f"cannot be parsed{_repaired(text, works)}") from error
     if override.is_delete():
         raise UsageError("deleting settings is not supported; override the value instead")
     if override.key_or_group.startswith(("hydra.", "hydra/")):
         raise UsageError("has no effect: vae does not run jobs through Hydra")
     if override.is_sweep_override() and not multirun:
-        raise UsageError("is a sweep over several values: add -m, or write a list as [1,2]")
+        key, _, value = text.partition("=")
+        others = [f"{key}=[{value}]", *([f"{key}={value.replace(',', '.')}"] if value.count(",") == 1 else [])]
+        other = next((f", or write {shlex.quote(setting)}" for setting in others if works(setting)), "")
+        raise UsageError(f"is a sweep over several values: add -m{other}")
     if override.is_interval_sweep() or override.value_type == ValueType.GLOB_CHOICE_SWEEP:
         kind = "intervals are" if override.is_interval_sweep() else "glob is"
         raise UsageError(f"{kind} not supported; list the values as 1,2,3")
@@ -64,15 +77,19 @@ def _with_quotes(text: str, multirun: bool) -> str:
     name = key.rpartition(".")[2].lstrip("+")
     if name not in TYPED_NAMES:
         return text
-    if not value:
+    if value in ("", "''", '""'):
         raise UsageError("is empty; give it a value, or leave it out")
     is_list = name in SEVERAL and value[0] + value[-1] == "[]" and not Path(value).exists()
-    if value == "null" or "${" in value or is_list or re.fullmatch(r"""(['"]).*\1""", value):
+    if value == "null" or "${" in value:
         return text
-    parts = value.split(",") if multirun else [value]
+    parts = [value]
+    if multirun or is_list:
+        parts = re.findall(rf"(?:{QUOTED})(?=,|$)|[^,]+", value[1:-1] if is_list else value)
+        parts = [part.strip() if is_list else part for part in parts]
     if any(len(os.fsencode(folder)) > MAX_NAME_BYTES for part in parts for folder in part.split("/")):
         raise UsageError(f"is too long: the name of a file has at most {MAX_NAME_BYTES} bytes")
-    return f"{key}={','.join(quoted(_expanded(part)) for part in parts)}"
+    joined = ",".join(part if re.fullmatch(QUOTED, part) else quoted(_expanded(part)) for part in parts)
+    return f"{key}=[{joined}]" if is_list else f"{key}={joined}"
 
 
 def _expanded(path: str) -> str:
@@ -80,14 +97,15 @@ def _expanded(path: str) -> str:
     return path if Path(path).exists() else os.path.expanduser(path)
 
 
-def _repaired(text: str, parser: OverridesParser) -> str:
-    """Suggests the first correction of a setting that can be parsed."""
+def _repaired(text: str, works: Callable[[str], bool]) -> str:
+    """Suggests the first correction of a setting that works."""
     key, _, value = text.partition("=")
-    value = value.strip().lstrip("=").rstrip(",")
-    for candidate in (value, f"{value}]", f"{value.rstrip(',')}]", f"[{value.strip('()')}]", quoted(value)):
-        try:
-            parser.parse_override(f"{key}={candidate}")
-        except HydraException:
-            continue
-        return f"; did you mean {shlex.quote(f'{key}={candidate}')}?"
+    key, value = key.strip(), value.strip().lstrip("=").rstrip(",")
+    bare = value.strip(" ,;:()[]{}=\"'")
+    for candidate in (value, f"{value}]", f"{value.rstrip(',')}]", f"[{bare}]", bare, quoted(value)):
+        if works(setting := f"{key}={candidate}"):
+            return f"; did you mean {shlex.quote(setting)}?"
+    values = [each.strip() for each in bare.split(",")]
+    if len(values) > 1 and all(works(f"{key}={each}") for each in values):
+        return "; for a run with each add -m: " + shlex.quote(f"{key}={','.join(values)}")
     return "; settings look like beta=4"
