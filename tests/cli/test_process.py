@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -166,3 +167,17 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
     for arguments in (["train", *TINY], ["eval", "run=last"], ["sample", "run=last"]):
         done = subprocess.run([sys.executable, "-m", "vae_train", *arguments], cwd=empty, env=environment, **quiet)
         assert done.returncode == 0
+
+
+def test_a_file_that_cannot_grow_is_named_in_one_line(tmp_path: Path) -> None:
+    """The limit acts as a full disk does, also in the thread in which TensorBoard writes."""
+    limit = (resource.RLIMIT_FSIZE, (20_000, 20_000))
+    process = start(
+        "train", "steps=40", f"out={tmp_path / 'r'}", folder=tmp_path, preexec_fn=lambda: resource.setrlimit(*limit)
+    )
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("vae train: ")
+    assert f"{tmp_path / 'r'}" in errors.splitlines()[-1]
+    assert errors.splitlines()[-1].endswith("File too large")

@@ -120,7 +120,7 @@ def _guarded(command: str, arguments: list[str]) -> int:
         if memory := missing_memory(error):
             error = RunError(memory)
         if isinstance(error, OSError) and error.strerror and error.filename:
-            error = RunError(f"cannot read or write {error.filename}: {error.strerror}")
+            error = RunError(f"cannot read or write {os.fsdecode(error.filename)}: {error.strerror}")
         kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
         lines = f"{kind}{error}".strip().splitlines() or [type(error).__name__]
         where = "" if isinstance(error, RunError | OSError) else " (--debug shows the traceback)"

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import sys
+import threading
 from contextlib import nullcontext
 
 from typing_extensions import override
@@ -24,6 +25,7 @@ def prepare_process() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         else:
             stream.reconfigure(errors="replace")  # an encoding may lack a character
+    threading.excepthook = _thread_error
     try:
         os.getcwd()
         limit = f"ulimit -v is below the {MIN_ADDRESS_SPACE >> 30} GiB of address space that PyTorch needs; raise it"
@@ -33,6 +35,12 @@ def prepare_process() -> None:
     if error is not None:
         print(f"vae: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _thread_error(error: threading.ExceptHookArgs) -> None:
+    """Prints the traceback of a thread, unless it could not read or write; the main thread reports that in one line."""
+    if not issubclass(error.exc_type, OSError):
+        threading.__excepthook__(error)
 
 
 def _address_space() -> float:

@@ -57,13 +57,23 @@ def replacing(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
         path: the file to replace.
         sync: wait until the content is on disk, so that it survives a power failure.
     """
-    with temporary_name(path) as temporary:
+    with temporary_name(path) as temporary, _naming(path):
         with temporary.open("xb") as file:
             yield file
             file.flush()
             if sync:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Names a file in the errors of the system, which do not say what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def appending(path: Path) -> TextIO:
@@ -89,9 +99,11 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
     _held.add(descriptor)
     try:
         _lock(descriptor, path, wait)
-        os.ftruncate(descriptor, 0)
+        with _naming(path):
+            os.ftruncate(descriptor, 0)
         holder = f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}"
-        os.pwrite(descriptor, holder.encode(), 0)
+        with _naming(path):
+            os.pwrite(descriptor, holder.encode(), 0)
         yield
     finally:
         _held.discard(descriptor)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing_extensions import override
 
 from vae_train.plotting.png import encode_png
 from vae_train.training.loggers.base import Logger, Row
+from vae_train.util.errors import RunError
 from vae_train.util.ranges import PositiveInt
 
 if TYPE_CHECKING:
@@ -90,8 +92,9 @@ class TensorBoard(Logger):
 
     @override
     def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        with self._writing():
+            for writer in self._writers.values():
+                writer.close()
 
     def _add_row(self, run: str, row: Row) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -103,17 +106,29 @@ class TensorBoard(Logger):
 
     def _add(self, run: str, summary: Summary, step: int | None = None) -> None:
         """Writes one event of a run; the first event opens the file."""
-        if run not in self._writers:
-            from torch.utils.tensorboard import SummaryWriter
+        with self._writing():
+            if run not in self._writers:
+                self._writers[run] = self._opened(run)
+            writer = self._writers[run].file_writer
+            assert writer is not None
+            writer.add_summary(summary, step)
 
-            purged = self.step + 1 if self.step else 0
-            folder = str(self.folder / run)
-            self._writers[run] = SummaryWriter(folder, purge_step=purged, flush_secs=self.flush_secs)
-            if run == "train":
-                self._writers[run].add_custom_scalars(_layout())
-        writer = self._writers[run].file_writer
-        assert writer is not None
-        writer.add_summary(summary, step)
+    def _opened(self, run: str) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter
+
+        purged = self.step + 1 if self.step else 0
+        writer = SummaryWriter(str(self.folder / run), purge_step=purged, flush_secs=self.flush_secs)
+        if run == "train":
+            writer.add_custom_scalars(_layout())
+        return writer
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Names the folder in errors of the system, which TensorBoard passes on from the thread that writes."""
+        try:
+            yield
+        except OSError as error:
+            raise RunError(f"could not write the events in {self.folder}: {error.strerror or error}") from error
 
 
 def _layout() -> dict[str, dict[str, list[object]]]:
