@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli.test_process import wait_for
 from tests.commandline import BRIEF, TINY, Vae, rows, start
@@ -147,3 +150,24 @@ def test_two_trainings_that_start_at_once_have_one_folder(tmp_path: Path) -> Non
     answers = [process.communicate(timeout=120) for process in both]
     assert sorted(process.returncode for process in both) == [0, 2], answers
     assert status(tmp_path / "r") == "done"
+
+
+def test_default_batches_follow_the_files_that_can_be_read(vae: Vae) -> None:
+    Path("photos").mkdir()
+    for number in range(10):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(f"photos/{number}.png")
+    for number in range(6):
+        Path(f"photos/bad{number}.png").write_text("no image")
+    answer = vae.train("data=folder", "data.root=photos", "out=r")
+    assert answer.code == 0, answer
+    assert vae("train", "resume=r", "epochs=3").code == 0
+
+
+@pytest.mark.parametrize("setting", ["seed: abc", "device: [1]", "threads: many"])
+def test_a_value_of_a_saved_configuration_that_no_component_reads_is_checked(vae: Vae, setting: str) -> None:
+    assert vae.train("out=r").code == 0
+    name, file = setting.partition(":")[0], Path("r/config.yaml")
+    file.write_text(re.sub(f"^{name}:.*$", setting, file.read_text(), count=1, flags=re.MULTILINE))
+    for command in ("eval", "sample"):
+        (line,) = vae(command, "run=r").errors()
+        assert line.lstrip().startswith(f"r/config.yaml: {name}=")

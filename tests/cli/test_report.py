@@ -198,7 +198,7 @@ def test_without_its_data_the_page_says_what_it_lacks(vae: Vae) -> None:
     Path("x.npy").rename("y.npy")
     page = written(vae, "run=made")
     assert "Worst and best reconstructions, and latent dimensions: data.path" in page.text
-    assert "if it moved, add data.root= or data.path=" in page.text
+    assert "if it moved, add data.path=" in page.text
     assert "Latent traversals" in written(vae, "run=made", "data.path=y.npy").text
 
 

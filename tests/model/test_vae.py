@@ -154,10 +154,25 @@ def test_bernoulli_on_bits_needs_no_warning():
 
 
 def test_an_error_names_the_choice_and_what_to_type():
-    (error,) = compatibility.model_errors(compose("model/likelihood=bernoulli").model, 256, locate)
+    cfg = compose("model/likelihood=bernoulli")
+    (error,) = compatibility.model_errors(cfg.model, 256, locate, cfg.data)
     assert error.where == "model/likelihood=bernoulli"
     assert "256 levels" in error.message
     assert "use model/likelihood=gaussian, data.binarize=threshold or" in error.message
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "levels", "data"),
+    [
+        ("bernoulli", 256, ["data=arrays", "data.path=x.npy"]),  # arrays cannot be binarized by a threshold
+        ("gaussian", 2, ["data=arrays", "data.path=x.npy"]),  # and were not binarized
+    ],
+)
+def test_only_settings_of_the_data_that_would_change_something_are_suggested(likelihood, levels, data):
+    cfg = compose(f"model/likelihood={likelihood}", *data)
+    (error,) = compatibility.model_errors(cfg.model, levels, locate, cfg.data)
+    assert "use model/likelihood=" in error.message
+    assert "data.binarize" not in error.message
 
 
 def test_a_constructor_names_the_node_and_the_reason():

@@ -25,13 +25,17 @@ from vae_train.runs.build import (
 from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
 from vae_train.runs.defaults import run_epochs
 from vae_train.runs.run import Run
-from vae_train.runs.schema import RunFacts, known, yaml_text
+from vae_train.runs.schema import RunFacts, known, value_error, yaml_text
 from vae_train.runs.tracking import tracker_errors
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.lr import PlateauRate
 from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
 from vae_train.util.files import SavedPath
+from vae_train.util.ranges import Seed, Threads
 from vae_train.util.runtime import device_errors, resolve_device
+
+SAVED = {"seed": Seed, "device": str, "threads": Threads | None, "name": str | None}
+"""Settings of a saved configuration that commands use themselves, with their types."""
 
 MAX_DIFFERENCES = 4
 """Number of differing settings of another run in a message."""
@@ -95,8 +99,11 @@ def data_errors(config: Config, session: DataSession, builder: Builder, read: bo
     if errors:
         return errors
     batch_size = config.at("trainer.batch_size", None)
-    if batch_size is not None and batch_size > stored.num_train:
-        return [ErrorDetail(f"batch_size={batch_size}", f"exceeds the {stored.num_train:,} training images")]
+    num_train = stored.num_train
+    if read:  # files that cannot be read do not count
+        num_train = load_data(config, session, torch.device("cpu"), builder).facts.num_train
+    if batch_size is not None and batch_size > num_train:
+        return [ErrorDetail(f"batch_size={batch_size}", f"exceeds the {num_train:,} training images")]
     return []
 
 
@@ -180,7 +187,7 @@ def combination_errors(config: Config, facts: DataFacts, builder: Builder) -> li
     parts = config["model"], config["objective"], builder.locate
     chosen = f"execution={config['trainer']['execution']}", f"precision={config['learner']['precision']}"
     return (
-        compatibility.model_errors(config["model"], facts.levels, builder.locate)
+        compatibility.model_errors(config["model"], facts.levels, builder.locate, config["data"])
         + compatibility.combination_errors(*parts)
         + compatibility.accumulation_errors(config["learner"]["grad_accumulation"], *parts)
         + compatibility.capability_errors(chosen, *parts)
@@ -208,9 +215,10 @@ def run_data_errors(run: Run, config: Config, session: DataSession, builder: Bui
         session: reads the data.
         builder: locates classes.
     """
-    hint = "; if it moved, add data.root= or data.path="
+    place = _place(config)
+    hint = f"; if it moved, add {place.partition('=')[0]}="
     found = data_errors(config, session, builder)
-    errors = [e._replace(message=e.message + hint) if e.where.startswith("data.") else e for e in found]
+    errors = [e._replace(message=e.message + hint) if e.where == place else e for e in found]
     if errors or run.data_checksum() in (None, load_data(config, session, torch.device("cpu"), builder).checksum):
         return errors
     return [
@@ -239,12 +247,19 @@ def open_run(
         saved = {f"data.{name}": run.config.at(f"data.{name}") for name in WRITTEN_PLACES}
         saved = {path: SavedPath(place) for path, place in saved.items() if isinstance(place, str)}
         run.config = run.config.with_values({**saved, **moved})
-        found = builder.errors(run.config)
+        found = [*_value_errors(run.config), *builder.errors(run.config)]
         errors += run.link_errors()
         errors += [e if e.where in moved else e._replace(where=f"{run.config_file}: {e.where}") for e in found]
     if errors:
         raise UsageError(errors)
     return run
+
+
+def _value_errors(config: Config) -> list[ErrorDetail]:
+    """Values of a saved configuration that no component checks, but the commands use."""
+    values = {name: config.get(name) for name in SAVED}
+    errors = [(f"{name}={value}", value_error(value, SAVED[name])) for name, value in values.items()]
+    return [ErrorDetail(where, message) for where, message in errors if message]
 
 
 def checkpoint_errors(run: Run, checkpoint: str = "best") -> list[ErrorDetail]:

@@ -6,9 +6,9 @@ in the spelling of the command line.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, get_type_hints
 
-from vae_train.runs.schema import settings
+from vae_train.runs.schema import settings, value_error
 from vae_train.util.errors import ErrorDetail, Incompatible
 
 Node = Mapping[str, Any]
@@ -24,16 +24,25 @@ REQUIRED_CAPABILITIES = {
 """Setting -> the capability that it needs (see `vae_train.model.traits.CAPABILITIES`), and an alternative."""
 
 
-def model_errors(model: Node, levels: int | None, locate: Locate) -> list[ErrorDetail]:
+def model_errors(model: Node, levels: int | None, locate: Locate, data: Node) -> list[ErrorDetail]:
     """Components of a model that are incompatible with the data.
 
     Args:
         model: the node of the model.
         levels: number of values that a pixel can take; None for continuous data.
         locate: finds a class by its name.
+        data: the node of the data, whose settings are suggested if they would change something.
     """
-    kind = unbuilt(model, locate)
-    return [_detail(kind, *error) for error in kind.func.check_data(levels, **kind.keywords).items()]
+    kind, hints = unbuilt(model, locate), get_type_hints(locate(str(data["_target_"])), include_extras=True)
+
+    def changes(role: str, value: str) -> bool:
+        part, _, name = role.partition(".")
+        return part != "data" or (data.get(name, value) != value and not value_error(value, hints.get(name)))
+
+    return [
+        _detail(kind, setting, error._replace(instead={r: v for r, v in error.instead.items() if changes(r, v)}))
+        for setting, error in kind.func.check_data(levels, **kind.keywords).items()
+    ]
 
 
 def combination_errors(model: Node, objective: Node, locate: Locate) -> list[ErrorDetail]:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from vae_train.batch import SPLITS
 from vae_train.data.session import DataSession
 from vae_train.plotting.charts import plot_curves
 from vae_train.plotting.grid import channels_note
-from vae_train.runs.build import Builder, Training, assemble, build_source, read_weights
+from vae_train.runs.build import Builder, Training, assemble, load_data, read_weights
 from vae_train.runs.check import execution_errors, run_data_errors, validation_errors
 from vae_train.runs.config import PLACES, RESUMABLE, Config
 from vae_train.runs.defaults import run_epochs, with_defaults
@@ -107,7 +108,8 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
     errors = errors or validation_errors(config, session, builder)
     if errors:
         return errors
-    num_train, state = session.inspect(build_source(config, builder)).num_train, dict[str, Any]()
+    num_train = load_data(config, session, torch.device("cpu"), builder).facts.num_train
+    state = dict[str, Any]()
     before, after = (run_epochs(each, num_train) for each in (run.config, config))
     with collecting(errors, where):
         state = run.last_state()
@@ -158,13 +160,16 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
     prepare(config["threads"], config["learner"]["precision"])
     if message := busy_message(torch.get_num_threads()):
         log.warning("%s", message)
-    config = with_defaults(config, session.inspect(build_source(config, builder)).num_train)
+    # Files that cannot be read do not count.
+    config = with_defaults(config, load_data(config, session, torch.device("cpu"), builder).facts.num_train)
     training = assemble(config, session, device, builder)
     mode = training.trainer.execution
     values = {"device": str(device), "execution": mode, "trainer.execution": mode}
     values |= {f"data.{name}": value for name, value in training.data.resolved.items()}
     places = {f"data.{name}": config["data"].get(name) for name in PLACES}
-    values |= {name: str(Path(place).expanduser().absolute()) for name, place in places.items() if place is not None}
+    values |= {
+        name: str(Path(os.path.expanduser(place)).absolute()) for name, place in places.items() if place is not None
+    }
     return training, config.with_values(values)
 
 
