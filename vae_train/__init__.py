@@ -79,7 +79,7 @@ def train(*overrides: str, **settings: Any) -> Run:
     """
     from vae_train.cli.commands.train import train_job
     from vae_train.cli.main import compose
-    from vae_train.cli.overrides import to_override
+    from vae_train.cli.parsing import to_override
 
     (job,) = compose("train", [*overrides, *(to_override(key, value) for key, value in settings.items())])
     if job.settings.resume or job.settings.plan:

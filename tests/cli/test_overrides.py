@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from vae_train.cli.commands.train import Settings
 from vae_train.cli.hydra_compat import conf_dir
-from vae_train.cli.overrides import compose_jobs, to_override
+from vae_train.cli.overrides import compose_jobs
+from vae_train.cli.parsing import to_override
 from vae_train.runs.config import Config
 
 WORDS = [

@@ -64,6 +64,12 @@ WRONG = {
     "-cn eval": ["--config-dir adds a folder"],
     "--nonsense": ["unknown flag --nonsense"],
     "epochs": ["settings look like beta=4"],
+    "objective=geco objective/beta_schedule=linear": [
+        "has no effect with objective=geco; it is a group of objective=capacity, ",
+    ],
+    "objective/beta_schedule=linear objective.beta_schedule.epochs=3": [
+        "no such setting; objective.beta_schedule has the settings warmup, start",
+    ],
     "=4": ["settings look like beta=4"],
     "prior=gmm": ["choose with model/prior= (categorical, "],
     "beta=[1,": ["cannot be parsed"],

@@ -395,7 +395,7 @@ def test_levels_of_floating_point_numbers_are_suggested(tmp_path):
 def test_negative_integers_want_a_range(tmp_path):
     array = np.arange(-30, 30).reshape(15, 2, 2)
     path = saved(tmp_path / "x.npy", array)
-    assert "has integers from -30 to 29; set their range with data.range=" in refused(path)
+    assert "has integers from -30 to 29; set their range with data.range=[-30,29]" in refused(path)
     assert "has integers from -30" in refused(path, "levels=256")
     data = opened(path, "range=[-30,30]", *WHOLE)
     assert data.facts.levels is None

@@ -40,6 +40,18 @@ def test_columns_of_text_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "left out the text columns name, origin" in caplog.text
 
 
+def test_columns_with_missing_numbers_can_be_found_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "x.csv").write_text("mpg,name,hp\n18,chevrolet,130\n15,buick,?\n")
+    with caplog.at_level(logging.WARNING, "vae_train"):
+        open_file(str(tmp_path / "x.csv"))
+    assert "columns 0 (mpg), 1 (hp)" in caplog.text
+
+
+def test_a_name_with_a_tilde_is_no_home_folder() -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        open_file("~no_such_person.npy")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

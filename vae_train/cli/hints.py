@@ -98,6 +98,9 @@ def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[st
         having = [option for option in groups().get(group, ()) if rest in _settings(group, option)]
         if having and not did_you_mean(key, (path for path in paths if path.startswith(f"{group}."))):
             return f": {group}={choices[group]} has none; it is a setting of {group}={', '.join(having)}"
+    beside = [path.rpartition(".")[2] for path in paths if path.rpartition(".")[0] == key.rpartition(".")[0]]
+    if "." in key and beside and not did_you_mean(name, beside):
+        return f"; {key.rpartition('.')[0]} has the settings {', '.join(beside)}"
     if hint := did_you_mean(key, paths):
         return hint
     last = {path.rpartition(".")[2]: path for path in reversed(paths)}

@@ -25,14 +25,13 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_train.cli import schema
 from vae_train.cli.hints import choice_hint, group_hint, is_training_setting
 from vae_train.cli.hydra_compat import conf_dir
-from vae_train.cli.parsing import as_typed, parse, quoted
+from vae_train.cli.parsing import as_typed, parse
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.check import open_run
 from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
 from vae_train.runs.packages import make_importable
 from vae_train.runs.run import Run
-from vae_train.runs.schema import yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.text import first_line
 
@@ -190,19 +189,6 @@ def with_values(cfg: DictConfig, values: Sequence[Override]) -> DictConfig:
     return cfg
 
 
-def to_override(key: str, value: Any) -> str:
-    """A Python value as an override, for instance `hidden=[8,8]` or `data='mnist'`."""
-    return f"{key}={_element(value)}"
-
-
-def _element(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_element, value))}]"
-    if isinstance(value, str | Path):
-        return quoted(str(value))
-    return yaml_text(value)
-
-
 class _Reader:
     """Hydra's view of the configuration folders.
 
@@ -258,6 +244,10 @@ class _Reader:
             with collecting(errors, as_typed(_text(override))):
                 self._check_choice(override)
                 groups.append(override)
+        for override in [override for override in groups if "/" in override.key_or_group]:
+            if message := self._unused(override.key_or_group, groups):
+                errors.append(ErrorDetail(as_typed(_text(override)), message))
+                groups.remove(override)
         cfg, choices = self.choose(*map(_text, groups))
         for override in values:
             with collecting(errors, as_typed(_text(override))):
@@ -273,6 +263,16 @@ class _Reader:
         cfg = compose(self.command, overrides=[*groups, *self.added, *self.search], return_hydra_config=True)
         with open_dict(cfg):
             return cfg, dict(cfg.pop("hydra").runtime.choices)
+
+    def _unused(self, group: str, chosen: Sequence[Override]) -> str | None:
+        """Why a group below another one, for instance objective/beta_schedule, has no effect beside the chosen ones."""
+        parent = group.partition("/")[0]
+        above = [_text(override) for override in chosen if override.key_or_group in (parent, "experiment")]
+        if group in self.choose(*above)[1]:
+            return None
+        having = [name for name in self.options(parent) if group in self.choose(f"{parent}={name}")[1]]
+        instead = f"; it is a group of {parent}={', '.join(having)}" if having else ""
+        return f"has no effect with {' '.join(above)}{instead}"
 
     def _check_choice(self, override: Override) -> None:
         group, value, options = override.key_or_group, override.value(), self.options(override.key_or_group)

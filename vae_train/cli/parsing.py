@@ -5,11 +5,13 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
+from vae_train.runs.schema import yaml_text
 from vae_train.util.errors import UsageError
 
 TYPED_NAMES = ("out", "resume", "init_from", "run", "name", "sweep", "root", "path", "cache", "inception", "ood")
@@ -61,6 +63,19 @@ def parse(text: str, parser: OverridesParser, multirun: bool, works: Callable[[s
 def quoted(text: str) -> str:
     """Quotes a string for Hydra, in which backslashes only matter before a quote."""
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
+
+
+def to_override(key: str, value: Any) -> str:
+    """A Python value as an override, for instance `hidden=[8,8]` or `data='mnist'`."""
+    return f"{key}={_element(value)}"
+
+
+def _element(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_element, value))}]"
+    if isinstance(value, str | Path):
+        return quoted(str(value))
+    return yaml_text(value)
 
 
 def as_typed(text: str) -> str:

@@ -213,3 +213,8 @@ for _kind in (_Loader, _Dumper):
 _Dumper.add_representer(float, _Dumper.float_as_python_writes_it)
 _Dumper.add_representer(str, _represent_text)
 _Dumper.add_multi_representer(str, _represent_text)
+
+
+def weight_of_rate(config: Mapping[str, Any]) -> float | None:
+    """The beta that a model is trained with; None if its objective has none, or adapts it."""
+    return config["objective"].get("beta") if "beta_schedule" in config["objective"] else None

@@ -12,6 +12,7 @@ from vae_train.evaluation.metrics.latent_activity import diagnosis, latent_activ
 from vae_train.evaluation.subject import Noise, Subset
 from vae_train.model.base import SingleLatent
 from vae_train.runs.build import Training, read_weights
+from vae_train.runs.config import weight_of_rate
 from vae_train.runs.run import Run
 from vae_train.util.text import short_number
 
@@ -93,7 +94,7 @@ def _activity(
     activity = latent_activity(e)
     rate = metrics.get("best_rate", metrics.get("train_rate"))
     rates = None if rate is None else torch.tensor([rate])
-    warning = diagnosis(activity, rates, e.p is not None, config.get("beta"))
+    warning = diagnosis(activity, rates, e.p is not None, weight_of_rate(config))
     return f"{activity.num_active} of {len(activity.variance)} latent dimensions active", warning
 
 

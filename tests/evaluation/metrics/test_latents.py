@@ -133,6 +133,13 @@ def test_what_is_wrong_is_said_with_what_to_try(active, nats, moments, words):
     assert all(word in said for word in words), said
 
 
+@pytest.mark.parametrize(("active", "nats", "moments"), [((0, 32), 0.02, {}), ((10, 10), 5.0, {"mean": 3.0})])
+def test_no_beta_is_suggested_for_an_objective_without_one(active, nats, moments):
+    said = diagnosis(used(*active, **moments), rate(nats), True, None)
+    assert said is not None
+    assert "beta" not in said
+
+
 @pytest.mark.parametrize("found", [used(20, 50), used(10, 10), used(2, 2), used(1, 1)])
 def test_nothing_is_said_of_healthy_latents(found):
     assert diagnosis(found, rate(3.8), True, 1.0) is None

@@ -1,6 +1,7 @@
 """`vae eval`: evaluates trained models."""
 
 import logging
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from vae_train.evaluation.suite import Report, evaluate, merge
 from vae_train.plotting.png import PlotFormat
 from vae_train.runs.build import build_source, load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
-from vae_train.runs.config import Config
+from vae_train.runs.config import Config, weight_of_rate
 from vae_train.runs.differences import differences, headline_settings, settings_text
 from vae_train.runs.finding import find_runs, names_of
 from vae_train.runs.fitted_priors import fingerprint, prior_errors, replace_prior
@@ -133,7 +134,7 @@ def ood_images(name: str, config: Config, data: Dataset, device: torch.device, j
 def _ood_node(name: str, config: Config, facts: DataFacts) -> Config:
     """The data node of a data set, a folder or a file, with the run's size and binarisation."""
     known = sorted({path.stem for path in (conf_dir() / "data").glob("*.yaml")} - {"folder", "arrays"})
-    place = Path(name).expanduser()
+    place = Path(os.path.expanduser(name))
     kind = name if name in known else "folder" if place.is_dir() else "arrays" if place.is_file() else None
     if kind is None:
         raise UsageError(f"no such data set, folder or file{did_you_mean(name, known)} ({', '.join(known)})")
@@ -197,7 +198,7 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
         seed=settings.seed,
         batch_size=settings.batch_size,
         prior=settings.prior,
-        beta=run.config.get("beta"),
+        beta=weight_of_rate(run.config),
         board=run.tensorboard / "best",
         open_ood=partial(ood_images, config=run.config, data=data, device=device, job=job),
         checkpoint=settings.checkpoint,

@@ -1,6 +1,7 @@
 """dSprites: 737,280 binary images of 64x64 pixels, one for every value of six factors (Matthey et al., 2017)."""
 
 import math
+import os
 import shutil
 import zipfile
 import zlib
@@ -105,7 +106,7 @@ def _open(path: Path, cache: str | None) -> tuple[np.ndarray, np.ndarray]:
             with archive.open("latents_classes.npy") as member:
                 labels = np.lib.format.read_array(member, allow_pickle=False)
             name = f"dsprites-{archive.getinfo('imgs.npy').CRC:08x}.npy"
-            saved = [Path(cache).expanduser() / name] if isinstance(cache, SavedPath) else []
+            saved = [Path(os.path.expanduser(cache)) / name] if isinstance(cache, SavedPath) else []
             return _pixels(archive, [*saved, cache_folder(cache) / name]), labels
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"cannot read dSprites in {path}: {error}; remove it to download it again") from error

@@ -4,6 +4,7 @@ Nothing in a file is executed; arrays are memory-mapped if possible.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def open_file(path: str) -> tuple[Mapping[str, np.ndarray], bool]:
         UsageError: the file is missing or cannot be read.
     """
     try:
-        file = Path(str(path)).expanduser()
+        file = Path(os.path.expanduser(str(path)))
         if file.is_dir():
             raise UsageError("is a folder; use data=folder")
         if not file.is_file():

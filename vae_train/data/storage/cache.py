@@ -101,7 +101,7 @@ def decoded(root: Path, entries: Sequence[Entry], how: Decoding, cache: str | No
     """
     folder, name = cache_folder(cache), f"images-{cache_key(root, entries, asdict(how))}"
     place, files = folder / name, _Files(root, entries, how)
-    if isinstance(cache, SavedPath) and (saved := _opened(Path(cache).expanduser() / name, files)) is not None:
+    if isinstance(cache, SavedPath) and (saved := _opened(Path(os.path.expanduser(cache)) / name, files)) is not None:
         return _folder(*saved)
     if (cached := _opened(place, files)) is not None and (index := _retried(place, *cached, files)) is not None:
         return _folder(cached[0], index)

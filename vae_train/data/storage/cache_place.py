@@ -12,7 +12,7 @@ from vae_train.util.files import SavedPath
 def cache_folder(given: str | None) -> Path:
     """The folder for caches: `given`, unless only a saved run names it, or else the user's cache folder."""
     if given and not isinstance(given, SavedPath):
-        return Path(given).expanduser()
+        return Path(os.path.expanduser(given))
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_train"
 
 

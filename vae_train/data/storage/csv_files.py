@@ -43,6 +43,9 @@ def read_table(file: Path) -> np.ndarray:
     if len(numeric) < len(names):
         left_out = [name for name, values in zip(names, numbers, strict=True) if None in values]
         log.warning("%s: left out the text columns %s", file, ", ".join(left_out))
+    if has_header and np.isnan(np.array(numeric, dtype=np.float64)).any():
+        kept = [name for name, values in zip(names, numbers, strict=True) if None not in values]
+        log.warning("%s: columns %s", file, ", ".join(f"{column} ({name})" for column, name in enumerate(kept)))
     return np.array(numeric, dtype=np.float64).T.copy()
 
 

@@ -61,7 +61,7 @@ def list_folder(root: str) -> Listing:
     Raises:
         UsageError: the folder does not exist, or contains no readable image.
     """
-    place = Path(root).expanduser()
+    place = Path(os.path.expanduser(root))
     if not place.is_dir():
         raise UsageError("no such folder" if not place.exists() else "is a file; use data=arrays")
     found, others = _walk(place)

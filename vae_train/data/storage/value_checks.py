@@ -102,7 +102,9 @@ def _integer_levels(
         return levels or 2, (0.0, (levels or 2) - 1.0), notes
     found = reduce(Integers.joined, map(Integers.of, chunks(arrays, whole)))
     if found.low < 0:
-        raise UsageError(f"has integers from {found.low} to {found.high}; set their range with data.range=")
+        raise UsageError(
+            f"has integers from {found.low} to {found.high}; set their range with data.range=[{found.low},{found.high}]"
+        )
     if levels is None:
         width = max(array.dtype.itemsize for array in arrays)
         if not whole and (found.at_ends or not (width == 1 or (width == 2 and found.high >= 2**14))):

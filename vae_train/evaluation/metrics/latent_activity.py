@@ -81,11 +81,11 @@ def diagnosis(activity: Activity, rates: Tensor | None, has_normal_prior: bool, 
         activity: statistics of the latent dimensions.
         rates: (N,) rate of every image in nats; None for a point mass.
         has_normal_prior: whether moments of the aggregate posterior can be compared with the prior's.
-        beta: the weight that the model was trained with, if any.
+        beta: the weight of the rate that the model was trained with; None if its objective has none.
     """
     size, active = len(activity.variance), activity.num_active
-    lower = f"lower beta (it was {beta:g}), " if beta else ""
-    advice = f"{lower}warm it up (objective/beta_schedule=linear) or train longer"
+    lower = f"lower beta (it was {beta:g}), warm it up (objective/beta_schedule=linear) or " if beta else ""
+    advice = f"{lower}train longer"
     rate = None if rates is None else float(rates.double().mean())
     named = f"{active or 'none'} of {size} latent dimensions is active"
     if (active == 0) if rate is None else (rate < COLLAPSED_RATE):
@@ -100,6 +100,7 @@ def diagnosis(activity: Activity, rates: Tensor | None, has_normal_prior: bool, 
         return (
             f"the aggregate posterior is far from the prior in {far} of {size} latent dimensions (measured in standard "
             f"deviations of the prior, its mean is beyond {FAR_MEAN}, or its standard deviation above {FAR_STD:g}): "
-            "samples will not look like reconstructions; raise beta, or fit a prior to the encodings (vae fit-prior)"
+            f"samples will not look like reconstructions; {'raise beta, or ' if beta else ''}fit a prior to the "
+            "encodings (vae fit-prior)"
         )
     return None

@@ -13,6 +13,7 @@ from vae_train.evaluation.subject import Subject, Subset
 from vae_train.model.base import SingleLatent
 from vae_train.runs.build import Builder, load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
+from vae_train.runs.config import weight_of_rate
 from vae_train.runs.fitted_priors import fingerprint
 from vae_train.runs.html_report.images import EmbeddedImage, embed
 from vae_train.runs.run import Run
@@ -103,7 +104,7 @@ def _subject(run: Run, options: Options) -> Subject:
         seed=0,
         batch_size=BATCH_SIZE,
         prior=None,
-        beta=run.config.get("beta"),
+        beta=weight_of_rate(run.config),
         board=run.tensorboard,
         open_ood=_no_other_data,
     )
