@@ -70,6 +70,7 @@ WRONG = {
     "objective/beta_schedule=linear objective.beta_schedule.epochs=3": [
         "no such setting; objective.beta_schedule has the settings warmup, start",
     ],
+    "data.missing=mask": ["data=digits has none; it is a setting of data=arrays"],
     "=4": ["settings look like beta=4"],
     "prior=gmm": ["choose with model/prior= (categorical, "],
     "beta=[1,": ["cannot be parsed"],
@@ -213,6 +214,28 @@ def test_a_file_or_folder_as_data_is_answered_with_its_settings(vae: Vae) -> Non
         ("x.npy", "data=arrays data.path=x.npy"),
     ):
         assert f"did you mean {setting}?" in vae("train", f"data={value}").errors()[0]
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "checkpoints/best.pt"])
+def test_a_file_of_a_run_is_answered_with_the_run(vae: Vae, file: str) -> None:
+    assert vae.train("out=r").code == 0
+    for command, setting in (("eval", "run"), ("train", "resume"), ("train", "init_from")):
+        (line,) = vae(command, f"{setting}=r/{file}").errors()
+        assert "is a file of a run; did you mean r?" in line
+
+
+def test_samples_that_memory_cannot_hold_are_refused(vae: Vae) -> None:
+    assert vae.train("out=r").code == 0
+    before = sorted(Path().rglob("*"))
+    (line,) = vae("sample", "run=r", f"num={10**12}").errors()
+    assert "needs at least" in line
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("flags", [("--cfg",), ("--cfg", "jobs"), ("--config-dir",)])
+def test_flags_of_hydra_are_answered_in_one_line(vae: Vae, flags: tuple[str, ...]) -> None:
+    (line,) = vae("train", *flags).errors()
+    assert flags[0] in line
 
 
 def test_names_of_settings_in_other_libraries(vae: Vae) -> None:

@@ -96,7 +96,8 @@ def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[st
         return f"; add {group}={option}, or {group}=[…,{option}] with others"
     if rest and group in choices:
         having = [option for option in groups().get(group, ()) if rest in _settings(group, option)]
-        if having and not did_you_mean(key, (path for path in paths if path.startswith(f"{group}."))):
+        inside = [path.removeprefix(f"{group}.") for path in paths if path.startswith(f"{group}.")]
+        if having and not did_you_mean(rest, inside):
             return f": {group}={choices[group]} has none; it is a setting of {group}={', '.join(having)}"
     beside = [path.rpartition(".")[2] for path in paths if path.rpartition(".")[0] == key.rpartition(".")[0]]
     if "." in key and beside and not did_you_mean(name, beside):

@@ -5,6 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+from vae_train.util.errors import UsageError
 
 
 def conf_dir() -> Path:
@@ -17,10 +20,19 @@ def parse_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]
     """Splits a command line into Hydra's flags (`overrides` holds the settings) and unknown flags.
 
     Hydra has no public parser. A second list of its flags here would go stale.
+
+    Raises:
+        UsageError: a flag has no value, or one that it does not accept.
     """
     from hydra._internal.utils import get_args_parser
 
-    return get_args_parser().parse_known_intermixed_args(list(arguments))
+    parser = get_args_parser()
+    parser.error = _invalid_flag  # type: ignore[method-assign]
+    return parser.parse_known_intermixed_args(list(arguments))
+
+
+def _invalid_flag(message: str) -> NoReturn:
+    raise UsageError(message.removeprefix("argument "))
 
 
 def application(command: str, arguments: Sequence[str], program: str | None = None) -> None:

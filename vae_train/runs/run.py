@@ -250,6 +250,8 @@ def find(name: str) -> Path:
         return folder
     if name != "last" and folder.is_dir():
         raise UsageError(f"no run at {name}: it has no {CONFIG_FILE}")
+    if folder.exists() and (inside := next((p for p in folder.parents if (p / CONFIG_FILE).is_file()), None)):
+        raise UsageError(f"is a file of a run; did you mean {inside}?")
     known = runs_below(OUTPUTS)
     if name == "last":
         if not known:

@@ -1,6 +1,7 @@
 """`vae sample`: images from the prior of a trained model."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from vae_train.training.previews import MANIFOLD_LIMIT, MANIFOLD_SIDE, manifold
 from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
 from vae_train.util.files import replacing
 from vae_train.util.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Seed
-from vae_train.util.runtime import device_errors, resolve_device
+from vae_train.util.runtime import available_memory, device_errors, resolve_device
+from vae_train.util.text import size
 
 log = logging.getLogger("vae_train")
 
@@ -127,6 +129,10 @@ def run(settings: Settings, job: Job) -> None:
     condition, folder = _condition(settings, run, job.builder), Path(settings.out) if settings.out else run.samples
     if note := channels_note(model.facts.data_shape):
         log.info("%s", note)
+    needed, limit = settings.num * math.prod(model.facts.data_shape) * 4, available_memory()  # float32
+    if needed > limit:
+        message = f"needs at least {size(needed)} of memory, of which {size(limit)} are available"
+        raise UsageError([ErrorDetail(f"num={settings.num}", message)])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if settings.manifold:
