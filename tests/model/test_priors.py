@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from tests.support import (
+    BINARY,
     InMemory,
     binary_batch,
     build_model,
@@ -33,7 +34,7 @@ from vae_train.runs.compatibility import combination_errors
 from vae_train.util.errors import UsageError
 
 SHAPE, DIM = (1, 8, 8), 10
-SMALL = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]")
+SMALL = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", *BINARY)
 PRIORS, POSTERIORS = choices("model/prior"), choices("model/posterior")
 OURS = {
     "real": ["standard_normal", "diagonal", "mixture", "vamp", "exemplar"],
@@ -334,7 +335,7 @@ def test_a_posterior_says_which_latent_dim_it_takes(posterior, settings, why):
 
 def test_a_prior_has_the_categories_of_the_posterior():
     for name, given, expected in (("categorical", "2", 2), ("joint", "[3,2]", [3, 2])):
-        cfg = compose(f"model/posterior={name}", f"model/prior={name}", f"model.posterior.categories={given}")
+        cfg = compose(*BINARY, f"model/posterior={name}", f"model/prior={name}", f"model.posterior.categories={given}")
         assert cfg.model.prior.categories == expected
 
 

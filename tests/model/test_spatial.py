@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support import build, choices, compose, locate
+from tests.support import BINARY, build, choices, compose, locate
 from vae_train.distributions.kl import kl
 from vae_train.rng import Rng
 
@@ -63,7 +63,9 @@ def test_priors_score_a_map_as_a_vector(name):
 
 
 def test_a_conditional_model_of_spatial_latents_adds_constant_channels():
-    cfg = compose("model=conv_spatial", "latent_shape=[2,4,4]", "model.condition=label", "model.encoder.channels=4")
+    cfg = compose(
+        *BINARY, "model=conv_spatial", "latent_shape=[2,4,4]", "model.condition=label", "model.encoder.channels=4"
+    )
     model = build(cfg.model, data_shape=(1, 8, 8), levels=2, factor_sizes=(10,))
     assert model.decoder.in_shape == (12, 4, 4)
     assert model.sample(3, Rng(0, "x")).mean.shape == (3, 1, 8, 8)

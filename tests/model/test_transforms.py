@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.support import binary_batch, build_model, build_objective, compose, run, scalars_of
+from tests.support import BINARY, binary_batch, build_model, build_objective, compose, run, scalars_of
 from vae_train.rng import FixedNoise
 
 BATCH, DIM, SAMPLES = 6, 10, 2
 
 
 def default(seed=0):
-    cfg = compose(f"seed={seed}", f"latent_dim={DIM}", f"objective.num_samples={SAMPLES}", "beta=0.5")
+    cfg = compose(*BINARY, f"seed={seed}", f"latent_dim={DIM}", f"objective.num_samples={SAMPLES}", "beta=0.5")
     return build_model(cfg, (1, 8, 8), 2), build_objective(cfg)
 
 
