@@ -10,6 +10,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,7 +95,7 @@ def compose_jobs(
     """
     jobs, errors, session = list[Job](), list[ErrorDetail](), DataSession()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        reader = _Reader(command, config_dir, all_of or {})
+        reader = _Reader(command, settings, config_dir, all_of or {})
         chosen = [text for text in typed if text.partition("=")[2] in reader.options(text.partition("=")[0])]
         works = partial(_works, reader, settings, session, groups=chosen)
         for job in _product(reader.parse(typed, multirun, errors, works)):
@@ -194,13 +195,14 @@ class _Reader:
 
     Args:
         command: name of the primary configuration.
+        settings: see `compose_jobs`.
         config_dir: another folder of YAML files.
         all_of: groups of which every file is composed, each with its package. `vae eval` composes all of `metric` into
             `metrics`, those of `config_dir` included.
     """
 
-    def __init__(self, command: str, config_dir: str | None, all_of: Mapping[str, str]) -> None:
-        self.command = command
+    def __init__(self, command: str, settings: type, config_dir: str | None, all_of: Mapping[str, str]) -> None:
+        self.command, self.reads_run = command, "run" in {field.name for field in fields(settings)}
         if config_dir is not None and not Path(config_dir).is_dir():
             raise UsageError([ErrorDetail(f"--config-dir {config_dir}", "no such folder")])
         self.search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
@@ -278,7 +280,7 @@ class _Reader:
         group, value, options = override.key_or_group, override.value(), self.options(override.key_or_group)
         if not options:
             raise UsageError(f"no such group{group_hint(group, str(value))}")
-        if is_training_setting(group) and "run" in self.choose()[0].keys():  # noqa: SIM118  (a missing value counts)
+        if self.reads_run and is_training_setting(group):
             raise UsageError("comes from the run and cannot be changed here")
         if isinstance(value, list) and group not in LISTS:
             raise UsageError(f"takes one choice; for a run with each add -m: {group}={','.join(map(str, value))}")
