@@ -3,10 +3,14 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from tests.commandline import TINY, Vae
+from tests.commandline import TINY, Vae, composed
+from vae_train.plotting.charts import curves_figure
+from vae_train.plotting.png import write_png
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +19,21 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     root = logging.getLogger()  # Hydra adds handlers that write to the test's own standard output
     monkeypatch.setattr(root, "handlers", list(root.handlers))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares what every command repeats: Hydra's composing, and pixels of curves, which are built all the same.
+
+    `trained` and tests/plotting render them, and processes of their own.
+    """
+    monkeypatch.setattr("vae_train.cli.overrides.compose", composed)
+    monkeypatch.setattr("vae_train.runs.train.plot_curves", lambda rows, path: _sketch(curves_figure(rows), path))
+
+
+def _sketch(figure: Any, path: Path) -> None:
+    """A picture with one pixel for each of a figure's axes."""
+    write_png(path, torch.ones(1, 1, len(figure.axes)))
 
 
 @pytest.fixture
