@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +142,20 @@ SHAPES = {"conv_spatial": ["latent_shape=[10,1,1]"]}
 """Latents that a model needs; one pixel is a scale of every image."""
 
 
+@cache
+def on_data(model: str, data: str) -> tuple[DictConfig, DataFacts]:
+    """A model of a data set, whose likelihood is replaced, and the facts of the data."""
+    cfg = compose(f"model={model}", *SHAPES.get(model, ()), *stated(data))
+    return cfg, facts_without_files(cfg)
+
+
 @pytest.mark.parametrize("likelihood", choices("model/likelihood"))
 @pytest.mark.parametrize("model", choices("model"))
 def test_every_model_is_built_with_every_likelihood_that_takes_the_data(model, likelihood):
     node, taken = compose(f"model/likelihood={likelihood}").model.likelihood, 0
     for data in DATA:
-        cfg = compose(f"model={model}", *SHAPES.get(model, ()), *stated(data))
+        cfg, facts = on_data(model, data)
         cfg.model.likelihood = node  # composing every choice would take minutes
-        facts = facts_without_files(cfg)
         with torch.device("meta"):
             built, wrong = tried(cfg, facts)
         knobs = {key: value for key, value in cfg.model.likelihood.items() if not key.startswith("_")}
