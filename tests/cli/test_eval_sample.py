@@ -48,6 +48,8 @@ def test_run_can_be_named_in_three_ways(vae: Vae) -> None:
     Path("empty").mkdir()
     (line,) = vae("eval", "run=empty").errors()
     assert "no run at empty" in line
+    (line,) = vae("eval", f"run={second},{second}").errors()
+    assert line.endswith(f"is several runs; type run=[{second},{second}]")
     (line,) = vae("eval", "run=20").errors()
     assert "is ambiguous: matches" in line
 

@@ -145,6 +145,12 @@ def test_init_from_copies_weights_only(vae: Vae, trained: Path) -> None:
     assert rows(Path("warm"))[-1]["step"] == rows(trained)[-1]["step"]
 
 
+def test_init_from_a_model_that_computes_otherwise_says_so(vae: Vae, trained: Path) -> None:
+    answer = vae.train("out=warm", f"init_from={trained}", "model.encoder.activation=tanh")
+    assert "another model: model.encoder.activation is relu there and tanh here" in answer.out
+    assert "another model" not in vae.train("out=same", f"init_from={trained}").out
+
+
 def test_init_from_another_architecture_is_refused(vae: Vae, trained: Path) -> None:
     (line,) = vae("train", *TINY[1:3], "latent_dim=3", f"init_from={trained}").errors()
     assert "has another architecture: " in line

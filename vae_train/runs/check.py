@@ -163,11 +163,11 @@ def _check_initial_weights(model: LatentVariableModel, run: Run, config: Config)
     except RunError as error:
         raise UsageError(str(error)) from error
     except UsageError as error:
-        raise UsageError(f"has another architecture: {_differences(run.config, config) or error}") from error
+        raise UsageError(f"has another architecture: {model_differences(run.config, config) or error}") from error
 
 
-def _differences(there: Config, here: Config) -> str:
-    """Settings of the model that differ between two configurations, for a message."""
+def model_differences(there: Config, here: Config) -> str:
+    """Settings of the model that differ between two configurations, for a message; empty if none do."""
     different = [
         f"{path.removesuffix('._target_')} is {_shown(there, path)} there and {_shown(here, path)} here"
         for path, value in there.leaves().items()

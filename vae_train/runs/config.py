@@ -218,3 +218,16 @@ _Dumper.add_multi_representer(str, _represent_text)
 def weight_of_rate(config: Mapping[str, Any]) -> float | None:
     """The beta that a model is trained with; None if its objective has none, or adapts it."""
     return config["objective"].get("beta") if "beta_schedule" in config["objective"] else None
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A saved configuration with changes of top-level knobs and of settings below them."""
+    values = dict(changes)
+    if "epochs" in values:
+        values |= {"trainer.epochs": values["epochs"], "steps": None, "trainer.steps": None}
+    elif "steps" in values:
+        values["trainer.steps"] = values["steps"]
+    if "device" in values or "execution" in values:
+        # Another device may need another mode of execution.
+        values["execution"] = values["trainer.execution"] = values.get("execution", "auto")
+    return config.with_values(values)

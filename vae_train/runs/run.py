@@ -260,6 +260,8 @@ def find(name: str) -> Path:
     matches = [path for path in known if name in str(path)]
     if len(matches) == 1:
         return matches[0]
+    if not matches and all((Path(part) / CONFIG_FILE).is_file() for part in name.split(",")):
+        raise UsageError(f"is several runs; type run=[{name}]")
     if not matches:
         raise UsageError(f"no run at {name}, and no run under {OUTPUTS}/ has this in its path")
     examples = ", ".join(map(str, matches[-3:]))

@@ -15,8 +15,8 @@ from vae_train.data.session import DataSession
 from vae_train.plotting.charts import plot_curves
 from vae_train.plotting.grid import channels_note
 from vae_train.runs.build import Builder, Training, assemble, load_data, read_weights
-from vae_train.runs.check import execution_errors, run_data_errors, validation_errors
-from vae_train.runs.config import PLACES, RESUMABLE, Config
+from vae_train.runs.check import execution_errors, model_differences, run_data_errors, validation_errors
+from vae_train.runs.config import PLACES, RESUMABLE, Config, changed
 from vae_train.runs.defaults import run_epochs, with_defaults
 from vae_train.runs.differences import hyperparameters
 from vae_train.runs.environment import environment
@@ -141,19 +141,6 @@ def _ended(run: Run, state: Mapping[str, Any], epochs: Epochs) -> int:
     return epoch if epochs.total in (epoch, ended) else 0
 
 
-def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """A saved configuration with changes of top-level knobs and of settings below them."""
-    values = dict(changes)
-    if "epochs" in values:
-        values |= {"trainer.epochs": values["epochs"], "steps": None, "trainer.steps": None}
-    elif "steps" in values:
-        values["trainer.steps"] = values["steps"]
-    if "device" in values or "execution" in values:
-        # Another device may need another mode of execution.
-        values["execution"] = values["trainer.execution"] = values.get("execution", "auto")
-    return config.with_values(values)
-
-
 def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[Training, Config]:
     """Builds a training; also returns the configuration with all derived values filled in."""
     device = resolve_device(config["device"])
@@ -188,7 +175,10 @@ def _log_resumed(before: Config, training: Training, step: int, builder: Builder
 def _initialize(training: Training, config: Config) -> None:
     """Copies the initial weights from the run of init_from, if there is one."""
     if config.get("init_from"):
-        read_weights(training.learner.model, Run.open(config["init_from"]))
+        run = Run.open(config["init_from"])
+        read_weights(training.learner.model, run)
+        if differences := model_differences(run.config, config):
+            log.info("init_from=%s: the weights are of another model: %s", config["init_from"], differences)
 
 
 def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Builder) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from vae_train.cli.overrides import Job
 from vae_train.runs.check import execution_errors, run_data_errors
-from vae_train.runs.config import Config
+from vae_train.runs.config import Config, changed
 from vae_train.runs.run import Run, folder_errors
 from vae_train.runs.tracking import without_trackers
-from vae_train.runs.train import changed, check_rows, train
+from vae_train.runs.train import check_rows, train
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.files import read_metrics
 from vae_train.util.errors import ErrorDetail, RunError
