@@ -99,9 +99,12 @@ def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[st
         inside = [path.removeprefix(f"{group}.") for path in paths if path.startswith(f"{group}.")]
         if having and not did_you_mean(rest, inside):
             return f": {group}={choices[group]} has none; it is a setting of {group}={', '.join(having)}"
-    beside = [path.rpartition(".")[2] for path in paths if path.rpartition(".")[0] == key.rpartition(".")[0]]
-    if "." in key and beside and not did_you_mean(name, beside):
-        return f"; {key.rpartition('.')[0]} has the settings {', '.join(beside)}"
+    section = key.rpartition(".")[0]
+    if section and (below := [path for path in paths if path.startswith(f"{section}.") and path.endswith(f".{name}")]):
+        return f"; did you mean {below[0]}?"
+    beside = [path.rpartition(".")[2] for path in paths if path.rpartition(".")[0] == section]
+    if section and beside and not did_you_mean(name, beside):
+        return f"; {section} has the settings {', '.join(beside)}"
     if hint := did_you_mean(key, paths):
         return hint
     last = {path.rpartition(".")[2]: path for path in reversed(paths)}
