@@ -23,6 +23,7 @@ from vae_train.data.storage.listing import list_folder
 from vae_train.data.stream import Stream, evaluation_batches
 from vae_train.runs.build import Builder, assemble, build_model, load_data
 from vae_train.runs.config import Config
+from vae_train.runs.tracking import logger_nodes
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.files import Files
 from vae_train.util.errors import UsageError
@@ -87,8 +88,8 @@ class Training:
             folder: an empty folder.
         """
         self.trainer.epochs = epochs
-        board = Builder().build(self.config["logger"], folder=folder / "tensorboard", step=0)
-        loggers = [Files(folder), board]
+        nodes = logger_nodes(self.config).values()
+        loggers = [Files(folder), *(Builder().build(node, folder=folder / "tensorboard", step=0) for node in nodes)]
         self.trainer.fit(self.learner, self.data, Checkpoints(folder), loggers)
         for logger in loggers:
             logger.close()
