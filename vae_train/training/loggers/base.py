@@ -27,6 +27,16 @@ def row_digest(rows: Iterable[Row], digest: str = "") -> str:
     return digest
 
 
+def series_name(row: Row) -> str:
+    """The name for the metrics of a row: its split, or "train_steps" for means since the last row of the log."""
+    return "train_steps" if row["scope"] == "step" else str(row["split"])
+
+
+def grid_name(kind: str, name: str) -> str:
+    """The name that image grids of all epochs share, for instance "samples"; see `Logger.image_grid`."""
+    return kind if name == "final" or name.startswith("epoch-") else name
+
+
 class RunLabel(NamedTuple):
     """What a run is called in places that collect runs."""
 

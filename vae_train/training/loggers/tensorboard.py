@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.plotting.png import encode_png
-from vae_train.training.loggers.base import Logger, Row
+from vae_train.training.loggers.base import Logger, Row, grid_name, series_name
 from vae_train.util.errors import RunError
 from vae_train.util.ranges import PositiveInt
 
@@ -58,18 +58,17 @@ class TensorBoard(Logger):
 
     @override
     def metrics(self, row: Row) -> None:
-        self._add_row("train_steps" if row["scope"] == "step" else row["split"], row)
+        self._add_row(series_name(row), row)
 
     @override
     def image_grid(self, kind: str, name: str, step: int, grid: Tensor) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         run = kind if kind.startswith(BEST) else "train"
-        tag = kind if name == "final" or name.startswith("epoch-") else name
         channels, height, width = grid.shape
         # `add_image` compresses three times as slowly.
         image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encode_png(grid))
-        self._add(run, Summary(value=[Summary.Value(tag=f"images/{tag}", image=image)]), step)
+        self._add(run, Summary(value=[Summary.Value(tag=f"images/{grid_name(kind, name)}", image=image)]), step)
 
     @override
     def latents(self, step: int, kl: Sequence[float]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.plotting.png import to_pil
-from vae_train.training.loggers.base import Logger, Row, RunLabel
+from vae_train.training.loggers.base import Logger, Row, RunLabel, grid_name, series_name
 from vae_train.util.text import first_line
 
 log = logging.getLogger("vae_train")
@@ -70,14 +70,13 @@ class Tracker(Logger):
 
     @override
     def metrics(self, row: Row) -> None:
-        prefix = "train_steps" if row["scope"] == "step" else row["split"]
+        prefix = series_name(row)
         values = {f"{prefix}/{k}": v for k, v in row.items() if isinstance(v, float) and math.isfinite(v)}
         self._try(self.send, values, row["step"], row.get("epoch"))
 
     @override
     def image_grid(self, kind: str, name: str, step: int, grid: Tensor) -> None:
-        shown = kind if name == "final" or name.startswith("epoch-") else name
-        tag = f"images/{kind}/{name}" if kind.startswith("best") else f"images/{shown}"
+        tag = f"images/{kind}/{name}" if kind.startswith("best") else f"images/{grid_name(kind, name)}"
         self._try(lambda: self.send_image(tag, to_pil(grid), step))
 
     @override
