@@ -207,6 +207,11 @@ class Conf:
         )
 
 
+def package_in(text: str) -> str:
+    """The dotted path that the first line of a YAML file gives to its settings; empty if it gives none."""
+    return text.partition("\n")[0].partition("# @package ")[2].strip()
+
+
 def read_page(text: str, prefix: str = "") -> Page:
     """Reads a YAML file together with its comments.
 
@@ -215,7 +220,7 @@ def read_page(text: str, prefix: str = "") -> Page:
         prefix: dotted path of its settings, unless the file names another.
     """
     lines, content = text.splitlines(), yaml.safe_load(text) or {}
-    package = lines[0].partition("# @package ")[2] if lines else ""
+    package = package_in(text)
     prefix = "" if package == "_global_" else package or prefix
     head = [line for line in lines if not line.startswith("# @package")]
     count = next((number for number, line in enumerate(head) if not line.startswith("#")), len(head))

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from vae_train.cli.help import Conf
+from vae_train.cli.help import Conf, package_in
 from vae_train.cli.hydra_compat import conf_dir
 from vae_train.util.text import did_you_mean
 
@@ -86,7 +86,7 @@ def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[st
         paths: dotted paths of all settings, shallow ones first.
         choices: group -> the file that was chosen.
     """
-    name, paths = key.rpartition(".")[2], list(paths)
+    (section, _, name), paths = key.rpartition("."), list(paths)
     if hint := chosen_hint(key, value, choices):
         return hint
     if SETTINGS.get(key) in paths:
@@ -99,7 +99,6 @@ def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[st
         inside = [path.removeprefix(f"{group}.") for path in paths if path.startswith(f"{group}.")]
         if having and not did_you_mean(rest, inside):
             return f": {group}={choices[group]} has none; it is a setting of {group}={', '.join(having)}"
-    section = key.rpartition(".")[0]
     if section and (below := [path for path in paths if path.startswith(f"{section}.") and path.endswith(f".{name}")]):
         return f"; did you mean {below[0]}?"
     beside = [path.rpartition(".")[2] for path in paths if path.rpartition(".")[0] == section]
@@ -129,18 +128,21 @@ def experiment_sets(experiment: str | None, key: str) -> bool:
 
 def is_named(group: str, option: str) -> bool:
     """Whether the settings of a choice are below its name, so that several choices can be combined."""
-    return (
-        (conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8").startswith(f"# @package {group}.{option}")
-    )
+    return package_in(_text(group, option)) == f"{group}.{option}"
 
 
 @cache
 def _settings(group: str, option: str) -> dict[str, Any]:
     """The settings in the file of a choice; empty if the file is in another folder."""
-    path = conf_dir() / group / f"{option}.yaml"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = _text(group, option)
     content: dict[str, Any] = yaml.safe_load(text) or {}
-    return content.get(group, content) if "@package _global_" in text else content
+    return content.get(group, content) if package_in(text) == "_global_" else content
+
+
+def _text(group: str, option: str) -> str:
+    """The file of a choice; empty if it is in another folder."""
+    path = conf_dir() / group / f"{option}.yaml"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _plain(name: str) -> str:
