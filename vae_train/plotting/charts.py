@@ -44,7 +44,7 @@ MAX_BARS = 64
 """Maximal number of latent dimensions in a bar chart."""
 
 MAX_BARS_BESIDE = 32
-"""Number of latent dimensions above which one chart is below the other, so that the figure fits a page."""
+"""Number of latent dimensions above which the charts are stacked, so that the picture fits a page."""
 
 
 def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -150,9 +150,11 @@ def plot_latent_activity(variance: ArrayLike, kl: ArrayLike | None, threshold: f
     heights = np.asarray(variance)
     order = (-heights).argsort(kind="stable")[:MAX_BARS]
     which = "most active first" + (f" ({MAX_BARS} of {len(heights)})" if len(heights) > MAX_BARS else "")
-    count, is_long = 1 if kl is None else 2, len(order) > MAX_BARS_BESIDE
-    size = (0.2 * len(order), 2.8 * count) if is_long else (max(9.0, 0.36 * len(order)), 3.4)
-    figure, axes = panels(*size, *((1, count) if is_long else (count, 1)))
+    count = 1 if kl is None else 2
+    if len(order) > MAX_BARS_BESIDE:
+        figure, axes = panels(0.2 * len(order), 2.8 * count, rows=count)
+    else:
+        figure, axes = panels(max(9.0, 0.36 * len(order)), 3.4, columns=count)
     width = min(0.8, len(order) / 8)
     axes[0].axhline(threshold, color=RED, linewidth=1, label=f"active above {threshold}")
     axes[0].bar(range(len(order)), heights[order].clip(min=1e-8), color=BLUE, width=width)
