@@ -20,8 +20,8 @@ class Exemplar(Prior):
     """A mixture, with equal weights, of normal distributions around the encodings of training images, with one scale.
 
     The exemplars are M fixed training images, evenly spaced over the data set. Deviations from the
-    paper: an exemplar is not left out of its own prior, which matters less for many training
-    images; and all M components are evaluated, whereas the paper samples new images at every step and uses
+    paper: an exemplar counts in its own prior, which matters less for many training images; and
+    all M components are evaluated, whereas the paper samples new images at every step and uses
     their nearest neighbours.
 
     Args:
