@@ -92,7 +92,7 @@ def test_a_run_that_is_made_longer_is_as_if_it_had_been_so_long(vae, first, more
         (("resume=run", "steps=4"), "steps=4  the run has steps=6, which can only be raised"),
         (("resume=run",), "resume=run  finished after 2 epochs; add steps=12"),
         (("resume=run", "epochs=1"), "epochs=1  the run has steps=6, which can only be raised"),
-        ((*SMALL[:-1], "steps=4", "epochs=2"), "steps=4  and epochs=2 are mutually exclusive"),
+        ((*SMALL[:-1], "steps=4", "epochs=2"), "steps=4  and epochs=2 are mutually exclusive; leave one out"),
         ((*SMALL[:-1], "steps=0"), "steps=0  is 0, must be at least 1"),
     ],
 )
@@ -110,3 +110,10 @@ def test_every_step_belongs_to_the_epoch_that_it_is_in(steps):
         epoch = epochs.of(step)
         assert (0 if epoch == 1 else epochs.end(epoch - 1)) <= step < epochs.end(epoch)
     assert epochs.of(steps) == epochs.total + 1
+
+
+def test_the_steps_of_an_experiment_replace_its_epochs_as_suggested(vae):
+    arguments = ("train", "experiment=keras_example", "data.root=nowhere", "steps=4")
+    (line,) = [line for line in vae(*arguments).errors() if "mutually exclusive" in line]
+    assert line.endswith("and epochs=30 are mutually exclusive; add epochs=null to train for a number of steps")
+    assert all("mutually exclusive" not in line for line in vae(*arguments, "epochs=null").errors())

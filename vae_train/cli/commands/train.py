@@ -67,7 +67,9 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     config = run_config(job)
     errors = folder_errors(settings.out, config["name"]) + inactive_errors(job.overrides, config)
     if settings.epochs is not None and settings.steps is not None:
-        message = f"and epochs={settings.epochs} are mutually exclusive; add epochs=null to train for a number of steps"
+        is_typed = f"epochs={settings.epochs}" in job.overrides  # or set by an experiment
+        instead = "leave one out" if is_typed else "add epochs=null to train for a number of steps"
+        message = f"and epochs={settings.epochs} are mutually exclusive; {instead}"
         errors.append(ErrorDetail(f"steps={settings.steps}", message))
     return errors + check_config(config, job.session, job.builder, read=not settings.plan)
 
