@@ -14,9 +14,11 @@ HOWS = ["linear", "spherical"]
 def test_a_path_passes_exactly_through_all_latents_in_order(how, shape, count, frames):
     ends = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
     path = interpolate(ends, frames, how)
-    assert path.shape == (frames, *shape) and path.dtype == ends.dtype
+    assert path.shape == (frames, *shape)
+    assert path.dtype == ends.dtype
     places = [next(i for i, z in enumerate(path) if torch.equal(z, end)) for end in ends]
-    assert places == sorted(places) and (places[0], places[-1]) == (0, frames - 1)
+    assert places == sorted(places)
+    assert (places[0], places[-1]) == (0, frames - 1)
 
 
 def test_a_linear_path_has_equal_steps_on_a_line():

@@ -40,15 +40,19 @@ def plot_grid(images: Tensor, columns: int, min_side: int = MIN_IMAGE_SIDE) -> T
     """
     if images.shape[-2] == 1 and images.shape[-1] > 1:
         return plot_lines(images, columns)
-    factor = max(1, min_side // max(images.shape[-2:]))
-    images = images.detach().float().cpu().clamp(0, 1)
-    images = as_strips(images.repeat_interleave(factor, -1).repeat_interleave(factor, -2))
+    images = as_strips(enlarge(images.detach().float().cpu().clamp(0, 1), min_side))
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     framed = F.pad(images, (0, GRID_GAP, 0, GRID_GAP, 0, 0, 0, rows * columns - len(images)), value=GRID_GREY)
     _, channels, height, width = framed.shape
     image = framed.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
     return F.pad(image.reshape(channels, rows * height, columns * width), (GRID_GAP, 0, GRID_GAP, 0), value=GRID_GREY)
+
+
+def enlarge(images: Tensor, min_side: int) -> Tensor:
+    """Repeats the pixels of small images `(N, C, H, W)`, so that no side exceeds `min_side` or the original's."""
+    factor = max(1, min_side // max(images.shape[-2:]))
+    return images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
 
 
 def plot_rows(kinds: Mapping[str, Tensor], columns: int) -> Tensor:
