@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import hydra
 import pytest
@@ -89,3 +91,64 @@ def test_python_values_become_overrides_and_back(value):
 
 def test_choices_may_be_quoted():
     assert composed([to_override("model", "conv")]) == composed(["model=conv"])
+
+
+@dataclass
+class Listing:
+    """Settings of a command whose `format` is a list of choices."""
+
+    run: str
+    format: list[Literal["png", "pdf", "svg"]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "formats"),
+    [
+        ("format=png", ["png"]),
+        ("format=png,svg", ["png", "svg"]),
+        ("format=png, svg", ["png", "svg"]),
+        ("format=[png,svg]", ["png", "svg"]),
+        (to_override("format", ("png", "svg")), ["png", "svg"]),
+    ],
+)
+def test_a_list_of_choices_needs_no_brackets(typed, formats):
+    (job,), errors = compose_jobs("eval", ["run=r", typed], Listing)
+    assert errors == []
+    assert list(job.settings.format) == formats
+
+
+def test_commas_of_a_sweep_separate_lists_of_one_choice():
+    jobs, errors = compose_jobs("eval", ["run=r", "format=png,svg"], Listing, multirun=True)
+    assert errors == []
+    assert [list(job.settings.format) for job in jobs] == [["png"], ["svg"]]
+    jobs, errors = compose_jobs("eval", ["run=r", "format=[png,svg],[pdf]"], Listing, multirun=True)
+    assert errors == []
+    assert [list(job.settings.format) for job in jobs] == [["png", "svg"], ["pdf"]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "where", "message"),
+    [
+        ("format=png,html", "format=png,html", "has no choice html (png, pdf, svg)"),
+        ("format=pgn", "format=pgn", "has no choice pgn; did you mean png? (png, pdf, svg)"),
+        ("format=", "format=", "is empty; choose from png, pdf, svg"),
+        ("format=[]", "format=", "is empty; choose from png, pdf, svg"),
+        ("format=png,png", "format=png,png", "names png twice"),
+        ("format=null", "format=null", "is null, expected a list"),
+    ],
+)
+def test_errors_in_a_list_of_choices(typed, where, message):
+    jobs, errors = compose_jobs("eval", ["run=r", typed], Listing)
+    assert [(error.where, error.message) for error in errors] == [(where, message)]
+    assert jobs == []
+
+
+@pytest.mark.parametrize("typed", ["format=png,svg,", "format=png,svg]", "format=(png,svg)"])
+def test_a_list_of_choices_that_cannot_be_parsed_is_corrected(typed):
+    _, (error, *_) = compose_jobs("eval", ["run=r", typed], Listing)
+    assert error.where == typed
+    assert error.message.partition("did you mean ")[2] in (
+        "format=png,svg?",
+        "'format=[png,svg]'?",
+        "format=[png,svg]?",
+    )

@@ -177,7 +177,7 @@ def _run(command: str, arguments: list[str]) -> int:
         (job, *_) = compose(name, flags.overrides, check=False, **options)
         # Hydra expects flags before settings, but users type them anywhere.
         typed_flags = [argument for argument in arguments if argument not in flags.overrides]
-        application(name, [*typed_flags, *flags.overrides, *job.added], f"vae {command}")
+        application(name, [*typed_flags, *job.composed], f"vae {command}")
         return 0
 
     from vae_train.util.runtime import prepare

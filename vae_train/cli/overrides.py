@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_train.cli import schema
 from vae_train.cli.hints import choice_hint, group_hint, is_training_setting
 from vae_train.cli.hydra_compat import conf_dir
-from vae_train.cli.parsing import as_typed, parse
+from vae_train.cli.parsing import as_typed, parse, with_brackets
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.check import open_run
@@ -55,8 +55,8 @@ class Job(NamedTuple):
     """Locates classes, including those that the command line allows."""
     session: DataSession
     """Caches the data that the jobs of one command have read."""
-    added: tuple[str, ...] = ()
-    """Overrides that were not typed, see `compose_jobs`."""
+    composed: tuple[str, ...] = ()
+    """As Hydra reads them: paths are quoted, lists of choices have brackets, and see `all_of` of `compose_jobs`."""
 
     def open(self, name: str, setting: str = "run") -> Run:
         """Opens the run that a setting names, with the data and cache folders of `data.root=` and the like.
@@ -138,13 +138,13 @@ def _compose_job(
         own_errors += schema.unread_errors(cfg, settings, typed)
     if own_errors:
         raise UsageError(own_errors)
-    own, texts = schema.own_settings(config, settings), tuple(as_typed(_text(override)) for override in valid)
-    return Job(own, config, texts, choices, builder, session, reader.added)
+    own, texts = schema.own_settings(config, settings), tuple(map(_text, valid))
+    return Job(own, config, tuple(map(as_typed, texts)), choices, builder, session, (*texts, *reader.added))
 
 
 def _works(reader: _Reader, settings: type, session: DataSession, text: str, groups: Sequence[str]) -> bool:
     """Whether a setting can be parsed and its value is accepted beside the defaults and the chosen `groups`."""
-    errors = list[ErrorDetail]()
+    errors, text = list[ErrorDetail](), with_brackets(text, reader.choice_lists)
     try:
         override = reader.parser.parse_override(text)
         with collecting(errors):
@@ -203,6 +203,7 @@ class _Reader:
 
     def __init__(self, command: str, settings: type, config_dir: str | None, all_of: Mapping[str, str]) -> None:
         self.command, self.reads_run = command, "run" in {field.name for field in fields(settings)}
+        self.choice_lists = schema.choice_lists(settings)
         if config_dir is not None and not Path(config_dir).is_dir():
             raise UsageError([ErrorDetail(f"--config-dir {config_dir}", "no such folder")])
         self.search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
@@ -220,7 +221,7 @@ class _Reader:
         parsed: dict[str, Override] = {}
         for text in typed:
             with collecting(errors, text):
-                override = parse(text, self.parser, multirun, works)
+                override = parse(text, self.parser, multirun, works, self.choice_lists)
                 if override.key_or_group in parsed:
                     raise UsageError(f"{override.key_or_group} is given twice")
                 parsed[override.key_or_group] = override

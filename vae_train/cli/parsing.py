@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,13 @@ MAX_NAME_BYTES = 255
 """Longest name of a file or folder on common file systems."""
 
 
-def parse(text: str, parser: OverridesParser, multirun: bool, works: Callable[[str], bool]) -> Override:
+def parse(
+    text: str,
+    parser: OverridesParser,
+    multirun: bool,
+    works: Callable[[str], bool],
+    choice_lists: Container[str] = (),
+) -> Override:
     """Parses one setting as typed.
 
     Args:
@@ -35,6 +41,7 @@ def parse(text: str, parser: OverridesParser, multirun: bool, works: Callable[[s
         parser: parses the syntax of Hydra.
         multirun: whether commas separate the values of several jobs.
         works: whether a corrected setting, which is about to be suggested, has a value that is accepted.
+        choice_lists: settings that are lists of choices, see `with_brackets`.
 
     Raises:
         UsageError: it is not a setting, or not supported; the message says what to type instead.
@@ -42,7 +49,7 @@ def parse(text: str, parser: OverridesParser, multirun: bool, works: Callable[[s
     if not text.startswith("~") and ("=" not in text or text.startswith("=")):
         raise UsageError("is not a setting; settings look like beta=4, flags like --help")
     try:
-        override = parser.parse_override(_with_quotes(text, multirun))
+        override = parser.parse_override(with_brackets(_with_quotes(text, multirun), choice_lists, multirun))
     except HydraException as error:
         raise UsageError(f"cannot be parsed{_repaired(text, works)}") from error
     if override.is_delete():
@@ -58,6 +65,20 @@ def parse(text: str, parser: OverridesParser, multirun: bool, works: Callable[[s
         kind = "intervals are" if override.is_interval_sweep() else "glob is"
         raise UsageError(f"{kind} not supported; list the values as 1,2,3")
     return override
+
+
+def with_brackets(text: str, choice_lists: Container[str], multirun: bool = False) -> str:
+    """A list of choices in brackets, so that `format=onnx,pt2` is a list; with -m it is a list of one for each job.
+
+    Args:
+        text: the setting as typed.
+        choice_lists: settings that are lists of choices; others remain as typed.
+        multirun: whether commas separate the values of several jobs.
+    """
+    key, _, value = text.partition("=")
+    if key not in choice_lists or value == "null" or not re.fullmatch(r"[\w, -]*", value):
+        return text
+    return f"{key}=" + ",".join(f"[{choice}]" for choice in (value.split(",") if multirun else [value]))
 
 
 def quoted(text: str) -> str:

@@ -4,7 +4,7 @@ import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +15,7 @@ from vae_train.runs.config import Config
 from vae_train.runs.schema import value_error, yaml_text
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Threads
+from vae_train.util.text import did_you_mean
 
 KNOB = {"knob": True}
 """Metadata of fields that only take effect through components that interpolate them."""
@@ -34,15 +35,41 @@ COMMON = {"allow": str | list[str] | None, "threads": Threads | None}
 
 def settings_errors(cfg: DictConfig, settings: type) -> list[ErrorDetail]:
     """Values of a command's own settings outside the types and ranges of its dataclass."""
-    errors = []
+    errors, lists = [], choice_lists(settings)
     for name, hint in (typing.get_type_hints(settings, include_extras=True) | COMMON).items():
         if OmegaConf.is_missing(cfg, name):
             errors.append(ErrorDetail(f"{name}=", "is required"))
             continue
         value = OmegaConf.to_container(cfg[name]) if OmegaConf.is_config(cfg[name]) else cfg[name]
-        if message := value_error(value, hint):
-            errors.append(ErrorDetail(f"{name}={yaml_text(value)}", message))
+        if name in lists and isinstance(value, list):
+            where, message = f"{name}={','.join(map(yaml_text, value))}", _choices_error(value, lists[name])
+        else:
+            where, message = f"{name}={yaml_text(value)}", value_error(value, hint)
+        if message:
+            errors.append(ErrorDetail(where, message))
     return errors
+
+
+def choice_lists(settings: type) -> Mapping[str, Sequence[str]]:
+    """The settings of a command that are lists of choices -> their choices. On the command line they need no brackets.
+
+    Args:
+        settings: the command's dataclass; such a field has the type `list[Literal["a", "b"]]`.
+    """
+    hints = {name: (get_origin(hint), *get_args(hint)) for name, hint in typing.get_type_hints(settings).items()}
+    items = {name: parts[1] for name, parts in hints.items() if parts[0] is list}
+    return {name: get_args(item) for name, item in items.items() if get_origin(item) is Literal}
+
+
+def _choices_error(values: Sequence[Any], choices: Sequence[str]) -> str | None:
+    """Why `values` is not a list of distinct choices; None if it is one."""
+    names, listed = list(map(yaml_text, values)), ", ".join(choices)
+    if not names:
+        return f"is empty; choose from {listed}"
+    if unknown := next((name for name in names if name not in choices), None):
+        return f"has no choice {unknown}{did_you_mean(unknown, choices)} ({listed})"
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    return f"names {repeated} twice" if repeated else None
 
 
 def own_settings(config: Config, settings: type) -> Any:
