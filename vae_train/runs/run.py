@@ -21,7 +21,7 @@ from vae_train.runs.facts import read_facts
 from vae_train.runs.packages import allow_setting, packages_of
 from vae_train.training.checkpoint import Checkpoints, Report, warn
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
-from vae_train.util.files import appending, locked, replacing
+from vae_train.util.files import FolderGuard, appending, locked, replacing
 from vae_train.util.text import PrintableFormatter, printable
 
 OUTPUTS = Path("outputs")
@@ -230,6 +230,10 @@ class Run(RunFiles):
                 raise RunError(f"could not write {self.lock_file}: {error.strerror}") from error
             yield
 
+    def guard(self) -> FolderGuard:
+        """Notices within a `with` block that the run was deleted, emptied or renamed."""
+        return FolderGuard(self.folder, CONFIG_FILE)
+
     @contextmanager
     def logged(self) -> Iterator[None]:
         """Copies log messages to train.log within the block."""
@@ -300,7 +304,7 @@ def folder_errors(out: str | None, name: str = "run") -> list[ErrorDetail]:
 
 
 def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
-    """Writes a dictionary or a list as JSON, atomically; creates the folder if necessary.
+    """Writes a dictionary or a list as JSON, atomically, in an existing folder.
 
     Raises:
         RunError: the file cannot be written.
@@ -311,7 +315,6 @@ def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
 def write_text(path: Path, content: str) -> None:
     """Writes a text file, like `write_json`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             file.write(content.encode(errors="backslashreplace"))  # a file name may be invalid Unicode
     except OSError as error:

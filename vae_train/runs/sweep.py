@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vae_train.runs.run import OUTPUTS, RunFiles, new_folder, read_json, write_json
-from vae_train.util.errors import ErrorDetail
-from vae_train.util.files import appending
+from vae_train.util.errors import ErrorDetail, FolderGoneError
+from vae_train.util.files import FolderGuard, appending
 
 log = logging.getLogger("vae_train")
 
@@ -44,24 +44,34 @@ def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Pa
 
     Returns:
         The number of jobs that did not finish.
+
+    Raises:
+        FolderGoneError: the folder of the sweep was deleted or renamed.
     """
     folder = new_folder(SWEEPS / name)
     write_json(folder / JOBS_FILE, [list(job) for job in jobs])
     settings = [dict(override.lstrip("+").split("=", 1) for override in job) for job in jobs]
     swept = _swept(settings)
     files = [RunFiles(folder / _job_name(*job, swept)) for job in enumerate(settings)]
+    errors: dict[int, str] = {}
     log.info("vae train: %d jobs in %s", len(jobs), folder)
-    try:
-        for number, job in enumerate(jobs):
-            log.info("[%d/%d] %s", number + 1, len(jobs), " ".join(job))
-            try:
-                train(number, files[number].folder)
-            except Exception as error:
-                log.error("failed: %s", error)
-                _record_failure(files[number], error)
-    finally:
-        rows = [_row(*job) for job in zip(range(len(jobs)), files, settings, strict=True)]
-        _report(folder, jobs, rows, swept)
+    with FolderGuard(folder, JOBS_FILE) as guard:
+        try:
+            for number, job in enumerate(jobs):
+                guard.check()
+                log.info("[%d/%d] %s", number + 1, len(jobs), " ".join(job))
+                try:
+                    train(number, files[number].folder)
+                except Exception as error:
+                    guard.check()
+                    log.error("failed: %s", error)
+                    errors[number] = str(error)
+                    if not isinstance(error, FolderGoneError):
+                        _record_failure(files[number], error)
+        finally:
+            rows = [_row(number, files[number], job, errors.get(number)) for number, job in enumerate(settings)]
+            if guard.is_in_place():
+                _report(folder, jobs, rows, swept)
     return sum(row["status"] != "done" for row in rows)
 
 
@@ -74,15 +84,16 @@ def _job_name(number: int, settings: Mapping[str, str], swept: Sequence[str]) ->
 
 def _record_failure(files: RunFiles, error: Exception) -> None:
     """Writes status and traceback of a job, which may have failed before its folder was created."""
+    files.folder.mkdir(exist_ok=True)
     if not files.summary_file.exists():
         write_json(files.summary_file, {"status": "failed", "error": str(error)})
     with appending(files.log_file) as file:
         file.write(traceback.format_exc())
 
 
-def _row(number: int, files: RunFiles, settings: Mapping[str, str]) -> dict[str, Any]:
-    status = "unknown" if files.folder.exists() else "not started"
-    summary = {"status": status} | read_json(files.summary_file)
+def _row(number: int, files: RunFiles, settings: Mapping[str, str], error: str | None) -> dict[str, Any]:
+    status = "failed" if error else "unknown" if files.folder.exists() else "not started"
+    summary = {"status": status, "error": error or ""} | read_json(files.summary_file)
     return {
         **settings,
         "job": number,
@@ -91,7 +102,7 @@ def _row(number: int, files: RunFiles, settings: Mapping[str, str]) -> dict[str,
         "best_by": summary.get("best_by", ""),
         "seconds": summary.get("seconds"),
         "folder": str(files.folder),
-        "error": summary.get("error", ""),
+        "error": summary["error"],
     }
 
 
@@ -106,7 +117,8 @@ def _report(folder: Path, jobs: Sequence[Sequence[str]], rows: list[dict[str, An
     for job, row in zip(jobs, rows, strict=True):
         if row["status"] == "failed":
             path = RunFiles(Path(row["folder"])).log_file
-            log.info("failed: %d (%s): %s; log: %s", row["job"], " ".join(job), row["error"], path)
+            see = f"; log: {path}" if path.exists() else ""
+            log.info("failed: %d (%s): %s%s", row["job"], " ".join(job), row["error"], see)
     done = sum(row["status"] == "done" for row in rows)
     log.info("%d of %d jobs done; table: %s", done, len(rows), folder / "sweep.csv")
     allowed = [override for override in jobs[0] if override.startswith("allow=")]

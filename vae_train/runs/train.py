@@ -4,7 +4,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from vae_train.runs.schema import RunFacts, known
 from vae_train.runs.tracking import open_loggers, register, sending, tracker_errors
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.epochs import Epochs
-from vae_train.training.loggers.base import row_digest
+from vae_train.training.loggers.base import Logger, row_digest
 from vae_train.training.loggers.files import Files, best_row, read_metrics
 from vae_train.training.monitor import schedule_notes
-from vae_train.util.errors import ErrorDetail, Stopped, collecting
+from vae_train.util.errors import ErrorDetail, RunError, Stopped, collecting
+from vae_train.util.files import FolderGuard
 from vae_train.util.runtime import busy_message, emulated, prepare, resolve_device
 
 log = logging.getLogger("vae_train")
@@ -190,7 +192,7 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
     # The status comes before the new configuration, so that a run killed in between does not count as done.
     write_json(run.summary_file, {"status": "running"})
     run.config.write(run.config_file)
-    with run.logged():
+    with run.logged(), run.guard() as guard:
         _log_start(run, training)
         write_json(run.facts_file, facts_to_dict(data.stored_facts))
         write_json(run.environment_file, environment(learner.device, data.checksum))
@@ -198,7 +200,7 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
         try:
             stamp = {"config": run.fingerprint, "data": data.checksum}
             checkpoints = Checkpoints(run.checkpoints, run.report, stamp)
-            metrics, execution = trainer.fit(learner, data, checkpoints, loggers, state)
+            metrics, execution = trainer.fit(learner, data, checkpoints, loggers, state, check=guard.check)
             checkpoints.remove_previous()
             best = best_row(read_metrics(run.metrics_file), metrics.get("best_epoch"))
             for logger in loggers:
@@ -214,13 +216,21 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
             raise
         finally:
             seconds = round(time.perf_counter() - started, 3)
-            write_json(run.summary_file, summary | {"execution": execution, "seconds": seconds})
-            for logger in loggers:
-                logger.close()
-            rows = read_metrics(run.metrics_file)
-            plot_curves(rows, run.curves_file)
-        for line in outcome(run, training, metrics, rows):
+            _finish(run, summary | {"execution": execution, "seconds": seconds}, loggers, guard)
+        for line in outcome(run, training, metrics, read_metrics(run.metrics_file)):
             log.info("%s", line)
+
+
+def _finish(run: Run, summary: dict[str, Any], loggers: Sequence[Logger], guard: FolderGuard) -> None:
+    """Writes how a run ended, closes its loggers and plots its metrics."""
+    is_in_place = guard.is_in_place()
+    if is_in_place:
+        write_json(run.summary_file, summary)
+    for logger in loggers:
+        with nullcontext() if is_in_place else suppress(RunError):
+            logger.close()
+    if is_in_place:
+        plot_curves(read_metrics(run.metrics_file), run.curves_file)
 
 
 def _log_start(run: Run, training: Training) -> None:
@@ -238,12 +248,10 @@ def _log_start(run: Run, training: Training) -> None:
     if slow := emulated(learner.precision, learner.device):
         log.warning("%s", slow)
     log.log(logging.DEBUG if data.training().resident else logging.INFO, "data: %s", data.storage)
-    if warning := getattr(getattr(learner.model, "likelihood", None), "warning", None):
-        log.info("%s", warning)
-    if note := channels_note(data.facts.data_shape):
-        log.info("%s", note)
+    warning = getattr(getattr(learner.model, "likelihood", None), "warning", None)
     epochs = trainer.epochs_of(data.facts.num_train)
-    for note in schedule_notes(learner.objective, learner.lr_schedule, epochs, trainer.monitor):
+    schedules = schedule_notes(learner.objective, learner.lr_schedule, epochs, trainer.monitor)
+    for note in filter(None, [warning, channels_note(data.facts.data_shape), *schedules]):
         log.info("%s", note)
     log.info("%s", run.folder)
     for note in data.notes:

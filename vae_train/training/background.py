@@ -82,14 +82,29 @@ class Output(Background):
         checkpoints: where states go.
         pause: seconds between two writes of states. If epochs are shorter, a state stays pending, and a
             newer one of the same name replaces it. This spares disks that many runs share.
+        check: called before everything that is written; raises an error if it must not be written.
     """
 
-    def __init__(self, loggers: Sequence[Logger], checkpoints: Checkpoints, pause: float = 0.0) -> None:
+    def __init__(
+        self,
+        loggers: Sequence[Logger],
+        checkpoints: Checkpoints,
+        pause: float = 0.0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__()
-        self.loggers, self.checkpoints, self.pause = loggers, checkpoints, pause
+        self.loggers, self.checkpoints, self.pause, self.check = loggers, checkpoints, pause, check
         self._due, self._started = -math.inf, time.monotonic()
         self._pending: list[tuple[list[str], dict[str, Any]]] = []
         """Pending states with their names, the oldest first."""
+
+    @override
+    def submit(self, task: Callable[[], None]) -> None:
+        def checked() -> None:
+            self.check()
+            task()
+
+        super().submit(checked)
 
     def metrics(self, row: Row) -> None:
         """Writes a row of metrics in the background, see `Logger.metrics`."""

@@ -117,7 +117,7 @@ def save(path: Path, state: dict[str, Any], keeps_previous: bool = True) -> None
         RunError: the disk is full or read-only, or reading back fails; existing files are unchanged.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)  # without parents, so that a deleted run is not created anew
         with temporary_name(path) as written:
             _write(written, state)
             if keeps_previous and path.exists():

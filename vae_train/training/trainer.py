@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -93,6 +93,7 @@ class Trainer:
         loggers: Sequence[Logger],
         resumed: dict[str, Any] | None = None,
         stopping: Stopping | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> tuple[dict[str, Any], Mode]:
         """Trains until the last epoch, or until `stopping` ends the run.
 
@@ -103,6 +104,7 @@ class Trainer:
             loggers: receive metrics and image grids.
             resumed: a checkpoint to resume from.
             stopping: ends the run early; None for `Patience`.
+            check: called before everything that is written; raises an error if training must not write any more.
 
         Returns:
             The summary: the last metrics, "best_epoch", "best_by", and "best_elbo" and other metrics of that
@@ -122,8 +124,8 @@ class Trainer:
         steps = self.runner(learner, stream)
         sample_every = self.sample_every or math.ceil(epochs.total / NUM_PREVIEWS)
         display, judge = Display(epochs, state.progress.step), Judge(self.monitor, learner.objective, epochs)
-        pause = self.checkpoint_seconds
-        with StopRequest() as stop, Output(loggers, checkpoints, pause) as output, closing(stream), display:
+        output = Output(loggers, checkpoints, self.checkpoint_seconds, check)
+        with StopRequest() as stop, output, closing(stream), display:
             training = Training(learner, data, state, epochs, steps, Clock(stream), display, output, stop, judge)
             for epoch in range(self._first_epoch(training), epochs.total + 1):
                 trained = self._train_epoch(training, epoch)

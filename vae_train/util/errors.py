@@ -58,6 +58,10 @@ class RunError(Exception):
     """A failure during a run, such as a NaN, a full disk or a damaged checkpoint. Exit code 1."""
 
 
+class FolderGoneError(RunError):
+    """The folder of a run or a sweep was deleted, emptied or renamed while a command wrote to it."""
+
+
 class Stopped(KeyboardInterrupt):
     """Raised when a signal stops a run, after its state was saved. Exit code 128 + `signal`.
 

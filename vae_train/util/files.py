@@ -1,4 +1,4 @@
-"""Atomic writes, which never follow symbolic links, and locks that end with their process."""
+"""Atomic writes, which never follow symbolic links, locks that end with their process, and folders that may vanish."""
 
 import errno
 import os
@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, TextIO
 
-from vae_train.util.errors import UsageError
+from typing_extensions import Self
+
+from vae_train.util.errors import FolderGoneError, UsageError
 
 try:
     import fcntl
@@ -80,6 +82,51 @@ def _naming(path: Path) -> Iterator[None]:
 def appending(path: Path) -> TextIO:
     """Opens a text file for appending, line-buffered; refuses symbolic links."""
     return open(path, "a", 1, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | NO_FOLLOW, 0o666))
+
+
+class FolderGuard:
+    """Notices within a `with` block that a folder was deleted, emptied, renamed or replaced by another one.
+
+    The folder stays open, so that the system does not give its inode to a new folder. Windows has no such descriptors,
+    but does not delete folders with open files either.
+
+    Args:
+        folder: an existing folder.
+        content: a file that it contains; without it the folder counts as emptied.
+    """
+
+    def __init__(self, folder: Path, content: str) -> None:
+        self.folder, self.content = folder, content
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        if os.name == "posix":
+            with _naming(self.folder):
+                self._descriptor = os.open(self.folder, os.O_RDONLY)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None and issubclass(kind, Exception):
+                self.check()  # says more than the file that could not be read or written
+        finally:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to the same folder with its content."""
+        if self._descriptor is None:
+            return True
+        try:
+            (self.folder / self.content).stat()
+            return os.path.samestat(os.fstat(self._descriptor), self.folder.stat())
+        except OSError as error:
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)  # others are reported when writing
+
+    def check(self) -> None:
+        """Raises a FolderGoneError if the folder is no longer in place."""
+        if not self.is_in_place():
+            raise FolderGoneError(f"{self.folder} was deleted, emptied or renamed; nothing further was saved")
 
 
 @contextmanager

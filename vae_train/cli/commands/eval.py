@@ -158,7 +158,10 @@ def _ood_node(name: str, config: Config, facts: DataFacts) -> Config:
 def run(settings: Settings, job: Job) -> None:
     """Evaluates the runs, and writes and prints the reports."""
     runs = [job.open(str(folder)) for folder in find_runs(settings.run)]
-    reports = [evaluate_run(run, settings, job) for run in runs]
+    reports = []
+    for run in runs:
+        with run.guard():
+            reports.append(evaluate_run(run, settings, job))
     if len(runs) > 1:
         _compare(runs, reports, settings)
     names = settings.run if isinstance(settings.run, str) else f"[{','.join(settings.run)}]"

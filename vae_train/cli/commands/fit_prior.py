@@ -13,7 +13,7 @@ from vae_train.evaluation.subject import Noise
 from vae_train.runs.build import load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
 from vae_train.runs.fitted_priors import compare_priors, fit_prior, fitting_error, save_prior
-from vae_train.runs.run import write_json
+from vae_train.runs.run import Run, write_json
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.ranges import PositiveInt, Seed
@@ -47,9 +47,14 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
 
 def run(settings: Settings, job: Job) -> None:
     """Writes priors/<prior>.pt and priors/<prior>.json of a run."""
-    begin, node = time.perf_counter(), job.config["prior"]
+    run = job.open(settings.run)
+    with run.guard():
+        _fit(run, settings, job)
+
+
+def _fit(run: Run, settings: Settings, job: Job) -> None:
+    begin, node, device = time.perf_counter(), job.config["prior"], resolve_device(settings.device)
     name = str(node["_target_"]).split(".")[-2]
-    run, device = job.open(settings.run), resolve_device(settings.device)
     model: Any = open_model(run, device, job.builder, settings.checkpoint)
     data = load_data(run.config, job.session, device, job.builder)
     split: Split = "valid" if data.split("valid") is not None else "test"

@@ -88,6 +88,7 @@ def _path(name: str | Sequence[str], folders: Sequence[Path]) -> Path:
     """report.html in the run's folder or in that of the sweep; a new file under outputs/reports for a list of runs."""
     if isinstance(name, str):
         return (folders[0] if len(folders) == 1 else Path(name)) / NAME
+    (OUTPUTS / "reports").mkdir(parents=True, exist_ok=True)
     return OUTPUTS / "reports" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.html"
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
@@ -47,7 +48,10 @@ class Files(Logger):
 
     @override
     def close(self) -> None:
+        is_in_place = self.path.exists() and os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
         self._file.close()
+        if not is_in_place:  # the run was deleted, and another one may have its place
+            return
         rows = read_metrics(self.path)
         columns = list(dict.fromkeys(key for row in rows for key in row))
         with replacing(self.folder / "metrics.csv") as file:
