@@ -9,8 +9,13 @@ import torch
 from tests.examples import EXAMPLES
 from tests.support import all_distributions, parameters_of
 from vae_train.distributions.bernoulli import Bernoulli
+from vae_train.distributions.categorical import OneHotCategorical
 from vae_train.distributions.dequantized import DequantizedNormal
+from vae_train.distributions.flows.base import Transformed
+from vae_train.distributions.mixture import Product
+from vae_train.distributions.multivariate import MultivariateNormal
 from vae_train.distributions.normal import Normal
+from vae_train.distributions.sphere import VonMisesFisher
 from vae_train.rng import Rng
 
 ALL = pytest.mark.parametrize("kind", all_distributions())
@@ -44,6 +49,21 @@ def values_of(found, num=1):
     draws = found.sample(Rng(5, "values"), num).detach()
     levels = EXAMPLES[type(found)].levels
     return draws if levels is None else (draws.clamp(0, 1) * (levels - 1)).round() / (levels - 1)
+
+
+@pytest.mark.parametrize("kind", [MultivariateNormal, Normal, OneHotCategorical, Product, Transformed, VonMisesFisher])
+def test_a_summary_has_the_moments_of_samples(kind):
+    found = example(kind, (2,))
+    summary = found.summary(Rng(3, "summary"))
+    samples = found.sample(Rng(4, "moments"), 4000)
+    assert all(tensor.shape[0] == 2 for tensor in summary.values())
+    error = 6 * samples.std(0) / (64 if kind is Transformed else 4000) ** 0.5 + 0.02
+    assert ((summary["std"] - samples.std(0)).abs() < error).all()
+    if kind is not Transformed:  # whose mean is the image of the mean of its base
+        assert ((summary["mean"] - samples.mean(0)).abs() < error).all()
+    if "codes" in summary:
+        blocks = summary["mean"][:, -3 * summary["codes"].shape[-1] :].unflatten(-1, (-1, 3))
+        assert torch.equal(summary["codes"], blocks.argmax(-1))
 
 
 def test_every_distribution_has_an_example():

@@ -91,6 +91,17 @@ class Distribution(Detachable, ABC):
         """The variance of every element, with shape `(*batch, *event)`, for distributions of latents except flows."""
         raise NotImplementedError(f"{type(self).__name__} has no closed-form variance")
 
+    def summary(self, rng: Rng) -> dict[str, Tensor]:
+        """The tensors that describe a posterior, by name: "mean", "std", and what a family has besides or instead.
+
+        Args:
+            rng: the source of the noise for families without a closed form.
+
+        Returns:
+            "mean" and "std" have shape `(*batch, *event)`; all others start with `*batch`.
+        """
+        return {"mean": self.mean, "std": self.variance.sqrt()}
+
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
         """Log-density or log-mass of every element in nats, if they are independent (`is_factorized`).
 

@@ -53,6 +53,11 @@ class OneHotCategorical(Distribution):
     def variance(self) -> Tensor:
         return self.mean * (1 - self.mean)
 
+    @override
+    def summary(self, rng: Rng) -> dict[str, Tensor]:
+        """Also "codes", the most likely category of every variable, int64 `(*batch, D / categories)`."""
+        return super().summary(rng) | {"codes": self._blocks(self.logits).argmax(-1)}
+
     def shifted(self, shift: Tensor) -> OneHotCategorical:
         """The same with `shift`, a tensor with shape `(*any, D)`, added to the logits."""
         return OneHotCategorical(self.logits + shift, self.categories, self.relaxation, self.hard)

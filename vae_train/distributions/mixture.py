@@ -117,6 +117,15 @@ class Product(Distribution):
         return torch.cat([part.variance for part in self.parts], -1)
 
     @override
+    def summary(self, rng: Rng) -> dict[str, Tensor]:
+        """The tensors of all parts, concatenated by name along the last dimension."""
+        found: dict[str, list[Tensor]] = {}
+        for part in self.parts:
+            for name, tensor in part.summary(rng).items():
+                found.setdefault(name, []).append(tensor)
+        return {name: torch.cat(tensors, -1) for name, tensors in found.items()}
+
+    @override
     def joint_log_prob(self, x: Tensor) -> Tensor:
         return torch.stack([part.log_prob(own) for part, own in zip(self.parts, self.split(x), strict=True)]).sum(0)
 

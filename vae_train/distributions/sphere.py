@@ -83,6 +83,11 @@ class VonMisesFisher(Distribution):
         along = self.direction**2
         return (second - first**2) * along + (1 - second) * (1 - along) / (2 * self._a)
 
+    @override
+    def summary(self, rng: Rng) -> dict[str, Tensor]:
+        """Also "direction", the unit vector `(*batch, D)`, and "concentration", k with shape `(*batch)`."""
+        return super().summary(rng) | {"direction": self.direction, "concentration": self.concentration}
+
     @property
     def log_excess(self) -> Tensor:
         """log Z(k) - k with shape `(*batch)`, minus the log-density at the mean."""

@@ -19,6 +19,9 @@ from vae_train.rng import Rng
 EPSILON = 1e-8
 """Added to the squared norm of a vector before dividing by it."""
 
+SUMMARY_SAMPLES = 64
+"""Samples of z from which a standard deviation without a closed form is estimated."""
+
 MAX_DIAGONAL = 1 - 1e-6
 """Bound of the diagonals of a Sylvester flow, whose product must exceed -1."""
 
@@ -202,6 +205,11 @@ class Transformed(Distribution):
     @override
     def mean(self) -> Tensor:
         return self._through(self.base.mean)[0]
+
+    @override
+    def summary(self, rng: Rng) -> dict[str, Tensor]:
+        """ "mean" is the image of the base's mean; "std" is estimated from `SUMMARY_SAMPLES` samples."""
+        return {"mean": self.mean, "std": self.sample(rng, SUMMARY_SAMPLES).std(0)}
 
     @override
     def joint_log_prob(self, x: Tensor) -> Tensor:
