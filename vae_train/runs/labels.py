@@ -1,0 +1,50 @@
+"""Class labels as people give them, by name or number, and as models take them."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from vae_train.batch import Factor
+
+MAX_NAMES = 20
+"""Number of class names in a message."""
+
+log = logging.getLogger("vae_train")
+
+
+def class_number(value: Any, factor: Factor) -> int:
+    """The number of a class, from 0, that is given by its name or its number; a name precedes a number.
+
+    A value that is the name of one class and the number of another is logged.
+
+    Args:
+        value: the name or the number.
+        factor: the classes.
+
+    Raises:
+        ValueError: there is no such class; lists those that exist.
+    """
+    names = [str(name) for name in factor.values or range(factor.size)]
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < factor.size
+    if str(value) in names:
+        number = names.index(str(value))
+        if is_number and number != value:
+            log.info("%s %s is the class of this name, number %d", factor.name, value, number)
+        return number
+    if is_number:
+        return int(value)
+    raise ValueError(f"no such {factor.name}; use {known_classes(factor)}")
+
+
+def class_numbers(values: Sequence[Any], factor: Factor) -> list[int]:
+    """The numbers of several classes, each looked up once, see `class_number`."""
+    found = {value: class_number(value, factor) for value in dict.fromkeys(values)}
+    return [found[value] for value in values]
+
+
+def known_classes(factor: Factor) -> str:
+    """The numbers of all classes, and the names of the first ones, for a message."""
+    if not factor.values:
+        return f"0 to {factor.size - 1}"
+    listed = ", ".join(map(str, factor.values[:MAX_NAMES]))
+    return f"0 to {factor.size - 1}, or {listed}{', …' if len(factor.values) > MAX_NAMES else ''}"
