@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 from vae_train.util.errors import UsageError
 
 if TYPE_CHECKING:
+    from vae_train.runs.build import Builder
+    from vae_train.runs.labeled_arrays import LabeledArrays
     from vae_train.runs.run import Run
     from vae_train.runs.trained import TrainedModel
 
-__all__ = ["__version__", "load", "train"]
+__all__ = ["__version__", "load", "open_data", "train"]
 
 
 def __getattr__(name: str) -> str:
@@ -36,7 +38,11 @@ def __getattr__(name: str) -> str:
 
 
 def load(
-    run: str | Path, checkpoint: str = "best", device: str = "cpu", allow: str | Sequence[str] | None = None
+    run: str | Path,
+    checkpoint: str = "best",
+    device: str = "cpu",
+    prior: str | None = None,
+    allow: str | Sequence[str] | None = None,
 ) -> TrainedModel:
     """The trained model of a run, in the units of its data.
 
@@ -44,17 +50,44 @@ def load(
         run: a run's folder, a unique part of its name, or "last".
         checkpoint: "best" as chosen by `trainer.monitor`, or "last".
         device: device of the model.
+        prior: name of a prior fitted by `vae fit-prior`, which replaces the model's own; None for its own.
         allow: additional packages whose classes the run's configuration may name; one name or several.
 
     Raises:
-        vae_train.util.errors.UsageError: the run does not exist.
+        vae_train.util.errors.UsageError: the run or the prior does not exist.
         vae_train.util.errors.RunError: its checkpoint cannot be read.
     """
+    from vae_train.runs.fitted_priors import prior_errors
+    from vae_train.runs.trained import TrainedModel
+    from vae_train.util.runtime import resolve_device
+
+    opened, builder = _opened(run, allow)
+    if errors := prior_errors(opened, prior):
+        raise UsageError(errors)
+    return TrainedModel.open(opened, checkpoint, resolve_device(device), builder, prior)
+
+
+def open_data(run: str | Path, split: str = "test", allow: str | Sequence[str] | None = None) -> LabeledArrays:
+    """The images of a split of a run's data, and their labels, as arrays that the run's model takes.
+
+    Args:
+        run: a run's folder, a unique part of its name, or "last".
+        split: "train", "valid" or "test".
+        allow: additional packages whose classes the run's configuration may name; one name or several.
+
+    Raises:
+        vae_train.util.errors.UsageError: the run, its data or the split does not exist.
+    """
+    from vae_train.runs.labeled_arrays import read_split
+
+    return read_split(*_opened(run, allow), split)
+
+
+def _opened(run: str | Path, allow: str | Sequence[str] | None) -> tuple[Run, Builder]:
+    """Opens a run whose components are all trusted."""
     from vae_train.runs.build import Builder
     from vae_train.runs.packages import make_importable, packages_of
     from vae_train.runs.run import Run
-    from vae_train.runs.trained import TrainedModel
-    from vae_train.util.runtime import resolve_device
 
     allowed, opened = [allow] if isinstance(allow, str) else list(allow or ()), Run.open(run)
     if missing := sorted(set(packages_of(opened.config)) - {name.split(".")[0] for name in allowed}):
@@ -62,7 +95,7 @@ def load(
         call = f"vae_train.load({str(run)!r}, allow={sorted({*allowed, *missing})})"
         raise UsageError(f"{opened.folder} has components of the package {names}; if you trust it: {call}")
     make_importable(allowed)
-    return TrainedModel.open(opened, checkpoint, resolve_device(device), Builder(allowed))
+    return opened, Builder(allowed)
 
 
 def train(*overrides: str, **settings: Any) -> Run:

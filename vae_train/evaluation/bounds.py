@@ -1,6 +1,8 @@
 """The evidence lower bound (ELBO) and its terms for single images."""
 
+import math
 from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -57,3 +59,19 @@ def subject_bounds(subject: Subject, num_samples: int, split: Split | None = Non
     subset = Subset(subject.images_of(split), len(subject.images))
     noise, size = subject.noise("judge", split), subject.batch_size
     return image_bounds(subject.model, subset, noise=noise, num_samples=num_samples, batch_size=size)
+
+
+def bits_of_nats(log_p: Tensor, bounds: Mapping[str, Tensor]) -> Tensor:
+    """Converts estimates of log p(x) to bits per dimension, with the constants of the bounds on the same images.
+
+    Bits are an affine function of nats per image; its constant follows from the ELBO in both units.
+
+    Args:
+        log_p: (N,) in nats.
+        bounds: a result of `image_bounds` with bits per dimension.
+
+    Returns:
+        (N,) float64 on the CPU.
+    """
+    dims = bounds["dims"].cpu().double()
+    return bounds["bits_per_dim"].cpu() + (bounds["elbo"].cpu() - log_p.cpu()) / (dims * math.log(2))

@@ -5,37 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vae_train.batch import Batch, DataFacts, split_missing
+from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
-from vae_train.data.storage.stored import from_images, to_images
-from vae_train.distributions.base import Distribution
+from vae_train.data.storage.stored import from_images
+from vae_train.evaluation.interpolation import Interpolation, interpolate
+from vae_train.evaluation.latents import Latents, latents
+from vae_train.evaluation.metrics.nll import estimate_log_likelihood
+from vae_train.evaluation.scores import image_scores
+from vae_train.evaluation.subject import Noise
 from vae_train.model.base import LatentVariableModel, SingleLatent
-from vae_train.objective.bounds import log_mean_exp
-from vae_train.rng import BlockRng, Rng
+from vae_train.rng import Rng
 from vae_train.runs.build import Builder, build_transforms, open_model, run_facts
+from vae_train.runs.fitted_priors import replace_prior
+from vae_train.runs.given import GivenImages, Label, as_images, condition
 from vae_train.runs.run import Run
 
 CHUNK = 256
-"""Samples per decoder pass."""
+"""Images or latents per pass."""
 
-Condition = int | Sequence[int] | Sequence[Sequence[int]] | Tensor | None
+TRAVERSAL_STEPS, TRAVERSAL_LIMIT = 9, 2.5
+"""Number of values of each latent in a traversal, and the largest, in standard deviations of a standard normal."""
 
 
 class TrainedModel:
     """A model in evaluation mode that takes and returns data in its original units.
 
-    Images are in the units of the data. For pixels these are numbers in [0, 1], or uint8 from 0 to 255; they are
-    rounded to the levels that the model was trained on, so that a model of binary images sees 0 and 1. For continuous
-    images, vectors and signals these are the numbers of the file, returned as float64 on the CPU. Images of an array
-    file may be given, and are returned, in its layout: vectors as `(B, D)`. Preprocessing of the run (dequantisation,
-    logit, normalisation) is applied and undone here, and `log_prob` contains all Jacobians. A conditional model needs
-    `y`, others ignore it: labels with shape `(B,)`, labels or factors with shape `(B, F)`, or one number for all.
-    Models trained with `data.missing=mask` accept NaN as missing values: `log_prob` is then that of
-    the observed values, and reconstructions impute the missing ones.
+    Images are tensors or arrays `(B, C, H, W)` or `(B, H, W, C)` in the units of the data. For pixels these are numbers
+    in [0, 1], or uint8 from 0 to 255; they are rounded to the levels that the model was trained on, so that a model of
+    binary images sees 0 and 1. For continuous images, vectors and signals these are the numbers of the file,
+    returned as float64 on the CPU. Images of an array file may be given, and are returned, in its layout: vectors as
+    `(B, D)`. Preprocessing of the run (dequantisation, logit, normalisation) is applied and undone here, and
+    `log_prob` contains all Jacobians. A conditional model needs `label`, others ignore it: a class by name or number,
+    one for all images or one for each, or factors of variation `(B, F)`. Models trained with `data.missing=mask` accept
+    NaN as missing values: `log_prob` is then that of the observed values, and reconstructions impute the missing ones.
 
     No method computes gradients. `model` is the `torch.nn.Module` itself, which takes preprocessed images.
 
@@ -48,21 +53,25 @@ class TrainedModel:
         >>> import torch, vae_train
         >>> run = vae_train.train("data=digits", latent_dim=2, epochs=1)
         >>> model = vae_train.load(run.folder)
-        >>> x = torch.rand(5, 1, 8, 8).round()
-        >>> q = model.encode(x)
-        >>> q.mean.shape, model.decode(q.mean).shape
-        (torch.Size([5, 2]), torch.Size([5, 1, 8, 8]))
-        >>> model.reconstruct(x).shape, model.sample(3, seed=1).shape
-        (torch.Size([5, 1, 8, 8]), torch.Size([3, 1, 8, 8]))
-        >>> model.log_prob(x, num_samples=10).shape
-        torch.Size([5])
+        >>> x = torch.rand(5, 1, 8, 8)
+        >>> z = model.encode(x)
+        >>> z.mean.shape, z.std.shape, z.sample(seed=1).shape
+        (torch.Size([5, 2]), torch.Size([5, 2]), torch.Size([5, 2]))
+        >>> model.decode(z.mean).shape, model.reconstruct(x).shape, model.sample(3, seed=1).shape
+        (torch.Size([5, 1, 8, 8]), torch.Size([5, 1, 8, 8]), torch.Size([3, 1, 8, 8]))
+        >>> model.log_prob(x, k=10).shape, sorted(model.score(x))
+        (torch.Size([5]), ['bits_per_dim', 'distortion', 'elbo', 'rate'])
+        >>> model.interpolate(x[:1], x[1:2], 8).shape, model.traverse(x[:1]).shape
+        (torch.Size([8, 1, 8, 8]), torch.Size([2, 9, 1, 8, 8]))
     """
 
     def __init__(self, model: LatentVariableModel, facts: DataFacts, transforms: Transforms) -> None:
         self.model, self.facts, self.transforms = model.eval(), facts, transforms._replace(units=facts.units)
 
     @classmethod
-    def open(cls, run: Run, checkpoint: str, device: torch.device, builder: Builder) -> TrainedModel:
+    def open(
+        cls, run: Run, checkpoint: str, device: torch.device, builder: Builder, prior: str | None = None
+    ) -> TrainedModel:
         """Opens the trained model of a run.
 
         Args:
@@ -70,11 +79,14 @@ class TrainedModel:
             checkpoint: "best" by what `trainer.monitor` says, or "last".
             device: where the model is placed.
             builder: locates classes.
+            prior: name of a prior fitted by `vae fit-prior`, which replaces the model's own; None for its own.
 
         Raises:
-            UsageError, RunError: see `vae_train.runs.build.read_weights`.
+            UsageError, RunError: see `vae_train.runs.build.read_weights` and `replace_prior`.
         """
         model, transforms = open_model(run, device, builder, checkpoint), build_transforms(run.config, builder)
+        if prior is not None:
+            replace_prior(model, run, prior, builder)
         return cls(model, run_facts(run, builder), transforms.active())
 
     @property
@@ -87,142 +99,171 @@ class TrainedModel:
         self.model.to(device)
         return self
 
-    @torch.no_grad()
-    def encode(self, x: Any, y: Condition = None) -> Distribution:
-        """The posterior q(z | x), a distribution with batch (B,) whose `mean` has shape `(B, *latent_shape)`.
+    def encode(self, x: Any, label: Label = None) -> Latents:
+        """The posteriors q(z | x), with `mean` and `std` `(B, *latent_shape)` and a method `sample`.
 
         Args:
-            x: images with shape `(B, C, H, W)`; a tensor or an array.
-            y: the condition of a conditional model.
+            x: images.
+            label: the condition of a conditional model.
         """
-        batch = self._batch(x, y)
-        return self._single_latent().encode(batch.x, batch.y)
+        return latents(self.single_latent, self.given(x, label), stream=_noise(0).data, batch_size=CHUNK)
 
     @torch.no_grad()
-    def decode(self, z: Any, y: Condition = None) -> Tensor:
-        """The mean of p(x | z), images with shape `(N, C, H, W)`.
+    def decode(self, z: Any, label: Label = None) -> Tensor:
+        """The means of p(x | z), images with shape `(N, C, H, W)`.
 
         Args:
             z: latents with shape `(N, *latent_shape)`; a tensor or an array.
-            y: the condition of a conditional model.
-        """
-        z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
-        return self._images(self._single_latent().decode(z, self._condition(y, len(z))).mean)
+            label: the condition of a conditional model.
 
-    @torch.no_grad()
-    def reconstruct(self, x: Any, y: Condition = None, seed: int = 0) -> Tensor:
-        """Encodes images, samples one z for each and decodes it; returns means with shape `(B, C, H, W)`.
+        Raises:
+            ValueError: the latents have another shape.
+        """
+        z, shape = torch.as_tensor(z, dtype=torch.float32, device=self.device), tuple(self.single_latent.latent_shape)
+        if z.shape[1:] != shape:
+            raise ValueError(f"z has shape {tuple(z.shape)}, expected (N, {', '.join(map(str, shape))})")
+        y = self.condition(label, len(z))
+        parts = zip(z.split(CHUNK), [None] * len(z) if y is None else y.split(CHUNK), strict=False)
+        return torch.cat([self.to_data(self.single_latent.decode(*part).mean) for part in parts])
+
+    def reconstruct(self, x: Any, label: Label = None) -> Tensor:
+        """The images that the means of q(z | x) decode to, with shape `(B, C, H, W)`.
 
         Args:
-            x: images with shape `(B, C, H, W)`; a tensor or an array.
-            y: the condition of a conditional model.
-            seed: seed of z.
+            x: images.
+            label: the condition of a conditional model.
         """
-        rng = BlockRng(seed, "reconstructions", 0, device=self.device)
-        return self._images(self.model(self._batch(x, y), rng).px.mean[0])
+        return self.decode(self.encode(x, label).mean, label)
 
     @torch.no_grad()
     def sample(
-        self, num: int, temperature: float = 1.0, y: Condition = None, seed: int = 0, use_mean: bool = True
+        self, num: int, temperature: float = 1.0, label: Label = None, seed: int = 0, use_mean: bool = True
     ) -> Tensor:
         """Images from the prior, with shape `(num, C, H, W)`, on the CPU.
 
         Args:
             num: number of images.
             temperature: factor on the prior's standard deviation.
-            y: the condition of a conditional model; None cycles through the classes.
+            label: the condition of a conditional model; None cycles through the classes.
             seed: seed of z and the pixels.
             use_mean: return the means of p(x | z) instead of samples from it.
         """
-        condition = None if y is None else self._condition(y, num)
+        y = None if label is None else self.condition(label, num)
         images = []
         for number, rows in enumerate(torch.arange(num, device=self.device).split(CHUNK)):
             rng = Rng(seed, "samples", number, device=self.device)
-            px = self.model.sample(len(rows), rng, temperature, None if condition is None else condition[rows])
-            images.append(self._images(px.mean if use_mean else px.sample(rng, 1)[0]).cpu())
+            px = self.model.sample(len(rows), rng, temperature, None if y is None else y[rows])
+            images.append(self.to_data(px.mean if use_mean else px.sample(rng, 1)[0]).cpu())
         return torch.cat(images)
 
     @torch.no_grad()
-    def log_prob(self, x: Any, y: Condition = None, num_samples: int = 100, seed: int = 0) -> Tensor:
-        """A lower bound of log p(x) in nats, with shape `(B,)`; it is tighter for more samples (Burda et al., 2016).
+    def log_prob(self, x: Any, label: Label = None, k: int = 100, seed: int = 0) -> Tensor:
+        """A lower bound of log p(x) in nats, float64 `(B,)`; it is tighter for more samples (Burda et al., 2016).
 
         For pixels with levels it is a log-probability if the likelihood is discrete (or dequantises); otherwise it is a
         log-density in the units of the data.
 
         Args:
-            x: images with shape `(B, C, H, W)`; a tensor or an array.
-            y: the condition of a conditional model.
-            num_samples: K, samples of z per image.
-            seed: seed of z and of the noise of dequantisation.
+            x: images.
+            label: the condition of a conditional model.
+            k: importance samples of z per image.
+            seed: seed of z.
         """
-        batch = self._batch(x, y, BlockRng(seed, "data", 0, device=self.device))
-        trace = self.model(batch, BlockRng(seed, "importance", 0, device=self.device), num_samples)
-        log_p = log_mean_exp(trace.log_weight(), 0)
+        images, noise = self.given(x, label), _noise(seed)
+        log_p = estimate_log_likelihood(self.model, images, k, noise=noise).log_p[-1]
+        first = torch.zeros(1, dtype=torch.int64, device=self.device)
+        rng = Rng(0, "bins", device=self.device)
+        trace = self.model(images.fetch(first, rng), rng)
         bins = trace.px.log_bins if trace.log_bins is None else trace.log_bins
-        return log_p - trace.num_observed() * (bins or 0.0)
+        return log_p - images.num_observed.cpu() * (bins or 0.0)
+
+    def score(self, x: Any, label: Label = None, k: int = 0, seed: int = 0) -> dict[str, Tensor]:
+        """How likely every image is: "elbo", "rate", "distortion" in nats and "bits_per_dim", each `(B,)`.
+
+        Args:
+            x: images.
+            label: the condition of a conditional model.
+            k: importance samples of z per image, for "nll" and "nll_bits_per_dim"; 0 for none.
+            seed: seed of z.
+
+        Returns:
+            The scores that the model has: bits per dimension need a likelihood with probabilities of levels, and a
+            point-mass posterior only has a distortion.
+        """
+        scores = image_scores(self.model, self.given(x, label), noise=_noise(seed), k=k)
+        scores.pop("dims", None)
+        return scores
+
+    def interpolate(
+        self, a: Any, b: Any, frames: int = 8, label: Label = None, how: Interpolation = "linear"
+    ) -> Tensor:
+        """The images on a path between the latents of two images, both included, with shape `(frames, C, H, W)`.
+
+        Args:
+            a: the first image, with shape `(1, C, H, W)`.
+            b: the last image, likewise.
+            frames: length of the path.
+            label: the condition of a conditional model.
+            how: "linear" or "spherical".
+        """
+        ends = torch.cat([self.encode(end, label).mean for end in (a, b)])
+        return self.decode(interpolate(ends, frames, how), label)
+
+    def traverse(self, x: Any, label: Label = None, dimensions: Sequence[int] | None = None) -> Tensor:
+        """Decodes an image with one latent at a time set to values from -2.5 to 2.5.
+
+        Args:
+            x: one image, with shape `(1, C, H, W)`.
+            label: the condition of a conditional model.
+            dimensions: indices of the latents, with z flattened; None for all.
+
+        Returns:
+            `(len(dimensions), 9, C, H, W)`.
+        """
+        mean = self.encode(x, label).mean
+        chosen = range(mean[0].numel()) if dimensions is None else dimensions
+        z = mean[:1].flatten(1).repeat(len(chosen), TRAVERSAL_STEPS, 1)
+        steps = torch.linspace(-TRAVERSAL_LIMIT, TRAVERSAL_LIMIT, TRAVERSAL_STEPS, device=z.device)
+        for row, dimension in enumerate(chosen):
+            z[row, :, dimension] = steps
+        return self.decode(z.view(-1, *mean.shape[1:]), label).unflatten(0, (len(chosen), TRAVERSAL_STEPS))
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """Maps images in the units of the data to `(N, C, H, W)` in [0, 1], for plots."""
-        pixels, units = self._stored(images), self.facts.units
+        pixels, units = as_images(images, self.facts), self.facts.units
         return pixels if units is None else units.to_unit(torch.from_numpy(units.to_model(pixels.numpy())))
 
-    def _single_latent(self) -> SingleLatent:
-        if not isinstance(self.model, SingleLatent):
-            raise TypeError(f"{type(self.model).__name__} has no single latent to encode to or decode from")
-        return self.model
-
-    def _batch(self, x: Any, y: Condition, rng: Rng | None = None) -> Batch:
-        """Images as the model sees them."""
-        x, levels, (*_, preprocessing, units, _) = self._stored(x), self.facts.levels, self.transforms
-        if units is not None:
-            x = torch.from_numpy(units.to_model(x.cpu().numpy()))
-        elif x.dtype == torch.uint8:
-            x = x / 255
-        x, observed = split_missing(x.to(self.device, torch.float32))
-        if not (self.facts.missing or observed.all()):
-            raise ValueError("x has missing values (NaN), which only models trained with data.missing=mask accept")
-        bounded = levels is not None or getattr(getattr(self.model, "likelihood", None), "is_bounded", False)
-        if bounded and (x.min() < 0 or x.max() > 1):
-            raise ValueError(f"x is out of range: {self._range()}")
-        if levels is not None:
-            x = (x * (levels - 1)).round() / (levels - 1)
-        batch = Batch(x, self._condition(y, len(x)), mask=observed if self.facts.missing else None)
-        batch = batch if preprocessing is None else preprocessing(batch, levels, rng)
-        batch = batch._replace(x=torch.where(observed, batch.x, 0.0))
-        return batch if units is None or levels is not None else units.with_log_det(batch)
-
-    def _range(self) -> str:
-        """The range of values that the model accepts, for a message."""
-        if (units := self.facts.units) is None:
-            return "pixels are numbers in [0, 1], or uint8"
-        ranges = dict.fromkeys(f"{low:g} to {high:g}" for low, high in zip(units.low, units.high, strict=True))
-        return f"values are {', '.join(ranges)}" + (", per column" if len(ranges) > 1 else "")
-
-    def _stored(self, x: Any) -> Tensor:
-        """Images as `(B, C, H, W)`, converted from the layout of an array file if necessary."""
-        x, shape, layout = torch.as_tensor(x), self.facts.data_shape, self.facts.layout
-        if layout is not None and x.shape == from_images(np.empty((len(x), *shape), np.bool_), layout).shape:
-            x = torch.from_numpy(to_images(x.numpy(force=True), layout))
-        if x.shape[1:] != shape:
-            raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, {', '.join(map(str, shape))})")
-        return x
-
-    def _condition(self, y: Condition, count: int) -> Tensor | None:
-        """The condition of every image with shape `(B, F)`, int64; None for a model without one."""
-        if self.model.condition is None:
-            return None
-        if y is None:
-            raise ValueError("this model is conditional; pass y=")
-        y = torch.as_tensor(y, dtype=torch.int64, device=self.device)
-        y = y.expand(count, 1) if y.dim() == 0 else y[:, None] if y.dim() == 1 else y
-        columns = len(self.model.condition.sizes)
-        if y.shape[0] != count or y.shape[1] < columns:
-            raise ValueError(f"y has shape {tuple(y.shape)}, expected ({count}, {columns})")
-        return y
-
-    def _images(self, x: Tensor) -> Tensor:
-        """Images of the model in units and layout of the data, with leading dimensions merged; levels are clipped."""
+    def to_data(self, x: Tensor) -> Tensor:
+        """Maps images of the model to units and layout of the data; leading dimensions are merged, levels clipped."""
         x, units, layout = self.transforms.undo(x.flatten(0, -4)), self.facts.units, self.facts.layout
         x = x if self.facts.levels is None else x.clamp(0, 1)
         x = x if units is None else units.to_file(x)
         return x if layout is None else torch.from_numpy(from_images(x.numpy(force=True), layout)).to(x.device)
+
+    def given(self, x: Any, label: Label = None) -> GivenImages:
+        """Images in the units of the data, as the model takes them.
+
+        Raises:
+            ValueError: shape, type, range or label do not fit the model.
+        """
+        return GivenImages(x, label, self.model, self.facts, self.transforms)
+
+    def condition(self, label: Label, count: int) -> Tensor | None:
+        """The condition of `count` images, see `vae_train.runs.given.condition`."""
+        return condition(label, count, self.model.condition, self.facts, self.device)
+
+    @property
+    def single_latent(self) -> SingleLatent:
+        """The model, if it has a single latent to encode to and decode from.
+
+        Raises:
+            TypeError: it has none.
+        """
+        if not isinstance(self.model, SingleLatent):
+            raise TypeError(f"{type(self.model).__name__} has no single latent to encode to or decode from")
+        return self.model
+
+
+def _noise(seed: int) -> Noise:
+    """The noise of images that a caller gives."""
+    return Noise(seed, "judge", "given")

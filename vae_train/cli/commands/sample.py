@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vae_train.batch import Factor
@@ -141,7 +142,7 @@ def run(settings: Settings, job: Job) -> None:
             write_png(path, plot_plane(plane, MANIFOLD_SIDE, MANIFOLD_LIMIT))
             log.info("%s", path)
             return
-        y = None if condition is None else [condition] * settings.num
+        y = None if condition is None else torch.tensor([condition] * settings.num)
         images = model.sample(settings.num, settings.temperature, y, settings.seed, settings.use_mean)
         path, pixels = folder / f"{settings.stem}.png", model.to_pixels(images)
         write_png(path, plot_grid(pixels, settings.columns))

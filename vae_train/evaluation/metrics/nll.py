@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from vae_train.batch import Batch, Fetched
 from vae_train.data.stream import evaluation_batches
-from vae_train.evaluation.bounds import NO_MASS, POINT_MASS, subject_bounds
+from vae_train.evaluation.bounds import NO_MASS, POINT_MASS, bits_of_nats, subject_bounds
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results, Unavailable
 from vae_train.evaluation.subject import Noise, Subject
 from vae_train.model.base import LatentVariableModel
@@ -218,9 +218,7 @@ class NLL(Metric):
         nll = replace(curve[-1], about={**curve[-1].about, **about})
         if "bits_per_dim" not in bounds:
             return {"nll": nll, "nll_bits_per_dim": Unavailable(NO_MASS)}
-        # Bits are an affine function of nats per image; its constant follows from the ELBO in both units.
-        log_p, dims = importance.log_p[-1], bounds["dims"].cpu().double()
-        per_dim = bounds["bits_per_dim"].cpu() + (bounds["elbo"].cpu() - log_p) / (dims * math.log(2))
+        per_dim = bits_of_nats(importance.log_p[-1], bounds)
         return {"nll": nll, "nll_bits_per_dim": Estimate.mean_of(per_dim, num_samples=importance.num_samples[-1])}
 
     def _importance(self, subject: Subject) -> Importance:
