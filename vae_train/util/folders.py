@@ -1,0 +1,83 @@
+"""New folders of results, which are complete or do not exist."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vae_train.util.errors import ErrorDetail, RunError
+
+
+def out_errors(out: str | None, overwrite: bool) -> list[ErrorDetail]:
+    """Reports a folder for results that may not be written.
+
+    Args:
+        out: the folder as typed; None for a new one, see `results_folder`.
+        overwrite: whether an existing folder may be replaced.
+    """
+    if out is None:
+        return []
+    folder = Path(out)
+    if folder.is_symlink():
+        return [ErrorDetail(f"out={out}", "is a symbolic link, and vae does not write through links; remove it")]
+    if folder.exists() and not folder.is_dir():
+        return [ErrorDetail(f"out={out}", "is a file; choose a folder")]
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        return [ErrorDetail(f"out={out}", "exists and is not empty; choose another folder, or add overwrite=true")]
+    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        return [ErrorDetail(f"out={out}", f"{parent} is not writable; choose another folder")]
+    return []
+
+
+@contextmanager
+def results_folder(folder: Path, *, overwrite: bool, numbered: bool) -> Iterator[Path]:
+    """Yields a temporary folder, which takes its final name when the block ends, and is removed if it fails.
+
+    Args:
+        folder: the final name.
+        overwrite: replace an existing folder.
+        numbered: append a number to the name instead, if such a folder exists.
+
+    Raises:
+        RunError: the folder cannot be written, or exists.
+    """
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        _rename(temporary, free_name(folder) if numbered and not overwrite else folder, overwrite)
+    except OSError as error:
+        raise RunError(f"could not write {error.filename or folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def free_name(path: Path, suffix: str = "") -> Path:
+    """The path, or with a number appended to its name the first one that does not exist.
+
+    Args:
+        path: the path.
+        suffix: that of a file, before which the number is placed.
+    """
+    stem, free, number = path.name.removesuffix(suffix), path, 1
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{stem}-{number}{suffix}")
+    return free
+
+
+def _rename(temporary: Path, folder: Path, overwrite: bool) -> None:
+    if not overwrite:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # an empty folder may be replaced, which Windows does not do by renaming
+        temporary.rename(folder)
+        return
+    aside = temporary.with_name(f"{temporary.name}-old")
+    if folder.exists():
+        folder.rename(aside)
+    temporary.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
