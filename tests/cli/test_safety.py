@@ -39,6 +39,22 @@ def test_a_folder_of_a_run_that_is_a_link_is_refused(vae: Vae, trained: Path, tm
     assert list(outside.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["train.log", ".lock", "eval/.lock", "tb/train", "tb/best/test", "tb/train/events"])
+def test_a_file_of_a_run_that_would_be_written_through_a_link_is_refused(
+    vae: Vae, trained: Path, tmp_path: Path, name: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    path = trained / name
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(outside)
+    for arguments in (("eval", f"run={trained}"), ("train", f"resume={trained}", "epochs=3")):
+        message = f"{path}: is a symbolic link, and vae does not write through links; remove it"
+        assert refused(vae, *arguments).strip().replace("  ", ": ", 1) == message
+    assert list(outside.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["test.json", "test.md", ".lock", "test-map.png"])
 def test_no_report_is_written_through_a_link(vae: Vae, trained: Path, tmp_path: Path, name: str) -> None:
     outside = tmp_path / "outside"

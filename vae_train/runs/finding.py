@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vae_train.runs.run import CONFIG_FILE, Run, find, runs_below
+from vae_train.runs.files import CONFIG_FILE
+from vae_train.runs.run import Run, find, runs_below
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 
 

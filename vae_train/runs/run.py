@@ -18,6 +18,7 @@ import torch
 from vae_train.batch import DataFacts
 from vae_train.runs.config import UNBOUND, Config
 from vae_train.runs.facts import read_facts
+from vae_train.runs.files import CONFIG_FILE, LOCK_FILE, RunFiles
 from vae_train.runs.packages import allow_setting, packages_of
 from vae_train.training.checkpoint import Checkpoints, Report, warn
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
@@ -25,56 +26,8 @@ from vae_train.util.files import FolderGuard, appending, locked, replacing
 from vae_train.util.text import PrintableFormatter, printable
 
 OUTPUTS = Path("outputs")
-CONFIG_FILE = "config.yaml"
-LOCK_FILE = ".lock"
 
 log = logging.getLogger("vae_train")
-
-
-class RunFiles:
-    """The paths of a run's files, which need not exist.
-
-    Args:
-        folder: the run's folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.lock_file = folder / LOCK_FILE
-        """Names the process that trains the run."""
-        self.config_file = folder / CONFIG_FILE
-        """The resolved configuration."""
-        self.summary_file = folder / "summary.json"
-        """How the run ended."""
-        self.facts_file = folder / "facts.json"
-        """Facts about the data."""
-        self.environment_file = folder / "environment.json"
-        """Versions and hardware."""
-        self.tracker_file = folder / "tracker.json"
-        """The id that experiment trackers know the run by."""
-        self.metrics_file = folder / "metrics.jsonl"
-        """A row of metrics per line."""
-        self.curves_file = folder / "curves.png"
-        """Plots of the metrics."""
-        self.log_file = folder / "train.log"
-        """The log, with tracebacks."""
-        self.bad_files = folder / "bad_files.txt"
-        """Files of the data set that could not be read."""
-        self.checkpoints = folder / "checkpoints"
-        self.samples = folder / "samples"
-        self.tensorboard = folder / "tb"
-        """TensorBoard's event files. The folder's name is short because TensorBoard shows it."""
-        self.eval = folder / "eval"
-        """The reports of `vae eval`."""
-        self.priors = folder / "priors"
-        """Priors fitted after training."""
-
-    def link_errors(self) -> list[ErrorDetail]:
-        """Folders of the run that are symbolic links, through which nothing may be written."""
-        named = (self.folder / name for name in ("reconstructions", "wandb"))
-        folders = (self.checkpoints, self.samples, self.tensorboard, self.eval, self.priors, *named)
-        message = "is a symbolic link, and vae does not write through links; replace it by the folder itself"
-        return [ErrorDetail(str(folder), message) for folder in folders if folder.is_symlink()]
 
 
 class Run(RunFiles):

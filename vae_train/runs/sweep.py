@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_train.runs.run import OUTPUTS, RunFiles, new_folder, read_json, write_json
+from vae_train.runs.files import RunFiles
+from vae_train.runs.run import OUTPUTS, new_folder, read_json, write_json
 from vae_train.util.errors import ErrorDetail, FolderGoneError
 from vae_train.util.files import FolderGuard, appending
 

@@ -12,7 +12,7 @@ from typing import IO, TextIO
 
 from typing_extensions import Self
 
-from vae_train.util.errors import FolderGoneError, UsageError
+from vae_train.util.errors import FolderGoneError, RunError, UsageError
 
 try:
     import fcntl
@@ -80,8 +80,22 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def appending(path: Path) -> TextIO:
-    """Opens a text file for appending, line-buffered; refuses symbolic links."""
-    return open(path, "a", 1, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | NO_FOLLOW, 0o666))
+    """Opens a text file for appending, line-buffered.
+
+    Raises:
+        RunError: the path is a symbolic link.
+    """
+    return open(path, "a", 1, encoding="utf-8", opener=_open_itself)
+
+
+def _open_itself(path: str | Path, flags: int) -> int:
+    """Opens a file, but not the target of a symbolic link."""
+    try:
+        return os.open(path, flags | NO_FOLLOW, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise RunError(f"{path} is a symbolic link, and vae does not write through links; remove it") from error
 
 
 class FolderGuard:
@@ -139,11 +153,12 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
 
     Raises:
         UsageError: another process holds the lock; names it.
+        RunError: the lock file is a symbolic link.
     """
     if fcntl is None:
         yield
         return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW, 0o666)
+    descriptor = _open_itself(path, os.O_RDWR | os.O_CREAT)
     _held.add(descriptor)
     try:
         _lock(descriptor, path, wait)

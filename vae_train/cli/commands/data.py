@@ -19,7 +19,8 @@ from vae_train.plotting.png import PlotFormat, write_png
 from vae_train.rng import Rng
 from vae_train.runs.build import load_data
 from vae_train.runs.check import data_errors
-from vae_train.runs.run import OUTPUTS, RunFiles, folder_errors, new_folder, write_bad_files, write_json
+from vae_train.runs.files import RunFiles
+from vae_train.runs.run import OUTPUTS, folder_errors, new_folder, write_bad_files, write_json
 from vae_train.util.errors import ErrorDetail, RunError
 from vae_train.util.ranges import PositiveInt
 

@@ -30,7 +30,7 @@ from vae_train.runs.differences import differences, headline_settings, settings_
 from vae_train.runs.finding import find_runs, names_of
 from vae_train.runs.fitted_priors import fingerprint, prior_errors, replace_prior
 from vae_train.runs.packages import allow_setting, packages_of
-from vae_train.runs.run import LOCK_FILE, OUTPUTS, Run, new_folder, read_json, write_json, write_text
+from vae_train.runs.run import OUTPUTS, Run, new_folder, read_json, write_json, write_text
 from vae_train.runs.schema import RunFacts
 from vae_train.runs.tracking import open_loggers
 from vae_train.training.checkpoint import CheckpointName
@@ -216,7 +216,7 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
     about = {"best_by": summary.get("best_by"), "weights": weights, "damage": run.damage}
     report = evaluate(subject, metrics, checkpoint=settings.checkpoint, **about)
     path = run.eval / f"{subject.name}.json"
-    with locked(run.eval / LOCK_FILE, wait=True):
+    with locked(run.eval_lock_file, wait=True):
         before = read_json(path)
         if not before and path.exists():
             log.warning("%s; its metrics are lost", unreadable(path))
