@@ -14,8 +14,6 @@ from vae_train.plotting.grid import (
     grey_out,
     plot_contact_sheet,
     plot_grid,
-    plot_plane,
-    plot_rows,
 )
 from vae_train.plotting.png import write_png
 
@@ -70,21 +68,6 @@ def test_channels_that_are_no_colours_are_beside_each_other(tmp_path, channels, 
     assert plot_contact_sheet(images, ["a", "b", "c"], 2).shape[0] == 3
     which = f"all {channels}" if shown == channels else f"the first {shown} of {channels}"
     assert channels_note(images.shape[1:]) == f"images show {which} channels side by side, as grey"
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_captions_and_axes_stand_beside_the_images(channels):
-    images = torch.rand(9, channels, 60, 60, generator=torch.Generator().manual_seed(0))
-    rows = plot_rows({"input": images, "reconstruction": images.flip(0)}, 4)
-    assert rows.shape[0] == channels
-    height = rows.shape[1]
-    inner = torch.cat([part for pair in zip(images.split(4), images.flip(0).split(4), strict=True) for part in pair])
-    assert torch.allclose(rows[:, :, -4 * 62 - 2 :], plot_grid(inner, 4)[:, :height], atol=1 / 255)
-    beside = rows[0, :, : -4 * 62 - 2]
-    assert all((row < 0.5).any() for row in beside[: height - 2].split(62))  # a text beside every row
-    plane = plot_plane(images, 3, 2.0)
-    assert torch.allclose(plane[:, : 3 * 62 + 2, -3 * 62 - 2 :], plot_grid(images, 3), atol=1 / 255)
-    assert (plane[0, 3 * 62 + 2 :] < 0.5).any()
 
 
 def test_what_is_hidden_is_grey():

@@ -13,6 +13,9 @@ from vae_train.util.files import replacing
 PlotFormat = Literal["png", "pdf", "svg"]
 """File formats of matplotlib figures."""
 
+VECTOR_OPTIONS: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "vae_train"}
+"""TrueType fonts, which publishers require, text that can be searched, and the same file for the same figure."""
+
 
 def encode_png(image: Tensor) -> bytes:
     """Encodes an image `(C, height, width)` in [0, 1] as the bytes of a PNG."""
@@ -34,6 +37,14 @@ def to_pil(image: Tensor) -> Any:
 
     levels = (image * 255).round().to(torch.uint8).permute(1, 2, 0)  # (height, width, C)
     return Image.fromarray(levels.squeeze(-1).numpy())
+
+
+def from_pil(image: Any) -> Tensor:
+    """Converts a grey or RGB image of PIL to `(1 or 3, height, width)` in [0, 1]."""
+    import numpy as np
+
+    pixels = torch.from_numpy(np.array(image)).float() / 255
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
 def panels(width: float, height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Any, Any]:
@@ -64,14 +75,15 @@ def panels(width: float, height: float, columns: int = 1, rows: int = 1, **optio
 
 def write_figure(figure: Any, path: Path) -> None:
     """Renders a matplotlib figure to a file, in the format of its suffix."""
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas, kind = FigureCanvasAgg(figure), path.suffix[1:]
-    with replacing(path, sync=False) as file:
+    with replacing(path, sync=False) as file, rc_context(VECTOR_OPTIONS):
         if kind == "png":
             canvas.print_png(file)  # `savefig` would compute the layout twice
         else:
-            figure.savefig(file, format=kind)
+            figure.savefig(file, format=kind, metadata={"CreationDate" if kind == "pdf" else "Date": None})
 
 
 def legend_above(figure: Any, axis: Any, columns: int = 2) -> None:

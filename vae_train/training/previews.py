@@ -1,6 +1,6 @@
 """Reconstructions, samples and the latent manifold of a model, as images of shape (N, C, H, W)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeGuard
 
@@ -12,12 +12,13 @@ from vae_train.data.dataset import Dataset
 from vae_train.distributions.kl import kl_elementwise
 from vae_train.model.base import LatentVariableModel, SingleLatent
 from vae_train.model.trace import Trace
-from vae_train.plotting.grid import grey_out, plot_grid, plot_plane, plot_rows
+from vae_train.plotting.grid import grey_out, plot_grid
+from vae_train.plotting.sheet import plane_sheet, plot_rows, render
 from vae_train.rng import BlockRng, Rng
 from vae_train.training.background import Output
 
 MANIFOLD_SIDE, MANIFOLD_LIMIT = 20, 2.0
-"""Images on each side of a manifold, and the largest z1 and z2."""
+"""Images on each side of a manifold, and the largest z1 and z2, in standard deviations of a standard normal prior."""
 
 PREVIEW_IMAGES, MAX_COLUMNS = 64, 8
 """Number of images in a grid, and in a row of it."""
@@ -45,8 +46,9 @@ def write_previews(output: Output, model: LatentVariableModel, data: Dataset, se
     if kl is not None:
         output.latents(step, kl)
     if name == "final" and is_planar(model):
-        plane = data.to_pixels(manifold(model, device))
-        output.image_grid("samples", "manifold", step, partial(plot_plane, plane, MANIFOLD_SIDE, MANIFOLD_LIMIT))
+        low, high = [-MANIFOLD_LIMIT] * 2, [MANIFOLD_LIMIT] * 2
+        sheet = plane_sheet(data.to_pixels(manifold(model, low, high, MANIFOLD_SIDE)), MANIFOLD_SIDE, low, high)
+        output.image_grid("samples", "manifold", step, partial(render, sheet))
 
 
 class Reconstructions(NamedTuple):
@@ -89,15 +91,24 @@ def _kl_per_dimension(trace: Trace) -> Tensor | None:
 
 
 @torch.no_grad()
-def manifold(model: SingleLatent, device: torch.device) -> Tensor:
-    """Decodes a grid of `MANIFOLD_SIDE`² two-dimensional z between -`MANIFOLD_LIMIT` and `MANIFOLD_LIMIT`.
+def manifold(
+    model: SingleLatent, low: Sequence[float], high: Sequence[float], side: int, y: Tensor | None = None
+) -> Tensor:
+    """Decodes a grid of two-dimensional z.
+
+    Args:
+        model: the model.
+        low: the smallest z1 and z2.
+        high: the largest z1 and z2.
+        side: number of values of each, equally spaced.
+        y: `(side², F)` the condition of a conditional model.
 
     Returns:
-        Means of p(x | z), row by row, with `MANIFOLD_SIDE` columns; the second latent increases upwards.
+        Means of p(x | z), row by row, with `side` columns; the second latent increases upwards.
     """
-    axis = torch.linspace(-MANIFOLD_LIMIT, MANIFOLD_LIMIT, MANIFOLD_SIDE, device=device)
-    z = torch.stack(torch.meshgrid(axis, axis.flip(0), indexing="xy"), -1).reshape(-1, 2)
-    return model.decode(z).mean
+    z1, z2 = (torch.linspace(*ends, side, device=model.device) for ends in zip(low, high, strict=True))
+    z = torch.stack(torch.meshgrid(z1, z2.flip(0), indexing="xy"), -1).reshape(-1, 2)
+    return model.decode(z, y).mean
 
 
 def is_planar(model: LatentVariableModel) -> TypeGuard[SingleLatent]:

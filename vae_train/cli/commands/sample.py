@@ -12,8 +12,9 @@ from torch import Tensor
 from vae_train.batch import Factor
 from vae_train.cli.overrides import Job
 from vae_train.cli.schema import no_effect
-from vae_train.plotting.grid import as_strips, channels_note, plot_grid, plot_lines, plot_plane
+from vae_train.plotting.grid import as_strips, channels_note, plot_grid, plot_lines
 from vae_train.plotting.png import write_png
+from vae_train.plotting.sheet import plane_sheet, render
 from vae_train.runs.build import Builder, run_facts
 from vae_train.runs.check import checkpoint_errors
 from vae_train.runs.fitted_priors import prior_errors, replace_prior
@@ -138,8 +139,9 @@ def run(settings: Settings, job: Job) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if settings.manifold:
             path = folder / "manifold.png"
-            plane = model.transforms.to_pixels(manifold(model.model, device))  # type: ignore[arg-type]
-            write_png(path, plot_plane(plane, MANIFOLD_SIDE, MANIFOLD_LIMIT))
+            low, high = [-MANIFOLD_LIMIT] * 2, [MANIFOLD_LIMIT] * 2
+            plane = manifold(model.model, low, high, MANIFOLD_SIDE)  # type: ignore[arg-type]
+            write_png(path, render(plane_sheet(model.transforms.to_pixels(plane), MANIFOLD_SIDE, low, high)))
             log.info("%s", path)
             return
         y = None if condition is None else torch.tensor([condition] * settings.num)

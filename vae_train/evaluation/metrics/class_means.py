@@ -7,7 +7,7 @@ from vae_train.evaluation.encodings import MAX_ENCODED_IMAGES, encodings, has_re
 from vae_train.evaluation.metrics.base import Metric, Results
 from vae_train.evaluation.subject import Subject, Subset
 from vae_train.model.base import SingleLatent
-from vae_train.plotting.grid import plot_rows
+from vae_train.plotting.sheet import plot_rows
 
 MAX_CLASSES = 20
 CHUNK_IMAGES = 512
