@@ -7,8 +7,7 @@ import torch
 
 from tests.support import NOISE, build_model, compose, loaded
 from vae_train.evaluation.bounds import image_bounds
-from vae_train.evaluation.encodings import encode
-from vae_train.evaluation.examples import TRAVERSAL_LIMIT, TRAVERSAL_STEPS, rank_reconstructions, traverse
+from vae_train.evaluation.examples import rank_reconstructions
 from vae_train.evaluation.subject import Subject, Subset
 
 
@@ -35,14 +34,3 @@ def test_few_images_are_not_in_both_lists(subject):
     best, worst = rank_reconstructions(subject, limit=5, count=8)
     assert (len(best), len(worst)) == (2, 2)
     assert len({example.number for example in [*best, *worst]}) == 4
-
-
-def test_a_traversal_moves_one_latent_dimension(subject):
-    encodings = encode(subject.model, Subset(subject.images, 50), noise=NOISE)
-    (strip,) = traverse(subject, encodings, [1])
-    z = encodings.mean[0].repeat(TRAVERSAL_STEPS, 1)
-    ends = encodings.z[:, 1].mean() + TRAVERSAL_LIMIT * encodings.z[:, 1].std(unbiased=False) * torch.tensor(
-        [-1.0, 1.0]
-    )
-    z[:, 1] = torch.linspace(*ends.tolist(), TRAVERSAL_STEPS)
-    assert strip == pytest.approx(subject.model.decode(z).mean.detach(), abs=1e-5)

@@ -1,4 +1,4 @@
-"""Example images of a trained model: its worst and best reconstructions, and latent traversals."""
+"""Example images of a trained model: its worst and best reconstructions."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,8 @@ import torch
 from torch import Tensor
 
 from vae_train.data.stream import evaluation_batches
-from vae_train.evaluation.encodings import Encodings
 from vae_train.evaluation.subject import Subject, Subset
-from vae_train.model.base import SingleLatent
 from vae_train.plotting.grid import grey_out
-
-TRAVERSAL_STEPS, TRAVERSAL_LIMIT = 9, 2.5
-"""Number of images in a traversal, and its range in standard deviations of the encodings."""
 
 
 class Example(NamedTuple):
@@ -56,28 +51,3 @@ def rank_reconstructions(subject: Subject, limit: int, count: int) -> tuple[list
         examples = examples if len(examples) <= 2 * count else [*examples[:count], *examples[len(examples) - count :]]
     half = len(examples) // 2
     return examples[:half], examples[half:][::-1]
-
-
-@torch.no_grad()
-def traverse(subject: Subject, encodings: Encodings, dimensions: list[int]) -> list[Tensor]:
-    """Decodes the split's first image with one latent dimension varied at a time.
-
-    Args:
-        subject: the subject, whose model has one latent.
-        encodings: encodings of the split, whose mean and standard deviation determine the range.
-        dimensions: indices of the latent dimensions, with the latent flattened.
-
-    Returns:
-        For every dimension `TRAVERSAL_STEPS` images `(C, H, W)` in [0, 1], from low to high values.
-    """
-    model = subject.model
-    assert isinstance(model, SingleLatent)
-    y = None if encodings.y is None or model.condition is None else encodings.y[:1].expand(TRAVERSAL_STEPS, -1)
-    steps = torch.linspace(-TRAVERSAL_LIMIT, TRAVERSAL_LIMIT, TRAVERSAL_STEPS, device=model.device)
-    strips = []
-    for dimension in dimensions:
-        values = encodings.z[:, dimension]
-        z = encodings.mean[:1].repeat(TRAVERSAL_STEPS, 1)
-        z[:, dimension] = values.mean() + steps * values.std(unbiased=False)
-        strips.append(subject.to_pixels(model.decode(z.view(-1, *model.latent_shape), y).mean))
-    return strips

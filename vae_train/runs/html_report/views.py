@@ -7,9 +7,10 @@ import torch
 from vae_train.batch import SPLITS, Images, Split
 from vae_train.data.session import DataSession
 from vae_train.evaluation.encodings import encode, has_real_latents
-from vae_train.evaluation.examples import Example, rank_reconstructions, traverse
+from vae_train.evaluation.examples import Example, rank_reconstructions
 from vae_train.evaluation.metrics.latent_activity import ACTIVE_VARIANCE, diagnosis, latent_activity
 from vae_train.evaluation.subject import Subject, Subset
+from vae_train.evaluation.traversals import LatentRange, traverse
 from vae_train.model.base import SingleLatent
 from vae_train.runs.build import Builder, load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
@@ -144,10 +145,10 @@ def _latents(subject: Subject) -> tuple[list[LatentView], list[str]]:
     sizes = variances if kls is None else kls
     order = sorted(range(len(variances)), key=lambda number: -sizes[number])
     traversed = order[:MAX_TRAVERSED] if has_real_latents(model) else []
-    strips = {
-        number: embed(strip, len(strip))
-        for number, strip in zip(traversed, traverse(subject, encodings, traversed), strict=True)
-    }
+    reach = LatentRange.of(encodings, len(order))
+    z, y = encodings.mean[0].view(model.latent_shape), None if encodings.y is None else encodings.y[:1]
+    rows = traverse(model, z, traversed, reach, y=y)
+    strips = {number: embed(subject.to_pixels(row), len(row)) for number, row in zip(traversed, rows, strict=True)}
     largest = max(max(sizes), 1e-9)
     warning = None
     if activity.kl is not None:
