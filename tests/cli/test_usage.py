@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.commandline import BRIEF, Vae
@@ -403,3 +404,27 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, arguments: st
     done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("choice", ["mse", "sigma_vae", "gaussian_pixel", "l1", "smooth_l1", "huber"])
+def test_a_component_is_named_as_it_was_chosen(vae: Vae, choice: str) -> None:
+    """Although other choices have the same class."""
+    np.save("x.npy", np.random.default_rng(0).integers(2, size=(200, 8, 8)))
+    (line,) = vae("train", "data=arrays", "data.path=x.npy", f"model/likelihood={choice}").errors()
+    assert line.split()[0] == f"model/likelihood={choice}"
+    assert line.endswith("use model/likelihood=bernoulli")
+
+
+@pytest.mark.parametrize("choice", ["capacity", "free_bits", "tcvae", "iwae"])
+def test_an_objective_is_named_as_it_was_chosen(vae: Vae, choice: str) -> None:
+    """With a posterior without a density, which these need."""
+    (line,) = vae("train", f"objective={choice}", "model/posterior=deterministic", "plan=true").errors()
+    assert line.split()[0] == f"objective={choice}"
+
+
+def test_a_transform_is_named_as_it_was_chosen(vae: Vae) -> None:
+    np.save("x.npy", np.random.default_rng(0).normal(size=(200, 5)))
+    for chosen, where in (("=crop_flip", "augmentation=crop_flip"), (".flip=true", "augmentation")):
+        (line,) = vae("train", "data=arrays", "data.path=x.npy", "latent_dim=2", f"augmentation{chosen}").errors()
+        assert line.split()[0] == where
+        assert line.endswith("use augmentation=none")

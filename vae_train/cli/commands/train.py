@@ -1,6 +1,7 @@
 """`vae train`: trains a model and writes a run."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -71,7 +72,18 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
         instead = "leave one out" if is_typed else "add epochs=null to train for a number of steps"
         message = f"and epochs={settings.epochs} are mutually exclusive; {instead}"
         errors.append(ErrorDetail(f"steps={settings.steps}", message))
-    return errors + check_config(config, job.session, job.builder, read=not settings.plan)
+    found = check_config(config, job.session, job.builder, read=not settings.plan)
+    return errors + [_with_choices(error, job.choices) for error in found]
+
+
+def _with_choices(error: ErrorDetail, choices: Mapping[str, str]) -> ErrorDetail:
+    """Names components as they were chosen; several choices may share a class, by which the check names them."""
+    where, (reason, use, instead) = error.where, error.message.partition("; use ")
+    for group, choice in choices.items():
+        if where == group and choice != "none":  # none has settings, too
+            where = f"{group}={choice}"
+        where, reason = (re.sub(rf"(?<![\w./]){group}=\w+", f"{group}={choice}", text) for text in (where, reason))
+    return error._replace(where=where, message=reason + use + instead)
 
 
 def run(settings: Settings, job: Job) -> None:
