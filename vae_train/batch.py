@@ -193,6 +193,18 @@ class DataFacts(NamedTuple):
     """Whether values may be missing (NaN), see `split_missing`."""
 
     @property
+    def description(self) -> str:
+        """The kind of the data for messages, for instance "grey images of 28x28 pixels with 256 levels"."""
+        channels, height, width = self.data_shape
+        kinds = {1: "grey images", 3: "colour images"}
+        shape = f"{kinds.get(channels, f'images with {channels} channels')} of {height}x{width} pixels"
+        if self.layout == "ND":
+            shape = f"vectors of {width} columns"
+        elif self.layout in ("NCT", "NTC"):
+            shape = f"signals of {channels} channel{'s' * (channels > 1)} and {width} steps"
+        return f"{shape} with {'continuous values' if self.levels is None else f'{self.levels:,} levels'}"
+
+    @property
     def column_shape(self) -> Shape:
         """Shape of parameters per column or channel, see `Units.shape`; () for images."""
         return () if self.units is None else self.units.shape

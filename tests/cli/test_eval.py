@@ -193,7 +193,8 @@ def test_other_data_is_told_apart(vae: Vae, trained: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "why"), [
-    ("shapes", "has images of shape (1, 64, 64)"),
+    ("shapes", "has grey images of 64x64 pixels with 256 levels, but the run was trained on grey images of 8x8 pixels "
+     "with 17 levels"),
     ("fashion_mnits", "did you mean fashion_mnist?"),
     ("nowhere.npy", "no such data set, folder or file"),
 ])  # fmt: skip
@@ -201,6 +202,25 @@ def test_other_data_must_be_like_the_runs(vae: Vae, trained: Path, name: str, wh
     (line,) = vae("eval", f"run={trained}", f"ood={name}").errors()
     assert f"ood={name}" in line
     assert why in line
+
+
+OTHER = {
+    "uint8": (lambda r: r.integers(0, 256, (50, 8, 8), np.uint8), "grey images of 8x8 pixels with 256 levels"),
+    "uint16": (lambda r: r.integers(0, 2**16, (50, 8, 8), np.uint16), "grey images of 8x8 pixels with 65,536 levels"),
+    "float": (lambda r: r.random((50, 8, 8)), "grey images of 8x8 pixels with continuous values"),
+    "colour": (lambda r: r.integers(0, 17, (50, 8, 8, 3), np.uint8), "colour images of 8x8 pixels with 256 levels"),
+    "vectors": (lambda r: r.normal(size=(50, 5)), "vectors of 5 columns with continuous values"),
+    "signals": (lambda r: r.normal(size=(50, 2, 100)), "signals of 2 channels and 100 steps with continuous values"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_other_data_and_that_of_the_run_are_described(vae: Vae, trained: Path, kind: str) -> None:
+    make, description = OTHER[kind]
+    np.save("x.npy", make(np.random.default_rng(0)))
+    (line,) = vae("eval", f"run={trained}", "ood=x.npy").errors()
+    own = "grey images of 8x8 pixels with 17 levels"
+    assert line.split(maxsplit=1)[1] == f"has {description}, but the run was trained on {own}"
 
 
 NEW_METRIC = """

@@ -1,31 +1,28 @@
 """`vae eval`: evaluates trained models."""
 
 import logging
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from omegaconf import OmegaConf
 
-from vae_train.batch import DataFacts, Images, Split
-from vae_train.cli.hydra_compat import conf_dir
-from vae_train.cli.overrides import Job, resolved
+from vae_train.batch import Split
+from vae_train.cli.ood import ood_images
+from vae_train.cli.overrides import Job
 from vae_train.cli.schema import no_effect
-from vae_train.data.dataset import Dataset
 from vae_train.evaluation.comparison import Comparison, EvaluatedRun
 from vae_train.evaluation.features import InceptionFeatures
 from vae_train.evaluation.report import lines, markdown
 from vae_train.evaluation.subject import Subject
 from vae_train.evaluation.suite import Report, evaluate, merge
 from vae_train.plotting.png import PlotFormat
-from vae_train.runs.build import build_source, load_data, open_model
+from vae_train.runs.build import load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
-from vae_train.runs.config import Config, weight_of_rate
+from vae_train.runs.config import weight_of_rate
 from vae_train.runs.differences import differences, headline_settings, settings_text
 from vae_train.runs.finding import find_runs, names_of
 from vae_train.runs.fitted_priors import fingerprint, prior_errors, replace_prior
@@ -39,7 +36,6 @@ from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.files import locked, unreadable
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import device_errors, resolve_device
-from vae_train.util.text import did_you_mean
 
 log = logging.getLogger("vae_train")
 
@@ -102,57 +98,6 @@ def _run_errors(name: str, settings: Settings, job: Job) -> list[ErrorDetail]:
         except UsageError as error:
             errors.append(ErrorDetail(f"ood={settings.ood}", "; ".join(e.message for e in error.errors)))
     return errors
-
-
-def ood_images(name: str, config: Config, data: Dataset, device: torch.device, job: Job) -> Images:
-    """Opens another data set with the run's size and binarisation: its test images, or all images without that split.
-
-    Args:
-        name: a data set in `conf/data`, a folder of images or an array file.
-        config: the run's configuration.
-        data: the run's data.
-        device: where the images are used.
-        job: reads data and locates classes.
-
-    Raises:
-        UsageError: there is no such data, or its images differ from the run's in shape or levels.
-    """
-    own = data.stored_facts
-    other = config.with_values({"data": _ood_node(name, config, own)})
-    facts = job.session.inspect(build_source(other, job.builder))
-    if (facts.data_shape, facts.levels) != (own.data_shape, own.levels):
-        raise UsageError(
-            f"has images of shape {facts.data_shape} with {facts.levels} levels; this run's have {own.data_shape} "
-            f"with {own.levels}"
-        )
-    loaded = load_data(other, job.session, device, job.builder)
-    images = loaded.split("test") or loaded.split("train")
-    assert images is not None
-    return images
-
-
-def _ood_node(name: str, config: Config, facts: DataFacts) -> Config:
-    """The data node of a data set, a folder or a file, with the run's size and binarisation."""
-    known = sorted({path.stem for path in (conf_dir() / "data").glob("*.yaml")} - {"folder", "arrays"})
-    place = Path(os.path.expanduser(name))
-    kind = name if name in known else "folder" if place.is_dir() else "arrays" if place.is_file() else None
-    if kind is None:
-        raise UsageError(f"no such data set, folder or file{did_you_mean(name, known)} ({', '.join(known)})")
-    own = config["data"]
-    if kind == "arrays" and "units" in own:  # its numbers have the units of the run's
-        return own.with_values({"path": name, "key": None, "labels": None, "shape": None, "valid": 0, "test": 0})
-    node = resolved(OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data)
-    settings: dict[str, Any] = {"binarize": config.at("data.binarize", "none")} if "binarize" in node else {}
-    if kind == "folder":  # with the run's levels, even if fewer suffice for these images
-        channels, height, width = facts.data_shape
-        levels = own.get("levels", facts.levels if settings["binarize"] == "none" else None)
-        settings |= {"levels": levels, "range": own.get("range") if "background" in own else None}
-        settings |= {"root": name, "size": [height, width], "channels": channels, "valid": 0, "test": 0}
-    if kind == "arrays":
-        settings |= {"path": name, "valid": 0, "test": 0}
-        if settings["binarize"] == "none" and facts.levels is not None and facts.levels > 2:
-            settings |= {"levels": facts.levels, "range": [0, facts.levels - 1]}
-    return node.with_values(settings)
 
 
 def run(settings: Settings, job: Job) -> None:
