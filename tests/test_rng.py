@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from vae_train.rng import BlockRng, Rng, Rows, generator
+from vae_train.rng import BlockRng, ChainRng, Rng, Rows, generator
 
 METHODS = ["normal", "uniform"]
 SHAPE = (3, 10, 4)
@@ -99,3 +99,17 @@ def test_the_global_generator_is_neither_read_nor_moved():
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
     assert torch.equal(Rng(0, "x").normal(SHAPE), first)
+
+
+def test_noise_of_chains_is_that_of_an_image_a_chain_and_a_step():
+    def noise(start: int, count: int, step: int, chains: range) -> torch.Tensor:
+        rng = ChainRng(0, "x", start, step, chains)
+        return torch.stack([rng.normal((2, count * len(chains), 3)) for _ in range(2)]).unflatten(
+            2, (len(chains), count)
+        )
+
+    whole = noise(0, 20, 5, range(4))
+    assert torch.equal(noise(0, 20, 5, range(1, 3)), whole[:, :, 1:3])
+    assert torch.equal(noise(7, 6, 5, range(4)), whole[..., 7:13, :])
+    for other in (noise(0, 20, 6, range(4)), noise(0, 20, 5, range(4, 8)), noise(20, 20, 5, range(4))):
+        assert (other != whole).all()

@@ -153,6 +153,36 @@ class SampleRng(BlockRng):
         return torch.cat(blocks)[skipped : skipped + count]
 
 
+class ChainRng(BlockRng):
+    """Noise of one step of several independent Markov chains per image, keyed by image, chain and step.
+
+    The batch has chain after chain, each with the same images. Its size and the number of chains only affect rounding.
+
+    Args:
+        seed: the evaluation's seed.
+        stream: the purpose of the noise.
+        start: index of the batch's first image within its split.
+        step: number of the step.
+        chains: numbers of the chains.
+        device: where the numbers are generated.
+    """
+
+    BLOCK = 8  # often few images have many steps, and noise is generated for whole blocks
+
+    def __init__(
+        self, seed: int, stream: str, start: int, step: int, chains: range, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(seed, stream, start, device=device)
+        self._step, self._chains = step, chains
+
+    def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        num_samples, batch, *event = shape
+        size = (num_samples, batch // len(self._chains), *event)
+        noise = torch.cat([self._blocks(make, size, dtype, self._step, chain) for chain in self._chains], 1)
+        self._calls += 1
+        return noise
+
+
 class NoiseBuffers:
     """The numbers of an `Rng` in tensors with fixed addresses, for compiled and captured steps.
 
