@@ -44,6 +44,7 @@ PLACES = {
     "logger": "vae_train.training.loggers",
     "metric": "vae_train.evaluation.metrics",
     "fitted_prior": "vae_train.model.prior.fitted",
+    "task": "vae_train.runs.apply.tasks",
     **dict.fromkeys(("augmentation", "corruption", "preprocessing"), "vae_train.data.transforms"),
 }
 COMMANDS = sorted(path.stem for path in (PACKAGE / "cli" / "commands").glob("[a-z]*.py"))
@@ -58,7 +59,7 @@ def composed(path: Path) -> DictConfig:
         return compose(f"+metric@metrics.{path.stem}={path.stem}", command="eval")
     if str(path.parent) == "fitted_prior":
         return compose(f"fitted_prior@prior={path.stem}", command="fit_prior")
-    return compose(f"{path.parent}={path.stem}")
+    return compose(f"{path.parent}={path.stem}", command="apply" if str(path.parent) == "task" else "train")
 
 
 def named(paths: list[Path]) -> Any:

@@ -9,8 +9,8 @@ from vae_train.util.folders import free_name, out_errors, results_folder
 
 
 def write(folder: Path, text: str = "new", **options: bool) -> None:
-    with results_folder(folder, **({"overwrite": False, "numbered": False} | options)) as inside:
-        (inside / "file").write_text(text)
+    with results_folder(folder, **({"overwrite": False, "numbered": False} | options)) as results:
+        (results.temporary / "file").write_text(text)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -18,8 +18,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
-    with results_folder(tmp_path / "a" / "b", overwrite=False, numbered=False) as inside:
-        (inside / "file").write_text("new")
+    with results_folder(tmp_path / "a" / "b", overwrite=False, numbered=False) as results:
+        (results.temporary / "file").write_text("new")
         assert not (tmp_path / "a" / "b").exists()
     assert contents(tmp_path) == {"a/b/file": "new"}
 
@@ -57,14 +57,17 @@ def test_free_names_skip_broken_links(tmp_path: Path) -> None:
 
 def test_a_folder_that_may_not_be_written_is_reported(tmp_path: Path) -> None:
     def message(name: str, overwrite: bool = False) -> str:
-        return " ".join(error.message for error in out_errors(str(tmp_path / name), overwrite))
+        return " ".join(error.message for error in out_errors(str(tmp_path / name), overwrite, "marker"))
 
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "file").touch()
+    (tmp_path / "full" / "marker").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
     (tmp_path / "link").symlink_to("full")
     assert "add overwrite=true" in message("full")
     assert not message("full", overwrite=True)
     assert "symbolic link" in message("link")
-    assert "is a file" in message("full/file")
+    assert "is a file" in message("full/marker")
+    assert "files other than such results" in message("other", overwrite=True)
     assert not message("new/folder")
-    assert out_errors(None, False) == []
+    assert out_errors(None, False, "marker") == []

@@ -156,7 +156,7 @@ def test_log_likelihood_and_nll_are_the_exact_marginal_of_the_observed_values():
     scale = model.model.decode(torch.zeros(1, 2)).variance.sqrt().flatten().detach().numpy() * model.facts.units.scale
     covariance = slope.T @ slope + np.diag(scale**2)
     exact = [_log_normal(row[~np.isnan(row)], mean, covariance, ~np.isnan(row)) for row in x[:50]]
-    found = model.log_prob(x[:50], num_samples=5000).numpy()
+    found = model.log_prob(x[:50], k=5000).numpy()
     assert exact[0] == 0
     assert np.abs(found - exact).mean() < 0.02
     assert np.isfinite(model.reconstruct(x[:50])).all()

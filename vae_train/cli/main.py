@@ -21,6 +21,7 @@ COMMANDS = {
     "eval": "compute metrics of a trained model: vae eval run=last",
     "report": "write an HTML page about a run: vae report run=last",
     "sample": "generate images with a trained model: vae sample run=last num=64",
+    "apply": "apply a trained model to images: vae apply run=last task=encode input=photos",
     "fit-prior": "fit a better prior to a trained model: vae fit-prior run=last",
     "data": "inspect a data set: vae data data=folder data.root=photos",
     "reproduce": "train a saved configuration again and compare: vae reproduce run=last",

@@ -14,10 +14,13 @@ from hydra.errors import HydraException
 from vae_train.runs.schema import yaml_text
 from vae_train.util.errors import UsageError
 
-TYPED_NAMES = ("out", "resume", "init_from", "run", "name", "sweep", "root", "path", "cache", "inception", "ood")
+TYPED_NAMES = (
+    *("out", "resume", "init_from", "run", "name", "sweep", "input"),
+    *("root", "path", "cache", "inception", "ood"),
+)
 """Last parts of settings whose values are paths or names, in which no character is special."""
 
-SEVERAL = ("run",)
+SEVERAL = ("run", "input")
 """Settings among these that also take a list, [A,B]."""
 
 QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""

@@ -47,11 +47,13 @@ class RunFiles:
         """Held while a report is merged."""
         self.priors = folder / "priors"
         """Priors fitted after training."""
+        self.applications = folder / "apply"
+        """The results of `vae apply`, a folder each."""
 
     def link_errors(self) -> list[ErrorDetail]:
         """Symbolic links in the run, through which nothing may be written."""
         named = (self.folder / name for name in ("reconstructions", "wandb"))
-        folders = (self.checkpoints, self.samples, self.tensorboard, self.eval, self.priors, *named)
+        folders = (self.checkpoints, self.samples, self.tensorboard, self.eval, self.priors, self.applications, *named)
         # Other files are replaced as a whole.
         files = (self.log_file, self.lock_file, self.eval_lock_file)
         remedies = dict.fromkeys(folders, "replace it by the folder itself")

@@ -93,7 +93,8 @@ def as_images(x: Any, facts: DataFacts) -> Tensor:
     Raises:
         ValueError: it has another shape or type.
     """
-    x, shape, layout = torch.as_tensor(x), facts.data_shape, facts.layout
+    x = torch.as_tensor(np.require(x, requirements="W") if isinstance(x, np.ndarray) else x)
+    shape, layout = facts.data_shape, facts.layout
     if x.dtype != torch.uint8 and not x.is_floating_point() and facts.units is None:
         if x.dtype != torch.bool:
             raise ValueError(f"x has the type {x.dtype}; images are uint8, or floating-point numbers in [0, 1]")

@@ -233,11 +233,20 @@ class TrainedModel:
         pixels, units = as_images(images, self.facts), self.facts.units
         return pixels if units is None else units.to_unit(torch.from_numpy(units.to_model(pixels.numpy())))
 
+    @property
+    def input_transforms(self) -> Transforms:
+        """The transforms of images that the model is applied to, which are neither augmented nor corrupted."""
+        return self.transforms._replace(augmentation=None, corruption=None, missing=self.facts.missing)
+
+    def to_units(self, x: Tensor) -> Tensor:
+        """Maps images of the model to `(N, C, H, W)` in the units of the data; leading dimensions are merged."""
+        x, units = self.transforms.undo(x.flatten(0, -4)), self.facts.units
+        x = x if self.facts.levels is None else x.clamp(0, 1)
+        return x if units is None else units.to_file(x)
+
     def to_data(self, x: Tensor) -> Tensor:
         """Maps images of the model to units and layout of the data; leading dimensions are merged, levels clipped."""
-        x, units, layout = self.transforms.undo(x.flatten(0, -4)), self.facts.units, self.facts.layout
-        x = x if self.facts.levels is None else x.clamp(0, 1)
-        x = x if units is None else units.to_file(x)
+        x, layout = self.to_units(x), self.facts.layout
         return x if layout is None else torch.from_numpy(from_images(x.numpy(force=True), layout)).to(x.device)
 
     def given(self, x: Any, label: Label = None) -> GivenImages:

@@ -5,17 +5,19 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from vae_train.util.errors import ErrorDetail, RunError
 
 
-def out_errors(out: str | None, overwrite: bool) -> list[ErrorDetail]:
+def out_errors(out: str | None, overwrite: bool, marker: str) -> list[ErrorDetail]:
     """Reports a folder for results that may not be written.
 
     Args:
         out: the folder as typed; None for a new one, see `results_folder`.
         overwrite: whether an existing folder may be replaced.
+        marker: name of a file that every such folder has, without which nothing is replaced.
     """
     if out is None:
         return []
@@ -24,16 +26,29 @@ def out_errors(out: str | None, overwrite: bool) -> list[ErrorDetail]:
         return [ErrorDetail(f"out={out}", "is a symbolic link, and vae does not write through links; remove it")]
     if folder.exists() and not folder.is_dir():
         return [ErrorDetail(f"out={out}", "is a file; choose a folder")]
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        return [ErrorDetail(f"out={out}", "exists and is not empty; choose another folder, or add overwrite=true")]
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / marker).is_file():
+            return [ErrorDetail(f"out={out}", "exists and has files other than such results; choose another folder")]
+        if not overwrite:
+            return [ErrorDetail(f"out={out}", "exists and is not empty; choose another folder, or add overwrite=true")]
     parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         return [ErrorDetail(f"out={out}", f"{parent} is not writable; choose another folder")]
     return []
 
 
+@dataclass
+class Results:
+    """A folder of results that is being written."""
+
+    temporary: Path
+    """Where the files are written."""
+    folder: Path
+    """Its final name, which is settled when it is complete."""
+
+
 @contextmanager
-def results_folder(folder: Path, *, overwrite: bool, numbered: bool) -> Iterator[Path]:
+def results_folder(folder: Path, *, overwrite: bool, numbered: bool) -> Iterator[Results]:
     """Yields a temporary folder, which takes its final name when the block ends, and is removed if it fails.
 
     Args:
@@ -45,11 +60,13 @@ def results_folder(folder: Path, *, overwrite: bool, numbered: bool) -> Iterator
         RunError: the folder cannot be written, or exists.
     """
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    results = Results(temporary, folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-        yield temporary
-        _rename(temporary, free_name(folder) if numbered and not overwrite else folder, overwrite)
+        yield results
+        results.folder = free_name(folder) if numbered and not overwrite else folder
+        _rename(temporary, results.folder, overwrite)
     except OSError as error:
         raise RunError(f"could not write {error.filename or folder}: {error.strerror or error}") from error
     finally:

@@ -182,7 +182,7 @@ class Folder(Source):
         if self.root is None:
             raise UsageError([ErrorDetail("data.root=", "is needed: the folder of the images")])
         listing, size, channels = list_folder(str(self.root)), _pair("size", self.size), self.channels
-        entries, notes, every_frame = listing.entries, list(listing.notes), self.frames == "all"
+        entries, notes, every_frame = listing.entries, [*listing.notes, *listing.left_out], self.frames == "all"
         files = np.arange(len(entries))
         if size is None or channels is None or every_frame:
             found = all_headers(listing.root, entries, every_frame, cache_folder(self.cache))

@@ -20,14 +20,15 @@ class Count(NamedTuple):
 
 DroppedCounts = dict[Dropped, Count]
 
-SENTENCES: Mapping[Dropped, str] = {
-    "frames": "{images} further frames or pages ({total:,.0f} in total), which are skipped; data.frames=all reads them",
-    "colour": "{images} colours, which are converted to grey; data.channels=3 keeps them",
-    "depth": "{images} 16 bits per colour, but only the upper 8 are used; data=arrays uses all",
-    "transparency": "{images} transparent pixels, which become {background}; data.background={other} changes it",
-    "edges": "{images} another aspect ratio than data.size: {share:.0%} of the area is cropped; data.fit=pad keeps it",
-    "library": "{images} warnings of the image library, and the readable part is used: {message}",
+SENTENCES: Mapping[Dropped, tuple[str, str]] = {
+    "frames": ("further frames or pages ({total:,.0f} in total), which are skipped", "data.frames=all reads them"),
+    "colour": ("colours, which are converted to grey", "data.channels=3 keeps them"),
+    "depth": ("16 bits per colour, but only the upper 8 are used", "data=arrays uses all"),
+    "transparency": ("transparent pixels, which become {background}", "data.background={other} changes it"),
+    "edges": ("another aspect ratio than {size}: {share:.0%} of the area is cropped", "data.fit=pad keeps it"),
+    "library": ("warnings of the image library, and the readable part is used: {message}", ""),
 }
+"""Kind of content -> what happens to it, and the setting of a data set that keeps it."""
 
 
 def count(name: str, dropped: Mapping[Dropped, float | str]) -> DroppedCounts:
@@ -48,15 +49,20 @@ def merged(parts: Iterable[DroppedCounts]) -> DroppedCounts:
     return total
 
 
-def sentences(dropped: DroppedCounts, background: str) -> list[str]:
-    """A message for every kind of dropped content, with the setting that keeps it."""
+def sentences(dropped: DroppedCounts, background: str, size: str | None = None) -> list[str]:
+    """A message for every kind of dropped content.
+
+    Args:
+        dropped: what is dropped.
+        background: the colour behind transparent pixels.
+        size: the size to which a trained model needs its images, 28x28; None for a data set, whose settings the
+            messages suggest.
+    """
     lines, other = [], "black" if background == "white" else "white"
     for kind, own in dropped.items():
         images = f"{own.images:,} images (for instance {own.example}) have" if own.images > 1 else f"{own.example} has"
-        share = own.total / own.images
-        lines.append(
-            SENTENCES[kind].format(
-                images=images, total=own.total, share=share, background=background, other=other, message=own.message
-            )
-        )
+        what, advice = SENTENCES[kind]
+        values = {"total": own.total, "share": own.total / own.images, "background": background, "other": other}
+        text = f"{what}; {advice}" if advice and size is None else what
+        lines.append(f"{images} {text.format(**values, message=own.message, size=size or 'data.size')}")
     return lines

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,9 @@ class Listing:
     """Index of each entry's class."""
     class_names: list[str]
     notes: tuple[str, ...] = ()
-    """Notes about what is left out or may be unexpected."""
+    """Notes about splits and classes that may be unexpected."""
+    left_out: tuple[str, ...] = ()
+    """A note about other files, if there are any."""
 
 
 def list_folder(root: str) -> Listing:
@@ -76,15 +79,31 @@ def list_folder(root: str) -> Listing:
     by_folder = any(SPLIT_NAMES.get(t) == "train" for t in tops) and all(t in SPLIT_NAMES for t in tops)
     splits: list[Split] = [SPLIT_NAMES[part[0]] if by_folder else "train" for part in parts]
     folders = [part[by_folder] if len(part) > 1 + by_folder else None for part in parts]
-    notes = [*_notes_on_splits(tops, by_folder), *_notes_on_classes(place, entries, folders, by_folder)]
-    if others:
-        listed = ", ".join(f"{number:,} {suffix}" for suffix, number in others.most_common(MAX_LISTED))
-        notes.append(f"files that are not images: {listed}{', …' if len(others) > MAX_LISTED else ''}")
+    notes = (*_notes_on_splits(tops, by_folder), *_notes_on_classes(place, entries, folders, by_folder))
     names = sorted({folder for folder in folders if folder is not None})
     if None in folders or not names:
-        return Listing(place, entries, splits, None, [], tuple(notes))
+        return Listing(place, entries, splits, None, [], notes, _left_out(others))
     numbers = {name: number for number, name in enumerate(names)}
-    return Listing(place, entries, splits, [numbers[str(folder)] for folder in folders], names, tuple(notes))
+    labels = [numbers[str(folder)] for folder in folders]
+    return Listing(place, entries, splits, labels, names, notes, _left_out(others))
+
+
+def list_files(files: Sequence[Path]) -> Listing:
+    """Lists image files in the given order, without classes; names are relative to their deepest common folder."""
+    paths = [file.absolute() for file in files]
+    root = Path(os.path.commonpath([path.parent for path in paths]))
+    entries = []
+    for path in paths:
+        status = path.stat()
+        problem = None if path.is_file() else "is not a regular file"
+        entries.append(Entry(path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns, problem))
+    return Listing(root, entries, ["train"] * len(entries), None, [])
+
+
+def _left_out(others: Counter[str]) -> tuple[str, ...]:
+    """A note about files that are not images."""
+    listed = ", ".join(f"{number:,} {suffix}" for suffix, number in others.most_common(MAX_LISTED))
+    return (f"files that are not images: {listed}{', …' if len(others) > MAX_LISTED else ''}",) if others else ()
 
 
 def _notes_on_splits(tops: set[str], by_folder: bool) -> list[str]:

@@ -1,0 +1,66 @@
+"""`vae apply`: applies a trained model to images."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from vae_train.cli.overrides import Job
+from vae_train.runs.apply.apply import MARKER, apply_task, open_inputs
+from vae_train.runs.apply.inputs import Request
+from vae_train.runs.check import checkpoint_errors, run_data_errors
+from vae_train.runs.fitted_priors import prior_errors
+from vae_train.runs.trained import TrainedModel
+from vae_train.training.checkpoint import CheckpointName
+from vae_train.util.errors import ErrorDetail, collecting
+from vae_train.util.folders import out_errors
+from vae_train.util.ranges import PositiveInt, Seed
+from vae_train.util.runtime import device_errors, resolve_device
+
+log = logging.getLogger("vae_train")
+
+
+@dataclass
+class Settings:
+    """The top-level settings of conf/apply.yaml."""
+
+    run: str
+    input: str | list[str]
+    key: str | None
+    label: int | str | None
+    factors: list[int | str] | None
+    out: str | None
+    overwrite: bool
+    checkpoint: CheckpointName
+    prior: str | None
+    batch_size: PositiveInt
+    seed: Seed
+    device: str
+    strict: bool
+
+
+def check(settings: Settings, job: Job) -> list[ErrorDetail]:
+    """Reports a missing run, checkpoint, prior, input or device, and a folder that cannot be written."""
+    run, request = job.open(settings.run), _request(settings, job)
+    errors = device_errors(settings.device) + checkpoint_errors(run, settings.checkpoint)
+    errors += prior_errors(run, settings.prior) + out_errors(settings.out, settings.overwrite, MARKER)
+    errors += run.link_errors() if settings.out is None else []
+    with collecting(errors):
+        if request.kind == "split":
+            errors += run_data_errors(run, run.config, job.session, job.builder)
+    return errors
+
+
+def run(settings: Settings, job: Job) -> None:
+    """Applies the model, and says where the results are."""
+    run, device = job.open(settings.run), resolve_device(settings.device)
+    task: Any = job.builder.build(job.config["task"])
+    model = TrainedModel.open(run, settings.checkpoint, device, job.builder, settings.prior)
+    inputs = open_inputs(_request(settings, job), task, run, model, job.builder)
+    options: dict[str, Any] = {name: getattr(settings, name) for name in ("out", "overwrite", "batch_size")}
+    folder = apply_task(task, job.choices["task"], run, model, inputs, **options)
+    log.info("%s results of %s: %s", f"{len(inputs):,}", job.choices["task"], folder)
+
+
+def _request(settings: Settings, job: Job) -> Request:
+    label: Any = settings.factors if settings.label is None else settings.label
+    return Request(settings.input, settings.key, label, settings.seed, job.session)

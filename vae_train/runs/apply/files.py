@@ -1,0 +1,102 @@
+"""Image files as inputs of a trained model: decoded, scaled and cropped as its training images were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vae_train.batch import DataFacts
+from vae_train.data.dataset import TransformedImages
+from vae_train.data.storage.cache import decoded
+from vae_train.data.storage.cache_place import cache_folder
+from vae_train.data.storage.decoding import Decoding
+from vae_train.data.storage.dropped import sentences
+from vae_train.data.storage.headers import all_headers
+from vae_train.data.storage.listing import Listing, list_files, list_folder
+from vae_train.data.storage.rescaled import RescaledStore
+from vae_train.data.storage.stored import StoredImages
+from vae_train.runs.apply.inputs import Inputs, Request
+from vae_train.runs.apply.labels import given_labels
+from vae_train.runs.apply.pixel_scale import PixelScale
+from vae_train.runs.config import Config
+from vae_train.runs.trained import TrainedModel
+from vae_train.util.errors import ErrorDetail, UsageError, collecting
+
+
+def open_images(request: Request, model: TrainedModel, config: Config) -> Inputs:
+    """Opens a folder of images, recursively, or image files in the given order.
+
+    Args:
+        request: what to open.
+        model: the model, whose size, channels and levels the images are brought to.
+        config: the run's configuration, which says how.
+
+    Raises:
+        UsageError: no image can be read, the model does not take images, or a label is missing.
+    """
+    facts, where = model.facts, f"input={','.join(request.paths)}"
+    if facts.units is not None or facts.levels is None or facts.data_shape[0] not in (1, 3):
+        what = f"this model was trained on the numbers of an array file, {_shape(facts)}; give an array file"
+        raise UsageError([ErrorDetail(where, what)])
+    errors = list[ErrorDetail]()
+    with collecting(errors, where):
+        listing = _listing(request)
+        how, cache = _decoding(facts, config), config.at("data.cache")
+        notes = _size_notes(listing, how, cache)
+        images = decoded(listing.root, listing.entries, how, cache)
+        y, names = given_labels(request.label, _class_names(listing), len(listing.entries), model)
+    if errors:
+        raise UsageError(errors)
+    rows = np.setdiff1d(np.arange(len(listing.entries)), list(images.bad))
+    scale = PixelScale.of(facts, config).of_files(images.depths.bits)
+    store = RescaledStore(images.pixels, rows, "NCHW", scale.low, scale.high, scale.levels)
+    stored = StoredImages(store, scale.levels, None if y is None else y[torch.from_numpy(rows)], scale.stochastic)
+    dropped = sentences(images.dropped, how.background, "x".join(map(str, how.size)))
+    return Inputs(
+        TransformedImages(stored, model.device, model.input_transforms),
+        names=[listing.entries[row].name for row in rows],
+        classes=None if names is None else [names[row] for row in rows],
+        title=Path(request.paths[0]).absolute().name if len(request.paths) == 1 else "images",
+        noise=request.noise(),
+        notes=(*listing.left_out, *notes, *dropped, *filter(None, [scale.note])),
+        bad_files=tuple((listing.entries[row].name, why) for row, why in sorted(images.bad.items())),
+    )
+
+
+def _listing(request: Request) -> Listing:
+    return list_folder(request.paths[0]) if request.kind == "folder" else list_files(list(map(Path, request.paths)))
+
+
+def _class_names(listing: Listing) -> list[str] | None:
+    return None if listing.labels is None else [listing.class_names[number] for number in listing.labels]
+
+
+def _decoding(facts: DataFacts, config: Config) -> Decoding:
+    """How the run's own images were decoded, with the size and channels of the model."""
+    channels, height, width = facts.data_shape
+
+    def setting(name: str, default: Any) -> Any:
+        return config.at(f"data.{name}") or default
+
+    crop = setting("crop", None)
+    crop = (crop, crop) if isinstance(crop, int) else tuple(crop) if crop is not None else None
+    fit, resample, background = setting("fit", "crop"), setting("resample", "bicubic"), setting("background", "black")
+    return Decoding((height, width), channels, fit, crop, resample, background)
+
+
+def _size_notes(listing: Listing, how: Decoding, cache: str | None) -> list[str]:
+    """A note about images of other sizes."""
+    headers = all_headers(listing.root, listing.entries, False, cache_folder(cache))
+    other = [frames[0].size for frames in headers if frames and frames[0].size != how.size]
+    if not other:
+        return []
+    height, width = how.size
+    example = "x".join(map(str, other[0]))
+    return [f"{len(other):,} of {len(headers):,} images are scaled to {height}x{width} (one of them from {example})"]
+
+
+def _shape(facts: DataFacts) -> str:
+    return f"with shape ({', '.join(map(str, facts.data_shape))})"

@@ -1,0 +1,127 @@
+"""What a trained model is applied to: a split of its data, image files, or an array file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from vae_train.batch import SPLITS, Fetched, Layout, Shape
+from vae_train.data.session import DataSession
+from vae_train.data.storage.listing import SUFFIXES
+from vae_train.data.storage.stored import from_images
+from vae_train.evaluation.subject import Noise
+from vae_train.runs.given import Label
+from vae_train.util.errors import ErrorDetail, UsageError
+
+ARRAY_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".csv", ".tsv")
+
+
+class ArrayForm(NamedTuple):
+    """How results are stored that belong to an array file: as its images are."""
+
+    layout: Layout
+    """The order of the dimensions."""
+    dtype: np.dtype
+    """The type; integers are rounded."""
+    low: float = 0.0
+    """The value of 0, for pixels in [0, 1]."""
+    high: float = 1.0
+    """The value of 1."""
+
+    def values(self, images: Tensor) -> np.ndarray:
+        """Images `(N, C, H, W)` in the units of the data as an array `(N, …)`."""
+        values = self.low + (self.high - self.low) * images.double().cpu().numpy()
+        values = np.rint(values) if self.dtype.kind in "uib" else values
+        return from_images(values.astype(self.dtype), self.layout)
+
+    def shape(self, count: int, image_shape: Shape) -> Shape:
+        """The shape of an array of `count` images (C, H, W)."""
+        return (count, *from_images(np.empty((1, *image_shape), np.bool_), self.layout).shape[1:])
+
+
+class Inputs(NamedTuple):
+    """N images with their names, as a model takes them."""
+
+    images: Fetched
+    names: Sequence[str]
+    """Path of every file relative to the folder, or the number of an image within a split or an array."""
+    classes: Sequence[str] | None
+    """Name of every image's class; None without labels."""
+    title: str
+    """Names the folder of the results: the split, folder or file."""
+    noise: Noise
+    """The noise of all results that are not means."""
+    notes: tuple[str, ...] = ()
+    """What was done to the images, a sentence each."""
+    bad_files: tuple[tuple[str, str], ...] = ()
+    """Files that were skipped, each with the reason."""
+    form: ArrayForm | None = None
+    """How results are stored as one array; None for one PNG per image."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a caller asks for.
+
+    Args:
+        input: a split, a folder, a file, or several image files.
+        key: name of the array with the images in a file with several; None to guess it.
+        label: the class of all images, see `Label`; None for those of sub-folders, of the file or of the split.
+        seed: seed of the noise.
+        session: caches the data that the command has read.
+    """
+
+    input: str | Sequence[str]
+    key: str | None
+    label: Label
+    seed: int
+    session: DataSession
+
+    @property
+    def paths(self) -> list[str]:
+        """The files or folders, as typed."""
+        return [self.input] if isinstance(self.input, str) else list(self.input)
+
+    @property
+    def kind(self) -> str:
+        """Whether a "split", a "folder", "images" or an "array" is meant.
+
+        Raises:
+            UsageError: there is no such split or file, or its suffix is unknown.
+        """
+        if self.input in SPLITS:
+            return "split"
+        errors, kinds = list[ErrorDetail](), set[str]()
+        for path in map(Path, self.paths):
+            suffix = path.suffix.lower()
+            known = "images" if suffix in SUFFIXES else "array" if suffix in ARRAY_SUFFIXES else ""
+            kinds.add("folder" if path.is_dir() else known)
+            if not path.exists():
+                what = f"no such file or folder, and no split ({', '.join(SPLITS)})"
+                errors.append(ErrorDetail(f"input={path}", what))
+            elif not path.is_dir() and not known:
+                wanted = " ".join(suffix[1:] for suffix in (*SUFFIXES, *ARRAY_SUFFIXES))
+                errors.append(ErrorDetail(f"input={path}", f"is not a folder or a file that ends in {wanted}"))
+        if errors:
+            raise UsageError(errors)
+        if not kinds or (len(self.paths) > 1 and kinds != {"images"}):
+            raise UsageError([ErrorDetail("input=", "several inputs must all be image files")])
+        return kinds.pop()
+
+    def noise(self) -> Noise:
+        """The noise: that of `vae eval` for a split, else keyed by the position in the sorted input."""
+        return Noise(self.seed, "judge", str(self.input) if self.kind == "split" else "input")
+
+
+def numbered(count: int) -> list[str]:
+    """The numbers of `count` images as names of the same length."""
+    width = max(5, len(str(count - 1)))
+    return [f"{number:0{width}d}" for number in range(count)]

@@ -1,0 +1,88 @@
+"""A file of latents as the input of a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.batch import Batch, Fetched
+from vae_train.data.storage.array_files import open_file, read_array
+from vae_train.rng import Rng
+from vae_train.runs.apply.arrays import form_of_data
+from vae_train.runs.apply.inputs import Inputs, Request
+from vae_train.runs.apply.labels import given_labels
+from vae_train.runs.config import Config
+from vae_train.runs.fitted_priors import fingerprint
+from vae_train.runs.trained import TrainedModel
+from vae_train.util.errors import ErrorDetail, UsageError, collecting
+
+MEAN = "mean"
+
+
+class StoredLatents(Fetched):
+    """Latents of an array as batches, with z as `Batch.x`.
+
+    Args:
+        z: `(N, *latent_shape)`.
+        y: the condition of every latent, int64 `(N, F)`; None for a model without one.
+        device: the device of the batches.
+    """
+
+    def __init__(self, z: np.ndarray, y: Tensor | None, device: torch.device) -> None:
+        self.z, self.y, self.device = z, y, device
+
+    @override
+    def __len__(self) -> int:
+        return len(self.z)
+
+    @override
+    def fetch(self, index: Tensor, rng: Rng | None = None) -> Batch:
+        rows = index.cpu()
+        z = torch.from_numpy(np.asarray(self.z[rows.numpy()], np.float32))
+        return Batch(z.to(self.device), None if self.y is None else self.y[rows].to(self.device))
+
+
+def open_latents(request: Request, model: TrainedModel, config: Config) -> Inputs:
+    """Opens a file that `vae apply task=encode` wrote with the same model.
+
+    Args:
+        request: what to open; `key` is "mean" or "sample".
+        model: the model.
+        config: the run's configuration.
+
+    Raises:
+        UsageError: the file is not one of latents, or belongs to another model.
+    """
+    if request.kind != "array":
+        raise UsageError([ErrorDetail(f"input={','.join(request.paths)}", "is no file of latents; name a latents.npz")])
+    path, errors = request.paths[0], list[ErrorDetail]()
+    with collecting(errors, f"input={path}"):
+        arrays, _ = open_file(path)
+        z = _latents(arrays, request.key or MEAN, model)
+        names = read_array(arrays, "files").tolist() if "files" in arrays else []
+        if len(names) != len(z):
+            raise UsageError(f"has {len(z):,} latents and {len(names):,} names of files")
+        labels = read_array(arrays, "labels").tolist() if "labels" in arrays else None
+        y, classes = given_labels(request.label, labels, len(z), model)
+    if errors:
+        raise UsageError(errors)
+    form = form_of_data(model.facts, config)
+    return Inputs(StoredLatents(z, y, model.device), names, classes, Path(path).stem, request.noise(), form=form)
+
+
+def _latents(arrays: Mapping[str, np.ndarray], key: str, model: TrainedModel) -> np.ndarray:
+    if "model" not in arrays:
+        raise UsageError("is not a file of latents; vae apply task=encode writes one")
+    if str(read_array(arrays, "model")) != fingerprint(model.model):
+        raise UsageError("has latents of another model, or of other weights; encode the images with this one")
+    if key not in arrays:
+        raise UsageError([ErrorDetail(f"key={key}", f"no such array; the file has {', '.join(arrays)}")])
+    z, shape = read_array(arrays, key), tuple(model.single_latent.latent_shape)
+    if z.shape[1:] != shape or z.dtype.kind != "f":
+        raise UsageError(f"{key} has shape {z.shape}, but latents are (N, {', '.join(map(str, shape))})")
+    return z

@@ -1,0 +1,107 @@
+"""The interface of tasks, and what every task has: a model, its inputs, and a folder for the results."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vae_train.batch import Batch
+from vae_train.data.stream import evaluation_batches
+from vae_train.evaluation.latents import Latents
+from vae_train.plotting.grid import grey_out
+from vae_train.rng import BlockRng
+from vae_train.runs.apply.inputs import Inputs
+from vae_train.runs.run import Run
+from vae_train.runs.trained import TrainedModel
+
+
+@dataclass
+class Application:
+    """One application of a model.
+
+    Args:
+        run: the run of the model.
+        model: the model.
+        inputs: what it is applied to.
+        folder: receives the results; a temporary one, see `results_folder`.
+        batch_size: images per pass; only affects rounding.
+    """
+
+    run: Run
+    model: TrainedModel
+    inputs: Inputs
+    folder: Path
+    batch_size: int
+
+    def batches(self, title: str) -> Iterator[tuple[int, Batch]]:
+        """Yields all images in order, with the index of each batch's first image and a progress bar."""
+        stream = self.inputs.noise.data
+        with tqdm(total=len(self.inputs), desc=title, unit="", leave=False, disable=not sys.stderr.isatty()) as bar:
+            for start, batch in evaluation_batches(self.inputs.images, self.batch_size, self.model.device, stream):
+                yield start, batch
+                bar.update(len(batch.x))
+
+    def encoded(self, batch: Batch, start: int) -> Latents:
+        """The posteriors of a batch."""
+        x = batch.x if batch.encoder_input is None else batch.encoder_input
+        return Latents([(start, self.model.single_latent.encode(x, batch.y))])
+
+    def decoded(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """The means of p(x | z), `(B, C, H, W)` in the units of the data."""
+        return self.model.to_units(self.model.single_latent.decode(z, y).mean)
+
+    def latent_noise(self, start: int) -> BlockRng:
+        """The noise of z for a batch that starts at image `start`."""
+        return self.inputs.noise.latents(start, self.model.device)
+
+    def noise(self, what: str, start: int) -> BlockRng:
+        """Other noise of a batch that starts at image `start`."""
+        noise = self.inputs.noise
+        return BlockRng(noise.seed, f"{what} {noise.purpose} {noise.split}", start, device=self.model.device)
+
+    def image(self, number: int) -> Batch:
+        """One image as a batch, with the noise that it has in any batch."""
+        device = self.model.device
+        rng = BlockRng(0, self.inputs.noise.data, number, device=device)
+        return self.inputs.images.fetch(torch.tensor([number], device=device), rng)
+
+    def pixels(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Images of the model as `(N, C, H, W)` in [0, 1], with unobserved pixels grey, for sheets."""
+        return grey_out(self.unit(self.model.to_units(x)), mask)
+
+    def unit(self, images: Tensor) -> Tensor:
+        """Maps images `(N, C, H, W)` in the units of the data to [0, 1] on the CPU."""
+        units = self.model.facts.units
+        if units is not None:
+            images = units.to_unit(torch.from_numpy(units.to_model(images.cpu().numpy())))
+        return images.float().cpu().clamp(0, 1)
+
+
+class Task(ABC):
+    """What `vae apply` does with a model and its inputs. The YAML file of a task names its class."""
+
+    reads: ClassVar[Literal["images", "latents"]] = "images"
+    """What it is applied to; latents are passed as `Batch.x`."""
+    needs_latents: ClassVar[bool] = True
+    """Whether the model must have a single latent."""
+    min_inputs: ClassVar[int] = 1
+    """The least number of images."""
+
+    @abstractmethod
+    def __call__(self, application: Application) -> list[str]:
+        """Writes the results to the application's folder.
+
+        Returns:
+            Sentences about the results.
+
+        Raises:
+            UsageError: the task does not fit the model or the inputs.
+        """

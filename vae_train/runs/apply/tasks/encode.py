@@ -1,0 +1,104 @@
+"""The latents of images as a file."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.runs.apply.results import ArrayFile, new_table, write_archive
+from vae_train.runs.apply.task import Application, Task
+from vae_train.runs.fitted_priors import fingerprint
+
+LATENTS = "latents.npz"
+
+
+class Encode(Task):
+    """Writes mean and standard deviation of every posterior, and what a family has instead.
+
+    `latents.npz` has the arrays of `Distribution.summary`, the names of the files ("files"), their classes ("labels")
+    and the digest of the model ("model"). With spatial latents it also has the mean and standard deviation of
+    every channel, so that it can serve another program as a cache. `latents.csv` has a row per file.
+
+    Args:
+        sample: also write one sample of every posterior.
+        csv: also write `latents.csv`, for latent vectors.
+    """
+
+    def __init__(self, sample: bool, csv: bool) -> None:
+        self.sample, self.csv = sample, csv
+
+    @override
+    def __call__(self, application: Application) -> list[str]:
+        files, moments = dict[str, ArrayFile](), _ChannelMoments()
+        for start, batch in application.batches("Encoding"):
+            latents = application.encoded(batch, start)
+            arrays = dict(latents.arrays)
+            if self.sample:
+                ((_, q),) = latents.parts
+                arrays["sample"] = q.sample(application.latent_noise(start), 1)[0]
+            for name, tensor in arrays.items():
+                values = tensor.cpu().numpy()
+                if name not in files:
+                    shape = (len(application.inputs), *values.shape[1:])
+                    files[name] = ArrayFile(application.folder / f"{name}.npy", shape, values.dtype)
+                files[name].append(values)
+            moments.add(arrays["mean"])
+        for file in files.values():
+            file.close()
+        return self._write(application, {name: file.path for name, file in files.items()}, moments)
+
+    def _write(self, application: Application, paths: dict[str, Path], moments: _ChannelMoments) -> list[str]:
+        inputs, shape = application.inputs, tuple(application.model.single_latent.latent_shape)
+        if self.csv and len(shape) == 1:
+            _write_csv(application, paths)
+        others = {"files": np.array(list(inputs.names)), "model": np.array(fingerprint(application.model.model))}
+        if inputs.classes is not None:
+            others["labels"] = np.array(list(inputs.classes))
+        if len(shape) > 1:
+            others |= {"channel_mean": moments.mean, "channel_std": moments.std}
+        lines = [f"{LATENTS}: {', '.join(paths)} of {len(inputs):,} images, latents {'x'.join(map(str, shape))}"]
+        write_archive(application.folder / LATENTS, {**paths, **others})
+        return lines
+
+
+class _ChannelMoments:
+    """Mean and standard deviation of every channel of spatial latents, over all images and positions."""
+
+    def __init__(self) -> None:
+        self._count, self._sum, self._squares = 0, np.zeros(1), np.zeros(1)
+
+    def add(self, mean: Tensor) -> None:
+        """Adds the means `(B, C, …)` of a batch."""
+        values = mean.double().flatten(2) if mean.dim() > 2 else mean.double()[..., None]
+        self._count += values.shape[0] * values.shape[2]
+        self._sum = self._sum + values.sum((0, 2)).cpu().numpy()
+        self._squares = self._squares + values.square().sum((0, 2)).cpu().numpy()
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The means, `(C,)`."""
+        return self._sum / self._count
+
+    @property
+    def std(self) -> np.ndarray:
+        """The standard deviations, `(C,)`."""
+        return np.sqrt(np.maximum(self._squares / self._count - self.mean**2, 0))
+
+
+def _write_csv(application: Application, paths: dict[str, Path]) -> None:
+    """Writes a row per file with its class and all numbers that describe its posterior."""
+    inputs, columns = application.inputs, {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
+    tables = {name: array.reshape(len(array), -1) for name, array in columns.items()}
+    labels = [] if inputs.classes is None else ["label"]
+    head = [f"{name}_{number}" for name, table in tables.items() for number in range(table.shape[1])]
+    with new_table(application.folder / "latents.csv") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", *labels, *head])
+        for row, name in enumerate(inputs.names):
+            label = [] if inputs.classes is None else [inputs.classes[row]]
+            numbers = [f"{value:.7g}" for table in tables.values() for value in table[row].tolist()]
+            writer.writerow([name, *label, *numbers])

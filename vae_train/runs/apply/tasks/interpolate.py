@@ -1,0 +1,54 @@
+"""Paths between images."""
+
+import torch
+from typing_extensions import override
+
+from vae_train.evaluation.interpolation import Interpolation, interpolate
+from vae_train.plotting.gif import write_gif
+from vae_train.plotting.grid import plot_grid
+from vae_train.plotting.png import write_png
+from vae_train.runs.apply.results import ArrayFile
+from vae_train.runs.apply.task import Application, Task
+from vae_train.util.errors import ErrorDetail, UsageError
+from vae_train.util.ranges import PositiveFloat, PositiveInt
+
+MAX_ENDS = 64
+"""The largest number of images on a path."""
+
+
+class Interpolate(Task):
+    """Decodes a path through the latents of two or more images, as a strip and as a GIF.
+
+    Args:
+        frames: number of images on the whole path.
+        how: "linear" or "spherical", see `vae_train.evaluation.interpolation.interpolate`.
+        seconds: seconds per frame of the GIF.
+    """
+
+    min_inputs = 2
+
+    def __init__(self, frames: PositiveInt, how: Interpolation, seconds: PositiveFloat) -> None:
+        self.frames, self.how, self.seconds = frames, how, seconds
+
+    @override
+    def __call__(self, application: Application) -> list[str]:
+        count = len(application.inputs)
+        if count > MAX_ENDS:
+            raise UsageError([ErrorDetail("input=", f"has {count:,} images; name 2 to {MAX_ENDS} of them")])
+        if self.frames < count:
+            raise UsageError([ErrorDetail(f"frames={self.frames}", f"a path through {count} images needs more")])
+        batches = list(application.batches("Encoding"))
+        ends = torch.cat([application.encoded(batch, start).mean for start, batch in batches])
+        labels = [batch.y for _, batch in batches if batch.y is not None]
+        y = torch.cat(labels)[:1].expand(self.frames, -1) if labels else None
+        images = application.decoded(interpolate(ends, self.frames, self.how), y)
+        pixels = application.unit(images)
+        write_png(application.folder / "strip.png", plot_grid(pixels, len(pixels)))
+        write_gif(application.folder / "path.gif", pixels, self.seconds)
+        if (form := application.inputs.form) is not None:
+            shape = form.shape(len(images), application.model.facts.data_shape)
+            file = ArrayFile(application.folder / "path.npy", shape, form.dtype)
+            file.append(form.values(images))
+            file.close()
+        is_mixed = labels and application.model.model.condition is not None and len(torch.cat(labels).unique(dim=0)) > 1
+        return ["the images have several classes; the whole path has that of the first"] if is_mixed else []
