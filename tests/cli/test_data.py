@@ -124,6 +124,16 @@ def test_errors_are_one_line(vae: Vae, arguments: list[str], why: str) -> None:
     assert not Path("run").exists()
 
 
+def test_a_layout_that_was_inferred_is_said_once_before_an_error(vae: Vae) -> None:
+    """Although several checks inspect the file."""
+    array = signals()
+    array[3, 1, 2] = np.nan
+    np.save("x.npy", array)
+    answer = vae("train", "data=arrays", "data.path=x.npy", "batch_size=9999")
+    assert len(answer.errors()) == 1
+    assert answer.out.count("taken as signals") == 1
+
+
 def test_signals_are_drawn_as_lines_and_sampled_in_their_own_units(vae: Vae) -> None:
     np.save("signals.npy", signals())
     answer = vae.train("data=arrays", "data.path=signals.npy", "batch_size=20", "out=run")

@@ -88,9 +88,19 @@ class _Entry:
     placed: tuple[Loader, torch.device, tuple[Splits, str]] | None = None
     """The last placement, with its loader and device."""
 
-    @cached_property
+    @property
     def facts(self) -> DataFacts:
-        return self.source.inspect()
+        if isinstance(self._inspection, UsageError):
+            raise self._inspection
+        return self._inspection
+
+    @cached_property
+    def _inspection(self) -> DataFacts | UsageError:
+        """The facts, or the error of inspecting; several checks ask, and an inspection may log messages."""
+        try:
+            return self.source.inspect()
+        except UsageError as error:
+            return error
 
     @cached_property
     def contents(self) -> Contents:
