@@ -67,6 +67,17 @@ def test_a_damaged_prior_is_replaced_with_a_line(vae: Vae, trained: Path) -> Non
     said(vae, "; using kde.previous.pt instead", "eval", f"run={trained}", "prior=kde", *BRIEF)
 
 
+def test_a_prior_that_is_lost_is_fitted_again_by_the_suggestion(vae: Vae, trained: Path) -> None:
+    assert vae("fit-prior", f"run={trained}", "prior=gmm", "prior.components=2").code == 0
+    cut(trained / "priors/gmm.pt")
+    answer = vae("eval", f"run={trained}", "prior=gmm", *BRIEF)
+    assert (answer.code, len(answer.err.splitlines())) == (1, 1)
+    suggestion = answer.err.strip().partition("refit it with: vae ")[2]
+    assert suggestion == f"fit-prior run={trained} prior=gmm"
+    assert vae(*suggestion.split()).code == 0
+    assert vae("eval", f"run={trained}", "prior=gmm", *BRIEF).code == 0
+
+
 def test_nothing_is_said_where_nothing_is_damaged(vae: Vae, trained: Path) -> None:
     for arguments in (["eval", f"run={trained}", *BRIEF], ["train", f"resume={trained}", "epochs=3"]):
         answer = vae(*arguments, "strict=true")

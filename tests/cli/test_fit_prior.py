@@ -95,6 +95,8 @@ def test_a_prior_that_was_not_fitted_names_those_that_were(vae: Vae, trained: Pa
     for command in ("eval", "sample"):
         (line,) = vae(command, f"run={trained}", "prior=kde").errors()
         assert "made has only gmm; fit it with: vae fit-prior run=made prior=kde" in line
+        (line,) = vae(command, f"run={trained}", "prior=..").errors()
+        assert line.endswith("fit one with: vae fit-prior run=made prior=gmm")
 
 
 def test_other_weights_are_noticed(vae: Vae, trained: Path) -> None:

@@ -37,7 +37,13 @@ def prior_errors(run: Run, name: str | None) -> list[ErrorDetail]:
     if name is None or name in names:
         return []
     has = f"{run.folder} has only {', '.join(names)}" if names else f"{run.folder} has no fitted prior"
-    return [ErrorDetail(f"prior={name}", f"{has}; fit it with: vae fit-prior run={run.as_typed} prior={name}")]
+    advice = f"fit it with: {_command(run, name)}" if name.isidentifier() else f"fit one with: {_command(run, 'gmm')}"
+    return [ErrorDetail(f"prior={name}", f"{has}; {advice}")]
+
+
+def _command(run: Run, name: str) -> str:
+    """The command that fits a prior."""
+    return f"vae fit-prior run={run.as_typed} prior={name}"
 
 
 def fitting_error(config: Config, builder: Builder) -> str | None:
@@ -103,16 +109,19 @@ def replace_prior(model: Any, run: Run, name: str, builder: Builder) -> None:
     Raises:
         RunError: the file cannot be read.
     """
-    path = run.priors / f"{name}.pt"
-    state = load(path, report=run.report)
+    path, advice = run.priors / f"{name}.pt", f"refit it with: {_command(run, name)}"
+    try:
+        state = load(path, report=run.report)
+    except RunError as error:
+        raise RunError(f"{error}; {advice}") from error
     try:
         node, shapes = Config(state["settings"]), (model.latent_shape, model.data_shape)
         prior: FittedPrior = builder.build(node)(event_shape=shapes[0], data_shape=shapes[1])
         prior.load_weights(state["weights"])
     except (KeyError, TypeError, RuntimeError, ValueError, UsageError) as error:
-        raise RunError(f"{path} is not a prior of this model ({first_line(error)}); refit it") from error
+        raise RunError(f"{path} is not a prior of this model ({first_line(error)}); {advice}") from error
     if state["fingerprint"] != fingerprint(model):
-        log.warning("prior=%s was fitted to a different checkpoint; refit it", name)
+        log.warning("prior=%s was fitted to a different checkpoint; %s", name, advice)
     model.prior = prior.eval().to(next(model.parameters()).device)
 
 
