@@ -59,6 +59,10 @@ WRONG = {
     "threads=0": ["must be in [1, 1024]"],
     "seed=99999999999999999999": ["must be in [0"],
     "name=a/b": ["not a valid folder name"],
+    "name=a\\b": ["not a valid folder name"],
+    "name=.": ["not a valid folder name"],
+    "name=..": ["not a valid folder name"],
+    f"name={'x' * 250}": ["is too long: the name of a run has at most 241 bytes"],
     "model=null": ["cannot be null; choose from conv, conv_spatial, mlp"],
     "~model": ["deleting settings is not supported"],
     "init_from=[1]": ["no run at [1]"],
@@ -80,6 +84,8 @@ WRONG = {
     "-m beta=1,2 out=there": ["does not work with -m; name the folder with sweep="],
     "-m beta=1,2 plan=true": ["does not work with -m"],
     "-m beta=1,2 sweep=a/b": ["not a valid folder name"],
+    "-m beta=1,2 sweep=..": ["not a valid folder name"],
+    "-m beta=1,2 sweep=": ["is empty"],
     "--config-dir nowhere": ["no such folder"],
     "beta=1,2": ["is a sweep over several values: add -m"],
     "-m beta=interval(1,2)": ["intervals are not supported"],
@@ -101,6 +107,12 @@ WRONG = {
     f"name={'x' * 300}": ["is too long", "255 bytes"],
     "beta=1e300": ["must be finite in float32"],
     "lr=inf": ["must be finite"],
+    "lr=1e400": ["lr=1e400 ", "must be finite in float32"],
+    "beta=-1e400": ["beta=-1e400 ", "must be finite in float32"],
+    "-m lr=1e-3,1e400": ["lr=1e-3,1e400 ", "must be finite in float32"],
+    "optimizer.betas=[1e400,.9]": ["optimizer.betas=[1e400,.9] ", "must be finite in float32"],
+    "lr=1e300": ["lr=1e300 "],
+    "beta=-0.50": ["beta=-0.50 "],
     "lr=nan": ["must be finite"],
     "resume=": ["is empty"],
     "out=": ["is empty"],
@@ -116,6 +128,13 @@ WRONG = {
     ],
     "--beta 4": ["unknown flag --beta; settings have no dashes: beta=4"],
     "--beta=4": ["settings have no dashes: beta=4"],
+    "--batch-size 4": ["unknown flag --batch-size; settings have no dashes: batch_size=4"],
+    "--learning-rate=3": ["settings have no dashes: lr=3"],
+    "--betas 4": ["settings have no dashes: beta=4"],
+    "--model conv": ["settings have no dashes: model=conv"],
+    "--nonsense 4": ["unknown flag --nonsense; --help lists all settings and flags"],
+    "-b 4": ["unknown flag -b; --help lists all settings and flags"],
+    "-r a": ["settings have no dashes: resume=a"],
     "latent_shape=[8,9]": ["exceeds the 64 values per image"],
 }
 
@@ -201,10 +220,19 @@ def test_empty_quotes_are_an_empty_setting(vae: Vae, name: str, empty: str) -> N
     assert "is empty" in line
 
 
-@pytest.mark.parametrize("flag", [("--run", "a"), ("--run=a",)])
+@pytest.mark.parametrize("flag", [("--run", "a"), ("--run=a",), ("-r", "a")])
 def test_a_setting_with_the_name_of_a_flag_of_hydra(vae: Vae, flag: tuple[str, ...]) -> None:
     (line,) = vae("eval", *flag).errors()
     assert line.endswith("settings have no dashes: run=a")
+
+
+@pytest.mark.parametrize(
+    ("typed", "instead"),
+    [("eval --images", "images=true"), ("sample -n 4", "num=4"), ("fit-prior --prior gmm", "prior=gmm")],
+)
+def test_a_flag_of_another_command_is_answered_with_its_setting(vae: Vae, typed: str, instead: str) -> None:
+    (line,) = vae(*typed.split()).errors()
+    assert line.endswith(f"settings have no dashes: {instead}")
 
 
 def test_a_file_or_folder_as_data_is_answered_with_its_settings(vae: Vae) -> None:

@@ -111,6 +111,36 @@ def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[st
     return f"; did you mean {last[near]}?" if near else ""
 
 
+def flag_hint(command: str, flag: str, values: Sequence[str]) -> str:
+    """A suggestion for a setting that was typed as a flag, such as --beta 4, --batch-size=4, --images or -r RUN.
+
+    Args:
+        command: name of the command's YAML file.
+        flag: the flag as typed.
+        values: other arguments; the first without an equals sign is the flag's value.
+    """
+    conf = Conf([conf_dir()])
+    switches = {setting.path: setting.value in ("true", "false") for setting in conf.page(command).settings}
+    known = [*switches, *(group.name for group in conf.groups(command))]
+    typed, _, value = flag.lstrip("-").partition("=")
+    name = typed.replace("-", "_")
+    value = value or next((each for each in values if "=" not in each and each[:1] != "-"), "")
+    if name in known or "." in name:
+        found = [name]
+    elif SETTINGS.get(name) in known:
+        found = [SETTINGS[name]]
+    elif len(name) == 1:
+        found = [each for each in known if each.startswith(name)]
+    else:
+        found = difflib.get_close_matches(name, known, n=1)
+    if len(found) != 1:
+        return "; --help lists all settings and flags"
+    value = value or ("true" if switches.get(found[0]) else "")
+    return (
+        f"; settings have no dashes: {shlex.quote(f'{found[0]}={value}')}" if value else f"; did you mean {found[0]}=?"
+    )
+
+
 def is_training_setting(key: str) -> bool:
     """Whether `vae train` has a setting or group of this name."""
     page = Conf([conf_dir()]).page("train")

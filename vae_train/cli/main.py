@@ -169,7 +169,9 @@ def _run(command: str, arguments: list[str]) -> int:
     dashed = [argument for argument in arguments if re.match("(--run|-r)(=|$)", argument)]
     flags, unknown = parse_flags([argument for argument in arguments if argument not in dashed])
     if unknown := [*dashed, *unknown]:
-        hint = _without_dashes(unknown[0], [*flags.overrides, *unknown[1:]])
+        from vae_train.cli.hints import flag_hint
+
+        hint = flag_hint(name, unknown[0], [*flags.overrides, *unknown[1:]])
         raise UsageError(f"unknown flag {' '.join(unknown)}{hint}")
     if flags.config_name or flags.config_path:
         raise UsageError("--config-name and --config-path are not supported; --config-dir adds a folder")
@@ -200,13 +202,6 @@ def _print_help(name: str, command: str, arguments: Sequence[str]) -> None:
     folders = config_dirs(arguments)
     settings = [argument for argument in arguments if not argument.startswith("-") and argument not in folders]
     print(help_text(name, f"vae {command}", settings, folders))
-
-
-def _without_dashes(flag: str, values: Sequence[str]) -> str:
-    """A suggestion for a setting that was typed as a flag, such as --beta 4 or --beta=4."""
-    name, _, value = flag.lstrip("-").partition("=")
-    value = value or next((each for each in values if "=" not in each and each[:1] != "-"), "")
-    return f"; settings have no dashes: {name}={value}" if value else "; --help lists all flags"
 
 
 def compose(command: str, overrides: Sequence[str], check: bool = True, **options: Any) -> list[Any]:

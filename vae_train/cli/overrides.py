@@ -7,7 +7,6 @@ are composed, and the result is compared with signatures.
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -26,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_train.cli import schema
 from vae_train.cli.hints import choice_hint, group_hint, is_training_setting
 from vae_train.cli.hydra_compat import conf_dir
-from vae_train.cli.parsing import as_typed, parse, with_brackets
+from vae_train.cli.parsing import as_typed, jobs_of, parse, text_of, with_brackets, with_text
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.check import open_run
@@ -98,7 +97,7 @@ def compose_jobs(
         reader = _Reader(command, settings, config_dir, all_of or {})
         chosen = [text for text in typed if text.partition("=")[2] in reader.options(text.partition("=")[0])]
         works = partial(_works, reader, settings, session, groups=chosen)
-        for job in _product(reader.parse(typed, multirun, errors, works)):
+        for job in jobs_of(reader.parse(typed, multirun, errors, works)):
             with collecting(errors):
                 jobs.append(_compose_job(reader, job, settings, session, errors))
     return jobs, list(dict.fromkeys(errors))
@@ -128,7 +127,7 @@ def _compose_job(
         own_errors = schema.settings_errors(cfg, settings) + fill_latent_shape(cfg, typed)
         config = resolved(cfg)
     except OmegaConfBaseException as error:
-        where = next((text for text in map(_text, valid) if "${" in text), "")
+        where = next((text for text in map(text_of, valid) if "${" in text), "")
         raise UsageError([ErrorDetail(where, f"cannot be resolved: {first_line(error)}")]) from error
     builder = Builder(_allowed(config.get("allow")))
     make_importable(builder.allow)
@@ -137,8 +136,8 @@ def _compose_job(
         own_errors += schema.package_errors(cfg) or schema.component_errors(cfg, config, builder, invalid, choices)
         own_errors += schema.unread_errors(cfg, settings, typed)
     if own_errors:
-        raise UsageError(own_errors)
-    own, texts = schema.own_settings(config, settings), tuple(map(_text, valid))
+        raise UsageError([with_text(error, valid) for error in own_errors])
+    own, texts = schema.own_settings(config, settings), tuple(map(text_of, valid))
     return Job(own, config, tuple(map(as_typed, texts)), choices, builder, session, (*texts, *reader.added))
 
 
@@ -244,16 +243,16 @@ class _Reader:
             if not self.options(override.key_or_group) and "/" not in override.key_or_group:
                 values.append(override)
                 continue
-            with collecting(errors, as_typed(_text(override))):
+            with collecting(errors, as_typed(text_of(override))):
                 self._check_choice(override)
                 groups.append(override)
         for override in [override for override in groups if "/" in override.key_or_group]:
             if message := self._unused(override.key_or_group, groups):
-                errors.append(ErrorDetail(as_typed(_text(override)), message))
+                errors.append(ErrorDetail(as_typed(text_of(override)), message))
                 groups.remove(override)
-        cfg, choices = self.choose(*map(_text, groups))
+        cfg, choices = self.choose(*map(text_of, groups))
         for override in values:
-            with collecting(errors, as_typed(_text(override))):
+            with collecting(errors, as_typed(text_of(override))):
                 schema.check_key(override, cfg, choices)
                 valid.append(override)
         return with_values(cfg, valid), choices, [*groups, *valid]
@@ -270,7 +269,7 @@ class _Reader:
     def _unused(self, group: str, chosen: Sequence[Override]) -> str | None:
         """Why a group below another one, for instance objective/beta_schedule, has no effect beside the chosen ones."""
         parent = group.partition("/")[0]
-        above = [_text(override) for override in chosen if override.key_or_group in (parent, "experiment")]
+        above = [text_of(override) for override in chosen if override.key_or_group in (parent, "experiment")]
         if group in self.choose(*above)[1]:
             return None
         having = [name for name in self.options(parent) if group in self.choose(f"{parent}={name}")[1]]
@@ -291,18 +290,3 @@ class _Reader:
             if choice not in options:
                 kind = group.replace("/", " ").replace("_", " ")
                 raise UsageError(f"no such {kind}{choice_hint(group, choice, options)} ({', '.join(options)})")
-
-
-def _product(overrides: Sequence[Override]) -> list[list[str]]:
-    """The overrides of every job: all combinations of the swept values."""
-    axes = [
-        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-        if override.is_sweep_override()
-        else [_text(override)]
-        for override in overrides
-    ]
-    return [list(job) for job in itertools.product(*axes)]
-
-
-def _text(override: Override) -> str:
-    return str(override.input_line)

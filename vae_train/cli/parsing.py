@@ -1,18 +1,21 @@
 """Parses a typed setting into Hydra's override. Paths are taken literally, and errors suggest a corrected setting."""
 
+import itertools
+import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.override_parser.types import ChoiceSweep, Override, ValueType
 from hydra.errors import HydraException
 
+from vae_train.runs.run import MAX_NAME_BYTES
 from vae_train.runs.schema import yaml_text
-from vae_train.util.errors import UsageError
+from vae_train.util.errors import ErrorDetail, UsageError
 
 TYPED_NAMES = (
     *("out", "resume", "init_from", "run", "name", "sweep", "input"),
@@ -25,9 +28,6 @@ SEVERAL = ("run", "input")
 
 QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 """A value in quotes, as Hydra reads them."""
-
-MAX_NAME_BYTES = 255
-"""Longest name of a file or folder on common file systems."""
 
 
 def parse(
@@ -55,6 +55,8 @@ def parse(
         override = parser.parse_override(with_brackets(_with_quotes(text, multirun), choice_lists, multirun))
     except HydraException as error:
         raise UsageError(f"cannot be parsed{_repaired(text, works)}") from error
+    if any(map(math.isinf, _floats(override.value()))) and "inf" not in text.lower():
+        raise UsageError("must be finite in float32")
     if override.is_delete():
         raise UsageError("deleting settings is not supported; override the value instead")
     if override.key_or_group.startswith(("hydra.", "hydra/")):
@@ -68,6 +70,16 @@ def parse(
         kind = "intervals are" if override.is_interval_sweep() else "glob is"
         raise UsageError(f"{kind} not supported; list the values as 1,2,3")
     return override
+
+
+def _floats(value: Any) -> Iterator[float]:
+    """The numbers with a fraction or exponent in a parsed value, in a list, or among the values of a sweep."""
+    items = value.list if isinstance(value, ChoiceSweep) else value
+    if isinstance(items, list):
+        for item in items:
+            yield from _floats(item)
+    elif isinstance(items, float):
+        yield items
 
 
 def with_brackets(text: str, choice_lists: Container[str], multirun: bool = False) -> str:
@@ -100,6 +112,30 @@ def _element(value: Any) -> str:
     if isinstance(value, str | Path):
         return quoted(str(value))
     return yaml_text(value)
+
+
+def jobs_of(overrides: Sequence[Override]) -> list[list[str]]:
+    """The overrides of every job: all combinations of the swept values."""
+    axes = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [text_of(override)]
+        for override in overrides
+    ]
+    return [list(job) for job in itertools.product(*axes)]
+
+
+def text_of(override: Override) -> str:
+    """An override as Hydra reads it, with quotes around paths."""
+    return str(override.input_line)
+
+
+def with_text(error: ErrorDetail, typed: Sequence[Override]) -> ErrorDetail:
+    """An error at a number as it was typed: lr=1e300 instead of lr=1e+300."""
+    name, is_setting, _ = error.where.partition("=")
+    same = (each for each in typed if is_setting and each.key_or_group == name)
+    texts = (text_of(override) for override in same if isinstance(override.value(), int | float))
+    return error._replace(where=next(texts, error.where))
 
 
 def as_typed(text: str) -> str:

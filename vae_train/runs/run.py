@@ -27,6 +27,12 @@ from vae_train.util.text import PrintableFormatter, printable
 
 OUTPUTS = Path("outputs")
 
+MAX_NAME_BYTES = 255
+"""Longest name of a file or folder on common file systems."""
+
+MAX_RUN_NAME_BYTES = MAX_NAME_BYTES - len("HH-MM-SS-") - len("-1000")
+"""Longest name of a run, which follows the time and may be followed by a number."""
+
 log = logging.getLogger("vae_train")
 
 
@@ -237,6 +243,11 @@ def new_folder(path: Path) -> Path:
         path = path.with_name(f"{name}-{number}")
 
 
+def is_folder_name(name: str) -> bool:
+    """Whether a name is that of a single folder on all systems."""
+    return name.isprintable() and bool(name.strip(". ")) and not set(name) & {"/", "\\"}
+
+
 def folder_errors(out: str | None, name: str = "run") -> list[ErrorDetail]:
     """A folder that exists, cannot be written, or has an invalid name.
 
@@ -244,8 +255,10 @@ def folder_errors(out: str | None, name: str = "run") -> list[ErrorDetail]:
         out: the new folder; None for one under outputs/.
         name: last part of the folder's name under outputs/.
     """
-    if Path(name).name != name or not name.isprintable():
+    if not is_folder_name(name):
         return [ErrorDetail(f"name={name}", "is not a valid folder name; for a path use out=")]
+    if len(os.fsencode(name)) > MAX_RUN_NAME_BYTES:
+        return [ErrorDetail(f"name={name}", f"is too long: the name of a run has at most {MAX_RUN_NAME_BYTES} bytes")]
     folder = Path(out) if out else OUTPUTS
     where = f"out={out}" if out else str(OUTPUTS)
     if out and folder.exists() and not _is_vacant(folder):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_train.runs.files import RunFiles
-from vae_train.runs.run import OUTPUTS, new_folder, read_json, write_json
+from vae_train.runs.run import OUTPUTS, is_folder_name, new_folder, read_json, write_json
 from vae_train.util.errors import ErrorDetail, FolderGoneError
 from vae_train.util.files import FolderGuard, appending
 
@@ -28,7 +28,7 @@ MAX_NAME_LENGTH = 80
 def name_errors(name: str) -> list[ErrorDetail]:
     """Reports an invalid name of a sweep."""
     where = f"sweep={name}"
-    if Path(name).name != name or name in ("", ".", ".."):
+    if not is_folder_name(name):
         return [ErrorDetail(where, "is not a valid folder name")]
     if (SWEEPS / name).exists():
         return [ErrorDetail(where, f"{SWEEPS / name} already exists; choose another name")]

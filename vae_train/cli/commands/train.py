@@ -57,7 +57,8 @@ def mode_errors(overrides: Sequence[str], multirun: bool) -> list[ErrorDetail]:
         for key, hint in (("out", "; name the folder with sweep="), ("resume", ""), ("plan", ""))
         if key in typed
     ]
-    return errors + (sweep.name_errors(typed["sweep"].partition("=")[2]) if "sweep" in typed else [])
+    name = typed.get("sweep", "").partition("=")[2]
+    return errors + (sweep.name_errors(name) if name else [])  # an empty name is an error of every path
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
