@@ -17,7 +17,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import against, compare, epochs, io_overhead, loading, machine, nll, report, scaling, startup, tune
+from benchmarks import (
+    against,
+    apply,
+    compare,
+    epochs,
+    io_overhead,
+    loading,
+    machine,
+    nll,
+    report,
+    scaling,
+    startup,
+    tune,
+)
 from benchmarks.compare import Schedule, WorkloadMismatch
 from benchmarks.pool import ChildProcess, ProcessError
 from benchmarks.workload import MNIST_SHAPE, Settings, Workload
@@ -33,7 +46,7 @@ QUICK_SCHEDULES = {
     "mlp-128": Schedule(warmup_steps=150, loss_window=50, tolerance=0.04, turn_seconds=0.4, repeats=3),
     "conv-28": Schedule(warmup_steps=12, loss_window=4, tolerance=0.15, turn_seconds=0.4, repeats=3),
 }
-PARTS = (*WORKLOADS, "epochs", "io_overhead", "startup", "scaling", "loading", "nll")
+PARTS = (*WORKLOADS, "epochs", "io_overhead", "startup", "scaling", "loading", "nll", "apply")
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ def parts(plan: Plan) -> dict[str, Callable[[], dict[str, Any]]]:
             device, threads, plan.folder, quick, 0.4 if quick else 0.7, repeats(5, 2), log
         ),
         "nll": lambda: nll.measure(device, threads, repeats(7, 2), log),
+        "apply": lambda: apply.measure(device, threads, repeats(5, 1), quick, log),
     }
 
 

@@ -55,7 +55,7 @@ def bench_tables(results: Results) -> str:
     blocks += [comparison_table(part) for part in parts.values() if "agreement" in part and "parameters" in part]
     formats = {
         "epochs": _epochs, "io_overhead": _io_overhead, "startup": _startup, "scaling": _scaling, "loading": _loading,
-        "nll": _nll,
+        "nll": _nll, "apply": _apply,
     }  # fmt: skip
     blocks += [format(parts[name]) for name, format in formats.items() if name in parts]
     blocks += [f"**{name}** was not measured: {reason}." for name, reason in results.get("failed", {}).items()]
@@ -172,6 +172,20 @@ def _nll(part: Results) -> str:
         "the decoder per sample)",
         markdown_table(["", "samples of z per second", "minutes for 10,000 images, K = 5,000"], rows),
         f"Share of the time in the matrix products: {show_percent(part['share_of_roofline'])}.",
+    ])  # fmt: skip
+
+
+def _apply(part: Results) -> str:
+    rates, shares = part["images_per_second"], part["share_of_forward"]
+    rows = [
+        [name, show(rate, 0), show_percent(shares[name]) if name in shares else "–"] for name, rate in rates.items()
+    ]
+    memory = ", ".join(f"{peak:,} MiB for {int(count):,} images" for count, peak in part["peak_mib"].items())
+    return "\n\n".join([
+        f"**`vae apply task=encode csv=false`** (model=conv, images {'x'.join(map(str, part['shape']))}, from opening "
+        "the input to the complete folder)",
+        markdown_table(["", "images/s", "of the forward pass"], rows),
+        f"Peak memory of the process: {memory}.",
     ])  # fmt: skip
 
 
