@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ def image_bounds(
     noise: Noise,
     num_samples: int = 1,
     batch_size: int = 512,
+    progress: Callable[[int], object] = lambda count: None,
 ) -> dict[str, Tensor]:
     """Computes the ELBO, its terms and bits per dimension of every image, at beta = 1.
 
@@ -34,6 +35,7 @@ def image_bounds(
         noise: noise of z and of the binarisation. It depends on the image's number; `batch_size` only affects rounding.
         num_samples: samples of z per image over which the distortion is averaged.
         batch_size: images per pass.
+        progress: called with the number of images after every pass.
 
     Returns:
         "elbo", "rate", "distortion" (nats), "bits_per_dim", and "dims", the number of dimensions, each `(N,)`. For a
@@ -50,6 +52,7 @@ def image_bounds(
             if (bits := trace.bits_per_dim()) is not None:
                 columns["bits_per_dim"].append(bits)
                 columns["dims"].append(trace.num_observed())
+        progress(len(batch.x))
     return {name: torch.cat(parts) for name, parts in columns.items()}
 
 

@@ -30,12 +30,13 @@ def image_scores(
         k: importance samples per image for -log p(x); 0 for none.
         num_samples: samples of z per image for the ELBO and its terms.
         batch_size: images per pass; only affects rounding.
-        progress: called with the number of images after every block of images, if there are importance samples.
+        progress: called with the number of images after every pass; an image counts twice if there are importance
+            samples.
 
     Returns:
         The result of `image_bounds`, and with importance samples "nll" (nats) and "nll_bits_per_dim", each `(N,)`.
     """
-    scores = image_bounds(model, images, noise=noise, num_samples=num_samples, batch_size=batch_size)
+    scores = image_bounds(model, images, noise=noise, num_samples=num_samples, batch_size=batch_size, progress=progress)
     if k and "elbo" in scores:
         log_p = estimate_log_likelihood(model, images, k, noise=noise, progress=progress).log_p[-1]
         scores["nll"] = -log_p

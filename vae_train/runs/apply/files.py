@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import TransformedImages
-from vae_train.data.storage.cache import decoded
+from vae_train.data.storage.cache import DecodedFolder, decoded
 from vae_train.data.storage.cache_place import cache_folder
 from vae_train.data.storage.decoding import Decoding
 from vae_train.data.storage.dropped import sentences
@@ -24,6 +26,9 @@ from vae_train.runs.apply.pixel_scale import PixelScale
 from vae_train.runs.config import Config
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
+
+MAX_IN_MEMORY = 2**26
+"""Pixel values above which decoded images are kept in the user's cache."""
 
 
 def open_images(request: Request, model: TrainedModel, config: Config) -> Inputs:
@@ -46,7 +51,7 @@ def open_images(request: Request, model: TrainedModel, config: Config) -> Inputs
         listing = _listing(request)
         how, cache = _decoding(facts, config), config.at("data.cache")
         notes = _size_notes(listing, how, cache)
-        images = decoded(listing.root, listing.entries, how, cache)
+        images = _decoded(listing, how, cache)
         y, names = given_labels(request.label, _class_names(listing), len(listing.entries), model)
     if errors:
         raise UsageError(errors)
@@ -64,6 +69,15 @@ def open_images(request: Request, model: TrainedModel, config: Config) -> Inputs
         notes=(*listing.left_out, *notes, *dropped, *filter(None, [scale.note])),
         bad_files=tuple((listing.entries[row].name, why) for row, why in sorted(images.bad.items())),
     )
+
+
+def _decoded(listing: Listing, how: Decoding, cache: str | None) -> DecodedFolder:
+    """The images of a listing; a few are decoded into memory, others into the user's cache."""
+    if len(listing.entries) * math.prod(how.shape) > MAX_IN_MEMORY:
+        return decoded(listing.root, listing.entries, how, cache)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        images = decoded(listing.root, listing.entries, how, folder)
+        return images._replace(pixels=np.array(images.pixels))
 
 
 def _listing(request: Request) -> Listing:

@@ -42,7 +42,8 @@ class Score(Task):
     @override
     def __call__(self, application: Application) -> list[str]:
         inputs = application.inputs
-        with tqdm(total=len(inputs), desc="Scoring", unit="", leave=False, disable=not sys.stderr.isatty()) as bar:
+        passes = len(inputs) * (2 if self.k else 1)
+        with tqdm(total=passes, desc="Scoring", unit="", leave=False, disable=not sys.stderr.isatty()) as bar:
             scores = image_scores(
                 application.model.model,
                 inputs.images,
