@@ -11,6 +11,7 @@ from torch import Tensor
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
 from vae_train.data.storage.stored import from_images
+from vae_train.evaluation.inpainting import STEPS, inpaint
 from vae_train.evaluation.interpolation import Interpolation, interpolate
 from vae_train.evaluation.latents import Latents, latents
 from vae_train.evaluation.metrics.nll import estimate_log_likelihood
@@ -21,6 +22,7 @@ from vae_train.rng import Rng
 from vae_train.runs.build import Builder, build_transforms, open_model, run_facts
 from vae_train.runs.fitted_priors import replace_prior
 from vae_train.runs.given import GivenImages, Label, as_images, condition
+from vae_train.runs.incomplete import IncompleteImages, inpainting_method
 from vae_train.runs.run import Run
 
 CHUNK = 256
@@ -63,6 +65,9 @@ class TrainedModel:
         (torch.Size([5]), ['bits_per_dim', 'distortion', 'elbo', 'rate'])
         >>> model.interpolate(x[:1], x[1:2], 8).shape, model.traverse(x[:1]).shape
         (torch.Size([8, 1, 8, 8]), torch.Size([2, 9, 1, 8, 8]))
+        >>> upper_half = torch.arange(8)[:, None].expand(8, 8) < 4
+        >>> model.inpaint(x, upper_half, completions=3, steps=10).shape
+        torch.Size([3, 5, 1, 8, 8])
     """
 
     def __init__(self, model: LatentVariableModel, facts: DataFacts, transforms: Transforms) -> None:
@@ -228,6 +233,32 @@ class TrainedModel:
             z[row, :, dimension] = steps
         return self.decode(z.view(-1, *mean.shape[1:]), label).unflatten(0, (len(chosen), TRAVERSAL_STEPS))
 
+    def inpaint(
+        self, x: Any, mask: Any = None, label: Label = None, completions: int = 1, steps: int = STEPS, seed: int = 0
+    ) -> Tensor:
+        """Draws the hidden values of images from p(hidden | seen), see `vae_train.evaluation.inpainting.inpaint`.
+
+        Models that were trained with hidden or missing values resample z by importance; others run a Markov chain.
+
+        Args:
+            x: images. NaN is hidden; what images have at other hidden values does not matter.
+            mask: bool, True for seen values, `(B or 1, C or 1, H, W)` or `(H, W)`; for images of an array file also in
+                their layout. None if only NaN is hidden.
+            label: the condition of a conditional model.
+            completions: number of independent completions of every image.
+            steps: length of the chain, or number of importance samples; more steps give better draws.
+            seed: seed of all noise.
+
+        Returns:
+            `(completions, B, C, H, W)` on the CPU, with the seen values exactly as they were given.
+        """
+        images = IncompleteImages(x, mask, label, self.model, self.facts, self.transforms)
+        method = inpainting_method(self.facts, self.transforms)
+        options: dict[str, Any] = {"completions": completions, "steps": steps, "stream": _noise(seed).data}
+        parts = inpaint(self.single_latent, images, method=method, seed=seed, **options)
+        drawn = torch.cat([part.x.cpu() for part in parts], 1)
+        return images.restore(self.to_data(drawn, dequantized=False))
+
     def to_pixels(self, images: Tensor) -> Tensor:
         """Maps images in the units of the data to `(N, C, H, W)` in [0, 1], for plots."""
         pixels, units = as_images(images, self.facts), self.facts.units
@@ -238,15 +269,23 @@ class TrainedModel:
         """The transforms of images that the model is applied to, which are neither augmented nor corrupted."""
         return self.transforms._replace(augmentation=None, corruption=None, missing=self.facts.missing)
 
-    def to_units(self, x: Tensor) -> Tensor:
-        """Maps images of the model to `(N, C, H, W)` in the units of the data; leading dimensions are merged."""
-        x, units = self.transforms.undo(x.flatten(0, -4)), self.facts.units
-        x = x if self.facts.levels is None else x.clamp(0, 1)
+    def to_units(self, x: Tensor, dequantized: bool = True) -> Tensor:
+        """Maps images of the model to `(N, C, H, W)` in the units of the data; leading dimensions are merged.
+
+        Args:
+            x: images, whose levels are clipped.
+            dequantized: False maps dequantised pixels back to their levels.
+        """
+        levels, units, preprocessing = self.facts.levels, self.facts.units, self.transforms.preprocessing
+        x = self.transforms.undo(x.flatten(0, -4))
+        x = x if levels is None else x.clamp(0, 1)
+        if levels is not None and not dequantized and preprocessing is not None and preprocessing.dequantize:
+            x = (x * levels).floor().clamp(max=levels - 1) / (levels - 1)
         return x if units is None else units.to_file(x)
 
-    def to_data(self, x: Tensor) -> Tensor:
-        """Maps images of the model to units and layout of the data; leading dimensions are merged, levels clipped."""
-        x, layout = self.to_units(x), self.facts.layout
+    def to_data(self, x: Tensor, dequantized: bool = True) -> Tensor:
+        """Maps images of the model to units and layout of the data, see `to_units`."""
+        x, layout = self.to_units(x, dequantized), self.facts.layout
         return x if layout is None else torch.from_numpy(from_images(x.numpy(force=True), layout)).to(x.device)
 
     def given(self, x: Any, label: Label = None) -> GivenImages:
