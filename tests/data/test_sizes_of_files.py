@@ -20,10 +20,9 @@ from tests.data.test_arrays import opened, refused
 from tests.data.test_folder import folder
 from tests.data.test_folder import opened as opened_folder
 from tests.data.test_torchvision_files import write_mnist
-from vae_train.data.sources import base
 from vae_train.data.sources.dsprites import NAME, DSprites
 from vae_train.data.sources.mnist import MNIST
-from vae_train.data.storage import array_files, image_files
+from vae_train.data.storage import image_files
 from vae_train.util import runtime
 from vae_train.util.errors import UsageError
 
@@ -42,10 +41,10 @@ def archive(path: Path, shape: tuple[int, ...], dtype: str, stored: int, member:
 def test_an_archive_that_unpacks_to_more_than_memory_is_refused(tmp_path, monkeypatch):
     path = archive(tmp_path / "x.npz", (60, 1, 512, 512), "|u1", 60 * 512 * 512)
     assert path.stat().st_size < MIB
-    monkeypatch.setattr(array_files, "available_memory", lambda: 10 * MIB)
+    monkeypatch.setattr(runtime, "available_memory", lambda: 10 * MIB)
     why = "images needs 15 MiB of memory unpacked, but only 10 MiB are available"
     assert why in refused(path)
-    monkeypatch.setattr(array_files, "available_memory", lambda: 16 * MIB)
+    monkeypatch.setattr(runtime, "available_memory", lambda: 16 * MIB)
     assert "integers up to 0" not in str(opened(path, "binarize=dynamic").facts)
 
 
@@ -58,7 +57,7 @@ def test_a_header_that_claims_terabytes_is_refused_at_once(dtype, tmp_path):
 
 def test_floats_need_a_copy_for_training(tmp_path, monkeypatch):
     path = archive(tmp_path / "x.npz", (20, 1, 256, 256), "<f4", 20 * 256 * 256 * 4)
-    monkeypatch.setattr(array_files, "available_memory", lambda: 8 * MIB)
+    monkeypatch.setattr(runtime, "available_memory", lambda: 8 * MIB)
     assert "needs 10 MiB of memory" in refused(path)
 
 
@@ -71,7 +70,7 @@ def test_an_expanded_tensor_is_refused(tmp_path):
 
 def test_a_table_of_text_is_bounded(tmp_path, monkeypatch):
     (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 1000)
-    monkeypatch.setattr(array_files, "available_memory", lambda: 10_000)
+    monkeypatch.setattr(runtime, "available_memory", lambda: 10_000)
     assert "needs 39.1 KiB of memory as a table" in refused(tmp_path / "x.csv")
 
 
@@ -106,7 +105,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(overrides, tmp_path, 
 @pytest.mark.parametrize("kind", ["colour", "16 bits", "progressive"])
 def test_an_image_that_does_not_fit_into_memory_is_a_bad_file(kind, tmp_path, monkeypatch, caches):
     monkeypatch.setattr(image_files, "UNCHECKED_PIXELS", 100)
-    monkeypatch.setattr(image_files, "available_memory", lambda: 40_000)
+    monkeypatch.setattr(runtime, "available_memory", lambda: 40_000)
     monkeypatch.setattr(image_files, "cores", lambda: 4)
     pixels, folder_of_images = scene(60, 80), tmp_path / "x"
     if kind == "progressive":
@@ -118,8 +117,8 @@ def test_an_image_that_does_not_fit_into_memory_is_a_bad_file(kind, tmp_path, mo
     (folder_of_images / "large.png").write_bytes(content)
     ((name, why),) = opened_folder(folder_of_images, "size=8", "channels=3").bad_files
     assert name == "large.png"
-    assert re.fullmatch(r"needs [\d.]+ KiB of memory to be decoded, and 9.77 KiB are available", why)
-    monkeypatch.setattr(image_files, "available_memory", lambda: 10**9)
+    assert re.fullmatch(r"needs [\d.]+ KiB of memory to be decoded, but only 9.77 KiB are available", why)
+    monkeypatch.setattr(runtime, "available_memory", lambda: 10**9)
     assert opened_folder(folder_of_images, "size=8", "channels=3").bad_files == ()  # it is tried again
 
 
@@ -142,8 +141,8 @@ def test_an_idx_file_is_as_large_as_its_header_says(what, tmp_path):
 
 def test_an_idx_file_larger_than_memory_is_refused(tmp_path, monkeypatch):
     write_mnist(tmp_path)
-    monkeypatch.setattr(base, "available_memory", lambda: 1000)
-    with pytest.raises(UsageError, match=r"train-images-idx3-ubyte needs 6\.12 KiB of memory"):
+    monkeypatch.setattr(runtime, "available_memory", lambda: 1000)
+    with pytest.raises(UsageError, match=r"idx3-ubyte needs 6\.12 KiB of memory, but only 1,000 B are available"):
         MNIST(str(tmp_path), "none", "all").read()
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from vae_train.util.errors import ErrorDetail
+from vae_train.util.text import size
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -126,6 +127,20 @@ def available_memory() -> int:
     except (OSError, ValueError, StopIteration):  # not Linux, no container, or "max"
         pass
     return max(0, min(limits))
+
+
+def memory_shortage(needed: int, how: str = "", processes: int = 1) -> str | None:
+    """Why memory does not suffice, for a message; None if it does.
+
+    Args:
+        needed: bytes.
+        how: what needs them, for instance "to be decoded".
+        processes: number of processes that need as much at the same time.
+    """
+    available = available_memory() // processes
+    if needed <= available:
+        return None
+    return f"needs {size(needed)} of memory{how and f' {how}'}, but only {size(available)} are available"
 
 
 def keep_freed_memory() -> None:

@@ -18,7 +18,7 @@ from vae_train.batch import SPLITS, DataFacts, Factor, Shape, Split
 from vae_train.data.storage.stored import Splits, StoredImages, TensorStore, shuffled
 from vae_train.util.errors import UsageError
 from vae_train.util.files import SavedPath
-from vae_train.util.runtime import available_memory
+from vae_train.util.runtime import memory_shortage
 from vae_train.util.text import size
 
 MAX_IDX_DIMENSIONS = 3
@@ -229,8 +229,8 @@ def _read_idx(path: Path) -> np.ndarray | None:
             if (stated := math.prod(shape)) != stored:
                 claim = f"its header says {' x '.join(map(str, shape))} bytes, {size(stated)}; it has {size(stored)}"
                 raise UsageError(f"{path} is damaged: {claim}; remove it to download it again")
-            if stored > (free := available_memory()):
-                raise UsageError(f"{path} needs {size(stored)} of memory, and {size(free)} are available")
+            if shortage := memory_shortage(stored):
+                raise UsageError(f"{path} {shortage}")
             file.seek(start)
             return np.fromfile(file, np.uint8).reshape(shape)
     except OSError:

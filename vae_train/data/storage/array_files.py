@@ -19,7 +19,7 @@ from torch import Tensor
 from vae_train.data.storage.csv_files import read_table
 from vae_train.data.storage.library_messages import quiet
 from vae_train.util.errors import UsageError
-from vae_train.util.runtime import available_memory
+from vae_train.util.runtime import memory_shortage
 from vae_train.util.text import size
 
 CSV_FACTOR = 10
@@ -135,11 +135,8 @@ def check_memory(how: str, needed: int) -> None:
     Raises:
         UsageError: reports both sizes.
     """
-    if needed > (available := available_memory()):
-        raise UsageError(
-            f"needs {size(needed)} of memory {how}, but only {size(available)} are available; "
-            "save the array as a .npy file, which is read in parts"
-        )
+    if shortage := memory_shortage(needed, how):
+        raise UsageError(f"{shortage}; save the array as a .npy file, which is read in parts")
 
 
 def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:

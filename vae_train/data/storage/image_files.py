@@ -7,8 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from vae_train.util.runtime import available_memory, cores
-from vae_train.util.text import size
+from vae_train.util.runtime import cores, memory_shortage
 
 MAX_PIXELS = 178_956_970
 """Of an image in memory, as Pillow has it. JPEG files may have more: they are decoded at down to an eighth of it."""
@@ -76,9 +75,8 @@ def check_size(file: Image.Image, whole: tuple[int, int]) -> None:
         needed += whole[0] * whole[1] * PROGRESSIVE_BYTES
     if needed <= UNCHECKED_PIXELS * BYTES_PER_PIXEL["plain"]:
         return
-    free = available_memory() // cores()  # every core decodes one
-    if needed > free:
-        raise TooLarge(f"needs {size(needed)} of memory to be decoded, and {size(free)} are available", transient=True)
+    if shortage := memory_shortage(needed, "to be decoded", processes=cores()):
+        raise TooLarge(shortage, transient=True)
 
 
 def is_deep_colour(file: Image.Image) -> bool:
