@@ -256,8 +256,9 @@ def test_a_file_of_a_run_is_answered_with_the_run(vae: Vae, file: str) -> None:
 def test_samples_that_memory_cannot_hold_are_refused(vae: Vae) -> None:
     assert vae.train("out=r").code == 0
     before = sorted(Path().rglob("*"))
-    (line,) = vae("sample", "run=r", f"num={10**12}").errors()
-    assert "needs at least" in line
+    (line, other) = vae("sample", "run=r", f"num={10**12}", "device=gpu").errors()
+    assert "unknown device" in line
+    assert other.split(maxsplit=1)[1].startswith("needs 238,419 GiB of memory, but only ")
     assert sorted(Path().rglob("*")) == before
 
 

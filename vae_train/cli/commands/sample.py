@@ -26,8 +26,7 @@ from vae_train.training.previews import MANIFOLD_LIMIT, MANIFOLD_SIDE, manifold
 from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
 from vae_train.util.files import replacing
 from vae_train.util.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Seed
-from vae_train.util.runtime import available_memory, device_errors, resolve_device
-from vae_train.util.text import size
+from vae_train.util.runtime import device_errors, memory_shortage, resolve_device
 
 log = logging.getLogger("vae_train")
 
@@ -83,6 +82,9 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
         errors += no_effect(job.overrides, UNUSED_BY_MANIFOLD, "with manifold=true")
     with collecting(errors):
         _condition(settings, run, job.builder)
+        needed = settings.num * math.prod(run_facts(run, job.builder).data_shape) * 4  # float32
+        if not settings.manifold and (shortage := memory_shortage(needed)):
+            errors.append(ErrorDetail(f"num={settings.num}", shortage))
     return errors
 
 
@@ -131,12 +133,8 @@ def run(settings: Settings, job: Job) -> None:
     condition, folder = _condition(settings, run, job.builder), Path(settings.out) if settings.out else run.samples
     if note := channels_note(model.facts.data_shape):
         log.info("%s", note)
-    needed, limit = settings.num * math.prod(model.facts.data_shape) * 4, available_memory()  # float32
-    if needed > limit:
-        message = f"needs at least {size(needed)} of memory, of which {size(limit)} are available"
-        raise UsageError([ErrorDetail(f"num={settings.num}", message)])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=settings.out is not None, exist_ok=True)  # a run that was deleted is not created anew
         if settings.manifold:
             path = folder / "manifold.png"
             low, high = [-MANIFOLD_LIMIT] * 2, [MANIFOLD_LIMIT] * 2
