@@ -116,6 +116,15 @@ def test_images_are_keyed_by_their_position(vae: Vae, trained: Path) -> None:
     assert {name: folder[name] for name in two} == two
 
 
+def test_the_first_images_have_the_same_scores_as_among_all(vae: Vae, trained: Path) -> None:
+    for name, words in (("all", ()), ("few", ("num=5",))):
+        done(vae("apply", f"run={trained}", "task=score", "input=test", f"out={name}", *words))
+    every, few = ({row["file"]: row for row in table(Path(name, "scores.csv"))} for name in ("all", "few"))
+    assert sorted(few) == [f"{number:05d}" for number in range(5)]
+    for name, row in few.items():
+        assert float(row["elbo"]) == pytest.approx(float(every[name]["elbo"]), abs=1e-4)
+
+
 def test_a_path_between_images(vae: Vae, trained: Path) -> None:
     for name in ("a", "b", "c"):
         write_png(f"{name}.png")

@@ -25,6 +25,7 @@ class Settings:
 
     run: str
     input: str | list[str]
+    num: PositiveInt | None
     key: str | None
     label: int | str | None
     factors: list[int | str] | None
@@ -55,7 +56,7 @@ def run(settings: Settings, job: Job) -> None:
     run, device = job.open(settings.run), resolve_device(settings.device)
     task: Any = job.builder.build(job.config["task"])
     model = TrainedModel.open(run, settings.checkpoint, device, job.builder, settings.prior)
-    inputs = open_inputs(_request(settings, job), task, run, model, job.builder)
+    inputs = open_inputs(_request(settings, job), task, run, model, job.builder).first(settings.num)
     options: dict[str, Any] = {name: getattr(settings, name) for name in ("out", "overwrite", "batch_size")}
     folder = apply_task(task, job.choices["task"], run, model, inputs, **options)
     log.info("%s results of %s: %s", f"{len(inputs):,}", job.choices["task"], folder)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import override
 
-from vae_train.batch import SPLITS, Fetched, Layout, Shape
+from vae_train.batch import SPLITS, Batch, Fetched, Layout, Shape
 from vae_train.data.session import DataSession
 from vae_train.data.storage.listing import SUFFIXES
 from vae_train.data.storage.stored import from_images
 from vae_train.evaluation.subject import Noise
+from vae_train.rng import Rng
 from vae_train.runs.given import Label
 from vae_train.util.errors import ErrorDetail, UsageError
 
@@ -44,7 +46,8 @@ class ArrayForm(NamedTuple):
         return (count, *from_images(np.empty((1, *image_shape), np.bool_), self.layout).shape[1:])
 
 
-class Inputs(NamedTuple):
+@dataclass(frozen=True)
+class Inputs:
     """N images with their names, as a model takes them."""
 
     images: Fetched
@@ -65,6 +68,28 @@ class Inputs(NamedTuple):
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def first(self, count: int | None) -> Inputs:
+        """The first `count` images, with the same noise; all of them if `count` is None."""
+        if count is None or count >= len(self):
+            return self
+        classes = None if self.classes is None else self.classes[:count]
+        return replace(self, images=_First(self.images, count), names=self.names[:count], classes=classes)
+
+
+class _First(Fetched):
+    """The first `count` images."""
+
+    def __init__(self, images: Fetched, count: int) -> None:
+        self.images, self.count = images, count
+
+    @override
+    def __len__(self) -> int:
+        return self.count
+
+    @override
+    def fetch(self, index: Tensor, rng: Rng | None = None) -> Batch:
+        return self.images.fetch(index, rng)
 
 
 @dataclass(frozen=True)
