@@ -18,6 +18,8 @@ from vae_train.evaluation.metrics.nll import estimate_log_likelihood
 from vae_train.evaluation.scores import image_scores
 from vae_train.evaluation.subject import Noise
 from vae_train.model.base import LatentVariableModel, SingleLatent
+from vae_train.plotting.grid import plot_grid
+from vae_train.plotting.png import to_pil
 from vae_train.rng import Rng
 from vae_train.runs.build import Builder, build_transforms, open_model, run_facts
 from vae_train.runs.fitted_priors import replace_prior
@@ -263,6 +265,15 @@ class TrainedModel:
         """Maps images in the units of the data to `(N, C, H, W)` in [0, 1], for plots."""
         pixels, units = as_images(images, self.facts), self.facts.units
         return pixels if units is None else units.to_unit(torch.from_numpy(units.to_model(pixels.numpy())))
+
+    def show(self, images: Tensor, columns: int = 8) -> Any:
+        """An image grid as a PIL image, which notebooks display; signals and vectors become line plots.
+
+        Args:
+            images: `(N, C, H, W)` in the units of the data.
+            columns: images per row.
+        """
+        return to_pil(plot_grid(self.to_pixels(images), columns))
 
     @property
     def input_transforms(self) -> Transforms:
