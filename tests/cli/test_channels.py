@@ -50,8 +50,8 @@ def test_a_run_shows_all_channels(arguments: tuple[str, ...], vae: Vae) -> None:
     answer = vae("sample", "run=run", "num=3", "save_each=true", "npz=true", "out=drawn")
     assert answer.code == 0, answer.err
     said(answer.out, arguments)
-    check("drawn", "seed0-t1.png", "seed0-t1/00002.png")
-    assert vae("sample", "run=run", "manifold=true", "out=drawn").code == 0
+    check("drawn", "prior-seed0-num3.png", "prior-seed0-num3/00002.png")
+    assert vae("sample", "run=run", "show=manifold", "out=drawn").code == 0
     check("drawn", "manifold.png")
     answer = vae("eval", "run=run", "k=2", "images=true")
     assert answer.code == 0, answer.err

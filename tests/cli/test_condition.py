@@ -20,7 +20,7 @@ def test_a_conditional_model_is_evaluated_and_sampled_by_label(vae: Vae, run: Pa
     assert vae("eval", "run=run", "k=10").code == 0
     answer = vae("sample", "run=run", "label=3", "num=4")
     assert answer.code == 0, answer.err
-    assert (run / "samples" / "seed0-t1-label3.png").exists()
+    assert (run / "samples" / "prior-seed0-num4-label3.png").exists()
     (line,) = vae("sample", "run=run", "label=10").errors()
     assert line.endswith("no such class; use 0 to 9")
     (line,) = vae("sample", "run=run", "label=cat").errors()

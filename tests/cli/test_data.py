@@ -145,10 +145,10 @@ def test_signals_are_drawn_as_lines_and_sampled_in_their_own_units(vae: Vae) -> 
     assert picture.shape == (8 * 100, 8 * 130, 3)
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
     assert vae("sample", "run=run", "num=20", "npz=true", "save_each=true").code == 0
-    array = np.load("run/samples/seed0-t1.npz")["images"]
+    array = np.load("run/samples/prior-seed0-num20.npz")["images"]
     assert array.shape == (20, 2, 32)
     assert -5.5 < array.min() < -0.5 < 0.5 < array.max() < 5.5
-    assert np.array(Image.open("run/samples/seed0-t1/00000.png")).shape == (100, 130, 3)
+    assert np.array(Image.open("run/samples/prior-seed0-num20/00000.png")).shape == (100, 130, 3)
 
 
 def test_the_elbo_of_numbers_is_that_of_the_numbers_in_the_file(vae: Vae) -> None:

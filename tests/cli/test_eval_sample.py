@@ -57,9 +57,9 @@ def test_run_can_be_named_in_three_ways(vae: Vae) -> None:
 def test_sample_writes_grid_single_images_and_array(vae: Vae, trained: Path) -> None:
     answer = vae("sample", f"run={trained}", "num=10", "columns=5", "save_each=true", "npz=true", "out=there/pictures")
     assert answer.code == 0, answer.err
-    assert pixels("there/pictures/seed0-t1.png").shape[1::-1] == (5 * 58 + 2, 2 * 58 + 2)
-    singles = sorted(Path("there/pictures/seed0-t1").glob("*.png"))
-    array = np.load("there/pictures/seed0-t1.npz")["images"]
+    assert pixels("there/pictures/prior-seed0-num10-columns5.png").shape[1::-1] == (5 * 58 + 2, 2 * 58 + 2)
+    singles = sorted(Path("there/pictures/prior-seed0-num10-columns5").glob("*.png"))
+    array = np.load("there/pictures/prior-seed0-num10-columns5.npz")["images"]
     assert len(singles) == 10
     assert array.shape == (10, 8, 8, 1)
     assert np.abs(pixels(singles[3])[:, :, 0] / 255 - array[3, :, :, 0]).max() < 1 / 200
@@ -74,27 +74,27 @@ def pixels(path: Path | str) -> np.ndarray:
 def test_samples_are_a_function_of_the_seed(vae: Vae, trained: Path) -> None:
     for seed, out in ((1, "a"), (1, "b"), (2, "c")):
         vae("sample", f"run={trained}", "num=5", "npz=true", f"seed={seed}", f"out={out}")
-    a, b, c = (np.load(f"{out}/seed{seed}-t1.npz")["images"] for seed, out in ((1, "a"), (1, "b"), (2, "c")))
+    a, b, c = (np.load(f"{out}/prior-seed{seed}-num5.npz")["images"] for seed, out in ((1, "a"), (1, "b"), (2, "c")))
     assert (a == b).all()
     assert (a != c).any()
 
 
 def test_temperature_zero_gives_one_picture(vae: Vae, trained: Path) -> None:
     vae("sample", f"run={trained}", "num=4", "npz=true", "temperature=0", "out=cold")
-    images = np.load("cold/seed0-t0.npz")["images"]
+    images = np.load("cold/prior-seed0-num4-t0.npz")["images"]
     assert np.abs(images - images[0]).max() < 1e-6
 
 
 def test_pixels_can_be_drawn(vae: Vae, trained: Path) -> None:
     vae("sample", f"run={trained}", "num=4", "npz=true", "use_mean=false", "out=bits")
-    assert set(np.unique(np.load("bits/seed0-t1-pixels.npz")["images"])) <= {level / 16 for level in range(17)}
+    assert set(np.unique(np.load("bits/prior-seed0-num4-pixels.npz")["images"])) <= {level / 16 for level in range(17)}
 
 
 def test_manifold_wants_two_latents(vae: Vae, trained: Path) -> None:
-    assert vae("sample", f"run={trained}", "manifold=true", "out=plane").code == 0
+    assert vae("sample", f"run={trained}", "show=manifold", "out=plane").code == 0
     assert Path("plane/manifold.png").exists()
     vae("train", "epochs=1", "latent_dim=3", "out=three")
-    (line,) = vae("sample", "run=three", "manifold=true").errors()
+    (line,) = vae("sample", "run=three", "show=manifold").errors()
     assert "two latents" in line
 
 

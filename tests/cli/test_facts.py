@@ -73,7 +73,7 @@ def test_the_command_line_samples_a_label_of_deleted_data(vae: Vae) -> None:
     Path("x.npz").unlink()
     answer = vae("sample", "run=run", "label=1", "num=3", "npz=true")
     assert answer.code == 0, answer.err
-    array = np.load("run/samples/seed0-t1-label1.npz")["images"]
+    array = np.load("run/samples/prior-seed0-num3-label1.npz")["images"]
     assert array.shape == (3, 4)
     assert -95 < array.min() <= array.max() < -75
     (line,) = vae("sample", "run=run", "label=2").errors()

@@ -51,7 +51,7 @@ def test_the_command_fits_scores_and_draws(vae: Vae, trained: Path, kind: str) -
 
     answer = vae("sample", f"run={trained}", f"prior={kind}", "num=4")
     assert answer.code == 0, answer.err
-    assert (trained / f"samples/seed0-t1-{kind}.png").exists()
+    assert (trained / f"samples/prior-seed0-num4-{kind}.png").exists()
 
 
 def test_the_gap_is_what_the_evidence_bound_gains(vae: Vae, trained: Path) -> None:

@@ -50,7 +50,7 @@ def test_arrays_of_more_than_8_bits_are_trained_on_and_drawn_in_their_range(bits
     assert samples.min() >= 0
     assert samples.max() <= 1
     assert vae("sample", "run=run", "num=4").code == 0
-    drawn = brightness("run/samples/seed0-t1.png")
+    drawn = brightness("run/samples/prior-seed0-num4.png")
     assert drawn == pytest.approx(samples.mean().item(), abs=0.03)
     assert brightness("run/samples/final.png") == pytest.approx(drawn, abs=0.1)
 
@@ -95,7 +95,7 @@ def test_folders_of_more_than_8_bits_are_trained_on_and_drawn_in_their_range(vae
     shutil.rmtree("home")
     samples = vae_train.load("run").sample(4)
     assert vae("sample", "run=run", "num=4").code == 0
-    assert brightness("run/samples/seed0-t1.png") == pytest.approx(samples.mean().item(), abs=0.03)
+    assert brightness("run/samples/prior-seed0-num4.png") == pytest.approx(samples.mean().item(), abs=0.03)
 
 
 def test_black_and_white_files_are_binary(vae: Vae) -> None:

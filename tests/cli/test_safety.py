@@ -69,13 +69,15 @@ def test_no_report_is_written_through_a_link(vae: Vae, trained: Path, tmp_path: 
 def test_samples_are_not_written_through_a_link(vae: Vae, trained: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("mine")
-    for suffix in ("png", "npz"):
-        (trained / f"samples/seed0-t1.{suffix}").symlink_to(outside)
-    assert vae("sample", f"run={trained}", "num=2", "npz=true").code == 0
-    (trained / "samples/seed0-t1").symlink_to(tmp_path)
-    answer = vae("sample", f"run={trained}", "num=2", "save_each=true")
-    assert (answer.code, "is a symbolic link" in answer.err) == (1, True)
-    assert (outside.read_text(), (tmp_path / "00000.png").exists()) == ("mine", False)
+    name = trained / "samples/prior-seed0-num2"
+    for suffix in (".png", ".npz", ""):
+        name.with_name(f"{name.name}{suffix}").symlink_to(tmp_path if suffix == "" else outside)
+    for overwrite in ("false", "true"):
+        answer = vae("sample", f"run={trained}", "num=2", "npz=true", "save_each=true", f"overwrite={overwrite}")
+        assert answer.code == 0, answer.err
+        assert (outside.read_text(), (tmp_path / "00000.png").exists()) == ("mine", False)
+        written = name if overwrite == "true" else name.with_name(f"{name.name}-2")
+        assert (written / "00001.png").exists()
 
 
 def test_the_folder_of_a_run_may_be_a_link(vae: Vae, trained: Path) -> None:

@@ -319,7 +319,7 @@ def test_a_setting_without_effect_is_refused(vae: Vae, trained: Path) -> None:
     for command, *settings in (
         ["eval", "inception=x"],
         ["eval", "k=0", "minutes=3"],
-        ["sample", "manifold=true", "num=3"],
+        ["sample", "show=manifold", "num=3"],
     ):
         (line,) = vae(command, f"run={trained}", *settings).errors()
         assert "has no effect" in line

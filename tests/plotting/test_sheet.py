@@ -69,7 +69,7 @@ def test_versions_of_images_are_rows_with_their_names():
 def test_values_of_a_plane_stand_where_they_belong(low, high):
     sheet = plane_sheet(random_images(25, 1, 8, 8), 5, low, high)
     for name, labels, axis in (("z1", sheet.below, 0), ("z2", sheet.left, 1)):
-        values = torch.tensor([float(text.removeprefix(f"{name} = ")) for text, _ in labels])
+        values = torch.tensor([float(text.removeprefix(f"{name} = ").replace("−", "-")) for text, _ in labels])
         places = torch.tensor([place for _, place in labels])
         places = 5 - places if axis else places
         expected = 0.5 + 4 * (values - low[axis]) / (high[axis] - low[axis])

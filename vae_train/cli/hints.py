@@ -35,8 +35,9 @@ SETTINGS = {
     "fid": "images",
     "val_split": "data.valid",
     "amp": "precision",
+    "manifold": "show=manifold",
 }
-"""Names of settings in other libraries -> those here."""
+"""Names of settings in other libraries and earlier versions -> those here."""
 
 
 @cache
@@ -89,7 +90,7 @@ def setting_hint(key: str, value: Any, paths: Iterable[str], choices: Mapping[st
     (section, _, name), paths = key.rpartition("."), list(paths)
     if hint := chosen_hint(key, value, choices):
         return hint
-    if SETTINGS.get(key) in paths:
+    if SETTINGS.get(key, "").partition("=")[0] in paths:
         return f"; did you mean {SETTINGS[key]}?"
     group, _, rest = key.partition(".")
     if (option := rest.partition(".")[0]) in groups().get(group, ()) and is_named(group, option):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vae_train.plotting.palette import COLORS
-from vae_train.plotting.png import from_pil, to_pil
+from vae_train.plotting.png import from_pil, pixel_font, to_pil
 
 GRID_GAP, GRID_GREY = 2, 0.5
 """Width of the gap between images in pixels, and its grey level."""
@@ -19,7 +19,7 @@ MIN_IMAGE_SIDE, MIN_LABELED_SIDE, MIN_SINGLE_SIDE = 56, 84, 336
 MAX_CHANNELS = 8
 """Maximal number of channels of an image that are shown side by side."""
 
-MIN_TEXT_WIDTH, TEXT_HEIGHT, FONT_SIZE = 88, 16, 13
+MIN_TEXT_WIDTH, TEXT_HEIGHT, FONT_SIZE = 88, 16, 12
 """Sizes, in pixels, of text below the images of a contact sheet."""
 
 
@@ -94,12 +94,13 @@ def channels_note(shape: Sequence[int]) -> str | None:
     return f"images show {which} channels side by side, as grey"
 
 
-def plot_lines(signals: Tensor, columns: int) -> Tensor:
+def plot_lines(signals: Tensor, columns: int, scale: int = 1) -> Tensor:
     """Plots signals in small panels, with one line per channel.
 
     Args:
         signals: `(N, C, 1, T)` in [0, 1].
         columns: panels per row.
+        scale: a panel has 130 · scale times 100 · scale pixels.
 
     Returns:
         `(3, height, width)`.
@@ -109,7 +110,7 @@ def plot_lines(signals: Tensor, columns: int) -> Tensor:
     from matplotlib.figure import Figure
 
     columns = min(columns, len(signals))
-    figure = Figure(figsize=(1.3 * columns, 1.0 * -(-len(signals) // columns)), dpi=100)
+    figure = Figure(figsize=(1.3 * columns, 1.0 * -(-len(signals) // columns)), dpi=100 * scale)
     draw_lines(figure.add_axes((0.0, 0.0, 1.0, 1.0)), signals, columns)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -146,11 +147,11 @@ def plot_contact_sheet(images: Tensor, texts: Sequence[str], columns: int) -> Te
     Returns:
         `(3, height, width)`.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     tiles = [plot_grid(image[None], 1, MIN_LABELED_SIDE)[:, GRID_GAP:-GRID_GAP, GRID_GAP:-GRID_GAP] for image in images]
     height, width = tiles[0].shape[1:]
-    font, line = ImageFont.load_default(FONT_SIZE), TEXT_HEIGHT if any(texts) else 0
+    font, line = pixel_font(FONT_SIZE), TEXT_HEIGHT if any(texts) else 0
     cell_width, cell_height = max(width, MIN_TEXT_WIDTH) + 2 * GRID_GAP, height + line + 2 * GRID_GAP
     columns = min(columns, len(tiles))
     sheet = Image.new("RGB", (columns * cell_width, -(-len(tiles) // columns) * cell_height), "white")

@@ -1,5 +1,6 @@
 """Writes images and matplotlib figures to files."""
 
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +46,15 @@ def from_pil(image: Any) -> Tensor:
 
     pixels = torch.from_numpy(np.array(image)).float() / 255
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+@cache
+def pixel_font(size: int) -> Any:
+    """The font of text in pixels: that of matplotlib, since Pillow's lacks most letters with accents."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def panels(width: float, height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Any, Any]:

@@ -10,19 +10,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vae_train.plotting.grid import GRID_GAP, GRID_GREY, MIN_IMAGE_SIDE, as_strips, draw_lines, is_lines, plot_grid
-from vae_train.plotting.png import from_pil, to_pil, write_figure, write_png
+from vae_train.plotting.grid import (
+    GRID_GAP,
+    GRID_GREY,
+    MIN_IMAGE_SIDE,
+    as_strips,
+    draw_lines,
+    is_lines,
+    plot_grid,
+    plot_lines,
+)
+from vae_train.plotting.png import from_pil, pixel_font, to_pil, write_figure, write_png
 
 Labels = Sequence[tuple[str, float]]
 """Texts with their positions along an axis of the grid, in cells: 0.5 is the centre of the first cell."""
 
-FONT_PIXELS, LINE_PIXELS, PAD_PIXELS = 15, 22, 7
+FONT_PIXELS, LINE_PIXELS, PAD_PIXELS = 14, 22, 7
 """Font size, height of a line of text, and its distance from images."""
 
 PAPER_WIDTH, MAX_CELL_INCHES = 5.5, 0.8
 """Width of the text of a conference paper, and maximal width of an image, in inches."""
 
-FONT_POINTS, LINE_INCHES, PAD_INCHES = 8, 0.16, 0.06
+FONT_POINTS, MIN_FONT_POINTS, LINE_INCHES, PAD_INCHES = 8, 4, 0.16, 0.06
 
 PANEL_RATIO = 1.3
 """Width of the line plot of a signal, relative to its height."""
@@ -48,6 +57,8 @@ class Sheet:
     captions: Sequence[str] = ()
     """Texts below the images; empty for none."""
     title: str = ""
+    min_side: int = MIN_IMAGE_SIDE
+    """Side in pixels to which small images are enlarged."""
 
     @property
     def bands(self) -> list[tuple[Tensor, Sequence[str]]]:
@@ -107,10 +118,11 @@ def _axis_labels(name: str, low: float, high: float, side: int) -> Labels:
     """Round values of a latent, and their positions between the centres of the first and the last cell."""
     from matplotlib.ticker import MaxNLocator
 
-    ticks = [float(tick) for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
+    ticks = [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
     named = min(ticks, key=abs)
     places = [0.5 + (tick - low) / (high - low) * (side - 1) for tick in ticks]
     texts = [f"{name} = {tick:.4g}" if tick == named else f"{tick:.4g}" for tick in ticks]
+    texts = [text.replace("-", "\N{MINUS SIGN}") for text in texts]
     return list(zip(texts, places, strict=True))
 
 
@@ -129,6 +141,7 @@ class _Text(NamedTuple):
     """Its vertical centre."""
     anchor: str
     """What `x` is: its right end "r", its centre "m" or its left end "l"."""
+    is_caption: bool = False
 
 
 class _Layout(NamedTuple):
@@ -166,7 +179,7 @@ class _Layout(NamedTuple):
         for number, caption in enumerate(sheet.captions):
             row, column = divmod(number, columns)
             below = self.top + row * self.band + height + self.line / 2
-            yield _Text(caption, self.margin + (column + 0.5) * width, below, "m")
+            yield _Text(caption, self.margin + (column + 0.5) * width, below, "m", True)
         for text, place in sheet.left:
             inside = math.floor(place) * self.band + place % 1 * height if sheet.captions else place * height
             yield _Text(text, self.margin - self.pad, self.top + inside, "r")
@@ -179,11 +192,11 @@ class _Layout(NamedTuple):
 
 def render(sheet: Sheet) -> Tensor:
     """Renders a sheet as pixels `(1 or 3, height, width)`; an enlarged image keeps its pixels."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    font = ImageFont.load_default(FONT_PIXELS)
+    font = pixel_font(FONT_PIXELS)
     widest = max(map(font.getlength, sheet.captions), default=0) + PAD_PIXELS
-    grids = [to_pil(_grid(images, sheet.columns, widest)) for images, _ in sheet.bands]
+    grids = [to_pil(_grid(images, sheet.columns, sheet.min_side, widest)) for images, _ in sheet.bands]
     (rows, columns), grid = sheet.shape, grids[0]
     margin = math.ceil(max((font.getlength(text) for text, _ in sheet.left), default=-2 * PAD_PIXELS)) + 2 * PAD_PIXELS
     cell = (grid.width - GRID_GAP) / columns, (grid.height - (0 if sheet.captions else GRID_GAP)) / rows
@@ -192,16 +205,18 @@ def render(sheet: Sheet) -> Tensor:
     for number, grid in enumerate(grids):
         canvas.paste(grid, (margin, round(layout.top + number * layout.band)))
     pen = ImageDraw.Draw(canvas)
-    for text, x, y, anchor in layout.texts():
+    for text, x, y, anchor, _ in layout.texts():
         pen.text((round(x + GRID_GAP / 2), round(y)), text, "black", font, f"{anchor}m")
     return from_pil(canvas)
 
 
-def _grid(images: Tensor, columns: int, widest: float = 0) -> Tensor:
+def _grid(images: Tensor, columns: int, min_side: int, widest: float = 0) -> Tensor:
     """A grid whose images are large enough for captions of `widest` pixels."""
+    if is_lines(images):
+        return plot_lines(images, columns, max(1, min_side // MIN_IMAGE_SIDE))
     height, width = images.shape[-2:]
     shown = as_strips(images[:1]).shape[-1]
-    factor = max(1, MIN_IMAGE_SIDE // max(height, width), math.ceil(widest / shown))
+    factor = max(1, min_side // max(height, width), math.ceil(widest / shown))
     return plot_grid(images, columns, factor * max(height, width))
 
 
@@ -224,14 +239,20 @@ def _figure(sheet: Sheet) -> Any:
         if is_lines(images):
             draw_lines(axis, images, columns)
             continue
-        pixels = _grid(images, columns).permute(1, 2, 0).expand(-1, -1, 3).numpy()
+        pixels = _grid(images, columns, sheet.min_side).permute(1, 2, 0).expand(-1, -1, 3).numpy()
         axis.imshow(pixels, vmin=0, vmax=1, interpolation="none", aspect="auto")
         axis.axis("off")
-    places = {"r": "right", "m": "center", "l": "left"}
-    for text, x, y, anchor in layout.texts():
-        x, y = x / full_width, 1 - y / full_height
-        figure.text(x, y, text, ha=places[anchor], va="center", fontsize=FONT_POINTS, parse_math=False)
+    places, small = {"r": "right", "m": "center", "l": "left"}, _caption_points(sheet.captions, width)
+    for text, x, y, anchor, is_caption in layout.texts():
+        style: Any = {"ha": places[anchor], "va": "center", "fontsize": small if is_caption else FONT_POINTS}
+        figure.text(x / full_width, 1 - y / full_height, text, parse_math=False, **style)
     return figure
+
+
+def _caption_points(captions: Sequence[str], width: float) -> float:
+    """The largest font size with which captions fit below images of `width` inches."""
+    widest = max(map(_inches, captions), default=0.0) + PAD_INCHES / 2
+    return max(MIN_FONT_POINTS, FONT_POINTS * min(1.0, width / widest))
 
 
 def _inches(text: str) -> float:

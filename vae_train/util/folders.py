@@ -31,9 +31,22 @@ def out_errors(out: str | None, overwrite: bool, marker: str) -> list[ErrorDetai
             return [ErrorDetail(f"out={out}", "exists and has files other than such results; choose another folder")]
         if not overwrite:
             return [ErrorDetail(f"out={out}", "exists and is not empty; choose another folder, or add overwrite=true")]
-    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        return [ErrorDetail(f"out={out}", f"{parent} is not writable; choose another folder")]
+    return folder_errors(out, f"out={out}")
+
+
+def folder_errors(folder: str, where: str) -> list[ErrorDetail]:
+    """Reports a folder in which no files can be written; it need not exist.
+
+    Args:
+        folder: the folder.
+        where: the setting as typed, for the message.
+    """
+    path = Path(folder).absolute()
+    parent = next(path for path in (path, *path.parents) if path.exists())
+    if not parent.is_dir():
+        return [ErrorDetail(where, f"{parent} is a file; choose a folder")]
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return [ErrorDetail(where, f"{parent} is not writable; choose another folder")]
     return []
 
 

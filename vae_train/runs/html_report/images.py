@@ -1,8 +1,6 @@
 """Image files of a run as data URIs, so that a page needs no other file."""
 
 import base64
-import re
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +10,12 @@ from torch import Tensor
 from vae_train.batch import evenly_spaced
 from vae_train.plotting.grid import plot_grid
 from vae_train.plotting.png import to_pil
+from vae_train.runs.epoch_grids import grid_names, open_grid
 
 MAX_PNG_BYTES = 200_000
 """Larger images become JPEGs, so that reports about photographs stay small enough for an e-mail."""
 
 JPEG_QUALITY = 90
-MAX_PIXELS = 50_000_000
-"""Larger images are left out, since a crafted file could exhaust the memory."""
 
 
 class EmbeddedImage(NamedTuple):
@@ -40,15 +37,8 @@ class Frame(NamedTuple):
 
 def read_image(path: Path) -> EmbeddedImage | None:
     """Reads an image file and encodes it again; None if it is missing or damaged."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return None
-            return _encode(image.convert("RGB" if image.mode != "L" else "L"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what damaged files make Pillow raise
-        return None
+    image = open_grid(path)
+    return None if image is None else _encode(image)
 
 
 def embed(images: Tensor, columns: int) -> EmbeddedImage:
@@ -75,18 +65,7 @@ def read_frames(samples: Path, reconstructions: Path, limit: int) -> list[Frame]
         reconstructions: folder of the grids of reconstructions.
         limit: maximal number of frames; they are evenly spaced and include the first and the last.
     """
-    epochs = {
-        int(match[1]): path.name
-        for folder in (samples, reconstructions)
-        for path in folder.glob("epoch-*.png")
-        if (match := re.fullmatch(r"epoch-(\d{1,9})\.png", path.name))
-    }
-    named = [*((f"epoch {epoch}", epochs[epoch]) for epoch in sorted(epochs)), ("the end of training", "final.png")]
-    frames = [
-        Frame(label, *(read_image(f / name) for f in (samples, reconstructions))) for label, name in _some(named, limit)
-    ]
+    named = grid_names(samples, reconstructions)
+    named = [named[number] for number in evenly_spaced(len(named), limit).tolist()] if named else []
+    frames = [Frame(label, *(read_image(f / name) for f in (samples, reconstructions))) for label, name in named]
     return [frame for frame in frames if frame.samples or frame.reconstructions]
-
-
-def _some(items: Sequence[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
-    return [items[number] for number in evenly_spaced(len(items), limit).tolist()]

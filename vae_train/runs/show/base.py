@@ -1,0 +1,127 @@
+"""The interface of pictures of a trained model, and the catalogue of all of them."""
+
+import importlib
+import math
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vae_train.plotting.sheet import Sheet
+from vae_train.runs.show.opened import OpenedRun
+from vae_train.util.errors import ErrorDetail
+
+ANIMATION_FRAMES, ANIMATION_SIDE = 25, 112
+"""Frames of a GIF from one end of a path to the other, and the side in pixels to which small images are enlarged."""
+
+SHARED_FILES = ("base", "opened", "options", "writing")
+"""Files of this folder that are no pictures."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a command shows of a model."""
+
+    about: str
+    """What it shows, in a few words."""
+    sheet: Sheet | None = None
+    animation: Sequence[Sheet] = ()
+    """Frames of a GIF, all of one size."""
+    seconds_per_frame: float = 0.08
+    samples: Tensor | None = field(default=None, repr=False)
+    """Images in the units of the data, for `npz=true` and `save_each=true`."""
+
+
+class Show(ABC):
+    """A kind of picture of a trained model.
+
+    A subclass in its own file in this folder is a choice of `vae sample show=`, with the name of the file.
+    """
+
+    reads: ClassVar[tuple[str, ...]]
+    """Names of the options that it reads."""
+    num: ClassVar[int] = 0
+    """Default of the option of this name."""
+    frames: ClassVar[int] = 0
+    """Default of the option of this name."""
+    needs_model: ClassVar[bool] = True
+    """Whether it needs a checkpoint."""
+    has_sheet: ClassVar[bool] = True
+    """Whether `Picture.sheet` exists."""
+    has_samples: ClassVar[bool] = False
+    """Whether `Picture.samples` exists."""
+
+    @classmethod
+    def name(cls) -> str:
+        """The choice of `show=`."""
+        return cls.__module__.rpartition(".")[2]
+
+    def needs_data(self, opened: OpenedRun) -> bool:
+        """Whether it needs the images that the run was trained on."""
+        return "split" in self.reads
+
+    def problem(self, opened: OpenedRun) -> str | None:
+        """Why there is no such picture of this model, without opening its weights or data; None if there is."""
+        return None
+
+    def errors(self, opened: OpenedRun) -> list[ErrorDetail]:
+        """Reports why there is no such picture, and options that do not fit it."""
+        problem = self.problem(opened)
+        return [ErrorDetail(f"show={self.name()}", problem)] if problem else []
+
+    def data_errors(self, opened: OpenedRun) -> list[ErrorDetail]:
+        """Options that do not fit the data, which is known to be valid."""
+        return []
+
+    @abstractmethod
+    def __call__(self, opened: OpenedRun) -> Picture:
+        """Makes the picture of a run for which no problems or errors were reported."""
+
+    def file_name(self, opened: OpenedRun) -> str:
+        """Name of its files without suffix: its own, and that of its settings."""
+        return self.name() + opened.options.described(self.reads)
+
+
+def show_names() -> list[str]:
+    """The names of all pictures."""
+    package = importlib.import_module("vae_train.runs.show")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in SHARED_FILES)
+
+
+def find_show(name: str) -> Show:
+    """The picture of this name, one of `show_names`."""
+    module = importlib.import_module(f"vae_train.runs.show.{name}")
+    return next(_shows(module))
+
+
+def _shows(module: object) -> Iterator[Show]:
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Show) and value.__module__ == module.__name__:  # type: ignore[attr-defined]
+            yield value()
+
+
+def num_and_frames(show: Show, opened: OpenedRun) -> tuple[int, int]:
+    """The options `num` and `frames`, or the picture's own defaults."""
+    return opened.options.num or show.num, opened.options.frames or show.frames
+
+
+def animation(rows: Sequence[Tensor], captions: Sequence[str] = ()) -> list[Sheet]:
+    """Frames of a GIF in which several images move at the same time, forwards and backwards.
+
+    Args:
+        rows: `(T, C, H, W)` the frames of every image.
+        captions: a text below every image; empty for none.
+    """
+    least = math.ceil(math.sqrt(len(rows)))
+    columns = min(
+        range(least, least + 3), key=lambda columns: -len(rows) % columns
+    )  # few cells of the last row are empty
+    frames = [
+        Sheet(torch.stack(images), columns, captions=captions, min_side=ANIMATION_SIDE)
+        for images in zip(*rows, strict=True)
+    ]
+    return [*frames, *frames[-2:0:-1]]

@@ -1,0 +1,86 @@
+"""Paths between the latents of images."""
+
+from collections import defaultdict
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from vae_train.evaluation.interpolation import interpolate
+from vae_train.plotting.sheet import Sheet, centered
+from vae_train.rng import generator
+from vae_train.runs.schema import yaml_text
+from vae_train.runs.show.base import ANIMATION_FRAMES, Picture, Show, animation, num_and_frames
+from vae_train.runs.show.opened import OpenedRun, numbered
+from vae_train.util.errors import ErrorDetail
+
+
+class Interpolation(Show):
+    """Paths between the latents of images, with the images at both ends.
+
+    A conditional model interpolates between images of the same class, or decodes with the factors of the first image.
+    """
+
+    reads = ("checkpoint", "num", "frames", "label", "split", "images", "interpolation", "seed")
+    num, frames = 6, 8
+
+    @override
+    def problem(self, opened: OpenedRun) -> str | None:
+        return opened.lacks_support("real", "sphere")
+
+    @override
+    def data_errors(self, opened: OpenedRun) -> list[ErrorDetail]:
+        if errors := opened.image_errors(2):
+            return errors
+        if opened.options.images is None:
+            error = ErrorDetail(f"split={opened.split}", "has no two images of one class")
+            return [] if _pairs(opened, 1) else [error]
+        if opened.conditions == "label":
+            classes = [opened.class_names[number] for number in _classes(opened, torch.tensor(opened.options.images))]
+            if len(set(classes)) > 1:
+                message = f"are of the classes {', '.join(classes)}; a conditional model needs images of one class"
+                return [ErrorDetail(f"images={yaml_text(opened.options.images)}", message)]
+        return []
+
+    @override
+    @torch.no_grad()
+    def __call__(self, opened: OpenedRun) -> Picture:
+        num, frames = num_and_frames(self, opened)
+        named = opened.options.images
+        paths = _pairs(opened, num) if named is None else [torch.tensor(named)]
+        how = "spherical" if opened.support == "sphere" else opened.options.interpolation
+        rows, moving = [], []
+        for path in paths:
+            z, y = opened.encoded(path), opened.labels(path[:1])
+            decoded = opened.decoded(interpolate(z, max(frames, len(path)), how), y)
+            rows.append(torch.cat([opened.originals(path[:1]), decoded, opened.originals(path[-1:])]))
+            moving.append(opened.decoded(interpolate(z, (len(path) - 1) * ANIMATION_FRAMES, how), y))
+        width, texts = len(rows[0]), [" – ".join(map(str, path.tolist())) for path in paths]
+        sheet = Sheet(torch.cat(rows), width, centered(texts), [("original", 0.5), ("original", width - 0.5)])
+        about = (
+            f"{how} path through {len(paths[0])}" if named else f"{how} paths between {numbered(len(paths), 'pair')} of"
+        )
+        about += f" {opened.split} images"
+        about += ", with the factors of the first image" if opened.conditions == "factors" else ""
+        return Picture(about, sheet, animation(moving))
+
+
+def _classes(opened: OpenedRun, index: Tensor) -> list[int]:
+    """The class of every image."""
+    labels = opened.labels(index)
+    assert labels is not None
+    return labels[:, 0].tolist()
+
+
+def _pairs(opened: OpenedRun, num: int) -> list[Tensor]:
+    """At most `num` random pairs of images, each of one class if the model is conditional on the label."""
+    index = opened.candidates
+    index = index[torch.randperm(len(index), generator=generator(opened.options.seed, "pairs"))]
+    groups = defaultdict[int, list[int]](list)
+    classes = _classes(opened, index) if opened.conditions == "label" else [0] * len(index)
+    for number, label in zip(index.tolist(), classes, strict=True):
+        groups[label].append(number)
+    pairs = [list(zip(group[::2], group[1::2], strict=False)) for group in groups.values()]
+    rounds = [pair for each in zip_longest(*pairs) for pair in each if pair is not None]
+    return [torch.tensor(pair) for pair in rounds[:num]]

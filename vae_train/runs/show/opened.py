@@ -1,0 +1,239 @@
+"""A run whose model and data are opened when a picture first needs them."""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vae_train.batch import SPLITS, DataFacts, Factor, Images, Shape, Split
+from vae_train.data.dataset import Dataset
+from vae_train.data.session import DataSession
+from vae_train.evaluation.subject import Noise
+from vae_train.model.base import SingleLatent
+from vae_train.model.prior.standard_normal import StandardNormal
+from vae_train.model.traits import Support
+from vae_train.plotting.grid import grey_out
+from vae_train.rng import BlockRng
+from vae_train.runs.build import Builder, load_data, run_facts
+from vae_train.runs.labels import class_number
+from vae_train.runs.run import Run
+from vae_train.runs.schema import yaml_text
+from vae_train.runs.show.options import Options
+from vae_train.runs.trained import TrainedModel
+from vae_train.util.errors import ErrorDetail, UsageError
+from vae_train.util.runtime import memory_shortage
+
+CHUNK = 256
+"""Latents per pass."""
+
+SUPPORT_NAMES: dict[Support, str] = {
+    "real": "in R^D",
+    "sphere": "on a sphere",
+    "categorical": "that are categories",
+    "joint": "of which some are categories",
+}
+
+
+class OpenedRun:
+    """A run, and what pictures need of it.
+
+    Args:
+        run: the run.
+        options: settings of pictures.
+        builder: locates classes.
+        session: reads data.
+        device: where the model is placed.
+    """
+
+    def __init__(
+        self, run: Run, options: Options, builder: Builder, session: DataSession, device: torch.device
+    ) -> None:
+        self.run, self.options, self.builder, self.session, self.device = run, options, builder, session, device
+
+    @cached_property
+    def facts(self) -> DataFacts:
+        """Facts about the data; the data itself may be gone."""
+        return run_facts(self.run, self.builder)
+
+    @property
+    def latent_shape(self) -> Shape:
+        """Shape of z; empty for a model without a single latent."""
+        model = self.builder.locate(str(self.run.config["model"]["_target_"]))
+        return tuple(self.run.config.at("model.latent_shape", ())) if issubclass(model, SingleLatent) else ()
+
+    @property
+    def support(self) -> Support | None:
+        """Where z lives; None for a model without a single latent."""
+        target = self.run.config.at("model.posterior._target_")
+        if not self.latent_shape or target is None:
+            return None
+        return getattr(self.builder.locate(target), "support", "real")
+
+    def lacks_support(self, *supports: Support) -> str | None:
+        """Why a picture is not possible that needs latents with one of these supports; None if they have one."""
+        if self.support in supports:
+            return None
+        needed = " or ".join(SUPPORT_NAMES[each] for each in supports)
+        has = "no single latent" if self.support is None else f"latents {SUPPORT_NAMES[self.support]}"
+        return f"needs latents {needed}; this model has {has}"
+
+    @property
+    def has_normal_prior(self) -> bool:
+        """Whether encodings are spread like a standard normal prior, up to training."""
+        prior, posterior = (self.run.config.at(f"model.{part}._target_") for part in ("prior", "posterior"))
+        if prior is None or posterior is None or self.builder.locate(prior) is not StandardNormal:
+            return False
+        return bool(getattr(self.builder.locate(posterior), "has_density", False))
+
+    @property
+    def conditions(self) -> str | None:
+        """What the model is conditional on: "label", "factors", or nothing."""
+        return self.run.config.at("model.condition")
+
+    @cached_property
+    def condition(self) -> list[int] | None:
+        """The label or the factors that the options name, as numbers; None if they name none.
+
+        Raises:
+            UsageError: the model or its data does not have them.
+        """
+        options = self.options
+        kind, value = ("factors", options.factors) if options.label is None else ("label", options.label)
+        if value is None:
+            return None
+        where = f"{kind}={yaml_text(value)}"
+        if kind != self.conditions:
+            has = f"model.condition={self.conditions}" if self.conditions else "no condition"
+            advice = "" if self.conditions else "; train one with model.condition=label"
+            raise UsageError([ErrorDetail(where, f"this run's model has {has}{advice}")])
+        factors: Sequence[Factor] = self.facts.factors
+        values, factors = (value, factors) if isinstance(value, list | tuple) else ([value], factors[:1])
+        if len(values) != len(factors):
+            message = f"has {len(values)} values, but the data has {len(factors)} factors"
+            raise UsageError([ErrorDetail(where, message)])
+        try:
+            return [class_number(each, factor) for each, factor in zip(values, factors, strict=True)]
+        except ValueError as error:
+            raise UsageError([ErrorDetail(where, str(error))]) from error
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """Names of the classes, on one line each, or their numbers; empty for data without labels."""
+        values = [factor.values or range(factor.size) for factor in self.facts.factors[:1]]
+        return [" ".join(str(value).split()) for value in values[0]] if values else []
+
+    @cached_property
+    def trained(self) -> TrainedModel:
+        """The trained model, with the fitted prior that the options name."""
+        return self._open(self.options.prior)
+
+    @cached_property
+    def model(self) -> SingleLatent:
+        """The module of the trained model, with its own prior."""
+        return (self.trained if self.options.prior is None else self._open(None)).single_latent
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data that the model was trained on."""
+        return load_data(self.run.config, self.session, self.device, self.builder)
+
+    @cached_property
+    def split(self) -> Split:
+        """The split that images are taken from."""
+        last: Split = next(name for name in reversed(SPLITS) if name in self.data.splits)
+        return self.options.split or last
+
+    @property
+    def images(self) -> Images:
+        """The images of the split."""
+        images = self.data.split(self.split)
+        assert images is not None
+        return images
+
+    @cached_property
+    def candidates(self) -> Tensor:
+        """Indices of the images of the split, of the class or the factors that the options name."""
+        index = torch.arange(len(self.images))
+        if self.condition is None:
+            return index
+        labels = self.data.labels(self.split)
+        assert labels is not None
+        wanted = torch.tensor(self.condition)
+        return index[(labels.cpu()[:, : len(wanted)] == wanted).all(1)]
+
+    def image_errors(self, least: int, most: int | None = None) -> list[ErrorDetail]:
+        """Reports numbers of images that do not exist, or a wrong number of images.
+
+        Args:
+            least: the number of images that a picture needs.
+            most: the number of images that a user may name; None for any number.
+        """
+        numbers, split = self.options.images, f"the {self.split} split"
+        if numbers is None:
+            found = len(self.candidates)
+            which = "" if self.condition is None else f" of label={yaml_text(self.options.label)}"
+            needed = f"needs {numbered(least, 'image')}{which}; {split} has {found}"
+            return [ErrorDetail(f"split={self.split}", needed)] if found < least else []
+        where, size = f"images={yaml_text(numbers)}", len(self.images)
+        if wrong := [number for number in numbers if number >= size]:
+            return [ErrorDetail(where, f"{split} has {size:,} images, numbered from 0; it has no {wrong[0]}")]
+        if len(numbers) < least or len(numbers) > (most or len(numbers)):
+            wanted = f"{least}" if most == least else f"at least {least}"
+            return [ErrorDetail(where, f"names {numbered(len(numbers), 'image')}; name {wanted}")]
+        return []
+
+    @torch.no_grad()
+    def encoded(self, index: Tensor) -> Tensor:
+        """Means of q(z | x) of images of the split, `(B, *latent_shape)`, with the bits that `vae eval` sees."""
+        stream, means = Noise(0, "judge", self.split).data, []
+        for number in index.tolist():
+            rng = BlockRng(0, stream, number, device=self.device)
+            batch = self.images.fetch(torch.tensor([number], device=self.device), rng)
+            means.append(self.model.encode(batch.x, batch.y).mean)
+        z = torch.cat(means)
+        return F.normalize(z, dim=-1) if self.support == "sphere" else z
+
+    @torch.no_grad()
+    def decoded(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """Means of p(x | z) in [0, 1] on the CPU, for z `(N, *latent_shape)` and one condition `(1, F)` for all."""
+        parts = [
+            self.model.decode(part, None if y is None else y.expand(len(part), -1)).mean for part in z.split(CHUNK)
+        ]
+        return torch.cat([self.pixels(part) for part in parts])
+
+    def labels(self, index: Tensor) -> Tensor | None:
+        """Labels or factors of images of the split, `(B, F)`; None for models that are not conditional."""
+        labels = None if self.conditions is None else self.data.labels(self.split)
+        return None if labels is None else labels.to(self.device)[index.to(self.device)]
+
+    def originals(self, index: Tensor) -> Tensor:
+        """Images of the split, `(B, C, H, W)` in [0, 1], without random bits or noise; missing values are grey."""
+        batch = self.images.fetch(index.to(self.device))
+        return grey_out(self.pixels(batch.x), batch.mask)
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """Maps images of the model to [0, 1] on the CPU; continuous values may exceed this range."""
+        pixels = self.data.to_pixels(x).cpu()
+        return pixels if self.data.stored_facts.levels is None else pixels.clamp(0, 1)
+
+    def memory_errors(self, num: int) -> list[ErrorDetail]:
+        """Reports a number of samples that do not fit into memory."""
+        shortage = memory_shortage(num * math.prod(self.facts.data_shape) * 4)  # float32
+        return [ErrorDetail(f"num={num}", shortage)] if shortage else []
+
+    def samples(self, num: int) -> Tensor:
+        """Samples from the prior in the units of the data, as the options say."""
+        # Numbers in a tensor are not names.
+        label = None if self.condition is None else torch.tensor([self.condition] * num)
+        return self.trained.sample(num, self.options.temperature, label, self.options.seed, self.options.use_mean)
+
+    def _open(self, prior: str | None) -> TrainedModel:
+        return TrainedModel.open(self.run, self.options.checkpoint, self.device, self.builder, prior)
+
+
+def numbered(count: int, noun: str, plural: str = "") -> str:
+    """A number with its noun, for instance "1 image" or "2 images"."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"

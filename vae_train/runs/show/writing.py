@@ -1,0 +1,107 @@
+"""Writes pictures to files."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from vae_train.plotting.gif import write_frames
+from vae_train.plotting.grid import as_strips, is_lines, plot_lines
+from vae_train.plotting.png import PlotFormat, write_png
+from vae_train.plotting.sheet import render, write_sheet
+from vae_train.runs.show.base import Picture
+from vae_train.runs.trained import TrainedModel
+from vae_train.util.errors import RunError
+from vae_train.util.files import replacing
+from vae_train.util.folders import results_folder
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes the files of pictures.
+
+    Args:
+        folder: receives the files.
+        formats: file formats of image grids.
+        overwrite: replace existing files; otherwise a number is added to the name.
+        save_each: also write every sample as a PNG, in a folder.
+        npz: also write the samples as an array.
+        parents: create the folder above `folder`, if it does not exist.
+    """
+
+    folder: Path
+    formats: Sequence[PlotFormat] = ("png",)
+    overwrite: bool = False
+    save_each: bool = False
+    npz: bool = False
+    parents: bool = True
+
+    def write(self, picture: Picture, name: str, model: TrainedModel | None = None) -> list[Path]:
+        """Writes the files of a picture, and returns their paths.
+
+        Args:
+            picture: the picture.
+            name: name of the files without suffix.
+            model: converts samples; needed for those.
+
+        Raises:
+            RunError: a file cannot be written.
+        """
+        writers = dict(self._writers(picture, model))
+        try:
+            self.folder.mkdir(parents=self.parents, exist_ok=True)
+            free = self._free(name, list(writers))
+            for suffix, write in writers.items():
+                write(self.folder / f"{free}{suffix}")
+        except OSError as error:
+            raise RunError(f"could not write to {error.filename or self.folder}: {error.strerror or error}") from error
+        return [self.folder / f"{free}{suffix}" for suffix in writers]
+
+    def _writers(self, picture: Picture, model: TrainedModel | None) -> Iterator[tuple[str, Callable[[Path], None]]]:
+        """Yields the suffix of every file, and the function that writes it."""
+        if picture.sheet is not None:
+            yield from ((f".{kind}", partial(write_sheet, sheet=picture.sheet)) for kind in self.formats)
+        if picture.animation:
+            yield ".gif", partial(_write_animation, picture=picture)
+        if picture.samples is not None and model is not None and self.npz:
+            yield ".npz", partial(_write_array, samples=picture.samples, model=model)
+        if picture.samples is not None and model is not None and self.save_each:
+            yield "", partial(self._write_each, images=model.to_pixels(picture.samples))
+
+    def _free(self, name: str, suffixes: Sequence[str]) -> str:
+        """The name, or with the first number that makes all files new."""
+        number, free = 1, name
+        while not self.overwrite and any(os.path.lexists(self.folder / f"{free}{suffix}") for suffix in suffixes):
+            number += 1
+            free = f"{name}-{number}"
+        return free
+
+    def _write_each(self, folder: Path, images: Tensor) -> None:
+        """Writes every image as a PNG; signals and vectors as plots."""
+        if folder.is_symlink():
+            folder.unlink()  # the link, not what it leads to
+        if folder.is_dir() and not all(re.fullmatch(r"\d{5,}\.png", path.name) for path in folder.iterdir()):
+            raise RunError(
+                f"{folder} has other files than single images; remove it, or choose another folder with out="
+            )
+        with results_folder(folder, overwrite=self.overwrite, numbered=False) as results:
+            for number, image in enumerate(images.split(1)):
+                plot = plot_lines(image, 1) if is_lines(image) else as_strips(image)[0]
+                write_png(results.temporary / f"{number:05d}.png", plot)
+
+
+def _write_animation(path: Path, picture: Picture) -> None:
+    rendered = {id(frame): render(frame) for frame in {id(frame): frame for frame in picture.animation}.values()}
+    write_frames(path, [rendered[id(frame)] for frame in picture.animation], picture.seconds_per_frame)
+
+
+def _write_array(path: Path, samples: Tensor, model: TrainedModel) -> None:
+    """Writes samples in the units and layout of an array file; images as `(N, H, W, C)`."""
+    array = (samples.permute(0, 2, 3, 1) if model.facts.layout is None else samples).numpy()
+    with replacing(path) as file:
+        np.savez_compressed(file, images=array)
