@@ -252,6 +252,37 @@ def test_spatial_latents_are_a_cache_with_moments_of_channels(vae: Vae) -> None:
     done(vae("apply", "run=run", "task=decode", "input=cache/latents.npz", "out=decoded"))
 
 
+@pytest.mark.parametrize(
+    ("posterior", "arrays", "note"),
+    [
+        ("iaf", {"mean", "std"}, "std is estimated from 64 samples"),
+        ("von_mises_fisher", {"mean", "std", "direction", "concentration"}, "direction and concentration"),
+        ("categorical", {"mean", "std", "codes"}, "codes are the most likely categories"),
+    ],
+)
+def test_latents_have_what_a_posterior_has(vae: Vae, posterior: str, arrays: set[str], note: str) -> None:
+    priors = {"von_mises_fisher": "uniform_sphere", "categorical": "categorical", "iaf": "standard_normal"}
+    words = (f"model/posterior={posterior}", f"model/prior={priors[posterior]}", "latent_dim=20", "out=run")
+    assert vae("train", "steps=5", "model.encoder.hidden=[16]", "logger=none", *words).code == 0
+    answer = done(vae("apply", "run=run", "task=encode", "input=test", "out=latents", "num=70"))
+    assert note in answer.out
+    with np.load("latents/latents.npz") as file:
+        assert set(file) == arrays | {"files", "labels", "model"}
+    done(vae("apply", "run=run", "task=decode", "input=latents/latents.npz", "out=decoded"))
+    (line,) = vae("apply", "run=run", "task=decode", "input=latents/latents.npz", "key=files").errors()
+    assert "files has shape (70,), but latents are (N, 20)" in line
+
+
+def test_latents_keep_the_factors_of_a_conditional_model(vae: Vae) -> None:
+    data = ("data=shapes", "data.size=8", "data.num_train=200", "data.num_valid=20", "data.num_test=20")
+    assert vae.train(*data, "model.condition=factors", "out=run").code == 0
+    done(vae("apply", "run=run", "task=encode", "input=test", "out=latents"))
+    done(vae("apply", "run=run", "task=decode", "input=latents/latents.npz", "out=decoded"))
+    done(vae("apply", "run=run", "input=test", "out=same"))
+    decoded, same = (Path(name, "00007.png").read_bytes() for name in ("decoded/images", "same/reconstructions"))
+    assert decoded == same
+
+
 WRONG = {
     "input=nowhere": "no such file or folder, and no split (train, valid, test)",
     "input=empty": "has no image",

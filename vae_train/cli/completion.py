@@ -12,7 +12,7 @@ from vae_train.cli.help import Conf, Group, Setting, choices_in, config_dirs
 from vae_train.cli.hydra_compat import conf_dir
 
 RUN_SETTINGS = ("run", "resume", "init_from")
-FILE_SETTINGS = ("root", "path", "out", "cache", "inception", "labels", "ood")
+FILE_SETTINGS = ("root", "path", "out", "cache", "inception", "labels", "ood", "input")
 """Last parts of the names of settings whose values are files or folders."""
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")

@@ -74,6 +74,8 @@ class Distribution(Detachable, ABC):
     """Whether `log_prob` is a log-density or log-probability, unlike for a point mass."""
     is_factorized: bool = False
     """Whether the elements of an event are independent, so that `log_prob_elementwise` exists."""
+    summary_note: str | None = None
+    """What is unusual about `summary`."""
     parameters: Tensor | None = None
     """The decoder's output for this likelihood; None for other distributions."""
 
@@ -199,6 +201,7 @@ class PointMass(Located):
     """
 
     has_density = False
+    summary_note = "the posterior is a point, so std is 0"
 
     @property
     @override

@@ -31,6 +31,8 @@ class OneHotCategorical(Distribution):
         hard: whether relaxed samples have one-hot values, see above.
     """
 
+    summary_note = "codes are the most likely categories, and mean their probabilities"
+
     def __init__(self, logits: Tensor, categories: int, relaxation: float, hard: bool) -> None:
         if logits.shape[-1] % categories:
             raise ValueError(f"{logits.shape[-1]} logits do not form blocks of {categories} categories")

@@ -103,6 +103,7 @@ class Product(Distribution):
             shapes = ", ".join(f"{(*p.batch_shape, *p.event_shape)}" for p in parts)
             raise ValueError(f"the parts of a product may differ in the last dimension only, not {shapes}")
         self.has_density = all(part.has_density for part in parts)
+        self.summary_note = next((part.summary_note for part in parts if part.summary_note), None)
         event = torch.Size([*first.event_shape[:-1], sum(self.sizes)])
         super().__init__(first.batch_shape + event, len(event))
 

@@ -57,6 +57,7 @@ class VonMisesFisher(Distribution):
     """
 
     NUM_POINTS = 256
+    summary_note = "direction and concentration are the parameters on the unit sphere, inside of which the mean lies"
     TAIL_NATS = 30.0
     """Log-density below the mode at which tails are truncated, in nats; they have a mass of 1e-12."""
 

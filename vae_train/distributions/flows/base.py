@@ -197,6 +197,8 @@ class Transformed(Distribution):
         flow: f, on the flattened event.
     """
 
+    summary_note = f"mean is the image of the base's mean, and std is estimated from {SUMMARY_SAMPLES} samples"
+
     def __init__(self, base: Distribution, flow: Flow) -> None:
         self.base, self.flow = base, flow
         super().__init__(base.batch_shape + base.event_shape, len(base.event_shape))

@@ -27,6 +27,8 @@ from vae_train.runs.config import Config
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 
+BYTE_BITS = 8
+
 MAX_IN_MEMORY = 2**26
 """Pixel values above which decoded images are kept in the user's cache."""
 
@@ -59,6 +61,7 @@ def open_images(request: Request, model: TrainedModel, config: Config) -> Inputs
     scale = PixelScale.of(facts, config).of_files(images.depths.bits)
     store = RescaledStore(images.pixels, rows, "NCHW", scale.low, scale.high, scale.levels)
     stored = StoredImages(store, scale.levels, None if y is None else y[torch.from_numpy(rows)], scale.stochastic)
+    notes += _depth_note(images.depths.bits, scale.levels)
     dropped = sentences(images.dropped, how.background, "x".join(map(str, how.size)))
     return Inputs(
         TransformedImages(stored, model.device, model.input_transforms),
@@ -102,14 +105,22 @@ def _decoding(facts: DataFacts, config: Config) -> Decoding:
 
 
 def _size_notes(listing: Listing, how: Decoding, cache: str | None) -> list[str]:
-    """A note about images of other sizes."""
-    headers = all_headers(listing.root, listing.entries, False, cache_folder(cache))
-    other = [frames[0].size for frames in headers if frames and frames[0].size != how.size]
-    if not other:
+    """Notes about images of other sizes, and about grey images for a model of colours."""
+    files = all_headers(listing.root, listing.entries, False, cache_folder(cache))
+    headers, notes = [frames[0] for frames in files if frames], list[str]()
+    if other := [header.size for header in headers if header.size != how.size]:
+        sizes = ["x".join(map(str, size)) for size in (how.size, other[0])]
+        notes.append(f"{len(other):,} of {len(files):,} images are scaled to {sizes[0]} (one of them from {sizes[1]})")
+    if how.channels > 1 and (grey := sum(header.grey for header in headers)):
+        notes.append(f"{grey:,} of {len(files):,} images are grey and become RGB")
+    return notes
+
+
+def _depth_note(bits: int, levels: int) -> list[str]:
+    """A note about pixels with more or fewer bits than the model's."""
+    if (bits > BYTE_BITS) == (levels > 2**BYTE_BITS):
         return []
-    height, width = how.size
-    example = "x".join(map(str, other[0]))
-    return [f"{len(other):,} of {len(headers):,} images are scaled to {height}x{width} (one of them from {example})"]
+    return [f"pixels of {max(bits, BYTE_BITS)} bits are scaled to the {levels:,} levels of the model"]
 
 
 def _shape(facts: DataFacts) -> str:

@@ -16,13 +16,14 @@ from vae_train.util.errors import ErrorDetail, UsageError
 
 
 def given_labels(
-    label: Label, found: Sequence[Any] | None, count: int, model: TrainedModel
+    label: Label, found: Sequence[Any] | np.ndarray | None, count: int, model: TrainedModel
 ) -> tuple[Tensor | None, Sequence[str] | None]:
     """The condition of every image, and the names of the classes.
 
     Args:
         label: the class of all images, which precedes those that were found; None for none.
-        found: the class of every image, by sub-folder or as stored in the file; None without.
+        found: the class of every image, by sub-folder or as stored in the file, or the condition `(count, F)` as an
+            array; None without.
         count: number of images.
         model: the model.
 
@@ -32,7 +33,7 @@ def given_labels(
     Raises:
         UsageError: a conditional model has no label for the images, or does not know one of them.
     """
-    names = None if found is None else [str(name) for name in found]
+    names = None if found is None or isinstance(found, np.ndarray) else [str(name) for name in found]
     if model.model.condition is None:
         if label is not None:
             what = "this model has no condition; train one with model.condition=label"
@@ -44,8 +45,9 @@ def given_labels(
         raise UsageError([ErrorDetail("label=", what)])
     chosen = np.asarray([label] * count) if label is not None and np.ndim(label) == 1 else label  # type: ignore[arg-type]
     try:
-        y = condition(list(found or ()) if label is None else chosen, count, model.model.condition, model.facts,
-                      torch.device("cpu"))  # fmt: skip
+        y = condition(
+            found if label is None else chosen, count, model.model.condition, model.facts, torch.device("cpu")
+        )
     except ValueError as error:
         where = "label=" if label is None else f"label={label}"
         raise UsageError([ErrorDetail(where, str(error))]) from error

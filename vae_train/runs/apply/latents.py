@@ -21,7 +21,7 @@ from vae_train.runs.fitted_priors import fingerprint
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 
-MEAN = "mean"
+MEAN, CONDITION = "mean", "condition"
 
 
 class StoredLatents(Fetched):
@@ -68,7 +68,8 @@ def open_latents(request: Request, model: TrainedModel, config: Config) -> Input
         if len(names) != len(z):
             raise UsageError(f"has {len(z):,} latents and {len(names):,} names of files")
         labels = read_array(arrays, "labels").tolist() if "labels" in arrays else None
-        y, classes = given_labels(request.label, labels, len(z), model)
+        stored = read_array(arrays, CONDITION) if CONDITION in arrays else None
+        y, classes = given_labels(request.label, labels if stored is None else stored, len(z), model)
     if errors:
         raise UsageError(errors)
     form = form_of_data(model.facts, config)

@@ -12,8 +12,8 @@ class Denoise(Task):
     """Reconstructs noisy images; best by models that were trained with `corruption=denoise`.
 
     Args:
-        noise: standard deviation of the normal noise that is added to the images first, in the units of the model's
-            input; 0 for images that are noisy already.
+        noise: standard deviation of the normal noise that is added to the images first, in the units of
+            `corruption.noise`; 0 for images that are noisy already.
     """
 
     def __init__(self, noise: NonNegativeFloat) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.runs.apply.latents import CONDITION
 from vae_train.runs.apply.results import ArrayFile, new_table, write_archive
 from vae_train.runs.apply.task import Application, Task
 from vae_train.runs.fitted_priors import fingerprint
@@ -19,9 +20,10 @@ LATENTS = "latents.npz"
 class Encode(Task):
     """Writes mean and standard deviation of every posterior, and what a family has instead.
 
-    `latents.npz` has the arrays of `Distribution.summary`, the names of the files ("files"), their classes ("labels")
-    and the digest of the model ("model"). With spatial latents it also has the mean and standard deviation of
-    every channel, so that it can serve another program as a cache. `latents.csv` has a row per file.
+    `latents.npz` has the arrays of `Distribution.summary`, the names of the files ("files"), their classes ("labels"),
+    the condition of a conditional model, and the digest of the model ("model"). With spatial latents it also has the
+    mean and standard deviation of every channel, so that it can serve another program as a cache. `latents.csv` has a
+    row per file.
 
     Args:
         sample: also write one sample of every posterior.
@@ -33,13 +35,16 @@ class Encode(Task):
 
     @override
     def __call__(self, application: Application) -> list[str]:
-        files, moments = dict[str, ArrayFile](), _ChannelMoments()
+        files, moments, note = dict[str, ArrayFile](), _ChannelMoments(), None
         for start, batch in application.batches("Encoding"):
             latents = application.encoded(batch, start)
             arrays = dict(latents.arrays)
             if self.sample:
                 ((_, q),) = latents.parts
                 arrays["sample"] = q.sample(application.latent_noise(start), 1)[0]
+            if batch.y is not None and application.model.model.condition is not None:
+                arrays[CONDITION] = batch.y
+            note = latents.parts[0][1].summary_note
             for name, tensor in arrays.items():
                 values = tensor.cpu().numpy()
                 if name not in files:
@@ -49,7 +54,8 @@ class Encode(Task):
             moments.add(arrays["mean"])
         for file in files.values():
             file.close()
-        return self._write(application, {name: file.path for name, file in files.items()}, moments)
+        lines = self._write(application, {name: file.path for name, file in files.items()}, moments)
+        return [*lines, note] if note else lines
 
     def _write(self, application: Application, paths: dict[str, Path], moments: _ChannelMoments) -> list[str]:
         inputs, shape = application.inputs, tuple(application.model.single_latent.latent_shape)
