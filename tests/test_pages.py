@@ -31,6 +31,7 @@ BEFORE = {
     "evaluation.md": ["vae train -m beta=1,4 steps=5 sweep=first", "vae train steps=5"],
     "runs-and-sweeps.md": ["vae train out=table-run steps=5", "vae train steps=5"],
     "models-and-objectives.md": ["vae train steps=5"],
+    "using-a-model.md": ["vae train steps=9 batch_size=256 trainer.sample_every=1"],
     "report.md": [*(f"vae train steps=5 out=outputs/{name}" for name in ("sweeps/beta/0", "sweeps/beta/1", "a", "b"))],
 }
 """What the reader of a page has done before."""

@@ -128,7 +128,7 @@ def test_the_first_images_have_the_same_scores_as_among_all(vae: Vae, trained: P
 def test_a_path_between_images(vae: Vae, trained: Path) -> None:
     for name in ("a", "b", "c"):
         write_png(f"{name}.png")
-    words = ("task=interpolate", "input=[a.png,b.png,c.png]", "frames=7", "how=spherical", "out=path")
+    words = ("task=interpolate", "input=[a.png,b.png,c.png]", "frames=7", "interpolation=spherical", "out=path")
     done(vae("apply", f"run={trained}", *words))
     assert files_below("path") == ["apply.json", "path.gif", "strip.png"]
     with Image.open("path/path.gif") as gif:

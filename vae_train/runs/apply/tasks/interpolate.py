@@ -21,14 +21,14 @@ class Interpolate(Task):
 
     Args:
         frames: number of images on the whole path.
-        how: "linear" or "spherical", see `vae_train.evaluation.interpolation.interpolate`.
+        interpolation: "linear" or "spherical", see `vae_train.evaluation.interpolation.interpolate`.
         seconds: seconds per frame of the GIF.
     """
 
     min_inputs = 2
 
-    def __init__(self, frames: PositiveInt, how: Interpolation, seconds: PositiveFloat) -> None:
-        self.frames, self.how, self.seconds = frames, how, seconds
+    def __init__(self, frames: PositiveInt, interpolation: Interpolation, seconds: PositiveFloat) -> None:
+        self.frames, self.interpolation, self.seconds = frames, interpolation, seconds
 
     @override
     def __call__(self, application: Application) -> list[str]:
@@ -41,7 +41,7 @@ class Interpolate(Task):
         ends = torch.cat([application.encoded(batch, start).mean for start, batch in batches])
         labels = [batch.y for _, batch in batches if batch.y is not None]
         y = torch.cat(labels)[:1].expand(self.frames, -1) if labels else None
-        images = application.decoded(interpolate(ends, self.frames, self.how), y)
+        images = application.decoded(interpolate(ends, self.frames, self.interpolation), y)
         pixels = application.unit(images)
         write_png(application.folder / "strip.png", plot_grid(pixels, len(pixels)))
         write_gif(application.folder / "path.gif", pixels, self.seconds)
