@@ -27,7 +27,8 @@ def masked(x: torch.Tensor, mask: torch.Tensor, y: torch.Tensor | None = None) -
 
 def completed(model: SingleLatent, images: MaskedImages, **options) -> Completions:
     parts = list(inpaint(model, images, **options))
-    return Completions(0, torch.cat([p.x for p in parts], 1), torch.cat([p.efficiency for p in parts], 1))
+    x, efficiency = (torch.cat([getattr(part, name) for part in parts], 1) for name in ("x", "efficiency"))
+    return Completions(0, x, None, efficiency)
 
 
 class SeenEncoder(Encoder):

@@ -23,6 +23,9 @@ TYPED_NAMES = (
 )
 """Last parts of settings whose values are paths or names, in which no character is special."""
 
+TYPED_KEYS = ("mask",)
+"""Whole names of such settings; corruption.mask is a number."""
+
 SEVERAL = ("run", "input")
 """Settings among these that also take a list, [A,B]."""
 
@@ -141,16 +144,21 @@ def with_text(error: ErrorDetail, typed: Sequence[Override]) -> ErrorDetail:
 def as_typed(text: str) -> str:
     """A setting without the quotes that `parse` put around its path or name."""
     key, _, value = text.partition("=")
-    if key.rpartition(".")[2].lstrip("+") not in TYPED_NAMES or not re.fullmatch("'.*'", value):
+    if not _is_typed(key) or not re.fullmatch("'.*'", value):
         return text
     return f"{key}=" + re.sub(r"(\\*)\\'", lambda m: m[1][::2] + "'", value[1:-1])
+
+
+def _is_typed(key: str) -> bool:
+    """Whether the value of a setting is a path or a name."""
+    return key in TYPED_KEYS or key.rpartition(".")[2].lstrip("+") in TYPED_NAMES
 
 
 def _with_quotes(text: str, multirun: bool) -> str:
     """The setting with quotes around a path or name, unless it is quoted, null, an interpolation or a list."""
     key, _, value = text.partition("=")
     name = key.rpartition(".")[2].lstrip("+")
-    if name not in TYPED_NAMES:
+    if not _is_typed(key):
         return text
     if value in ("", "''", '""'):
         raise UsageError("is empty; give it a value, or leave it out")

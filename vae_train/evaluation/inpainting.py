@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -25,7 +26,7 @@ STEPS = 200
 WARMUP_FRACTION = 0.25
 """Fraction of a chain that accepts every proposal."""
 
-ROWS_PER_PASS, SAMPLES_PER_PASS = 256, 8
+BATCH_SIZE, SAMPLES_PER_PASS = 256, 8
 """Images per pass through a network, counting every completion and sample of z; importance samples per pass."""
 
 MIN_UNIFORM = 1e-30
@@ -42,6 +43,8 @@ class Completions(NamedTuple):
     """Index of the first image."""
     x: Tensor
     """(completions, B, C, H, W) in the model's units. Seen values are those of the batch."""
+    mask: Tensor | None
+    """(B, 1 or C, H, W) bool, True for seen values; None if nothing is hidden."""
     efficiency: Tensor
     """(completions, B) fraction of proposals that a chain accepted after its warm-up, or effective fraction of the K
     importance samples, (sum w)² / (K sum w²)."""
@@ -52,8 +55,8 @@ class MaskedImages(Fetched):
 
     Args:
         images: the images.
-        seen: function of the indices `(B,)` and the images `(B, C, H, W)` that returns a mask `(B, 1 or C, H, W)`, True
-            for pixels that are seen.
+        seen: function of the indices `(B,)` of consecutive images, and of them `(B, C, H, W)`, that returns a mask
+            `(B, 1 or C, H, W)`, True for pixels that are seen.
     """
 
     def __init__(self, images: Fetched, seen: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -81,7 +84,8 @@ def inpaint(
     steps: int = STEPS,
     seed: int = 0,
     stream: str = "data inpaint",
-    batch_size: int = ROWS_PER_PASS,
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int], object] = lambda count: None,
 ) -> Iterator[Completions]:
     """Draws the values that the batches' masks hide from p(missing | seen), several times for every image.
 
@@ -107,7 +111,8 @@ def inpaint(
         steps: length of a chain, or K.
         seed: seed of all noise, which depends on the image's index, the completion and the step.
         stream: the stream of binarisation and dequantisation.
-        batch_size: images per pass; only affects rounding.
+        batch_size: images per pass, counting every completion and sample of z; only affects rounding.
+        progress: called with the number of images and completions after every step.
 
     Yields:
         The completions of consecutive images.
@@ -120,22 +125,37 @@ def inpaint(
     device = model.device
     px = model.sample(START_IMAGES, Rng(seed, "inpaint start", device=device))
     mean = px.mean.mean(0)
-    rows = ROWS_PER_PASS if method == "gibbs" else ROWS_PER_PASS // SAMPLES_PER_PASS
-    for start, batch in evaluation_batches(images, max(1, min(batch_size, rows // completions)), device, stream):
+    rows = batch_size if method == "gibbs" else max(1, batch_size // SAMPLES_PER_PASS)
+    for start, batch in evaluation_batches(images, max(1, rows // completions), device, stream):
         if not px.is_factorized and _splits_pixels(batch.mask):
             raise ValueError("channels of a pixel depend on each other in this model, so a mask must hide all or none")
         parts = list[tuple[Tensor, Tensor]]()
         for first in range(0, completions, rows):
             chains = range(first, min(first + rows, completions))
             rng = partial(ChainRng, seed, "inpaint", start, chains=chains, device=device)
-            repeated = _repeated(batch, len(chains))
-            x, efficiency = (
-                _chain(model, repeated, mean, steps, rng)
-                if method == "gibbs"
-                else _resampled(model, repeated, steps, rng)
-            )
-            parts.append((x.unflatten(0, (len(chains), -1)), efficiency.unflatten(0, (len(chains), -1))))
-        yield Completions(start, torch.cat([x for x, _ in parts]), torch.cat([e for _, e in parts]))
+            todo, repeated = _Steps(steps, rng, progress, len(chains) * len(batch.x)), _repeated(batch, len(chains))
+            done = _chain(model, repeated, mean, todo) if method == "gibbs" else _resampled(model, repeated, todo)
+            parts.append(done)
+        x, efficiency = (torch.cat([p[i].unflatten(0, (-1, len(batch.x))) for p in parts]) for i in (0, 1))
+        yield Completions(start, x, batch.mask, efficiency)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of some chains."""
+
+    count: int
+    rng: Callable[[int], Rng]
+    """The noise of a step."""
+    progress: Callable[[int], object]
+    rows: int
+    """Number of chains, for all images."""
+
+    def taken(self, size: int = 1) -> Iterator[tuple[int, Rng]]:
+        """Yields the number and the noise of every step, or of the first of `size` steps that are taken at once."""
+        for first in range(0, self.count, size):
+            yield first, self.rng(first)
+            self.progress(self.rows * min(size, self.count - first))
 
 
 def check_inpainting(model: SingleLatent) -> None:
@@ -152,9 +172,7 @@ def check_inpainting(model: SingleLatent) -> None:
         raise ValueError(f"{name} is no likelihood of single values, so there is no distribution of the hidden ones")
 
 
-def _chain(
-    model: SingleLatent, batch: Batch, mean: Tensor, steps: int, rng: Callable[[int], Rng]
-) -> tuple[Tensor, Tensor]:
+def _chain(model: SingleLatent, batch: Batch, mean: Tensor, steps: _Steps) -> tuple[Tensor, Tensor]:
     """Runs a Markov chain for every image.
 
     Returns:
@@ -162,9 +180,8 @@ def _chain(
     """
     seen, y, count = _mask(batch), batch.y, len(batch.x)
     x, z, px = torch.where(seen, batch.x, mean), None, None
-    p, warmup, accepted = _prior(model, batch), int(WARMUP_FRACTION * steps), batch.x.new_zeros(count)
-    for step in range(steps):
-        noise = rng(step)
+    p, warmup, accepted = _prior(model, batch), int(WARMUP_FRACTION * steps.count), batch.x.new_zeros(count)
+    for step, noise in steps.taken():
         q = _proposal(model, _within_levels(model, x), y, noise)
         new = q.sample(noise, 1)[0]
         if z is None or px is None or step < warmup:
@@ -177,10 +194,10 @@ def _chain(
         accepted += accept if step >= warmup else 0
         px = model.decode(z, y)
         x = torch.where(seen, batch.x, _on_grid(model, px.sample(noise, 1)[0]))
-    return torch.where(seen, batch.x, _within_levels(model, x)), accepted / (steps - warmup)
+    return torch.where(seen, batch.x, _within_levels(model, x)), accepted / (steps.count - warmup)
 
 
-def _resampled(model: SingleLatent, batch: Batch, steps: int, rng: Callable[[int], Rng]) -> tuple[Tensor, Tensor]:
+def _resampled(model: SingleLatent, batch: Batch, steps: _Steps) -> tuple[Tensor, Tensor]:
     """Draws z by importance resampling, and the missing values from p(x | z).
 
     The largest log w + Gumbel noise selects a sample with a probability proportional to w, as a stream.
@@ -192,8 +209,8 @@ def _resampled(model: SingleLatent, batch: Batch, steps: int, rng: Callable[[int
     p, q = _prior(model, batch), model.encode(torch.where(seen, batch.x, 0.0), y)
     best, log_sums = batch.x.new_full((count,), -math.inf), batch.x.new_full((2, count), -math.inf)
     z = batch.x.new_zeros(count, *model.latent_shape)
-    for first in range(0, steps, SAMPLES_PER_PASS):
-        noise, num = rng(first), min(SAMPLES_PER_PASS, steps - first)
+    for first, noise in steps.taken(SAMPLES_PER_PASS):
+        num = min(SAMPLES_PER_PASS, steps.count - first)
         new, log_q = q.rsample_and_log_prob(noise, num)
         log_q = q.log_prob(new) if log_q is None else log_q
         log_w = model.decode(new, y).log_prob(batch.x, seen) + p.log_prob(new) - log_q
@@ -202,9 +219,9 @@ def _resampled(model: SingleLatent, batch: Batch, steps: int, rng: Callable[[int
         score, index = (log_w + gumbel).max(0)
         z = torch.where(_like(score >= best, z), new[index, torch.arange(count, device=index.device)], z)
         best = torch.maximum(best, score)
-    drawn = model.decode(z, y).sample(rng(steps), 1)[0]
+    drawn = model.decode(z, y).sample(steps.rng(steps.count), 1)[0]
     x = torch.where(seen, batch.x, _within_levels(model, drawn))
-    return x, (2 * log_sums[0] - log_sums[1]).exp() / steps
+    return x, (2 * log_sums[0] - log_sums[1]).exp() / steps.count
 
 
 def _proposal(model: SingleLatent, x: Tensor, y: Tensor | None, rng: Rng) -> Distribution:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
 from vae_train.data.storage.stored import LAYOUTS, from_images, to_images
-from vae_train.evaluation.inpainting import InpaintingMethod, MaskedImages
+from vae_train.evaluation.inpainting import MaskedImages
 from vae_train.model.base import LatentVariableModel
 from vae_train.runs.given import GivenImages, Label, as_images
 
@@ -82,12 +82,6 @@ def as_mask(mask: Any, x: Tensor, facts: DataFacts) -> Tensor:
         expected = f"({batch} or 1, {', '.join(map(str, sizes))})"
         raise ValueError(f"mask has shape {tuple(seen.shape)}, expected {expected}")
     return seen.expand(x.shape)
-
-
-def inpainting_method(facts: DataFacts, transforms: Transforms) -> InpaintingMethod:
-    """Importance resampling for a model whose encoder has seen hidden values in training, else a Markov chain."""
-    has_seen_masks = facts.missing or (transforms.corruption is not None and transforms.corruption.mask > 0)
-    return "importance" if has_seen_masks else "gibbs"
 
 
 def _broadcasts(mask: Tensor, x: Tensor) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
 from vae_train.data.storage.stored import from_images
-from vae_train.evaluation.inpainting import STEPS, inpaint
+from vae_train.evaluation.inpainting import STEPS, InpaintingMethod, inpaint
 from vae_train.evaluation.interpolation import Interpolation, interpolate
 from vae_train.evaluation.latents import Latents, latents
 from vae_train.evaluation.metrics.nll import estimate_log_likelihood
@@ -24,7 +24,7 @@ from vae_train.rng import Rng
 from vae_train.runs.build import Builder, build_transforms, open_model, run_facts
 from vae_train.runs.fitted_priors import replace_prior
 from vae_train.runs.given import GivenImages, Label, as_images, condition
-from vae_train.runs.incomplete import IncompleteImages, inpainting_method
+from vae_train.runs.incomplete import IncompleteImages
 from vae_train.runs.run import Run
 
 CHUNK = 256
@@ -255,11 +255,17 @@ class TrainedModel:
             `(completions, B, C, H, W)` on the CPU, with the seen values exactly as they were given.
         """
         images = IncompleteImages(x, mask, label, self.model, self.facts, self.transforms)
-        method = inpainting_method(self.facts, self.transforms)
         options: dict[str, Any] = {"completions": completions, "steps": steps, "stream": _noise(seed).data}
-        parts = inpaint(self.single_latent, images, method=method, seed=seed, **options)
+        parts = inpaint(self.single_latent, images, method=self.inpainting_method, seed=seed, **options)
         drawn = torch.cat([part.x.cpu() for part in parts], 1)
         return images.restore(self.to_data(drawn, dequantized=False))
+
+    @property
+    def inpainting_method(self) -> InpaintingMethod:
+        """Importance resampling if the encoder has seen hidden or missing values in training, else a Markov chain."""
+        corruption = self.transforms.corruption
+        has_seen_masks = self.facts.missing or (corruption is not None and corruption.mask > 0)
+        return "importance" if has_seen_masks else "gibbs"
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """Maps images in the units of the data to `(N, C, H, W)` in [0, 1], for plots."""

@@ -51,7 +51,7 @@ def open_images(request: Request, model: TrainedModel, config: Config) -> Inputs
     errors = list[ErrorDetail]()
     with collecting(errors, where):
         listing = _listing(request)
-        how, cache = _decoding(facts, config), config.at("data.cache")
+        how, cache = decoding_of(facts, config), config.at("data.cache")
         notes = _size_notes(listing, how, cache)
         images = _decoded(listing, how, cache)
         y, names = given_labels(request.label, _class_names(listing), len(listing.entries), model)
@@ -91,7 +91,7 @@ def _class_names(listing: Listing) -> list[str] | None:
     return None if listing.labels is None else [listing.class_names[number] for number in listing.labels]
 
 
-def _decoding(facts: DataFacts, config: Config) -> Decoding:
+def decoding_of(facts: DataFacts, config: Config) -> Decoding:
     """How the run's own images were decoded, with the size and channels of the model."""
     channels, height, width = facts.data_shape
 

@@ -16,6 +16,7 @@ from vae_train.batch import Shape, evenly_spaced
 from vae_train.plotting.grid import as_strips, plot_lines
 from vae_train.plotting.png import write_png
 from vae_train.plotting.sheet import plot_rows
+from vae_train.runs.apply.inputs import ArrayForm
 from vae_train.runs.apply.task import Application
 
 SHEET = "sheet.png"
@@ -58,10 +59,11 @@ class ImageResults:
     Args:
         application: the application.
         name: name of the sub-folder for the PNG files, or of the array's file.
+        form: how an array is stored; None for as its images are.
     """
 
-    def __init__(self, application: Application, name: str) -> None:
-        self.application, self.form = application, application.inputs.form
+    def __init__(self, application: Application, name: str, form: ArrayForm | None = None) -> None:
+        self.application, self.form = application, form or application.inputs.form
         self.folder, self.names = application.folder / name, png_names(application.inputs.names)
         self._array: ArrayFile | None = None
         if self.form is not None:
@@ -108,7 +110,8 @@ class Sheet:
 
     def write(self, path: Path) -> None:
         """Writes the sheet as a PNG."""
-        write_png(path, plot_rows({name: torch.cat(parts) for name, parts in self._kinds.items()}, SHEET_COLUMNS))
+        kinds = {name: torch.cat(parts) for name, parts in self._kinds.items()}
+        write_png(path, plot_rows(kinds, min(SHEET_COLUMNS, len(self.index))))
 
 
 def png_names(names: Sequence[str]) -> Sequence[str]:

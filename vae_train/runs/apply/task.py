@@ -69,9 +69,13 @@ class Application:
 
     def image(self, number: int) -> Batch:
         """One image as a batch, with the noise that it has in any batch."""
+        return self.fetch(number, 1)
+
+    def fetch(self, start: int, count: int) -> Batch:
+        """Some consecutive images as a batch, with the noise that they have in any batch."""
         device = self.model.device
-        rng = BlockRng(0, self.inputs.noise.data, number, device=device)
-        return self.inputs.images.fetch(torch.tensor([number], device=device), rng)
+        rng = BlockRng(0, self.inputs.noise.data, start, device=device)
+        return self.inputs.images.fetch(torch.arange(start, start + count, device=device), rng)
 
     def pixels(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Images of the model as `(N, C, H, W)` in [0, 1], with unobserved pixels grey, for sheets."""
