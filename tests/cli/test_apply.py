@@ -283,6 +283,23 @@ def test_latents_keep_the_factors_of_a_conditional_model(vae: Vae) -> None:
     assert decoded == same
 
 
+def test_the_same_image_twice_has_two_results(vae: Vae, trained: Path) -> None:
+    write_png("a.png")
+    done(vae("apply", f"run={trained}", "input=[a.png,a.png]", "out=two"))
+    assert files_below("two/reconstructions") == ["a.png-2.png", "a.png.png"]
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil", "..\\evil", "C:evil", "", "a//b"])
+def test_latents_cannot_name_files_elsewhere(vae: Vae, trained: Path, name: str) -> None:
+    done(vae("apply", f"run={trained}", "task=encode", "input=test", "num=1", "out=latents"))
+    with np.load("latents/latents.npz") as file:
+        np.savez("hostile.npz", **{**file, "files": np.array([name])})
+    before = files_below("..")
+    (line,) = vae("apply", f"run={trained}", "task=decode", "input=hostile.npz", "out=new").errors()
+    assert "is not below the folder of the results" in line
+    assert files_below("..") == before
+
+
 WRONG = {
     "input=nowhere": "no such file or folder, and no split (train, valid, test)",
     "input=empty": "has no image",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +66,8 @@ def open_latents(request: Request, model: TrainedModel, config: Config) -> Input
         arrays, _ = open_file(path)
         z = _latents(arrays, request.key or MEAN, model)
         names = read_array(arrays, "files").tolist() if "files" in arrays else []
+        if outside := [name for name in names if not _is_inside(name)]:
+            raise UsageError(f"has {outside[0]!r} as the name of a file, which is not below the folder of the results")
         if len(names) != len(z):
             raise UsageError(f"has {len(z):,} latents and {len(names):,} names of files")
         labels = read_array(arrays, "labels").tolist() if "labels" in arrays else None
@@ -87,3 +90,9 @@ def _latents(arrays: Mapping[str, np.ndarray], key: str, model: TrainedModel) ->
     if z.shape[1:] != shape or z.dtype.kind != "f":
         raise UsageError(f"{key} has shape {z.shape}, but latents are (N, {', '.join(map(str, shape))})")
     return z
+
+
+def _is_inside(name: Any) -> bool:
+    """Whether the name of a file, which is not trusted, is a path below any folder."""
+    parts = str(name).replace("\\", "/").split("/")
+    return isinstance(name, str) and all(part not in ("", ".", "..") and ":" not in part for part in parts)

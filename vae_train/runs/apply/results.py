@@ -115,12 +115,16 @@ class Sheet:
 
 
 def png_names(names: Sequence[str]) -> Sequence[str]:
-    """Names of PNG files for inputs: with the suffix replaced, unless several inputs would have the same name."""
+    """Names of PNG files for inputs, all different: with the suffix replaced, or kept where two would be the same."""
     paths = [PurePosixPath(name) for name in names]
     stems = [str(path.with_suffix(".png")) if path.suffix else f"{path}.png" for path in paths]
-    lower = [stem.lower() for stem in stems]
-    repeated = {stem for stem, count in Counter(lower).items() if count > 1}
-    return [f"{path}.png" if stem.lower() in repeated else stem for path, stem in zip(paths, stems, strict=True)]
+    repeated = {stem for stem, count in Counter(stem.lower() for stem in stems).items() if count > 1}
+    chosen, seen = list[str](), Counter[str]()
+    for path, stem in zip(paths, stems, strict=True):
+        name = f"{path}.png" if stem.lower() in repeated else stem
+        seen[name.lower()] += 1
+        chosen.append(name if seen[name.lower()] == 1 else f"{name[:-4]}-{seen[name.lower()]}.png")
+    return chosen
 
 
 def write_image(path: Path, image: Tensor) -> None:
