@@ -64,8 +64,8 @@ def test_numbers_of_rows_and_frames(vae: Vae, trained: Path) -> None:
         made(vae("sample", f"run={trained}", "show=interpolate", f"num={num}", f"frames={length}"))[0]
         for num, length in ((2, 3), (4, 6))
     )
-    assert size(many)[1] - size(few)[1] == 2 * 58
-    assert size(many)[0] - size(few)[0] == 3 * 58
+    assert size(many)[1] - size(few)[1] == 2 * (80 + 2)
+    assert size(many)[0] - size(few)[0] == 3 * (80 + 2)
 
 
 def test_named_images(vae: Vae, trained: Path) -> None:

@@ -61,6 +61,11 @@ class Sheet:
     """Side in pixels to which small images are enlarged."""
 
     @property
+    def cell_texts(self) -> list[str]:
+        """Texts that should not be wider than an image."""
+        return [*self.captions, *(text for text, _ in self.above)]
+
+    @property
     def bands(self) -> list[tuple[Tensor, Sequence[str]]]:
         """Parts of the grid without text in between, with their captions: one row each if there are captions."""
         starts = range(0, len(self.images), self.columns) if self.captions else [0]
@@ -141,7 +146,8 @@ class _Text(NamedTuple):
     """Its vertical centre."""
     anchor: str
     """What `x` is: its right end "r", its centre "m" or its left end "l"."""
-    is_caption: bool = False
+    has_cell: bool = False
+    """Whether it may not be wider than an image."""
 
 
 class _Layout(NamedTuple):
@@ -185,7 +191,7 @@ class _Layout(NamedTuple):
             yield _Text(text, self.margin - self.pad, self.top + inside, "r")
         for labels, y in ((sheet.above, self.top - self.line / 2), (sheet.below, self.size[1] - self.line / 2)):
             for text, place in labels:
-                yield _Text(text, self.margin + place * width, y, "m")
+                yield _Text(text, self.margin + place * width, y, "m", labels is sheet.above)
         if sheet.title:
             yield _Text(sheet.title, self.margin, self.line / 2, "l")
 
@@ -195,7 +201,7 @@ def render(sheet: Sheet) -> Tensor:
     from PIL import Image, ImageDraw
 
     font = pixel_font(FONT_PIXELS)
-    widest = max(map(font.getlength, sheet.captions), default=0) + PAD_PIXELS
+    widest = max(map(font.getlength, sheet.cell_texts), default=-PAD_PIXELS) + PAD_PIXELS
     grids = [to_pil(_grid(images, sheet.columns, sheet.min_side, widest)) for images, _ in sheet.bands]
     (rows, columns), grid = sheet.shape, grids[0]
     margin = math.ceil(max((font.getlength(text) for text, _ in sheet.left), default=-2 * PAD_PIXELS)) + 2 * PAD_PIXELS
@@ -211,7 +217,7 @@ def render(sheet: Sheet) -> Tensor:
 
 
 def _grid(images: Tensor, columns: int, min_side: int, widest: float = 0) -> Tensor:
-    """A grid whose images are large enough for captions of `widest` pixels."""
+    """A grid whose images are large enough for texts of `widest` pixels."""
     if is_lines(images):
         return plot_lines(images, columns, max(1, min_side // MIN_IMAGE_SIDE))
     height, width = images.shape[-2:]
@@ -242,16 +248,16 @@ def _figure(sheet: Sheet) -> Any:
         pixels = _grid(images, columns, sheet.min_side).permute(1, 2, 0).expand(-1, -1, 3).numpy()
         axis.imshow(pixels, vmin=0, vmax=1, interpolation="none", aspect="auto")
         axis.axis("off")
-    places, small = {"r": "right", "m": "center", "l": "left"}, _caption_points(sheet.captions, width)
-    for text, x, y, anchor, is_caption in layout.texts():
-        style: Any = {"ha": places[anchor], "va": "center", "fontsize": small if is_caption else FONT_POINTS}
+    places, small = {"r": "right", "m": "center", "l": "left"}, _points(sheet.cell_texts, width)
+    for text, x, y, anchor, has_cell in layout.texts():
+        style: Any = {"ha": places[anchor], "va": "center", "fontsize": small if has_cell else FONT_POINTS}
         figure.text(x / full_width, 1 - y / full_height, text, parse_math=False, **style)
     return figure
 
 
-def _caption_points(captions: Sequence[str], width: float) -> float:
-    """The largest font size with which captions fit below images of `width` inches."""
-    widest = max(map(_inches, captions), default=0.0) + PAD_INCHES / 2
+def _points(texts: Sequence[str], width: float) -> float:
+    """The largest font size with which texts are not wider than images of `width` inches."""
+    widest = max(map(_inches, texts), default=0.0) + PAD_INCHES / 2
     return max(MIN_FONT_POINTS, FONT_POINTS * min(1.0, width / widest))
 
 

@@ -15,8 +15,11 @@ from vae_train.plotting.sheet import Sheet
 from vae_train.runs.show.opened import OpenedRun
 from vae_train.util.errors import ErrorDetail
 
-ANIMATION_FRAMES, ANIMATION_SIDE = 25, 112
-"""Frames of a GIF from one end of a path to the other, and the side in pixels to which small images are enlarged."""
+PICTURE_SIDE, ANIMATION_SIDE = 84, 112
+"""Sides in pixels to which small images are enlarged: with labels, and in a GIF."""
+
+ANIMATION_FRAMES = 25
+"""Frames of a GIF from one end of a path to the other."""
 
 SHARED_FILES = ("base", "opened", "options", "writing")
 """Files of this folder that are no pictures."""

@@ -6,7 +6,7 @@ from typing_extensions import override
 from vae_train.evaluation.bounds import image_bounds
 from vae_train.evaluation.subject import Noise, Subset
 from vae_train.plotting.sheet import Sheet
-from vae_train.runs.show.base import Picture, Show, num_and_frames
+from vae_train.runs.show.base import PICTURE_SIDE, Picture, Show, num_and_frames
 from vae_train.runs.show.opened import OpenedRun
 from vae_train.util.errors import ErrorDetail
 
@@ -38,6 +38,8 @@ class Extremes(Show):
         pixels = [opened.originals(images.index[end]) for end in ends]
         captions = [f"{score:.1f}".replace("-", "\N{MINUS SIGN}") for end in ends for score in scores[end].tolist()]
         left = [("most likely", 0.5), ("least likely", num / columns + 0.5)]
-        sheet = Sheet(torch.cat(pixels), columns, left, captions=captions, title=f"{name} in nats")
+        sheet = Sheet(
+            torch.cat(pixels), columns, left, captions=captions, title=f"{name} in nats", min_side=PICTURE_SIDE
+        )
         about = f"the {num} most and least likely of {len(images):,} {opened.split} images by their {name}"
         return Picture(about, sheet)

@@ -11,7 +11,7 @@ from vae_train.evaluation.interpolation import interpolate
 from vae_train.plotting.sheet import Sheet, centered
 from vae_train.rng import generator
 from vae_train.runs.schema import yaml_text
-from vae_train.runs.show.base import ANIMATION_FRAMES, Picture, Show, animation, num_and_frames
+from vae_train.runs.show.base import ANIMATION_FRAMES, PICTURE_SIDE, Picture, Show, animation, num_and_frames
 from vae_train.runs.show.opened import OpenedRun, numbered
 from vae_train.util.errors import ErrorDetail
 
@@ -57,7 +57,13 @@ class Interpolation(Show):
             rows.append(torch.cat([opened.originals(path[:1]), decoded, opened.originals(path[-1:])]))
             moving.append(opened.decoded(interpolate(z, (len(path) - 1) * ANIMATION_FRAMES, how), y))
         width, texts = len(rows[0]), [" – ".join(map(str, path.tolist())) for path in paths]
-        sheet = Sheet(torch.cat(rows), width, centered(texts), [("original", 0.5), ("original", width - 0.5)])
+        sheet = Sheet(
+            torch.cat(rows),
+            width,
+            centered(texts),
+            [("original", 0.5), ("original", width - 0.5)],
+            min_side=PICTURE_SIDE,
+        )
         about = (
             f"{how} path through {len(paths[0])}" if named else f"{how} paths between {numbered(len(paths), 'pair')} of"
         )

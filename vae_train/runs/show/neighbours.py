@@ -6,7 +6,7 @@ from typing_extensions import override
 from vae_train.batch import evenly_spaced
 from vae_train.evaluation.neighbors import nearest_images
 from vae_train.plotting.sheet import Sheet
-from vae_train.runs.show.base import Picture, Show, num_and_frames
+from vae_train.runs.show.base import PICTURE_SIDE, Picture, Show, num_and_frames
 from vae_train.runs.show.opened import OpenedRun
 from vae_train.util.errors import ErrorDetail
 
@@ -45,7 +45,7 @@ class Neighbours(Show):
         about = f"{num} of {len(samples)} samples with their nearest training images, median distance {median:.3f}"
         if opened.split != "train" and opened.support is not None:
             about += f" ({opened.split} reconstructions: {_expected(opened):.3f})"
-        sheet = Sheet(images.flatten(0, 1), images.shape[1], captions=captions, title=TITLE)
+        sheet = Sheet(images.flatten(0, 1), images.shape[1], captions=captions, title=TITLE, min_side=PICTURE_SIDE)
         return Picture(about, sheet)
 
 

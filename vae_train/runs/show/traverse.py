@@ -8,7 +8,7 @@ from vae_train.evaluation.metrics.latent_activity import latent_activity
 from vae_train.evaluation.subject import Noise, Subset
 from vae_train.evaluation.traversals import TRAVERSAL_LIMIT, LatentRange, mean_rates, traverse
 from vae_train.plotting.sheet import Sheet, centered
-from vae_train.runs.show.base import ANIMATION_FRAMES, Picture, Show, animation, num_and_frames
+from vae_train.runs.show.base import ANIMATION_FRAMES, PICTURE_SIDE, Picture, Show, animation, num_and_frames
 from vae_train.runs.show.opened import OpenedRun
 from vae_train.util.errors import ErrorDetail
 
@@ -50,7 +50,11 @@ class Traversal(Show):
         above = [(f"\N{MINUS SIGN}{reach_text}", 0.5), ("mean", frames / 2), (reach_text, frames - 0.5)]
         kind = "latents" if len(opened.latent_shape) == 1 else "channels of z"
         about = f"{len(order)} of {count} {kind} of {opened.split} image {int(index[0])}"
-        return Picture(about, Sheet(torch.cat(rows), frames, centered(texts), above), animation(moving, texts))
+        return Picture(
+            about,
+            Sheet(torch.cat(rows), frames, centered(texts), above, min_side=PICTURE_SIDE),
+            animation(moving, texts),
+        )
 
 
 def _measure(opened: OpenedRun) -> tuple[list[int], list[str], LatentRange]:
