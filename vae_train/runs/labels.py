@@ -1,7 +1,7 @@
 """Class labels as people give them, by name or number, and as models take them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vae_train.batch import Factor
@@ -12,14 +12,13 @@ MAX_NAMES = 20
 log = logging.getLogger("vae_train")
 
 
-def class_number(value: Any, factor: Factor) -> int:
+def class_number(value: Any, factor: Factor, report: Callable[[str], object] = log.info) -> int:
     """The number of a class, from 0, that is given by its name or its number; a name precedes a number.
-
-    A value that is the name of one class and the number of another is logged.
 
     Args:
         value: the name or the number.
         factor: the classes.
+        report: receives a sentence about a value that is the name of one class and the number of another.
 
     Raises:
         ValueError: there is no such class; lists those that exist.
@@ -29,7 +28,7 @@ def class_number(value: Any, factor: Factor) -> int:
     if str(value) in names:
         number = names.index(str(value))
         if is_number and number != value:
-            log.info("%s %s is the class of this name, number %d", factor.name, value, number)
+            report(f"{factor.name} {value} is the class of this name, number {number}")
         return number
     if is_number:
         return int(value)

@@ -97,7 +97,8 @@ def run(settings: Settings, job: Job) -> None:
     folder = Path(settings.out) if settings.out else run.samples
     parents = settings.out is not None  # a run that was deleted is not created anew
     writer = Writer(folder, settings.format, settings.overwrite, settings.save_each, settings.npz, parents)
-    if note := channels_note(opened.facts.data_shape):
+    _ = opened.condition
+    for note in filter(None, [*opened.notes, channels_note(opened.facts.data_shape)]):
         log.info("%s", note)
     for show in settings.shows:
         picture = show(opened)

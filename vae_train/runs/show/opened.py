@@ -52,6 +52,8 @@ class OpenedRun:
         self, run: Run, options: Options, builder: Builder, session: DataSession, device: torch.device
     ) -> None:
         self.run, self.options, self.builder, self.session, self.device = run, options, builder, session, device
+        self.notes = list[str]()
+        """What an ambiguous label was taken for, known after `condition`."""
 
     @cached_property
     def facts(self) -> DataFacts:
@@ -115,7 +117,8 @@ class OpenedRun:
             message = f"has {len(values)} values, but the data has {len(factors)} factors"
             raise UsageError([ErrorDetail(where, message)])
         try:
-            return [class_number(each, factor) for each, factor in zip(values, factors, strict=True)]
+            pairs = zip(values, factors, strict=True)
+            return [class_number(each, factor, self.notes.append) for each, factor in pairs]
         except ValueError as error:
             raise UsageError([ErrorDetail(where, str(error))]) from error
 
@@ -175,7 +178,7 @@ class OpenedRun:
         if numbers is None:
             found = len(self.candidates)
             which = "" if self.condition is None else f" of label={yaml_text(self.options.label)}"
-            needed = f"needs {numbered(least, 'image')}{which}; {split} has {found}"
+            needed = f"needs {numbered(least, 'image')}{which}; {split} has {found}, and split= chooses another"
             return [ErrorDetail(f"split={self.split}", needed)] if found < least else []
         where, size = f"images={yaml_text(numbers)}", len(self.images)
         if wrong := [number for number in numbers if number >= size]:
