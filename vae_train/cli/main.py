@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "write an HTML page about a run: vae report run=last",
     "sample": "generate images with a trained model: vae sample run=last num=64",
     "apply": "apply a trained model to images: vae apply run=last task=encode input=photos",
+    "export": "write a trained model for other programs: vae export run=last format=onnx",
     "fit-prior": "fit a better prior to a trained model: vae fit-prior run=last",
     "data": "inspect a data set: vae data data=folder data.root=photos",
     "reproduce": "train a saved configuration again and compare: vae reproduce run=last",

@@ -45,6 +45,8 @@ class RunFiles:
         """The reports of `vae eval`."""
         self.eval_lock_file = self.eval / LOCK_FILE
         """Held while a report is merged."""
+        self.exports = folder / "export"
+        """The first result of `vae export`; further ones have numbers."""
         self.priors = folder / "priors"
         """Priors fitted after training."""
         self.applications = folder / "apply"
