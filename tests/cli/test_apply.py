@@ -89,7 +89,7 @@ def test_a_folder_of_images_is_brought_to_the_model(vae: Vae, trained: Path) -> 
     assert "sub/c.png has colours, which are converted to grey\n" in said
     assert "b.jpg has another aspect ratio than 8x8" in said
     assert "files that are not images: 1 .txt" in said
-    assert "1 files are skipped (broken.png: is not an image)" in said
+    assert "1 file cannot be read and left out (broken.png: is not an image)" in said
     assert files_below("results") == [
         "apply.json", "bad_files.txt", "reconstructions/a.png", "reconstructions/b.png",
         "reconstructions/sub/c.bmp.png", "reconstructions/sub/c.png.png", "sheet.png",
@@ -134,7 +134,7 @@ def test_a_path_between_images(vae: Vae, trained: Path) -> None:
     with Image.open("path/path.gif") as gif:
         assert gif.n_frames == 7
     (line,) = vae("apply", f"run={trained}", "task=interpolate", "input=a.png").errors()
-    assert "has 1 images, but this task needs at least 2" in line
+    assert "has 1 image, but this task needs at least 2" in line
     (line,) = vae("apply", f"run={trained}", *words[:2], "frames=2").errors()
     assert "a path through 3 images needs more" in line
 
@@ -310,13 +310,15 @@ WRONG = {
     "input=nan.npy": "has missing numbers (NaN)",
     "input=pickle.npz": "has Python objects, which are not unpickled",
     "input=two.npz": "is needed: the file has several arrays of images; use key=x_train or key=x_test",
-    "input=a.png label=3": "this model has no condition; train one with model.condition=label",
-    "input=test label=3": "has no effect with input=test",
+    "input=[]": "input=[]  is empty",
+    "input=a.png key=x": "has no effect with input=a.png, which is not an array file",
+    "input=a.png factors=[1]": "factors=[1]  this run's model has no condition",
+    "input=a.png label=3": "this run's model has no condition; train one with model.condition=label",
     "input=a.png task=decode": "is no file of latents",
     "input=small.npy task=decode": "is not a file of latents; vae apply task=encode writes one",
     "input=other.npz task=decode": "has latents of another model, or of other weights",
     "input=a.png task=paint": "no such task",
-    "input=a.png task=score k=-1": "is -1, must be at least 0",
+    "input=a.png task=score k=-1": "k=-1  is -1, must be at least 0",
     "input=a.png task=encode k=3": "no such setting",
     "input=a.png checkpoint=first": "must be one of best, last",
     "input=a.png prior=gmm": "has no fitted prior",

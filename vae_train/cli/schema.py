@@ -20,6 +20,9 @@ from vae_train.util.text import did_you_mean
 KNOB = {"knob": True}
 """Metadata of fields that only take effect through components that interpolate them."""
 
+TASK = "task"
+"""The section whose settings are typed without its name."""
+
 MOVING = tuple(f"augmentation.{name}" for name in ("crop", "rotation", "translation"))
 
 CHANGED = {
@@ -96,6 +99,7 @@ def component_errors(
     if "latent_dim" in invalid:
         invalid = invalid | {"latent_shape"}
     errors = [e for e in builder.errors(config) if not any(_repeats(cfg, e.where, name) for name in invalid)]
+    errors = [e._replace(where=_origin(cfg, e.where)) for e in errors]
     experiment = choices.get("experiment")
     return [_of_experiment(e, str(experiment), choices) if experiment_sets(experiment, e.where) else e for e in errors]
 
@@ -105,6 +109,13 @@ def _of_experiment(error: ErrorDetail, experiment: str, choices: Mapping[str, st
     group = error.where.partition(".")[0]
     chosen = f" with {group}={choices[group]}" if group in choices else ""
     return error._replace(message=f"is set by experiment={experiment} and does not fit{chosen}: {error.message}")
+
+
+def _origin(cfg: DictConfig, path: str) -> str:
+    """The setting of a task that a path interpolates as it is typed, `k=-1` for `task.k`; other paths are unchanged."""
+    section, _, key = path.rpartition(".")
+    found = re.fullmatch(r"\$\{(\w+)\}", str(_section(cfg, section).get(key)))
+    return f"{found[1]}={yaml_text(cfg[found[1]])}" if found and section == TASK else path
 
 
 def _repeats(cfg: DictConfig, path: str, name: str) -> bool:

@@ -38,6 +38,11 @@ def short_number(value: float) -> str:
     return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with a noun that has a regular plural: "1 image", "2,000 images"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def printable(text: str, keep: str = "\n\t") -> str:
     """Escapes control characters, which could manipulate a terminal, except those in `keep`."""
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)

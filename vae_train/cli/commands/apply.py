@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from vae_train.cli.overrides import Job
+from vae_train.cli.schema import no_effect
 from vae_train.runs.apply.apply import MARKER, apply_task, open_inputs
 from vae_train.runs.apply.inputs import Request
 from vae_train.runs.check import checkpoint_errors, run_data_errors
 from vae_train.runs.fitted_priors import prior_errors
+from vae_train.runs.run import Run
+from vae_train.runs.schema import yaml_text
 from vae_train.runs.trained import TrainedModel
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.util.errors import ErrorDetail, collecting
 from vae_train.util.folders import out_errors
 from vae_train.util.ranges import PositiveInt, Seed
 from vae_train.util.runtime import device_errors, resolve_device
+from vae_train.util.text import counted
 
 log = logging.getLogger("vae_train")
 
@@ -48,6 +52,18 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     with collecting(errors):
         if request.kind == "split":
             errors += run_data_errors(run, run.config, job.session, job.builder)
+        if request.kind != "array":
+            errors += no_effect(job.overrides, ["key"], f"with input={settings.input}, which is not an array file")
+    return errors + _condition_errors(settings, run)
+
+
+def _condition_errors(settings: Settings, run: Run) -> list[ErrorDetail]:
+    """A label or factors for a model that is not conditional on them."""
+    has, errors = run.config.at("model.condition"), list[ErrorDetail]()
+    for name in ("label", "factors"):
+        if (value := getattr(settings, name)) is not None and has != name:
+            actual = f"model.condition={has}" if has else "no condition; train one with model.condition=label"
+            errors.append(ErrorDetail(f"{name}={yaml_text(value)}", f"this run's model has {actual}"))
     return errors
 
 
@@ -59,7 +75,7 @@ def run(settings: Settings, job: Job) -> None:
     inputs = open_inputs(_request(settings, job), task, run, model, job.builder).first(settings.num)
     options: dict[str, Any] = {name: getattr(settings, name) for name in ("out", "overwrite", "batch_size")}
     folder = apply_task(task, job.choices["task"], run, model, inputs, **options)
-    log.info("%s results of %s: %s", f"{len(inputs):,}", job.choices["task"], folder)
+    log.info("%s of %s: %s", counted(len(inputs), "result"), job.choices["task"], folder)
 
 
 def _request(settings: Settings, job: Job) -> Request:

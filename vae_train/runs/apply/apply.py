@@ -21,12 +21,12 @@ from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.folders import results_folder
-from vae_train.util.text import now
+from vae_train.util.text import counted, now
 
 MEANING = {
     "split": "the {input} split of the run's data",
     "folder": "the folder {input}",
-    "images": "{count:,} image files",
+    "images": "{count}",
     "array": "the file {input}",
 }
 
@@ -61,14 +61,15 @@ def open_inputs(request: Request, task: Task, run: Run, model: TrainedModel, bui
     else:
         inputs = open_images(request, model, run.config)
     if len(inputs) < task.min_inputs:
-        what = f"has {len(inputs)} images, but this task needs at least {task.min_inputs}"
+        what = f"has {counted(len(inputs), 'image')}, but this task needs at least {task.min_inputs}"
         raise UsageError([ErrorDetail(f"input={','.join(request.paths)}", what)])
-    log.info("input: %s", MEANING[kind].format(input=request.input, count=len(inputs)))
+    log.info("input: %s", MEANING[kind].format(input=request.input, count=counted(len(inputs), "image file")))
     for note in inputs.notes:
         log.info("  %s", note)
     if inputs.bad_files:
         name, why = inputs.bad_files[0]
-        log.warning("  %d files are skipped (%s: %s); see bad_files.txt", len(inputs.bad_files), name, why)
+        skipped = counted(len(inputs.bad_files), "file")
+        log.warning("  %s cannot be read and left out (%s: %s); see bad_files.txt", skipped, name, why)
     return inputs
 
 

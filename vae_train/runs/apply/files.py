@@ -67,7 +67,7 @@ def open_images(request: Request, model: TrainedModel, config: Config) -> Inputs
         TransformedImages(stored, model.device, model.input_transforms),
         names=[listing.entries[row].name for row in rows],
         classes=None if names is None else [names[row] for row in rows],
-        title=Path(request.paths[0]).absolute().name if len(request.paths) == 1 else "images",
+        title=_title(request),
         noise=request.noise(),
         notes=(*listing.left_out, *notes, *dropped, *filter(None, [scale.note])),
         bad_files=tuple((listing.entries[row].name, why) for row, why in sorted(images.bad.items())),
@@ -81,6 +81,11 @@ def _decoded(listing: Listing, how: Decoding, cache: str | None) -> DecodedFolde
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         images = decoded(listing.root, listing.entries, how, folder)
         return images._replace(pixels=np.array(images.pixels))
+
+
+def _title(request: Request) -> str:
+    path = Path(request.paths[0]).absolute()
+    return "images" if len(request.paths) > 1 else path.name if request.kind == "folder" else path.stem
 
 
 def _listing(request: Request) -> Listing:

@@ -137,7 +137,9 @@ class Request:
                 errors.append(ErrorDetail(f"input={path}", f"is not a folder or a file that ends in {wanted}"))
         if errors:
             raise UsageError(errors)
-        if not kinds or (len(self.paths) > 1 and kinds != {"images"}):
+        if not kinds:
+            raise UsageError([ErrorDetail("input=[]", "is empty; name a split, a folder or files")])
+        if len(self.paths) > 1 and kinds != {"images"}:
             raise UsageError([ErrorDetail("input=", "several inputs must all be image files")])
         return kinds.pop()
 

@@ -35,9 +35,6 @@ def given_labels(
     """
     names = None if found is None or isinstance(found, np.ndarray) else [str(name) for name in found]
     if model.model.condition is None:
-        if label is not None:
-            what = "this model has no condition; train one with model.condition=label"
-            raise UsageError([ErrorDetail(f"label={label}", what)])
         return None, names
     if label is None and found is None:
         classes = known_classes(model.facts.factors[0])

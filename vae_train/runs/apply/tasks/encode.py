@@ -13,6 +13,7 @@ from vae_train.runs.apply.latents import CONDITION
 from vae_train.runs.apply.results import ArrayFile, new_table, write_archive
 from vae_train.runs.apply.task import Application, Task
 from vae_train.runs.fitted_priors import fingerprint
+from vae_train.util.text import counted
 
 LATENTS = "latents.npz"
 
@@ -66,7 +67,9 @@ class Encode(Task):
             others["labels"] = np.array(list(inputs.classes))
         if len(shape) > 1:
             others |= {"channel_mean": moments.mean, "channel_std": moments.std}
-        lines = [f"{LATENTS}: {', '.join(paths)} of {len(inputs):,} images, latents {'x'.join(map(str, shape))}"]
+        lines = [
+            f"{LATENTS}: {', '.join(paths)} of {counted(len(inputs), 'image')}, latents {'x'.join(map(str, shape))}"
+        ]
         write_archive(application.folder / LATENTS, {**paths, **others})
         return lines
 

@@ -18,6 +18,7 @@ from vae_train.plotting.png import write_png
 from vae_train.runs.apply.results import new_table
 from vae_train.runs.apply.task import Application, Task
 from vae_train.util.ranges import NonNegativeInt, PositiveInt
+from vae_train.util.text import counted
 
 LEAST_LIKELY, COLUMNS = 16, 4
 """Number of images on the sheet, and its columns."""
@@ -66,7 +67,7 @@ class Score(Task):
         error = f" ± {values.std().item() / math.sqrt(count):.2f}" if count > 1 else ""
         unit = "nats" if key != "nll" else f"nats with k={self.k}"
         reason = "" if "elbo" in scores else f"; {POINT_MASS}"
-        return f"mean {key} of {count:,} images: {values.mean().item():.2f}{error} {unit}{reason}"
+        return f"mean {key} of {counted(count, 'image')}: {values.mean().item():.2f}{error} {unit}{reason}"
 
     def _write_csv(self, application: Application, scores: dict[str, Tensor], order: list[int]) -> None:
         inputs, values = application.inputs, {name: scores[name].tolist() for name in SCORES if name in scores}
