@@ -1,6 +1,6 @@
 """Measures training against a tutorial's loop, against pythae and against the limits of the hardware.
 
-Run by scripts/bench. Every implementation lives in a process of its own, and they take turns on one machine. Every
+Run by scripts/bench. Every implementation runs in a separate process, and they take turns on one machine. Every
 value is a median with its range. Nothing passes or fails by a time, but implementations whose losses disagree are not
 timed.
 """

@@ -1,4 +1,4 @@
-"""The stages of scripts/gpu_check: each runs in a process of its own with a time limit."""
+"""The stages of scripts/gpu_check: each runs in a separate process with a time limit."""
 
 from __future__ import annotations
 

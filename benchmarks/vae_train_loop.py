@@ -99,7 +99,7 @@ def write_images(settings: Settings, path: Path) -> Path:
 
 
 def loss_constant(workload: Workload) -> float:
-    """What our loss has and half the squared error has not: the normal density's constant and the dequantisation."""
+    """The terms of our loss that half the squared error lacks: the normal density's constant and the dequantisation."""
     if workload.binary:
         return 0.0
     return math.prod(workload.shape) * (0.5 * math.log(2 * math.pi) + 1 / (24 * LEVELS**2))

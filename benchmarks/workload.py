@@ -109,7 +109,7 @@ class PixelDataset(torch.utils.data.Dataset):
 
 
 def load_images(shape: tuple[int, int, int], count: int, train: bool = True) -> ImageSet:
-    """Loads the first `count` images of MNIST, or makes random ones of other shapes and where MNIST is missing.
+    """Loads the first `count` images of MNIST; random images for other shapes, or if MNIST is missing.
 
     Args:
         shape: (C, H, W).

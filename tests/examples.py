@@ -43,9 +43,9 @@ class Example:
     masks: bool = True
     """Whether elements may be unobserved."""
     scaled: bool = True
-    """Whether a temperature is a factor on the distance of draws from the mean."""
+    """Whether a temperature is a factor on the distance of samples from the mean."""
     mean: bool = True
-    """Whether it has a mean, and the mean of draws is it."""
+    """Whether it has a mean, and the mean of samples is it."""
 
 
 def numbers(shape: Shape, seed: int, *key: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 Recorded are the operations below autograd with the very tensors that they worked on, and nothing else: a Python number
 that changes between replays stays what it was, and code that is not a tensor operation does not run again. What a
-capture forbids is an error: asking for a tensor's value, copying from another place, and drawing from a generator.
+capture forbids is an error: asking for a tensor's value, copying from another place, and sampling from a generator.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Tape(TorchDispatchMode):
         if any(name.startswith(forbidden) for forbidden in FORBIDDEN):
             raise RuntimeError(f"{name} waits for the device within a captured step")
         if any(isinstance(a, torch.Generator) for a in (*args, *kwargs.values())) or "rand" in name:
-            raise RuntimeError(f"{name} draws within a captured step")
+            raise RuntimeError(f"{name} samples within a captured step")
         out = func(*args, **kwargs)
 
         self.calls.append((func, args, kwargs, out))

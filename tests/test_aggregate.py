@@ -45,7 +45,7 @@ def test_the_stratified_estimate_of_the_density_is_unbiased():
     found = []
     for a in range(1, total):
         for b in range(1, total):
-            if a != b:  # all batches with image 0 in them, of which z is a draw
+            if a != b:  # all batches with image 0 in them, of which z is a sample
                 joint, _ = aggregate(part(q, [0, a, b]), z[:, [0, a, b]], total, "stratified")
                 found.append(joint[0, 0].exp())
     assert torch.stack(found).mean().item() == pytest.approx(expected[0, 0].item(), rel=1e-9)

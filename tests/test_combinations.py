@@ -176,8 +176,8 @@ DEAR = {
 }
 
 TRIED = 30
-"""Choices that are drawn for each pair or triple. The one with the most that are not held yet is taken, of several the
-one that is trained sooner."""
+"""Choices that are sampled for each pair or triple. The one with the most that are not covered yet is taken, of several
+the one that is trained sooner."""
 
 SHARES = 16
 """The covering is walked through in as many tests, so that workers share it."""

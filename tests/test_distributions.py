@@ -46,9 +46,9 @@ def cases():
 
 def values_of(found, num=1):
     """Values that the distribution may be asked about: for data on a grid, values on the grid."""
-    draws = found.sample(Rng(5, "values"), num).detach()
+    values = found.sample(Rng(5, "values"), num).detach()
     levels = EXAMPLES[type(found)].levels
-    return draws if levels is None else (draws.clamp(0, 1) * (levels - 1)).round() / (levels - 1)
+    return values if levels is None else (values.clamp(0, 1) * (levels - 1)).round() / (levels - 1)
 
 
 @pytest.mark.parametrize("kind", [MultivariateNormal, Normal, OneHotCategorical, Product, Transformed, VonMisesFisher])
@@ -76,10 +76,10 @@ def test_shapes(kind, batch, event):
     assert (found.batch_shape, found.event_shape) == (batch, event)
     if EXAMPLES[kind].mean:
         assert found.mean.shape == batch + event
-    draws = values_of(found, 7)
-    assert draws.shape == (7, *batch, *event)
+    values = values_of(found, 7)
+    assert values.shape == (7, *batch, *event)
     if kind.has_density:
-        assert found.log_prob(draws).shape == (7, *batch)
+        assert found.log_prob(values).shape == (7, *batch)
     z, log_q = found.rsample_and_log_prob(Rng(1, "x"), 3)
     assert z.shape == (3, *batch, *event)
     assert log_q is None or log_q.shape == (3, *batch)
@@ -107,10 +107,10 @@ def test_log_prob_broadcasts_values_against_the_batch(kind):
 )
 def test_half_precision_is_promoted_and_double_stays(kind, given, promoted):
     found = example(kind, dtype=given)
-    draws = found.sample(Rng(0, "x"), 2)
-    assert draws.dtype == promoted
+    values = found.sample(Rng(0, "x"), 2)
+    assert values.dtype == promoted
     if kind.has_density:
-        assert found.log_prob(draws.to(given)).dtype == promoted
+        assert found.log_prob(values.to(given)).dtype == promoted
     if EXAMPLES[kind].mean:
         assert found.mean.dtype == promoted
 
@@ -168,9 +168,9 @@ def test_detach_holds_the_parameters_and_not_x(kind):
 @those(lambda about: about.mean)
 def test_the_mean_of_draws_is_the_mean(kind):
     found = example(kind)
-    draws = found.sample(Rng(1, "x"), 20_000)
-    error = draws.std(0) / math.sqrt(len(draws))
-    assert ((draws.mean(0) - found.mean).abs() < 5 * error + 1e-9).all()
+    values = found.sample(Rng(1, "x"), 20_000)
+    error = values.std(0) / math.sqrt(len(values))
+    assert ((values.mean(0) - found.mean).abs() < 5 * error + 1e-9).all()
 
 
 @those(lambda about: about.mean)
@@ -180,9 +180,9 @@ def test_the_variance_of_draws_is_the_variance_where_that_is_known(kind):
         expected = found.variance
     except NotImplementedError:
         return
-    draws = found.sample(Rng(1, "x"), 20_000)
-    square = (draws - found.mean) ** 2
-    error = square.std(0) / math.sqrt(len(draws))
+    values = found.sample(Rng(1, "x"), 20_000)
+    square = (values - found.mean) ** 2
+    error = square.std(0) / math.sqrt(len(values))
     assert ((square.mean(0) - expected).abs() < 5 * error + 1e-9).all()
 
 
@@ -227,18 +227,18 @@ def test_draws_are_reparameterised(kind):
     density = found if kind is Normal else found.base
     density.loc.requires_grad_()
     density.log_scale.requires_grad_()
-    draws = found.sample(Rng(1, "x"), 3)
-    loc, log_scale = torch.autograd.grad(draws.sum(), [density.loc, density.log_scale])
+    values = found.sample(Rng(1, "x"), 3)
+    loc, log_scale = torch.autograd.grad(values.sum(), [density.loc, density.log_scale])
     slope = 1.0 if kind is Normal else found.levels / (found.levels - 1)
     assert torch.allclose(loc, torch.full_like(loc, 3 * slope))
-    assert torch.allclose(log_scale, (draws - found.mean).sum(0))
+    assert torch.allclose(log_scale, (values - found.mean).sum(0))
 
 
 def test_bernoulli_draws_are_bits_without_a_gradient():
     logits = torch.zeros(4, requires_grad=True)
-    draws = Bernoulli(logits).sample(Rng(1, "x"), 50)
-    assert set(draws.unique().tolist()) == {0.0, 1.0}
-    assert not draws.requires_grad
+    values = Bernoulli(logits).sample(Rng(1, "x"), 50)
+    assert set(values.unique().tolist()) == {0.0, 1.0}
+    assert not values.requires_grad
 
 
 def test_normal_density_integrates_to_1():

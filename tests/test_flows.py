@@ -253,8 +253,8 @@ def test_normals_with_dependent_elements_equal_torch(kind):
     other = torch.distributions.MultivariateNormal(torch.ones_like(scale), torch.diag(scale**2))
     expected = torch.distributions.kl_divergence(theirs, other)
     assert torch.allclose(kl(found, Normal(torch.ones_like(scale), scale.log())), expected, rtol=0, atol=1e-9)
-    draws = found.sample(Rng(0, "x"), 40_000)[:, 0, 0]
-    assert torch.allclose(torch.cov(draws.T), covariance[0, 0], rtol=0.05, atol=0.1 * covariance[0, 0].max())
+    samples = found.sample(Rng(0, "x"), 40_000)[:, 0, 0]
+    assert torch.allclose(torch.cov(samples.T), covariance[0, 0], rtol=0.05, atol=0.1 * covariance[0, 0].max())
 
 
 def test_a_normal_scores_its_own_draws_without_solving():

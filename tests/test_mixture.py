@@ -79,7 +79,7 @@ def test_a_shared_scale_is_one_for_every_component():
     assert torch.equal(shared.sample(Rng(0, "x"), 9), spelt.sample(Rng(0, "x"), 9))
 
 
-def test_components_are_drawn_as_often_as_they_weigh():
+def test_components_are_sampled_as_often_as_they_weigh():
     weights = torch.tensor([0.1, 0.0, 0.6, 0.3]).double()
     found = Mixture(Normal(torch.arange(4.0).double()[:, None], torch.full((4, 1), -20.0).double()), weights.log())
     drawn = found.sample(Rng(0, "x"), 20_000).round().long().flatten()
@@ -93,8 +93,8 @@ def test_other_components_are_mixed_too():
     found = Mixture(part, numbers((3,), 1))
     x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).double()] * 4)
     assert found.log_prob(x).exp().sum().item() == pytest.approx(1)
-    draws = found.sample(Rng(0, "x"), 20_000)
-    assert torch.allclose(draws.mean(0), found.mean, atol=5 * math.sqrt(0.25 / 20_000))
+    samples = found.sample(Rng(0, "x"), 20_000)
+    assert torch.allclose(samples.mean(0), found.mean, atol=5 * math.sqrt(0.25 / 20_000))
 
 
 def test_a_mixture_can_be_shifted_and_scaled():

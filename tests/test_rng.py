@@ -49,8 +49,8 @@ def test_a_part_has_the_rows_of_the_whole_in_every_call(method):
 @pytest.mark.parametrize("cuts", [(0, 200), (0, 1, 200), (0, 64, 128, 200), (0, 63, 65, 130, 200), (0, 100, 101, 200)])
 def test_block_noise_does_not_depend_on_how_images_are_cut(method, cuts):
     def whole(cuts):
-        draws = [(BlockRng(3, "evaluation", a), b - a) for a, b in pairwise(cuts)]
-        calls = [[getattr(rng, method)((2, size, 5)) for rng, size in draws] for _ in range(2)]
+        blocks = [(BlockRng(3, "evaluation", a), b - a) for a, b in pairwise(cuts)]
+        calls = [[getattr(rng, method)((2, size, 5)) for rng, size in blocks] for _ in range(2)]
         return [torch.cat(call, 1) for call in calls]
 
     first, second = whole(cuts)

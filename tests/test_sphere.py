@@ -89,7 +89,7 @@ def test_draws_lie_on_the_sphere_with_the_right_moments(dim, k):
 @DIMS
 @CONCENTRATIONS
 def test_the_inverted_distribution_function_has_the_right_quantiles(dim, k):
-    """Even numbers stand for all draws: their mean, and its gradient, are exact but for the grid."""
+    """Evenly spaced numbers stand for all samples: their mean, and its gradient, are exact but for the grid."""
     found, concentration = made(dim, k)
     even = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     mean = torch.tanh(found._inverse_cdf(even[:, None])).mean()

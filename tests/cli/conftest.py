@@ -32,7 +32,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _sketch(figure: Any, path: Path) -> None:
-    """A picture with one pixel for each of a figure's axes."""
+    """An image with one pixel for each of a figure's axes."""
     write_png(path, torch.ones(1, 1, len(figure.axes)))
 
 

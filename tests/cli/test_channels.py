@@ -1,4 +1,4 @@
-"""Images of any number of channels are drawn wherever images are drawn."""
+"""Images of any number of channels are shown wherever images are."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def test_a_run_shows_all_channels(arguments: tuple[str, ...], vae: Vae) -> None:
     assert answer.code == 0, answer.err
     said(answer.out, arguments)
     check("run", *(f"{name}.png" for name in ("samples/final", "samples/manifold", "reconstructions/final")))
-    answer = vae("sample", "run=run", "num=3", "save_each=true", "npz=true", "out=drawn")
+    answer = vae("sample", "run=run", "num=3", "save_each=true", "npz=true", "out=shown")
     assert answer.code == 0, answer.err
     said(answer.out, arguments)
-    check("drawn", "prior-seed0-num3.png", "prior-seed0-num3/00002.png")
-    assert vae("sample", "run=run", "show=manifold", "out=drawn").code == 0
-    check("drawn", "manifold.png")
+    check("shown", "prior-seed0-num3.png", "prior-seed0-num3/00002.png")
+    assert vae("sample", "run=run", "show=manifold", "out=shown").code == 0
+    check("shown", "manifold.png")
     answer = vae("eval", "run=run", "k=2", "images=true")
     assert answer.code == 0, answer.err

@@ -134,16 +134,16 @@ def test_a_layout_that_was_inferred_is_said_once_before_an_error(vae: Vae) -> No
     assert answer.out.count("taken as signals") == 1
 
 
-def test_signals_are_drawn_as_lines_and_sampled_in_their_own_units(vae: Vae) -> None:
+def test_signals_are_plotted_as_lines_and_sampled_in_their_own_units(vae: Vae) -> None:
     np.save("signals.npy", signals())
     answer = vae.train("data=arrays", "data.path=signals.npy", "batch_size=20", "out=run")
     assert answer.code == 0, answer.err
     found = saved("run")["data"]
     assert (found["layout"], found["shape"]) == ("NCT", [2, 1, 32])
     assert (found["range"], found["scaling"]) == (None, "standard")
-    picture = np.array(Image.open("run/samples/final.png"))
-    assert picture.shape == (8 * 100, 8 * 130, 3)
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+    image = np.array(Image.open("run/samples/final.png"))
+    assert image.shape == (8 * 100, 8 * 130, 3)
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10
     assert vae("sample", "run=run", "num=20", "npz=true", "save_each=true").code == 0
     array = np.load("run/samples/prior-seed0-num20.npz")["images"]
     assert array.shape == (20, 2, 32)

@@ -16,7 +16,7 @@ def report(run: Path | str, split: str = "test") -> dict:
     return json.loads((Path(run) / "eval" / f"{split}.json").read_text())
 
 
-def test_every_figure_has_its_uncertainty_and_what_it_was_measured_on(vae: Vae, trained: Path) -> None:
+def test_every_metric_has_its_uncertainty_and_what_it_was_measured_on(vae: Vae, trained: Path) -> None:
     answer = vae("eval", f"run={trained}", "k=200")
     assert answer.code == 0, answer.err
     found = report(trained)
@@ -33,7 +33,7 @@ def test_every_figure_has_its_uncertainty_and_what_it_was_measured_on(vae: Vae, 
     assert "17 levels, each with its own probability" in answer.out
 
 
-def test_the_table_has_every_figure_and_why_others_are_missing(vae: Vae, trained: Path) -> None:
+def test_the_table_has_every_metric_and_why_others_are_missing(vae: Vae, trained: Path) -> None:
     vae("eval", f"run={trained}", "k=0")
     text = (trained / "eval/test.md").read_text()
     assert "-log p(x), importance-weighted, bits/dim of -log p(x) (disabled by k=0)" in text
@@ -129,7 +129,7 @@ def test_plots_have_the_chosen_format(vae: Vae, trained: Path) -> None:
     assert "png" in line
 
 
-def test_labels_are_read_off_the_codes_and_drawn_as_a_map(vae: Vae, trained: Path) -> None:
+def test_labels_are_predicted_from_latents_and_plotted_as_a_map(vae: Vae, trained: Path) -> None:
     vae("eval", f"run={trained}", "k=0")
     found = report(trained)
     for name in ("linear_probe", "knn_probe", "majority_class"):
@@ -172,7 +172,7 @@ def test_images_are_compared_where_that_is_asked_for(vae: Vae, trained: Path) ->
     assert "inception=nowhere.pt" in line
 
 
-def test_signals_have_no_figures_of_images(vae: Vae) -> None:
+def test_signals_have_no_metrics_of_images(vae: Vae) -> None:
     np.save("x.npy", np.random.RandomState(0).rand(100, 5).astype(np.float32))
     assert vae.train("data=arrays", "data.path=x.npy", "batch_size=10", "out=run").code == 0
     answer = vae("eval", "run=run", "images=true", "k=5")

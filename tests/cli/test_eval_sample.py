@@ -12,19 +12,19 @@ from tests.commandline import BRIEF, Vae, rows
 
 def test_eval_writes_what_it_prints(vae: Vae, trained: Path) -> None:
     answer = vae("eval", f"run={trained}")
-    figures = json.loads((trained / "eval" / "test.json").read_text())
-    assert f"{figures['elbo']['value']:.2f} ± {figures['elbo']['se']:.2f}" in answer.out
+    metrics = json.loads((trained / "eval" / "test.json").read_text())
+    assert f"{metrics['elbo']['value']:.2f} ± {metrics['elbo']['se']:.2f}" in answer.out
     for name in ("elbo", "rate", "distortion", "bits_per_dim"):
-        assert set(figures[name]) == {"value", "se", "n", "seed", "date"}
-        assert figures[name]["n"] == 360
-    assert figures["elbo"]["value"] == pytest.approx(-figures["rate"]["value"] - figures["distortion"]["value"])
+        assert set(metrics[name]) == {"value", "se", "n", "seed", "date"}
+        assert metrics[name]["n"] == 360
+    assert metrics["elbo"]["value"] == pytest.approx(-metrics["rate"]["value"] - metrics["distortion"]["value"])
 
 
 def test_eval_of_valid_agrees_with_training(vae: Vae, trained: Path) -> None:
     vae("eval", f"run={trained}", "split=valid", "num_samples=20", *BRIEF)
-    figures = json.loads((trained / "eval" / "valid.json").read_text())
+    metrics = json.loads((trained / "eval" / "valid.json").read_text())
     best = max(row["elbo"] for row in rows(trained) if row["split"] == "valid")
-    assert figures["elbo"]["value"] == pytest.approx(best, abs=0.3)
+    assert metrics["elbo"]["value"] == pytest.approx(best, abs=0.3)
 
 
 def test_beta_does_not_change_what_is_reported(vae: Vae) -> None:
@@ -55,11 +55,11 @@ def test_run_can_be_named_in_three_ways(vae: Vae) -> None:
 
 
 def test_sample_writes_grid_single_images_and_array(vae: Vae, trained: Path) -> None:
-    answer = vae("sample", f"run={trained}", "num=10", "columns=5", "save_each=true", "npz=true", "out=there/pictures")
+    answer = vae("sample", f"run={trained}", "num=10", "columns=5", "save_each=true", "npz=true", "out=there/images")
     assert answer.code == 0, answer.err
-    assert pixels("there/pictures/prior-seed0-num10-columns5.png").shape[1::-1] == (5 * 58 + 2, 2 * 58 + 2)
-    singles = sorted(Path("there/pictures/prior-seed0-num10-columns5").glob("*.png"))
-    array = np.load("there/pictures/prior-seed0-num10-columns5.npz")["images"]
+    assert pixels("there/images/prior-seed0-num10-columns5.png").shape[1::-1] == (5 * 58 + 2, 2 * 58 + 2)
+    singles = sorted(Path("there/images/prior-seed0-num10-columns5").glob("*.png"))
+    array = np.load("there/images/prior-seed0-num10-columns5.npz")["images"]
     assert len(singles) == 10
     assert array.shape == (10, 8, 8, 1)
     assert np.abs(pixels(singles[3])[:, :, 0] / 255 - array[3, :, :, 0]).max() < 1 / 200
@@ -79,13 +79,13 @@ def test_samples_are_a_function_of_the_seed(vae: Vae, trained: Path) -> None:
     assert (a != c).any()
 
 
-def test_temperature_zero_gives_one_picture(vae: Vae, trained: Path) -> None:
+def test_temperature_zero_gives_one_image(vae: Vae, trained: Path) -> None:
     vae("sample", f"run={trained}", "num=4", "npz=true", "temperature=0", "out=cold")
     images = np.load("cold/prior-seed0-num4-t0.npz")["images"]
     assert np.abs(images - images[0]).max() < 1e-6
 
 
-def test_pixels_can_be_drawn(vae: Vae, trained: Path) -> None:
+def test_pixels_can_be_sampled(vae: Vae, trained: Path) -> None:
     vae("sample", f"run={trained}", "num=4", "npz=true", "use_mean=false", "out=bits")
     assert set(np.unique(np.load("bits/prior-seed0-num4-pixels.npz")["images"])) <= {level / 16 for level in range(17)}
 
@@ -105,7 +105,7 @@ def test_reproduce_says_identical(vae: Vae, trained: Path) -> None:
     assert rows(Path("again")) == rows(trained)
 
 
-def test_reproduce_fails_where_figures_differ(vae: Vae, trained: Path) -> None:
+def test_reproduce_fails_where_metrics_differ(vae: Vae, trained: Path) -> None:
     path = trained / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[-1]["elbo"] += 5.0

@@ -20,7 +20,7 @@ FLOW = ("prior.transforms=1", "prior.hidden=[8]", "prior.steps=60")
 kinds = pytest.mark.parametrize("kind", sorted(path.stem for path in (CONF / "fitted_prior").glob("*.yaml")))
 
 
-def figures(run: Path | str, name: str) -> dict:
+def metrics(run: Path | str, name: str) -> dict:
     return json.loads((Path(run) / name).read_text())
 
 
@@ -30,7 +30,7 @@ def test_the_command_fits_scores_and_draws(vae: Vae, trained: Path, kind: str) -
     before = (trained / "eval/test.json").read_text()
     answer = vae("fit-prior", f"run={trained}", f"prior={kind}", *(FLOW if kind == "flow" else ()))
     assert answer.code == 0, answer.err
-    found = figures(trained, f"priors/{kind}.json")
+    found = metrics(trained, f"priors/{kind}.json")
     assert found["split"] == "valid"
     assert found["gain"]["n"] == 180
     assert found["num_encodings"] == 1257
@@ -43,7 +43,7 @@ def test_the_command_fits_scores_and_draws(vae: Vae, trained: Path, kind: str) -
     assert answer.code == 0, answer.err
     assert f"test, prior={kind}" in answer.out
     assert (trained / "eval/test.json").read_text() == before
-    after, own = figures(trained, f"eval/test-{kind}.json"), json.loads(before)
+    after, own = metrics(trained, f"eval/test-{kind}.json"), json.loads(before)
     assert after["prior"] == kind
     assert after["distortion"]["value"] == own["distortion"]["value"]
     assert after["rate"]["value"] != own["rate"]["value"]
@@ -55,7 +55,7 @@ def test_the_command_fits_scores_and_draws(vae: Vae, trained: Path, kind: str) -
 
 
 def test_the_gap_is_what_the_evidence_bound_gains(vae: Vae, trained: Path) -> None:
-    """E_q[log p_fitted(z)] - E_q[log p(z)] by hand on the draws that the command saw."""
+    """E_q[log p_fitted(z)] - E_q[log p(z)] by hand on the samples that the command used."""
     vae("fit-prior", f"run={trained}", "prior.components=2")
     from vae_train.data.session import DataSession
     from vae_train.runs.build import Builder, load_data, open_model
@@ -70,7 +70,7 @@ def test_the_gap_is_what_the_evidence_bound_gains(vae: Vae, trained: Path) -> No
         for start, batch in evaluation_batches(data.split("valid"), 512, stream=noise.data):
             traces = [m(batch, noise.latents(start, torch.device("cpu"))) for m in (fitted_one, model)]
             gains.append(traces[0].log_weight()[0] - traces[1].log_weight()[0])
-    assert figures(trained, "priors/gmm.json")["gain"]["value"] == pytest.approx(
+    assert metrics(trained, "priors/gmm.json")["gain"]["value"] == pytest.approx(
         torch.cat(gains).mean().item(), abs=1e-4
     )
 
@@ -79,10 +79,10 @@ def test_an_autoencoder_gets_a_prior_to_draw_from(vae: Vae) -> None:
     assert vae.train("objective=rae", "model/posterior=deterministic", "out=run").code == 0
     answer = vae("fit-prior", "run=run")
     assert answer.code == 0, answer.err
-    assert figures("run", "priors/gmm.json")["own"]["value"] < 0
+    assert metrics("run", "priors/gmm.json")["own"]["value"] < 0
     answer = vae("eval", "run=run", "prior=gmm", "k=0")
     assert answer.code == 0, answer.err
-    assert figures("run", "eval/test-gmm.json")["elbo"] is None
+    assert metrics("run", "eval/test-gmm.json")["elbo"] is None
     assert vae("sample", "run=run", "prior=gmm", "num=4").code == 0
 
 

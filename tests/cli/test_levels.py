@@ -1,4 +1,4 @@
-"""Pixels of 10 to 16 bits and of two values, from the file to the pictures of a run whose data is gone."""
+"""Pixels of 10 to 16 bits and of two values, from the file to the image grids of a run whose data is gone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def brightness(path: str | Path) -> float:
 
 
 @pytest.mark.parametrize("bits", [12])
-def test_arrays_of_more_than_8_bits_are_trained_on_and_drawn_in_their_range(bits: int, vae: Vae) -> None:
+def test_arrays_of_more_than_8_bits_are_trained_on_and_shown_in_their_range(bits: int, vae: Vae) -> None:
     np.save("x.npy", bright(bits).astype(np.uint16))
     answer = vae("data", "data=arrays", "data.path=x.npy", "out=seen")
     assert answer.code == 0, answer.err
@@ -75,7 +75,7 @@ def test_black_and_white_arrays_are_binary(vae: Vae) -> None:
     assert torch.isfinite(vae_train.load("run").log_prob(samples)).all()
 
 
-def test_folders_of_more_than_8_bits_are_trained_on_and_drawn_in_their_range(vae: Vae) -> None:
+def test_folders_of_more_than_8_bits_are_trained_on_and_shown_in_their_range(vae: Vae) -> None:
     for number, image in enumerate(bright(12).astype(np.uint16)):
         save(Path(f"photos/{number:02d}.png"), image)
         save(Path(f"dim/{number:02d}.png"), image // 10)

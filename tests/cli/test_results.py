@@ -31,7 +31,7 @@ def test_a_vamp_prior_is_no_worse_than_the_standard_one_on_digits(vae: Vae) -> N
             assert answer.code == 0, answer.err
             answer = vae("eval", f"run={run}", "k=500", "latents=false")
             assert answer.code == 0, answer.err
-            figures = json.loads((run / "eval" / "test.json").read_text())
-            found.setdefault(prior, []).append(figures["nll"]["value"])
+            metrics = json.loads((run / "eval" / "test.json").read_text())
+            found.setdefault(prior, []).append(metrics["nll"]["value"])
     means = {prior: statistics.mean(values) for prior, values in found.items()}
     assert means["vamp"] <= means["standard_normal"] + 0.2, found

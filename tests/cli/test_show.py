@@ -1,4 +1,4 @@
-"""`vae sample show=`: pictures of trained models, and what has none."""
+"""`vae sample show=`: image grids of trained models, and what has none."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def size(path: Path) -> tuple[int, int]:
 
 def test_several_pictures_at_once(vae: Vae, trained: Path) -> None:
     shows = "prior,interpolate,traverse,manifold,neighbours,extremes,progress"
-    answer = vae("sample", f"run={trained}", f"show={shows}", "out=pictures")
+    answer = vae("sample", f"run={trained}", f"show={shows}", "out=grids")
     assert {path.name for path in made(answer)} == {
         *("prior-seed0.png", "manifold.png", "neighbours-seed0.png", "extremes-seed0.png", "progress.gif"),
         *(f"{name}.{suffix}" for name in ("interpolate-seed0", "traverse") for suffix in ("png", "gif")),
     }
     assert len(answer.out.splitlines()) == 7
-    assert frames(Path("pictures/progress.gif")) == 2
-    assert frames(Path("pictures/traverse.gif")) > 20
-    again = made(vae("sample", f"run={trained}", "show=traverse", "out=pictures"))
+    assert frames(Path("grids/progress.gif")) == 2
+    assert frames(Path("grids/traverse.gif")) > 20
+    again = made(vae("sample", f"run={trained}", "show=traverse", "out=grids"))
     assert [path.name for path in again] == ["traverse-2.png", "traverse-2.gif"]
-    assert Path("pictures/traverse-2.png").read_bytes() == Path("pictures/traverse.png").read_bytes()
-    again = made(vae("sample", f"run={trained}", "show=traverse", "out=pictures", "overwrite=true"))
+    assert Path("grids/traverse-2.png").read_bytes() == Path("grids/traverse.png").read_bytes()
+    again = made(vae("sample", f"run={trained}", "show=traverse", "out=grids", "overwrite=true"))
     assert [path.name for path in again] == ["traverse.png", "traverse.gif"]
 
 
@@ -103,7 +103,7 @@ def test_a_conditional_model_has_a_row_for_every_class(vae: Vae) -> None:
     ],
     ids=["signals", "table", "channels", "factors", "spatial", "binary", "deterministic"],
 )  # fmt: skip
-def test_pictures_of_all_kinds_of_models(vae: Vae, arguments: tuple[str, ...]) -> None:
+def test_image_grids_of_all_kinds_of_models(vae: Vae, arguments: tuple[str, ...]) -> None:
     noise = np.random.default_rng(0)
     np.save("signals.npy", noise.normal(size=(60, 2, 16)).astype(np.float32))
     np.save("channels.npy", noise.integers(0, 256, (60, 8, 8, 4)).astype(np.uint8))
@@ -175,7 +175,7 @@ def test_wrong_requests_are_one_line(vae: Vae, trained: Path, arguments: list[st
     assert sorted(path for path in Path().rglob("*")) == before
 
 
-def test_pictures_without_data_or_checkpoint(vae: Vae, trained: Path) -> None:
+def test_image_grids_without_data_or_checkpoint(vae: Vae, trained: Path) -> None:
     """`prior` needs no data, and `progress` needs neither data nor checkpoint."""
     shutil.rmtree(trained / "checkpoints")
     (path,) = made(vae("sample", f"run={trained}", "show=progress"))

@@ -45,7 +45,7 @@ def test_a_run_leaves_everything_that_it_promises(vae: Vae) -> None:
         assert part in answer.out.splitlines()[0]
 
 
-def test_rows_hold_the_promised_figures(trained: Path) -> None:
+def test_rows_have_the_promised_metrics(trained: Path) -> None:
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     train = [row for row in lines if row["split"] == "train"]
     valid = [row for row in lines if row["split"] == "valid"]
@@ -189,13 +189,13 @@ def test_conv_trains_and_shares_its_knobs(vae: Vae) -> None:
     assert list(OmegaConf.load("run/config.yaml").model.decoder.channels) == [4, 8]
 
 
-def test_grey_targets_are_named_wherever_a_figure_is(vae: Vae) -> None:
+def test_grey_targets_are_named_beside_every_metric(vae: Vae) -> None:
     arguments = ("model/likelihood=bernoulli", "model.likelihood.grey_targets=true")
     assert "grey targets: not a likelihood" in vae.train("out=run", *arguments).out
     assert "grey targets: not a likelihood" in vae("eval", "run=run", *BRIEF).out
-    figures = json.loads(Path("run/eval/test.json").read_text())
-    assert figures["bits_per_dim"] is None
-    assert figures["warnings"] == ["grey targets: not a likelihood"]
+    metrics = json.loads(Path("run/eval/test.json").read_text())
+    assert metrics["bits_per_dim"] is None
+    assert metrics["warnings"] == ["grey targets: not a likelihood"]
 
 
 def test_plan_prints_and_writes_nothing(vae: Vae) -> None:

@@ -311,8 +311,8 @@ def test_several_runs_are_a_list_unless_a_folder_has_that_name(vae: Vae) -> None
 
 def test_a_path_starts_at_home(vae: Vae, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    (line,) = vae("train", "data=folder", "data.root=~/pictures").errors()
-    assert f"data.root={tmp_path}/pictures" in line
+    (line,) = vae("train", "data=folder", "data.root=~/photos").errors()
+    assert f"data.root={tmp_path}/photos" in line
 
 
 def test_a_setting_without_effect_is_refused(vae: Vae, trained: Path) -> None:

@@ -204,7 +204,7 @@ def test_levels_have_no_log_det(tmp_path):
     assert data.split("train").fetch(torch.arange(2)).log_det is None
 
 
-def test_dynamic_bits_are_drawn_with_the_probability_of_the_pixel(tmp_path):
+def test_dynamic_bits_are_sampled_with_the_probability_of_the_pixel(tmp_path):
     for array in (numbers("uint8", (6, 8, 8)), np.linspace(0, 1, 384, dtype=np.float32).reshape(6, 8, 8)):
         data = opened(saved(tmp_path / "x.npy", array), "binarize=dynamic", *WHOLE)
         train, index = data.split("train"), torch.arange(6).repeat(400)

@@ -156,7 +156,7 @@ def test_constant_columns_and_integers_are_said(caplog):
     assert opened(np.stack([np.arange(50), np.full(50, 7)], 1), "data.levels=50").facts.levels == 50
 
 
-def test_a_series_is_not_silently_a_picture(caplog):
+def test_a_series_is_not_silently_an_image(caplog):
     caplog.set_level("INFO", "vae_train")
     with pytest.raises(UsageError, match=r"may be grey images \(NHW\) or signals \(NTC"):
         opened(np.random.rand(20, 24, 6))

@@ -258,8 +258,8 @@ def test_folders_are_classes(tmp_path):
     assert data.facts.factors[0].values == ("class0", "class1", "class2")
     for split in SPLITS:
         images = data.split(split)
-        for picture, label in zip(pixels(data, split), images.stored.labels[:, 0].tolist(), strict=True):
-            (seed,) = (s for s in range(30) if np.array_equal(scene(seed=s), picture))
+        for image, label in zip(pixels(data, split), images.stored.labels[:, 0].tolist(), strict=True):
+            (seed,) = (s for s in range(30) if np.array_equal(scene(seed=s), image))
             assert seed % 3 == label
 
 

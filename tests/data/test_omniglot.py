@@ -98,7 +98,7 @@ def test_28x28_keeps_the_mean(tmp_path):
     assert abs(data.split("test").stored.pixels[COUNT:].float().mean().item() - ink) < 0.5
 
 
-def test_bits_are_drawn(tmp_path):
+def test_bits_are_sampled(tmp_path):
     write(tmp_path)
     data = load(tmp_path, size=28, binarize="dynamic")
     assert data.facts.levels == 2

@@ -108,7 +108,7 @@ def test_roots_are_rounded_in_one_way_on_every_processor():
     assert torch.equal(square_root(x), torch.from_numpy(np.sqrt(x.numpy())))
 
 
-def test_the_checksum_depends_on_what_is_drawn():
+def test_the_checksum_depends_on_what_is_rendered():
     others = [{"binarize": "dynamic"}, {"binarize": "threshold"}, {"channels": 3}, {"orientations": 6}]
     assert len({load(shapes(**knobs)).checksum for knobs in [{}, *others]}) == 5
 
@@ -126,7 +126,7 @@ def test_an_image_is_the_same_whatever_it_is_asked_with(size, channels):
 
 
 @CHANNELS
-def test_drawing_waits_for_nothing(channels):
+def test_rendering_waits_for_nothing(channels):
     """Tensors without values have nothing to read on the host."""
     store = shapes(channels=channels).read().splits["train"].store.on(torch.device("meta"))
     assert store.device.type == "meta"
@@ -286,7 +286,7 @@ def test_dynamic_training_bits_change_and_evaluation_bits_do_not():
 
 
 @BINARIZE
-def test_kept_and_drawn_on_the_fly_are_the_same(binarize):
+def test_stored_and_rendered_on_the_fly_are_the_same(binarize):
     kept = load(shapes(binarize=binarize))
     drawn = load(shapes(binarize=binarize), loader=Loader("host", None, 2, 2))
     assert kept.checksum == drawn.checksum

@@ -35,7 +35,7 @@ def direct(model, images, num_samples=1):
 
 
 @pytest.mark.parametrize("num_samples", [1, 4])
-def test_figures_equal_a_direct_computation(setting, num_samples):
+def test_metrics_equal_a_direct_computation(setting, num_samples):
     model, images = setting
     found = bounds(model, images, num_samples=num_samples, batch_size=64)
     trace = direct(model, images, num_samples)
@@ -95,7 +95,7 @@ def test_what_is_no_likelihood_has_no_bits_per_dim():
     assert "bits_per_dim" not in bounds(model, tensor_images(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), 17))
 
 
-def test_figures_are_a_function_of_the_seed(setting):
+def test_metrics_are_a_function_of_the_seed(setting):
     model, images = setting
     first, again, other = (bounds(model, images, noise=NOISE._replace(seed=seed))["elbo"].value for seed in (1, 1, 2))
     assert first == again != other

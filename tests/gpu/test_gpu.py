@@ -149,8 +149,8 @@ def test_a_checkpoint_of_the_gpu_goes_on_on_the_cpu(tmp_path):
 
 def test_fit_trains_validates_draws_and_saves(tmp_path):
     data, learner, trainer = built("epochs=3", "latent_dim=2")
-    figures, _ = trainer.fit(learner, data, Checkpoints(tmp_path), [])
-    assert figures["best_elbo"] == pytest.approx(figures["valid_elbo"], rel=0.2)
+    summary, _ = trainer.fit(learner, data, Checkpoints(tmp_path), [])
+    assert summary["best_elbo"] == pytest.approx(summary["valid_elbo"], rel=0.2)
     assert (tmp_path / "last.pt").is_file()
     assert (tmp_path / "best.pt").is_file()
 
@@ -166,11 +166,11 @@ def test_evaluation_equals_the_cpu_given_the_same_noise(model):
     with torch.no_grad():
         on_device = learner.model(valid.fetch(index), HostDraw(0, CUDA), 2)
         on_host = host.model(host_data.split("valid").fetch(index), HostDraw(0, torch.device("cpu")), 2)
-    for figure in ("elbo", "rate", "distortion"):
-        difference = getattr(on_device, figure)().cpu() - getattr(on_host, figure)()
-        assert difference.mean().abs() < 1e-2, figure
+    for name in ("elbo", "rate", "distortion"):
+        difference = getattr(on_device, name)().cpu() - getattr(on_host, name)()
+        assert difference.mean().abs() < 1e-2, name
         # Convolutions run in TF32 by PyTorch's default: the mean holds, a single image may be off by more.
-        assert difference.abs().max() < (1e-2 if model == "mlp" else 0.1), figure
+        assert difference.abs().max() < (1e-2 if model == "mlp" else 0.1), name
 
 
 @pytest.mark.parametrize("model", ["mlp", "conv"])
@@ -368,7 +368,7 @@ def test_a_captured_run_is_resumed_by_an_eager_one(optimizer, tmp_path):
         assert trainer.execution == execution
 
 
-def test_pictures_and_checkpoints_are_written_while_steps_are_captured(tmp_path):
+def test_image_grids_and_checkpoints_are_written_while_steps_are_captured(tmp_path):
     data, learner, trainer = built("epochs=6", "trainer.sample_every=1", "trainer.log_every=3")
     _, execution = trainer.fit(learner, data, Checkpoints(tmp_path), [])
     assert execution == "graph"

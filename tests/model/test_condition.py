@@ -139,12 +139,12 @@ def test_samples_are_of_the_class_that_is_asked_for():
     z = found.prior(found.encode).sample(Rng(1, "x"), 5)
     torch.nn.init.normal_(found.condition.prior.weight)
     shift, log_scale = found.condition.moments(three)
-    # One draw of each of the five distributions takes the same numbers as five draws of one.
+    # One sample of each of the five distributions takes the same numbers as five samples of one.
     expected = found.decode(shift + log_scale.exp() * z, three).mean
     assert torch.allclose(found.sample(5, Rng(1, "x"), y=three).mean, expected, atol=1e-6)
 
 
-def test_without_a_class_all_are_drawn_cycle():
+def test_without_a_class_samples_cycle_through_all():
     found = accepts_condition(kind="factors")
     assert found.condition.cycle(12, torch.device("cpu")).tolist()[8:] == [[8, 0], [9, 0], [0, 1], [1, 1]]
     y = found.condition.cycle(12, torch.device("cpu"))

@@ -174,11 +174,11 @@ def test_the_mean_of_draws_is_the_mean(name, channels):
     found = taken(name, (channels, 8, 8)).double()
     # Far from the ends, where the mean of dependent colours is exact.
     px = found(output(found, 2, scale=0.02 if name == "logistic_mixture" else 0.5))
-    draws = px.sample(Rng(1, "x"), 4000)
-    error = draws.std(0) / math.sqrt(len(draws))
+    samples = px.sample(Rng(1, "x"), 4000)
+    error = samples.std(0) / math.sqrt(len(samples))
     # A level of 1/16 that is drawn less than once in 4000/20 times may not show at all.
     slack = 0.003 if name == "logistic_mixture" and channels == 3 else 20 / (16 * 4000)
-    assert ((draws.mean(0) - px.mean).abs() < 5 * error + slack).all()
+    assert ((samples.mean(0) - px.mean).abs() < 5 * error + slack).all()
 
 
 @pytest.mark.parametrize("name", [*MASSES[1:], "bernoulli"])
@@ -297,10 +297,10 @@ def test_huber_integrates_to_1_has_its_variance_and_the_loss_of_torch(delta):
     assert torch.trapezoid(density * x**2, x).item() == pytest.approx(found.variance.item(), rel=1e-7)
     theirs = torch.nn.functional.huber_loss(x, torch.zeros_like(x), delta=delta, reduction="none")
     assert torch.allclose(found.log_prob(x) - found.log_prob(x.new_zeros(())), -theirs, rtol=1e-10, atol=1e-10)
-    draws = found.sample(Rng(0, "x"), 100_000)
-    assert draws.var().item() == pytest.approx(found.variance.item(), rel=0.05)
+    samples = found.sample(Rng(0, "x"), 100_000)
+    assert samples.var().item() == pytest.approx(found.variance.item(), rel=0.05)
     share = ((x.abs() <= delta) * density).sum().item() * (x[1] - x[0]).item()
-    assert (draws.abs() <= delta).double().mean().item() == pytest.approx(share, abs=0.01)
+    assert (samples.abs() <= delta).double().mean().item() == pytest.approx(share, abs=0.01)
 
 
 @pytest.mark.parametrize("levels", [2, 17])
@@ -338,10 +338,10 @@ def test_continuous_bernoulli_is_smooth_near_even_odds_and_finite_far_from_them(
     # d/dl log p = x - E[x]
     assert torch.allclose(gradient, x - found.mean, atol=1e-5 if dtype == torch.float32 else 1e-10)
     assert found.mean[0] == 0.5
-    draws = found.sample(Rng(0, "x"), 1000)
-    assert draws.isfinite().all()
-    assert (draws.min() >= 0) & (draws.max() <= 1)
-    (gradient,) = torch.autograd.grad(draws.sum(), logits)
+    samples = found.sample(Rng(0, "x"), 1000)
+    assert samples.isfinite().all()
+    assert (samples.min() >= 0) & (samples.max() <= 1)
+    (gradient,) = torch.autograd.grad(samples.sum(), logits)
     assert gradient.isfinite().all()
 
 
@@ -374,8 +374,8 @@ def test_a_mixture_of_dependent_colours_sums_to_1_over_all_colours():
     mass = found.log_prob(x).exp()
     assert mass.sum().item() == pytest.approx(1, abs=1e-10)
     expected = (mass[:, None, None, None] * x).sum(0)
-    draws = found.sample(Rng(0, "x"), 40_000)
-    assert ((draws.mean(0) - expected).abs() < 5 * draws.std(0) / 200).all()
+    samples = found.sample(Rng(0, "x"), 40_000)
+    assert ((samples.mean(0) - expected).abs() < 5 * samples.std(0) / 200).all()
     assert torch.allclose(found.mean[0], expected[0], rtol=0, atol=1e-10)
 
 

@@ -127,7 +127,7 @@ def test_held_posteriors_give_gradients_through_the_draws_alone(posterior):
 
 @pytest.mark.parametrize("posterior", DENSE)
 def test_the_rate_is_that_of_monte_carlo(posterior):
-    """E_q[f] of the draws' own density: E_q[p(z) / q(z)] is 1, and a closed KL is the mean of log q - log p."""
+    """E_q[f] of the samples' own density: E_q[p(z) / q(z)] is 1, and a closed KL is the mean of log q - log p."""
     q = encoded(posterior, "latent_dim=2")
     p = Normal(torch.zeros(2).double(), torch.zeros(2).double())
     z, log_q = q.rsample_and_log_prob(Rng(0, "x"), 10_000)

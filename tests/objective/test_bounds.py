@@ -97,11 +97,11 @@ def test_samples_that_form_no_equal_groups_are_rejected(make):
         make(10, 4, "standard")
 
 
-def estimates(model, evidence, objective, draws, stream):
+def estimates(model, evidence, objective, repeats, stream):
     """Many independent estimates of the encoder's gradient for one image."""
     x = batch_of(evidence, 1).x.expand(40, *SHAPE)
     found = []
-    for i in range(draws):
+    for i in range(repeats):
         trace = model(Batch(x), Rng(0, stream, i), objective.num_samples)
         found.append(followed(objective, trace, model))
     return torch.stack(found)

@@ -43,7 +43,7 @@ def composed(name, *more):
 
 
 class Asked(Rng):
-    """A draw that notes what it gave."""
+    """A source of noise that records what it returned."""
 
     def __init__(self, seed):
         super().__init__(seed, "x")

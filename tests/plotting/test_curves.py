@@ -46,7 +46,7 @@ def test_numbers_of_steps_do_not_run_into_each_other(last):
 
 
 @pytest.mark.parametrize("size", [1e-5, 1.0, 1234.0, -1e4, 1e9])
-def test_panels_stay_within_the_picture_and_off_each_other(size):
+def test_panels_stay_within_the_plot_and_off_each_other(size):
     figure = curves_figure(rows(2000, size))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -70,6 +70,6 @@ def test_every_metric_with_values_has_a_panel_and_every_line_a_name():
     assert len(legend.get_texts()) == 3
 
 
-def test_a_run_without_rows_has_a_picture_all_the_same(tmp_path):
+def test_a_run_without_rows_has_a_plot_all_the_same(tmp_path):
     plot_curves([], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000

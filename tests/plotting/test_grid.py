@@ -47,11 +47,11 @@ def test_values_outside_of_0_and_1_are_cut():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_picture_is_written_with_its_levels(tmp_path, channels):
-    picture = (torch.arange(channels * 12) * 7 % 256).float().view(channels, 3, 4) / 255
-    write_png(tmp_path / "a.png", picture)
+def test_a_grid_is_written_with_its_levels(tmp_path, channels):
+    grid = (torch.arange(channels * 12) * 7 % 256).float().view(channels, 3, 4) / 255
+    write_png(tmp_path / "a.png", grid)
     read = np.asarray(Image.open(tmp_path / "a.png")).reshape(3, 4, channels)
-    assert np.array_equal(read, (picture * 255).round().permute(1, 2, 0).numpy())
+    assert np.array_equal(read, (grid * 255).round().permute(1, 2, 0).numpy())
 
 
 @pytest.mark.parametrize(("channels", "shown"), [(2, 2), (4, 4), (5, 5), (7, 7), (12, 8)])

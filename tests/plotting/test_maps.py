@@ -17,9 +17,9 @@ def pixels(path):
         return np.asarray(image.convert("RGB"))
 
 
-def saturated(picture):
+def saturated(plot):
     """How many coloured pixels there are, and of how many hues, in steps of 15 degrees."""
-    values = np.asarray(Image.fromarray(picture).convert("HSV")).reshape(-1, 3).astype(int)
+    values = np.asarray(Image.fromarray(plot).convert("HSV")).reshape(-1, 3).astype(int)
     bright = values[(values[:, 1] > 100) & (values[:, 2] > 60)]
     return len(bright), len(set((bright[:, 0] * 24 // 256).tolist()))
 
@@ -29,22 +29,22 @@ def saturated(picture):
 def test_a_map_has_its_size_and_the_colours_of_its_classes(tmp_path, kinds, panels):
     xy, y = normal(400, 2), torch.arange(400) % kinds
     plot_maps([Plane(f"map {i}", xy) for i in range(panels)], y, None, tmp_path / "a.png")
-    picture = pixels(tmp_path / "a.png")
-    assert picture.shape == (460, 460 * panels + 140, 3)
-    count, hues = saturated(picture)
+    plot = pixels(tmp_path / "a.png")
+    assert plot.shape == (460, 460 * panels + 140, 3)
+    count, hues = saturated(plot)
     assert count > 300
     assert hues == 1 if kinds == 1 else hues >= min(kinds, 5)  # two colours of the palette are grey
-    shown = saturated(picture[:, 460 * panels + 40 :])[1]  # in the legend
+    shown = saturated(plot[:, 460 * panels + 40 :])[1]  # in the legend
     assert shown == kinds if kinds in (1, 3) else shown >= 5
 
 
 @pytest.mark.parametrize("count", [1, 5, 400])
 def test_a_map_without_labels_is_grey(tmp_path, count):
     plot_maps([Plane("a", normal(count, 2)), Plane("b", torch.zeros(count, 2))], None, None, tmp_path / "a.png")
-    picture = pixels(tmp_path / "a.png")
-    assert picture.shape == (460, 920, 3)
-    assert saturated(picture)[0] == 0
-    assert (picture < 128).all(-1).any()
+    plot = pixels(tmp_path / "a.png")
+    assert plot.shape == (460, 920, 3)
+    assert saturated(plot)[0] == 0
+    assert (plot < 128).all(-1).any()
 
 
 def test_names_replace_the_numbers_of_classes(tmp_path):
@@ -63,8 +63,8 @@ def test_the_order_of_the_classes_hides_none(tmp_path):
     """Two classes on the same spot, one after the other: both are seen."""
     xy, y = normal(2_000, 2), np.arange(2_000) // 1_000
     plot_maps([Plane("a", 0.1 * xy)], y, None, tmp_path / "a.png")
-    picture = pixels(tmp_path / "a.png")[:, :460].astype(int)
-    blue, orange = (picture[..., 2] - picture[..., 0] > 60).sum(), (picture[..., 0] - picture[..., 2] > 60).sum()
+    plot = pixels(tmp_path / "a.png")[:, :460].astype(int)
+    blue, orange = (plot[..., 2] - plot[..., 0] > 60).sum(), (plot[..., 0] - plot[..., 2] > 60).sum()
     assert 0.6 < blue / orange < 1.7
 
 
@@ -83,9 +83,9 @@ def test_a_plane_shows_the_prior_in_every_format(tmp_path, suffix):
 @pytest.mark.parametrize("kinds", [1, 3, 10, 40])
 def test_a_line_has_the_colours_of_its_classes(tmp_path, kinds):
     plot_line(normal(400), torch.arange(400) % kinds, None, (0.0, 1.0), tmp_path / "a.png")
-    picture = pixels(tmp_path / "a.png")
-    assert picture.shape == (460, 700, 3)
-    hues = saturated(picture)[1]
+    plot = pixels(tmp_path / "a.png")
+    assert plot.shape == (460, 700, 3)
+    hues = saturated(plot)[1]
     assert hues == {1: 1, 3: 3, 40: 0}[kinds] if kinds != 10 else hues >= 5
 
 
@@ -93,9 +93,9 @@ def test_a_line_has_the_colours_of_its_classes(tmp_path, kinds):
 @pytest.mark.parametrize("prior", [None, (1.0, 2.0)])
 def test_a_line_without_labels_is_grey(tmp_path, z, prior):
     plot_line(z, None, None, prior, tmp_path / "a.png")
-    picture = pixels(tmp_path / "a.png")
-    assert saturated(picture)[0] == 0
-    assert (abs(picture.astype(int) - 153) < 4).all(-1).sum() > 300  # the bars
+    plot = pixels(tmp_path / "a.png")
+    assert saturated(plot)[0] == 0
+    assert (abs(plot.astype(int) - 153) < 4).all(-1).sum() > 300  # the bars
 
 
 def test_a_line_has_the_density_of_the_prior_where_it_is(tmp_path):

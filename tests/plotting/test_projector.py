@@ -39,13 +39,13 @@ def test_the_projectors_files_hold_what_was_given(tmp_path, count, shape):
     lines = (tmp_path / "new" / entry.metadata_path).read_text("utf-8").splitlines()
     assert lines == [("zero", "o ne", "2")[kind] for kind in y]
     width, height = entry.sprite.single_image_dim
-    picture = pixels(tmp_path / "new" / entry.sprite.image_path)
+    sprite = pixels(tmp_path / "new" / entry.sprite.image_path)
     side = math.ceil(math.sqrt(count))
-    assert picture.shape == (side * height, side * width, 3)
+    assert sprite.shape == (side * height, side * width, 3)
     assert (height, width) == ((64, 32) if shape[1] == 128 else shape[1:])
     for i in range(count):
         top, left = i // side * height, i % side * width
-        tile = picture[top : top + height, left : left + width].transpose(2, 0, 1) / 255
+        tile = sprite[top : top + height, left : left + width].transpose(2, 0, 1) / 255
         factor = shape[1] // height
         small = images[i].reshape(shape[0], height, factor, width, factor).mean((2, 4))
         assert tile == pytest.approx(np.broadcast_to(small, tile.shape), abs=0.51 / 255)
@@ -74,8 +74,8 @@ def test_the_projector_shows_codes_alone_and_is_written_again(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 5), (1, 1, 300), (3, 1, 1)])
-def test_a_sprite_of_what_is_no_picture(tmp_path, shape):
+def test_a_sprite_of_what_is_no_image(tmp_path, shape):
     plot_projector(tmp_path, normal(4, 2), None, np.full((4, *shape), 2.0))
-    picture = pixels(tmp_path / "sprite.png")
-    assert max(picture.shape) <= 128
-    assert (picture == 255).all()
+    sprite = pixels(tmp_path / "sprite.png")
+    assert max(sprite.shape) <= 128
+    assert (sprite == 255).all()

@@ -34,11 +34,11 @@ def pixels(path):
     ],
     ids=["apart", "ties", "far", "one", "constant", "infinite", "nothing finite", "heavy tails"],
 )
-def test_the_picture_has_its_size_and_three_colours(tmp_path, low, high):
+def test_the_plot_has_its_size_and_three_colours(tmp_path, low, high):
     rates = ([0.0, 0.2, 1.0], [0.0, 0.9, 1.0])
     plot_roc((low, high), rates, ("digits", "letters"), tmp_path / "a.png", "AUROC 0.9", "-ELBO (nats)")
-    picture = pixels(tmp_path / "a.png")
-    assert picture.shape == (380, 960, 3)
-    red, green, blue = picture.transpose(2, 0, 1)
+    plot = pixels(tmp_path / "a.png")
+    assert plot.shape == (380, 960, 3)
+    red, green, blue = plot.transpose(2, 0, 1)
     for seen in (blue - red > 40, (red - blue > 40) & (green - blue > 20), (red - blue > 100) & (green - blue < 20)):
         assert seen.sum() > 50  # normal, anomalous, the curve

@@ -75,9 +75,9 @@ def test_draws_are_like_the_encodings(kind: str) -> None:
     z = two_moons(2000)
     prior = made(kind, z)
     with torch.no_grad():
-        draws = prior(None).sample(Rng(0, "x"), 4000).double()
-    assert torch.allclose(draws.mean(0), z.mean(0), atol=0.25)
-    assert torch.allclose(draws.std(0), z.std(0), rtol=0.15)
+        samples = prior(None).sample(Rng(0, "x"), 4000).double()
+    assert torch.allclose(samples.mean(0), z.mean(0), atol=0.25)
+    assert torch.allclose(samples.std(0), z.std(0), rtol=0.15)
 
 
 @kinds

@@ -61,7 +61,7 @@ def test_operations_beside_training_use_one_core_and_those_of_training_all(two_t
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
-def test_pictures_leave_no_further_threads_of_openmp_behind(tmp_path, two_threads):
+def test_image_grids_leave_no_further_threads_of_openmp_behind(tmp_path, two_threads):
     """These would take cores from the steps, see `Background`."""
     seen = []
 
@@ -243,7 +243,7 @@ def test_a_state_waits_no_longer_than_the_pause(monkeypatch):
     assert len(checkpoints.saved) == 4
 
 
-@pytest.mark.parametrize("earlier", [RunError("the disk is full"), OSError("no picture")])
+@pytest.mark.parametrize("earlier", [RunError("the disk is full"), OSError("no image")])
 def test_an_error_of_the_training_is_what_is_raised_where_the_disk_is_full_too(earlier):
     def fail():
         raise earlier
@@ -279,7 +279,7 @@ def test_a_full_disk_ends_a_training_though_it_is_noticed_elsewhere(tmp_path):
     assert Checkpoints(tmp_path).load("last")["progress"]["step"] == 10
 
 
-def test_figures_are_on_disk_before_the_state_that_follows_them(tmp_path):
+def test_metrics_are_on_disk_before_the_state_that_follows_them(tmp_path):
     written = []
 
     class Rows(Logger):

@@ -34,8 +34,8 @@ def files(tmp_path):
         yield make
 
 
-def row(step, split="train", scope="step", **figures):
-    return {"step": step, "epoch": 1, "split": split, "scope": scope, **figures}
+def row(step, split="train", scope="step", **values):
+    return {"step": step, "epoch": 1, "split": split, "scope": scope, **values}
 
 
 def test_rows_come_back_as_they_were(tmp_path, files):
@@ -104,12 +104,12 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_run(tmp_path):
         Files(tmp_path / "nowhere")
 
 
-def test_pictures_are_png_files_of_their_size(tmp_path, files):
-    picture = torch.rand(3, 20, 30)
-    files().image_grid("samples", "epoch-0001", 5, picture)
+def test_image_grids_are_png_files_of_their_size(tmp_path, files):
+    grid = torch.rand(3, 20, 30)
+    files().image_grid("samples", "epoch-0001", 5, grid)
     with Image.open(tmp_path / "samples" / "epoch-0001.png") as found:
         assert found.size == (30, 20)
-        assert abs(found.getpixel((4, 7))[0] - 255 * picture[0, 7, 4].item()) < 1
+        assert abs(found.getpixel((4, 7))[0] - 255 * grid[0, 7, 4].item()) < 1
 
 
 def events(folder):
@@ -141,11 +141,11 @@ def test_tensorboard_has_a_run_per_split_with_the_same_tags(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_tensorboard_has_pictures_of_their_size(tmp_path, channels):
-    board, picture = TensorBoard(tmp_path, 0, 10), torch.rand(channels, 20, 30)
-    board.image_grid("samples", "epoch-0001", 10, picture)
-    board.image_grid("samples", "manifold", 10, picture)
-    board.image_grid("best/test", "class-means", 10, picture)
+def test_tensorboard_has_image_grids_of_their_size(tmp_path, channels):
+    board, grid = TensorBoard(tmp_path, 0, 10), torch.rand(channels, 20, 30)
+    board.image_grid("samples", "epoch-0001", 10, grid)
+    board.image_grid("samples", "manifold", 10, grid)
+    board.image_grid("best/test", "class-means", 10, grid)
     board.close()
     assert events(tmp_path / "best/test").Images("images/class-means")
     found = events(tmp_path / "train")
@@ -154,7 +154,7 @@ def test_tensorboard_has_pictures_of_their_size(tmp_path, channels):
     assert (event.step, event.width, event.height) == (10, 30, 20)
     with Image.open(BytesIO(event.encoded_image_string)) as image:
         levels = torch.tensor(np.array(image)).view(20, 30, channels).permute(2, 0, 1)
-    assert (levels - 255 * picture).abs().max() < 1
+    assert (levels - 255 * grid).abs().max() < 1
 
 
 def test_tensorboard_has_a_bar_for_the_kl_of_every_latent(tmp_path):

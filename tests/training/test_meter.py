@@ -50,7 +50,7 @@ def test_sums_are_kept_in_double_precision():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_the_first_figure_that_is_not_finite_is_found(bad):
+def test_the_first_metric_that_is_not_finite_is_found(bad):
     meter = filled([1.0, 2.0])
     assert meter.first_nonfinite() is None
     meter.add(NAMES, row(2.0, bad))

@@ -33,13 +33,13 @@ class Rows(Logger):
     """Keeps what it is told."""
 
     def __init__(self):
-        self.rows, self.pictures = [], []
+        self.rows, self.grids = [], []
 
     def metrics(self, row):
         self.rows.append(row)
 
     def image_grid(self, kind, name, step, grid):
-        self.pictures.append((kind, name, step))
+        self.grids.append((kind, name, step))
 
     def of(self, split, scope="epoch"):
         return [row for row in self.rows if (row["split"], row["scope"]) == (split, scope)]
@@ -58,7 +58,7 @@ def before(learner, number, action):
 
 
 def scripted(learner, elbos, losses=None):
-    """Replaces the figures of validation."""
+    """Replaces the metrics of validation."""
     values = iter(zip(elbos, losses or [-e for e in elbos], strict=True))
 
     def evaluate(batch, start, step):
@@ -75,8 +75,8 @@ def fit(tmp_path, *overrides, prepare=lambda learner: None, num=None):
     rows = Rows()
     if num is not None:
         data = few_digits(data, *num)
-    figures, _ = trainer.fit(learner, data, Checkpoints(tmp_path), [rows])
-    return figures, rows, learner
+    summary, _ = trainer.fit(learner, data, Checkpoints(tmp_path), [rows])
+    return summary, rows, learner
 
 
 def stop(_):
@@ -307,11 +307,11 @@ def test_validation_uses_the_moving_average(tmp_path):
 
 
 def test_the_best_checkpoint_is_that_of_the_best_validation(tmp_path):
-    figures, _, _ = fit(tmp_path, "epochs=5", prepare=lambda learner: scripted(learner, [-9.0, -5.0, -7.0, -6.0, -8.0]))
+    summary, _, _ = fit(tmp_path, "epochs=5", prepare=lambda learner: scripted(learner, [-9.0, -5.0, -7.0, -6.0, -8.0]))
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.load("best")["progress"]["step"] == STEPS[1]
     assert checkpoints.load("last")["progress"]["step"] == 63
-    assert (figures["best_elbo"], figures["best_epoch"], figures["valid_elbo"]) == (-5.0, 2.0, -8.0)
+    assert (summary["best_elbo"], summary["best_epoch"], summary["valid_elbo"]) == (-5.0, 2.0, -8.0)
 
 
 def test_what_is_monitored_decides_what_is_best(tmp_path):
@@ -319,25 +319,25 @@ def test_what_is_monitored_decides_what_is_best(tmp_path):
         scripted(learner, [-9.0, -5.0, -7.0], [3.0, 2.0, 1.0])
 
     assert fit(tmp_path / "objective", prepare=prepare)[0]["best_epoch"] == 3
-    figures, _, _ = fit(tmp_path / "elbo", "trainer.monitor=elbo", prepare=prepare)
-    assert (figures["best_epoch"], figures["best_by"]) == (2, "validation ELBO (beta = 1)")
-    figures, _, _ = fit(tmp_path / "loss", "trainer.monitor=loss", prepare=prepare)
-    assert (figures["best_epoch"], figures["best_elbo"]) == (3, -7.0)
+    summary, _, _ = fit(tmp_path / "elbo", "trainer.monitor=elbo", prepare=prepare)
+    assert (summary["best_epoch"], summary["best_by"]) == (2, "validation ELBO (beta = 1)")
+    summary, _, _ = fit(tmp_path / "loss", "trainer.monitor=loss", prepare=prepare)
+    assert (summary["best_epoch"], summary["best_elbo"]) == (3, -7.0)
 
 
 def test_a_run_without_improvement_ends_early(tmp_path):
     options = ("epochs=9", "trainer.patience=2", "trainer.sample_every=10")
     elbos = [-9.0, -5.0, -7.0, -4.0, -6.0, -6.0]
-    figures, rows, _ = fit(tmp_path, *options, prepare=lambda learner: scripted(learner, elbos))
+    summary, rows, _ = fit(tmp_path, *options, prepare=lambda learner: scripted(learner, elbos))
     assert [row["epoch"] for row in rows.of("valid")] == [1, 2, 3, 4, 5, 6]
-    assert figures["best_epoch"] == 4
+    assert summary["best_epoch"] == 4
     assert Checkpoints(tmp_path).load("last")["progress"]["step"] == rows.of("train")[-1]["step"]
-    assert {name for _, name, _ in rows.pictures} == {"final"}
+    assert {name for _, name, _ in rows.grids} == {"final"}
 
 
 def test_a_run_without_validation_has_its_last_checkpoint_as_its_best(tmp_path):
-    figures, rows, _ = fit(tmp_path, num=(300, 0))
-    assert set(figures) == {f"train_{name}" for name in ("loss", "elbo", "rate", "distortion", "bits_per_dim")}
+    summary, rows, _ = fit(tmp_path, num=(300, 0))
+    assert set(summary) == {f"train_{name}" for name in ("loss", "elbo", "rate", "distortion", "bits_per_dim")}
     assert rows.of("valid") == []
     assert not (tmp_path / "best.pt").exists()
     assert Checkpoints(tmp_path).load("best")["progress"]["step"] == 9
@@ -357,7 +357,7 @@ def test_everything_happens_as_often_as_it_is_told_and_once_at_the_end(tmp_path)
     trainer.fit(learner, data, Counting(tmp_path), [rows])
     assert [row["epoch"] for row in rows.of("valid")] == [2, 4, 5]
     assert [step for name, step in saved if name == "last"] == [ends[3], ends[4]]
-    assert [p for p in rows.pictures if p[0] == "samples"] == [
+    assert [p for p in rows.grids if p[0] == "samples"] == [
         ("samples", "epoch-0003", ends[2]),
         ("samples", "final", ends[4]),
     ]
@@ -387,7 +387,7 @@ def test_short_epochs_are_not_saved_until_some_seconds_are_over_and_a_nan_loses_
 
 def test_two_latents_have_a_manifold_at_the_end(tmp_path):
     _, rows, _ = fit(tmp_path, "epochs=1", "latent_dim=2")
-    assert ("samples", "manifold", STEPS[0]) in rows.pictures
+    assert ("samples", "manifold", STEPS[0]) in rows.grids
 
 
 def test_training_draws_nothing_from_the_global_generator(tmp_path):
@@ -398,6 +398,6 @@ def test_training_draws_nothing_from_the_global_generator(tmp_path):
 
 
 def test_training_learns(tmp_path):
-    figures, rows, _ = fit(tmp_path, "epochs=8", "lr=5e-3")
+    summary, rows, _ = fit(tmp_path, "epochs=8", "lr=5e-3")
     assert rows.of("valid")[-1]["elbo"] > rows.of("valid")[0]["elbo"] + 3
-    assert figures["best_elbo"] == max(row["elbo"] for row in rows.of("valid"))
+    assert summary["best_elbo"] == max(row["elbo"] for row in rows.of("valid"))

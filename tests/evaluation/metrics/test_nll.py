@@ -39,12 +39,12 @@ def setting(*words):
 BERNOULLI, GAUSSIAN = (), ("data.binarize=none", "model/likelihood=gaussian")
 
 
-@pytest.mark.parametrize("draws", [1, 7, 200])
-def test_the_exact_posterior_gives_the_evidence_with_any_number_of_draws(draws):
+@pytest.mark.parametrize("num_samples", [1, 7, 200])
+def test_the_exact_posterior_gives_the_evidence_with_any_number_of_samples(num_samples):
     model, truth = linear_gaussian(orthogonal=True)
     torch.manual_seed(0)
     x = truth.sample((50,))
-    found = estimate_log_likelihood(model, InMemory(x.view(50, *EXACT_SHAPE)), draws, noise=NOISE)
+    found = estimate_log_likelihood(model, InMemory(x.view(50, *EXACT_SHAPE)), num_samples, noise=NOISE)
     assert torch.allclose(found.log_p[-1], truth.log_prob(x), atol=1e-9)
 
 

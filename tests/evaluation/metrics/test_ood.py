@@ -87,8 +87,8 @@ def test_the_standard_error_is_near_that_of_a_bootstrap(count, other, ties):
 
 def test_the_standard_error_is_the_spread_over_repetitions():
     found = [auroc(*scores(80, 50, seed=seed)) for seed in range(600)]
-    spread = np.std([figure[0] for figure in found])
-    assert np.mean([figure[1] for figure in found]) == pytest.approx(spread, rel=0.1)
+    spread = np.std([pair[0] for pair in found])
+    assert np.mean([pair[1] for pair in found]) == pytest.approx(spread, rel=0.1)
 
 
 def test_a_single_score_has_no_standard_error():
