@@ -78,7 +78,7 @@ def panels(width: float, height: float, columns: int = 1, rows: int = 1, **optio
         axis.set_prop_cycle(color=COLORS)
         axis.grid(alpha=0.25)
         axis.set_axisbelow(True)
-        axis.tick_params(labelsize=8)
+        axis.tick_params(labelsize=8, which="both")
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
