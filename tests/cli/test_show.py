@@ -154,6 +154,8 @@ def test_what_latents_do_not_have_is_refused_at_once(vae: Vae, arguments: tuple[
         (["show=traverse", "images=[1,2]"], "names 2 images; name 1"),
         (["show=interpolate", "images=[1]"], "name at least 2"),
         (["show=interpolate", "images=[1,5000]"], "it has no 5000"),
+        (["show=interpolate", "images=[1,2,3]", "frames=2"], "is too short for a path through 3 images"),
+        (["show=neighbours", "columns=1"], "at least one training image"),
         (["show=traverse", "label=3"], "has no condition"),
         (["show=traverse", "temperature=0.5"], "has no effect with show=traverse"),
         (["show=traverse", "npz=true"], "has no effect with show=traverse"),

@@ -17,6 +17,7 @@ LINES = (
     "train init_from=last out=x name=y plan=true",
     "eval run=last k=100 split=valid",
     "sample run=last num=16 temperature=0.7 label=3",
+    "sample run=last show=interpolate,extremes format=png,svg num=2 frames=3 images=[1,2] split=valid",
     "fit-prior run=last prior=gmm prior.components=20",
     "data data=digits",
     "reproduce run=last",

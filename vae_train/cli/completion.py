@@ -5,6 +5,7 @@ Hydra's own completion composes the configuration and takes seconds; this one re
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -80,9 +81,15 @@ def _values(conf: Conf, command: str, before: Sequence[str], name: str, value: s
     elif last in FILE_SETTINGS:
         values = _files(value)
     else:
-        switches = {s.path for s in _settings(conf, command, before) if s.value in ("true", "false")}
-        values = ("true", "false") if name in switches else ()
+        listed = value[: value.rfind(",") + 1]
+        values = [f"{listed}{each}" for s in _settings(conf, command, before) if s.path == name for each in _choices(s)]
     yield from (f"{name}={each}" for each in values)
+
+
+def _choices(setting: Setting) -> Sequence[str]:
+    """The values of a switch, or those that a comment begins with, for instance "best, last"."""
+    listed = re.match(r"\w+(, \w+)+(?=[;.]|$)", setting.comment)
+    return ("true", "false") if setting.value in ("true", "false") else listed[0].split(", ") if listed else ()
 
 
 def _groups(conf: Conf, command: str) -> list[Group]:

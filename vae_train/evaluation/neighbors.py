@@ -56,7 +56,7 @@ def _chunks(
     for rows in torch.arange(len(images), device=device).split(max(1, CHUNK_BYTES // (4 * size))):
         # Without random bits and noise.
         pixels, observed = _pixels(images.fetch(rows), to_pixels)
-        yield int(rows[0]), pixels.flatten(1), observed.flatten(1)
+        yield int(rows[0]), pixels.to(device).flatten(1), observed.to(device).flatten(1)
 
 
 def _pixels(batch: Batch, to_pixels: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

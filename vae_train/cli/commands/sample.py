@@ -91,7 +91,7 @@ def _data_errors(settings: Settings, opened: OpenedRun) -> list[ErrorDetail]:
 
 
 def run(settings: Settings, job: Job) -> None:
-    """Makes the pictures, one after the other, and writes their files."""
+    """Makes the pictures and writes their files."""
     run = job.open(settings.run)
     opened = OpenedRun(run, settings, job.builder, job.session, resolve_device(settings.device))
     folder = Path(settings.out) if settings.out else run.samples

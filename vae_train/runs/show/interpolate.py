@@ -30,6 +30,14 @@ class Interpolation(Show):
         return opened.lacks_support("real", "sphere")
 
     @override
+    def errors(self, opened: OpenedRun) -> list[ErrorDetail]:
+        frames, named = opened.options.frames, opened.options.images or []
+        if frames is None or frames >= len(named):
+            return super().errors(opened)
+        message = f"is too short for a path through {len(named)} images"
+        return [*super().errors(opened), ErrorDetail(f"frames={frames}", message)]
+
+    @override
     def data_errors(self, opened: OpenedRun) -> list[ErrorDetail]:
         if errors := opened.image_errors(2):
             return errors
@@ -57,17 +65,10 @@ class Interpolation(Show):
             rows.append(torch.cat([opened.originals(path[:1]), decoded, opened.originals(path[-1:])]))
             moving.append(opened.decoded(interpolate(z, (len(path) - 1) * ANIMATION_FRAMES, how), y))
         width, texts = len(rows[0]), [" – ".join(map(str, path.tolist())) for path in paths]
-        sheet = Sheet(
-            torch.cat(rows),
-            width,
-            centered(texts),
-            [("original", 0.5), ("original", width - 0.5)],
-            min_side=PICTURE_SIDE,
-        )
-        about = (
-            f"{how} path through {len(paths[0])}" if named else f"{how} paths between {numbered(len(paths), 'pair')} of"
-        )
-        about += f" {opened.split} images"
+        above = [("original", 0.5), ("original", width - 0.5)]
+        sheet = Sheet(torch.cat(rows), width, centered(texts), above, min_side=PICTURE_SIDE)
+        which = f"path through {len(paths[0])}" if named else f"paths between {numbered(len(paths), 'pair')} of"
+        about = f"{how} {which} {opened.split} images"
         about += ", with the factors of the first image" if opened.conditions == "factors" else ""
         return Picture(about, sheet, animation(moving))
 

@@ -28,7 +28,9 @@ class Neighbours(Show):
 
     @override
     def errors(self, opened: OpenedRun) -> list[ErrorDetail]:
-        return opened.memory_errors(max(COMPARED, opened.options.num or 0))
+        error = ErrorDetail("columns=1", "needs room for a sample and at least one training image")
+        errors = [error] if opened.options.columns == 1 else []
+        return errors + opened.memory_errors(max(COMPARED, opened.options.num or 0))
 
     @override
     def __call__(self, opened: OpenedRun) -> Picture:
@@ -36,8 +38,7 @@ class Neighbours(Show):
         samples = opened.trained.to_pixels(opened.samples(max(num, COMPARED)))
         train = opened.data.split("train")
         assert train is not None
-        columns = max(2, opened.options.columns)
-        near = nearest_images(samples, train, columns - 1, opened.pixels, opened.device)
+        near = nearest_images(samples, train, opened.options.columns - 1, opened.pixels, opened.device)
         order = near.distance[:, 0].argsort(stable=True)[:num]
         images = torch.cat([samples[order][:, None], near.images[order]], 1)
         captions = [text for row in near.distance[order].tolist() for text in ["sample", *(f"{d:.3f}" for d in row)]]

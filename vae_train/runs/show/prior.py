@@ -25,20 +25,26 @@ class PriorSamples(Show):
 
     @override
     def __call__(self, opened: OpenedRun) -> Picture:
-        options, classes = opened.options, opened.class_names
-        columns, by_class = options.columns, opened.conditions == "label" and options.label is None
-        has_rows = by_class and options.num is None and len(classes) <= MAX_ROWS
-        num = self.count(opened)
-        samples = opened.samples(num)
-        left = centered(classes) if has_rows else ()
-        if has_rows:  # from cycling through the classes to a row for each
-            samples = samples[torch.arange(num).view(columns, -1).T.flatten()]
-        captions = [classes[number % len(classes)] for number in range(num)] if by_class and not has_rows else []
+        classes, columns, num = _classes(opened), opened.options.columns, self.count(opened)
+        samples, left, captions = opened.samples(num), centered([]), list[str]()
+        if self.has_rows(opened):
+            left = centered(classes)
+            samples = samples[torch.arange(num).view(columns, -1).T.flatten()]  # they cycle through the classes
+        elif classes:
+            captions = [classes[number % len(classes)] for number in range(num)]
         sheet = Sheet(opened.trained.to_pixels(samples), columns, left, captions=captions)
         return Picture(f"{num} samples", sheet, samples=samples)
 
     def count(self, opened: OpenedRun) -> int:
         """Number of samples."""
-        options, classes = opened.options, opened.class_names
-        by_class = opened.conditions == "label" and options.label is None and len(classes) <= MAX_ROWS
-        return options.num or (options.columns * len(classes) if by_class else self.num)
+        by_class = opened.options.columns * len(_classes(opened)) if self.has_rows(opened) else self.num
+        return opened.options.num or by_class
+
+    def has_rows(self, opened: OpenedRun) -> bool:
+        """Whether every class has a row."""
+        return opened.options.num is None and 0 < len(_classes(opened)) <= MAX_ROWS
+
+
+def _classes(opened: OpenedRun) -> list[str]:
+    """The classes that samples cycle through; empty if they all have one condition or none."""
+    return opened.class_names if opened.conditions == "label" and opened.options.label is None else []
