@@ -76,6 +76,7 @@ def run(settings: Settings, job: Job) -> None:
     options: dict[str, Any] = {name: getattr(settings, name) for name in ("out", "overwrite", "batch_size")}
     folder = apply_task(task, job.choices["task"], run, model, inputs, **options)
     log.info("%s of %s: %s", counted(len(inputs), "result"), job.choices["task"], folder)
+    log.info("  %s", "  ".join(f"{path.name}/" if path.is_dir() else path.name for path in sorted(folder.iterdir())))
 
 
 def _request(settings: Settings, job: Job) -> Request:
