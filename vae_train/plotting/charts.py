@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from vae_train.plotting.grid import MAX_CHANNELS
+from vae_train.plotting.lazy import load_matplotlib
 from vae_train.plotting.palette import BLUE, CHANNEL_COLORS, COLORS, GREY, ORANGE, RED
 from vae_train.plotting.png import legend_above, panels, write_figure
 
@@ -59,6 +60,7 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def curves_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Builds the matplotlib figure that `plot_curves` writes."""
+    load_matplotlib()
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     names = [name for name in CURVES if any(row.get(name) is not None for row in rows)] or ["elbo"]
@@ -206,6 +208,7 @@ def plot_pixel_histogram(counts: Tensor, path: Path) -> None:
         counts: `(C, bins)` counts over equal bins of [0, 1].
         path: the file to write.
     """
+    load_matplotlib()
     from matplotlib.ticker import LogLocator
 
     channels, bins = counts.shape

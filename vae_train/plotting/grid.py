@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vae_train.plotting.lazy import load_matplotlib
 from vae_train.plotting.palette import COLORS
 from vae_train.plotting.png import from_pil, pixel_font, to_pil
 
@@ -106,6 +107,8 @@ def plot_lines(signals: Tensor, columns: int, scale: int = 1) -> Tensor:
         `(3, height, width)`.
     """
     import numpy as np
+
+    load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

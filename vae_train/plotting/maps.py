@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from vae_train.plotting.lazy import load_matplotlib
 from vae_train.plotting.palette import MAX_COLORS, SEQUENTIAL, class_colors
 from vae_train.plotting.png import panels, to_pil, write_figure
 from vae_train.util.files import replacing
@@ -76,6 +77,7 @@ def plot_maps(maps: Sequence[Plane], labels: ArrayLike | None, names: Sequence[s
         if plane.prior is not None:
             _contours(axis, *plane.prior)
     if scale:
+        load_matplotlib()
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
@@ -128,6 +130,7 @@ def plot_line(
 
 def _contours(axis: Any, mean: ArrayLike, std: ArrayLike) -> None:
     """Plots the contours of a normal prior."""
+    load_matplotlib()
     from matplotlib.patches import Ellipse
 
     (x, y), (width, height) = (np.asarray(values, np.float64).tolist() for values in (mean, std))
@@ -154,6 +157,7 @@ def _colors(labels: NDArray[Any] | None) -> tuple[NDArray[Any] | None, dict[str,
 
 
 def _legend(figure: Any, labels: NDArray[Any], names: Sequence[str] | None) -> None:
+    load_matplotlib()
     from matplotlib.lines import Line2D
 
     classes = np.unique(labels).tolist()

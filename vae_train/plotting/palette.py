@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_train.plotting.lazy import load_matplotlib
+
 COLORS = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
@@ -23,6 +25,7 @@ MAX_COLORS = 2 * len(COLORS)
 
 def class_colors(count: int) -> NDArray[np.float64]:
     """Returns `(count, 4)` colours for up to `MAX_COLORS` classes: the palette, then a darker one."""
+    load_matplotlib()
     from matplotlib.colors import to_rgba_array
 
     bright = to_rgba_array(COLORS)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vae_train.plotting.lazy import load_matplotlib
 from vae_train.plotting.palette import COLORS
 from vae_train.util.files import replacing
 
@@ -51,6 +52,7 @@ def from_pil(image: Any) -> Tensor:
 @cache
 def pixel_font(size: int) -> Any:
     """The font of text in pixels: that of matplotlib, since Pillow's lacks most letters with accents."""
+    load_matplotlib()
     from matplotlib import get_data_path
     from PIL import ImageFont
 
@@ -70,6 +72,7 @@ def panels(width: float, height: float, columns: int = 1, rows: int = 1, **optio
     Returns:
         The figure, and an array of its axes, row by row.
     """
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), dpi=100, layout=None if "gridspec_kw" in options else "constrained")
@@ -85,6 +88,7 @@ def panels(width: float, height: float, columns: int = 1, rows: int = 1, **optio
 
 def write_figure(figure: Any, path: Path) -> None:
     """Renders a matplotlib figure to a file, in the format of its suffix."""
+    load_matplotlib()
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

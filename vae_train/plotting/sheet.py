@@ -20,6 +20,7 @@ from vae_train.plotting.grid import (
     plot_grid,
     plot_lines,
 )
+from vae_train.plotting.lazy import load_matplotlib
 from vae_train.plotting.png import from_pil, pixel_font, to_pil, write_figure, write_png
 
 Labels = Sequence[tuple[str, float]]
@@ -121,6 +122,7 @@ def plane_sheet(images: Tensor, side: int, low: Sequence[float], high: Sequence[
 
 def _axis_labels(name: str, low: float, high: float, side: int) -> Labels:
     """Round values of a latent, and their positions between the centres of the first and the last cell."""
+    load_matplotlib()
     from matplotlib.ticker import MaxNLocator
 
     ticks = [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
@@ -228,6 +230,7 @@ def _grid(images: Tensor, columns: int, min_side: int, widest: float = 0) -> Ten
 
 def _figure(sheet: Sheet) -> Any:
     """A matplotlib figure of a sheet at the size of a paper."""
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     (rows, columns), (first, *_) = sheet.shape, sheet.bands
@@ -262,6 +265,7 @@ def _points(texts: Sequence[str], width: float) -> float:
 
 
 def _inches(text: str) -> float:
+    load_matplotlib()
     from matplotlib.textpath import TextPath
 
     return (
