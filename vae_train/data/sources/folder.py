@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from vae_train.batch import SPLITS, DataFacts, Factor, Split, Units
+from vae_train.batch import DataFacts, Factor, Split, Units
 from vae_train.data.sources.base import Binarize, Contents, Source, binarized_levels
 from vae_train.data.storage.cache import DecodedFolder, decoded
 from vae_train.data.storage.cache_place import cache_folder
@@ -17,13 +17,10 @@ from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit,
 from vae_train.data.storage.dropped import sentences
 from vae_train.data.storage.headers import all_headers
 from vae_train.data.storage.levels import inferred_levels, stated_bounds
-from vae_train.data.storage.listing import Entry, Listing, list_folder
-from vae_train.data.storage.stored import cut, split_rows
+from vae_train.data.storage.listing import Entry, Listing, check_bad_files, list_folder
+from vae_train.data.storage.stored import split_rows
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
-
-MAX_SKIPPED = 10
-"""Number of bad files that are always skipped, whatever `max_bad` is."""
 
 MAX_LEVELS = 2**16
 """Number of levels of 16-bit pixels."""
@@ -127,7 +124,7 @@ class Folder(Source):
         (pixels, bad, dropped, _), background = self._decoded
         listing, _, _, entries, files, all_rows, notes = self._inspection
         bad_files = tuple((_frame_name(entries[number]), why) for number, why in sorted(bad.items()))
-        self._check_bad_files(bad_files, len(entries))
+        check_bad_files(bad_files, len(entries), self.max_bad)
         rows = {name: own[~np.isin(own, list(bad))] for name, own in all_rows.items()}
         if not len(rows["train"]):
             raise UsageError("no training image could be read")
@@ -197,33 +194,10 @@ class Folder(Source):
                 files = np.repeat(files, [max(1, len(frames)) for frames in found])
                 first = np.searchsorted(files, files)
                 entries = [replace(entries[file], frame=int(n - first[n])) for n, file in enumerate(files.tolist())]
-        rows, by_file = self._rows(listing, files)
+        rows, by_file = listing.rows(files, {"valid": self.valid, "test": self.test}, self.split_seed)
         if not by_file:
             notes.append("frames of the same file are in several splits, since there are too few files")
         return _Inspection(listing, size, channels, entries, files, rows, tuple(notes))
-
-    def _rows(self, listing: Listing, files: np.ndarray) -> tuple[dict[Split, np.ndarray], bool]:
-        """Indices of the images of every split. Bad files are included, so that they do not change the split of others.
-
-        Frames of a file stay together unless there are too few files for all splits; also returns whether they do.
-        """
-        splits = np.array(listing.splits)
-        fractions: dict[Split, float] = {"valid": self.valid, "test": self.test}
-        by_file = cut({name: np.flatnonzero(splits == name) for name in SPLITS}, fractions, self.split_seed)
-        if len(files) == len(splits) or all(len(by_file[name]) or not share for name, share in fractions.items()):
-            return {name: np.flatnonzero(np.isin(files, own)) for name, own in by_file.items()}, True
-        return cut({name: np.flatnonzero(splits[files] == name) for name in SPLITS}, fractions, self.split_seed), False
-
-    def _check_bad_files(self, bad_files: tuple[tuple[str, str], ...], total: int) -> None:
-        """Rejects a folder with too many bad files."""
-        count = len(bad_files)
-        if count <= MAX_SKIPPED or count <= self.max_bad * total:
-            return
-        examples = "; ".join(f"{name}: {why}" for name, why in bad_files[:3])
-        raise UsageError(
-            f"{count:,} of {total:,} files cannot be read ({examples}; …). Remove them, or allow more with "
-            f"data.max_bad={math.ceil(100 * count / total) / 100:g}"
-        )
 
 
 def _note_on_colors(colored: int, total: int) -> list[str]:

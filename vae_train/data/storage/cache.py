@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from vae_train.data.storage.cache_place import cache_folder, writing_cache
+from vae_train.data.storage.cache_place import cache_folder, new_cache, writing_cache
 from vae_train.data.storage.decoding import BadImage, Decoded, Decoding, decode_frames
 from vae_train.data.storage.depths import Depths, united
 from vae_train.data.storage.dropped import Count, DroppedCounts, count, merged
@@ -203,19 +202,9 @@ def _retried(place: Path, pixels: np.ndarray, index: Index, files: _Files) -> In
 
 
 def _write(place: Path, files: _Files) -> None:
-    temporary = place.with_name(f"{place.name}.{os.getpid()}.tmp")
-    _remove_abandoned(place)
-    temporary.mkdir()
-    try:
+    with new_cache(place) as temporary:
         tried = (_decode_all(files, temporary / PIXELS, dtype) for dtype in (np.uint8, np.uint16))
         _write_index(temporary, next(index for index in tried if index is not None))
-        aside = place.with_name(f"{temporary.name}-old")
-        if place.exists():  # another process has written it, or it is damaged
-            place.rename(aside)
-        temporary.rename(place)
-        shutil.rmtree(aside, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_index(folder: Path, index: Index) -> None:
@@ -223,7 +212,7 @@ def _write_index(folder: Path, index: Index) -> None:
         file.write(json.dumps(index._asdict()).encode())
 
 
-def _reserved(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+def reserved(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     """Creates an array in a new file and reserves its disk space.
 
     Writing to a mapped file on a full disk would kill the process.
@@ -241,7 +230,7 @@ def _decode_all(files: _Files, path: Path, dtype: Any) -> Index | None:
     None at the first file whose pixels need a larger type than `dtype`.
     """
     size = max(1, min(CHUNK_FILES, 2**23 // math.prod(files.how.shape)))
-    pixels = _reserved(path, (len(files), *files.how.shape), np.dtype(dtype))
+    pixels = reserved(path, (len(files), *files.how.shape), np.dtype(dtype))
     bits, high, bad, dropped = np.zeros(len(files), np.uint8), 0, BadIndex(), DroppedCounts()
     for rows, chunk in in_chunks(files, size, "Decoding images"):
         images = chunk.pixels.numpy()
@@ -277,21 +266,3 @@ def in_chunks(files: Any, size: int, what: str) -> Iterator[tuple[range, Any]]:
 
 def _unchanged(item: Any) -> Any:
     return item
-
-
-def _remove_abandoned(place: Path) -> None:
-    """Removes incomplete caches of processes that have ended."""
-    for left in place.parent.glob(f"{place.name}.*.tmp*"):
-        process = left.name.removeprefix(f"{place.name}.").partition(".")[0]
-        if not (process.isdigit() and _is_running(int(process))):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    if os.name != "posix":
-        return True  # on Windows, os.kill would end the process
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return process != os.getpid()

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, Batch, Fetched, Layout, Shape
 from vae_train.data.session import DataSession
-from vae_train.data.storage.listing import SUFFIXES
+from vae_train.data.storage.listing import IMAGES
 from vae_train.data.storage.stored import from_images
 from vae_train.evaluation.subject import Noise
 from vae_train.rng import Rng
@@ -127,13 +127,13 @@ class Request:
         errors, kinds = list[ErrorDetail](), set[str]()
         for path in map(Path, self.paths):
             suffix = path.suffix.lower()
-            known = "images" if suffix in SUFFIXES else "array" if suffix in ARRAY_SUFFIXES else ""
+            known = "images" if suffix in IMAGES.suffixes else "array" if suffix in ARRAY_SUFFIXES else ""
             kinds.add("folder" if path.is_dir() else known)
             if not path.exists():
                 what = f"no such file or folder, and no split ({', '.join(SPLITS)})"
                 errors.append(ErrorDetail(f"input={path}", what))
             elif not path.is_dir() and not known:
-                wanted = " ".join(suffix[1:] for suffix in (*SUFFIXES, *ARRAY_SUFFIXES))
+                wanted = " ".join(suffix[1:] for suffix in (*IMAGES.suffixes, *ARRAY_SUFFIXES))
                 errors.append(ErrorDetail(f"input={path}", f"is not a folder or a file that ends in {wanted}"))
         if errors:
             raise UsageError(errors)

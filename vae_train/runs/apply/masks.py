@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vae_train.data.storage.decoding import BadImage, Decoding, decode, headers
-from vae_train.data.storage.listing import SUFFIXES, list_folder
+from vae_train.data.storage.listing import IMAGES, list_folder
 from vae_train.data.transforms.masks import MaskName, seen_pixels
 from vae_train.evaluation.inpainting import MaskedImages
 from vae_train.runs.apply.files import decoding_of
@@ -88,7 +88,7 @@ class MaskFiles:
 
     def _matched(self, path: Path, names: Sequence[str]) -> list[Path]:
         """The mask of every input, or a single one for all."""
-        if path.is_file() and path.suffix.lower() in SUFFIXES:
+        if path.is_file() and path.suffix.lower() in IMAGES.suffixes:
             return [path]
         if not path.is_dir():
             what = "is not an image file" if path.exists() else f"no such mask{did_you_mean(str(path), NAMES)}"
