@@ -56,6 +56,7 @@ SHARED_FILES = ("__init__", "base", "bounds", "aggregate", "discrepancies", "cri
 """Files of a catalogue folder that are no entries of it."""
 OPEN = {
     "folder": ["data.size=16", "data.channels=3"],
+    "audio": [],
     "arrays": ["data.shape=[3,16,16]", "data.levels=256"],
 }
 """What data sets leave open that look at the user's files; a run's config.yaml has it filled in."""
@@ -112,7 +113,7 @@ def combination_errors(cfg: DictConfig) -> list[ErrorDetail]:
 def facts_without_files(cfg: DictConfig) -> DataFacts:
     """The facts of a data set; for one that looks at the user's files, those of `OPEN`."""
     if {"path", "max_bad"} & cfg.data.keys():
-        levels = 2 if cfg.data.binarize != "none" else 256
+        levels = 2 if cfg.data.get("binarize", "none") != "none" else 256
         return DataFacts((3, 16, 16), levels, 0)
     return build(cfg.data).inspect()
 

@@ -191,6 +191,8 @@ class DataFacts(NamedTuple):
     """The order of dimensions in an array file; None for other files."""
     missing: bool = False
     """Whether values may be missing (NaN), see `split_missing`."""
+    sample_rate: int | None = None
+    """Samples per second of audio; None for other data."""
 
     @property
     def description(self) -> str:
@@ -202,6 +204,7 @@ class DataFacts(NamedTuple):
             shape = f"vectors of {width} columns"
         elif self.layout in ("NCT", "NTC"):
             shape = f"signals of {channels} channel{'s' * (channels > 1)} and {width} steps"
+            shape += f" at {self.sample_rate:,} Hz" if self.sample_rate else ""
         return f"{shape} with {'continuous values' if self.levels is None else f'{self.levels:,} levels'}"
 
     @property

@@ -13,6 +13,7 @@ import torch
 import vae_train
 from tests.commandline import Vae
 from tests.data.pictures import fill
+from tests.data.sounds import fill as fill_with_tones
 from tests.support import build, choices, compose, locate
 from vae_train.batch import DataFacts
 from vae_train.data.sources.base import Contents
@@ -22,6 +23,13 @@ from vae_train.util.errors import UsageError
 
 TINY = ("model.encoder.hidden=[8]", "model.decoder.hidden=[8]", "latent_dim=2", "logger=none", "epochs=1")
 TINY += ("batch_size=8",)
+
+ARGUMENTS = {
+    "folder": ["data.root=data/photos", "data.size=8"],
+    "audio": ["data.root=data/sounds"],
+    "arrays": ["data.path=data/x.npz"],
+}
+"""Where the data of a source is that has no default."""
 
 
 def in_memory(facts: DataFacts) -> Contents:
@@ -38,10 +46,13 @@ def in_memory(facts: DataFacts) -> Contents:
 @pytest.mark.parametrize("name", choices("data"))
 def test_a_run_is_sampled_after_its_data_was_deleted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("data").mkdir()
-    arguments = {"folder": ["data.root=data/photos", "data.size=8"], "arrays": ["data.path=data/x.npz"]}.get(name, [])
+    arguments = ARGUMENTS.get(name, [])
     source = locate(compose(f"data={name}").data._target_)
     if name == "folder":
         fill(Path("data/photos"), 40)
+    elif name == "audio":
+        pytest.importorskip("soundfile")
+        fill_with_tones(Path("data/sounds"), 40)
     elif name == "arrays":
         np.savez("data/x.npz", x=10 * np.random.rand(50, 4), y=np.repeat(["a", "b"], 25))
     else:
@@ -63,7 +74,7 @@ def test_a_run_is_sampled_after_its_data_was_deleted(name: str, monkeypatch: pyt
     facts = run.facts()
     assert facts is not None
     assert facts.factors == known.factors
-    assert (facts.data_shape, facts.levels) == (known.data_shape, known.levels)
+    assert (facts.data_shape, facts.levels, facts.sample_rate) == (known.data_shape, known.levels, known.sample_rate)
 
 
 def test_the_command_line_samples_a_label_of_deleted_data(vae: Vae) -> None:

@@ -65,12 +65,14 @@ def _difference(other: Config, own: DataFacts, job: Job) -> str | None:
 
 def _ood_node(name: str, config: Config, facts: DataFacts) -> Config:
     """The data node of a data set, a folder or a file, with the run's size and binarisation."""
-    known = sorted({path.stem for path in (conf_dir() / "data").glob("*.yaml")} - {"folder", "arrays"})
+    known = sorted({path.stem for path in (conf_dir() / "data").glob("*.yaml")} - {"folder", "audio", "arrays"})
     place = Path(os.path.expanduser(name))
     kind = name if name in known else "folder" if place.is_dir() else "arrays" if place.is_file() else None
     if kind is None:
         raise UsageError(f"no such data set, folder or file{did_you_mean(name, known)} ({', '.join(known)})")
     own = config["data"]
+    if facts.sample_rate is not None and name not in known:  # audio as that of the run
+        return own.with_values({"root": name, "valid": 0, "test": 0})
     if kind == "arrays" and "units" in own:  # its numbers have the units of the run's
         return own.with_values({"path": name, "key": None, "labels": None, "shape": None, "valid": 0, "test": 0})
     node = resolved(OmegaConf.load(conf_dir() / "data" / f"{kind}.yaml").data)
