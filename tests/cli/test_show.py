@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import shutil
 from pathlib import Path
 
@@ -89,6 +90,18 @@ def test_a_conditional_model_has_a_row_for_every_class(vae: Vae) -> None:
     assert "no such" in line
 
 
+def test_names_of_classes_stand_on_one_short_line(vae: Vae) -> None:
+    names = ["$x^2$ & <b>", "two\nlines", "x" * 100]
+    np.savez("x.npz", x=np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8), y=np.array(names * 20))
+    vae("train", *SMALL, "data=arrays", "data.path=x.npz", "latent_dim=2", "model.condition=label", "out=run")
+    paths = made(vae("sample", "run=run", "format=png,svg", "columns=3"))
+    assert size(paths[0])[0] < 500
+    text = html.unescape(paths[1].read_text())
+    assert all(f">{name}</text>" in text for name in ("$x^2$ & <b>", "two lines", "x" * 23 + "…"))
+    (path,) = made(vae("sample", "run=run", "label=$x^2$ & <b>", "num=2", "out=named"))
+    assert path.parent == Path("named")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -156,6 +169,8 @@ def test_what_latents_do_not_have_is_refused_at_once(vae: Vae, arguments: tuple[
         (["show=interpolate", "images=[1,5000]"], "it has no 5000"),
         (["show=interpolate", "images=[1,2,3]", "frames=2"], "is too short for a path through 3 images"),
         (["show=neighbours", "columns=1"], "at least one training image"),
+        (["show=traverse", "frames=99999999999"], "GiB of memory"),
+        (["show=manifold", "frames=9999999"], "GiB of memory"),
         (["show=traverse", "label=3"], "has no condition"),
         (["show=traverse", "temperature=0.5"], "has no effect with show=traverse"),
         (["show=traverse", "npz=true"], "has no effect with show=traverse"),

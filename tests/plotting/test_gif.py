@@ -29,6 +29,13 @@ def test_frames_keep_their_size_and_colours(tmp_path, channels, levels):
     assert (durations, loop) == ([250] * 5, 0)
 
 
+def test_a_gif_may_go_back_without_repeating_its_ends(tmp_path):
+    frames = [torch.full((1, 8, 8), level / 3) for level in range(4)]
+    write_frames(tmp_path / "a.gif", iter(frames), 0.1, there_and_back=True)
+    pixels, _, _ = read(tmp_path / "a.gif")
+    assert pixels[:, 0, 0, 0].tolist() == [0, 85, 170, 255, 170, 85]
+
+
 def test_photographs_stay_close(tmp_path):
     ramp = torch.stack(torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 64), indexing="ij"))
     images = torch.cat([ramp, ramp.flip(1)[:1]])[None].repeat(2, 1, 1, 1)

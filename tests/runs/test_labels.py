@@ -22,10 +22,12 @@ def test_a_name_precedes_a_number_and_the_difference_is_logged(caplog: pytest.Lo
         assert not caplog.messages
         assert class_number(1, years) == 0
     assert caplog.messages == ["class 1 is the class of this name, number 0"]
-    assert class_number(0, years) == 0
+    assert class_number(0, years) == class_number("0", years) == 0
+    assert class_number("03", Factor("class", 9)) == 3
+    assert class_number("03", Factor("class", 9, ("a", "03"))) == 1
 
 
-@pytest.mark.parametrize("value", ["fox", 3, -1, True, 1.5, None])
+@pytest.mark.parametrize("value", ["fox", 3, "3", "9" * 5000, -1, True, 1.5, None])
 def test_an_unknown_class_lists_the_others(value: object) -> None:
     with pytest.raises(ValueError, match="use 0 to 2, or cat, dog, eel"):
         class_number(value, Factor("class", 3, ("cat", "dog", "eel")))

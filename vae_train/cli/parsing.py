@@ -23,7 +23,7 @@ TYPED_NAMES = (
 )
 """Last parts of settings whose values are paths or names, in which no character is special."""
 
-TYPED_KEYS = ("mask",)
+TYPED_KEYS = ("mask", "label")
 """Whole names of such settings; corruption.mask is a number."""
 
 SEVERAL = ("run", "input")

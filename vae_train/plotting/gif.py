@@ -1,6 +1,6 @@
 """Writes animated GIFs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,19 @@ def write_gif(path: Path, images: Tensor, seconds_per_frame: float) -> None:
     write_frames(path, [frame[:, GRID_GAP:-GRID_GAP, GRID_GAP:-GRID_GAP] for frame in framed], seconds_per_frame)
 
 
-def write_frames(path: Path, frames: Sequence[Tensor], seconds_per_frame: float) -> None:
+def write_frames(path: Path, frames: Iterable[Tensor], seconds_per_frame: float, there_and_back: bool = False) -> None:
     """Writes frames `(1 or 3, height, width)` in [0, 1], all of one size, as an animated GIF, without enlarging them.
 
     Grey frames keep all of their levels. A colour frame keeps its colours if there are at most `MAX_COLORS`.
 
     Args:
         path: the file to write.
-        frames: the frames.
+        frames: the frames, which need not be in memory at the same time.
         seconds_per_frame: duration of a frame, rounded to 1/100 s.
+        there_and_back: also show the frames backwards, so that the repetition does not jump.
     """
-    first, *rest = map(_with_palette, frames)
+    images = list(map(_with_palette, frames))
+    first, *rest = [*images, *images[-2:0:-1]] if there_and_back else images
     milliseconds, file = 10 * max(1, round(100 * seconds_per_frame)), BytesIO()
     # Pillow merges equal frames into a longer one.
     first.save(file, "GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0, optimize=False)

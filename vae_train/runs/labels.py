@@ -9,6 +9,9 @@ from vae_train.batch import Factor
 MAX_NAMES = 20
 """Number of class names in a message."""
 
+MAX_DIGITS = 18
+"""Longest number of a class."""
+
 log = logging.getLogger("vae_train")
 
 
@@ -23,15 +26,15 @@ def class_number(value: Any, factor: Factor, report: Callable[[str], object] = l
     Raises:
         ValueError: there is no such class; lists those that exist.
     """
-    names = [str(name) for name in factor.values or range(factor.size)]
-    is_number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < factor.size
-    if str(value) in names:
-        number = names.index(str(value))
-        if is_number and number != value:
-            report(f"{factor.name} {value} is the class of this name, number {number}")
+    names, text = [str(name) for name in factor.values or range(factor.size)], str(value)
+    number = int(text) if text.isdecimal() and len(text) <= MAX_DIGITS and int(text) < factor.size else None
+    if text in names:
+        named = names.index(text)
+        if number not in (None, named):
+            report(f"{factor.name} {value} is the class of this name, number {named}")
+        return named
+    if number is not None:
         return number
-    if is_number:
-        return int(value)
     raise ValueError(f"no such {factor.name}; use {known_classes(factor)}")
 
 

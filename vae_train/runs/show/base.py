@@ -4,7 +4,7 @@ import importlib
 import math
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from vae_train.plotting.sheet import Sheet
 from vae_train.runs.show.opened import OpenedRun
 from vae_train.util.errors import ErrorDetail
+from vae_train.util.runtime import memory_shortage
 
 PICTURE_SIDE, ANIMATION_SIDE = 84, 112
 """Sides in pixels to which small images are enlarged: with labels, and in a GIF."""
@@ -32,9 +33,11 @@ class Picture:
     about: str
     """What it shows, in a few words."""
     sheet: Sheet | None = None
-    animation: Sequence[Sheet] = ()
-    """Frames of a GIF, all of one size."""
+    animation: Iterable[Sheet] = ()
+    """Frames of a GIF, all of one size, which are read once."""
     seconds_per_frame: float = 0.08
+    there_and_back: bool = True
+    """Whether the GIF also shows the frames backwards."""
     samples: Tensor | None = field(default=None, repr=False)
     """Images in the units of the data, for `npz=true` and `save_each=true`."""
 
@@ -73,8 +76,17 @@ class Show(ABC):
 
     def errors(self, opened: OpenedRun) -> list[ErrorDetail]:
         """Reports why there is no such picture, and options that do not fit it."""
-        problem = self.problem(opened)
-        return [ErrorDetail(f"show={self.name()}", problem)] if problem else []
+        if problem := self.problem(opened):
+            return [ErrorDetail(f"show={self.name()}", problem)]
+        option = "frames" if opened.options.frames and "frames" in self.reads else "num"
+        shortage = memory_shortage(self.count(opened) * math.prod(opened.facts.data_shape) * 4)  # float32
+        where = f"{option}={getattr(opened.options, option) or self.count(opened)}"
+        return [ErrorDetail(where, shortage)] if shortage else []
+
+    def count(self, opened: OpenedRun) -> int:
+        """Number of images that are in memory at the same time."""
+        num, frames = num_and_frames(self, opened)
+        return max(1, num) * max(1, frames)
 
     def data_errors(self, opened: OpenedRun) -> list[ErrorDetail]:
         """Options that do not fit the data, which is known to be valid."""
@@ -112,19 +124,14 @@ def num_and_frames(show: Show, opened: OpenedRun) -> tuple[int, int]:
     return opened.options.num or show.num, opened.options.frames or show.frames
 
 
-def animation(rows: Sequence[Tensor], captions: Sequence[str] = ()) -> list[Sheet]:
-    """Frames of a GIF in which several images move at the same time, forwards and backwards.
+def animation(rows: Sequence[Tensor], captions: Sequence[str] = ()) -> Iterator[Sheet]:
+    """Yields the frames of a GIF in which several images move at the same time.
 
     Args:
         rows: `(T, C, H, W)` the frames of every image.
         captions: a text below every image; empty for none.
     """
     least = math.ceil(math.sqrt(len(rows)))
-    columns = min(
-        range(least, least + 3), key=lambda columns: -len(rows) % columns
-    )  # few cells of the last row are empty
-    frames = [
-        Sheet(torch.stack(images), columns, captions=captions, min_side=ANIMATION_SIDE)
-        for images in zip(*rows, strict=True)
-    ]
-    return [*frames, *frames[-2:0:-1]]
+    columns = min(range(least, least + 3), key=lambda columns: -len(rows) % columns)  # fills the last row
+    for images in zip(*rows, strict=True):
+        yield Sheet(torch.stack(images), columns, captions=captions, min_side=ANIMATION_SIDE)

@@ -45,7 +45,7 @@ class Interpolation(Show):
             error = ErrorDetail(f"split={opened.split}", "has no two images of one class")
             return [] if _pairs(opened, 1) else [error]
         if opened.conditions == "label":
-            classes = [opened.class_names[number] for number in _classes(opened, torch.tensor(opened.options.images))]
+            classes = [opened.class_name(number) for number in _classes(opened, torch.tensor(opened.options.images))]
             if len(set(classes)) > 1:
                 message = f"are of the classes {', '.join(classes)}; a conditional model needs images of one class"
                 return [ErrorDetail(f"images={yaml_text(opened.options.images)}", message)]

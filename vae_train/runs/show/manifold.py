@@ -37,6 +37,10 @@ class Manifold(Show):
         return None
 
     @override
+    def count(self, opened: OpenedRun) -> int:
+        return num_and_frames(self, opened)[1] ** 2
+
+    @override
     @torch.no_grad()
     def __call__(self, opened: OpenedRun) -> Picture:
         _, side = num_and_frames(self, opened)

@@ -29,8 +29,11 @@ class Neighbours(Show):
     @override
     def errors(self, opened: OpenedRun) -> list[ErrorDetail]:
         error = ErrorDetail("columns=1", "needs room for a sample and at least one training image")
-        errors = [error] if opened.options.columns == 1 else []
-        return errors + opened.memory_errors(max(COMPARED, opened.options.num or 0))
+        return [*super().errors(opened), *([error] if opened.options.columns == 1 else [])]
+
+    @override
+    def count(self, opened: OpenedRun) -> int:
+        return max(COMPARED, opened.options.num or 0) * opened.options.columns
 
     @override
     def __call__(self, opened: OpenedRun) -> Picture:

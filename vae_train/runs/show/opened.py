@@ -1,6 +1,5 @@
 """A run whose model and data are opened when a picture first needs them."""
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -24,10 +23,12 @@ from vae_train.runs.schema import yaml_text
 from vae_train.runs.show.options import Options
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.errors import ErrorDetail, UsageError
-from vae_train.util.runtime import memory_shortage
 
 CHUNK = 256
 """Latents per pass."""
+
+MAX_NAME_LENGTH = 24
+"""Characters of the name of a class in a picture."""
 
 SUPPORT_NAMES: dict[Support, str] = {
     "real": "in R^D",
@@ -122,11 +123,16 @@ class OpenedRun:
         except ValueError as error:
             raise UsageError([ErrorDetail(where, str(error))]) from error
 
-    @cached_property
-    def class_names(self) -> list[str]:
-        """Names of the classes, on one line each, or their numbers; empty for data without labels."""
-        values = [factor.values or range(factor.size) for factor in self.facts.factors[:1]]
-        return [" ".join(str(value).split()) for value in values[0]] if values else []
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, or of values of the first factor; 0 for data without labels."""
+        return self.facts.factors[0].size if self.facts.factors else 0
+
+    def class_name(self, number: int) -> str:
+        """The name of a class on one line, or its number."""
+        values = self.facts.factors[0].values
+        name = str(number) if values is None else " ".join(str(values[number]).split())
+        return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 1]}…"
 
     @cached_property
     def trained(self) -> TrainedModel:
@@ -221,11 +227,6 @@ class OpenedRun:
         """Maps images of the model to [0, 1] on the CPU; continuous values may exceed this range."""
         pixels = self.data.to_pixels(x).cpu()
         return pixels if self.data.stored_facts.levels is None else pixels.clamp(0, 1)
-
-    def memory_errors(self, num: int) -> list[ErrorDetail]:
-        """Reports a number of samples that do not fit into memory."""
-        shortage = memory_shortage(num * math.prod(self.facts.data_shape) * 4)  # float32
-        return [ErrorDetail(f"num={num}", shortage)] if shortage else []
 
     def samples(self, num: int) -> Tensor:
         """Samples from the prior in the units of the data, as the options say."""

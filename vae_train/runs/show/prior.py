@@ -6,7 +6,6 @@ from typing_extensions import override
 from vae_train.plotting.sheet import Sheet, centered
 from vae_train.runs.show.base import Picture, Show
 from vae_train.runs.show.opened import OpenedRun
-from vae_train.util.errors import ErrorDetail
 
 MAX_ROWS = 20
 """Maximal number of classes with a row each."""
@@ -20,31 +19,27 @@ class PriorSamples(Show):
     has_samples = True
 
     @override
-    def errors(self, opened: OpenedRun) -> list[ErrorDetail]:
-        return opened.memory_errors(self.count(opened))
-
-    @override
     def __call__(self, opened: OpenedRun) -> Picture:
-        classes, columns, num = _classes(opened), opened.options.columns, self.count(opened)
+        columns, num, cycled = opened.options.columns, self.count(opened), _cycled(opened)
         samples, left, captions = opened.samples(num), centered([]), list[str]()
         if self.has_rows(opened):
-            left = centered(classes)
+            left = centered([opened.class_name(number) for number in range(cycled)])
             samples = samples[torch.arange(num).view(columns, -1).T.flatten()]  # they cycle through the classes
-        elif classes:
-            captions = [classes[number % len(classes)] for number in range(num)]
+        elif cycled:
+            captions = [opened.class_name(number % cycled) for number in range(num)]
         sheet = Sheet(opened.trained.to_pixels(samples), columns, left, captions=captions)
-        return Picture(f"{num} samples", sheet, samples=samples)
+        return Picture(f"{num:,} samples", sheet, samples=samples)
 
+    @override
     def count(self, opened: OpenedRun) -> int:
-        """Number of samples."""
-        by_class = opened.options.columns * len(_classes(opened)) if self.has_rows(opened) else self.num
+        by_class = opened.options.columns * _cycled(opened) if self.has_rows(opened) else self.num
         return opened.options.num or by_class
 
     def has_rows(self, opened: OpenedRun) -> bool:
         """Whether every class has a row."""
-        return opened.options.num is None and 0 < len(_classes(opened)) <= MAX_ROWS
+        return opened.options.num is None and 0 < _cycled(opened) <= MAX_ROWS
 
 
-def _classes(opened: OpenedRun) -> list[str]:
-    """The classes that samples cycle through; empty if they all have one condition or none."""
-    return opened.class_names if opened.conditions == "label" and opened.options.label is None else []
+def _cycled(opened: OpenedRun) -> int:
+    """The number of classes that samples cycle through; 0 if they all have one condition or none."""
+    return opened.num_classes if opened.conditions == "label" and opened.options.label is None else 0

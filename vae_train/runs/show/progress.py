@@ -1,5 +1,7 @@
 """The samples of a training, from epoch to epoch."""
 
+from pathlib import Path
+
 from typing_extensions import override
 
 from vae_train.batch import evenly_spaced
@@ -33,13 +35,21 @@ class Progress(Show):
         folder, (_, limit) = opened.run.samples, num_and_frames(self, opened)
         names = grid_names(folder)
         names = [names[number] for number in evenly_spaced(len(names), limit).tolist()]
-        read = [(label, image) for label, name in names if (image := open_grid(folder / name)) is not None]
-        size = read[-1][1].size if read else ()
-        grids = [(label, from_pil(image.convert("RGB"))) for label, image in read if image.size == size]
-        if len(grids) < 2:
+        sizes = {name: image.size for _, name in names if (image := open_grid(folder / name)) is not None}
+        size = next(reversed(sizes.values()), None)
+        shown = [(label, name) for label, name in names if sizes.get(name) == size]
+        if len(shown) < 2:
             raise RunError(f"the image grids in {folder} are damaged, or differ in size")
-        frames = [Sheet(grid[None], 1, title=label) for label, grid in grids]
-        left_out = len(names) - len(grids)
-        about = f"samples from {grids[0][0]} to {grids[-1][0]}, {len(grids)} frames"
+        left_out = len(names) - len(shown)
+        about = f"samples from {shown[0][0]} to {shown[-1][0]}, {len(shown)} frames"
         about += f"; {left_out} damaged or of another size left out" if left_out else ""
-        return Picture(about, animation=[*frames, *[frames[-1]] * LAST_FRAMES], seconds_per_frame=0.25)
+        frames = (_frame(folder / name, label) for label, name in [*shown, *[shown[-1]] * LAST_FRAMES])
+        return Picture(about, animation=frames, seconds_per_frame=0.25, there_and_back=False)
+
+
+def _frame(path: Path, label: str) -> Sheet:
+    """An image grid, which is read when its frame is written, with a title."""
+    image = open_grid(path)
+    if image is None:
+        raise RunError(f"{path} cannot be read any more")
+    return Sheet(from_pil(image.convert("RGB"))[None], 1, title=label)

@@ -96,8 +96,7 @@ class Writer:
 
 
 def _write_animation(path: Path, picture: Picture) -> None:
-    rendered = {id(frame): render(frame) for frame in {id(frame): frame for frame in picture.animation}.values()}
-    write_frames(path, [rendered[id(frame)] for frame in picture.animation], picture.seconds_per_frame)
+    write_frames(path, map(render, picture.animation), picture.seconds_per_frame, picture.there_and_back)
 
 
 def _write_array(path: Path, samples: Tensor, model: TrainedModel) -> None:
