@@ -37,6 +37,7 @@ def offered(vae: Vae, monkeypatch: pytest.MonkeyPatch):
         ("vae sample show=pr", ["show=prior", "show=progress"]),
         ("vae sample show=prior,tr", ["show=prior,traverse"]),
         ("vae sample num=", []),
+        ("vae export format=onnx,p", ["format=onnx,pt2"]),
         ("vae eval beta", []),
         ("vae", []),
         ("", []),

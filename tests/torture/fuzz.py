@@ -18,6 +18,7 @@ LINES = (
     "eval run=last k=100 split=valid",
     "sample run=last num=16 temperature=0.7 label=3",
     "sample run=last show=interpolate,extremes format=png,svg num=2 frames=3 images=[1,2] split=valid",
+    "export run=last format=pt2,safetensors checkpoint=last license=mit out=model overwrite=true",
     "fit-prior run=last prior=gmm prior.components=20",
     "data data=digits",
     "reproduce run=last",

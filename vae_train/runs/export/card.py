@@ -240,7 +240,8 @@ def _table(head: Sequence[str], rows: Rows) -> str:
 
 
 def _block(kind: str, text: str) -> str:
-    return f"```{kind}\n{printable(text).replace('```', '')}\n```"
+    shown = printable(text, keep="\n" if kind == "python" else "")
+    return f"```{kind}\n{shown.replace('```', '')}\n```"
 
 
 def _class_name(target: object) -> str:
