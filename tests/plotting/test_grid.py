@@ -75,6 +75,11 @@ def test_what_is_hidden_is_grey():
     mask[1, :, :2] = False
     assert torch.equal(grey_out(images, mask), GRID_GREY * (~mask).expand_as(images))
     assert grey_out(images, None) is images
+    signals, mask = torch.zeros(2, 1, 1, 9), torch.arange(9).expand(2, 1, 1, 9) < 4
+    assert torch.equal(grey_out(signals, mask).isnan(), ~mask)
+    gaps = plot_grid(grey_out(signals, mask), 2)
+    assert torch.equal(gaps[:, :, :50], plot_grid(signals, 2)[:, :, :50])
+    assert (gaps[:, 90:97, 75:125] == 1).all()  # no line there
 
 
 def test_grey_and_coloured_images_need_no_note():

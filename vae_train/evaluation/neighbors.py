@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vae_train.batch import Batch, Fetched
+from vae_train.plotting.grid import grey_out
 
 CHUNK_BYTES = 2**26
 """Size of a chunk of images in float32."""
@@ -20,7 +21,7 @@ class Neighbors(NamedTuple):
     numbers: Tensor
     """(N, k) int64, indices of the images within the split."""
     images: Tensor
-    """(N, k, C, H, W) in [0, 1]."""
+    """(N, k, C, H, W) in [0, 1], with missing values as in `grey_out`."""
 
 
 @torch.no_grad()
@@ -84,5 +85,5 @@ def _exact(
         order = distance.argsort(stable=True)[:k]
         distances.append(distance[order])
         indices.append(numbers.cpu()[order])
-        chosen.append(pixels[order])
+        chosen.append(grey_out(pixels, observed > 0)[order])
     return Neighbors(torch.stack(distances).float(), torch.stack(indices), torch.stack(chosen))

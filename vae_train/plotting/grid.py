@@ -1,5 +1,6 @@
 """Image grids, contact sheets and line plots of signals, as tensors with shape (C, height, width) in [0, 1]."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,13 +63,14 @@ def enlarge(images: Tensor, min_side: int) -> Tensor:
 
 
 def grey_out(images: Tensor, mask: Tensor | None) -> Tensor:
-    """Replaces values that are not observed by grey.
+    """Replaces values that are not observed by grey; in signals by NaN, which leave a gap in a line.
 
     Args:
         images: `(N, C, H, W)` in [0, 1].
         mask: `(N, 1 or C, H, W)` bool, True for observed pixels; None if all are.
     """
-    return images if mask is None else torch.where(mask.to(images.device), images, GRID_GREY)
+    hidden = math.nan if is_lines(images) else GRID_GREY
+    return images if mask is None else torch.where(mask.to(images.device), images, hidden)
 
 
 def as_strips(images: Tensor) -> Tensor:
