@@ -185,6 +185,30 @@ def test_a_program_that_differs_from_the_model_is_not_kept(
     assert files(trained) == before
 
 
+def test_a_likelihood_with_too_many_terms_is_an_error(vae: Vae, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vae_train.runs.export.export.MAX_SUMMED_LEVELS", 16)
+    before = files(trained)
+    (line,) = vae("export", "run=made", "format=pt2").errors()
+    assert "format=pt2" in line
+    assert "the mean of this likelihood is a sum over 17 levels; use format=safetensors" in line
+    assert files(trained) == before
+
+
+def test_text_of_a_run_is_no_markup(vae: Vae, trained: Path) -> None:
+    """Runs of other people are not trusted, and a card is published under one's own name."""
+    config = Config.read(trained / "config.yaml")
+    config.with_values({"name": "digits\n\n# by me | <script>"}).write(trained / "config.yaml")
+    environment = json.loads((trained / "environment.json").read_text())
+    environment |= {"command": ["vae", "train", "x\n```\n<script>"], "device": "<script>|"}
+    (trained / "environment.json").write_text(json.dumps(environment))
+    assert vae("export", "run=made", "format=pt2", "out=here").code == 0
+    card = Path("here/README.md").read_text()
+    text = re.sub(r"^```.*?^```$", "", card, flags=re.M | re.S)
+    assert "# digits\\n\\n# by me \\| \\<script\\>" in card.splitlines()[7]
+    assert not re.search(r"(?<!\\)<", text)
+    assert [line for line in card.splitlines() if line.startswith("# ")] == [card.splitlines()[7]]
+
+
 class Hub:
     """The Hugging Face Hub, which accepts uploads to the repositories of "me"."""
 
