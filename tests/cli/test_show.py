@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import shutil
 from pathlib import Path
 
@@ -203,6 +204,24 @@ def test_image_grids_without_data_or_checkpoint(vae: Vae, trained: Path) -> None
         grid.unlink()
     (line,) = vae("sample", f"run={trained}", "show=progress").errors()
     assert "image grids of at least two epochs" in line
+
+
+def test_damaged_grids_are_left_out_of_the_progress(vae: Vae, trained: Path) -> None:
+    samples = trained / "samples"
+    good = (samples / "final.png").read_bytes()
+    for number in (3, 4, 5):
+        (samples / f"epoch-000{number}.png").write_bytes(good)
+    (samples / "epoch-0004.png").write_bytes(good[:300])
+    Image.new("L", (30, 30)).save(samples / "epoch-0005.png")
+    os.mkfifo(samples / "epoch-0006.png")
+    answer = vae("sample", f"run={trained}", "show=progress", "out=out")
+    assert "3 damaged or of another size left out" in answer.out
+    made(answer)
+    for path in samples.glob("epoch-*"):
+        path.unlink()
+    (samples / "epoch-0001.png").write_text("no image")
+    answer = vae("sample", f"run={trained}", "show=progress", "out=out")
+    assert (answer.code, "are damaged, or differ in size" in answer.err) == (1, True)
 
 
 def test_moved_data_is_found_again(vae: Vae) -> None:

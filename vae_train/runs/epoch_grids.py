@@ -24,6 +24,8 @@ def open_grid(path: Path) -> Any:
     """Reads a grey or RGB image with PIL; None if it is missing, damaged or too large."""
     from PIL import Image
 
+    if not path.is_file():  # a pipe would never end
+        return None
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:

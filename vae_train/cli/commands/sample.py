@@ -98,7 +98,8 @@ def run(settings: Settings, job: Job) -> None:
     parents = settings.out is not None  # a run that was deleted is not created anew
     writer = Writer(folder, settings.format, settings.overwrite, settings.save_each, settings.npz, parents)
     _ = opened.condition
-    for note in filter(None, [*opened.notes, channels_note(opened.facts.data_shape)]):
+    shape = opened.facts.data_shape if any(show.needs_model for show in settings.shows) else ()
+    for note in filter(None, [*opened.notes, channels_note(shape) if shape else None]):
         log.info("%s", note)
     for show in settings.shows:
         picture = show(opened)

@@ -78,6 +78,8 @@ class Show(ABC):
         """Reports why there is no such picture, and options that do not fit it."""
         if problem := self.problem(opened):
             return [ErrorDetail(f"show={self.name()}", problem)]
+        if not self.needs_model:
+            return []
         option = "frames" if opened.options.frames and "frames" in self.reads else "num"
         shortage = memory_shortage(self.count(opened) * math.prod(opened.facts.data_shape) * 4)  # float32
         where = f"{option}={getattr(opened.options, option) or self.count(opened)}"
