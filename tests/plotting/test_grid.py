@@ -77,6 +77,11 @@ def test_what_is_hidden_is_grey():
     assert grey_out(images, None) is images
     signals, mask = torch.zeros(2, 1, 1, 9), torch.arange(9).expand(2, 1, 1, 9) < 4
     assert torch.equal(grey_out(signals, mask).isnan(), ~mask)
+    single = torch.tensor([True, False, True, True, False]).expand(1, 1, 1, 5)
+    shown, hidden = (
+        plot_grid(grey_out(torch.full((1, 1, 1, 5), 0.5), m), 1) for m in (single, single & (torch.arange(5) > 0))
+    )
+    assert not torch.equal(shown, hidden)  # a value without neighbours is a dot
     gaps = plot_grid(grey_out(signals, mask), 2)
     assert torch.equal(gaps[:, :, :50], plot_grid(signals, 2)[:, :, :50])
     assert (gaps[:, 90:97, 75:125] == 1).all()  # no line there

@@ -133,8 +133,12 @@ def draw_lines(axis: Any, signals: Tensor, columns: int) -> None:
     across, down = np.arange(count) % columns, np.arange(count) // columns
     x = 0.05 + 0.9 * np.linspace(0, 1, length) + across[:, None]  # (N, T)
     y = 0.05 + 0.9 * (1 - values) + down[:, None, None]  # (N, C, T), downwards
+    known = np.pad(~np.isnan(y), ((0, 0), (0, 0), (1, 1)))
+    alone = known[..., 1:-1] & ~known[..., :-2] & ~known[..., 2:]  # which a line does not show
     for channel in range(channels):
-        axis.plot(x.T, y[:, channel].T, color=COLORS[channel % len(COLORS)], linewidth=0.9)
+        color = COLORS[channel % len(COLORS)]
+        axis.plot(x.T, y[:, channel].T, color=color, linewidth=0.9)
+        axis.plot(x[alone[:, channel]], y[:, channel][alone[:, channel]], ".", color=color, markersize=3)
     axis.hlines(range(rows + 1), 0, columns, colors="0.8", linewidths=0.8)
     axis.vlines(range(columns + 1), 0, rows, colors="0.8", linewidths=0.8)
     axis.set(xlim=(0, columns), ylim=(rows, 0))
