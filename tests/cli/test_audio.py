@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
+import vae_train
 from tests.commandline import Answer, Vae
 from tests.data.sounds import fill, tone, write
+from vae_train.cli import main
 
-pytest.importorskip("soundfile")
+soundfile = pytest.importorskip("soundfile")
 pytest.importorskip("soxr")
 
 
@@ -32,11 +37,19 @@ def sounds(tmp_path: Path) -> Path:
 TINY = ("epochs=1", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]", "latent_dim=2", "logger=none")
 
 
+@pytest.fixture(scope="module")
+def _run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audio")
+    fill(folder / "sounds", 12)
+    words = ("data=audio", f"data.root={folder}/sounds", "data.seconds=0.1", f"data.cache={folder}/cache")
+    assert main.run(["train", *TINY, *words, f"out={folder}/run"]) == 0
+    return folder / "run"
+
+
 @pytest.fixture
-def run(sounds: Path, vae: Vae) -> Path:
-    """A run that was trained on clips of 0.1 s at 1 kHz."""
-    fill(sounds, 12)
-    done(vae("train", *TINY, "data=audio", f"data.root={sounds}", "data.seconds=0.1", "out=run"))
+def run(_run: Path, tmp_path: Path) -> Path:
+    """A run that was trained on clips of 0.1 s at 1 kHz, the test's own copy."""
+    shutil.copytree(_run, tmp_path / "run")
     return Path("run")
 
 
@@ -55,6 +68,82 @@ def test_a_run_is_evaluated_sampled_and_compared_with_other_audio(run: Path, vae
     done(vae("sample", f"run={run}", "num=4"))
     (plot,) = set((run / "samples").iterdir()) - before
     assert plot.suffix == ".png"
+
+
+def read(path: Path | str) -> np.ndarray:
+    """The samples of a WAV file that was written at 1 kHz, `(T,)`."""
+    values, rate = soundfile.read(path)
+    assert rate == 1000
+    return values
+
+
+def reconstructed(run: Path, samples: np.ndarray) -> np.ndarray:
+    """What the model makes of samples, in clips of 100 of which the last is padded."""
+    clips = np.pad(samples, (0, -len(samples) % 100)).reshape(-1, 1, 100).astype(np.float32)
+    return np.asarray(vae_train.load(run).reconstruct(clips)).ravel()[: len(samples)]
+
+
+def test_reconstructions_are_wav_files_of_the_same_rate_and_length(run: Path, vae: Vae) -> None:
+    long, short, fast = tone(0.25, 12), tone(0.03, 40), tone(0.2, 20, rate=2000)
+    write(Path("clips/long.flac"), long, subtype="PCM_24")
+    write(Path("clips/sub/short.wav"), short, subtype="FLOAT")
+    write(Path("clips/fast.wav"), fast, 2000)
+    Path("clips/broken.wav").write_text("no audio\n")
+    answer = done(vae("apply", f"run={run}", "input=clips", "out=results"))
+    said = answer.out + answer.err
+    assert "input: the folder clips" in said
+    assert "1 of 3 files are resampled to 1,000 Hz (one from 2,000 Hz)" in said
+    assert "(broken.wav: is not an audio file)" in said
+    written = sorted(str(path.relative_to("results")) for path in Path("results").rglob("*") if path.is_file())
+    assert written == ["apply.json", "bad_files.txt", "reconstructions/fast.wav", "reconstructions/long.wav",
+                       "reconstructions/sub/short.wav", "sheet.png"]  # fmt: skip
+    assert read("results/reconstructions/fast.wav").shape == (200,)
+    assert np.allclose(read("results/reconstructions/long.wav"), reconstructed(run, long), atol=1e-5)
+    assert np.allclose(read("results/reconstructions/sub/short.wav"), reconstructed(run, short), atol=1e-5)
+
+
+def test_latents_of_clips_decode_to_their_reconstructions(run: Path, vae: Vae) -> None:
+    write(Path("a.wav"), tone(0.25, 12))
+    done(vae("apply", f"run={run}", "task=encode", "input=a.wav", "out=latents"))
+    done(vae("apply", f"run={run}", "input=a.wav", "out=whole"))
+    done(vae("apply", f"run={run}", "task=decode", "input=latents/latents.npz", "out=decoded"))
+    with np.load("latents/latents.npz") as file:
+        assert file["files"].tolist() == ["a.wav (clip 1)", "a.wav (clip 2)", "a.wav (clip 3)"]
+    parts = [read(path) for path in sorted(Path("decoded/images").iterdir())]
+    assert np.allclose(np.concatenate(parts)[:250], read("whole/reconstructions/a.wav"), atol=1e-6)
+
+
+def test_clips_of_a_split_are_one_file_each(run: Path, vae: Vae) -> None:
+    done(vae("apply", f"run={run}", "input=test", "num=1", "out=results"))
+    (path,) = Path("results/reconstructions").iterdir()
+    images = vae_train.open_data(run, "test").images[0]
+    assert path.name == "00000.wav"
+    assert np.allclose(read(path), reconstructed(run, np.ravel(images)), atol=1e-5)
+
+
+def test_other_tasks_take_audio(run: Path, vae: Vae) -> None:
+    write(Path("a.wav"), tone(0.1, 12))
+    write(Path("b.wav"), tone(0.1, 30))
+    done(vae("apply", f"run={run}", "task=interpolate", "input=[a.wav,b.wav]", "frames=5", "out=path"))
+    assert read("path/path.wav").shape == (500,)
+    done(vae("apply", f"run={run}", "task=score", "input=[a.wav,b.wav]", "out=scores"))
+    with Path("scores/scores.csv").open() as file:
+        assert sorted(row["file"] for row in csv.DictReader(file)) == ["a.wav", "b.wav"]
+    done(vae("apply", f"run={run}", "task=inpaint", "mask=half", "steps=3", "completions=2", "input=a.wav", "out=fill"))
+    assert np.allclose(read("fill/completed-1/a.wav")[:50], tone(0.1, 12)[:50], atol=1e-3)  # the seen half
+    assert np.load("fill/std.npy").shape == (1, 1, 100)
+
+
+def test_audio_and_other_models_do_not_mix(run: Path, vae: Vae, trained: Path) -> None:
+    write(Path("a.wav"), tone(0.1))
+    Image.new("L", (8, 8)).save("a.png")
+    (line,) = vae("apply", f"run={trained}", "input=a.wav").errors()
+    assert "input=a.wav  this model was not trained on audio; give images or an array file" in line
+    (line,) = vae("apply", f"run={run}", "input=a.png").errors()
+    assert "this model was trained on signals of 1 channel and 100 steps at 1,000 Hz with continuous values" in line
+    (line,) = vae("apply", f"run={run}", "input=[a.wav,a.png]").errors()
+    assert "several inputs must all be image files, or all audio files" in line
+    assert not (run / "apply").exists()
 
 
 def rejected(vae: Vae, *words: str) -> str:

@@ -128,7 +128,7 @@ def test_numbers_beyond_one_are_clipped_and_counted(photos: Path) -> None:
     write(photos / "loud.wav", np.array([0.5, -2.0, 3.0, 0.25]), subtype="FLOAT")
     data = load(photos, valid=0, test=0)
     assert np.allclose(samples(data)["train"], [[[0.5, -1, 1, 0.25]]])
-    assert data.notes == ("1 files have samples beyond [-1, 1], which are clipped (for instance loud.wav)",)
+    assert data.notes == ("1 file has samples beyond [-1, 1], which are clipped (for instance loud.wav)",)
 
 
 def test_a_bounded_likelihood_sees_numbers_from_zero_to_one(photos: Path) -> None:

@@ -12,7 +12,7 @@ from typing_extensions import override
 from vae_train.batch import DataFacts, Factor, Split, Units
 from vae_train.data.sources.base import Contents, Source
 from vae_train.data.storage.audio_files import AudioHeader, Clips
-from vae_train.data.storage.clips import DecodedClips, audio_headers, decoded_clips
+from vae_train.data.storage.clips import DecodedClips, audio_headers, clipped_notes, conversion_notes, decoded_clips
 from vae_train.data.storage.columns import column_units
 from vae_train.data.storage.listing import AUDIO, Listing, check_bad_files, list_folder
 from vae_train.data.storage.stored import ArrayStore, StoredImages
@@ -108,7 +108,7 @@ class AudioFolder(Source):
             for name, own in self._good_rows.items()
             if len(own)
         }
-        return Contents(splits, bad_files, (*notes, *clipped_notes(clipped, listing)))
+        return Contents(splits, bad_files, (*notes, *clipped_notes(clipped, [entry.name for entry in listing.entries])))
 
     @cached_property
     def _units(self) -> Units:
@@ -146,7 +146,12 @@ class AudioFolder(Source):
         how = Clips(rate, self._length(known, rate), channels)
         files = np.repeat(np.arange(len(headers)), [how.count(header) for header in headers])
         rows, by_file = listing.rows(files, {"valid": self.valid, "test": self.test}, self.split_seed)
-        notes = [*listing.notes, *listing.left_out, *conversion_notes(known, how), *_length_notes(known, how)]
+        notes = [
+            *listing.notes,
+            *listing.left_out,
+            *conversion_notes(known, how, "data.channels"),
+            *_length_notes(known, how),
+        ]
         if not by_file:
             notes.append("clips of the same file are in several splits, since there are too few files")
         return _Inspection(listing, headers, how, rows, tuple(notes))
@@ -165,28 +170,6 @@ class AudioFolder(Source):
             found = f"the files are {low / rate:.3g} to {high / rate:.3g} s long"
             raise UsageError([ErrorDetail("data.seconds=", f"is needed: {found}; for instance {low / rate:.2g}")])
         return max(low, MIN_SAMPLES)
-
-
-def conversion_notes(headers: Sequence[AudioHeader], how: Clips) -> list[str]:
-    """Notes on files whose sample rate or channels are changed."""
-    notes, total = [], len(headers)
-    if other := [header.rate for header in headers if header.rate != how.rate]:
-        notes.append(f"{len(other):,} of {total:,} files are resampled to {how.rate:,} Hz (one from {other[0]:,} Hz)")
-    if mixed := sum(header.channels > 1 for header in headers) if how.channels == 1 else 0:
-        notes.append(
-            f"{mixed:,} of {total:,} files have several channels, which are averaged; data.channels=2 keeps two"
-        )
-    if mono := sum(header.channels == 1 for header in headers) if how.channels > 1 else 0:
-        notes.append(f"{mono:,} of {total:,} files are mono and fill both channels; data.channels=1 makes all mono")
-    return notes
-
-
-def clipped_notes(clipped: Sequence[int], listing: Listing) -> list[str]:
-    """A note on files with samples beyond [-1, 1]."""
-    if not clipped:
-        return []
-    return [f"{len(clipped):,} files have samples beyond [-1, 1], which are clipped (for instance "
-            f"{listing.entries[clipped[0]].name})"]  # fmt: skip
 
 
 def _length_notes(headers: Sequence[AudioHeader], how: Clips) -> list[str]:

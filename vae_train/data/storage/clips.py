@@ -20,6 +20,7 @@ from vae_train.data.storage.listing import Entry
 from vae_train.util.errors import UsageError
 from vae_train.util.extras import import_extra
 from vae_train.util.files import SavedPath, replacing
+from vae_train.util.text import counted
 
 VERSION = 1
 """Version of the cache; changes with the results of `read_clips`."""
@@ -108,6 +109,35 @@ def decoded_clips(
     if found is None:
         raise UsageError(f"the decoded audio in {folder / name} disappeared during writing; try again")
     return DecodedClips(found[0], files, found[1].bad, found[1].clipped)
+
+
+def conversion_notes(headers: Sequence[AudioHeader], how: Clips, setting: str | None) -> list[str]:
+    """Notes on files whose sample rate or channels are changed.
+
+    Args:
+        headers: the headers of the files.
+        how: how they become clips.
+        setting: name of the setting of the channels, which notes suggest; None for a trained model.
+    """
+    notes, total, known = [], len(headers), [header for header in headers if not header.problem]
+    if other := [header.rate for header in known if header.rate != how.rate]:
+        notes.append(f"{len(other):,} of {total:,} files are resampled to {how.rate:,} Hz (one from {other[0]:,} Hz)")
+    if mixed := sum(header.channels > 1 for header in known) if how.channels == 1 else 0:
+        advice = f"; {setting}=2 keeps two" if setting else ""
+        notes.append(f"{mixed:,} of {total:,} files have several channels, which are averaged{advice}")
+    if mono := sum(header.channels == 1 for header in known) if how.channels > 1 else 0:
+        advice = f"; {setting}=1 makes all mono" if setting else ""
+        notes.append(f"{mono:,} of {total:,} files are mono and fill both channels{advice}")
+    return notes
+
+
+def clipped_notes(clipped: Sequence[int], names: Sequence[str]) -> list[str]:
+    """A note on files with samples beyond [-1, 1], see `DecodedClips`."""
+    if not clipped:
+        return []
+    verb = "has" if len(clipped) == 1 else "have"
+    example = f"(for instance {names[clipped[0]]})"
+    return [f"{counted(len(clipped), 'file')} {verb} samples beyond [-1, 1], which are clipped {example}"]
 
 
 class _Headers(Dataset):

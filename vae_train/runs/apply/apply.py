@@ -1,4 +1,4 @@
-"""Applies a trained model to a split, to image files or to an array."""
+"""Applies a trained model to a split, to image or audio files, or to an array."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from vae_train.model.base import SingleLatent
 from vae_train.runs.apply.arrays import open_array
+from vae_train.runs.apply.audio import open_audio
 from vae_train.runs.apply.files import open_images
 from vae_train.runs.apply.inputs import Inputs, Request
 from vae_train.runs.apply.latents import open_latents
@@ -27,6 +28,7 @@ MEANING = {
     "split": "the {input} split of the run's data",
     "folder": "the folder {input}",
     "images": "{count}",
+    "audio": "{count}",
     "array": "the file {input}",
 }
 
@@ -58,12 +60,15 @@ def open_inputs(request: Request, task: Task, run: Run, model: TrainedModel, bui
         inputs = open_split(request, model, run.config, builder)
     elif kind == "array":
         inputs = open_array(request, model, run.config)
+    elif kind == "audio" or model.facts.sample_rate is not None:
+        inputs = open_audio(request, model, run.config)
     else:
         inputs = open_images(request, model, run.config)
     if len(inputs) < task.min_inputs:
         what = f"has {counted(len(inputs), 'image')}, but this task needs at least {task.min_inputs}"
         raise UsageError([ErrorDetail(f"input={','.join(request.paths)}", what)])
-    log.info("input: %s", MEANING[kind].format(input=request.input, count=counted(len(inputs), "image file")))
+    count = counted(len(request.paths), f"{'audio' if kind == 'audio' else 'image'} file")
+    log.info("input: %s", MEANING[kind].format(input=request.input, count=count))
     for note in inputs.notes:
         log.info("  %s", note)
     if inputs.bad_files:

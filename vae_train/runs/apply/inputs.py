@@ -1,4 +1,4 @@
-"""What a trained model is applied to: a split of its data, image files, or an array file."""
+"""What a trained model is applied to: a split of its data, image or audio files, or an array file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,23 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, Batch, Fetched, Layout, Shape
 from vae_train.data.session import DataSession
-from vae_train.data.storage.listing import IMAGES
+from vae_train.data.storage.listing import AUDIO, IMAGES
 from vae_train.data.storage.stored import from_images
 from vae_train.evaluation.subject import Noise
 from vae_train.rng import Rng
+from vae_train.runs.apply.recordings import Recording
 from vae_train.runs.given import Label
 from vae_train.util.errors import ErrorDetail, UsageError
 
-ARRAY_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".csv", ".tsv")
+SUFFIXES = {
+    "images": IMAGES.suffixes,
+    "audio": AUDIO.suffixes,
+    "array": (".npy", ".npz", ".pt", ".pth", ".csv", ".tsv"),
+}
+"""Kind of a file -> its suffixes."""
+
+SEVERAL = {"images", "audio"}
+"""Kinds of files of which an input may name several."""
 
 
 class ArrayForm(NamedTuple):
@@ -65,6 +74,8 @@ class Inputs:
     """Files that were skipped, each with the reason."""
     form: ArrayForm | None = None
     """How results are stored as one array; None for one PNG per image."""
+    recordings: tuple[Recording, ...] = ()
+    """Files of which some of the images are consecutive parts, in order; results are such files."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,7 +85,13 @@ class Inputs:
         if count is None or count >= len(self):
             return self
         classes = None if self.classes is None else self.classes[:count]
-        return replace(self, images=_First(self.images, count), names=self.names[:count], classes=classes)
+        return replace(
+            self,
+            images=_First(self.images, count),
+            names=self.names[:count],
+            classes=classes,
+            recordings=tuple(recording.first(count) for recording in self.recordings if recording.start < count),
+        )
 
 
 class _First(Fetched):
@@ -97,7 +114,7 @@ class Request:
     """What a caller asks for.
 
     Args:
-        input: a split, a folder, a file, or several image files.
+        input: a split, a folder, a file, or several image or audio files.
         key: name of the array with the images in a file with several; None to guess it.
         label: the class of all images, see `Label`; None for those of sub-folders, of the file or of the split.
         seed: seed of the noise.
@@ -117,7 +134,7 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """Whether a "split", a "folder", "images" or an "array" is meant.
+        """Whether a "split", a "folder", "images", "audio" or an "array" is meant.
 
         Raises:
             UsageError: there is no such split or file, or its suffix is unknown.
@@ -127,20 +144,20 @@ class Request:
         errors, kinds = list[ErrorDetail](), set[str]()
         for path in map(Path, self.paths):
             suffix = path.suffix.lower()
-            known = "images" if suffix in IMAGES.suffixes else "array" if suffix in ARRAY_SUFFIXES else ""
+            known = next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), "")
             kinds.add("folder" if path.is_dir() else known)
             if not path.exists():
                 what = f"no such file or folder, and no split ({', '.join(SPLITS)})"
                 errors.append(ErrorDetail(f"input={path}", what))
             elif not path.is_dir() and not known:
-                wanted = " ".join(suffix[1:] for suffix in (*IMAGES.suffixes, *ARRAY_SUFFIXES))
+                wanted = " ".join(suffix[1:] for suffixes in SUFFIXES.values() for suffix in suffixes)
                 errors.append(ErrorDetail(f"input={path}", f"is not a folder or a file that ends in {wanted}"))
         if errors:
             raise UsageError(errors)
         if not kinds:
             raise UsageError([ErrorDetail("input=[]", "is empty; name a split, a folder or files")])
-        if len(self.paths) > 1 and kinds != {"images"}:
-            raise UsageError([ErrorDetail("input=", "several inputs must all be image files")])
+        if len(self.paths) > 1 and (len(kinds) > 1 or not kinds <= SEVERAL):
+            raise UsageError([ErrorDetail("input=", "several inputs must all be image files, or all audio files")])
         return kinds.pop()
 
     def noise(self) -> Noise:

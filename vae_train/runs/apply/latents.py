@@ -17,6 +17,7 @@ from vae_train.rng import Rng
 from vae_train.runs.apply.arrays import form_of_data
 from vae_train.runs.apply.inputs import Inputs, Request
 from vae_train.runs.apply.labels import given_labels
+from vae_train.runs.apply.recordings import single_clips
 from vae_train.runs.config import Config
 from vae_train.runs.fitted_priors import fingerprint
 from vae_train.runs.trained import TrainedModel
@@ -75,8 +76,12 @@ def open_latents(request: Request, model: TrainedModel, config: Config) -> Input
         y, classes = given_labels(request.label, labels if stored is None else stored, len(z), model)
     if errors:
         raise UsageError(errors)
-    form = form_of_data(model.facts, config)
-    return Inputs(StoredLatents(z, y, model.device), names, classes, Path(path).stem, request.noise(), form=form)
+    form, clips, images = (
+        form_of_data(model.facts, config),
+        single_clips(names, model.facts),
+        StoredLatents(z, y, model.device),
+    )
+    return Inputs(images, names, classes, Path(path).stem, request.noise(), form=form, recordings=clips)
 
 
 def _latents(arrays: Mapping[str, np.ndarray], key: str, model: TrainedModel) -> np.ndarray:

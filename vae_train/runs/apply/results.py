@@ -1,11 +1,11 @@
-"""Writes results image by image in constant memory: PNG files, arrays, and contact sheets."""
+"""Writes results image by image in constant memory: PNG files, recordings, arrays, and contact sheets."""
 
 from __future__ import annotations
 
 import zipfile
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
 from typing import IO, TextIO
 
 import numpy as np
@@ -17,6 +17,9 @@ from vae_train.plotting.grid import as_strips, plot_lines
 from vae_train.plotting.png import write_png
 from vae_train.plotting.sheet import plot_rows
 from vae_train.runs.apply.inputs import ArrayForm
+from vae_train.runs.apply.names import result_names
+from vae_train.runs.apply.recording_files import RecordingFiles
+from vae_train.runs.apply.recordings import Recording
 from vae_train.runs.apply.task import Application
 
 SHEET = "sheet.png"
@@ -54,21 +57,23 @@ class ArrayFile:
 
 
 class ImageResults:
-    """Images that belong to the inputs: one PNG each, or one array for an array file.
+    """Images that belong to the inputs: one PNG each, one file for each recording, or one array for an array file.
 
     Args:
         application: the application.
-        name: name of the sub-folder for the PNG files, or of the array's file.
-        form: how an array is stored; None for as its images are.
+        name: name of the sub-folder for the files, or of the array's file.
+        form: how an array is stored; None for as the inputs are.
     """
 
     def __init__(self, application: Application, name: str, form: ArrayForm | None = None) -> None:
-        self.application, self.form = application, form or application.inputs.form
-        self.folder, self.names = application.folder / name, png_names(application.inputs.names)
+        inputs, shape = application.inputs, application.model.facts.data_shape
+        self.application, self.form = application, form or (None if inputs.recordings else inputs.form)
+        self.folder, self.names = application.folder / name, result_names(inputs.names, ".png")
+        self._recordings = RecordingFiles(self.folder, () if form else inputs.recordings, application.model.facts)
         self._array: ArrayFile | None = None
         if self.form is not None:
-            shape = self.form.shape(len(application.inputs), application.model.facts.data_shape)
-            self._array = ArrayFile(application.folder / f"{name}.npy", shape, self.form.dtype)
+            path = application.folder / f"{name}.npy"
+            self._array = ArrayFile(path, self.form.shape(len(inputs), shape), self.form.dtype)
 
     def add(self, start: int, images: Tensor) -> None:
         """Writes the results `(B, C, H, W)` of images `start` to `start` + B, in the units of the data."""
@@ -76,8 +81,9 @@ class ImageResults:
             assert self.form is not None
             self._array.append(self.form.values(images))
             return
-        for name, image in zip(self.names[start : start + len(images)], self.application.unit(images), strict=True):
-            write_image(self.folder / name, image)
+        for row, (values, pixels) in enumerate(zip(images, self.application.unit(images), strict=True), start):
+            if not self._recordings.add(row, values, pixels):
+                write_image(self.folder / self.names[row], pixels)
 
     def close(self) -> None:
         """Completes the array."""
@@ -114,24 +120,28 @@ class Sheet:
         write_png(path, plot_rows(kinds, min(SHEET_COLUMNS, len(self.index))))
 
 
-def png_names(names: Sequence[str]) -> Sequence[str]:
-    """Names of PNG files for inputs, all different: with the suffix replaced, or kept where two would be the same."""
-    paths = [PurePosixPath(name) for name in names]
-    stems = [str(path.with_suffix(".png")) if path.suffix else f"{path}.png" for path in paths]
-    repeated = {stem for stem, count in Counter(stem.lower() for stem in stems).items() if count > 1}
-    chosen, seen = list[str](), Counter[str]()
-    for path, stem in zip(paths, stems, strict=True):
-        name = f"{path}.png" if stem.lower() in repeated else stem
-        seen[name.lower()] += 1
-        chosen.append(name if seen[name.lower()] == 1 else f"{name[:-4]}-{seen[name.lower()]}.png")
-    return chosen
-
-
 def write_image(path: Path, image: Tensor) -> None:
     """Writes an image `(C, H, W)` in [0, 1] as a PNG, pixel by pixel; a signal or a vector as a plot."""
     path.parent.mkdir(parents=True, exist_ok=True)
     is_signal = image.shape[1] == 1 and image.shape[2] > 1
     write_png(path, plot_lines(image[None], 1) if is_signal else as_strips(image[None])[0])
+
+
+def write_sequence(application: Application, name: str, images: Tensor) -> None:
+    """Writes images `(N, C, H, W)` in the units of the data, which belong to no input, as the results of inputs are.
+
+    That is one array for inputs from an array file, one recording for audio, and nothing for others.
+    """
+    facts, form = application.model.facts, application.inputs.form
+    if application.inputs.recordings and facts.sample_rate is not None:
+        recording = Recording(name, 0, len(images), Fraction(facts.sample_rate), len(images) * facts.data_shape[-1])
+        files = RecordingFiles(application.folder, [recording], facts)
+        for row, values in enumerate(images):
+            files.add(row, values, application.unit(values[None])[0])
+    elif form is not None:
+        array = ArrayFile(application.folder / f"{name}.npy", form.shape(len(images), facts.data_shape), form.dtype)
+        array.append(form.values(images))
+        array.close()
 
 
 def write_archive(path: Path, arrays: Mapping[str, np.ndarray | Path]) -> None:

@@ -10,6 +10,7 @@ import torch
 from vae_train.batch import DataFacts, Split
 from vae_train.runs.apply.arrays import form_of_data
 from vae_train.runs.apply.inputs import Inputs, Request, numbered
+from vae_train.runs.apply.recordings import single_clips
 from vae_train.runs.build import Builder, load_data
 from vae_train.runs.config import Config
 from vae_train.runs.trained import TrainedModel
@@ -30,8 +31,13 @@ def open_split(request: Request, model: TrainedModel, config: Config, builder: B
     if images is None:
         what = f"this run's data has no such split; for a folder use ./{name}"
         raise UsageError([ErrorDetail(f"input={name}", what)])
-    classes = _classes(data.labels(name), model.facts)
-    return Inputs(images, numbered(len(images)), classes, name, request.noise(), form=form_of_data(model.facts, config))
+    classes, names, form = (
+        _classes(data.labels(name), model.facts),
+        numbered(len(images)),
+        form_of_data(model.facts, config),
+    )
+    clips = single_clips(names, model.facts)
+    return Inputs(images, names, classes, name, request.noise(), form=form, recordings=clips)
 
 
 def _classes(labels: torch.Tensor | None, facts: DataFacts) -> Sequence[str] | None:

@@ -7,7 +7,7 @@ from vae_train.evaluation.interpolation import Interpolation, interpolate
 from vae_train.plotting.gif import write_gif
 from vae_train.plotting.grid import plot_grid
 from vae_train.plotting.png import write_png
-from vae_train.runs.apply.results import ArrayFile
+from vae_train.runs.apply.results import write_sequence
 from vae_train.runs.apply.task import Application, Task
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import PositiveFloat, PositiveInt
@@ -45,10 +45,6 @@ class Interpolate(Task):
         pixels = application.unit(images)
         write_png(application.folder / "strip.png", plot_grid(pixels, len(pixels)))
         write_gif(application.folder / "path.gif", pixels, self.seconds)
-        if (form := application.inputs.form) is not None:
-            shape = form.shape(len(images), application.model.facts.data_shape)
-            file = ArrayFile(application.folder / "path.npy", shape, form.dtype)
-            file.append(form.values(images))
-            file.close()
+        write_sequence(application, "path", images)
         is_mixed = labels and application.model.model.condition is not None and len(torch.cat(labels).unique(dim=0)) > 1
         return ["the images have several classes; the whole path has that of the first"] if is_mixed else []
