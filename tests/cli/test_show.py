@@ -35,7 +35,7 @@ def size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def test_several_pictures_at_once(vae: Vae, trained: Path) -> None:
+def test_several_plots_at_once(vae: Vae, trained: Path) -> None:
     shows = "prior,interpolate,traverse,manifold,neighbours,extremes,progress"
     answer = vae("sample", f"run={trained}", f"show={shows}", "out=grids")
     assert {path.name for path in made(answer)} == {

@@ -1,4 +1,4 @@
-"""What the pictures of a model contain, computed another way."""
+"""What the plots of a model contain, computed another way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vae_train.evaluation.subject import Noise
 from vae_train.plotting.sheet import Sheet
 from vae_train.runs.build import Builder
 from vae_train.runs.run import Run
-from vae_train.runs.show.base import find_show
+from vae_train.runs.show.base import find_plot
 from vae_train.runs.show.opened import OpenedRun
 from vae_train.runs.show.options import Options
 
@@ -26,9 +26,9 @@ def opened(run: Path, **options: Any) -> OpenedRun:
 
 
 def sheet(name: str, opened: OpenedRun) -> Sheet:
-    picture = find_show(name)(opened)
-    assert picture.sheet is not None
-    return picture.sheet
+    contents = find_plot(name)(opened)
+    assert contents.sheet is not None
+    return contents.sheet
 
 
 def test_samples_are_those_of_python(trained: Path) -> None:

@@ -45,7 +45,7 @@ MAX_BARS = 64
 """Maximal number of latent dimensions in a bar chart."""
 
 MAX_BARS_BESIDE = 32
-"""Number of latent dimensions above which the charts are stacked, so that the picture fits a page."""
+"""Number of latent dimensions above which the charts are stacked, so that the chart fits a page."""
 
 
 def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The interface of pictures of a trained model, and the catalogue of all of them."""
+"""The interface of plots of a trained model, and the catalogue of all of them."""
 
 import importlib
 import math
@@ -16,18 +16,18 @@ from vae_train.runs.show.opened import OpenedRun
 from vae_train.util.errors import ErrorDetail
 from vae_train.util.runtime import memory_shortage
 
-PICTURE_SIDE, ANIMATION_SIDE = 84, 112
+LABELED_SIDE, ANIMATION_SIDE = 84, 112
 """Sides in pixels to which small images are enlarged: with labels, and in a GIF."""
 
 ANIMATION_FRAMES = 25
 """Frames of a GIF from one end of a path to the other."""
 
 SHARED_FILES = ("base", "opened", "options", "writing")
-"""Files of this folder that are no pictures."""
+"""Files of this folder that define no plot."""
 
 
 @dataclass(frozen=True)
-class Picture:
+class PlotContents:
     """What a command shows of a model."""
 
     about: str
@@ -42,8 +42,8 @@ class Picture:
     """Images in the units of the data, for `npz=true` and `save_each=true`."""
 
 
-class Show(ABC):
-    """A kind of picture of a trained model.
+class Plot(ABC):
+    """A kind of plot of a trained model.
 
     A subclass in its own file in this folder is a choice of `vae sample show=`, with the name of the file.
     """
@@ -57,9 +57,9 @@ class Show(ABC):
     needs_model: ClassVar[bool] = True
     """Whether it needs a checkpoint."""
     has_sheet: ClassVar[bool] = True
-    """Whether `Picture.sheet` exists."""
+    """Whether `PlotContents.sheet` exists."""
     has_samples: ClassVar[bool] = False
-    """Whether `Picture.samples` exists."""
+    """Whether `PlotContents.samples` exists."""
 
     @classmethod
     def name(cls) -> str:
@@ -71,11 +71,11 @@ class Show(ABC):
         return "split" in self.reads
 
     def problem(self, opened: OpenedRun) -> str | None:
-        """Why there is no such picture of this model, without opening its weights or data; None if there is."""
+        """Why there is no such plot of this model, without opening its weights or data; None if there is."""
         return None
 
     def errors(self, opened: OpenedRun) -> list[ErrorDetail]:
-        """Reports why there is no such picture, and options that do not fit it."""
+        """Reports why there is no such plot, and options that do not fit it."""
         if problem := self.problem(opened):
             return [ErrorDetail(f"show={self.name()}", problem)]
         if not self.needs_model:
@@ -95,35 +95,35 @@ class Show(ABC):
         return []
 
     @abstractmethod
-    def __call__(self, opened: OpenedRun) -> Picture:
-        """Makes the picture of a run for which no problems or errors were reported."""
+    def __call__(self, opened: OpenedRun) -> PlotContents:
+        """Computes what the plot of a run shows, for which no errors were reported."""
 
     def file_name(self, opened: OpenedRun) -> str:
         """Name of its files without suffix: its own, and that of its settings."""
         return self.name() + opened.options.described(self.reads)
 
 
-def show_names() -> list[str]:
-    """The names of all pictures."""
+def plot_names() -> list[str]:
+    """The names of all plots."""
     package = importlib.import_module("vae_train.runs.show")
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in SHARED_FILES)
 
 
-def find_show(name: str) -> Show:
-    """The picture of this name, one of `show_names`."""
+def find_plot(name: str) -> Plot:
+    """The plot of this name, one of `plot_names`."""
     module = importlib.import_module(f"vae_train.runs.show.{name}")
-    return next(_shows(module))
+    return next(_plots(module))
 
 
-def _shows(module: object) -> Iterator[Show]:
+def _plots(module: object) -> Iterator[Plot]:
     for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, Show) and value.__module__ == module.__name__:  # type: ignore[attr-defined]
+        if isinstance(value, type) and issubclass(value, Plot) and value.__module__ == module.__name__:  # type: ignore[attr-defined]
             yield value()
 
 
-def num_and_frames(show: Show, opened: OpenedRun) -> tuple[int, int]:
-    """The options `num` and `frames`, or the picture's own defaults."""
-    return opened.options.num or show.num, opened.options.frames or show.frames
+def num_and_frames(plot: Plot, opened: OpenedRun) -> tuple[int, int]:
+    """The options `num` and `frames`, or the plot's own defaults."""
+    return opened.options.num or plot.num, opened.options.frames or plot.frames
 
 
 def animation(rows: Sequence[Tensor], captions: Sequence[str] = ()) -> Iterator[Sheet]:

@@ -11,12 +11,12 @@ from vae_train.evaluation.interpolation import interpolate
 from vae_train.plotting.sheet import Sheet, centered
 from vae_train.rng import generator
 from vae_train.runs.schema import yaml_text
-from vae_train.runs.show.base import ANIMATION_FRAMES, PICTURE_SIDE, Picture, Show, animation, num_and_frames
+from vae_train.runs.show.base import ANIMATION_FRAMES, LABELED_SIDE, Plot, PlotContents, animation, num_and_frames
 from vae_train.runs.show.opened import OpenedRun, numbered
 from vae_train.util.errors import ErrorDetail
 
 
-class Interpolation(Show):
+class Interpolation(Plot):
     """Paths between the latents of images, with the images at both ends.
 
     A conditional model interpolates between images of the same class, or decodes with the factors of the first image.
@@ -53,7 +53,7 @@ class Interpolation(Show):
 
     @override
     @torch.no_grad()
-    def __call__(self, opened: OpenedRun) -> Picture:
+    def __call__(self, opened: OpenedRun) -> PlotContents:
         num, frames = num_and_frames(self, opened)
         named = opened.options.images
         paths = _pairs(opened, num) if named is None else [torch.tensor(named)]
@@ -66,11 +66,11 @@ class Interpolation(Show):
             moving.append(opened.decoded(interpolate(z, (len(path) - 1) * ANIMATION_FRAMES, how), y))
         width, texts = len(rows[0]), [" – ".join(map(str, path.tolist())) for path in paths]
         above = [("original", 0.5), ("original", width - 0.5)]
-        sheet = Sheet(torch.cat(rows), width, centered(texts), above, min_side=PICTURE_SIDE)
+        sheet = Sheet(torch.cat(rows), width, centered(texts), above, min_side=LABELED_SIDE)
         which = f"path through {len(paths[0])}" if named else f"paths between {numbered(len(paths), 'pair')} of"
         about = f"{how} {which} {opened.split} images"
         about += ", with the factors of the first image" if opened.conditions == "factors" else ""
-        return Picture(about, sheet, animation(moving))
+        return PlotContents(about, sheet, animation(moving))
 
 
 def _classes(opened: OpenedRun, index: Tensor) -> list[int]:

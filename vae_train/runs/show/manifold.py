@@ -6,7 +6,7 @@ from typing_extensions import override
 from vae_train.evaluation.encodings import encode
 from vae_train.evaluation.subject import Noise, Subset
 from vae_train.plotting.sheet import plane_sheet
-from vae_train.runs.show.base import Picture, Show, num_and_frames
+from vae_train.runs.show.base import Plot, PlotContents, num_and_frames
 from vae_train.runs.show.opened import OpenedRun
 from vae_train.training.previews import MANIFOLD_LIMIT, MANIFOLD_SIDE, manifold
 
@@ -14,7 +14,7 @@ MAX_IMAGES = 2_000
 """Number of images, evenly spaced within the split, that measure the aggregate posterior."""
 
 
-class Manifold(Show):
+class Manifold(Plot):
     """Images on a grid over two latents, which covers a normal prior, or else the aggregate posterior."""
 
     reads = ("checkpoint", "frames", "label", "factors")
@@ -42,12 +42,12 @@ class Manifold(Show):
 
     @override
     @torch.no_grad()
-    def __call__(self, opened: OpenedRun) -> Picture:
+    def __call__(self, opened: OpenedRun) -> PlotContents:
         _, side = num_and_frames(self, opened)
         low, high = self._range(opened)
         y = None if opened.condition is None else torch.tensor([opened.condition] * side**2, device=opened.device)
         pixels = opened.trained.transforms.to_pixels(manifold(opened.model, low, high, side, y)).cpu()
-        return Picture(f"{side} x {side} values of two latents", plane_sheet(pixels, side, low, high))
+        return PlotContents(f"{side} x {side} values of two latents", plane_sheet(pixels, side, low, high))
 
     @staticmethod
     def _range(opened: OpenedRun) -> tuple[list[float], list[float]]:

@@ -6,7 +6,7 @@ from typing_extensions import override
 from vae_train.batch import evenly_spaced
 from vae_train.evaluation.neighbors import nearest_images
 from vae_train.plotting.sheet import Sheet
-from vae_train.runs.show.base import PICTURE_SIDE, Picture, Show, num_and_frames
+from vae_train.runs.show.base import LABELED_SIDE, Plot, PlotContents, num_and_frames
 from vae_train.runs.show.opened import OpenedRun
 from vae_train.util.errors import ErrorDetail
 
@@ -16,7 +16,7 @@ COMPARED = 64
 TITLE = "samples and their nearest training images, root mean square distance"
 
 
-class Neighbours(Show):
+class Neighbours(Plot):
     """Samples beside their nearest training images, in order of the distance, which shows memorisation.
 
     Samples are closer to training images than other images are, since means of p(x | z) are smooth. Reconstructions of
@@ -36,7 +36,7 @@ class Neighbours(Show):
         return max(COMPARED, opened.options.num or 0) * opened.options.columns
 
     @override
-    def __call__(self, opened: OpenedRun) -> Picture:
+    def __call__(self, opened: OpenedRun) -> PlotContents:
         num, _ = num_and_frames(self, opened)
         samples = opened.trained.to_pixels(opened.samples(max(num, COMPARED)))
         train = opened.data.split("train")
@@ -49,8 +49,8 @@ class Neighbours(Show):
         about = f"{num} of {len(samples)} samples with their nearest training images, median distance {median:.3f}"
         if opened.split != "train" and opened.support is not None:
             about += f" ({opened.split} reconstructions: {_expected(opened):.3f})"
-        sheet = Sheet(images.flatten(0, 1), images.shape[1], captions=captions, title=TITLE, min_side=PICTURE_SIDE)
-        return Picture(about, sheet)
+        sheet = Sheet(images.flatten(0, 1), images.shape[1], captions=captions, title=TITLE, min_side=LABELED_SIDE)
+        return PlotContents(about, sheet)
 
 
 def _expected(opened: OpenedRun) -> float:

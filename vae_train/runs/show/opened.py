@@ -1,4 +1,4 @@
-"""A run whose model and data are opened when a picture first needs them."""
+"""A run whose model and data are opened when a plot first needs them."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -28,7 +28,7 @@ CHUNK = 256
 """Latents per pass."""
 
 MAX_NAME_LENGTH = 24
-"""Characters of the name of a class in a picture."""
+"""Characters of the name of a class in a plot."""
 
 SUPPORT_NAMES: dict[Support, str] = {
     "real": "in R^D",
@@ -39,11 +39,11 @@ SUPPORT_NAMES: dict[Support, str] = {
 
 
 class OpenedRun:
-    """A run, and what pictures need of it.
+    """A run, and what plots need of it.
 
     Args:
         run: the run.
-        options: settings of pictures.
+        options: settings of plots.
         builder: locates classes.
         session: reads data.
         device: where the model is placed.
@@ -76,7 +76,7 @@ class OpenedRun:
         return getattr(self.builder.locate(target), "support", "real")
 
     def lacks_support(self, *supports: Support) -> str | None:
-        """Why a picture is not possible that needs latents with one of these supports; None if they have one."""
+        """Why a plot is not possible that needs latents with one of these supports; None if they have one."""
         if self.support in supports:
             return None
         needed = " or ".join(SUPPORT_NAMES[each] for each in supports)
@@ -177,7 +177,7 @@ class OpenedRun:
         """Reports numbers of images that do not exist, or a wrong number of images.
 
         Args:
-            least: the number of images that a picture needs.
+            least: the number of images that a plot needs.
             most: the number of images that a user may name; None for any number.
         """
         numbers, split = self.options.images, f"the {self.split} split"

@@ -1,4 +1,4 @@
-"""Settings of the pictures of a trained model."""
+"""Settings of the plots of a trained model."""
 
 import re
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ MAX_VALUE_LENGTH = 40
 
 @dataclass(kw_only=True)
 class Options:
-    """Settings that pictures share; each picture reads some of them. Files are named in this order."""
+    """Settings that plots share; each plot reads some of them. Files are named in this order."""
 
     seed: Seed = 0
     num: PositiveInt | None = None
-    """Number of samples, pairs, latents or images; None for the picture's own default."""
+    """Number of samples, pairs, latents or images; None for the plot's own default."""
     frames: Annotated[int, Range(2)] | None = None
-    """Number of images on a path, or of frames; None for the picture's own default."""
+    """Number of images on a path, or of frames; None for the plot's own default."""
     columns: PositiveInt = 8
     temperature: NonNegativeFloat = 1.0
     """Factor on the prior's standard deviation."""

@@ -4,14 +4,14 @@ import torch
 from typing_extensions import override
 
 from vae_train.plotting.sheet import Sheet, centered
-from vae_train.runs.show.base import Picture, Show
+from vae_train.runs.show.base import Plot, PlotContents
 from vae_train.runs.show.opened import OpenedRun
 
 MAX_ROWS = 20
 """Maximal number of classes with a row each."""
 
 
-class PriorSamples(Show):
+class PriorSamples(Plot):
     """Samples from the prior. Those of a conditional model have a row for every class."""
 
     reads = ("checkpoint", "prior", "num", "columns", "temperature", "use_mean", "label", "factors", "seed")
@@ -19,7 +19,7 @@ class PriorSamples(Show):
     has_samples = True
 
     @override
-    def __call__(self, opened: OpenedRun) -> Picture:
+    def __call__(self, opened: OpenedRun) -> PlotContents:
         columns, num, cycled = opened.options.columns, self.count(opened), _cycled(opened)
         samples, left, captions = opened.samples(num), centered([]), list[str]()
         if self.has_rows(opened):
@@ -28,7 +28,7 @@ class PriorSamples(Show):
         elif cycled:
             captions = [opened.class_name(number % cycled) for number in range(num)]
         sheet = Sheet(opened.trained.to_pixels(samples), columns, left, captions=captions)
-        return Picture(f"{num:,} samples", sheet, samples=samples)
+        return PlotContents(f"{num:,} samples", sheet, samples=samples)
 
     @override
     def count(self, opened: OpenedRun) -> int:

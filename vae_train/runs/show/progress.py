@@ -8,7 +8,7 @@ from vae_train.batch import evenly_spaced
 from vae_train.plotting.png import from_pil
 from vae_train.plotting.sheet import Sheet
 from vae_train.runs.epoch_grids import grid_names, open_grid
-from vae_train.runs.show.base import Picture, Show, num_and_frames
+from vae_train.runs.show.base import Plot, PlotContents, num_and_frames
 from vae_train.runs.show.opened import OpenedRun
 from vae_train.util.errors import RunError
 
@@ -16,7 +16,7 @@ LAST_FRAMES = 5
 """Number of times that the last frame is repeated, so that it stays longer."""
 
 
-class Progress(Show):
+class Progress(Plot):
     """The same samples at different epochs of the training, as a GIF."""
 
     reads = ("frames",)
@@ -31,7 +31,7 @@ class Progress(Show):
         return f"needs image grids of at least two epochs; {opened.run.samples} has {count} (see trainer.sample_every)"
 
     @override
-    def __call__(self, opened: OpenedRun) -> Picture:
+    def __call__(self, opened: OpenedRun) -> PlotContents:
         folder, (_, limit) = opened.run.samples, num_and_frames(self, opened)
         names = grid_names(folder)
         names = [names[number] for number in evenly_spaced(len(names), limit).tolist()]
@@ -44,7 +44,7 @@ class Progress(Show):
         about = f"samples from {shown[0][0]} to {shown[-1][0]}, {len(shown)} frames"
         about += f"; {left_out} damaged or of another size left out" if left_out else ""
         frames = (_frame(folder / name, label) for label, name in [*shown, *[shown[-1]] * LAST_FRAMES])
-        return Picture(about, animation=frames, seconds_per_frame=0.25, there_and_back=False)
+        return PlotContents(about, animation=frames, seconds_per_frame=0.25, there_and_back=False)
 
 
 def _frame(path: Path, label: str) -> Sheet:

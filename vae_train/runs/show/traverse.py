@@ -8,7 +8,7 @@ from vae_train.evaluation.metrics.latent_activity import latent_activity
 from vae_train.evaluation.subject import Noise, Subset
 from vae_train.evaluation.traversals import TRAVERSAL_LIMIT, LatentRange, mean_rates, traverse
 from vae_train.plotting.sheet import Sheet, centered
-from vae_train.runs.show.base import ANIMATION_FRAMES, PICTURE_SIDE, Picture, Show, animation, num_and_frames
+from vae_train.runs.show.base import ANIMATION_FRAMES, LABELED_SIDE, Plot, PlotContents, animation, num_and_frames
 from vae_train.runs.show.opened import OpenedRun
 from vae_train.util.errors import ErrorDetail
 
@@ -18,7 +18,7 @@ MAX_IMAGES = 2_000
 BATCH_SIZE = 256
 
 
-class Traversal(Show):
+class Traversal(Plot):
     """A row for each latent, the most informative first: an image for different values of this latent.
 
     The values cover the aggregate posterior. Latents with height and width are traversed by channel.
@@ -36,7 +36,7 @@ class Traversal(Show):
         return opened.image_errors(1, 1)
 
     @override
-    def __call__(self, opened: OpenedRun) -> Picture:
+    def __call__(self, opened: OpenedRun) -> PlotContents:
         num, frames = num_and_frames(self, opened)
         model, count = opened.model, opened.latent_shape[0]
         index = opened.candidates[:1] if opened.options.images is None else torch.tensor(opened.options.images)
@@ -50,9 +50,9 @@ class Traversal(Show):
         above = [(f"\N{MINUS SIGN}{reach_text}", 0.5), ("mean", frames / 2), (reach_text, frames - 0.5)]
         kind = "latents" if len(opened.latent_shape) == 1 else "channels of z"
         about = f"{len(order)} of {count} {kind} of {opened.split} image {int(index[0])}"
-        return Picture(
+        return PlotContents(
             about,
-            Sheet(torch.cat(rows), frames, centered(texts), above, min_side=PICTURE_SIDE),
+            Sheet(torch.cat(rows), frames, centered(texts), above, min_side=LABELED_SIDE),
             animation(moving, texts),
         )
 

@@ -1,4 +1,4 @@
-"""Writes pictures to files."""
+"""Writes plots to files."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from vae_train.plotting.gif import write_frames
 from vae_train.plotting.grid import as_strips, is_lines, plot_lines
 from vae_train.plotting.png import PlotFormat, write_png
 from vae_train.plotting.sheet import render, write_sheet
-from vae_train.runs.show.base import Picture
+from vae_train.runs.show.base import PlotContents
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.errors import RunError
 from vae_train.util.files import replacing
@@ -23,7 +23,7 @@ from vae_train.util.folders import results_folder
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes the files of pictures.
+    """Writes the files of plots.
 
     Args:
         folder: receives the files.
@@ -41,18 +41,18 @@ class Writer:
     npz: bool = False
     parents: bool = True
 
-    def write(self, picture: Picture, name: str, model: TrainedModel | None = None) -> list[Path]:
-        """Writes the files of a picture, and returns their paths.
+    def write(self, contents: PlotContents, name: str, model: TrainedModel | None = None) -> list[Path]:
+        """Writes the files of a plot, and returns their paths.
 
         Args:
-            picture: the picture.
+            contents: what the plot shows.
             name: name of the files without suffix.
             model: converts samples; needed for those.
 
         Raises:
             RunError: a file cannot be written.
         """
-        writers = dict(self._writers(picture, model))
+        writers = dict(self._writers(contents, model))
         try:
             self.folder.mkdir(parents=self.parents, exist_ok=True)
             free = self._free(name, list(writers))
@@ -62,16 +62,18 @@ class Writer:
             raise RunError(f"could not write to {error.filename or self.folder}: {error.strerror or error}") from error
         return [self.folder / f"{free}{suffix}" for suffix in writers]
 
-    def _writers(self, picture: Picture, model: TrainedModel | None) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    def _writers(
+        self, contents: PlotContents, model: TrainedModel | None
+    ) -> Iterator[tuple[str, Callable[[Path], None]]]:
         """Yields the suffix of every file, and the function that writes it."""
-        if picture.sheet is not None:
-            yield from ((f".{kind}", partial(write_sheet, sheet=picture.sheet)) for kind in self.formats)
-        if picture.animation:
-            yield ".gif", partial(_write_animation, picture=picture)
-        if picture.samples is not None and model is not None and self.npz:
-            yield ".npz", partial(_write_array, samples=picture.samples, model=model)
-        if picture.samples is not None and model is not None and self.save_each:
-            yield "", partial(self._write_each, images=model.to_pixels(picture.samples))
+        if contents.sheet is not None:
+            yield from ((f".{kind}", partial(write_sheet, sheet=contents.sheet)) for kind in self.formats)
+        if contents.animation:
+            yield ".gif", partial(_write_animation, contents=contents)
+        if contents.samples is not None and model is not None and self.npz:
+            yield ".npz", partial(_write_array, samples=contents.samples, model=model)
+        if contents.samples is not None and model is not None and self.save_each:
+            yield "", partial(self._write_each, images=model.to_pixels(contents.samples))
 
     def _free(self, name: str, suffixes: Sequence[str]) -> str:
         """The name, or with the first number that makes all files new."""
@@ -95,8 +97,8 @@ class Writer:
                 write_png(results.temporary / f"{number:05d}.png", plot)
 
 
-def _write_animation(path: Path, picture: Picture) -> None:
-    write_frames(path, map(render, picture.animation), picture.seconds_per_frame, picture.there_and_back)
+def _write_animation(path: Path, contents: PlotContents) -> None:
+    write_frames(path, map(render, contents.animation), contents.seconds_per_frame, contents.there_and_back)
 
 
 def _write_array(path: Path, samples: Tensor, model: TrainedModel) -> None:
