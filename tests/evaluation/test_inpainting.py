@@ -127,6 +127,27 @@ def test_images_of_a_batch_do_not_mix(method):
 
 
 @pytest.mark.parametrize("method", ["gibbs", "importance"])
+@pytest.mark.parametrize(
+    ("likelihood", "levels", "factor"), [("bernoulli", 2, 3), ("categorical", 5, 3), ("discretized_logistic", 5, 1)]
+)
+def test_completions_of_a_finite_latent_have_the_enumerated_expectation(likelihood, levels, factor, method):
+    parts = ("model/posterior=categorical", "model/prior=categorical", f"model/likelihood={likelihood}", "latent_dim=5")
+    model = small(*parts, shape=(1, 2, 4), levels=levels)
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.mul_(factor)
+    mask = SEEN.view(1, 2, 4)
+    x = (torch.rand(1, 1, 2, 4, generator=generator(2, "x")) * (levels - 1)).round() / (levels - 1)
+    z = torch.eye(5)
+    px = model.decode(z)
+    joint = px.log_prob(x, mask) + model.prior(model.encode).log_prob(z)
+    expected = (joint.softmax(0)[:, None] * px.mean.flatten(1)).sum(0)[~SEEN]
+    drawn = completed(model, masked(x.expand(NUM, -1, -1, -1), mask), method=method, steps=30).x[0].flatten(1)[:, ~SEEN]
+    assert ((drawn.mean(0) - expected).abs() < 4 * drawn.std(0) / math.sqrt(NUM) + 1e-6).all()
+    assert joint.softmax(0).max() < 0.9  # several z explain what is seen
+
+
+@pytest.mark.parametrize("method", ["gibbs", "importance"])
 @pytest.mark.parametrize("posterior", [p for p in choices("model/posterior") if p != "deterministic"])
 def test_every_posterior_with_a_density_completes_images(posterior, method):
     prior = {"categorical": "categorical", "von_mises_fisher": "uniform_sphere", "joint": "joint"}

@@ -39,7 +39,7 @@ def test_seen_pixels_are_those_that_were_given(run: Run, x: torch.Tensor) -> Non
     assert done.shape == (3, 5, 1, 8, 8)
     assert torch.equal(done[..., :4, :], x[..., :4, :].expand(3, -1, -1, -1, -1))
     assert set(done[..., 4:, :].unique().tolist()) == {0.0, 1.0}
-    for mask in (UPPER[None, None], UPPER.expand(5, 1, 8, 8), UPPER.numpy()):
+    for mask in (UPPER[None, None], UPPER.expand(5, 1, 8, 8), np.broadcast_to(UPPER.numpy(), (5, 1, 8, 8))):
         assert torch.equal(model.inpaint(x, mask, completions=3, steps=5), done)
     ruined = torch.where(UPPER, x, torch.tensor(float("nan")))
     assert torch.equal(model.inpaint(ruined, UPPER, completions=3, steps=5), done)
@@ -67,6 +67,8 @@ def test_a_wrong_mask_is_an_error(run: Run, x: torch.Tensor) -> None:
         model.inpaint(x, torch.ones(8, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"mask has the type torch.float32, expected bool"):
         model.inpaint(x, torch.ones(8, 8))
+    with pytest.raises(ValueError, match="completions=0, steps=200"):
+        model.inpaint(x, UPPER, completions=0)
     with pytest.raises(ValueError, match="out of range"):
         model.inpaint(2 * x, UPPER)
 

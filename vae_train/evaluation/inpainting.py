@@ -115,10 +115,12 @@ def inpaint(
         The completions of consecutive images.
 
     Raises:
-        ValueError: the model has no p(missing | seen), see `check_inpainting`, or a mask hides single channels of
-            pixels whose channels depend on each other.
+        ValueError: the model has no p(missing | seen), see `check_inpainting`, a mask hides single channels of pixels
+            whose channels depend on each other, or a number is not positive.
     """
     check_inpainting(model)
+    if min(completions, steps, batch_size) < 1:
+        raise ValueError(f"completions={completions}, steps={steps} and batch_size={batch_size} must be at least 1")
     device = model.device
     guide = Guide.of(model, Rng(seed, "inpaint guide", device=device)) if method == "gibbs" else None
     rows = max(1, batch_size // (SAMPLES_PER_PASS if guide is None else 1))

@@ -34,10 +34,10 @@ class IncompleteImages(MaskedImages):
     def __init__(
         self, x: Any, mask: Any, label: Label, model: LatentVariableModel, facts: DataFacts, transforms: Transforms
     ) -> None:
-        self.x, self.facts = as_images(x, facts), facts
+        self.x, self.facts, units = as_images(x, facts).cpu(), facts, facts.units
         self.observed = ~self.x.isnan() & (torch.tensor(True) if mask is None else as_mask(mask, self.x, facts))
-        hidden = np.zeros(()) if facts.units is None else facts.units.array("low")
-        x = torch.where(self.observed, self.x, torch.as_tensor(hidden).to(self.x.dtype))
+        valid = np.zeros(()) if units is None else (units.array("low") + units.array("high")) / 2
+        x = torch.where(self.observed, self.x, torch.as_tensor(valid).to(self.x.dtype))
         super().__init__(GivenImages(x, label, model, facts, transforms), lambda index, _: self.observed[index.cpu()])
 
     def restore(self, completed: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class IncompleteImages(MaskedImages):
             `(completions, B, …)` on the CPU. Pixels that were given as uint8 are divided by 255.
         """
         x = self.x / 255 if self.x.dtype == torch.uint8 and self.facts.units is None else self.x
-        given, observed = (self._in_layout(images.cpu()) for images in (x, self.observed))
+        given, observed = (self._in_layout(images) for images in (x, self.observed))
         return torch.where(observed, given, completed.cpu().unflatten(0, (-1, len(given))))
 
     def _in_layout(self, images: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def as_mask(mask: Any, x: Tensor, facts: DataFacts) -> Tensor:
     Raises:
         ValueError: it has another shape or type.
     """
-    seen, layout = torch.as_tensor(mask).cpu(), facts.layout
+    seen, layout = torch.as_tensor(mask if isinstance(mask, Tensor) else np.array(mask)).cpu(), facts.layout
     if seen.dtype != torch.bool:
         raise ValueError(f"mask has the type {seen.dtype}, expected bool, True for seen values")
     if layout is not None and seen.dim() == sum(axis is not None for axis in LAYOUTS[layout]) + 1:
