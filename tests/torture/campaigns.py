@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.torture.process import Answer, call, count_changes, fail_from, forbid_escape, kill_at
+from tests.torture.process import TIMED_OUT, Answer, call, count_changes, fail_from, forbid_escape, kill_at
 from tests.torture.reports import Report
 
 TINY = (
@@ -182,7 +182,8 @@ class Torture:
                 answer = call(arguments, place, timeout=60)
                 written = [p.name for p in place.iterdir()]
                 fault = ended(answer, (0, 2)) or (f"wrote {written}" if answer.code == 2 and written else None)
-                report.judge(" ".join(arguments), fault)
+                is_training = answer.code == TIMED_OUT and not answer.err and "epoch 1/" in answer.out
+                report.judge(" ".join(arguments), None if is_training else fault)  # some lines are valid all the same
         return report
 
     @contextmanager
