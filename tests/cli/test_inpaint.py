@@ -58,8 +58,10 @@ def test_seen_pixels_are_kept_and_hidden_ones_are_drawn(vae: Vae, trained: Path)
         assert (done != done[0]).any(0)[centre].mean() > 0.5
         std = np.minimum(255, 2 * done.std(0, ddof=1))
         assert np.abs(read_png(f"results/std/{name}.png") - std).max() <= 1
+    said = apply(vae, f"run={trained}", *QUICK, "input=photos", "method=importance", "out=other")
+    assert "z by importance resampling" in said
     settings = json.loads(Path("results/apply.json").read_text())["settings"]
-    assert settings == {"mask": "centre", "completions": 3, "steps": 4}
+    assert settings == {"mask": "centre", "completions": 3, "steps": 4, "method": "auto"}
 
 
 def test_draws_are_a_function_of_seed_and_position(vae: Vae, trained: Path) -> None:
@@ -155,6 +157,7 @@ WRONG = {
     "mask=broken.png": "broken.png: is not an image",
     "mask=null": "hides missing values alone, and this model was trained without any",
     "completions=0": "must be in [1, 256]",
+    "method=best": "must be one of auto, gibbs, importance",
     "steps=0": "must be at least 1",
 }
 

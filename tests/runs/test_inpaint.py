@@ -57,6 +57,8 @@ def test_completions_differ_and_are_a_function_of_the_seed(run: Run, x: torch.Te
     assert not torch.equal(one, two)
     assert torch.equal(model.inpaint(x, UPPER, steps=5, seed=1)[0], one)
     assert not torch.equal(model.inpaint(x, UPPER, steps=5, seed=2)[0], one)
+    assert torch.equal(model.inpaint(x, UPPER, steps=5, seed=1, method="gibbs")[0], one)
+    assert not torch.equal(model.inpaint(x, UPPER, steps=5, seed=1, method="importance")[0], one)
 
 
 def test_a_wrong_mask_is_an_error(run: Run, x: torch.Tensor) -> None:

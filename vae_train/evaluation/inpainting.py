@@ -19,6 +19,9 @@ from vae_train.rng import ChainRng, Rng
 InpaintingMethod = Literal["gibbs", "importance"]
 """Metropolis within Gibbs, or importance resampling for encoders that were trained with hidden pixels."""
 
+InpaintingChoice = Literal["auto", "gibbs", "importance"]
+"""A method, or the one that suits how the encoder was trained."""
+
 STEPS = 200
 """Default length of a chain, and default number of importance samples."""
 

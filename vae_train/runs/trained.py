@@ -11,7 +11,7 @@ from torch import Tensor
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
 from vae_train.data.storage.stored import from_images
-from vae_train.evaluation.inpainting import STEPS, InpaintingMethod, inpaint
+from vae_train.evaluation.inpainting import STEPS, InpaintingChoice, InpaintingMethod, inpaint
 from vae_train.evaluation.interpolation import Interpolation, interpolate
 from vae_train.evaluation.latents import Latents, latents
 from vae_train.evaluation.metrics.nll import estimate_log_likelihood
@@ -236,11 +236,16 @@ class TrainedModel:
         return self.decode(z.view(-1, *mean.shape[1:]), label).unflatten(0, (len(chosen), TRAVERSAL_STEPS))
 
     def inpaint(
-        self, x: Any, mask: Any = None, label: Label = None, completions: int = 1, steps: int = STEPS, seed: int = 0
+        self,
+        x: Any,
+        mask: Any = None,
+        label: Label = None,
+        completions: int = 1,
+        steps: int = STEPS,
+        seed: int = 0,
+        method: InpaintingChoice = "auto",
     ) -> Tensor:
         """Draws the hidden values of images from p(hidden | seen), see `vae_train.evaluation.inpainting.inpaint`.
-
-        Models that were trained with hidden or missing values resample z by importance; others run a Markov chain.
 
         Args:
             x: images. NaN is hidden; what images have at other hidden values does not matter.
@@ -250,19 +255,21 @@ class TrainedModel:
             completions: number of independent completions of every image.
             steps: length of the chain, or number of importance samples; more steps give better draws.
             seed: seed of all noise.
+            method: "gibbs" for a Markov chain, "importance" for importance resampling of z, see `inpainting_method`.
 
         Returns:
             `(completions, B, C, H, W)` on the CPU, with the seen values exactly as they were given.
         """
         images = IncompleteImages(x, mask, label, self.model, self.facts, self.transforms)
         options: dict[str, Any] = {"completions": completions, "steps": steps, "stream": _noise(seed).data}
-        parts = inpaint(self.single_latent, images, method=self.inpainting_method, seed=seed, **options)
+        parts = inpaint(self.single_latent, images, method=self.inpainting_method(method), seed=seed, **options)
         drawn = torch.cat([part.x.cpu() for part in parts], 1)
         return images.restore(self.to_data(drawn, dequantized=False))
 
-    @property
-    def inpainting_method(self) -> InpaintingMethod:
-        """Importance resampling if the encoder has seen hidden or missing values in training, else a Markov chain."""
+    def inpainting_method(self, method: InpaintingChoice = "auto") -> InpaintingMethod:
+        """What "auto" is: "importance" if the encoder has seen hidden or missing values in training, else "gibbs"."""
+        if method != "auto":
+            return method
         corruption = self.transforms.corruption
         has_seen_masks = self.facts.missing or (corruption is not None and corruption.mask > 0)
         return "importance" if has_seen_masks else "gibbs"

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 from typing_extensions import override
 
-from vae_train.evaluation.inpainting import Completions, InpaintingMethod, check_inpainting, inpaint
+from vae_train.evaluation.inpainting import Completions, InpaintingChoice, InpaintingMethod, check_inpainting, inpaint
 from vae_train.runs.apply.masks import masked_images
 from vae_train.runs.apply.results import SHEET, ImageResults, Sheet
 from vae_train.runs.apply.task import Application, Task
@@ -31,17 +31,24 @@ STD_CONTRAST = 2.0
 class Inpaint(Task):
     """Draws the hidden pixels of images from p(hidden | seen); seen pixels are kept.
 
-    Models that were trained with hidden or missing values resample z by importance, others run a Markov chain, see
-    `vae_train.evaluation.inpainting.inpaint`. Several completions also give the standard deviation of every pixel.
+    Several completions also give the standard deviation of every pixel. See `vae_train.evaluation.inpainting.inpaint`.
 
     Args:
         mask: what is hidden, see `masked_images`.
         completions: number of independent completions of every image.
         steps: length of a chain, or number of importance samples.
+        method: "gibbs" for a Markov chain, "importance" for importance resampling; "auto" for the latter if the model
+            was trained with hidden or missing values.
     """
 
-    def __init__(self, mask: str | None, completions: Annotated[int, Range(1, 256)], steps: PositiveInt) -> None:
-        self.mask, self.completions, self.steps = mask, completions, steps
+    def __init__(
+        self,
+        mask: str | None,
+        completions: Annotated[int, Range(1, 256)],
+        steps: PositiveInt,
+        method: InpaintingChoice,
+    ) -> None:
+        self.mask, self.completions, self.steps, self.method = mask, completions, steps, method
 
     @override
     def __call__(self, application: Application) -> list[str]:
@@ -50,7 +57,7 @@ class Inpaint(Task):
             check_inpainting(model.single_latent)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        images, method = masked_images(self.mask, application), model.inpainting_method
+        images, method = masked_images(self.mask, application), model.inpainting_method(self.method)
         results, sheet, efficiency = _Results(application, self.completions), Sheet(count), list[Tensor]()
         total = count * self.completions * self.steps
         hidden = not sys.stderr.isatty()
@@ -76,7 +83,7 @@ class Inpaint(Task):
         """A sentence about the draws."""
         if method == "importance":
             samples = float(efficiency.mean()) * self.steps
-            advice = "; more steps would help" if samples < MIN_EFFECTIVE_SAMPLES else ""
+            advice = "; more steps or method=gibbs would help" if samples < MIN_EFFECTIVE_SAMPLES else ""
             return f"z by importance resampling: {samples:.1f} effective samples of {self.steps:,} on average{advice}"
         stuck = int((efficiency == 0).sum())
         advice = f"; {stuck:,} of {efficiency.numel():,} chains accepted none, more steps would help" if stuck else ""
