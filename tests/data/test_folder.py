@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.data.pictures import GREEN, damaged, encoded, fill, odd, save, scene
 from tests.support import build, compose, load
-from vae_train.data.storage import cache
+from vae_train.data.storage import frames
 from vae_train.data.storage.cache import MIN_PARALLEL_FILES, decoded
 from vae_train.data.storage.decoding import BadImage, Decoding, decode, decode_frames, headers
 from vae_train.data.storage.listing import list_folder
@@ -212,13 +212,13 @@ def test_a_file_that_the_disk_failed_to_read_is_decoded_again(tmp_path, monkeypa
     fill(tmp_path, 20)
     listing, calls, failing = list_folder(str(tmp_path)), [], {"0003.png"}
 
-    def unreliable(path, how, frames):
+    def unreliable(path, how, numbers):
         calls.append(path.name)
         if path.name in failing:
             return [BadImage("Input/output error", transient=True)]
-        return decode_frames(path, how, frames)
+        return decode_frames(path, how, numbers)
 
-    monkeypatch.setattr(cache, "decode_frames", unreliable)
+    monkeypatch.setattr(frames, "decode_frames", unreliable)
 
     def images():
         return decoded(tmp_path, listing.entries, PLAIN, caches)[:2]
@@ -342,8 +342,8 @@ def test_size_and_channels_are_found(tmp_path):
     fill(tmp_path, 5)
     source = folder(tmp_path)
     assert source.inspect()[:3] == ((3, 12, 16), 256, 3)
-    assert source.resolved() == {"size": [12, 16], "channels": 3, "background": "black", "levels": 256,
-                                 "range": [0, 255]}  # fmt: skip
+    assert source.resolved() == {"size": [12, 16], "channels": 3, "background": "black", "frames": "first",
+                                 "levels": 256, "range": [0, 255]}  # fmt: skip
 
 
 def test_grey_folders_have_one_channel(tmp_path):
@@ -485,10 +485,10 @@ def test_two_processes_may_make_the_same_cache(tmp_path, caches):
 def test_a_decoding_process_that_is_killed_is_said_and_leaves_nothing(tmp_path, monkeypatch, caches):
     entries = list_folder(str(fill(tmp_path / "photos", 1)[0].parent)).entries * MIN_PARALLEL_FILES
 
-    def kill(path, how, frames):
+    def kill(path, how, numbers):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(cache, "decode_frames", kill)
+    monkeypatch.setattr(frames, "decode_frames", kill)
     handler = signal.getsignal(signal.SIGCHLD)
     with pytest.raises(RunError, match=r"worker process \d+ was killed by SIGKILL, possibly because memory ran out$"):
         decoded(tmp_path / "photos", entries, PLAIN, caches)

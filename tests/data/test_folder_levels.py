@@ -154,8 +154,8 @@ def test_colours_of_16_bits_lose_half_of_them_in_so_many_words(photos):
         rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
         (photos / f"{number}.png").write_bytes(png_of_16_bits(6, 6, rows))
     data = opened(photos, *WHOLE)
-    line = "3 images (for instance 0.png) have 16 bits per colour, but only the upper 8 are used; data=arrays uses all"
-    assert data.notes == (line,)
+    line = "3 images (for instance 0.png) have more than 8 bits per colour, but only the upper 8 are used"
+    assert data.notes == (f"{line}; data=arrays uses all",)
     assert data.facts.levels == 256
 
 

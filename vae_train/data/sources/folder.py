@@ -13,13 +13,16 @@ from vae_train.batch import DataFacts, Factor, Split, Units
 from vae_train.data.sources.base import Binarize, Contents, Source, binarized_levels
 from vae_train.data.storage.cache import DecodedFolder, decoded
 from vae_train.data.storage.cache_place import cache_folder
-from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit, Resample, headers
+from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit, Resample
 from vae_train.data.storage.dropped import sentences
+from vae_train.data.storage.frames import frame_headers, is_video
 from vae_train.data.storage.headers import all_headers
 from vae_train.data.storage.levels import inferred_levels, stated_bounds
-from vae_train.data.storage.listing import Entry, Listing, check_bad_files, list_folder
+from vae_train.data.storage.listing import IMAGES, VIDEOS, Entry, Listing, check_bad_files, list_folder
 from vae_train.data.storage.stored import split_rows
+from vae_train.data.storage.video_files import EXTRA
 from vae_train.util.errors import ErrorDetail, UsageError
+from vae_train.util.extras import import_extra
 from vae_train.util.ranges import Fraction, PositiveInt, Seed
 
 MAX_LEVELS = 2**16
@@ -41,11 +44,14 @@ class _Inspection(NamedTuple):
     rows: dict[Split, np.ndarray]
     """Indices of the images of every split."""
     notes: tuple[str, ...]
+    every_frame: bool
 
 
 @dataclass(frozen=True)
 class Folder(Source):
-    """PNG, JPEG, WebP, BMP, TIFF and GIF files with 8 or 16 bits: grey, RGB, with palette or transparency.
+    """PNG, JPEG, WebP, BMP, TIFF and GIF files with 8 or 16 bits: grey, RGB, with palette or transparency; or videos.
+
+    Videos are used in a folder without images, and their frames are images in order.
 
     Images are in the folder itself or in one sub-folder per class. Sub-folders called train, valid (or val, validation)
     and test define the splits; other splits are taken from the training images. All images are decoded once into
@@ -55,7 +61,7 @@ class Folder(Source):
     least of 10, 12, 14 or 16 bits that suffices. 8-bit files in the same folder are scaled to these.
 
     Args:
-        root: the folder.
+        root: the folder, or a single file.
         size: height and width, or one number for both; None if all images have the same size.
         channels: 1 for grey, 3 for RGB; None for 1 if all images are grey, else 3.
         fit: how images with other aspect ratios fit the size, see `vae_train.data.storage.decoding.Decoding`.
@@ -63,8 +69,8 @@ class Folder(Source):
         resample: interpolation for resizing.
         background: colour behind transparent pixels and beside padded images; None for white if the visible part of
             transparent images is on average darker than medium grey, else black.
-        frames: "first" uses the first frame or page of every file, "all" uses each as an image. Frames of a file are
-            in the same split if there are enough files.
+        frames: "first" uses the first frame or page of every file, "all" uses each as an image; None for "all" of
+            videos, else "first". Frames of a file are in the same split if there are enough files.
         levels: number of values of a pixel; None to infer it. Levels may be multiples of a number, such as 0, 17, …,
             255 for 16 levels.
         range: the pixel values that are mapped to 0 and 1; None to infer them.
@@ -83,7 +89,7 @@ class Folder(Source):
     crop: Size | None
     resample: Resample
     background: Background | None
-    frames: Literal["first", "all"]
+    frames: Literal["first", "all"] | None
     levels: PositiveInt | None
     range: list[int] | None
     binarize: Binarize
@@ -116,13 +122,14 @@ class Folder(Source):
     def resolved(self) -> dict[str, Any]:
         _, size, channels, *_ = self._inspection
         levels, bounds, _ = self._grid
-        return {"size": list(size), "channels": channels, "background": self._decoded[1], "levels": levels,
+        return {"size": list(size), "channels": channels, "background": self._decoded[1],
+                "frames": "all" if self._inspection.every_frame else "first", "levels": levels,
                 "range": list(bounds)}  # fmt: skip
 
     @override
     def read(self) -> Contents:
         (pixels, bad, dropped, _), background = self._decoded
-        listing, _, _, entries, files, all_rows, notes = self._inspection
+        listing, _, _, entries, files, all_rows, notes, _ = self._inspection
         bad_files = tuple((_frame_name(entries[number]), why) for number, why in sorted(bad.items()))
         check_bad_files(bad_files, len(entries), self.max_bad)
         rows = {name: own[~np.isin(own, list(bad))] for name, own in all_rows.items()}
@@ -165,7 +172,7 @@ class Folder(Source):
         """All images, and the background of transparent pixels, chosen for contrast."""
         listing, size, channels, entries, *_ = self._inspection
         how = Decoding(size, channels, self.fit, _pair("crop", self.crop), self.resample, self.background or "black",
-                       self.frames == "all")  # fmt: skip
+                       self._inspection.every_frame)  # fmt: skip
         images = decoded(listing.root, entries, how, self.cache)
         transparent = images.dropped.get("transparency")
         if self.background is None and transparent and transparent.total < 128 * transparent.images:
@@ -178,8 +185,15 @@ class Folder(Source):
         """Lists the folder, and reads the headers of all files if size, channels or frames need it."""
         if self.root is None:
             raise UsageError([ErrorDetail("data.root=", "is needed: the folder of the images")])
-        listing, size, channels = list_folder(str(self.root)), _pair("size", self.size), self.channels
-        entries, notes, every_frame = listing.entries, [*listing.notes, *listing.left_out], self.frames == "all"
+        listing, size, channels = list_folder(str(self.root), IMAGES, VIDEOS), _pair("size", self.size), self.channels
+        entries, notes, has_videos = (
+            listing.entries,
+            [*listing.notes, *listing.left_out],
+            is_video(listing.entries[0].name),
+        )
+        every_frame = self.frames == "all" or (self.frames is None and has_videos)
+        if has_videos:
+            import_extra("av", EXTRA)  # here, since an error of a worker would not be the user's
         files = np.arange(len(entries))
         if size is None or channels is None or every_frame:
             found = all_headers(listing.root, entries, every_frame, cache_folder(self.cache))
@@ -197,7 +211,7 @@ class Folder(Source):
         rows, by_file = listing.rows(files, {"valid": self.valid, "test": self.test}, self.split_seed)
         if not by_file:
             notes.append("frames of the same file are in several splits, since there are too few files")
-        return _Inspection(listing, size, channels, entries, files, rows, tuple(notes))
+        return _Inspection(listing, size, channels, entries, files, rows, tuple(notes), every_frame)
 
 
 def _note_on_colors(colored: int, total: int) -> list[str]:
@@ -211,7 +225,7 @@ def _reason(listing: Listing) -> str:
     """Why the first file of a folder is not a readable image."""
     entry = listing.entries[0]
     try:
-        headers(listing.root / entry.name)
+        frame_headers(listing.root / entry.name)
     except BadImage as error:
         return f"{entry.name}: {error}"
     return f"{entry.name}: {entry.problem}"

@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vae_train.data.storage.cache_place import cache_folder, new_cache, writing_cache
-from vae_train.data.storage.decoding import BadImage, Decoded, Decoding, decode_frames
+from vae_train.data.storage.decoding import BadImage, Decoded, Decoding
 from vae_train.data.storage.depths import Depths, united
 from vae_train.data.storage.dropped import Count, DroppedCounts, count, merged
+from vae_train.data.storage.frames import FrameReader
 from vae_train.data.storage.levels import Integers
 from vae_train.data.storage.listing import Entry
 from vae_train.data.storage.loader import results
@@ -30,7 +31,7 @@ from vae_train.util.files import SavedPath, replacing
 from vae_train.util.runtime import cores
 
 VERSION = 4
-"""Version of the cache; changes with the results of `decode_frames`."""
+"""Version of the cache; changes with the results of `FrameReader`."""
 
 CHUNK_FILES = 64
 """Files per chunk of a worker; fewer if the images are large."""
@@ -130,7 +131,7 @@ class _Files(Dataset):
     """Decodes the files of a chunk, in worker processes since decoding holds the GIL."""
 
     def __init__(self, root: Path, entries: Sequence[Entry], how: Decoding) -> None:
-        self.root, self.entries, self.how = root, entries, how
+        self.root, self.entries, self.how, self.reader = root, entries, how, FrameReader()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -158,7 +159,7 @@ class _Files(Dataset):
             if entry.problem is not None:  # not transient, since another listing has another cache
                 yield from [BadImage(entry.problem)] * len(numbers)
             else:
-                yield from decode_frames(self.root / entry.name, self.how, numbers)
+                yield from self.reader.frames(self.root / entry.name, self.how, numbers)
 
 
 def _opened(place: Path, files: _Files) -> tuple[np.ndarray, Index] | None:

@@ -125,7 +125,7 @@ def decode_frames(path: Path | str, how: Decoding, numbers: Sequence[int]) -> li
                 for number in numbers:
                     try:
                         with _explained():
-                            results.append(_decoded(file, how, number))
+                            results.append(decode_image(file, how, number))
                     except BadImage as error:
                         results.append(error)
         except BadImage as error:
@@ -163,7 +163,12 @@ def _explained() -> Iterator[None]:
         raise BadImage(_why(error), isinstance(error, OSError) and error.errno is not None) from error
 
 
-def _decoded(file: Image.Image, how: Decoding, number: int) -> Decoded:
+def decode_image(file: Image.Image, how: Decoding, number: int = 0) -> Decoded:
+    """Decodes a frame of an open image file, or converts an image in memory.
+
+    Raises:
+        Exception: any error of Pillow's decoders.
+    """
     if number:
         file.seek(number)
     dropped: dict[Dropped, float | str] = {}

@@ -23,7 +23,7 @@ DroppedCounts = dict[Dropped, Count]
 SENTENCES: Mapping[Dropped, tuple[str, str]] = {
     "frames": ("further frames or pages ({total:,.0f} in total), which are skipped", "data.frames=all reads them"),
     "colour": ("colours, which are converted to grey", "data.channels=3 keeps them"),
-    "depth": ("16 bits per colour, but only the upper 8 are used", "data=arrays uses all"),
+    "depth": ("more than 8 bits per colour, but only the upper 8 are used", "data=arrays uses all"),
     "transparency": ("transparent pixels, which become {background}", "data.background={other} changes it"),
     "edges": ("another aspect ratio than {size}: {share:.0%} of the area is cropped", "data.fit=pad keeps it"),
     "library": ("warnings of the image library, and the readable part is used: {message}", ""),

@@ -8,7 +8,8 @@ from torch.utils.data import Dataset
 
 from vae_train.data.storage.cache import MIN_PARALLEL_FILES, cache_key, in_chunks
 from vae_train.data.storage.cache_place import writing_cache
-from vae_train.data.storage.decoding import BadImage, Header, headers
+from vae_train.data.storage.decoding import BadImage, Header
+from vae_train.data.storage.frames import frame_headers
 from vae_train.data.storage.listing import Entry
 from vae_train.util.files import replacing
 
@@ -75,7 +76,7 @@ class _Files(Dataset):
         for entry in self.entries[chunk.start : chunk.stop]:
             try:
                 # opening a pipe would block
-                found.append(() if entry.problem else tuple(headers(self.root / entry.name, self.every_frame)))
+                found.append(() if entry.problem else tuple(frame_headers(self.root / entry.name, self.every_frame)))
             except BadImage as error:
                 found.append(())
                 transient |= error.transient

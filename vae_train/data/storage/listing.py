@@ -26,6 +26,7 @@ class FileKind(NamedTuple):
 IMAGES = FileKind(
     "image", "images", (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 )
+VIDEOS = FileKind("video", "videos", (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"))
 AUDIO = FileKind("audio file", "audio files", (".wav", ".flac", ".ogg", ".mp3"))
 
 MAX_SKIPPED = 10
@@ -119,28 +120,32 @@ def check_bad_files(bad_files: Sequence[tuple[str, str]], total: int, max_bad: f
     )
 
 
-def list_folder(root: str, kind: FileKind = IMAGES) -> Listing:
+def list_folder(root: str, kind: FileKind = IMAGES, otherwise: FileKind | None = None) -> Listing:
     """Lists a folder recursively; symbolic links are followed, but each folder is listed once.
 
     Args:
         root: the folder, or a single file of this kind.
         kind: the files to list.
+        otherwise: the files to list if there are none of `kind`; None for none.
 
     Raises:
         UsageError: the folder does not exist, or contains no readable file of this kind.
     """
-    place = Path(os.path.expanduser(root))
-    if place.is_file() and place.name.lower().endswith(kind.suffixes):
+    place, kinds = Path(os.path.expanduser(root)), [kind, *([otherwise] if otherwise else [])]
+    if place.is_file() and place.name.lower().endswith(sum((kind.suffixes for kind in kinds), ())):
         return list_files([place])
+    nouns = " or ".join(kind.noun for kind in kinds)
     if not place.is_dir():
-        raise UsageError("no such folder" if not place.exists() else f"is a file, and no {kind.noun}; use data=arrays")
+        raise UsageError("no such folder" if not place.exists() else f"is a file, and no {nouns}; use data=arrays")
     found, others = _walk(place, kind.suffixes)
+    if otherwise and not found:
+        kind, (found, others) = otherwise, _walk(place, otherwise.suffixes)
     entries = sorted(found, key=lambda entry: entry.name)
     if entries and all(entry.problem for entry in entries):
         raise UsageError(f"has no readable {kind.noun} ({entries[0].name}: {entries[0].problem})")
     if not entries:
-        wanted = " ".join(suffix[1:] for suffix in kind.suffixes)
-        raise UsageError(f"has no {kind.noun} (files that end in {wanted}, also in sub-folders)")
+        wanted = " ".join(suffix[1:] for kind in kinds for suffix in kind.suffixes)
+        raise UsageError(f"has no {nouns} (files that end in {wanted}, also in sub-folders)")
     parts = [entry.name.split("/") for entry in entries]
     tops = {part[0] if len(part) > 1 else "" for part in parts}
     by_folder = any(SPLIT_NAMES.get(t) == "train" for t in tops) and all(t in SPLIT_NAMES for t in tops)
