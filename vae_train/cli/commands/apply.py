@@ -49,6 +49,8 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     errors = device_errors(settings.device) + checkpoint_errors(run, settings.checkpoint)
     errors += prior_errors(run, settings.prior) + out_errors(settings.out, settings.overwrite, MARKER)
     errors += run.link_errors() if settings.out is None else []
+    if request.frames not in (None, "first", "all"):
+        errors.append(ErrorDetail(f"data.frames={yaml_text(request.frames)}", "must be first, all or null"))
     with collecting(errors):
         if request.kind == "split":
             errors += run_data_errors(run, run.config, job.session, job.builder)
@@ -81,4 +83,4 @@ def run(settings: Settings, job: Job) -> None:
 
 def _request(settings: Settings, job: Job) -> Request:
     label: Any = settings.factors if settings.label is None else settings.label
-    return Request(settings.input, settings.key, label, settings.seed, job.session)
+    return Request(settings.input, settings.key, label, settings.seed, job.session, job.config.at("data.frames"))

@@ -16,7 +16,7 @@ from vae_train.data.storage.cache_place import cache_folder
 from vae_train.data.storage.decoding import Background, BadImage, Decoding, Fit, Resample
 from vae_train.data.storage.dropped import sentences
 from vae_train.data.storage.frames import frame_headers, is_video
-from vae_train.data.storage.headers import all_headers
+from vae_train.data.storage.headers import all_headers, frame_entries
 from vae_train.data.storage.levels import inferred_levels, stated_bounds
 from vae_train.data.storage.listing import IMAGES, VIDEOS, Entry, Listing, check_bad_files, list_folder
 from vae_train.data.storage.stored import split_rows
@@ -205,9 +205,7 @@ class Folder(Source):
                 channels = 1 if all(header.grey for header in known) else 3
                 notes += _note_on_colors(sum(not header.grey for header in known), len(known))
             if every_frame:
-                files = np.repeat(files, [max(1, len(frames)) for frames in found])
-                first = np.searchsorted(files, files)
-                entries = [replace(entries[file], frame=int(n - first[n])) for n, file in enumerate(files.tolist())]
+                entries, files = frame_entries(entries, list(map(len, found)))
         rows, by_file = listing.rows(files, {"valid": self.valid, "test": self.test}, self.split_seed)
         if not by_file:
             notes.append("frames of the same file are in several splits, since there are too few files")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -147,6 +148,17 @@ def headers(path: Path | str, every_frame: bool = False) -> list[Header]:
     with _explained(), recorded(), opened(path) as file:
         frames = ImageSequence.Iterator(file) if every_frame else [file]
         return [_header(frame) for frame in frames]
+
+
+def animation_rate(path: Path | str) -> Fraction | None:
+    """Frames per second of an animation, on average; None for pages and single images.
+
+    Raises:
+        BadImage: it cannot be read.
+    """
+    with _explained(), recorded(), opened(path) as file:
+        times = [float(frame.info.get("duration", 0)) for frame in ImageSequence.Iterator(file)]
+        return Fraction(1000 * len(times) / sum(times)).limit_denominator(1000) if sum(times) else None
 
 
 @contextmanager

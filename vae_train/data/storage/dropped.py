@@ -55,7 +55,7 @@ def sentences(dropped: DroppedCounts, background: str, size: str | None = None) 
     Args:
         dropped: what is dropped.
         background: the colour behind transparent pixels.
-        size: the size to which a trained model needs its images, 28x28; None for a data set, whose settings the
+        size: the size to which a trained model needs its images, 28x28; None for a data set, all of whose settings the
             messages suggest.
     """
     lines, other = [], "black" if background == "white" else "white"
@@ -63,6 +63,6 @@ def sentences(dropped: DroppedCounts, background: str, size: str | None = None) 
         images = f"{own.images:,} images (for instance {own.example}) have" if own.images > 1 else f"{own.example} has"
         what, advice = SENTENCES[kind]
         values = {"total": own.total, "share": own.total / own.images, "background": background, "other": other}
-        text = f"{what}; {advice}" if advice and size is None else what
+        text = f"{what}; {advice}" if advice and (size is None or kind == "frames") else what
         lines.append(f"{images} {text.format(**values, message=own.message, size=size or 'data.size')}")
     return lines

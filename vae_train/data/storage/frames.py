@@ -1,11 +1,12 @@
 """Headers and frames of image files and videos."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
-from vae_train.data.storage.decoding import BadImage, Decoded, Decoding, Header, decode_frames, headers
+from vae_train.data.storage.decoding import BadImage, Decoded, Decoding, Header, animation_rate, decode_frames, headers
 from vae_train.data.storage.listing import VIDEOS
-from vae_train.data.storage.video_files import VideoReader, video_headers
+from vae_train.data.storage.video_files import VideoReader, video_headers, video_rate
 
 
 def is_video(name: Path | str) -> bool:
@@ -21,6 +22,16 @@ def frame_headers(path: Path, every_frame: bool = False) -> list[Header]:
         UsageError: it is a video, and the package that reads videos is missing.
     """
     return video_headers(path, every_frame) if is_video(path) else headers(path, every_frame)
+
+
+def frame_rate(path: Path) -> Fraction | None:
+    """Frames per second of a video or an animation, on average; None for pages and single images.
+
+    Raises:
+        BadImage: it cannot be read.
+        UsageError: it is a video, and the package that reads videos is missing.
+    """
+    return video_rate(path) if is_video(path) else animation_rate(path)
 
 
 class FrameReader:

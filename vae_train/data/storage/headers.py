@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from vae_train.data.storage.cache import MIN_PARALLEL_FILES, cache_key, in_chunks
@@ -46,6 +48,19 @@ def all_headers(root: Path, entries: Sequence[Entry], every_frame: bool, folder:
             kinds = {frames: number for number, frames in enumerate(dict.fromkeys(found))}
             file.write(json.dumps([list(kinds), [kinds[frames] for frames in found]]).encode())
     return found
+
+
+def frame_entries(entries: Sequence[Entry], counts: Sequence[int]) -> tuple[list[Entry], np.ndarray]:
+    """An entry for every frame, and the index of its file.
+
+    Args:
+        entries: the files.
+        counts: number of frames of every file; 0 counts as 1, so that bad files are kept.
+    """
+    files = np.repeat(np.arange(len(entries)), np.maximum(counts, 1))
+    first = np.searchsorted(files, files)
+    frames = [replace(entries[file], frame=int(row - first[row])) for row, file in enumerate(files.tolist())]
+    return frames, files
 
 
 def _remembered(place: Path, count: int) -> list[FileHeaders] | None:

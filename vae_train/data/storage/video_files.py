@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ TURNS = {90: "ROTATE_90", 180: "ROTATE_180", 270: "ROTATE_270"}
 """Degrees counter-clockwise by which a player turns frames -> name in `Image.Transpose`."""
 
 BYTE_BITS = 8
+
+DEFAULT_RATE = 25
+"""Frames per second of a video that does not say it."""
 
 
 def video_headers(path: Path, every_frame: bool = False) -> list[Header]:
@@ -52,6 +56,28 @@ def count_frames(path: Path) -> int:
     """
     with _opened(path) as (container, stream):
         return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
+
+
+def video_rate(path: Path) -> Fraction:
+    """Frames per second of a video, on average.
+
+    Raises:
+        BadImage: it cannot be read.
+        UsageError: the package is missing.
+    """
+    with _opened(path) as (_, stream):
+        return Fraction(stream.average_rate or DEFAULT_RATE)
+
+
+def has_sound(path: Path) -> bool:
+    """Whether a video has sound.
+
+    Raises:
+        BadImage: it cannot be read.
+        UsageError: the package is missing.
+    """
+    with _opened(path) as (container, _):
+        return bool(container.streams.audio)
 
 
 class VideoReader:

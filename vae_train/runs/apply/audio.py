@@ -96,6 +96,6 @@ def _recordings(names: list[str], files: np.ndarray, headers: list[AudioHeader],
     """The files whose clips are the inputs; `files` has the index of every input's file."""
     numbers, starts, counts = np.unique(files, return_index=True, return_counts=True)
     return tuple(
-        Recording(names[file], int(start), int(start + count), Fraction(how.rate), how.samples(headers[file]))
+        Recording(names[file], ".wav", int(start), int(start + count), Fraction(how.rate), how.samples(headers[file]))
         for file, start, count in zip(numbers.tolist(), starts, counts, strict=True)
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,16 @@ import torch
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import TransformedImages
 from vae_train.data.storage.cache import DecodedFolder, decoded
-from vae_train.data.storage.cache_place import cache_folder
 from vae_train.data.storage.decoding import Decoding
 from vae_train.data.storage.dropped import sentences
-from vae_train.data.storage.headers import all_headers
-from vae_train.data.storage.listing import Listing, list_files, list_folder
+from vae_train.data.storage.headers import FileHeaders
+from vae_train.data.storage.listing import IMAGES, VIDEOS, Entry, Listing, list_files, list_folder
 from vae_train.data.storage.rescaled import RescaledStore
 from vae_train.data.storage.stored import StoredImages
+from vae_train.runs.apply.frames import frame_recordings, list_frames, recording_notes, skipped_notes
 from vae_train.runs.apply.inputs import Inputs, Request
 from vae_train.runs.apply.labels import given_labels
+from vae_train.runs.apply.names import part_names
 from vae_train.runs.apply.pixel_scale import PixelScale
 from vae_train.runs.config import Config
 from vae_train.runs.trained import TrainedModel
@@ -34,7 +37,7 @@ MAX_IN_MEMORY = 2**26
 
 
 def open_images(request: Request, model: TrainedModel, config: Config) -> Inputs:
-    """Opens a folder of images, recursively, or image files in the given order.
+    """Opens a folder of images or videos, recursively, or such files in the given order.
 
     Args:
         request: what to open.
@@ -50,36 +53,43 @@ def open_images(request: Request, model: TrainedModel, config: Config) -> Inputs
         raise UsageError([ErrorDetail(where, what)])
     errors = list[ErrorDetail]()
     with collecting(errors, where):
-        listing = _listing(request)
-        how, cache = decoding_of(facts, config), config.at("data.cache")
-        notes = _size_notes(listing, how, cache)
-        images = _decoded(listing, how, cache)
-        y, names = given_labels(request.label, _class_names(listing), len(listing.entries), model)
+        listing, cache = _listing(request), config.at("data.cache")
+        frames = list_frames(listing, request.frames, cache)
+        how = replace(decoding_of(facts, config), every_frame=frames.every_frame)
+        notes = [*_size_notes(frames.headers, how), *skipped_notes(frames)]
+        images = _decoded(listing.root, frames.entries, how, cache)
+        classes = None if listing.labels is None else [listing.class_names[listing.labels[n]] for n in frames.files]
+        y, classes = given_labels(request.label, classes, len(frames.entries), model)  # type: ignore[assignment]
+        rows = np.setdiff1d(np.arange(len(frames.entries)), list(images.bad))
+        files = [entry.name for entry in listing.entries]
+        recordings = frame_recordings(listing.root, files, frames.files[rows])
+        notes += recording_notes(listing.root, recordings, how.size)
     if errors:
         raise UsageError(errors)
-    rows = np.setdiff1d(np.arange(len(listing.entries)), list(images.bad))
     scale = PixelScale.of(facts, config).of_files(images.depths.bits)
     store = RescaledStore(images.pixels, rows, "NCHW", scale.low, scale.high, scale.levels)
     stored = StoredImages(store, scale.levels, None if y is None else y[torch.from_numpy(rows)], scale.stochastic)
     notes += _depth_note(images.depths.bits, scale.levels)
     dropped = sentences(images.dropped, how.background, "x".join(map(str, how.size)))
+    names = part_names(files, frames.files, "frame")
     return Inputs(
         TransformedImages(stored, model.device, model.input_transforms),
-        names=[listing.entries[row].name for row in rows],
-        classes=None if names is None else [names[row] for row in rows],
+        names=[names[row] for row in rows],
+        classes=None if classes is None else [classes[row] for row in rows],
         title=_title(request),
         noise=request.noise(),
         notes=(*listing.left_out, *notes, *dropped, *filter(None, [scale.note])),
-        bad_files=tuple((listing.entries[row].name, why) for row, why in sorted(images.bad.items())),
+        bad_files=tuple((names[row], why) for row, why in sorted(images.bad.items())),
+        recordings=recordings,
     )
 
 
-def _decoded(listing: Listing, how: Decoding, cache: str | None) -> DecodedFolder:
-    """The images of a listing; a few are decoded into memory, others into the user's cache."""
-    if len(listing.entries) * math.prod(how.shape) > MAX_IN_MEMORY:
-        return decoded(listing.root, listing.entries, how, cache)
+def _decoded(root: Path, entries: Sequence[Entry], how: Decoding, cache: str | None) -> DecodedFolder:
+    """The images of a folder; a few are decoded into memory, others into the user's cache."""
+    if len(entries) * math.prod(how.shape) > MAX_IN_MEMORY:
+        return decoded(root, entries, how, cache)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        images = decoded(listing.root, listing.entries, how, folder)
+        images = decoded(root, entries, how, folder)
         return images._replace(pixels=np.array(images.pixels))
 
 
@@ -89,11 +99,9 @@ def _title(request: Request) -> str:
 
 
 def _listing(request: Request) -> Listing:
-    return list_folder(request.paths[0]) if request.kind == "folder" else list_files(list(map(Path, request.paths)))
-
-
-def _class_names(listing: Listing) -> list[str] | None:
-    return None if listing.labels is None else [listing.class_names[number] for number in listing.labels]
+    if request.kind == "folder":
+        return list_folder(request.paths[0], IMAGES, VIDEOS)
+    return list_files(list(map(Path, request.paths)))
 
 
 def decoding_of(facts: DataFacts, config: Config) -> Decoding:
@@ -109,9 +117,8 @@ def decoding_of(facts: DataFacts, config: Config) -> Decoding:
     return Decoding((height, width), channels, fit, crop, resample, background)
 
 
-def _size_notes(listing: Listing, how: Decoding, cache: str | None) -> list[str]:
+def _size_notes(files: Sequence[FileHeaders], how: Decoding) -> list[str]:
     """Notes about images of other sizes, and about grey images for a model of colours."""
-    files = all_headers(listing.root, listing.entries, False, cache_folder(cache))
     headers, notes = [frames[0] for frames in files if frames], list[str]()
     if other := [header.size for header in headers if header.size != how.size]:
         sizes = ["x".join(map(str, size)) for size in (how.size, other[0])]

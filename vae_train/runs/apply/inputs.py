@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, Batch, Fetched, Layout, Shape
 from vae_train.data.session import DataSession
-from vae_train.data.storage.listing import AUDIO, IMAGES
+from vae_train.data.storage.listing import AUDIO, IMAGES, VIDEOS
 from vae_train.data.storage.stored import from_images
 from vae_train.evaluation.subject import Noise
 from vae_train.rng import Rng
@@ -22,7 +22,7 @@ from vae_train.runs.given import Label
 from vae_train.util.errors import ErrorDetail, UsageError
 
 SUFFIXES = {
-    "images": IMAGES.suffixes,
+    "images": IMAGES.suffixes + VIDEOS.suffixes,
     "audio": AUDIO.suffixes,
     "array": (".npy", ".npz", ".pt", ".pth", ".csv", ".tsv"),
 }
@@ -119,6 +119,7 @@ class Request:
         label: the class of all images, see `Label`; None for those of sub-folders, of the file or of the split.
         seed: seed of the noise.
         session: caches the data that the command has read.
+        frames: which frames of a file are inputs; None for all of videos, and the first of other files.
     """
 
     input: str | Sequence[str]
@@ -126,6 +127,7 @@ class Request:
     label: Label
     seed: int
     session: DataSession
+    frames: Literal["first", "all"] | None = None
 
     @property
     def paths(self) -> list[str]:

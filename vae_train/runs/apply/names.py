@@ -9,18 +9,21 @@ from pathlib import PurePosixPath
 import numpy as np
 
 
-def result_names(names: Sequence[str], suffix: str) -> Sequence[str]:
+def result_names(names: Sequence[str], suffixes: Sequence[str]) -> Sequence[str]:
     """Names of result files, all different: with the suffix replaced, or kept where two would be the same.
 
     Args:
         names: names of the inputs.
-        suffix: suffix of the results, ".png".
+        suffixes: suffix of every result, for instance ".png".
     """
     paths = [PurePosixPath(name) for name in names]
-    stems = [str(path.with_suffix(suffix)) if path.suffix else f"{path}{suffix}" for path in paths]
+    stems = [
+        str(path.with_suffix(suffix)) if path.suffix else f"{path}{suffix}"
+        for path, suffix in zip(paths, suffixes, strict=True)
+    ]
     repeated = {stem for stem, count in Counter(stem.lower() for stem in stems).items() if count > 1}
     chosen, seen = list[str](), Counter[str]()
-    for path, stem in zip(paths, stems, strict=True):
+    for path, stem, suffix in zip(paths, stems, suffixes, strict=True):
         name = f"{path}{suffix}" if stem.lower() in repeated else stem
         seen[name.lower()] += 1
         again = f"{name.removesuffix(suffix)}-{seen[name.lower()]}{suffix}"

@@ -1,23 +1,34 @@
-"""Writes results as recordings: WAV files of audio."""
+"""Writes results as recordings: WAV files of audio, and videos and animations of frames."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import DataFacts, Shape
 from vae_train.data.storage.audio_files import EXTRA as AUDIO_EXTRA
+from vae_train.data.storage.video_files import EXTRA as VIDEO_EXTRA
+from vae_train.plotting.gif import write_frames
 from vae_train.runs.apply.names import result_names
 from vae_train.runs.apply.recordings import Recording
 from vae_train.util.extras import import_extra
 
+QUALITY = "10"
+"""H.264's constant rate factor, 0 to 51: below 18 the loss is not visible."""
+
 
 class RecordingFile(ABC):
     """A file that is written part by part, in constant memory."""
+
+    @abstractmethod
+    def __init__(self, path: Path, recording: Recording, shape: Shape) -> None:
+        """Opens a new file for results with the shape `shape`."""
 
     @abstractmethod
     def append(self, values: Tensor, pixels: Tensor) -> None:
@@ -44,7 +55,7 @@ class RecordingFiles:
 
     def __init__(self, folder: Path, recordings: Sequence[Recording], facts: DataFacts) -> None:
         self.folder, self.recordings, self.shape = folder, recordings, facts.data_shape
-        self.names = result_names([recording.name for recording in recordings], ".wav")
+        self.names = result_names([recording.name for recording in recordings], [r.suffix for r in recordings])
         self._number = 0
         self._file: RecordingFile | None = None
 
@@ -56,7 +67,7 @@ class RecordingFiles:
         if row == recording.start:
             path = self.folder / self.names[self._number]
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = WavFile(path, recording, self.shape)
+            self._file = KINDS[recording.suffix](path, recording, self.shape)
         assert self._file is not None
         self._file.append(values, pixels)
         if row == recording.stop - 1:
@@ -88,3 +99,59 @@ class WavFile(RecordingFile):
     @override
     def close(self) -> None:
         self._file.close()
+
+
+class Mp4File(RecordingFile):
+    """A video with H.264, almost without loss, and with the frame rate of the original.
+
+    Args:
+        path: the file.
+        recording: its frame rate.
+        shape: (C, H, W) of a frame; odd sizes are doubled, since H.264 needs even ones.
+    """
+
+    def __init__(self, path: Path, recording: Recording, shape: Shape) -> None:
+        self._av = import_extra("av", VIDEO_EXTRA)
+        self.factor = 2 if shape[1] % 2 or shape[2] % 2 else 1
+        self._container = self._av.open(str(path), "w", format="mp4")
+        self._stream = self._container.add_stream("libx264", rate=recording.rate, options={"crf": QUALITY})
+        self._stream.height, self._stream.width = self.factor * shape[1], self.factor * shape[2]
+        self._stream.pix_fmt = "yuv420p"  # what every player takes
+
+    @override
+    def append(self, values: Tensor, pixels: Tensor) -> None:
+        large = pixels.repeat_interleave(self.factor, -1).repeat_interleave(self.factor, -2)
+        levels = (255 * large).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0)
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(levels.numpy()), format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+
+    @override
+    def close(self) -> None:
+        self._container.mux(self._stream.encode())
+        self._container.close()
+
+
+class GifFile(RecordingFile):
+    """An animated GIF with the average duration of the original's frames. Its frames are in memory.
+
+    Args:
+        path: the file.
+        recording: its frame rate.
+        shape: (C, H, W) of a frame.
+    """
+
+    def __init__(self, path: Path, recording: Recording, shape: Shape) -> None:
+        self.path, self.seconds = path, float(1 / recording.rate)
+        self._frames: list[Tensor] = []
+
+    @override
+    def append(self, values: Tensor, pixels: Tensor) -> None:
+        self._frames.append(pixels)
+
+    @override
+    def close(self) -> None:
+        write_frames(self.path, self._frames, self.seconds)
+
+
+KINDS: Mapping[str, type[RecordingFile]] = {".wav": WavFile, ".mp4": Mp4File, ".gif": GifFile}
+"""Suffix of a recording -> the class that writes it."""

@@ -1,4 +1,4 @@
-"""Inputs that are consecutive parts of one file: the clips of a recording."""
+"""Inputs that are consecutive parts of one file: the clips of a recording, the frames of a video."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class Recording(NamedTuple):
 
     name: str
     """Path of the file relative to the folder, or the number of a clip within a split."""
+    suffix: str
+    """Suffix of the results: ".wav", ".mp4" or ".gif"."""
     start: int
     """Index of the first input."""
     stop: int
@@ -33,4 +35,4 @@ def single_clips(names: Sequence[str], facts: DataFacts) -> tuple[Recording, ...
     if facts.sample_rate is None:
         return ()
     rate, length = Fraction(facts.sample_rate), facts.data_shape[-1]
-    return tuple(Recording(name, number, number + 1, rate, length) for number, name in enumerate(names))
+    return tuple(Recording(name, ".wav", number, number + 1, rate, length) for number, name in enumerate(names))

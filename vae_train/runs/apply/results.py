@@ -68,7 +68,7 @@ class ImageResults:
     def __init__(self, application: Application, name: str, form: ArrayForm | None = None) -> None:
         inputs, shape = application.inputs, application.model.facts.data_shape
         self.application, self.form = application, form or (None if inputs.recordings else inputs.form)
-        self.folder, self.names = application.folder / name, result_names(inputs.names, ".png")
+        self.folder, self.names = application.folder / name, result_names(inputs.names, [".png"] * len(inputs))
         self._recordings = RecordingFiles(self.folder, () if form else inputs.recordings, application.model.facts)
         self._array: ArrayFile | None = None
         if self.form is not None:
@@ -134,7 +134,9 @@ def write_sequence(application: Application, name: str, images: Tensor) -> None:
     """
     facts, form = application.model.facts, application.inputs.form
     if application.inputs.recordings and facts.sample_rate is not None:
-        recording = Recording(name, 0, len(images), Fraction(facts.sample_rate), len(images) * facts.data_shape[-1])
+        recording = Recording(
+            name, ".wav", 0, len(images), Fraction(facts.sample_rate), len(images) * facts.data_shape[-1]
+        )
         files = RecordingFiles(application.folder, [recording], facts)
         for row, values in enumerate(images):
             files.add(row, values, application.unit(values[None])[0])
