@@ -196,3 +196,14 @@ def test_a_missing_package_is_one_line(vae: Vae, sounds: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "soundfile", None)
     line = rejected(vae, f"data.root={sounds}")
     assert 'needs the package soundfile; pip install "vae_train[audio]"' in line
+
+
+def test_other_sources_name_the_one_that_reads_audio(vae: Vae, sounds: Path) -> None:
+    fill(sounds, 2)
+    (line,) = vae("data", "data=folder", f"data.root={sounds}").errors()
+    assert "has no image or video" in line
+    assert "for audio files use data=audio" in line
+    (line,) = vae("data", "data=folder", f"data.root={sounds}/00.wav").errors()
+    assert "is a file, and no image or video; use data=audio" in line
+    (line,) = vae("data", f"data={sounds}/00.wav").errors()
+    assert f"did you mean data=audio data.root={sounds}/00.wav?" in line

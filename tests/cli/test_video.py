@@ -111,6 +111,8 @@ def test_videos_of_an_odd_size_are_doubled(vae: Vae) -> None:
     tiny = ("epochs=1", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]", "latent_dim=2", "logger=none")
     done(vae("train", "data=folder", "data.root=clip.mp4", "data.size=[5,8]", "data.fit=stretch", *tiny, "out=run"))
     said = done(vae("apply", "run=run", "input=clip.mp4", "num=4", "out=results"))
+    assert "input: 1 video" in said
+    assert "25 of 25 images are scaled to 5x8 (one of them from 16x24)" in said
     assert "enlarged to twice the size" in said
     assert read("results/reconstructions/clip.mp4")[0].shape == (4, 10, 16)
 
@@ -147,6 +149,12 @@ def test_a_video_that_cannot_be_read_is_one_line(
     (line,) = vae(*words, "out=never").errors()
     assert WRONG[kind] in line
     assert not Path("never").exists()
+
+
+def test_a_path_instead_of_a_data_set_is_answered_with_the_settings_that_read_it(vae: Vae) -> None:
+    write_video(Path("clip.mp4"))
+    (line,) = vae("data", "data=clip.mp4").errors()
+    assert "did you mean data=folder data.root=clip.mp4?" in line
 
 
 def test_unknown_frames_are_one_line(vae: Vae, trained: Path) -> None:

@@ -50,7 +50,10 @@ def groups() -> Mapping[str, Sequence[str]]:
 def choice_hint(group: str, value: str, options: Sequence[str]) -> str:
     """A suggestion for a choice that a group does not have, which may be a path instead of a kind of data."""
     if group == "data" and os.path.exists(value):
-        setting = "data=folder data.root=" if os.path.isdir(value) else "data=arrays data.path="
+        from vae_train.data.storage.listing import IMAGES, kind_of  # imports PyTorch
+
+        kind = IMAGES if os.path.isdir(value) else kind_of(os.path.splitext(value)[1])
+        setting = "data=arrays data.path=" if kind is None else f"data={kind.source} data.root="
         return f"; did you mean {setting}{shlex.quote(value)}?"
     plain = {_plain(name): name for name in options}
     if _plain(value) in plain:

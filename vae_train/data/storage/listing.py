@@ -21,13 +21,15 @@ class FileKind(NamedTuple):
     noun: str
     plural: str
     suffixes: tuple[str, ...]
+    source: str = "folder"
+    """The choice of `data=` that reads such files."""
 
 
 IMAGES = FileKind(
     "image", "images", (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 )
 VIDEOS = FileKind("video", "videos", (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"))
-AUDIO = FileKind("audio file", "audio files", (".wav", ".flac", ".ogg", ".mp3"))
+AUDIO = FileKind("audio file", "audio files", (".wav", ".flac", ".ogg", ".mp3"), "audio")
 
 MAX_SKIPPED = 10
 """Number of bad files that are always skipped."""
@@ -40,6 +42,11 @@ SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("valid", "val", "validation"), "valid"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+
+
+def kind_of(suffix: str) -> FileKind | None:
+    """The kind of files with a suffix; None for a file that is none of them."""
+    return next((kind for kind in (IMAGES, VIDEOS, AUDIO) if suffix.lower() in kind.suffixes), None)
 
 
 @dataclass(frozen=True)
@@ -135,8 +142,11 @@ def list_folder(root: str, kind: FileKind = IMAGES, otherwise: FileKind | None =
     if place.is_file() and place.name.lower().endswith(sum((kind.suffixes for kind in kinds), ())):
         return list_files([place])
     nouns = " or ".join(kind.noun for kind in kinds)
+    if place.is_file():
+        known = kind_of(place.suffix)
+        raise UsageError(f"is a file, and no {nouns}; use data={known.source if known else 'arrays'}")
     if not place.is_dir():
-        raise UsageError("no such folder" if not place.exists() else f"is a file, and no {nouns}; use data=arrays")
+        raise UsageError("no such folder")
     found, others = _walk(place, kind.suffixes)
     if otherwise and not found:
         kind, (found, others) = otherwise, _walk(place, otherwise.suffixes)
@@ -145,7 +155,9 @@ def list_folder(root: str, kind: FileKind = IMAGES, otherwise: FileKind | None =
         raise UsageError(f"has no readable {kind.noun} ({entries[0].name}: {entries[0].problem})")
     if not entries:
         wanted = " ".join(suffix[1:] for kind in kinds for suffix in kind.suffixes)
-        raise UsageError(f"has no {nouns} (files that end in {wanted}, also in sub-folders)")
+        found_kinds = [known for suffix in others if (known := kind_of(suffix)) is not None]
+        advice = "".join(f"; for {known.plural} use data={known.source}" for known in dict.fromkeys(found_kinds))
+        raise UsageError(f"has no {nouns} (files that end in {wanted}, also in sub-folders){advice}")
     parts = [entry.name.split("/") for entry in entries]
     tops = {part[0] if len(part) > 1 else "" for part in parts}
     by_folder = any(SPLIT_NAMES.get(t) == "train" for t in tops) and all(t in SPLIT_NAMES for t in tops)

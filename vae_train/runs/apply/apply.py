@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vae_train.data.storage.listing import IMAGES, kind_of
 from vae_train.model.base import SingleLatent
 from vae_train.runs.apply.arrays import open_array
 from vae_train.runs.apply.audio import open_audio
@@ -67,7 +68,8 @@ def open_inputs(request: Request, task: Task, run: Run, model: TrainedModel, bui
     if len(inputs) < task.min_inputs:
         what = f"has {counted(len(inputs), 'image')}, but this task needs at least {task.min_inputs}"
         raise UsageError([ErrorDetail(f"input={','.join(request.paths)}", what)])
-    count = counted(len(request.paths), f"{'audio' if kind == 'audio' else 'image'} file")
+    nouns = {found.noun if found is not IMAGES else "image file" for found in map(kind_of, request.suffixes) if found}
+    count = counted(len(request.paths), nouns.pop() if len(nouns) == 1 else "file")
     log.info("input: %s", MEANING[kind].format(input=request.input, count=count))
     for note in inputs.notes:
         log.info("  %s", note)

@@ -56,7 +56,7 @@ def open_images(request: Request, model: TrainedModel, config: Config) -> Inputs
         listing, cache = _listing(request), config.at("data.cache")
         frames = list_frames(listing, request.frames, cache)
         how = replace(decoding_of(facts, config), every_frame=frames.every_frame)
-        notes = [*_size_notes(frames.headers, how), *skipped_notes(frames)]
+        notes = _size_notes([frames.headers[file][:1] for file in frames.files], how) + skipped_notes(frames)
         images = _decoded(listing.root, frames.entries, how, cache)
         classes = None if listing.labels is None else [listing.class_names[listing.labels[n]] for n in frames.files]
         y, classes = given_labels(request.label, classes, len(frames.entries), model)  # type: ignore[assignment]

@@ -135,6 +135,11 @@ class Request:
         return [self.input] if isinstance(self.input, str) else list(self.input)
 
     @property
+    def suffixes(self) -> list[str]:
+        """The suffix of every file."""
+        return [Path(path).suffix for path in self.paths]
+
+    @property
     def kind(self) -> str:
         """Whether a "split", a "folder", "images", "audio" or an "array" is meant.
 
