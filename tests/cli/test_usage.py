@@ -121,7 +121,7 @@ WRONG = {
     "data=folder data.root=": ["data.root=", "is empty"],
     "name=": ["is empty"],
     "threads=100000000": ["must be in [1, 1024]"],
-    "data.root=x": ["data=digits has none; it is a setting of data=celeba,", "folder, "],
+    "data.root=x": ["data=digits has none; it is a setting of data=audio, celeba,", "folder, "],
     "experiment=pytorch_example data=digits model/likelihood=bernoulli": [
         "data.protocol",
         "is set by experiment=pytorch_example",
