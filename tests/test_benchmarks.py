@@ -267,6 +267,7 @@ def test_the_stored_results_render() -> None:
         assert text in report.README.read_text()
 
 
+@pytest.mark.slow
 def test_the_overhead_of_outputs_is_measured_and_renders() -> None:
     part = io_overhead.measure(settings(SMALL[0], 64), 2, 2, lambda line: None, epochs=2)
     assert part["share"]["max"] < 1
@@ -297,6 +298,7 @@ def test_another_commit_is_compared_by_repetition() -> None:
     assert "| mlp 784-400-20, batch 128 | 150 (100 – 200) | 150 (110 – 190) | 1.02" in text
 
 
+@pytest.mark.slow
 def test_a_turn_against_another_commit_trains(tmp_path: Path) -> None:
     course = against.Course(SMALL[0], epochs=1, log_every=1, dropped_windows=1)
     small = settings(SMALL[0], 128)

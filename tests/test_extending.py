@@ -63,6 +63,7 @@ def test_the_metric_is_in_the_report(folder):
     assert "sharpness of reconstructions" in (folder / "run" / "eval" / "test.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_later_command_says_what_to_add(folder):
     typed, answer = SHOWN.groups()
     done = vae(folder, typed.split())
@@ -72,6 +73,7 @@ def test_a_later_command_says_what_to_add(folder):
     assert vae(folder, words).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_misspelt_setting_of_an_addition_is_an_error(folder):
     done = vae(folder, ["train", "--config-dir", "yaml", "allow=mine", "model/prior=student", "model.prior.dff=3"])
     assert done.returncode == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
+from functools import cache
 
 from tests.support import PACKAGE
 
@@ -18,6 +19,7 @@ LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, toke
 SOURCES = {str(path.relative_to(PACKAGE)): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@cache
 def code_lines(source: str) -> set[int]:
     """Numbers of the lines that hold code."""
     lines: set[int] = set()

@@ -239,6 +239,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_a_file_larger_than_its_budget_takes_up_no_memory(tmp_path: Path) -> None:
     shape = (2**33 // (64 * 64 * 3) + 1, 64, 64, 3)

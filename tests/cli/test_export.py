@@ -85,6 +85,7 @@ def test_the_code_in_the_card_runs(exported: Path, trained: Path, monkeypatch: p
     torch.testing.assert_close(names["reconstruction"], expected)
 
 
+@pytest.mark.slow
 def test_the_card_has_measured_metrics_of_the_same_weights(vae: Vae, trained: Path) -> None:
     assert vae("eval", "run=made", *BRIEF).code == 0
     elbo = json.loads((trained / "eval/test.json").read_text())["elbo"]
@@ -153,6 +154,7 @@ def test_a_fitted_prior_is_a_file(vae: Vae, trained: Path) -> None:
     assert load("made").model.state_dict().keys() == safetensors.load_file("here/model.safetensors").keys()
 
 
+@pytest.mark.slow
 def test_default_folders_have_numbers(vae: Vae, trained: Path) -> None:
     (trained / "export").mkdir()
     answer = vae("export", "run=made", "format=pt2")
@@ -249,6 +251,7 @@ def test_an_export_is_uploaded(vae: Vae, trained: Path, hub: Hub) -> None:
     assert "hub=me/digits" in (trained / "export/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_failed_upload_keeps_the_export(vae: Vae, trained: Path, hub: Hub) -> None:
     answer = vae("export", "run=made", "format=pt2", "hub=other/digits", "private=false")
     assert answer.code == 1

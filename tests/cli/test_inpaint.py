@@ -117,6 +117,7 @@ def test_masks_are_image_files_that_are_matched_by_name(vae: Vae, trained: Path)
     assert "has no mask for 2 of 2 images (for instance a.png); name masks like the images" in line
 
 
+@pytest.mark.slow
 def test_missing_numbers_of_a_table_are_filled_in_its_units(vae: Vae) -> None:
     generator = np.random.default_rng(1)
     table = 100 + 10 * generator.random((200, 3))

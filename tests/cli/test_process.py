@@ -26,7 +26,9 @@ def wait_for(path: Path, text: str, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_resuming_changes_nothing(tmp_path: Path, vae: Vae, number: int, code: int) -> None:
     import torch
 
@@ -61,6 +63,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path, vae: Vae) -> N
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_best_state_where_that_is_the_only_one(tmp_path: Path, vae: Vae) -> None:
     killed(tmp_path, "trainer.checkpoint_every=30")
     assert not (tmp_path / "killed/checkpoints/last.pt").exists()
@@ -169,6 +172,7 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
         assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_grow_is_named_in_one_line(tmp_path: Path) -> None:
     """The limit acts as a full disk does, also in the thread in which TensorBoard writes."""
     limit = (resource.RLIMIT_FSIZE, (20_000, 20_000))

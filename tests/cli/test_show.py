@@ -107,12 +107,13 @@ def test_names_of_classes_stand_on_one_short_line(vae: Vae) -> None:
     "arguments",
     [
         ("data=arrays", "data.path=signals.npy", "latent_dim=3"),
-        ("data=arrays", "data.path=table.csv", "latent_dim=2"),
-        ("data=arrays", "data.path=channels.npy", "latent_dim=3", "preprocessing=logit"),
+        pytest.param(("data=arrays", "data.path=table.csv", "latent_dim=2"), marks=pytest.mark.slow),
+        pytest.param(("data=arrays", "data.path=channels.npy", "latent_dim=3", "preprocessing=logit"),
+                     marks=pytest.mark.slow),
         ("data=shapes", "data.size=8", "data.channels=3", "data.num_train=60", "data.num_valid=20", "data.num_test=20",
          "latent_dim=3", "model.condition=factors"),
         ("model=conv_spatial", "latent_shape=[2,2,2]"),
-        ("data.binarize=dynamic", "model/likelihood=bernoulli", "latent_dim=2"),
+        pytest.param(("data.binarize=dynamic", "model/likelihood=bernoulli", "latent_dim=2"), marks=pytest.mark.slow),
         ("model/posterior=deterministic", "objective=rae", "latent_dim=2"),
     ],
     ids=["signals", "table", "channels", "factors", "spatial", "binary", "deterministic"],
@@ -224,6 +225,7 @@ def test_damaged_grids_are_left_out_of_the_progress(vae: Vae, trained: Path) -> 
     assert (answer.code, "are damaged, or differ in size" in answer.err) == (1, True)
 
 
+@pytest.mark.slow
 def test_moved_data_is_found_again(vae: Vae) -> None:
     np.save("x.npy", np.random.default_rng(0).normal(size=(60, 5)))
     assert vae("train", *SMALL, "data=arrays", "data.path=x.npy", "latent_dim=2", "out=run").code == 0

@@ -472,6 +472,7 @@ def test_what_a_killed_process_leaves_is_never_used(module, function, tmp_path, 
     assert [path.suffix for path in caches.iterdir()] == [""]
 
 
+@pytest.mark.slow
 def test_two_processes_may_make_the_same_cache(tmp_path, caches):
     fill(tmp_path / "photos", 40)
     code = KILLED.format(module=None, function="open")  # nobody is killed

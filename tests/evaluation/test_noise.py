@@ -30,7 +30,9 @@ SHAPES = (
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind != "flow" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_a_fitted_prior_is_judged_with_noise_that_it_was_not_fitted_to(kind: str) -> None:
     """Posteriors near N(0, I), so that the encodings are almost their noise."""
     cfg = compose(*SMALL, "latent_dim=8")

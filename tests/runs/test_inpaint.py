@@ -91,6 +91,7 @@ def test_a_conditional_model_needs_its_label(x: torch.Tensor) -> None:
     assert model.inpaint(x, UPPER, label=3, steps=5).shape == (1, 5, 1, 8, 8)
 
 
+@pytest.mark.slow
 def test_missing_numbers_of_a_table_are_drawn_from_their_conditional_distribution() -> None:
     generator = np.random.default_rng(0)
     first = generator.normal(size=(4000, 1))

@@ -93,6 +93,7 @@ def test_similarity_is_measured_image_by_image(measure, side):
     assert all(measure(x, 0.9 * x + 0.1 * y) > measure(x, y))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS does not limit address space")
 def test_structure_of_thousands_of_images_needs_little_memory():
     """The convolutions of 5,000 images at once take 20 GB."""
