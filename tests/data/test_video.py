@@ -166,6 +166,13 @@ def damaged(photos: Path, kind: str) -> None:
             silence.sample_rate = 8000
             container.mux(stream.encode(silence))
             container.mux(stream.encode())
+    elif kind == "no frames":
+        import av
+
+        with av.open(str(path), "w", format="matroska") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
+            container.start_encoding()
     elif kind == "empty":
         path.write_bytes(b"")
     elif kind == "picture":
@@ -175,10 +182,11 @@ def damaged(photos: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("junk", "none of its files is a readable image (clip.mp4: is not a video, or is damaged)"),
-        ("half", "none of its files is a readable image (clip.mp4: is not a video, or is damaged)"),
-        ("sound", "none of its files is a readable image (clip.mp4: has no frames, only sound)"),
-        ("empty", "none of its files is a readable image (clip.mp4: is not a video, or is damaged)"),
+        ("junk", "none of its files is a readable video (clip.mp4: is not a video, or is damaged)"),
+        ("half", "none of its files is a readable video (clip.mp4: is not a video, or is damaged)"),
+        ("sound", "none of its files is a readable video (clip.mp4: has no frames, only sound)"),
+        ("no frames", "none of its files is a readable video (clip.mp4: has no frames)"),
+        ("empty", "none of its files is a readable video (clip.mp4: is not a video, or is damaged)"),
         ("nothing", "has no image or video (files that end in png"),
     ],
 )

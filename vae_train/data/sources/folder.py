@@ -199,7 +199,8 @@ class Folder(Source):
             found = all_headers(listing.root, entries, every_frame, cache_folder(self.cache))
             known = [header for frames in found for header in frames]
             if not known:
-                raise UsageError(f"none of its files is a readable image ({_reason(listing)})")
+                noun = "video" if has_videos else "image"
+                raise UsageError(f"none of its files is a readable {noun} ({_reason(listing)})")
             size = size or _pair("crop", self.crop) or _common_size({header.size for header in known})
             if channels is None:
                 channels = 1 if all(header.grey for header in known) else 3

@@ -22,7 +22,7 @@ from vae_train.data.storage.cache_place import cache_folder, new_cache, writing_
 from vae_train.data.storage.decoding import BadImage, Decoded, Decoding
 from vae_train.data.storage.depths import Depths, united
 from vae_train.data.storage.dropped import Count, DroppedCounts, count, merged
-from vae_train.data.storage.frames import FrameReader
+from vae_train.data.storage.frames import FrameReader, is_video
 from vae_train.data.storage.levels import Integers
 from vae_train.data.storage.listing import Entry
 from vae_train.data.storage.loader import results
@@ -38,6 +38,9 @@ CHUNK_FILES = 64
 
 MIN_PARALLEL_FILES = 512
 """Number of files below which starting workers is slower than decoding in this process."""
+
+MAX_EXAMPLES = 3
+"""Number of bad files that an error names."""
 
 PIXELS, INDEX = "pixels.npy", "index.json"
 
@@ -240,8 +243,10 @@ def _decode_all(files: _Files, path: Path, dtype: Any) -> Index | None:
         pixels[rows.start : rows.stop], bits[rows.start : rows.stop] = images, chunk.bits
         high, bad, dropped = max(high, chunk.high), bad | chunk.bad, merged([dropped, chunk.dropped])
     if len(bad) == len(files):  # not worth caching
-        examples = "; ".join(f"{entry.name}: {bad[str(i)][0]}" for i, entry in enumerate(files.entries[:3]))
-        raise UsageError(f"none of its {len(files):,} files is a readable image ({examples}; …)")
+        examples = "; ".join(f"{entry.name}: {bad[str(i)][0]}" for i, entry in enumerate(files.entries[:MAX_EXAMPLES]))
+        more = "; …" if len(files) > MAX_EXAMPLES else ""
+        noun = "video" if is_video(files.entries[0].name) else "image"
+        raise UsageError(f"none of its {len(files):,} files is a readable {noun} ({examples}{more})")
     depths = united(pixels, bits, high)
     pixels.flush()
     return Index(bad, dropped, depths)

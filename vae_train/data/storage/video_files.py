@@ -140,6 +140,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             yield container, container.streams.video[0]
     except av.error.InvalidDataError as error:
         raise BadImage("is not a video, or is damaged") from error
+    except av.error.EOFError as error:
+        raise BadImage("has no frames") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise_out_of_memory(error)
         reason = getattr(error, "strerror", None) or str(error)
