@@ -33,11 +33,9 @@ ARRAY, FOLDER, FORWARD = "uint8 array", "folder of JPEGs, not decoded before", "
 
 PEAK = """
 import sys
-from benchmarks.memory import peak_resident
+from benchmarks.memory import peak_of_own
 from vae_train.cli.main import run
-code = run(sys.argv[1:])
-print(peak_resident())
-sys.exit(code)
+print(peak_of_own(lambda: run(sys.argv[1:])))
 """
 
 
@@ -91,7 +89,7 @@ def write_array(path: Path, count: int) -> Path:
 
 
 def peak_memory(run: Run, array: Path, place: Path) -> float:
-    """Peak resident memory, in MiB, of a process that encodes an array."""
+    """Peak memory beside mapped files, in MiB, of a process that encodes an array."""
     words = ["apply", f"run={run.folder}", "task=encode", "csv=false", f"input={array}", f"out={place / array.stem}"]
     answer = subprocess.run([sys.executable, "-c", PEAK, *words], check=True, capture_output=True, text=True)
     return float(answer.stdout.split()[-1])

@@ -185,7 +185,7 @@ def _apply(part: Results) -> str:
         f"**`vae apply task=encode csv=false`** (model=conv, images {'x'.join(map(str, part['shape']))}, from opening "
         "the input to the complete folder)",
         markdown_table(["", "images/s", "of the forward pass"], rows),
-        f"Peak memory of the process: {memory}.",
+        f"Peak memory of the process, beside pages of the mapped file: {memory}.",
     ])  # fmt: skip
 
 
