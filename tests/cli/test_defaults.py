@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.commandline import rows
+from vae_train.batch import DataFacts
 from vae_train.runs.config import Config
 from vae_train.runs.defaults import with_defaults
 from vae_train.training.epochs import Epochs
@@ -45,15 +46,25 @@ def test_no_epoch_is_empty(vae):
 @pytest.mark.parametrize(("num_train", "epochs"), [(80, 375), (700, 43), (1000, 30), (60_000, 30)])
 def test_small_data_is_seen_more_often(num_train, epochs):
     config = Config({"trainer": {"epochs": None, "steps": None, "batch_size": 20}})
-    assert with_defaults(config, num_train)["epochs"] == epochs
+    assert with_defaults(config, DataFacts((1, 8, 8), 17, num_train))["epochs"] == epochs
 
 
 @pytest.mark.parametrize(("num_train", "size"), [(9, 9), (80, 16), (160, 32), (319, 32), (640, 128), (60_000, 128)])
 def test_small_data_has_small_batches(num_train, size):
     config = Config({"trainer": {"epochs": None, "steps": 7, "batch_size": None}})
-    config = with_defaults(config, num_train)
+    config = with_defaults(config, DataFacts((1, 28, 28), 2, num_train))
     assert config["batch_size"] == config["trainer"]["batch_size"] == size
     assert config["epochs"] == -(-7 * size // num_train)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((3, 64, 64), 32), ((1, 128, 128), 32), ((3, 32, 32), 128), ((1, 64, 64), 128), ((2, 1, 16_000), 128)],
+)
+def test_large_images_have_small_batches(shape, size):
+    config = Config({"trainer": {"epochs": None, "steps": 7, "batch_size": None}})
+    assert with_defaults(config, DataFacts(shape, 256, 60_000))["batch_size"] == size
+    assert with_defaults(config, DataFacts(shape, 256, 90))["batch_size"] == 16
 
 
 def test_the_default_size_of_batches_stands_in_the_run(vae):

@@ -115,7 +115,7 @@ def _place(config: Config) -> str:
 def validation_errors(config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
     """Patience and plateau schedules of a run without validations. Needs valid data."""
     data = load_data(config, session, torch.device("cpu"), builder)
-    epochs = run_epochs(config, data.facts.num_train).total
+    epochs = run_epochs(config, data.facts).total
     every, patience = (config["trainer"][name] for name in ("eval_every", "patience"))
     lacking = f"trainer.eval_every={every} exceeds the {epochs} epochs" if every > epochs else None
     if data.split("valid") is None:

@@ -43,7 +43,7 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     device = resolve_device(config["device"])
     prepare(config["threads"], config["learner"]["precision"])
     stored, transforms = session.inspect(build_source(config, builder)), build_transforms(config, builder)
-    facts, config = transforms.facts(stored), with_defaults(config, stored.num_train)
+    facts, config = transforms.facts(stored), with_defaults(config, stored)
     trainer = build_trainer(config, device, builder)
     epochs = trainer.epochs_of(facts.num_train)
     batch_size, steps = epochs.batch_size, facts.num_train / epochs.batch_size

@@ -50,7 +50,7 @@ class RunFacts(NamedTuple):
     @classmethod
     def of(cls, config: Config, facts: DataFacts) -> RunFacts:
         """The facts about a new run, from its configuration and the facts about its data."""
-        epochs = run_epochs(config, facts.num_train)
+        epochs = run_epochs(config, facts)
         steps_per_epoch = facts.num_train / epochs.batch_size
         length = epochs.total if epochs.steps is None else epochs.steps / steps_per_epoch
         return cls(config["seed"], length, steps_per_epoch)

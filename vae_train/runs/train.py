@@ -110,9 +110,9 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
     errors = errors or validation_errors(config, session, builder)
     if errors:
         return errors
-    num_train = load_data(config, session, torch.device("cpu"), builder).facts.num_train
+    facts = load_data(config, session, torch.device("cpu"), builder).facts
     state = dict[str, Any]()
-    before, after = (run_epochs(each, num_train) for each in (run.config, config))
+    before, after = (run_epochs(each, facts) for each in (run.config, config))
     with collecting(errors, where):
         state = run.last_state()
     if errors:
@@ -150,7 +150,7 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
     if message := busy_message(torch.get_num_threads()):
         log.warning("%s", message)
     # Files that cannot be read do not count.
-    config = with_defaults(config, load_data(config, session, torch.device("cpu"), builder).facts.num_train)
+    config = with_defaults(config, load_data(config, session, torch.device("cpu"), builder).facts)
     training = assemble(config, session, device, builder)
     mode = training.trainer.execution
     values = {"device": str(device), "execution": mode, "trainer.execution": mode}
