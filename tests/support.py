@@ -41,6 +41,7 @@ from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner
 from vae_train.training.step import Scalars, StepInputs
 from vae_train.training.trainer import Trainer
+from vae_train.util.classes import is_class
 from vae_train.util.errors import ErrorDetail
 
 BUILDER = Builder()
@@ -136,7 +137,7 @@ def catalogue_modules(folder: str, shared: bool = False) -> Iterator[ModuleType]
 
 def classes_in(module: ModuleType) -> list[type]:
     """Public concrete classes that the module defines."""
-    found = [c for name, c in vars(module).items() if inspect.isclass(c) and not name.startswith("_")]
+    found = [c for name, c in vars(module).items() if is_class(c) and not name.startswith("_")]
     return [c for c in found if c.__module__ == module.__name__ and not inspect.isabstract(c)]
 
 

@@ -27,6 +27,7 @@ from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner
 from vae_train.training.optimizer import capturable
 from vae_train.training.trainer import Trainer
+from vae_train.util.classes import is_class
 from vae_train.util.errors import ErrorDetail, IncompatibleError, UsageError
 from vae_train.util.files import unreadable
 from vae_train.util.runtime import memory_format
@@ -69,9 +70,9 @@ class Builder:
             raise UsageError(f"there is no class {target} ({error})") from error
         except Exception as error:  # whatever another package does when it is imported
             raise UsageError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
-        is_class = inspect.isclass(located) and _inside(located.__module__, trusted)
-        is_optimizer = is_class and any(base.__name__ == "Optimizer" for base in located.__mro__)
-        if not is_class or (located.__module__.startswith("torch.optim") and not is_optimizer):
+        is_known = is_class(located) and _inside(located.__module__, trusted)
+        is_optimizer = is_known and any(base.__name__ == "Optimizer" for base in located.__mro__)
+        if not is_known or (located.__module__.startswith("torch.optim") and not is_optimizer):
             raise UsageError(f"{target} is not a component of vae_train or an optimiser of torch.optim")
         return located
 

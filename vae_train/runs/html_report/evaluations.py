@@ -12,6 +12,7 @@ from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo
 from vae_train.evaluation.report import format_conditions, format_value
 from vae_train.runs.html_report.images import EmbeddedImage, read_image
 from vae_train.runs.run import Run, read_json
+from vae_train.util.classes import is_class
 from vae_train.util.numbers import finite
 
 PREFERRED = ("test", "valid", "train")
@@ -40,7 +41,7 @@ class Evaluation(NamedTuple):
 def metric_infos() -> dict[str, MetricInfo]:
     """`MetricInfo` of all metrics of this package by name, in the order of the report."""
     modules = [importlib.import_module(f"{metrics.__name__}.{m.name}") for m in pkgutil.iter_modules(metrics.__path__)]
-    values = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
+    values = [value for module in modules for value in vars(module).values() if is_class(value)]
     classes = [c for c in values if issubclass(c, Metric) and isinstance(getattr(c, "outputs", None), tuple)]
     in_order = sorted(dict.fromkeys(classes), key=lambda c: (c.order, c.__name__))
     return {info.name: info for c in in_order for info in c.outputs}

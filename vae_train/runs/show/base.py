@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vae_train.plotting.sheet import Sheet
 from vae_train.runs.show.opened import OpenedRun
+from vae_train.util.classes import is_class
 from vae_train.util.errors import ErrorDetail
 from vae_train.util.runtime import memory_shortage
 
@@ -117,7 +118,7 @@ def find_plot(name: str) -> Plot:
 
 def _plots(module: object) -> Iterator[Plot]:
     for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, Plot) and value.__module__ == module.__name__:  # type: ignore[attr-defined]
+        if is_class(value) and issubclass(value, Plot) and value.__module__ == module.__name__:  # type: ignore[attr-defined]
             yield value()
 
 
