@@ -12,8 +12,9 @@ from vae_train.plotting.sheet import Sheet, centered
 from vae_train.rng import generator
 from vae_train.runs.schema import yaml_text
 from vae_train.runs.show.base import ANIMATION_FRAMES, LABELED_SIDE, Plot, PlotContents, animation, num_and_frames
-from vae_train.runs.show.opened import OpenedRun, numbered
+from vae_train.runs.show.opened import OpenedRun
 from vae_train.util.errors import ErrorDetail
+from vae_train.util.text import counted
 
 
 class Interpolation(Plot):
@@ -67,7 +68,7 @@ class Interpolation(Plot):
         width, texts = len(rows[0]), [" – ".join(map(str, path.tolist())) for path in paths]
         above = [("original", 0.5), ("original", width - 0.5)]
         sheet = Sheet(torch.cat(rows), width, centered(texts), above, min_side=LABELED_SIDE)
-        which = f"path through {len(paths[0])}" if named else f"paths between {numbered(len(paths), 'pair')} of"
+        which = f"path through {len(paths[0])}" if named else f"paths between {counted(len(paths), 'pair')} of"
         about = f"{how} {which} {opened.split} images"
         about += ", with the factors of the first image" if opened.conditions == "factors" else ""
         return PlotContents(about, sheet, animation(moving))

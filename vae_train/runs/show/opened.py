@@ -23,6 +23,7 @@ from vae_train.runs.schema import yaml_text
 from vae_train.runs.show.options import Options
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.errors import ErrorDetail, UsageError
+from vae_train.util.text import counted
 
 CHUNK = 256
 """Latents per pass."""
@@ -184,14 +185,14 @@ class OpenedRun:
         if numbers is None:
             found = len(self.candidates)
             which = "" if self.condition is None else f" of label={yaml_text(self.options.label)}"
-            needed = f"needs {numbered(least, 'image')}{which}; {split} has {found}, and split= chooses another"
+            needed = f"needs {counted(least, 'image')}{which}; {split} has {found}, and split= chooses another"
             return [ErrorDetail(f"split={self.split}", needed)] if found < least else []
         where, size = f"images={yaml_text(numbers)}", len(self.images)
         if wrong := [number for number in numbers if number >= size]:
             return [ErrorDetail(where, f"{split} has {size:,} images, numbered from 0; it has no {wrong[0]}")]
         if len(numbers) < least or len(numbers) > (most or len(numbers)):
             wanted = f"{least}" if most == least else f"at least {least}"
-            return [ErrorDetail(where, f"names {numbered(len(numbers), 'image')}; name {wanted}")]
+            return [ErrorDetail(where, f"names {counted(len(numbers), 'image')}; name {wanted}")]
         return []
 
     @torch.no_grad()
@@ -236,8 +237,3 @@ class OpenedRun:
 
     def _open(self, prior: str | None) -> TrainedModel:
         return TrainedModel.open(self.run, self.options.checkpoint, self.device, self.builder, prior)
-
-
-def numbered(count: int, noun: str, plural: str = "") -> str:
-    """A number with its noun, for instance "1 image" or "2 images"."""
-    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
