@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import Batch, DataFacts, Fetched, Layout, Shape, Units, split_missing
+from vae_train.batch import Batch, DataFacts, Fetched, Layout, Units, split_missing
 from vae_train.data.dataset import Transforms
-from vae_train.data.storage.stored import from_images, to_images
+from vae_train.data.storage.stored import file_shape, to_images
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.condition import Condition
 from vae_train.rng import Rng
@@ -102,10 +102,10 @@ def as_images(x: Any, facts: DataFacts) -> Tensor:
     channels, height, width = shape
     layouts: tuple[Layout | None, ...] = (layout, "NHWC", "NHW" if channels == 1 else None)
     for known in layouts:
-        if known is not None and x.shape[1:] != shape and x.shape[1:] == _file_shape(shape, known):
+        if known is not None and x.shape[1:] != shape and x.shape[1:] == file_shape(shape, known):
             x = torch.from_numpy(np.ascontiguousarray(to_images(x.numpy(force=True), known)))
     if x.shape[1:] != shape:
-        expected = shape if layout is None else _file_shape(shape, layout)
+        expected = shape if layout is None else file_shape(shape, layout)
         also = "" if layout is not None else f" or (B, {height}, {width}, {channels})"
         raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, {', '.join(map(str, expected))}){also}")
     return x
@@ -141,11 +141,6 @@ def condition(
         columns = tuple(factor._replace(values=None) for factor in columns)
     numbers = [class_numbers(given[:, i].tolist(), factor) for i, factor in enumerate(columns)]
     return torch.tensor(numbers, dtype=torch.int64, device=device).view(len(columns), count).T
-
-
-def _file_shape(shape: Shape, layout: Layout) -> Shape:
-    """The shape of one image (C, H, W) in an array with a layout."""
-    return from_images(np.empty((1, *shape), np.bool_), layout).shape[1:]
 
 
 def _range(units: Units | None) -> str:

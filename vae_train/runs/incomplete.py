@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
-from vae_train.data.storage.stored import LAYOUTS, from_images, to_images
+from vae_train.data.storage.stored import LAYOUTS, file_shape, from_images, to_images
 from vae_train.evaluation.inpainting import MaskedImages
 from vae_train.model.base import LatentVariableModel
 from vae_train.runs.given import GivenImages, Label, as_images
@@ -78,7 +78,7 @@ def as_mask(mask: Any, x: Tensor, facts: DataFacts) -> Tensor:
         seen = images if _broadcasts(images, x) else seen
     if not _broadcasts(seen, x):
         batch, channels, height, width = x.shape
-        sizes = [f"{channels} or 1", height, width] if layout is None else from_images(x[:0].numpy(), layout).shape[1:]
+        sizes = [f"{channels} or 1", height, width] if layout is None else file_shape(x.shape[1:], layout)
         expected = f"({batch} or 1, {', '.join(map(str, sizes))})"
         raise ValueError(f"mask has shape {tuple(seen.shape)}, expected {expected}")
     return seen.expand(x.shape)

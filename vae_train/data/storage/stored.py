@@ -115,6 +115,12 @@ def image_shape(stored: Shape, layout: Layout) -> Shape:
     return tuple(1 if axis is None else stored[axis] for axis in LAYOUTS[layout])
 
 
+def file_shape(shape: Shape, layout: Layout) -> Shape:
+    """The shape of one image (C, H, W) in an array; the inverse of `image_shape` without the number of images."""
+    sizes = {axis: size for axis, size in zip(LAYOUTS[layout], shape, strict=True) if axis is not None}
+    return tuple(sizes[axis] for axis in sorted(sizes))
+
+
 def to_images(array: np.ndarray, layout: Layout) -> np.ndarray:
     """Converts an array `(N, …)` to images `(N, C, H, W)`."""
     axes = [axis for axis in LAYOUTS[layout] if axis is not None]

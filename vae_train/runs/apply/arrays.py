@@ -13,7 +13,7 @@ from vae_train.data.storage.array_files import open_file, read_array
 from vae_train.data.storage.array_names import image_names, label_name
 from vae_train.data.storage.missing import check_missing
 from vae_train.data.storage.rescaled import RescaledStore
-from vae_train.data.storage.stored import ArrayStore, StoredImages, from_images
+from vae_train.data.storage.stored import ArrayStore, StoredImages, file_shape
 from vae_train.data.storage.value_checks import check_kinds, extremes
 from vae_train.runs.apply.inputs import ArrayForm, Inputs, Request, numbered
 from vae_train.runs.apply.labels import given_labels
@@ -89,7 +89,7 @@ def _layout(array: np.ndarray, facts: DataFacts) -> Layout:
     channels, *_ = facts.data_shape
     layouts: list[Layout] = [facts.layout] if facts.units is not None and facts.layout is not None else []
     layouts = layouts or ["NCHW", "NHWC", *(["NHW"] if channels == 1 else [])]  # type: ignore[list-item]
-    shapes = {known: from_images(np.empty((1, *facts.data_shape), np.bool_), known).shape[1:] for known in layouts}
+    shapes = {known: file_shape(facts.data_shape, known) for known in layouts}
     for known, shape in shapes.items():
         if array.shape[1:] == shape:
             return known

@@ -14,7 +14,7 @@ from typing_extensions import override
 from vae_train.batch import SPLITS, Batch, Fetched, Layout, Shape
 from vae_train.data.session import DataSession
 from vae_train.data.storage.listing import AUDIO, IMAGES, VIDEOS
-from vae_train.data.storage.stored import from_images
+from vae_train.data.storage.stored import file_shape, from_images
 from vae_train.evaluation.subject import Noise
 from vae_train.rng import Rng
 from vae_train.runs.apply.recordings import Recording
@@ -52,7 +52,7 @@ class ArrayForm(NamedTuple):
 
     def shape(self, count: int, image_shape: Shape) -> Shape:
         """The shape of an array of `count` images (C, H, W)."""
-        return (count, *from_images(np.empty((1, *image_shape), np.bool_), self.layout).shape[1:])
+        return (count, *file_shape(image_shape, self.layout))
 
 
 @dataclass(frozen=True)

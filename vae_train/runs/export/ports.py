@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_train.batch import DataFacts, Layout, Shape, Units
-from vae_train.data.storage.stored import LAYOUTS
+from vae_train.data.storage.stored import LAYOUTS, file_shape
 from vae_train.model.condition import Condition
 
 MAX_FLOAT32_RATIO = 100
@@ -99,8 +99,8 @@ def to_data(x: Tensor, facts: DataFacts, dtype: torch.dtype) -> Tensor:
 def _layout(facts: DataFacts) -> tuple[Shape, tuple[int, ...]]:
     """The shape of an image in the layout of the data, and the dimensions of its array that are C, H and W, if any."""
     axes = (1, 2, 3) if facts.layout is None else LAYOUTS[facts.layout]
-    sizes = {axis: size for axis, size in zip(axes, facts.data_shape, strict=True) if axis is not None}
-    return tuple(sizes[axis] for axis in sorted(sizes)), tuple(sizes)
+    shape = facts.data_shape if facts.layout is None else file_shape(facts.data_shape, facts.layout)
+    return shape, tuple(axis for axis in axes if axis is not None)
 
 
 def _constant(units: Units, name: str, dtype: torch.dtype) -> Tensor:
