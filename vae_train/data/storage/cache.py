@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from vae_train.data.storage.cache_place import cache_folder, new_cache, writing_cache
 from vae_train.data.storage.decoding import BadImage, Decoded, Decoding
@@ -28,6 +26,7 @@ from vae_train.data.storage.listing import Entry
 from vae_train.data.storage.loader import results
 from vae_train.util.errors import UsageError
 from vae_train.util.files import SavedPath, replacing
+from vae_train.util.progress import progress_bar
 from vae_train.util.runtime import cores
 
 VERSION = 4
@@ -264,7 +263,7 @@ def in_chunks(files: Any, size: int, what: str) -> Iterator[tuple[range, Any]]:
     chunks = [range(start, min(start + size, total)) for start in range(0, total, size)]
     workers = min(cores(), len(chunks)) if total >= MIN_PARALLEL_FILES else 0
     loader = DataLoader(files, batch_size=None, sampler=chunks, num_workers=workers, collate_fn=_unchanged)  # type: ignore[arg-type]
-    with tqdm(total=total, desc=what, unit="", disable=not sys.stderr.isatty()) as bar:
+    with progress_bar(total, what, keep=True) as bar:
         for chunk, result in zip(chunks, results(loader), strict=True):
             yield chunk, result
             bar.update(len(chunk))

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -10,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 from typing_extensions import override
 
 from vae_train.batch import Batch, Fetched
@@ -22,6 +20,7 @@ from vae_train.model.base import LatentVariableModel
 from vae_train.plotting.charts import plot_nll_curve
 from vae_train.rng import BlockRng
 from vae_train.util.numbers import to_float64
+from vae_train.util.progress import progress_bar
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from vae_train.util.text import duration
 
@@ -229,5 +228,5 @@ class NLL(Metric):
         counts = f"{k:,} importance samples for each of {len(images):,} images"
         log.info("  -log p(x): %s, about %s", counts, duration(seconds * k * len(images)))
         noise = subject.noise("judge")
-        with tqdm(total=len(images), desc="-log p(x)", unit="", leave=False, disable=not sys.stderr.isatty()) as bar:
+        with progress_bar(len(images), "-log p(x)") as bar:
             return estimate_log_likelihood(model, images, k, noise=noise, chunk=chunk, progress=bar.update)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vae_train.batch import Batch
 from vae_train.data.stream import evaluation_batches
@@ -21,6 +19,7 @@ from vae_train.rng import BlockRng
 from vae_train.runs.apply.inputs import Inputs
 from vae_train.runs.run import Run
 from vae_train.runs.trained import TrainedModel
+from vae_train.util.progress import progress_bar
 
 
 @dataclass
@@ -44,7 +43,7 @@ class Application:
     def batches(self, title: str) -> Iterator[tuple[int, Batch]]:
         """Yields all images in order, with the index of each batch's first image and a progress bar."""
         stream = self.inputs.noise.data
-        with tqdm(total=len(self.inputs), desc=title, unit="", leave=False, disable=not sys.stderr.isatty()) as bar:
+        with progress_bar(len(self.inputs), title) as bar:
             for start, batch in evaluation_batches(self.inputs.images, self.batch_size, self.model.device, stream):
                 yield start, batch
                 bar.update(len(batch.x))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from typing_extensions import override
 
 from vae_train.evaluation.inpainting import Completions, InpaintingChoice, InpaintingMethod, check_inpainting, inpaint
@@ -16,6 +14,7 @@ from vae_train.runs.apply.masks import masked_images
 from vae_train.runs.apply.results import SHEET, ImageResults, Sheet
 from vae_train.runs.apply.task import Application, Task
 from vae_train.util.errors import UsageError
+from vae_train.util.progress import progress_bar
 from vae_train.util.ranges import PositiveInt, Range
 
 MAX_SHOWN = 8
@@ -60,8 +59,7 @@ class Inpaint(Task):
         images, method = masked_images(self.mask, application), model.inpainting_method(self.method)
         results, sheet, efficiency = _Results(application, self.completions), Sheet(count), list[Tensor]()
         total = count * self.completions * self.steps
-        hidden = not sys.stderr.isatty()
-        with tqdm(total=total, desc="Inpainting", unit="", unit_scale=True, leave=False, disable=hidden) as bar:
+        with progress_bar(total, "Inpainting", short=True) as bar:
             for part in inpaint(
                 model.single_latent,
                 images,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-import sys
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from typing_extensions import override
 
 from vae_train.evaluation.bounds import POINT_MASS
@@ -17,6 +15,7 @@ from vae_train.plotting.grid import plot_contact_sheet
 from vae_train.plotting.png import write_png
 from vae_train.runs.apply.results import new_table
 from vae_train.runs.apply.task import Application, Task
+from vae_train.util.progress import progress_bar
 from vae_train.util.ranges import NonNegativeInt, PositiveInt
 from vae_train.util.text import counted
 
@@ -44,7 +43,7 @@ class Score(Task):
     def __call__(self, application: Application) -> list[str]:
         inputs = application.inputs
         passes = len(inputs) * (2 if self.k else 1)
-        with tqdm(total=passes, desc="Scoring", unit="", leave=False, disable=not sys.stderr.isatty()) as bar:
+        with progress_bar(passes, "Scoring") as bar:
             scores = image_scores(
                 application.model.model,
                 inputs.images,
