@@ -200,6 +200,11 @@ class Dataset:
         """See `Transforms.to_pixels`."""
         return self.transforms.to_pixels(x)
 
+    def to_shown(self, x: Tensor) -> Tensor:
+        """`to_pixels` on the CPU, with levels clipped to [0, 1]; continuous values may exceed this range."""
+        pixels = self.to_pixels(x).cpu()
+        return pixels if self.stored_facts.levels is None else pixels.clamp(0, 1)
+
     def _shown(self, name: Split, transforms: Transforms) -> Images:
         corruption = transforms.corruption
         corruption = None if corruption is None else replace(corruption, score="observed")

@@ -101,5 +101,10 @@ def evaluation_batches(
     evaluation.
     """
     for start in range(0, len(images), batch_size):
-        index = torch.arange(start, min(start + batch_size, len(images)), device=device)
-        yield start, images.fetch(index, BlockRng(0, stream, start, device=device))
+        yield start, evaluation_batch(images, start, min(batch_size, len(images) - start), device, stream)
+
+
+def evaluation_batch(images: Fetched, start: int, count: int, device: torch.device | str, stream: str) -> Batch:
+    """Images `start` to `start` + `count`, with the noise that they have in `evaluation_batches`."""
+    index = torch.arange(start, start + count, device=device)
+    return images.fetch(index, BlockRng(0, stream, start, device=device))

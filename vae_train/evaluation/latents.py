@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from vae_train.batch import Fetched
+from vae_train.batch import Batch, Fetched
 from vae_train.data.stream import evaluation_batches
 from vae_train.distributions.base import Distribution
 from vae_train.model.base import SingleLatent
@@ -65,6 +65,10 @@ def latents(model: SingleLatent, images: Fetched, *, stream: str, batch_size: in
     """
     parts = list[tuple[int, Distribution]]()
     for start, batch in evaluation_batches(images, batch_size, model.device, stream):
-        x = batch.x if batch.encoder_input is None else batch.encoder_input
-        parts.append((start, model.encode(x, batch.y)))
+        parts.append((start, posterior(model, batch)))
     return Latents(parts)
+
+
+def posterior(model: SingleLatent, batch: Batch) -> Distribution:
+    """q(z | x) of the images that the encoder sees."""
+    return model.encode(batch.x if batch.encoder_input is None else batch.encoder_input, batch.y)

@@ -107,8 +107,7 @@ class Subject:
 
     def to_pixels(self, x: torch.Tensor) -> torch.Tensor:
         """Maps images `(N, C, H, W)` of the model to [0, 1] on the CPU; continuous values may exceed this range."""
-        pixels = self.data.to_pixels(x).cpu()
-        return pixels if self.data.stored_facts.levels is None else pixels.clamp(0, 1)
+        return self.data.to_shown(x)
 
     def plot_path(self, name: str) -> Path:
         """Returns the path of a new plot, and adds it to the report."""

@@ -277,7 +277,7 @@ class TrainedModel:
     def to_pixels(self, images: Tensor) -> Tensor:
         """Maps images in the units of the data to `(N, C, H, W)` in [0, 1], for plots."""
         pixels, units = as_images(images, self.facts), self.facts.units
-        return pixels if units is None else units.to_unit(torch.from_numpy(units.to_model(pixels.numpy())))
+        return pixels if units is None else units.to_unit(torch.from_numpy(units.to_model(pixels.cpu().numpy())))
 
     def show(self, images: Tensor, columns: int = 8) -> Any:
         """An image grid as a PIL image, which notebooks display; signals and vectors become line plots.

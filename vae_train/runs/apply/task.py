@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from vae_train.batch import Batch
-from vae_train.data.stream import evaluation_batches
-from vae_train.evaluation.latents import Latents
+from vae_train.data.stream import evaluation_batch, evaluation_batches
+from vae_train.evaluation.latents import Latents, posterior
 from vae_train.plotting.grid import grey_out
 from vae_train.rng import BlockRng
 from vae_train.runs.apply.inputs import Inputs
@@ -50,8 +49,7 @@ class Application:
 
     def encoded(self, batch: Batch, start: int) -> Latents:
         """The posteriors of a batch."""
-        x = batch.x if batch.encoder_input is None else batch.encoder_input
-        return Latents([(start, self.model.single_latent.encode(x, batch.y))])
+        return Latents([(start, posterior(self.model.single_latent, batch))])
 
     def decoded(self, z: Tensor, y: Tensor | None) -> Tensor:
         """The means of p(x | z), `(B, C, H, W)` in the units of the data."""
@@ -72,9 +70,7 @@ class Application:
 
     def fetch(self, start: int, count: int) -> Batch:
         """Some consecutive images as a batch, with the noise that they have in any batch."""
-        device = self.model.device
-        rng = BlockRng(0, self.inputs.noise.data, start, device=device)
-        return self.inputs.images.fetch(torch.arange(start, start + count, device=device), rng)
+        return evaluation_batch(self.inputs.images, start, count, self.model.device, self.inputs.noise.data)
 
     def pixels(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Images of the model as `(N, C, H, W)` in [0, 1], with unobserved pixels grey, for sheets."""
@@ -82,10 +78,7 @@ class Application:
 
     def unit(self, images: Tensor) -> Tensor:
         """Maps images `(N, C, H, W)` in the units of the data to [0, 1] on the CPU."""
-        units = self.model.facts.units
-        if units is not None:
-            images = units.to_unit(torch.from_numpy(units.to_model(images.cpu().numpy())))
-        return images.float().cpu().clamp(0, 1)
+        return self.model.to_pixels(images).float().cpu().clamp(0, 1)
 
 
 class Task(ABC):

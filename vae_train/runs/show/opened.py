@@ -10,12 +10,12 @@ from torch import Tensor
 from vae_train.batch import SPLITS, DataFacts, Factor, Images, Shape, Split
 from vae_train.data.dataset import Dataset
 from vae_train.data.session import DataSession
+from vae_train.data.stream import evaluation_batch
 from vae_train.evaluation.subject import Noise
 from vae_train.model.base import SingleLatent
 from vae_train.model.prior.standard_normal import StandardNormal
 from vae_train.model.traits import Support
 from vae_train.plotting.grid import grey_out
-from vae_train.rng import BlockRng
 from vae_train.runs.build import Builder, load_data, run_facts
 from vae_train.runs.labels import class_number
 from vae_train.runs.run import Run
@@ -198,12 +198,9 @@ class OpenedRun:
     @torch.no_grad()
     def encoded(self, index: Tensor) -> Tensor:
         """Means of q(z | x) of images of the split, `(B, *latent_shape)`, with the bits that `vae eval` sees."""
-        stream, means = Noise(0, "judge", self.split).data, []
-        for number in index.tolist():
-            rng = BlockRng(0, stream, number, device=self.device)
-            batch = self.images.fetch(torch.tensor([number], device=self.device), rng)
-            means.append(self.model.encode(batch.x, batch.y).mean)
-        z = torch.cat(means)
+        stream = Noise(0, "judge", self.split).data
+        batches = (evaluation_batch(self.images, number, 1, self.device, stream) for number in index.tolist())
+        z = torch.cat([self.model.encode(batch.x, batch.y).mean for batch in batches])
         return F.normalize(z, dim=-1) if self.support == "sphere" else z
 
     @torch.no_grad()
@@ -226,8 +223,7 @@ class OpenedRun:
 
     def pixels(self, x: Tensor) -> Tensor:
         """Maps images of the model to [0, 1] on the CPU; continuous values may exceed this range."""
-        pixels = self.data.to_pixels(x).cpu()
-        return pixels if self.data.stored_facts.levels is None else pixels.clamp(0, 1)
+        return self.data.to_shown(x)
 
     def samples(self, num: int) -> Tensor:
         """Samples from the prior in the units of the data, as the options say."""
