@@ -17,6 +17,7 @@ from vae_train.evaluation.latents import Latents, latents
 from vae_train.evaluation.metrics.nll import estimate_log_likelihood
 from vae_train.evaluation.scores import image_scores
 from vae_train.evaluation.subject import Noise
+from vae_train.evaluation.traversals import LatentRange, traverse
 from vae_train.model.base import LatentVariableModel, SingleLatent
 from vae_train.plotting.grid import plot_grid
 from vae_train.plotting.png import to_pil
@@ -29,9 +30,6 @@ from vae_train.runs.run import Run
 
 CHUNK = 256
 """Images or latents per pass."""
-
-TRAVERSAL_STEPS, TRAVERSAL_LIMIT = 9, 2.5
-"""Number of values of each latent in a traversal, and the largest, in standard deviations of a standard normal."""
 
 
 class TrainedModel:
@@ -227,13 +225,11 @@ class TrainedModel:
         Returns:
             `(len(dimensions), 9, C, H, W)`.
         """
-        mean = self.encode(x, label).mean
-        chosen = range(mean[0].numel()) if dimensions is None else dimensions
-        z = mean[:1].flatten(1).repeat(len(chosen), TRAVERSAL_STEPS, 1)
-        steps = torch.linspace(-TRAVERSAL_LIMIT, TRAVERSAL_LIMIT, TRAVERSAL_STEPS, device=z.device)
-        for row, dimension in enumerate(chosen):
-            z[row, :, dimension] = steps
-        return self.decode(z.view(-1, *mean.shape[1:]), label).unflatten(0, (len(chosen), TRAVERSAL_STEPS))
+        z = self.encode(x, label).mean[0]
+        chosen = range(z.numel()) if dimensions is None else dimensions
+        standard = LatentRange(z.new_zeros(z.numel()), z.new_ones(z.numel()))
+        rows = traverse(self.single_latent, z, chosen, standard, y=self.condition(label, 1))
+        return torch.stack([self.to_data(row) for row in rows])
 
     def inpaint(
         self,
