@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vae_train.batch import Factor
+from vae_train.runs.schema import yaml_text
+from vae_train.util.errors import ErrorDetail
 
 MAX_NAMES = 20
 """Number of class names in a message."""
@@ -50,3 +52,15 @@ def known_classes(factor: Factor) -> str:
         return f"0 to {factor.size - 1}"
     listed = ", ".join(map(str, factor.values[:MAX_NAMES]))
     return f"0 to {factor.size - 1}, or {listed}{', …' if len(factor.values) > MAX_NAMES else ''}"
+
+
+def condition_errors(conditions: str | None, **given: Any) -> list[ErrorDetail]:
+    """Reports a label or factors that were given for a model which is not conditional on them.
+
+    Args:
+        conditions: "label" or "factors", what the model is conditional on; None for an unconditional model.
+        given: the values of the settings `label` and `factors`; None for none.
+    """
+    has = f"model.condition={conditions}" if conditions else "no condition; train one with model.condition=label"
+    wrong = {name: value for name, value in given.items() if value is not None and name != conditions}
+    return [ErrorDetail(f"{name}={yaml_text(value)}", f"this run's model has {has}") for name, value in wrong.items()]

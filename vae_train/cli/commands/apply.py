@@ -10,7 +10,7 @@ from vae_train.runs.apply.apply import MARKER, apply_task, open_inputs
 from vae_train.runs.apply.inputs import Request
 from vae_train.runs.check import checkpoint_errors, run_data_errors
 from vae_train.runs.fitted_priors import prior_errors
-from vae_train.runs.run import Run
+from vae_train.runs.labels import condition_errors
 from vae_train.runs.schema import yaml_text
 from vae_train.runs.trained import TrainedModel
 from vae_train.training.checkpoint import CheckpointName
@@ -56,17 +56,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
             errors += run_data_errors(run, run.config, job.session, job.builder)
         if request.kind != "array":
             errors += no_effect(job.overrides, ["key"], f"with input={settings.input}, which is not an array file")
-    return errors + _condition_errors(settings, run)
-
-
-def _condition_errors(settings: Settings, run: Run) -> list[ErrorDetail]:
-    """A label or factors for a model that is not conditional on them."""
-    has, errors = run.config.at("model.condition"), list[ErrorDetail]()
-    for name in ("label", "factors"):
-        if (value := getattr(settings, name)) is not None and has != name:
-            actual = f"model.condition={has}" if has else "no condition; train one with model.condition=label"
-            errors.append(ErrorDetail(f"{name}={yaml_text(value)}", f"this run's model has {actual}"))
-    return errors
+    return errors + condition_errors(run.config.at("model.condition"), label=settings.label, factors=settings.factors)
 
 
 def run(settings: Settings, job: Job) -> None:

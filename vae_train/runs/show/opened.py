@@ -17,7 +17,7 @@ from vae_train.model.prior.standard_normal import StandardNormal
 from vae_train.model.traits import Support
 from vae_train.plotting.grid import grey_out
 from vae_train.runs.build import Builder, load_data, run_facts
-from vae_train.runs.labels import class_number
+from vae_train.runs.labels import class_number, condition_errors
 from vae_train.runs.run import Run
 from vae_train.runs.schema import yaml_text
 from vae_train.runs.show.options import Options
@@ -109,10 +109,8 @@ class OpenedRun:
         if value is None:
             return None
         where = f"{kind}={yaml_text(value)}"
-        if kind != self.conditions:
-            has = f"model.condition={self.conditions}" if self.conditions else "no condition"
-            advice = "" if self.conditions else "; train one with model.condition=label"
-            raise UsageError([ErrorDetail(where, f"this run's model has {has}{advice}")])
+        if errors := condition_errors(self.conditions, **{kind: value}):
+            raise UsageError(errors)
         factors: Sequence[Factor] = self.facts.factors
         values, factors = (value, factors) if isinstance(value, list | tuple) else ([value], factors[:1])
         if len(values) != len(factors):
