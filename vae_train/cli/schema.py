@@ -20,9 +20,6 @@ from vae_train.util.text import did_you_mean
 KNOB = {"knob": True}
 """Metadata of fields that only take effect through components that interpolate them."""
 
-TASK = "task"
-"""The section whose settings are typed without its name."""
-
 MOVING = tuple(f"augmentation.{name}" for name in ("crop", "rotation", "translation"))
 
 CHANGED = {
@@ -112,10 +109,10 @@ def _of_experiment(error: ErrorDetail, experiment: str, choices: Mapping[str, st
 
 
 def _origin(cfg: DictConfig, path: str) -> str:
-    """The setting of a task that a path interpolates as it is typed, `k=-1` for `task.k`; other paths are unchanged."""
+    """The setting that a path only interpolates, as a user types it: `k=-1` for `task.k`; else the path."""
     section, _, key = path.rpartition(".")
     found = re.fullmatch(r"\$\{(\w+)\}", str(_section(cfg, section).get(key)))
-    return f"{found[1]}={yaml_text(cfg[found[1]])}" if found and section == TASK else path
+    return f"{found[1]}={yaml_text(cfg[found[1]])}" if found else path
 
 
 def _repeats(cfg: DictConfig, path: str, name: str) -> bool:
