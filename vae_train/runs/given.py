@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from vae_train.batch import Batch, DataFacts, Fetched, Layout, Units, split_missing
 from vae_train.data.dataset import Transforms
-from vae_train.data.storage.stored import file_shape, to_images
+from vae_train.data.storage.layouts import file_shape, to_images
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.condition import Condition
 from vae_train.rng import Rng

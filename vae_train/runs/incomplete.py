@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
-from vae_train.data.storage.stored import LAYOUTS, file_shape, from_images, to_images
+from vae_train.data.storage.layouts import LAYOUTS, file_shape, from_images, to_images
 from vae_train.evaluation.inpainting import MaskedImages
 from vae_train.model.base import LatentVariableModel
 from vae_train.runs.given import GivenImages, Label, as_images

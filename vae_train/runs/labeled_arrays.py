@@ -7,7 +7,7 @@ import torch
 
 from vae_train.batch import SPLITS
 from vae_train.data.session import DataSession
-from vae_train.data.storage.stored import from_images
+from vae_train.data.storage.layouts import from_images
 from vae_train.runs.build import Builder, load_data
 from vae_train.runs.check import run_data_errors
 from vae_train.runs.run import Run

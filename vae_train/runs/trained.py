@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
-from vae_train.data.storage.stored import from_images
+from vae_train.data.storage.layouts import from_images
 from vae_train.evaluation.inpainting import STEPS, InpaintingChoice, InpaintingMethod, inpaint
 from vae_train.evaluation.interpolation import Interpolation, interpolate
 from vae_train.evaluation.latents import Latents, latents

@@ -15,8 +15,9 @@ from vae_train.data.sources.base import Contents, Source
 from vae_train.data.storage.array_files import open_file, read_array
 from vae_train.data.storage.array_names import NotLabels, image_names, label_name, read_labels
 from vae_train.data.storage.columns import AXES, column_shape, column_units
+from vae_train.data.storage.layouts import image_shape
 from vae_train.data.storage.missing import check_missing
-from vae_train.data.storage.stored import ArrayStore, StoredImages, cut, image_shape
+from vae_train.data.storage.stored import ArrayStore, StoredImages, cut
 from vae_train.data.storage.value_checks import Values, check_kinds, measured, prefix
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import Fraction, PositiveInt, Seed

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from vae_train.batch import Layout, Shape, Split, Units, evenly_spaced
-from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED, image_shape, to_images
+from vae_train.data.storage.layouts import image_shape, to_images
+from vae_train.data.storage.stored import CHUNK_BYTES, NUM_SAMPLED
 from vae_train.util.errors import ErrorDetail, UsageError
 
 AXES: dict[Layout, tuple[int, ...]] = {"ND": (0,), "NCT": (0, 2, 3), "NTC": (0, 2, 3)}

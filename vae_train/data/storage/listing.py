@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -104,6 +104,10 @@ class Listing:
         if len(files) == len(splits) or all(len(by_file[name]) or not share for name, share in fractions.items()):
             return {name: np.flatnonzero(np.isin(files, own)) for name, own in by_file.items()}, True
         return cut({name: np.flatnonzero(splits[files] == name) for name in SPLITS}, fractions, seed), False
+
+    def classes(self, files: Iterable[int]) -> list[str] | None:
+        """The names of the classes of some entries, by their indices; None without classes."""
+        return None if self.labels is None else [self.class_names[self.labels[file]] for file in files]
 
 
 def check_bad_files(bad_files: Sequence[tuple[str, str]], total: int, max_bad: float) -> None:

@@ -6,7 +6,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import Layout
-from vae_train.data.storage.stored import Location, Store, image_shape, to_images
+from vae_train.data.storage.layouts import image_shape, to_images
+from vae_train.data.storage.stored import Location, Store
 
 MAX_BYTE_LEVELS = 256
 

@@ -11,9 +11,10 @@ from vae_train.batch import DataFacts, Layout
 from vae_train.data.dataset import TransformedImages
 from vae_train.data.storage.array_files import open_file, read_array
 from vae_train.data.storage.array_names import image_names, label_name
+from vae_train.data.storage.layouts import file_shape
 from vae_train.data.storage.missing import check_missing
 from vae_train.data.storage.rescaled import RescaledStore
-from vae_train.data.storage.stored import ArrayStore, StoredImages, file_shape
+from vae_train.data.storage.stored import ArrayStore, StoredImages
 from vae_train.data.storage.value_checks import check_kinds, extremes
 from vae_train.runs.apply.inputs import ArrayForm, Inputs, Request, numbered
 from vae_train.runs.apply.labels import given_labels

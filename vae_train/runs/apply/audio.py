@@ -12,7 +12,7 @@ from vae_train.batch import DataFacts
 from vae_train.data.dataset import TransformedImages
 from vae_train.data.storage.audio_files import AudioHeader, Clips
 from vae_train.data.storage.clips import DecodedClips, audio_headers, clipped_notes, conversion_notes, decoded_clips
-from vae_train.data.storage.listing import AUDIO, Listing, list_files, list_folder
+from vae_train.data.storage.listing import AUDIO, Listing
 from vae_train.data.storage.stored import ArrayStore, StoredImages
 from vae_train.runs.apply.arrays import form_of_data
 from vae_train.runs.apply.inputs import Inputs, Request
@@ -43,14 +43,13 @@ def open_audio(request: Request, model: TrainedModel, config: Config) -> Inputs:
     facts, errors = model.facts, list[ErrorDetail]()
     with collecting(errors, f"input={','.join(request.paths)}"):
         how = _clips(facts, request)
-        listing = list_folder(request.paths[0], AUDIO) if request.kind == "folder" else _files(request)
+        listing = request.listing(AUDIO)
         cache = config.at("data.cache")
         headers = audio_headers(listing.root, listing.entries, cache)
         audio = _decoded(listing, headers, how, cache)
         rows = np.flatnonzero(~np.isin(audio.files, list(audio.bad)))
         files = audio.files[rows]
-        classes = None if listing.labels is None else [listing.class_names[listing.labels[file]] for file in files]
-        y, classes = given_labels(request.label, classes, len(rows), model)  # type: ignore[assignment]
+        y, classes = given_labels(request.label, listing.classes(files), len(rows), model)
     if errors:
         raise UsageError(errors)
     names = [entry.name for entry in listing.entries]
@@ -77,10 +76,6 @@ def _clips(facts: DataFacts, request: Request) -> Clips:
         raise UsageError(f"this model was trained on {facts.description}; give audio files or an array file")
     channels, _, length = facts.data_shape
     return Clips(facts.sample_rate, length, channels, whole=True)
-
-
-def _files(request: Request) -> Listing:
-    return list_files(list(map(Path, request.paths)))
 
 
 def _decoded(listing: Listing, headers: list[AudioHeader], how: Clips, cache: str | None) -> DecodedClips:

@@ -18,7 +18,7 @@ from vae_train.data.storage.cache import DecodedFolder, decoded
 from vae_train.data.storage.decoding import Decoding
 from vae_train.data.storage.dropped import sentences
 from vae_train.data.storage.headers import FileHeaders
-from vae_train.data.storage.listing import IMAGES, VIDEOS, Entry, Listing, list_files, list_folder
+from vae_train.data.storage.listing import IMAGES, VIDEOS, Entry
 from vae_train.data.storage.rescaled import RescaledStore
 from vae_train.data.storage.stored import StoredImages
 from vae_train.runs.apply.frames import frame_recordings, list_frames, recording_notes, skipped_notes
@@ -53,13 +53,12 @@ def open_images(request: Request, model: TrainedModel, config: Config) -> Inputs
         raise UsageError([ErrorDetail(where, what)])
     errors = list[ErrorDetail]()
     with collecting(errors, where):
-        listing, cache = _listing(request), config.at("data.cache")
+        listing, cache = request.listing(IMAGES, VIDEOS), config.at("data.cache")
         frames = list_frames(listing, request.frames, cache)
         how = replace(decoding_of(facts, config), every_frame=frames.every_frame)
         notes = _size_notes([frames.headers[file][:1] for file in frames.files], how) + skipped_notes(frames)
         images = _decoded(listing.root, frames.entries, how, cache)
-        classes = None if listing.labels is None else [listing.class_names[listing.labels[n]] for n in frames.files]
-        y, classes = given_labels(request.label, classes, len(frames.entries), model)  # type: ignore[assignment]
+        y, classes = given_labels(request.label, listing.classes(frames.files), len(frames.entries), model)
         rows = np.setdiff1d(np.arange(len(frames.entries)), list(images.bad))
         files = [entry.name for entry in listing.entries]
         recordings = frame_recordings(listing.root, files, frames.files[rows])
@@ -96,12 +95,6 @@ def _decoded(root: Path, entries: Sequence[Entry], how: Decoding, cache: str | N
 def _title(request: Request) -> str:
     path = Path(request.paths[0]).absolute()
     return "images" if len(request.paths) > 1 else path.name if request.kind == "folder" else path.stem
-
-
-def _listing(request: Request) -> Listing:
-    if request.kind == "folder":
-        return list_folder(request.paths[0], IMAGES, VIDEOS)
-    return list_files(list(map(Path, request.paths)))
 
 
 def decoding_of(facts: DataFacts, config: Config) -> Decoding:

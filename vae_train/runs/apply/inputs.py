@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from vae_train.batch import SPLITS, Batch, Fetched, Layout, Shape
 from vae_train.data.session import DataSession
-from vae_train.data.storage.listing import AUDIO, IMAGES, VIDEOS
-from vae_train.data.storage.stored import file_shape, from_images
+from vae_train.data.storage.layouts import file_shape, from_images
+from vae_train.data.storage.listing import AUDIO, IMAGES, VIDEOS, FileKind, Listing, list_files, list_folder
 from vae_train.evaluation.subject import Noise
 from vae_train.rng import Rng
 from vae_train.runs.apply.recordings import Recording
@@ -166,6 +166,16 @@ class Request:
         if len(self.paths) > 1 and (len(kinds) > 1 or not kinds <= SEVERAL):
             raise UsageError([ErrorDetail("input=", "several inputs must all be image files, or all audio files")])
         return kinds.pop()
+
+    def listing(self, kind: FileKind, otherwise: FileKind | None = None) -> Listing:
+        """The files as typed, or those of a folder, see `list_folder`.
+
+        Raises:
+            UsageError: the folder has no such file.
+        """
+        if self.kind == "folder":
+            return list_folder(self.paths[0], kind, otherwise)
+        return list_files(list(map(Path, self.paths)))
 
     def noise(self) -> Noise:
         """The noise: that of `vae eval` for a split, else keyed by the position in the sorted input."""

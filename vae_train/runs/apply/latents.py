@@ -76,12 +76,15 @@ def open_latents(request: Request, model: TrainedModel, config: Config) -> Input
         y, classes = given_labels(request.label, labels if stored is None else stored, len(z), model)
     if errors:
         raise UsageError(errors)
-    form, clips, images = (
-        form_of_data(model.facts, config),
-        single_clips(names, model.facts),
+    return Inputs(
         StoredLatents(z, y, model.device),
+        names,
+        classes,
+        title=Path(path).stem,
+        noise=request.noise(),
+        form=form_of_data(model.facts, config),
+        recordings=single_clips(names, model.facts),
     )
-    return Inputs(images, names, classes, Path(path).stem, request.noise(), form=form, recordings=clips)
 
 
 def _latents(arrays: Mapping[str, np.ndarray], key: str, model: TrainedModel) -> np.ndarray:

@@ -31,13 +31,16 @@ def open_split(request: Request, model: TrainedModel, config: Config, builder: B
     if images is None:
         what = f"this run's data has no such split; for a folder use ./{name}"
         raise UsageError([ErrorDetail(f"input={name}", what)])
-    classes, names, form = (
+    names = numbered(len(images))
+    return Inputs(
+        images,
+        names,
         _classes(data.labels(name), model.facts),
-        numbered(len(images)),
-        form_of_data(model.facts, config),
+        title=name,
+        noise=request.noise(),
+        form=form_of_data(model.facts, config),
+        recordings=single_clips(names, model.facts),
     )
-    clips = single_clips(names, model.facts)
-    return Inputs(images, names, classes, name, request.noise(), form=form, recordings=clips)
 
 
 def _classes(labels: torch.Tensor | None, facts: DataFacts) -> Sequence[str] | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_train.batch import DataFacts, Layout, Shape, Units
-from vae_train.data.storage.stored import LAYOUTS, file_shape
+from vae_train.data.storage.layouts import LAYOUTS, file_shape
 from vae_train.model.condition import Condition
 
 MAX_FLOAT32_RATIO = 100
