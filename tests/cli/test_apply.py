@@ -281,6 +281,9 @@ def test_latents_keep_the_factors_of_a_conditional_model(vae: Vae) -> None:
     done(vae("apply", "run=run", "input=test", "out=same"))
     decoded, same = (Path(name, "00007.png").read_bytes() for name in ("decoded/images", "same/reconstructions"))
     assert decoded == same
+    write_png("a.png")
+    (line,) = vae("apply", "run=run", "input=a.png", "factors=[9,0,0,0,0]").errors()
+    assert line.startswith("  factors=[9, 0, 0, 0, 0]  no such shape; use 0 to 2")
 
 
 def test_the_same_image_twice_has_two_results(vae: Vae, trained: Path) -> None:

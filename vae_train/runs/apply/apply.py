@@ -18,7 +18,6 @@ from vae_train.runs.apply.latents import open_latents
 from vae_train.runs.apply.splits import open_split
 from vae_train.runs.apply.task import Application, Task
 from vae_train.runs.build import Builder
-from vae_train.runs.fitted_priors import fingerprint
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.errors import ErrorDetail, UsageError
@@ -112,10 +111,11 @@ def apply_task(
     """
     folder = Path(out) if out else run.applications / f"{name}-{inputs.title}"
     with results_folder(folder, overwrite=overwrite, numbered=out is None) as results, torch.no_grad():
-        lines = task(Application(run, model, inputs, results.temporary, batch_size))
+        application = Application(run, model, inputs, results.temporary, batch_size)
+        lines = task(application)
         write_bad_files(results.temporary / "bad_files.txt", inputs.bad_files)
         about: dict[str, Any] = {"task": name, "settings": vars(task), "run": str(run.folder)}
-        about |= {"model": fingerprint(model.model), "images": len(inputs), "date": now()}
+        about |= {"model": application.digest, "images": len(inputs), "date": now()}
         about |= {"notes": [*inputs.notes, *lines]}
         write_json(results.temporary / MARKER, about)
     for line in lines:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vae_train.runs.given import Label, condition
 from vae_train.runs.labels import known_classes
+from vae_train.runs.schema import yaml_text
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.errors import ErrorDetail, UsageError
 
@@ -46,6 +47,12 @@ def given_labels(
             found if label is None else chosen, count, model.model.condition, model.facts, torch.device("cpu")
         )
     except ValueError as error:
-        where = "label=" if label is None else f"label={label}"
-        raise UsageError([ErrorDetail(where, str(error))]) from error
+        raise UsageError([ErrorDetail(_typed(label), str(error))]) from error
     return y, names if label is None else [str(label)] * count
+
+
+def _typed(label: Label) -> str:
+    """The setting that gave a label, or factors."""
+    if label is None:
+        return "label="
+    return f"factors={yaml_text(list(label))}" if isinstance(label, list | tuple) else f"label={label}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -68,12 +69,17 @@ class ImageResults:
     def __init__(self, application: Application, name: str, form: ArrayForm | None = None) -> None:
         inputs, shape = application.inputs, application.model.facts.data_shape
         self.application, self.form = application, form or (None if inputs.recordings else inputs.form)
-        self.folder, self.names = application.folder / name, result_names(inputs.names, [".png"] * len(inputs))
+        self.folder = application.folder / name
         self._recordings = RecordingFiles(self.folder, () if form else inputs.recordings, application.model.facts)
         self._array: ArrayFile | None = None
         if self.form is not None:
             path = application.folder / f"{name}.npy"
             self._array = ArrayFile(path, self.form.shape(len(inputs), shape), self.form.dtype)
+
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """Names of the PNG files."""
+        return result_names(self.application.inputs.names, [".png"] * len(self.application.inputs))
 
     def add(self, start: int, images: Tensor) -> None:
         """Writes the results `(B, C, H, W)` of images `start` to `start` + B, in the units of the data."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -16,6 +17,7 @@ from vae_train.evaluation.latents import Latents, posterior
 from vae_train.plotting.grid import grey_out
 from vae_train.rng import BlockRng
 from vae_train.runs.apply.inputs import Inputs
+from vae_train.runs.fitted_priors import fingerprint
 from vae_train.runs.run import Run
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.progress import progress_bar
@@ -38,6 +40,11 @@ class Application:
     inputs: Inputs
     folder: Path
     batch_size: int
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the model's weights."""
+        return fingerprint(self.model.model)
 
     def batches(self, title: str) -> Iterator[tuple[int, Batch]]:
         """Yields all images in order, with the index of each batch's first image and a progress bar."""

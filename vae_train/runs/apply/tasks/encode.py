@@ -12,7 +12,6 @@ from typing_extensions import override
 from vae_train.runs.apply.latents import CONDITION
 from vae_train.runs.apply.results import ArrayFile, new_table, write_archive
 from vae_train.runs.apply.task import Application, Task
-from vae_train.runs.fitted_priors import fingerprint
 from vae_train.util.text import counted
 
 LATENTS = "latents.npz"
@@ -62,7 +61,7 @@ class Encode(Task):
         inputs, shape = application.inputs, tuple(application.model.single_latent.latent_shape)
         if self.csv and len(shape) == 1:
             _write_csv(application, paths)
-        others = {"files": np.array(list(inputs.names)), "model": np.array(fingerprint(application.model.model))}
+        others = {"files": np.array(list(inputs.names)), "model": np.array(application.digest)}
         if inputs.classes is not None:
             others["labels"] = np.array(list(inputs.classes))
         if len(shape) > 1:
