@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 import vae_train
-from tests.support import BINARY
+from tests.runs.conftest import TINY
 from vae_train.runs.run import Run
 
-TINY = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=2", "logger=none", "epochs=1")
-
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return vae_train.train(*TINY, *BINARY, out=tmp_path_factory.mktemp("runs") / "binary")
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture

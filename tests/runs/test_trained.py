@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import vae_train
+from tests.runs.conftest import TINY
 from tests.support import BINARY, NOISE
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
@@ -22,17 +23,7 @@ from vae_train.runs.run import Run
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.errors import UsageError
 
-TINY = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=2", "logger=none", "epochs=1")
-
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return vae_train.train(*TINY, *BINARY, out=tmp_path_factory.mktemp("runs") / "binary")
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture
