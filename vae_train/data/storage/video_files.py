@@ -18,7 +18,7 @@ EXTRA = "video"
 """The extra that installs PyAV."""
 
 TURNS = {90: "ROTATE_90", 180: "ROTATE_180", 270: "ROTATE_270"}
-"""Degrees counter-clockwise by which a player turns frames -> name in `Image.Transpose`."""
+"""Rotation of frames in degrees, counter-clockwise -> its name in `Image.Transpose`."""
 
 BYTE_BITS = 8
 
@@ -160,5 +160,5 @@ def _is_grey(frame: Any) -> bool:
 
 
 def _turn(frame: Any) -> int:
-    """Degrees counter-clockwise by which a player turns a frame, 0 to 359."""
+    """The rotation with which a frame is shown, in degrees counter-clockwise, 0 to 359."""
     return int(frame.rotation) % 360
