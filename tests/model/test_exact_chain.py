@@ -57,8 +57,16 @@ class Chain(LatentVariableModel):
         factor = scale * torch.linalg.cholesky(torch.linalg.inv(precision))
         return MultivariateNormal(mean if self.exact else 0.8 * mean, factor.expand(*mean.shape, -1))
 
+    @property
+    def latent_shapes(self):
+        return (TOP,), (BOTTOM,)
+
     def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
-        x = batch.x.flatten(1)
+        latents = self.infer(batch.x, None, rng, num_samples)
+        return Trace(batch.x, None, latents, self.decode_latents([latent.z for latent in latents]))
+
+    def infer(self, x, y, rng, num_samples=1, temperature=1.0):
+        x = x.flatten(1)
         map_top = self.c @ self.a
         precision = torch.eye(TOP, dtype=torch.float64) + map_top.T @ torch.linalg.solve(self.cov_given_top, map_top)
         mean = torch.linalg.solve(precision, map_top.T @ torch.linalg.solve(self.cov_given_top, x.T)).T
@@ -73,9 +81,11 @@ class Chain(LatentVariableModel):
 
         zero = torch.zeros(TOP, dtype=torch.float64)
         p2 = Normal(prior_mean, torch.tensor(math.log(NOISE), dtype=torch.float64))
-        mean = (z2 @ self.c.T).unflatten(-1, self.data_shape)
-        px = Normal(mean, torch.tensor(math.log(PIXEL_NOISE), dtype=torch.float64), 3)
-        return Trace(batch.x, None, (Latent(z1, q1, Normal(zero, zero)), Latent(z2, q2, p2)), px)
+        return Latent(z1, q1, Normal(zero, zero)), Latent(z2, q2, p2)
+
+    def decode_latents(self, z, y=None):
+        mean = (z[1] @ self.c.T).unflatten(-1, self.data_shape)
+        return Normal(mean, torch.tensor(math.log(PIXEL_NOISE), dtype=torch.float64), 3)
 
     def sample(self, num, rng, temperature=1.0, y=None):
         raise NotImplementedError

@@ -123,6 +123,29 @@ def test_samples_are_decoded_draws_from_the_prior(model):
     assert torch.equal(found.sample(6, FixedNoise([z]), temperature=0.5).mean, found.decode(0.5 * z).mean)
 
 
+@MODELS
+def test_a_single_latent_is_a_model_of_one_layer(model):
+    found, batch = small(model), binary_batch(5)
+    (latent,) = found(batch, Rng(0, "x"), 3).latents
+    (inferred,) = found.infer(batch.x, None, Rng(0, "x"), 3)
+    assert found.latent_shapes == (found.latent_shape,)
+    assert torch.equal(inferred.z, latent.z)
+    (mean,) = found.infer(batch.x, None, Rng(0, "x"), 3, temperature=0.0)
+    assert torch.equal(mean.z, latent.q.mean.expand(3, 5, *found.latent_shape))
+    (half,) = found.infer(batch.x, None, Rng(0, "x"), 3, temperature=0.5)
+    assert torch.allclose(half.z, (mean.z + latent.z) / 2, atol=1e-6)
+    assert torch.equal(found.decode_latents([latent.z]).mean, found.decode(latent.z).mean)
+
+
+@MODELS
+def test_a_temperature_may_be_given_per_layer(model):
+    found = small(model)
+    one, each = (found.sample(4, Rng(0, "x"), temperature).mean for temperature in (0.5, [0.5]))
+    assert torch.equal(one, each)
+    with pytest.raises(ValueError, match="has 2 values; the model needs one number, or 1: one per"):
+        found.sample(4, Rng(0, "x"), [0.5, 1.0])
+
+
 def test_the_encoder_sees_what_is_seen_and_the_target_is_x():
     model, batch, other = small(), binary_batch(5), binary_batch(5, seed=1)
     trace = model(Batch(batch.x, encoder_input=other.x), Rng(0, "x"))

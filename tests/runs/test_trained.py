@@ -154,6 +154,9 @@ class _Stretched(SingleLatent):
     def decode(self, z, y=None):
         return self._stretched(self.inner.decode(z, y))
 
+    def infer(self, x, y, rng, num_samples=1, temperature=1.0):
+        return self.inner.infer(x / 2, y, rng, num_samples, temperature)
+
     @staticmethod
     def _stretched(px):
         zero = torch.zeros(px.event_shape)

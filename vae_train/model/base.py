@@ -2,11 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
@@ -208,16 +209,66 @@ class LatentVariableModel(nn.Module, ABC):
             num_samples: K, samples of z per image.
         """
 
+    @property
     @abstractmethod
-    def sample(self, num: int, rng: Rng, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
+    def latent_shapes(self) -> tuple[Shape, ...]:
+        """The shape of z of every stochastic layer, in the order of `Trace.latents`: the topmost first."""
+
+    @abstractmethod
+    def infer(
+        self, x: Tensor, y: Tensor | None, rng: Rng, num_samples: int = 1, temperature: float = 1.0
+    ) -> tuple[Latent, ...]:
+        """The stochastic layers for images, with samples of their posteriors; the topmost first.
+
+        Args:
+            x: inputs of the encoder with shape `(B, C, H, W)`.
+            y: (B, F) int64, the condition; models without a condition ignore it.
+            rng: the source of the noise.
+            num_samples: K, samples of z per image.
+            temperature: factor on the standard deviation of every posterior; 0 takes its mean.
+        """
+
+    @abstractmethod
+    def decode_latents(self, z: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
+        """p(x | z) with batch (*N,).
+
+        Args:
+            z: one tensor `(*N, *shape)` per stochastic layer, in the order of `latent_shapes`.
+            y: (N[-1], F) int64, the condition; models without a condition ignore it.
+        """
+
+    @abstractmethod
+    def sample(
+        self, num: int, rng: Rng, temperature: float | Sequence[float] = 1.0, y: Tensor | None = None
+    ) -> Distribution:
         """p(x | z) for `num` samples of z from the prior: a distribution of images with batch (num,).
 
         Args:
             num: number of samples.
             rng: the source of the noise.
-            temperature: factor on the prior's standard deviation.
+            temperature: factor on the prior's standard deviation; or one per stochastic layer, the topmost first. 0
+                takes the mean of a prior that has one mode.
             y: (num, F) int64, the condition of every sample. None cycles through the classes.
+
+        Raises:
+            ValueError: the number of temperatures is not that of the stochastic layers.
         """
+
+    def temperatures(self, temperature: float | Sequence[float]) -> tuple[float, ...]:
+        """The temperature of every stochastic layer, the topmost first.
+
+        Raises:
+            ValueError: see `sample`.
+        """
+        layers = len(self.latent_shapes)
+        if isinstance(temperature, int | float):
+            return (temperature,) * layers
+        if len(temperature) != layers:
+            raise ValueError(
+                f"temperature={list(temperature)} has {len(temperature)} values; the model needs one number, or "
+                f"{layers}: one per stochastic layer"
+            )
+        return tuple(temperature)
 
 
 class SingleLatent(LatentVariableModel):
@@ -242,3 +293,13 @@ class SingleLatent(LatentVariableModel):
             z: latents with shape `(*N, *latent_shape)`.
             y: (N[-1], F) int64, the condition; models without a condition ignore it.
         """
+
+    @property
+    @override
+    def latent_shapes(self) -> tuple[Shape, ...]:
+        return (tuple(self.latent_shape),)
+
+    @override
+    def decode_latents(self, z: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
+        (only,) = z
+        return self.decode(only, y)

@@ -1,7 +1,7 @@
 """The variational autoencoder with one latent, which connects the shapes of its components."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
@@ -159,13 +159,29 @@ class VAE(SingleLatent):
 
     @override
     def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
-        q = self.encode(batch.x if batch.encoder_input is None else batch.encoder_input, batch.y)
-        z, log_q = q.rsample_and_log_prob(rng, num_samples)
-        latent = Latent(z, q, self._prior(batch.y), log_q=log_q)
-        return Trace(batch.x, batch.mask, (latent,), self.decode(z, batch.y), batch.log_det, batch.log_bins)
+        encoder_input = batch.x if batch.encoder_input is None else batch.encoder_input
+        latents = self.infer(encoder_input, batch.y, rng, num_samples)
+        px = self.decode_latents([latent.z for latent in latents], batch.y)
+        return Trace(batch.x, batch.mask, latents, px, batch.log_det, batch.log_bins)
 
     @override
-    def sample(self, num: int, rng: Rng, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
+    def infer(
+        self, x: Tensor, y: Tensor | None, rng: Rng, num_samples: int = 1, temperature: float = 1.0
+    ) -> tuple[Latent, ...]:
+        q, log_q = self.encode(x, y), None
+        if temperature == 1.0:
+            z, log_q = q.rsample_and_log_prob(rng, num_samples)
+        elif temperature == 0.0:
+            z = q.mean.expand(num_samples, *q.mean.shape)
+        else:
+            z = q.sample(rng, num_samples, temperature)
+        return (Latent(z, q, self._prior(y), log_q=log_q),)
+
+    @override
+    def sample(
+        self, num: int, rng: Rng, temperature: float | Sequence[float] = 1.0, y: Tensor | None = None
+    ) -> Distribution:
+        (temperature,) = self.temperatures(temperature)
         if y is None and self.condition is not None:
             y = self.condition.cycle(num, self.device)
         p = self._prior(y)

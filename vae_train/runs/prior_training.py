@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import Batch
+from vae_train.batch import Batch, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.prior.fitted.base import FittedPrior, GradientTraining, no_encoder
-from vae_train.model.trace import Trace
+from vae_train.model.trace import Latent, Trace
 from vae_train.model.traits import ModelTraits
 from vae_train.objective.elbo import ELBO
 from vae_train.objective.schedule import ConstantBeta
@@ -46,8 +47,25 @@ class DensityModel(LatentVariableModel):
     def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
         return Trace(x=batch.x[None], latents=(), px=self.prior(no_encoder), mask=None)
 
+    @property
     @override
-    def sample(self, num: int, rng: Rng, temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
+    def latent_shapes(self) -> tuple[Shape, ...]:
+        return ()
+
+    @override
+    def infer(
+        self, x: Tensor, y: Tensor | None, rng: Rng, num_samples: int = 1, temperature: float = 1.0
+    ) -> tuple[Latent, ...]:
+        return ()
+
+    @override
+    def decode_latents(self, z: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
+        return self.prior(no_encoder)
+
+    @override
+    def sample(
+        self, num: int, rng: Rng, temperature: float | Sequence[float] = 1.0, y: Tensor | None = None
+    ) -> Distribution:
         return self.prior(no_encoder)
 
 
