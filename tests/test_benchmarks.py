@@ -180,6 +180,7 @@ def test_compiled_steps_need_a_compiler_on_a_cpu() -> None:
     assert missing_support("cpu", "eager", find_program=lambda name: None) is None
 
 
+@pytest.mark.slow
 def test_a_small_comparison_runs_and_renders() -> None:
     small = settings(SMALL[0], 64)
     loop = Worker("pytorch_loop", "pytorch_loop", small, {"workers": 0})

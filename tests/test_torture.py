@@ -20,6 +20,7 @@ def torture(*options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_few_kills_and_failing_operations_are_withstood() -> None:
     table = torture("--only", "kills", "errors", "--stride", "43")
     assert "| SIGKILL, then resume | 2 | 2 |" in table

@@ -186,6 +186,7 @@ def test_a_dequantised_run_says_bits_per_dimension(vae: Vae) -> None:
     assert drawn == pytest.approx(closed, abs=0.15)
 
 
+@pytest.mark.slow
 def test_streaming_is_resumed_exactly_within_an_epoch(vae: Vae, tmp_path: Path) -> None:
     np.save("x.npy", np.random.RandomState(0).randint(0, 256, (3000, 8, 8), np.uint8))
     arguments = ["data=arrays", "data.path=x.npy", "loader.storage=host", "loader.workers=1", "batch_size=10"]

@@ -157,6 +157,7 @@ def test_factors_have_disentanglement_scores(vae: Vae) -> None:
     assert "several factors" in report("run")["unavailable"]["linear_probe"]
 
 
+@pytest.mark.slow
 def test_images_are_compared_where_that_is_asked_for(vae: Vae, trained: Path) -> None:
     assert vae("eval", f"run={trained}", "k=0", "latents=false", "images=true").code == 0
     found = report(trained)

@@ -75,6 +75,7 @@ def test_a_killed_run_goes_on_from_its_best_state_where_that_is_the_only_one(tmp
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_shown_or_written_stops_nothing(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "vae_train", "train", *TINY, "threads=1"]

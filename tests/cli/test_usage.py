@@ -296,6 +296,7 @@ def test_choices_of_a_further_folder_are_suggested(vae: Vae) -> None:
     assert "did you mean objective=my_bound?" in line
 
 
+@pytest.mark.slow
 def test_several_runs_are_a_list_unless_a_folder_has_that_name(vae: Vae) -> None:
     for name in ("a", "b c", "[a,b]"):
         assert vae.train(f"out={name}").code == 0
@@ -423,8 +424,7 @@ def test_debug_shows_the_traceback(vae: Vae) -> None:
     assert "Traceback" in vae("train", "lr=-1", "--debug").err
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", ["--help", "train --cfg job"])
+@pytest.mark.parametrize(("arguments", "unbuffered"), [("--help", "1"), ("train --cfg job", "")])
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, arguments: str, unbuffered: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)

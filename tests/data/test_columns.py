@@ -112,6 +112,7 @@ def test_other_units_of_the_file_change_the_elbo_by_their_jacobian():
     assert torch.allclose(p["a"] - p["c"], torch.tensor(math.log(1000)).double(), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_scale_is_learned_for_every_column_or_channel():
     signals = np.random.RandomState(0).randn(100, 2, 12)
     raw = [
@@ -174,6 +175,7 @@ def test_samples_have_the_layout_of_the_file(layout, shape):
     assert model.reconstruct(array[:3]).mean() == pytest.approx(5.5, abs=0.6)
 
 
+@pytest.mark.slow
 def test_tables_with_levels_are_sampled_as_levels_of_the_file():
     model = vae_train.load(
         trained("x", np.arange(400).reshape(100, 4) % 9, "data.levels=9", "model/likelihood=categorical").folder

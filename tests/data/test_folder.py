@@ -483,6 +483,7 @@ def test_two_processes_may_make_the_same_cache(tmp_path, caches):
     assert found == {scene(seed=seed).tobytes() for seed in range(40)}
 
 
+@pytest.mark.slow
 def test_a_decoding_process_that_is_killed_is_said_and_leaves_nothing(tmp_path, monkeypatch, caches):
     entries = list_folder(str(fill(tmp_path / "photos", 1)[0].parent)).entries * MIN_PARALLEL_FILES
 

@@ -82,6 +82,7 @@ def test_compiled_steps_are_the_same_steps_up_to_rounding(overrides):
     assert steps.mode == "compile"
 
 
+@pytest.mark.slow
 def test_learners_in_one_process_do_not_share_a_graph():
     """Guards are skipped: nothing but the code object tells their functions apart."""
     learners = [(), ("objective=iwae", "objective.num_samples=1"), ("beta=4",)]
