@@ -7,9 +7,11 @@ import math
 import pytest
 import torch
 from torch.autograd.functional import jacobian
+from torch.func import functional_call, grad, stack_module_state, vmap
 
 from tests.examples import numbers
 from vae_train.distributions.flows.base import Chain, Planar, Reversed, Scale, Sylvester, Transformed
+from vae_train.distributions.flows.convolutional import ConvFlow
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.kl import kl
 from vae_train.distributions.multivariate import LowRankNormal, MultivariateNormal, lower_triangle
@@ -26,6 +28,21 @@ def masked(size=SIZE, context=0, bins=None, coupling=False, transforms=2):
         for name, parameter in made.named_parameters():
             if parameter.dim() == 2 and name.split(".")[2] == "2":
                 parameter.mul_(100)
+    return made
+
+
+MAPS = {2: (1, 1, 2), 3: (1, 3, 1), 4: (2, 2, 1)}
+"""Sizes of maps."""
+
+
+def convolutional(size=SIZE, bins=None, transforms=4, shape=None):
+    torch.manual_seed(0)
+    made = ConvFlow(shape or MAPS[size], transforms, [16, 16], bins).double()
+    with torch.no_grad():  # far from the identity, which it starts near
+        for network in made.networks:
+            network[-1].weight.mul_(40)
+        for constants in made.constants:
+            constants.add_(0.3 * torch.randn_like(constants))
     return made
 
 
@@ -52,16 +69,19 @@ KINDS = {
     "iaf": lambda size=SIZE: masked(size, 3)(numbers((BATCH, 3), 7)),
     "realnvp": lambda size=SIZE: masked(size, coupling=True, transforms=3)(),
     "spline": lambda size=SIZE: masked(size, bins=5)(),
+    "realnvp of maps": lambda size=SIZE: convolutional(size)(),
+    "spline of maps": lambda size=SIZE: convolutional(size, bins=5, transforms=3)(),
     "spline with a context": lambda size=SIZE: masked(size, 3, bins=2)(numbers((BATCH, 3), 7)),
     "reversed": lambda size=SIZE: Reversed(masked(size, 3)(numbers((BATCH, 3), 7))),
 }
+COUPLINGS = ("realnvp", "realnvp of maps", "spline of maps")
 INVERTIBLE = [name for name in KINDS if name not in ("planar", "sylvester", "chain")]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_log_determinant_is_that_of_autograd(kind, size):
-    if kind == "realnvp" and size == 1:
+    if kind in COUPLINGS and size == 1:
         return
     flow, z = KINDS[kind](size), 2 * numbers((BATCH, size), 1)
     _, log_det = flow.forward(z)
@@ -75,7 +95,7 @@ def test_the_log_determinant_is_that_of_autograd(kind, size):
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", INVERTIBLE)
 def test_flows_invert(kind, size):
-    if kind == "realnvp" and size == 1:
+    if kind in COUPLINGS and size == 1:
         return
     flow, z = KINDS[kind](size), 3 * numbers((6, BATCH, size), 1)
     y, log_det = flow.forward(z)
@@ -145,8 +165,9 @@ def test_new_flows_are_near_the_identity_and_all_their_parameters_are_reached(bi
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_a_flow_keeps_its_precision_under_autocast():
-    flow, z = masked().float()(), numbers((BATCH, SIZE), 1).float()
+@pytest.mark.parametrize("make", [masked, convolutional])
+def test_a_flow_keeps_its_precision_under_autocast(make):
+    flow, z = make().float()(), numbers((BATCH, SIZE), 1).float()
     alone = flow.forward(z)
     with torch.autocast("cpu", torch.bfloat16):
         found = flow.forward(z)
@@ -163,6 +184,86 @@ def test_a_masked_flow_is_made_on_the_meta_device_for_checks():
     with torch.device("meta"):
         made = MaskedFlow(SIZE, 0, 2, [16], None, True)
     assert {t.device.type for t in (*made.parameters(), *made.buffers())} == {"meta"}
+
+
+@pytest.mark.parametrize("bins", [None, 5])
+def test_new_flows_of_maps_are_near_the_identity_and_all_their_parameters_are_reached(bins):
+    torch.manual_seed(0)
+    made = ConvFlow((3, 4, 5), 4, [8], bins)
+    z = numbers((20, 60), 1).float()
+    y, log_det = made().forward(z)
+    assert (y - z).abs().max() < 0.2
+    (y.square().sum() + log_det.sum()).backward()
+    for name, parameter in made.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 3), (3, 2, 2), (4, 1, 1)])
+def test_every_element_of_a_map_depends_on_every_other(shape):
+    flow, z = convolutional(shape=shape)(), numbers((math.prod(shape),), 1)
+    assert (jacobian(lambda z: flow.forward(z)[0], z) != 0).all()
+
+
+def test_a_flow_of_maps_learns_a_density_of_dependent_neighbours():
+    """The best code length of a normal distribution is its entropy."""
+    torch.manual_seed(0)
+    factor = torch.eye(8) + 0.9 * torch.eye(8).roll(1, 0)
+    exact = torch.distributions.MultivariateNormal(torch.zeros(8), factor @ factor.T)
+    made = ConvFlow((2, 2, 2), 4, [16], None)
+    optimizer = torch.optim.Adam(made.parameters(), 0.02)
+    for _ in range(150):
+        y, log_det = made().forward(exact.sample((128,)))
+        loss = -(torch.distributions.Normal(0, 1).log_prob(y).sum(-1) + log_det).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    z = exact.sample((4000,))
+    y, log_det = made().forward(z)
+    code = -(torch.distributions.Normal(0, 1).log_prob(y).sum(-1) + log_det)
+    independent = torch.distributions.Normal(0, z.std(0)).log_prob(z).sum(-1)
+    assert (code + exact.log_prob(z)).mean() < 0.3
+    assert (-independent + exact.log_prob(z)).mean() > 1
+
+
+def test_a_flow_of_maps_has_the_gradients_of_each_when_stacked():
+    models = [ConvFlow((2, 3, 3), 2, [8], bins) for bins in (None, None)]
+    z = numbers((2, 5, 18), 1).float()
+
+    def loss(parameters, buffers, z):
+        y, log_det = functional_call(models[0], (parameters, buffers), ()).forward(z)
+        return (y.square().sum(-1) - log_det).sum()
+
+    stacked = vmap(grad(loss))(*stack_module_state(models), z)
+    for i, model in enumerate(models):
+        y, log_det = model().forward(z[i])
+        (y.square().sum(-1) - log_det).sum().backward()
+        for name, parameter in model.named_parameters():
+            assert torch.allclose(stacked[name][i], parameter.grad, atol=1e-4, rtol=1e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bins", [None, 5])
+def test_a_flow_of_maps_compiles_to_one_graph(bins):
+    made, z = ConvFlow((2, 3, 3), 2, [8], bins), numbers((5, 18), 1).float()
+
+    def loss(z):
+        y, log_det = made().forward(z)
+        return (y.square().sum(-1) - log_det).sum()
+
+    torch.compiler.reset()
+    eager, fast = loss(z), torch.compile(loss, fullgraph=True)(z)
+    assert fast.item() == pytest.approx(eager.item(), rel=1e-5)
+    parameters = list(made.parameters())
+    expected, found = torch.autograd.grad(eager, parameters), torch.autograd.grad(fast, parameters)
+    assert all(torch.allclose(a, b, atol=1e-4, rtol=1e-4) for a, b in zip(expected, found, strict=True))
+
+
+def test_what_a_flow_of_maps_cannot_be():
+    with pytest.raises(ValueError, match="need at least 2 latents"):
+        ConvFlow((1, 1, 1), 2, [8], None)
+    with pytest.raises(ValueError, match="at least 2"):
+        ConvFlow((1, 2, 2), 2, [8], 1)
 
 
 def test_what_a_masked_flow_cannot_be():
@@ -191,7 +292,17 @@ def test_densities_of_flows_integrate_to_1(kind):
         assert total(Transformed(base, flow).log_prob(points), axis).item() == pytest.approx(1, abs=2e-4)
 
 
-@pytest.mark.parametrize("kind", ["maf", "realnvp", "spline", "planar", "sylvester", "chain"])
+@pytest.mark.parametrize("kind", ["realnvp of maps", "spline of maps"])
+def test_densities_of_flows_of_maps_integrate_to_1(kind):
+    axis, points = plane(10, 201)
+    base = Normal(torch.zeros(2).double(), torch.zeros(2).double())
+    with torch.no_grad():
+        log_density = Transformed(base, Reversed(KINDS[kind](2))).log_prob(points)
+    assert total(log_density, axis).item() == pytest.approx(1, abs=5e-4)
+    assert (log_density - base.log_prob(points)).abs().max() > 1  # not the identity
+
+
+@pytest.mark.parametrize("kind", ["maf", "spline", "planar", "sylvester", "chain", *COUPLINGS])
 def test_draws_come_with_their_density(kind):
     flow = KINDS[kind]()
     found = Transformed(Normal(numbers((BATCH, SIZE), 2), 0.3 * numbers((BATCH, SIZE), 3)), flow)

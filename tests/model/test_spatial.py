@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from tests.support import BINARY, build, choices, compose, locate
+from tests.support import BINARY, binary_batch, build, choices, combination_errors, compose, locate
 from vae_train.distributions.kl import kl
 from vae_train.rng import Rng
 
 MAP, VECTOR = (2, 3, 4), (24,)
 VECTORS_ONLY = {"von_mises_fisher", "categorical", "joint"}
 POSTERIORS = [name for name in choices("model/posterior") if name not in VECTORS_ONLY]
-PRIORS = [name for name in choices("model/prior") if name not in ("uniform_sphere", "categorical", "joint")]
+CONVOLUTIONAL = {"realnvp", "spline"}
+"""Priors that are another family for maps."""
+PRIORS = [
+    name for name in choices("model/prior") if name not in {"uniform_sphere", "categorical", "joint", *CONVOLUTIONAL}
+]
 
 
 def pair(group, name, **shapes):
@@ -60,6 +66,53 @@ def test_priors_score_a_map_as_a_vector(name):
     rate = kl(q, p)
     if rate is not None:
         assert torch.allclose(rate, kl(type(q)(q.loc.flatten(1), q.log_scale.flatten(1)), flat))
+
+
+@pytest.mark.parametrize("name", sorted(CONVOLUTIONAL))
+def test_flows_of_maps_have_parameters_for_pairs_of_neighbours_only(name):
+    """Four times as many pixels add constants per pixel, not weights per pair of pixels as in a dense network."""
+    node = compose(f"model/prior={name}", "model.prior.hidden=[8]").model.prior
+    small, large = (build(node)(event_shape=(2, n, n), data_shape=(1, 8, 8)).double() for n in (4, 8))
+    weights = [{n: p.shape for n, p in prior.named_parameters() if "constants" not in n} for prior in (small, large)]
+    assert weights[0] == weights[1]
+    p = large(lambda x: x)
+    z = p.sample(Rng(0, "z"), 100)
+    assert z.shape == (100, 2, 8, 8)
+    assert p.log_prob(z).mean().item() == pytest.approx(-0.5 * 128 * (1 + math.log(2 * math.pi)), abs=3)  # near N(0, I)
+
+
+@pytest.mark.parametrize("name", sorted(CONVOLUTIONAL))
+def test_flows_of_maps_keep_log_probabilities_in_float32(name):
+    cfg = compose(
+        *BINARY, "model=conv_spatial", "latent_shape=[2,4,4]", f"model/prior={name}", "model.encoder.channels=4"
+    )
+    model = build(cfg.model, data_shape=(1, 8, 8), levels=2, factor_sizes=())
+    batch = binary_batch(5)
+    exact = model(batch, Rng(0, "z"), 2).rate()
+    with torch.autocast("cpu", torch.bfloat16):
+        rate = model(batch, Rng(0, "z"), 2).rate()
+    assert rate.dtype == torch.float32
+    assert torch.allclose(rate, exact, rtol=0.02, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "limit", "instead"),
+    [
+        ("prior", "maf", "1,024", "realnvp"),
+        ("posterior", "iaf", "1,024", "gaussian"),
+        ("posterior", "spline", "1,024", "gaussian"),
+        ("posterior", "sylvester", "256", "gaussian"),
+        ("posterior", "full_covariance", "256", "gaussian"),
+    ],
+)
+def test_large_maps_are_not_taken_as_one_vector(group, name, limit, instead):
+    cfg = compose(*BINARY, "model=conv_spatial", "latent_shape=[3,32,32]", f"model/{group}={name}")
+    (error,) = combination_errors(cfg)
+    assert error.where == f"model/{group}={name}"
+    assert error.message == (
+        f"takes latent_shape=[3, 32, 32] as one vector, which is supported up to {limit} elements; "
+        f"use model/{group}={instead}"
+    )
 
 
 def test_a_conditional_model_of_spatial_latents_adds_constant_channels():

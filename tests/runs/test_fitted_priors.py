@@ -61,6 +61,17 @@ def test_a_fitted_density_beats_a_prior_that_is_far_away(kind: str) -> None:
     assert prior.log_prob(there).mean() > normal.log_prob(there).mean().item() + 0.15
 
 
+def test_a_flow_is_fitted_to_maps_with_couplings() -> None:
+    prior = made("flow", two_moons(2000), (2, 1, 1), transforms=4)
+    there = two_moons(1000, 1).float()
+    normal = made("gmm", two_moons(2000), components=1)
+    assert prior.log_prob(there).mean() > normal.log_prob(there).mean().item() + 0.15
+    with torch.no_grad():
+        samples = prior(None).sample(Rng(0, "x"), 2000)
+    assert samples.shape == (2000, 2, 1, 1)
+    assert torch.allclose(samples.flatten(1).mean(0).double(), two_moons(2000).mean(0), atol=0.25)
+
+
 @kinds
 def test_fitted_densities_integrate_to_1(kind: str) -> None:
     prior = made(kind, two_moons(1000))

@@ -59,6 +59,8 @@ class Prior(nn.Module, ABC):
     """Whether it can depend on the condition y, see `condition`."""
     uses_encoder: ClassVar[bool] = False
     """Whether it uses the encoder, so that its parameters include those of q(z | x)."""
+    max_map_size: ClassVar[int | None] = None
+    """Largest number of elements of a map (C, H, W) that it takes as one vector; None for no limit."""
 
     def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
         super().__init__()

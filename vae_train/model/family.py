@@ -55,6 +55,8 @@ class Posterior(Family):
     supports_stop_gradient: ClassVar[bool] = True
     needs_vector: ClassVar[bool] = False
     """Whether z must have a single dimension."""
+    max_map_size: ClassVar[int | None] = None
+    """Largest number of elements of a map (C, H, W) that it takes as one vector; None for no limit."""
 
     def statistics(self, latent: Latent) -> dict[str, Tensor]:
         """Detached means over the batch for `update_state`; empty if the posterior has no state."""

@@ -109,6 +109,11 @@ class VAE(SingleLatent):
         if posterior.needs_vector and len(shape) > 1:
             reason = f"needs a latent vector, but latent_shape has {len(shape)} dimensions"
             errors["posterior"] = Incompatible(reason, {"latent_dim": str(math.prod(shape)), "posterior": "gaussian"})
+        for role, part, instead in (("posterior", posterior, "gaussian"), ("prior", prior, "realnvp")):
+            limit = part.max_map_size
+            if len(shape) == 3 and limit is not None and math.prod(shape) > limit:
+                reason = f"takes latent_shape={list(shape)} as one vector, which is supported up to {limit:,} elements"
+                errors[role] = Incompatible(reason, {role: instead})
         error = prior.check_compatible(layer, **prior_settings)
         categories, expected = prior_settings.get("categories"), posterior_settings.get("categories")
         if error is not None:

@@ -1,6 +1,6 @@
 """Flows with masked autoregressive networks: MAF, IAF, RealNVP and neural splines.
 
-Masks and monotonic maps of one number are Zuko's (Rozet et al., 2022), the only use of that library in this program.
+Masks and monotonic maps of one number are Zuko's (Rozet et al., 2022).
 """
 
 from collections.abc import Sequence

@@ -82,6 +82,8 @@ class MaskedFlowPosterior(FlowPosterior):
         bins: bins of each flow's spline; None for affine flows.
     """
 
+    max_map_size = 1024
+
     def __init__(self, event_shape: Shape, flows: int, hidden: Sequence[int], context: int, bins: int | None) -> None:
         super().__init__(event_shape, context)
         self.flow = MaskedFlow(self.size, context, flows, hidden, bins, coupling=False)

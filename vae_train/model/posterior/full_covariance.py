@@ -20,6 +20,7 @@ class FullCovariance(Posterior):
     """
 
     is_factorized = False
+    max_map_size = 256
 
     def __init__(self, event_shape: Shape) -> None:
         super().__init__(event_shape)

@@ -22,6 +22,8 @@ class SylvesterFlow(EncodedFlowPosterior):
         reflections: number of Householder reflections per Q.
     """
 
+    max_map_size = 256
+
     def __init__(self, event_shape: Shape, flows: PositiveInt, reflections: PositiveInt) -> None:
         size = torch.Size(event_shape).numel()
         triangle = size * (size + 1) // 2

@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from vae_train.batch import Images, Shape
 from vae_train.distributions.flows.base import Reversed, Transformed
+from vae_train.distributions.flows.convolutional import ConvFlow
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
 from vae_train.model.base import Encode, Prior
@@ -30,14 +31,14 @@ class CenteredPrior(Prior):
 
 
 class FlowPrior(CenteredPrior):
-    """log p(z) = log N(f(z); 0, I) + log |det df/dz| for a masked flow f, which starts near the identity.
+    """log p(z) = log N(f(z); 0, I) + log |det df/dz| for a flow f, which starts near the identity.
 
     Args:
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
     """
 
-    flow: MaskedFlow
+    flow: MaskedFlow | ConvFlow
     """f, on the flattened event."""
 
     @override
@@ -52,16 +53,20 @@ class AffineFlowPrior(FlowPrior):
         event_shape: shape of z.
         data_shape: (C, H, W) of an image; not used.
         transforms: number of flow layers.
-        hidden: sizes of the hidden layers of each transform's network.
+        hidden: sizes of the hidden layers of each transform's network, or their channels.
     """
 
     coupling: ClassVar[bool] = False
+    """Whether the transforms are couplings, which are convolutional for maps."""
 
     def __init__(
         self, event_shape: Shape, data_shape: Shape, transforms: PositiveInt, hidden: list[PositiveInt]
     ) -> None:
         super().__init__(event_shape, data_shape)
-        self.flow = MaskedFlow(self.size, 0, transforms, hidden, bins=None, coupling=self.coupling)
+        if self.coupling and len(self.event_shape) == 3:
+            self.flow = ConvFlow(self.event_shape, transforms, hidden, bins=None)
+        else:
+            self.flow = MaskedFlow(self.size, 0, transforms, hidden, bins=None, coupling=self.coupling)
 
 
 def training_images(images: Images, like: Tensor) -> Tensor:

@@ -15,3 +15,5 @@ class MaskedAutoregressive(AffineFlowPrior):
         transforms: number of autoregressive layers.
         hidden: sizes of the hidden layers of each transform's network.
     """
+
+    max_map_size = 1024
