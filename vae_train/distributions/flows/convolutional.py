@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vae_train.batch import Shape
 from vae_train.distributions.flows.base import Chain, Flow
 
 KERNEL = 3
@@ -106,7 +105,7 @@ class ConvFlow(nn.Module):
         ValueError: there is only one element, or splines have one bin.
     """
 
-    def __init__(self, shape: Shape, transforms: int, hidden: Sequence[int], bins: int | None) -> None:
+    def __init__(self, shape: tuple[int, ...], transforms: int, hidden: Sequence[int], bins: int | None) -> None:
         from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
         super().__init__()
@@ -144,7 +143,7 @@ def _network(widths: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList(layers)
 
 
-def _masks(shape: Shape, count: int) -> Tensor:
+def _masks(shape: tuple[int, ...], count: int) -> Tensor:
     """The masks of `count` couplings, with shape `(count, C, H, W)`."""
     channel, row, column = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
     board = (channel + row + column) % 2 == 0
