@@ -6,6 +6,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+MAX_WIDENING = 8
+"""Largest number of channels of a patch critic, relative to its first layer."""
+
 
 class VectorCritic(nn.Module):
     """A multi-layer perceptron on latents, with leaky ReLUs.
@@ -29,39 +32,44 @@ class VectorCritic(nn.Module):
 
 
 class PatchCritic(nn.Module):
-    """Convolutions that score every patch of an image separately (Isola et al., 2017), for images of at least 8 x 8.
+    """Convolutions that score every patch of an image separately, with group normalisation.
 
-    It has two scales and group normalisation; with batch normalisation, an image's logits would depend on the others.
+    Isola et al., 2017, Image-to-Image Translation with Conditional Adversarial Networks, arXiv:1611.07004, section
+    3.2.2. With their batch normalisation, an image's logits would depend on the others.
 
     Args:
         data_shape: (C, H, W) of an image.
-        channels: channels of the first scale; the second and the last layer have twice and four times as many.
+        channels: channels of the first layer, doubled at every further one, up to eight times as many.
+        halvings: number of layers with stride 2.
+        kernel: side of the kernels of the last two layers, which have stride 1; 4 in the paper.
 
     Raises:
         ValueError: the image is too small to have patches.
     """
 
-    def __init__(self, data_shape: Sequence[int], channels: int) -> None:
+    def __init__(self, data_shape: Sequence[int], channels: int, halvings: int = 2, kernel: int = 3) -> None:
         super().__init__()
         colors, height, width = data_shape
-        if min(height, width) < 8:
-            raise ValueError(f"a patch critic needs images of at least 8x8 pixels, not {height}x{width}")
-        self.net = nn.Sequential(
-            nn.Conv2d(colors, channels, 4, 2, 1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(channels, 2 * channels, 4, 2, 1, bias=False),
-            nn.GroupNorm(1, 2 * channels),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * channels, 4 * channels, 3, 1, 1, bias=False),
-            nn.GroupNorm(1, 4 * channels),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(4 * channels, 1, 3, 1, 1),
-        )
+        least = smallest_side(halvings, kernel)
+        if min(height, width) < least:
+            raise ValueError(f"a patch critic needs images of at least {least}x{least} pixels, not {height}x{width}")
+        layers: list[nn.Module] = [nn.Conv2d(colors, channels, 4, 2, 1), nn.LeakyReLU(0.2)]
+        widths = [channels * min(2**layer, MAX_WIDENING) for layer in range(halvings + 1)]
+        for layer, (inputs, outputs) in enumerate(pairwise(widths), 2):
+            size, stride = (4, 2) if layer <= halvings else (kernel, 1)
+            layers += [nn.Conv2d(inputs, outputs, size, stride, 1, bias=False), nn.GroupNorm(1, outputs)]
+            layers.append(nn.LeakyReLU(0.2))
+        self.net = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, kernel, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits with shape `(N, P)` for P patches of images with shape `(N, C, H, W)`."""
         logits: Tensor = self.net(x.to(next(self.parameters()).dtype))
         return logits.flatten(1)
+
+
+def smallest_side(halvings: int, kernel: int) -> int:
+    """The smallest side of images whose patches a `PatchCritic` scores, in pixels."""
+    return max(8, 2**halvings * (2 * kernel - 5))  # the last two layers shrink an image by kernel - 3 pixels each
 
 
 def permute_dims(z: Tensor) -> Tensor:

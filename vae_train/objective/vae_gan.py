@@ -6,27 +6,20 @@ output h:
 
     w = weight · |d distortion / dh| / |d adversarial / dh|
 
-    hinge:          critic: ½ E[max(0, 1 - D(x))] + ½ E[max(0, 1 + D(x̂))]           adversarial: -E[D(x̂)]
-    nonsaturating:  critic: ½ E[softplus(-D(x))] + ½ E[softplus(D(x̂))]              adversarial: E[softplus(-D(x̂))]
-    both with R1:   critic: + r1 / 2 · E |dD(x) / dx|²                               (Mescheder et al., 2018, eq. 9)
+The losses are in `vae_train.objective.adversarial`.
 """
-
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import override
 
 from vae_train.model.trace import Trace
 from vae_train.model.traits import CAPABILITIES
+from vae_train.objective.adversarial import Kind, adversarial_loss, critic_loss, gradient_ratio, observed
 from vae_train.objective.base import Context, WeightedRate, scalar_like
 from vae_train.objective.critics import PatchCritic
 from vae_train.objective.schedule import BetaSchedule
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
-
-MAX_BALANCE = 1e4
-"""Upper bound of the adaptive weight, as in the code of Esser et al."""
 
 
 class VAEGAN(WeightedRate):
@@ -41,7 +34,7 @@ class VAEGAN(WeightedRate):
         weight: weight of the adversarial loss.
         adaptive: scale this weight by the ratio of the gradients of distortion and adversarial loss at the decoder's
             output. Evaluation uses the ratio of the last update.
-        kind: the losses, see above.
+        kind: the losses, see `vae_train.objective.adversarial`.
         r1: weight of the penalty on the critic's gradient at real images; 0 for none.
         start: epoch at which the critic starts.
         channels: channels of the critic's first scale.
@@ -61,7 +54,7 @@ class VAEGAN(WeightedRate):
         beta_schedule: BetaSchedule,
         weight: NonNegativeFloat,
         adaptive: bool,
-        kind: Literal["hinge", "nonsaturating"],
+        kind: Kind,
         r1: NonNegativeFloat,
         start: NonNegativeFloat,
         channels: PositiveInt,
@@ -81,15 +74,14 @@ class VAEGAN(WeightedRate):
         distortion, rate = trace.distortion().mean(), trace.rate().mean()
         beta = self.beta_at(context.step, rate)
         active = scalar_like(1.0 * (context.step >= self.first_step), rate)
-        real, fake = self._observed(trace, trace.x), self._observed(trace, trace.px.mean).flatten(0, 1)
-        logits = self.critic(fake)
-        adversarial = (-logits if self.kind == "hinge" else F.softplus(-logits)).mean()
+        real, fake = observed(trace, trace.x), observed(trace, trace.px.mean).flatten(0, 1)
+        adversarial = adversarial_loss(self.critic(fake), self.kind)
         balance = self._balance(distortion, adversarial, trace.px.parameters)
         loss = distortion + beta * rate + active * self.weight * balance * adversarial
         # Each loss only trains its own parameters: those of the critic, or those of the model.
-        critic_loss = active * self._critic_loss(real.detach(), fake.detach())
+        loss_of_critic = active * critic_loss(self.critic, real.detach(), fake.detach(), self.kind, self.r1)
         logged = {"beta": beta, "adversarial": adversarial, "balance": balance}
-        return {"loss": loss, "critic_loss": critic_loss} | logged
+        return {"loss": loss, "critic_loss": loss_of_critic} | logged
 
     @override
     def statistics(self, trace: Trace, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -99,32 +91,10 @@ class VAEGAN(WeightedRate):
     def update_state(self, statistics: dict[str, Tensor]) -> None:
         self.balance.copy_(statistics["balance"])
 
-    def _observed(self, trace: Trace, x: Tensor) -> Tensor:
-        """`x` with 0 for missing pixels, so that the critic ignores them."""
-        return x if trace.mask is None else torch.where(trace.mask, x, 0.0)
-
     def _balance(self, distortion: Tensor, adversarial: Tensor, decoded: Tensor | None) -> Tensor:
         if not self.adaptive:
             return torch.ones_like(distortion)
         if not torch.is_grad_enabled():
             return self.balance.to(distortion.dtype, copy=True)
         assert decoded is not None, "p(x | z) has no decoder output"
-        norms = [
-            torch.autograd.grad(term, decoded, retain_graph=True)[0].float().norm()
-            for term in (distortion, adversarial)
-        ]
-        return (norms[0] / (norms[1] + 1 / MAX_BALANCE)).clamp(max=MAX_BALANCE).to(distortion.dtype)
-
-    def _critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        # Gradients are disabled in evaluation, but R1 needs one.
-        with torch.enable_grad():
-            real = real.requires_grad_(self.r1 > 0)
-            real_logits, fake_logits = self.critic(real), self.critic(fake)
-            if self.kind == "hinge":
-                loss = 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean())
-            else:
-                loss = 0.5 * (F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean())
-            if not self.r1:
-                return loss
-            (gradient,) = torch.autograd.grad(real_logits.mean(-1).sum(), real, create_graph=True)
-            return loss + 0.5 * self.r1 * gradient.square().flatten(1).sum(-1).mean()
+        return gradient_ratio(distortion, adversarial, decoded)
