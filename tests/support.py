@@ -53,7 +53,8 @@ CATALOGUES = (
     *("model/architecture", "model/posterior", "model/prior", "model/prior/fitted", "model/likelihood"),
     "evaluation/metrics",
 )
-SHARED_FILES = ("__init__", "base", "bounds", "aggregate", "discrepancies", "critics", "schedule", "adversarial")
+SHARED_FILES = ("__init__", "base", "bounds", "aggregate", "discrepancies", "critics", "schedule")
+SHARED_FILES += ("adversarial", "perceptual")
 """Files of a catalogue folder that are no entries of it."""
 OPEN = {
     "folder": ["data.size=16", "data.channels=3"],

@@ -172,7 +172,17 @@ DEAR = {
         "low_rank",
         "von_mises_fisher",
     ),
-    *("vae_gan", "wae_gan", "factor_vae", "sliced_wasserstein", "miwae", "piwae", "ciwae", "logistic_mixture"),
+    *(
+        "vae_gan",
+        "first_stage",
+        "wae_gan",
+        "factor_vae",
+        "sliced_wasserstein",
+        "miwae",
+        "piwae",
+        "ciwae",
+        "logistic_mixture",
+    ),
 }
 
 TRIED = 30

@@ -15,6 +15,7 @@ OVERRIDES = {
     "miwae": ("objective.num_samples=4", "objective.groups=2"),
     "factor_vae": ("objective.hidden=[8]",),
     "wae_gan": ("objective.hidden=[8]",),
+    "first_stage": ("objective.channels=4", "objective.start_step=0"),
     "vae_gan": ("objective.channels=4", "objective.start=0"),
 }
 

@@ -123,7 +123,9 @@ def test_what_compares_images_cannot_be_accumulated(name):
     assert torch.allclose(sum(halves), whole, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["tcvae", "factor_vae", "dip_vae", "info_vae", "wae_mmd", "vae_gan", "free_bits"])
+@pytest.mark.parametrize(
+    "name", ["tcvae", "factor_vae", "dip_vae", "info_vae", "wae_mmd", "vae_gan", "first_stage", "free_bits"]
+)
 def test_objectives_that_compare_images_say_so(name):
     cfg = compose(f"objective={name}")
     (mistake,) = compatibility.accumulation_errors(2, cfg.model, cfg.objective, locate)
@@ -222,7 +224,7 @@ def test_the_best_scale_of_a_batch_cannot_be_had_in_pieces():
     assert "the model's likelihood depends on the whole batch" in mistake.message
 
 
-@pytest.mark.parametrize("name", ["vae_gan", "rae"])
+@pytest.mark.parametrize("name", ["vae_gan", "first_stage", "rae"])
 def test_gradients_within_the_loss_cannot_be_compiled(name):
     posterior = {"rae": "deterministic"}.get(name, "gaussian")
     cfg = compose(*SMALL, f"objective={name}", f"model/posterior={posterior}", "execution=compile", "device=cpu")

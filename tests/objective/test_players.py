@@ -13,6 +13,7 @@ from vae_train.rng import Rng
 CRITICS = {
     "factor_vae": ("objective.hidden=[8]",),
     "wae_gan": ("objective.hidden=[8]",),
+    "first_stage": ("objective.channels=4", "objective.start_step=0", "objective.r1=1"),
     "vae_gan": ("objective.channels=4", "objective.start=0", "objective.r1=1"),
 }
 STATES = {"geco": (), "control_vae": ("objective.target=3",)}
@@ -34,7 +35,7 @@ def gradients(loss, parameters):
 @pytest.mark.parametrize("kind", ["hinge", "nonsaturating", None])
 @pytest.mark.parametrize("name", CRITICS)
 def test_each_player_follows_its_own_loss(name, kind):
-    overrides = [f"objective.kind={kind}"] if name == "vae_gan" and kind else []
+    overrides = [f"objective.kind={kind}"] if name in ("vae_gan", "first_stage") and kind else []
     found, other = learner(name, *overrides), learner(name, *overrides)
     batch = binary_batch(6)
     update(found, batch, 3)

@@ -104,6 +104,13 @@ class Distribution(Detachable, ABC):
         """
         return {"mean": self.mean, "std": self.variance.sqrt()}
 
+    def error_weight(self) -> Tensor | None:
+        """The weight 1 / scale of |x - location| in -log p(x), which broadcasts against `(*batch, *event)`.
+
+        None for all but Laplace densities.
+        """
+        return None
+
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
         """Log-density or log-mass of every element in nats, if they are independent (`is_factorized`).
 

@@ -52,6 +52,10 @@ class Dequantized(Distribution):
         return self._to_grid(self.base.mean)
 
     @override
+    def error_weight(self) -> Tensor | None:
+        return self.base.error_weight()
+
+    @override
     def log_prob_elementwise(self, x: Tensor) -> Tensor:
         center = self.center(x)
         first, *others = (w * self.base.log_prob_elementwise(center + node / self.levels) for node, w in self.nodes)

@@ -115,6 +115,10 @@ class Laplace(LocationScale):
         return (promote(x) - self.loc).abs()
 
     @override
+    def error_weight(self) -> Tensor:
+        return torch.exp(-self.log_scale)
+
+    @override
     def unit_terms(self, t: Tensor) -> Tensor:
         return -t.abs() - LOG_2
 
@@ -243,6 +247,10 @@ class Fitted(Distribution):
     @override
     def mean(self) -> Tensor:
         return self.base.mean
+
+    @override
+    def error_weight(self) -> Tensor | None:
+        return self.base.error_weight()  # with the running average of the scale
 
     def mean_distance(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The mean of |x - location|^power over all observed elements: a scalar without a gradient."""

@@ -1,6 +1,8 @@
 """Base classes of objectives."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -45,6 +47,12 @@ class Objective(nn.Module, ABC):
     """Whether the loss is a mean over images, so that a batch can be split into microbatches."""
     is_adaptive: ClassVar[bool] = False
     """Whether weights or a critic adapt in training, so that losses of different epochs are not comparable."""
+    monitored: ClassVar[str] = "loss"
+    """The scalar by which validations with the final weights are compared."""
+    notes: tuple[str, ...] = ()
+    """What is unusual about it, for the log."""
+    resolved: Mapping[str, Any] = MappingProxyType({})
+    """Values of settings that were only known when it was built, by path below the objective."""
     settled_step, peak_step = 0.0, 0.0
     """The steps at which scheduled weights become constant, and at which they first reach their maximum."""
     critic_lr: float | None = None

@@ -34,6 +34,7 @@ UNBOUND = (
     "trainer.steps",
     "trainer.execution",
     "data.units",
+    "objective.perceptual.weights",  # the run records their digest
     "name",
     "init_from",
     "logger.",

@@ -155,6 +155,7 @@ def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[T
     mode = training.trainer.execution
     values = {"device": str(device), "execution": mode, "trainer.execution": mode}
     values |= {f"data.{name}": value for name, value in training.data.resolved.items()}
+    values |= {f"objective.{name}": value for name, value in training.learner.objective.resolved.items()}
     places = {f"data.{name}": config["data"].get(name) for name in PLACES}
     values |= {
         name: str(Path(os.path.expanduser(place)).absolute()) for name, place in places.items() if place is not None
@@ -251,7 +252,7 @@ def _log_start(run: Run, training: Training) -> None:
     warning = getattr(getattr(learner.model, "likelihood", None), "warning", None)
     epochs = trainer.epochs_of(data.facts.num_train)
     schedules = schedule_notes(learner.objective, learner.lr_schedule, epochs, trainer.monitor)
-    for note in filter(None, [warning, channels_note(data.facts.data_shape), *schedules]):
+    for note in filter(None, [warning, channels_note(data.facts.data_shape), *learner.objective.notes, *schedules]):
         log.info("%s", note)
     log.info("%s", run.folder)
     for note in data.notes:

@@ -61,7 +61,7 @@ class Judge:
         """
         if self.monitor == "elbo":
             return -row["elbo"] if "elbo" in row else row["distortion"]
-        return (final if self.monitor == "objective" else row)["loss"]
+        return final[self.objective.monitored] if self.monitor == "objective" else row["loss"]
 
 
 def schedule_notes(objective: Objective, lr_schedule: LearningRate, epochs: Epochs, monitor: Monitor) -> list[str]:
