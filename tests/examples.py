@@ -12,6 +12,7 @@ from vae_train.distributions.base import Affine, Distribution, PointMass
 from vae_train.distributions.bernoulli import Bernoulli, ContinuousBernoulli
 from vae_train.distributions.beta import Beta
 from vae_train.distributions.categorical import Levels, OneHotCategorical
+from vae_train.distributions.codes import Codes, QuantizedPoint, UniformCodes
 from vae_train.distributions.dequantized import Dequantized, DequantizedLaplace, DequantizedNormal
 from vae_train.distributions.flows.base import Transformed
 from vae_train.distributions.flows.masked import MaskedFlow
@@ -46,6 +47,8 @@ class Example:
     """Whether a temperature is a factor on the distance of samples from the mean."""
     mean: bool = True
     """Whether it has a mean, and the mean of samples is it."""
+    indices: bool = False
+    """Whether its values are indices, int64."""
 
 
 def numbers(shape: Shape, seed: int, *key: int) -> Tensor:
@@ -117,6 +120,36 @@ def _flowed(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> Transf
 
 def _point(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> PointMass:
     return PointMass(numbers((*batch, *event), seed).to(dtype), len(event))
+
+
+class Grid:
+    """A codebook of the numbers 0, 1 and 2, one per element."""
+
+    num_codes = 3
+
+    def __init__(self, event: Shape, dtype: torch.dtype) -> None:
+        self.event_shape = self.code_shape = event
+        self.dtype = dtype
+
+    def embed(self, indices: Tensor) -> Tensor:
+        return indices.to(self.dtype)
+
+    def indices(self, z: Tensor) -> Tensor:
+        return z.round().long()
+
+
+def _uniform_codes(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> UniformCodes:
+    return UniformCodes(torch.tensor(3.0).log().neg().to(dtype), 3, event)
+
+
+def _codes(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> Codes:
+    base = _uniform_codes(batch, event, dtype, seed)
+    return Codes(base, Grid(event, base.log_mass.dtype))
+
+
+def _quantized(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> QuantizedPoint:
+    codes = numbers((*batch, *event), seed).round().long().clamp(-1, 1) + 1
+    return QuantizedPoint(Grid(event, dtype).embed(codes), codes, len(event))
 
 
 def _pixels(batch: Shape, event: Shape, dtype: torch.dtype, seed: int) -> tuple[Tensor, Tensor, int]:
@@ -195,6 +228,9 @@ EXAMPLES: dict[type[Distribution], Example] = {
     LowRankNormal: Example(_low_rank, events=((4,), (1, 2, 3)), masks=False),
     Transformed: Example(_flowed, events=((4,), (1, 2, 3)), masks=False, scaled=False, mean=False),
     PointMass: Example(_point, masks=False),
+    QuantizedPoint: Example(_quantized, masks=False),
+    UniformCodes: Example(_uniform_codes, batches=((),), masks=False, scaled=False, mean=False, indices=True),
+    Codes: Example(_codes, batches=((),), masks=False, scaled=False, mean=False),
     Laplace: Example(_laplace),
     DequantizedLaplace: Example(_dequantized_laplace, levels=17),
     Huber: Example(_huber),

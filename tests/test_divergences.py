@@ -31,7 +31,7 @@ def test_a_closed_form_equals_its_monte_carlo_estimate(q, p):
     z = first.sample(Rng(0, "x"), 20_000)
     ratio = first.log_prob(z) - second.log_prob(z)
     error = ratio.std(0) / math.sqrt(len(z))
-    assert ((ratio.mean(0) - kl(first, second)).abs() < 5 * error).all()
+    assert ((ratio.mean(0) - kl(first, second)).abs() <= 5 * error + 1e-12).all()
 
 
 @PAIRS

@@ -41,12 +41,23 @@ OURS = {
     "sphere": ["uniform_sphere"],
     "categorical": ["categorical"],
     "joint": ["joint"],
+    "codes": ["uniform_codes"],
 }
 """Priors by the domain that they live in."""
-POSTERIOR = {"real": "gaussian", "sphere": "von_mises_fisher", "categorical": "categorical", "joint": "joint"}
-PAIRS = [(POSTERIOR[support], prior) for support, priors in OURS.items() for prior in dict.fromkeys([*priors, "vamp"])]
+POSTERIOR = {
+    "real": "gaussian",
+    "sphere": "von_mises_fisher",
+    "categorical": "categorical",
+    "joint": "joint",
+    "codes": "fsq",
+}
+PAIRS = [
+    (POSTERIOR[support], prior)
+    for support, priors in OURS.items()
+    for prior in dict.fromkeys([*priors, *(["vamp"] if support != "codes" else [])])
+]
 
-CLOSED = ("standard_normal", "diagonal", "uniform_sphere", "categorical", "joint")
+CLOSED = ("standard_normal", "diagonal", "uniform_sphere", "categorical", "joint", "uniform_codes")
 """Priors whose rate beside the posterior of their domain has a closed form."""
 
 
@@ -75,7 +86,7 @@ def refusal(posterior: str, prior: str) -> str | None:
 
 
 def density(model) -> Mixture | Normal:
-    return model.prior(model.encode)
+    return model.prior_of()
 
 
 def numbers_asked(ask: Callable[[Rng], object], seed: int) -> list[torch.Tensor]:
@@ -347,6 +358,8 @@ def test_a_prior_has_the_categories_of_the_posterior():
         ("categorical", "mixture", "model/prior=categorical"),
         ("joint", "categorical", "model/prior=joint"),
         ("von_mises_fisher", "exemplar", "model/prior=uniform_sphere"),
+        ("gaussian", "uniform_codes", "model/prior=standard_normal"),
+        ("fsq", "vamp", "model/prior=uniform_codes"),
     ],
 )
 def test_a_prior_that_lives_elsewhere_is_refused(posterior, prior, way_out):
@@ -356,7 +369,8 @@ def test_a_prior_that_lives_elsewhere_is_refused(posterior, prior, way_out):
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_vamp_refuses_posteriors_that_cannot_score_what_others_drew(posterior):
     target = locate(part("posterior", posterior)["_target_"])
-    assert bool(refusal(posterior, "vamp")) == (not (target.has_density and target.has_tractable_density))
+    scores_any = target.has_density and target.has_tractable_density and not target.is_quantized
+    assert bool(refusal(posterior, "vamp")) == (not scores_any)
 
 
 def test_vamp_starts_from_the_digits_in_a_real_run():

@@ -13,12 +13,13 @@ from vae_train.rng import Rng
 
 MAP, VECTOR = (2, 3, 4), (24,)
 VECTORS_ONLY = {"von_mises_fisher", "categorical", "joint"}
-POSTERIORS = [name for name in choices("model/posterior") if name not in VECTORS_ONLY]
+CODES = {"fsq"}
+"""Posteriors for which a map is not a vector, but has a code per place."""
+POSTERIORS = [name for name in choices("model/posterior") if name not in VECTORS_ONLY | CODES]
 CONVOLUTIONAL = {"realnvp", "spline"}
 """Priors that are another family for maps."""
-PRIORS = [
-    name for name in choices("model/prior") if name not in {"uniform_sphere", "categorical", "joint", *CONVOLUTIONAL}
-]
+UNLIKE_VECTORS = {"uniform_sphere", "categorical", "joint", "uniform_codes", *CONVOLUTIONAL}
+PRIORS = [name for name in choices("model/prior") if name not in UNLIKE_VECTORS]
 
 
 def pair(group, name, **shapes):

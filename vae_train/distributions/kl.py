@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.categorical import OneHotCategorical
+from vae_train.distributions.codes import Codes, QuantizedPoint
 from vae_train.distributions.mixture import Product
 from vae_train.distributions.multivariate import LowRankNormal, MultivariateNormal
 from vae_train.distributions.normal import Normal
@@ -62,6 +63,10 @@ def _sphere_uniform(q: VonMisesFisher, p: UniformSphere) -> Tensor:
     return -q.concentration * q.shortfall - q.log_excess + log_area(q.event_shape[-1])
 
 
+def _codes(q: QuantizedPoint, p: Codes) -> Tensor:
+    return -p.base.log_prob(q.codes)
+
+
 def _product(q: Product, p: Product) -> Tensor | None:
     """None if one of the parts has no closed form, or if they have different sizes."""
     rates = [kl(*pair) for pair in zip(q.parts, p.parts, strict=True)] if q.sizes == p.sizes else []
@@ -74,6 +79,7 @@ CLOSED: dict[tuple[type, type], KL] = {
     (LowRankNormal, Normal): _dependent_normal,
     (OneHotCategorical, OneHotCategorical): _categorical_categorical,
     (VonMisesFisher, UniformSphere): _sphere_uniform,
+    (QuantizedPoint, Codes): _codes,
     (Product, Product): _product,
 }
 """Classes of q and p -> function that returns the KL with shape `(*batch)`, for KLs that are not sums over elements."""

@@ -46,13 +46,16 @@ class Prior(nn.Module, ABC):
     """The distribution of one latent.
 
     Args:
-        event_shape: shape of z.
+        event_shape: shape of z; for a prior over codes, the shape of the indices of one z.
         data_shape: (C, H, W) of an image, for priors with pseudo-inputs.
+        num_codes: number of values of an index, for priors over codes; None for others.
     """
 
     capabilities: ClassVar[frozenset[str]] = CAPABILITIES
     supports: ClassVar[tuple[Support, ...]] = ("real",)
     """Where z may live."""
+    over_codes: ClassVar[bool] = False
+    """Whether it is a distribution of indices instead of z. The model maps these to z, see `Codes`."""
     is_factorized: ClassVar[bool] = False
     """Whether the elements of z are independent."""
     accepts_condition: ClassVar[bool] = True
@@ -62,9 +65,10 @@ class Prior(nn.Module, ABC):
     max_map_size: ClassVar[int | None] = None
     """Largest number of elements of a map (C, H, W) that it takes as one vector; None for no limit."""
 
-    def __init__(self, event_shape: Shape, data_shape: Shape) -> None:
+    def __init__(self, event_shape: Shape, data_shape: Shape, num_codes: int | None = None) -> None:
         super().__init__()
         self.event_shape, self.data_shape = tuple(event_shape), tuple(data_shape)
+        self.num_codes = num_codes
         self.size = math.prod(event_shape)
 
     @classmethod
@@ -120,12 +124,14 @@ _SUPPORT_NAMES: dict[Support, str] = {
     "sphere": "the unit sphere",
     "categorical": "one-hot categories",
     "joint": "R^D and one-hot categories",
+    "codes": "codes",
 }
 SIMPLEST_PRIOR: dict[Support, str] = {
     "real": "standard_normal",
     "sphere": "uniform_sphere",
     "categorical": "categorical",
     "joint": "joint",
+    "codes": "uniform_codes",
 }
 """Support of z -> name of the simplest prior with that support."""
 

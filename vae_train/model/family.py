@@ -53,10 +53,19 @@ class Posterior(Family):
     has_tractable_density: ClassVar[bool] = True
     is_factorized: ClassVar[bool] = True
     supports_stop_gradient: ClassVar[bool] = True
+    is_quantized: ClassVar[bool] = False
     needs_vector: ClassVar[bool] = False
     """Whether z must have a single dimension."""
     max_map_size: ClassVar[int | None] = None
     """Largest number of elements of a map (C, H, W) that it takes as one vector; None for no limit."""
+
+    def auxiliary(self, q: Any) -> Tensor | None:
+        """An additional loss of every image, such as a commitment loss, with shape `(B,)`; None if there is none.
+
+        Args:
+            q: the result of `forward`.
+        """
+        return None
 
     def statistics(self, latent: Latent) -> dict[str, Tensor]:
         """Detached means over the batch for `update_state`; empty if the posterior has no state."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vae_train.distributions.base import Distribution
+from vae_train.distributions.codes import Codes, QuantizedPoint
 from vae_train.distributions.kl import kl, kl_elementwise
 
 
@@ -38,6 +39,8 @@ class Latent:
             stop_gradient: whether the parameters of q(z | x) only receive a gradient through z (Roeder et al., 2017,
                 Sticking the Landing, arXiv:1703.09194, eq. 8).
         """
+        if isinstance(self.q, QuantizedPoint) and isinstance(self.p, Codes):
+            return -self.rate().expand(self.z.shape[:2])  # all samples have the codes of q
         if self._log_p is None:
             self._log_p = self.p.log_prob(self.z)
         if stop_gradient:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-Support = Literal["real", "sphere", "categorical", "joint"]
-"""Where z lives: R^D, the unit sphere in R^D, blocks of one-hot categories, or a real part and one-hot blocks."""
+Support = Literal["real", "sphere", "categorical", "joint", "codes"]
+"""Where z lives: R^D, the unit sphere in R^D, blocks of one-hot categories, a real part and one-hot blocks, or the
+vectors of a codebook."""
 
 CAPABILITIES = frozenset({"compile", "vmap", "float64", "bf16"})
 """Default capabilities of a component: torch.compile, torch.func.vmap, float64, bfloat16 autocast."""
@@ -28,6 +29,8 @@ class LayerTraits(NamedTuple):
     """Whether the elements of z are independent under the prior."""
     prior_uses_encoder: bool = False
     """Whether the prior consists of posteriors, so that its parameters include those of the encoder."""
+    is_quantized: bool = False
+    """Whether q(z | x) is a point mass on codes: log q is 0, the rate -log p(codes), and all samples are equal."""
 
 
 class ModelTraits(NamedTuple):

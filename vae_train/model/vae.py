@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
+from vae_train.distributions.codes import Codebook, Codes
 from vae_train.model.base import SIMPLEST_PRIOR, Network, Prior, SingleLatent
 from vae_train.model.condition import Condition
 from vae_train.model.family import Likelihood, Posterior
@@ -63,7 +64,7 @@ class VAE(SingleLatent):
         self.data_shape, self.levels, self.latent_shape = tuple(data_shape), levels, tuple(latent_shape)
         self.posterior = posterior(event_shape=self.latent_shape)
         self.likelihood = likelihood(event_shape=self.data_shape, levels=levels)
-        self.prior = prior(event_shape=self.latent_shape, data_shape=self.data_shape)
+        self.prior = prior(data_shape=self.data_shape, **self._prior_shape())
         self.condition = self._build_condition(condition, tuple(factor_sizes))
         encoder_shape, decoder_shape = self.data_shape, self.latent_shape
         if self.condition is not None:
@@ -90,6 +91,7 @@ class VAE(SingleLatent):
             posterior.supports_stop_gradient,
             prior.is_factorized,
             prior.uses_encoder,
+            posterior.is_quantized,
         )
         return ModelTraits(
             (layer,),
@@ -180,7 +182,7 @@ class VAE(SingleLatent):
             z = q.mean.expand(num_samples, *q.mean.shape)
         else:
             z = q.sample(rng, num_samples, temperature)
-        return (Latent(z, q, self._prior(y), log_q=log_q),)
+        return (Latent(z, q, self.prior_of(y), self.posterior.auxiliary(q), log_q),)
 
     @override
     def sample(
@@ -189,7 +191,7 @@ class VAE(SingleLatent):
         (temperature,) = self.temperatures(temperature)
         if y is None and self.condition is not None:
             y = self.condition.cycle(num, self.device)
-        p = self._prior(y)
+        p = self.prior_of(y)
         z = p.sample(rng, 1, temperature)[0] if p.batch_shape else p.sample(rng, num, temperature)
         return self.decode(z, y)
 
@@ -209,11 +211,29 @@ class VAE(SingleLatent):
             prefix = f"{part}."
             module.update_state({k.removeprefix(prefix): v for k, v in statistics.items() if k.startswith(prefix)})
 
-    def _prior(self, y: Tensor | None) -> Distribution:
+    @property
+    def codebook(self) -> Codebook | None:
+        """The codebook of the posterior; None if z does not consist of codes."""
+        return self.posterior if isinstance(self.posterior, Codebook) else None
+
+    def prior_of(self, y: Tensor | None = None) -> Distribution:
+        """p(z), or p(z | y) of a conditional model: batch () or (B,).
+
+        Args:
+            y: (B, F) int64, the condition; models without a condition ignore it.
+        """
         p = self.prior(self.encode)
+        if self.prior.over_codes:
+            return Codes(p, cast(Codebook, self.posterior))
         if self.condition is None or self.condition.prior is None:
             return p
         return self.prior.condition(p, *self.condition.moments(y))
+
+    def _prior_shape(self) -> dict[str, Any]:
+        posterior: Any = self.posterior
+        if posterior.support != "codes":
+            return {"event_shape": self.latent_shape}
+        return {"event_shape": posterior.code_shape, "num_codes": posterior.num_codes}
 
     def _build_condition(self, kind: str | None, sizes: tuple[int, ...]) -> Condition | None:
         if kind is None:

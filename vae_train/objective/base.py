@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
-from vae_train.model.traits import CAPABILITIES, ModelTraits
-from vae_train.objective.schedule import BetaSchedule
+from vae_train.model.traits import CAPABILITIES, ModelTraits, component
+from vae_train.objective.schedule import BetaSchedule, ConstantBeta
 from vae_train.rng import Rng
 from vae_train.util.errors import Incompatible
 from vae_train.util.numbers import Number
@@ -41,6 +41,8 @@ class Objective(nn.Module, ABC):
     """Whether it needs log q(z | x) or the rate, which a point mass lacks."""
     needs_factorized: ClassVar[str | None] = None
     """Why it needs a factorised posterior, for instance "to estimate total correlation"; None if it does not."""
+    codes_error: ClassVar[str | None] = None
+    """Why it cannot train a point mass on codes, whose samples are all equal; None if it can."""
     needs_likelihood: ClassVar[bool] = False
     """Whether it averages exp(log p(x | z)), which only makes sense for a likelihood."""
     per_image: ClassVar[bool] = True
@@ -73,6 +75,12 @@ class Objective(nn.Module, ABC):
         if cls.needs_density and not all(layer.has_density for layer in model.layers):
             reason = "needs the density q(z | x), but the posterior is a point mass"
             return Incompatible(reason, {"objective": "rae", "posterior": "gaussian"})
+        if any(layer.is_quantized for layer in model.layers):
+            if cls.codes_error is not None:
+                return Incompatible(cls.codes_error, {"objective": "elbo", "posterior": "gaussian"})
+            if settings.get("num_samples", 1) > 1:
+                reason = "averages over several samples of z, but those of a point mass on codes are all equal"
+                return Incompatible(reason, {"objective.num_samples": "1"})
         if cls.needs_likelihood and model.warning:
             reason = f"needs a likelihood for its importance weights ({model.warning})"
             return Incompatible(reason, {"objective": "elbo"})
@@ -148,6 +156,20 @@ class WeightedRate(Objective):
         self.beta, self.beta_schedule = beta, beta_schedule
         steps = beta_schedule.steps_per_epoch
         self.settled_step, self.peak_step = beta_schedule.end * steps, beta_schedule.peak * steps
+
+    @classmethod
+    @override
+    def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
+        error = super().check_compatible(model, **settings)
+        if error is not None or not any(layer.is_quantized for layer in model.layers):
+            return error
+        schedule, _ = component(settings["beta_schedule"])
+        reason = "weights the rate by {}, but the rate of a point mass on codes has no gradient"
+        if settings["beta"] != 1:
+            return Incompatible(reason.format(f"beta={settings['beta']:g}"), {"beta": "1"})
+        if schedule is not ConstantBeta:
+            return Incompatible(reason.format("a schedule"), {"objective/beta_schedule": "constant"})
+        return None
 
     @override
     def weights(self, step: int) -> dict[str, float]:

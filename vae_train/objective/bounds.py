@@ -67,6 +67,7 @@ class ImportanceWeighted(Objective):
         ValueError: the samples do not form groups of equal size.
     """
 
+    codes_error = "averages importance weights over samples of z, but those of a point mass on codes are all equal"
     needs_likelihood = True
 
     def __init__(self, num_samples: PositiveInt, groups: PositiveInt, gradient: Gradient) -> None:

@@ -33,6 +33,7 @@ class ControlVAE(Objective):
         ValueError: beta_max is not above beta_min.
     """
 
+    codes_error = "moves the rate to a target, but the rate of a point mass on codes has no gradient"
     is_adaptive = True
 
     def __init__(

@@ -89,6 +89,11 @@ class ELBO(WeightedRate):
     @override
     def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
         error = super().check_compatible(model, **settings)
+        is_quantized = any(layer.is_quantized for layer in model.layers)
+        if error is None and is_quantized and (settings["free_bits"] or settings["capacity"] is not None):
+            kind = "free bits" if settings["free_bits"] else "a capacity"
+            reason = f"bounds the rate by {kind}, but the rate of a point mass on codes has no gradient"
+            return Incompatible(reason, {"objective": "elbo"})
         if error is not None or not settings["free_bits"] or settings["free_bits_per"] == "layer":
             return error
         instead = {"objective.free_bits_per": "layer"}

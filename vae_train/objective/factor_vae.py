@@ -35,6 +35,7 @@ class FactorVAE(WeightedRate):
         latent_shape: shape of z.
     """
 
+    codes_error = "permutes the dimensions of z, but the result does not consist of codes"
     per_image = False
     is_adaptive = True
 

@@ -30,6 +30,7 @@ class GECO(Objective):
         limit: λ stays between 1 / limit and limit.
     """
 
+    codes_error = "weighs the rate against the distortion, but the rate of a point mass on codes has no gradient"
     is_adaptive = True
 
     def __init__(

@@ -27,6 +27,7 @@ class InfoVAE(Objective):
         ValueError: a larger distance would lower the loss.
     """
 
+    codes_error = "matches the distribution of z to the prior, but the choice of codes has no gradient"
     per_image = False
 
     def __init__(

@@ -54,6 +54,10 @@ class RAE(Objective):
     @classmethod
     @override
     def check_compatible(cls, model: ModelTraits, **settings: Any) -> Incompatible | None:
+        if any(layer.is_quantized for layer in model.layers):
+            return Incompatible(
+                "penalises the norm of z, but z consists of codes", {"objective": "elbo", "posterior": "deterministic"}
+            )
         if not any(layer.has_density for layer in model.layers):
             return None
         return Incompatible("needs latents without noise", {"posterior": "deterministic", "objective": "wae_mmd"})

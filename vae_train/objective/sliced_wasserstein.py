@@ -21,6 +21,7 @@ class SlicedWasserstein(Objective):
         projections: number of random projections per step.
     """
 
+    codes_error = "matches the distribution of z to the prior, but the choice of codes has no gradient"
     needs_density = False
     per_image = False
 

@@ -29,6 +29,7 @@ class WAEGAN(Objective):
         latent_shape: shape of z.
     """
 
+    codes_error = "matches the distribution of z to the prior, but the choice of codes has no gradient"
     needs_density = False
     per_image = False
     is_adaptive = True

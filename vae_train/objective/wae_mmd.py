@@ -25,6 +25,7 @@ class WAEMMD(Objective):
         scales: see `discrepancies.mmd`.
     """
 
+    codes_error = "matches the distribution of z to the prior, but the choice of codes has no gradient"
     needs_density = False
     per_image = False
 

@@ -1,4 +1,4 @@
-"""Base classes of flow posteriors."""
+"""Base classes of flow posteriors and of posteriors on codes."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from vae_train.batch import Shape
 from vae_train.distributions.base import promote
+from vae_train.distributions.codes import QuantizedPoint
 from vae_train.distributions.flows.base import Chain, Flow, Transformed
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
@@ -87,3 +88,42 @@ class MaskedFlowPosterior(FlowPosterior):
     def __init__(self, event_shape: Shape, flows: int, hidden: Sequence[int], context: int, bins: int | None) -> None:
         super().__init__(event_shape, context)
         self.flow = MaskedFlow(self.size, context, flows, hidden, bins, coupling=False)
+
+
+class CodePosterior(Posterior):
+    """A point mass on codes, see `vae_train.distributions.codes.Codebook`.
+
+    Args:
+        event_shape: shape of z: (C,) for one code, (C, H, W) for H x W codes, of C numbers each.
+        num_codes: number of values of an index.
+    """
+
+    support = "codes"
+    is_factorized = False
+    is_quantized = True
+
+    def __init__(self, event_shape: Shape, num_codes: int) -> None:
+        super().__init__(event_shape)
+        self.num_codes = num_codes
+        self.channels, *places = self.event_shape
+        self.code_shape: Shape = tuple(places)
+
+    @abstractmethod
+    def embed(self, indices: Tensor) -> Tensor:
+        """See `Codebook.embed`."""
+
+    @abstractmethod
+    def indices(self, z: Tensor) -> Tensor:
+        """See `Codebook.indices`."""
+
+    @abstractmethod
+    def forward(self, parameters: Tensor) -> QuantizedPoint:
+        """The point with batch `(*N,)` for parameters with shape `(*N, *event_shape)`."""
+
+    def to_vectors(self, z: Tensor) -> Tensor:
+        """Moves the channels of z to the end: `(*N, *places, C)`."""
+        return z.movedim(-len(self.event_shape), -1)
+
+    def from_vectors(self, vectors: Tensor) -> Tensor:
+        """The inverse of `to_vectors`."""
+        return vectors.movedim(-1, -len(self.event_shape))

@@ -45,7 +45,7 @@ class Vamp(Prior):
     @classmethod
     @override
     def check_compatible(cls, layer: LayerTraits, **settings: Any) -> Incompatible | None:
-        if layer.has_density and layer.has_tractable_density:
+        if layer.is_quantized or (layer.has_density and layer.has_tractable_density):
             return super().check_compatible(layer, **settings)
         problem = "has a tractable log q(z | x) only at its own samples" if layer.has_density else "is a point mass"
         return Incompatible(

@@ -36,6 +36,7 @@ SUPPORT_NAMES: dict[Support, str] = {
     "sphere": "on a sphere",
     "categorical": "that are categories",
     "joint": "of which some are categories",
+    "codes": "that are codes",
 }
 
 
