@@ -139,8 +139,8 @@ def tried(cfg: DictConfig, facts: DataFacts) -> tuple[LatentVariableModel | None
         return None, error.errors
 
 
-SHAPES = {"conv_spatial": ["latent_shape=[10,1,1]"]}
-"""Latents that a model needs; one pixel is a scale of every image."""
+SHAPES = {"conv_spatial": ["latent_shape=[10,1,1]"], "resnet": ["model.encoder.blocks=1"]}
+"""Latents that a model needs (one pixel is a scale of every image), and what makes it faster to build."""
 
 
 @cache

@@ -23,6 +23,10 @@ EXTRA = {
     "max_channels": [8],
     "extra": [1, 2],
     "dense": [0, 7],
+    "blocks": [2],
+    "full_size_blocks": [1],
+    "attention": [0, 10**6],
+    "checkpointing": [True],
     "hidden": [[], [9], [9, 8, 7]],
 }
 """Choices of the knobs whose hints do not list them."""
@@ -40,7 +44,7 @@ def settings():
 
 def cases():
     for (kind, side), node in settings().items():
-        small = {"hidden": [6], "channels": 4, "dense": 6}
+        small = {"hidden": [6], "channels": 4, "dense": 6, "blocks": 1, "attention": 16}
         base = node | {key: value for key, value in small.items() if key in node}
         hints = typing.get_type_hints(kind.__init__)
         yield pytest.param(side, base, id=f"{kind.__name__} {side}")

@@ -33,6 +33,15 @@ class Network(nn.Module, ABC):
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
 
+    @classmethod
+    def supported(cls, **settings: Any) -> frozenset[str]:
+        """The capabilities of a network with these settings, see `vae_train.model.traits.CAPABILITIES`.
+
+        Args:
+            settings: arguments of the constructor.
+        """
+        return CAPABILITIES
+
     def output_bias(self) -> Tensor | None:
         """The last layer's bias, with a shape that broadcasts to `out_shape`; None if the last layer has no bias."""
         return None

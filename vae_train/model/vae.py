@@ -83,6 +83,8 @@ class VAE(SingleLatent):
         posterior, _ = component(settings["posterior"])
         prior, _ = component(settings["prior"])
         likelihood, likelihood_settings = component(settings["likelihood"])
+        networks = [component(settings[name]) for name in ("encoder", "decoder") if name in settings]
+        capabilities = [network.supported(**network_settings) for network, network_settings in networks]
         layer = LayerTraits(
             posterior.support,
             posterior.has_density,
@@ -96,7 +98,7 @@ class VAE(SingleLatent):
         return ModelTraits(
             (layer,),
             likelihood.warning,
-            posterior.capabilities & prior.capabilities & likelihood.capabilities,
+            (posterior.capabilities & prior.capabilities & likelihood.capabilities).intersection(*capabilities),
             likelihood.couples_batch(**likelihood_settings),
         )
 

@@ -10,13 +10,28 @@ from typing import NamedTuple
 
 from torch import nn
 
+from vae_train.batch import Shape
 from vae_train.model.layers import Activation, Downsample, Norm, Upsample, nonlinearity, norm2d
+from vae_train.model.resampling import Size
 from vae_train.util.errors import Incompatible, IncompatibleError
 
-Size = tuple[int, int]
+SMALLEST_SIDE = 4
+"""Residual networks halve images until their shorter side is at most this long; a side of one pixel does not count."""
 
 LATENT_SIDE = 4
 """Height of latents that is suggested if the configured one does not fit."""
+
+
+class Scale(NamedTuple):
+    """One scale of a residual network."""
+
+    size: Size
+    """Height and width."""
+    channels: int
+    blocks: int
+    """Residual blocks. From the second scale on, the first of them changes the size."""
+    attention: bool
+    """Whether self-attention follows the blocks."""
 
 
 class Style(NamedTuple):
@@ -81,9 +96,74 @@ def spatial_widths(image: Size, latent: Size, channels: int, max_channels: int) 
     scales = sizes(image, max_depth(image))
     if latent not in scales:
         reason = f"latents of {latent[0]}x{latent[1]} are not a scale of images of {image[0]}x{image[1]} pixels"
-        raise IncompatibleError(suggest_scale(reason, scales))
+        suggestion = suggest_scale(reason, scales)
+        raise IncompatibleError(suggestion._replace(instead={**suggestion.instead, "model": "resnet"}))
     depth = scales.index(latent)
     return widths(image, channels, depth, max_channels) if depth else []
+
+
+def map_size(shape: Shape) -> Size | None:
+    """Height and width of a map; None for a vector."""
+    return (shape[1], shape[2]) if len(shape) == 3 else None
+
+
+def scale_widths(
+    image: Size, latent: Size | None, channels: list[int] | int, depth: int | None, max_channels: int
+) -> list[int]:
+    """Channels of every scale from the image's own size to the smallest.
+
+    Args:
+        image: height and width of the image.
+        latent: height and width of the map that the network has to reach; None for a vector.
+        channels: see `vae_train.model.architecture.resnet.ResNetEncoder`.
+        depth: see `vae_train.model.architecture.resnet.ResNetEncoder`.
+        max_channels: see `vae_train.model.architecture.resnet.ResNetEncoder`.
+
+    Raises:
+        ValueError: `depth` contradicts `channels`, or there are too many scales for the image or the map.
+    """
+    scales = sizes(image, max_depth(image))
+    deepest = [number for number, size in enumerate(scales) if latent is None or _covers(size, latent)]
+    if not deepest:
+        reason = f"latents of {_text(latent or image)} are larger than images of {_text(image)} pixels"
+        raise IncompatibleError(suggest_scale(reason, scales))
+    if channels == []:
+        raise ValueError("channels=[] has no scale; it needs one number per scale, or a single number")
+    if isinstance(channels, list):
+        if depth not in (None, len(channels) - 1):
+            raise ValueError(f"depth={depth} contradicts channels={channels}; use depth=null or a single number")
+        depth = len(channels) - 1
+    elif depth is None and latent is None:
+        shorter = min(image) if min(image) > 1 else max(image)
+        depth = max(0, math.ceil(math.log2(shorter / SMALLEST_SIDE)))
+    elif depth is None:
+        depth = deepest[-1]
+    if depth > max_depth(image):
+        raise ValueError(f"{depth} halvings are too many: {_text(image)} pixels can be halved {max_depth(image)} times")
+    if latent is not None and depth > deepest[-1]:
+        raise ValueError(
+            f"{depth} halvings of {_text(image)} pixels give {_text(scales[depth])}, less than latents of "
+            f"{_text(latent)}; use at most {deepest[-1]}"
+        )
+    return channels if isinstance(channels, list) else [min(channels * 2**i, max_channels) for i in range(depth + 1)]
+
+
+def scales_of(
+    image: Size, channels: list[int], blocks: list[int] | int, full_size_blocks: int, attention: int
+) -> list[Scale]:
+    """The scales of a network, from the image's own size to the smallest.
+
+    Raises:
+        ValueError: `blocks` is a list with another number of scales.
+    """
+    depth = len(channels) - 1
+    if isinstance(blocks, list) and len(blocks) != depth:
+        raise ValueError(
+            f"blocks={blocks} has {len(blocks)} numbers, but {_text(image)} pixels are halved {depth} times"
+        )
+    counts = [full_size_blocks, *(blocks if isinstance(blocks, list) else [blocks] * depth)]
+    has_attention = [math.prod(size) <= attention for size in sizes(image, depth)]
+    return list(map(Scale, sizes(image, depth), channels, counts, has_attention))
 
 
 def halvings(inputs: int, channels: list[int], style: Style, downsample: Downsample) -> list[nn.Module]:
@@ -144,3 +224,11 @@ def _doubling(inputs: int, outputs: int, kernel: int, upsample: Upsample, small:
     made = [2 * (n - 1) - 2 * padding + kernel + is_even for n, padding in zip(small, (top, left), strict=True)]
     rest = (large[0] - made[0], large[1] - made[1])
     return [nn.ConvTranspose2d(inputs, outputs, kernel + is_even, 2, (top, left), rest)]
+
+
+def _covers(size: Size, other: Size) -> bool:
+    return size[0] >= other[0] and size[1] >= other[1]
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
