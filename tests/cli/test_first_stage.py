@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.commandline import Vae
 from tests.objective.test_first_stage import heads, vgg_state
+from vae_train import load
 
 WORDS = ("data=folder", "data.root=photos", "data.size=16", "model=conv_spatial", "latent_shape=[2,4,4]", "logger=none")
 WORDS += ("model.encoder.channels=4", "objective=first_stage", "objective.channels=4", "steps=2", "batch_size=4")
@@ -58,4 +59,23 @@ def test_a_missing_file_is_one_line(vae: Vae) -> None:
     (line,) = vae("train", *WORDS, "objective.perceptual.weights=absent.pth", "out=run").errors()
     assert line.strip().startswith("objective.perceptual")
     assert "absent.pth: no such file" in line
+    assert not Path("run").exists()
+
+
+def test_a_decoder_is_fine_tuned_behind_a_frozen_encoder(vae: Vae) -> None:
+    phases = ("objective.weight=0",), ("objective.start_step=0", "init_from=first", "freeze=encoder", "learner.ema=0.9")
+    assert vae("train", *WORDS, *phases[0], "out=first").code == 0
+    assert "frozen" in vae("train", *WORDS, *phases[1], "plan=true").out
+    assert vae("train", *WORDS, *phases[1], "out=second").code == 0
+    assert vae("train", "resume=second", "steps=4").code == 0
+    first, second = (load(run).model.state_dict() for run in ("first", "second"))
+    kept = {name for name, value in first.items() if torch.equal(value, second[name])}
+    assert kept == {name for name in first if name.startswith("encoder.")}
+
+
+def test_a_part_that_cannot_be_frozen_is_one_line(vae: Vae) -> None:
+    (line,) = vae("train", *WORDS, "freeze=encoder", "out=run").errors()
+    assert line.split(None, 1) == ["freeze=encoder", "would keep a random encoder; add init_from=<run>"]
+    (line,) = vae("train", *WORDS, "freeze=encoders", "out=run").errors()
+    assert "must be one of encoder, decoder" in line
     assert not Path("run").exists()

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from vae_train.model.trace import Latent, Trace
 from vae_train.model.traits import CAPABILITIES, LayerTraits, ModelTraits, Support
 from vae_train.rng import Rng
 from vae_train.util.errors import Incompatible
+
+Part = Literal["encoder", "decoder"]
+"""A part of a model that training can leave unchanged: q(z | x), or p(x | z)."""
 
 Encode = Callable[[Tensor], Distribution]
 """Images `(N, C, H, W)` -> posteriors with batch (N,)."""
@@ -152,6 +155,8 @@ class LatentVariableModel(nn.Module, ABC):
     levels: int | None
     condition: Condition | None
     """The condition of the model, if any."""
+    frozen: Part | None = None
+    """The part that `freeze` excluded from training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,6 +205,12 @@ class LatentVariableModel(nn.Module, ABC):
     def decoder_parameters(self) -> list[nn.Parameter]:
         """The parameters of the networks that map z to p(x | z), which some objectives regularise."""
         raise NotImplementedError(f"{type(self).__name__} does not list the parameters of its decoder")
+
+    def freeze(self, part: Part) -> None:
+        """Excludes a part from training: its parameters and its state keep their values."""
+        for p in self.inference_parameters() if part == "encoder" else self.decoder_parameters():
+            p.requires_grad_(False)
+        self.frozen = part
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
         """Detached means over the batch for `update_state`.

@@ -10,7 +10,7 @@ from typing_extensions import override
 from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.codes import Codebook, Codes
-from vae_train.model.base import SIMPLEST_PRIOR, Network, Prior, SingleLatent
+from vae_train.model.base import SIMPLEST_PRIOR, Network, Part, Prior, SingleLatent
 from vae_train.model.condition import Condition
 from vae_train.model.family import Likelihood, Posterior
 from vae_train.model.start import fit_output_bias
@@ -153,6 +153,12 @@ class VAE(SingleLatent):
         return list(self.decoder.parameters())
 
     @override
+    def freeze(self, part: Part) -> None:
+        super().freeze(part)
+        if part == "decoder":
+            self.likelihood.requires_grad_(False)
+
+    @override
     def encode(self, x: Tensor, y: Tensor | None = None) -> Distribution:
         return self.posterior(self.encoder(x if self.condition is None else self.condition.encoder_input(x, y)))
 
@@ -209,7 +215,10 @@ class VAE(SingleLatent):
 
     @override
     def update_state(self, statistics: dict[str, Tensor]) -> None:
+        frozen = {"encoder": "posterior", "decoder": "likelihood"}.get(self.frozen or "")
         for part, module in (("posterior", self.posterior), ("prior", self.prior), ("likelihood", self.likelihood)):
+            if part == frozen:
+                continue
             prefix = f"{part}."
             module.update_state({k.removeprefix(prefix): v for k, v in statistics.items() if k.startswith(prefix)})
 

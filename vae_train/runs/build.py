@@ -200,7 +200,9 @@ def build_objective(config: Config, facts: DataFacts, builder: Builder) -> Objec
 
 
 def build_learner(config: Config, model: LatentVariableModel, facts: DataFacts, builder: Builder) -> Learner:
-    """Builds the learner of a model, on the model's device."""
+    """Builds the learner of a model, on the model's device; a part of the model may be frozen."""
+    if part := config.get("freeze"):
+        model.freeze(part)
     arguments, device = known(facts, RunFacts.of(config, facts)), next(model.parameters()).device
     mode, optimizer = resolve(config["trainer"]["execution"], device), builder.build(config["optimizer"])
     return builder.build(

@@ -11,7 +11,7 @@ from torch import nn
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
 from vae_train.data.session import DataSession
-from vae_train.model.base import LatentVariableModel
+from vae_train.model.base import LatentVariableModel, Part
 from vae_train.runs import compatibility
 from vae_train.runs.build import (
     Builder,
@@ -34,7 +34,7 @@ from vae_train.util.files import SavedPath
 from vae_train.util.ranges import Seed, Threads
 from vae_train.util.runtime import device_errors, resolve_device
 
-SAVED = {"seed": Seed, "device": str, "threads": Threads | None, "name": str | None}
+SAVED = {"seed": Seed, "device": str, "threads": Threads | None, "name": str | None, "freeze": Part | None}
 """Settings of a saved configuration that commands use themselves, with their types."""
 
 MAX_DIFFERENCES = 4
@@ -150,10 +150,24 @@ def model_errors(config: Config, session: DataSession, builder: Builder) -> list
         builder.build(config["lr_schedule"], **known(facts, RunFacts.of(config, facts)))
     with collecting(errors):
         builder.build(config["optimizer"])([nn.Parameter(torch.zeros(1))])
+    if part := config.get("freeze"):
+        errors += _frozen_errors(model, part, config)
     if name := config.get("init_from"):
         with collecting(errors, f"init_from={name}"):
             _check_initial_weights(model.to_empty(device="cpu"), Run.open(name), config)
     return errors
+
+
+def _frozen_errors(model: LatentVariableModel, part: Part, config: Config) -> list[ErrorDetail]:
+    """A part that cannot be frozen, or has no weights worth keeping."""
+    where = f"freeze={part}"
+    if not config.get("init_from"):
+        return [ErrorDetail(where, f"would keep a random {part}; add init_from=<run>")]
+    try:
+        model.freeze(part)
+    except NotImplementedError as error:
+        return [ErrorDetail(where, f"is not supported by this model: {error}")]
+    return []
 
 
 def _check_initial_weights(model: LatentVariableModel, run: Run, config: Config) -> None:

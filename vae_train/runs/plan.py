@@ -55,14 +55,16 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     for name, module, shape, count in layers:
         log.info("%-26s %-22s %-18s %12s", name, module, "x".join(map(str, shape)), f"{count:,}" if count else "")
     count = sum(p.numel() for p in learner.parameters)
+    frozen = sum(p.numel() for p in learner.parameters if not p.requires_grad)
+    both = 4 * (2 * count - frozen)
     states = learner.optimizer.optimizer.state.values()
     state = sum(t.nbytes for values in states for t in values.values() if isinstance(t, Tensor))
     activations = sum(4 * batch_size * math.prod(shape) for _, _, shape, _ in layers)
     pixels = facts.num_train * math.prod(facts.data_shape) * (1 if (stored.levels or math.inf) <= 256 else 4)
-    total = 8 * count + state + activations + pixels + (4 * count if learner.average is not None else 0)
-    log.info("parameters      %s", f"{count:,}")
+    total = both + state + activations + pixels + (4 * count if learner.average is not None else 0)
+    log.info("parameters      %s", f"{count:,}, of which {frozen:,} are frozen" if frozen else f"{count:,}")
     log.info("memory          about %s: parameters and gradients %s, optimiser %s, activations %s, training images %s",
-             size(total), size(8 * count), size(state), size(activations), size(pixels))  # fmt: skip
+             size(total), size(both), size(state), size(activations), size(pixels))  # fmt: skip
     log.info("steps           %s: %d epochs of %s", f"{epochs.last_step:,}", epochs.total, f"{steps:,.1f}")
     log.info("time            about %s on %s (%s), timed on random images, without validation",
              duration(seconds * epochs.last_step), device, trainer.execution)  # fmt: skip

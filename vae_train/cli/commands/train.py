@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vae_train.cli.overrides import Job
 from vae_train.cli.schema import KNOB, inactive_errors
+from vae_train.model.base import Part
 from vae_train.runs import sweep
 from vae_train.runs.check import check as check_config
 from vae_train.runs.config import Config
@@ -43,6 +44,7 @@ class Settings:
     sweep: str | None
     resume: str | None
     init_from: str | None
+    freeze: Part | None
     strict: bool
     plan: bool
 
