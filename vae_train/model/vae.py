@@ -216,11 +216,10 @@ class VAE(SingleLatent):
     @override
     def update_state(self, statistics: dict[str, Tensor]) -> None:
         frozen = {"encoder": "posterior", "decoder": "likelihood"}.get(self.frozen or "")
-        for part, module in (("posterior", self.posterior), ("prior", self.prior), ("likelihood", self.likelihood)):
-            if part == frozen:
-                continue
+        for part in {"posterior", "prior", "likelihood"} - {frozen}:
             prefix = f"{part}."
-            module.update_state({k.removeprefix(prefix): v for k, v in statistics.items() if k.startswith(prefix)})
+            own = {k.removeprefix(prefix): v for k, v in statistics.items() if k.startswith(prefix)}
+            getattr(self, part).update_state(own)
 
     @property
     def codebook(self) -> Codebook | None:
