@@ -7,11 +7,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.support import BINARY, binary_batch, build, build_learner, build_model, compose, model_errors, update
+from tests.support import (
+    BINARY,
+    InMemory,
+    binary_batch,
+    build,
+    build_learner,
+    build_model,
+    compose,
+    model_errors,
+    update,
+)
 from vae_train.model.architecture.resnet import ResNetDecoder, ResNetEncoder
 from vae_train.model.resampling import Resample, resampling_matrix
 from vae_train.model.residual import BlockStyle, ResidualBlock, SelfAttention, start_as_identity, upsampling
-from vae_train.model.weight_norm import WeightNormConv2d, WeightNormLinear
+from vae_train.model.weight_norm import WeightNormConv2d, WeightNormLinear, normalize_output
+from vae_train.rng import Rng
 
 IMAGES = [(1, 8, 8), (3, 13, 10), (2, 1, 21), (1, 6, 1), (1, 1, 1)]
 KNOBS = {"channels": 4, "depth": None, "max_channels": 8, "blocks": 1, "full_size_blocks": 0, "attention": 16}
@@ -209,3 +220,49 @@ def test_checkpointing_cannot_be_compiled():
     (error,) = model_errors(configured("model.encoder.checkpointing=true", "execution=compile"))
     assert (error.where, error.message) == ("execution=compile", "this model does not support it; use execution=eager")
     assert model_errors(configured("execution=compile")) == []
+
+
+def first_outputs(model, images):
+    """The first output of every layer with normalised weights in a pass of inference: (channels, values)."""
+    outputs = {}
+
+    def keep(layer, inputs, output):
+        outputs.setdefault(layer, output.transpose(0, 1).flatten(1))  # a prior may use the encoder again
+
+    for module in model.modules():
+        if isinstance(module, (WeightNormLinear, WeightNormConv2d)):
+            module.register_forward_hook(keep)
+    model(images.fetch(torch.arange(len(images))), Rng(0, "initialize"))
+    return list(outputs.values())
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["latent_shape=[2,3,3]"], ["model.condition=label"], ["model/prior=vamp", "model.prior.components=4"]],
+)
+def test_outputs_on_training_images_start_with_mean_0_and_variance_1(overrides):
+    dim = [] if "latent_shape=[2,3,3]" in overrides else ["latent_dim=3"]
+    cfg = configured("model.encoder.norm=weight", "model.encoder.blocks=2", *dim, *overrides)
+    x = torch.rand(100, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64).round()
+    images = InMemory(x, torch.arange(100)[:, None] % 10)
+    model = build_model(cfg, (1, 8, 8), 2).double()
+    torch.manual_seed(1)  # nothing depends on it
+    model.initialize(images)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    outputs = first_outputs(model, images)
+    moving = [values for values in outputs if values.any()]
+    assert len(moving) > 8
+    assert len(outputs) - len(moving) > 2, "residual blocks start as the identity"
+    for values in moving:
+        torch.testing.assert_close(values.mean(1), torch.zeros_like(values[:, 0]), atol=1e-6, rtol=0)
+        torch.testing.assert_close(values.std(1, correction=0), torch.ones_like(values[:, 0]), atol=1e-6, rtol=0)
+    torch.manual_seed(2)
+    model.initialize(images)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, state[name], atol=1e-6, rtol=1e-6)
+
+
+def test_outputs_that_hardly_vary_get_no_enormous_weights():
+    layer = WeightNormConv2d(1, 4, 3)
+    normalize_output(layer, torch.ones(2, 1, 1, 1))
+    assert (layer.gain <= 1000).all()

@@ -13,7 +13,7 @@ from vae_train.distributions.codes import Codebook, Codes
 from vae_train.model.base import SIMPLEST_PRIOR, Network, Part, Prior, SingleLatent
 from vae_train.model.condition import Condition
 from vae_train.model.family import Likelihood, Posterior
-from vae_train.model.start import fit_output_bias
+from vae_train.model.start import fit_output_bias, normalize_activations
 from vae_train.model.trace import Latent, Trace
 from vae_train.model.traits import LayerTraits, ModelTraits, component
 from vae_train.rng import Rng
@@ -140,6 +140,7 @@ class VAE(SingleLatent):
     @override
     def initialize(self, images: Images) -> None:
         self.prior.initialize(images)
+        normalize_activations(self, images)
         if self.starts_from_data:
             fit_output_bias(self.decoder, self.likelihood, images)
 

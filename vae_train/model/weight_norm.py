@@ -47,6 +47,9 @@ class WeightNormConv2d(nn.Conv2d):
 
 WeightNormLayer = WeightNormLinear | WeightNormConv2d
 
+MIN_STD = 1e-3
+"""Smallest standard deviation that is scaled to 1; outputs that hardly vary are scaled by its inverse."""
+
 
 @torch.no_grad()
 def reset_gains(network: nn.Module) -> None:
@@ -54,6 +57,27 @@ def reset_gains(network: nn.Module) -> None:
     for layer in network.modules():
         if isinstance(layer, WeightNormLayer):
             layer.gain.copy_(_norms(layer.weight))
+
+
+@torch.no_grad()
+def normalize_output(layer: WeightNormLayer, h: Tensor) -> None:
+    """Sets lengths and biases so that every output has mean 0 and variance 1 (section 3, eq. 5).
+
+    Layers of length 0, which start residual blocks as the identity, stay as they are.
+
+    Args:
+        layer: the layer.
+        h: inputs of the layer; means are over the batch and all pixels.
+    """
+    if not layer.gain.any():
+        return
+    assert layer.bias is not None
+    layer.gain.fill_(1)
+    layer.bias.zero_()
+    out = layer.forward(h).transpose(0, 1).flatten(1)
+    std = out.std(1, correction=0).clamp_min(MIN_STD)
+    layer.gain.div_(std)
+    layer.bias.sub_(out.mean(1) / std)
 
 
 def normalized(weight: Tensor, gain: Tensor) -> Tensor:
