@@ -53,3 +53,13 @@ def component(part: Any) -> tuple[Any, Mapping[str, Any]]:
         part: a class, or a `functools.partial` of one.
     """
     return (part.func, part.keywords) if isinstance(part, partial) else (part, {})
+
+
+def network_capabilities(settings: Mapping[str, Any]) -> frozenset[str]:
+    """Capabilities that both networks of a model have.
+
+    Args:
+        settings: settings of the model; those of its networks may be missing.
+    """
+    networks = [component(settings[name]) for name in ("encoder", "decoder") if name in settings]
+    return CAPABILITIES.intersection(*(network.supported(**own) for network, own in networks))

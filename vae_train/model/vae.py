@@ -15,7 +15,7 @@ from vae_train.model.condition import Condition
 from vae_train.model.family import Likelihood, Posterior
 from vae_train.model.start import fit_output_bias, normalize_activations
 from vae_train.model.trace import Latent, Trace
-from vae_train.model.traits import LayerTraits, ModelTraits, component
+from vae_train.model.traits import LayerTraits, ModelTraits, component, network_capabilities
 from vae_train.rng import Rng
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import Range
@@ -83,8 +83,6 @@ class VAE(SingleLatent):
         posterior, _ = component(settings["posterior"])
         prior, _ = component(settings["prior"])
         likelihood, likelihood_settings = component(settings["likelihood"])
-        networks = [component(settings[name]) for name in ("encoder", "decoder") if name in settings]
-        capabilities = [network.supported(**network_settings) for network, network_settings in networks]
         layer = LayerTraits(
             posterior.support,
             posterior.has_density,
@@ -98,7 +96,7 @@ class VAE(SingleLatent):
         return ModelTraits(
             (layer,),
             likelihood.warning,
-            (posterior.capabilities & prior.capabilities & likelihood.capabilities).intersection(*capabilities),
+            posterior.capabilities & prior.capabilities & likelihood.capabilities & network_capabilities(settings),
             likelihood.couples_batch(**likelihood_settings),
         )
 
