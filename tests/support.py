@@ -66,6 +66,10 @@ NOISE = Noise(0, "judge", "test")
 BINARY = ("data.binarize=dynamic", "model/likelihood=bernoulli")
 """Digits as 0 or 1."""
 SMALL = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=3", *BINARY)
+LAYERED = {
+    "lvae": ("model.latents=[4,3,2]", "model.hidden=[16,12,8]"),
+}
+"""Models with several stochastic layers, and settings that make them small."""
 
 
 @cache
@@ -124,6 +128,11 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def single_latent_models() -> list[str]:
+    """Models with a single latent, whose posterior and prior are components."""
+    return [name for name in choices("model") if name not in LAYERED]
+
+
 def annealed() -> list[str]:
     """Objectives whose beta follows a schedule."""
     return [name for name in choices("objective") if "beta_schedule" in compose(f"objective={name}").objective]
@@ -148,7 +157,7 @@ def build_model(cfg: DictConfig, shape: tuple[int, ...], levels: int | None) -> 
 
 
 def build_objective(cfg: DictConfig, shape: tuple[int, ...] = (1, 8, 8), steps_per_epoch: float = 10.0) -> Objective:
-    return build(cfg.objective, steps_per_epoch=steps_per_epoch, data_shape=shape, num_train=1000)
+    return build(cfg.objective, steps_per_epoch=steps_per_epoch, epochs=30, data_shape=shape, num_train=1000)
 
 
 def build_learner(cfg: DictConfig, model: LatentVariableModel, steps_per_epoch: float = 10.0) -> Learner:

@@ -26,6 +26,7 @@ from tests.support import (
     loaded,
     locate,
     model_errors,
+    single_latent_models,
     update,
 )
 from vae_train.batch import Batch
@@ -47,7 +48,9 @@ Part = tuple[tuple[int, str], ...]
 
 @cache
 def names(axis: str) -> list[str]:
-    return choices(axis if axis in ("objective", "model") else f"model/{axis}")
+    if axis == "model":
+        return single_latent_models()
+    return choices(axis if axis == "objective" else f"model/{axis}")
 
 
 @cache

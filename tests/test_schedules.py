@@ -7,7 +7,15 @@ import torch
 
 from tests.support import build, choices, classes_in, compose
 from vae_train.objective import schedule as beta_schedules
-from vae_train.objective.schedule import ConstantBeta, CosineBeta, CyclicalBeta, LinearBeta, SigmoidBeta, TwoPhaseBeta
+from vae_train.objective.schedule import (
+    ConstantBeta,
+    CosineBeta,
+    CyclicalBeta,
+    LinearBeta,
+    RunFractionBeta,
+    SigmoidBeta,
+    TwoPhaseBeta,
+)
 from vae_train.training import lr
 from vae_train.training.lr import ConstantRate, CosineRate, PlateauRate, StepRate
 
@@ -16,7 +24,7 @@ STEPS = range(int(SPE * EPOCHS) + 20)
 
 
 def beta(name):
-    return build(compose(f"objective/beta_schedule={name}").objective.beta_schedule, steps_per_epoch=SPE)
+    return build(compose(f"objective/beta_schedule={name}").objective.beta_schedule, steps_per_epoch=SPE, epochs=EPOCHS)
 
 
 def rate(name, warmup=0):
@@ -64,6 +72,14 @@ def test_constant_schedules_are_1():
 def test_linear_beta_reaches_1_after_the_warmup():
     schedule = LinearBeta(SPE, warmup=10, start=0.2)
     assert [schedule(step) for step in (0, 40, 80, 1000)] == pytest.approx([0.2, 0.6, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("epochs", [4, 400.0])
+def test_a_fraction_of_the_run_scales_with_the_run(epochs):
+    schedule = RunFractionBeta(SPE, epochs, fraction=0.25, start=0.2)
+    at = {0.0: 0.2, 0.125: 0.6, 0.25: 1.0, 1.0: 1.0}
+    assert {share: schedule(int(share * epochs * SPE)) for share in at} == pytest.approx(at)
+    assert schedule.end == schedule.peak == epochs / 4
 
 
 def test_cyclical_beta_has_its_teeth_and_then_stays_1():

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from tests.support import build, catalogue_modules, choices, classes_in, compose, locate
+from tests.support import build, catalogue_modules, classes_in, compose, locate, single_latent_models
 from vae_train.model.architecture.base import Style, doublings, sizes, widths
 from vae_train.model.architecture.conv import ConvDecoder, ConvEncoder, ConvSpatialDecoder, ConvSpatialEncoder
 from vae_train.model.base import Network
@@ -35,7 +35,7 @@ EXTRA = {
 def settings():
     """Every network of every model's YAML: (class, its settings)."""
     found = {}
-    for model in choices("model"):
+    for model in single_latent_models():
         for side in ("encoder", "decoder"):
             node = OmegaConf.to_container(compose(f"model={model}").model, resolve=True)[side]
             found[locate(node["_target_"]), side] = node

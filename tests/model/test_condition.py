@@ -15,6 +15,7 @@ from tests.support import (
     compose,
     locate,
     model_errors,
+    single_latent_models,
     update,
 )
 from vae_train.batch import Batch
@@ -54,7 +55,7 @@ def labeled(size=6):
 
 
 @pytest.mark.parametrize("kind", ["label", "factors"])
-@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("model", single_latent_models())
 def test_encoder_decoder_and_prior_see_y(model, kind):
     found, batch = accepts_condition(model, kind), labeled()
     torch.nn.init.normal_(found.condition.prior.weight)

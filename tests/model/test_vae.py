@@ -8,10 +8,10 @@ from tests.support import (
     binary_batch,
     build_learner,
     build_model,
-    choices,
     compose,
     facts_without_files,
     locate,
+    single_latent_models,
     update,
 )
 from vae_train.batch import Batch
@@ -22,7 +22,7 @@ from vae_train.runs import compatibility
 from vae_train.util.errors import UsageError
 
 SIZES = [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 64, 48), (1, 37, 53), (3, 224, 224), (3, 256, 256)]
-MODELS = pytest.mark.parametrize("model", choices("model"))
+MODELS = pytest.mark.parametrize("model", single_latent_models())
 
 
 def small(model="mlp", *overrides):

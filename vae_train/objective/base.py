@@ -43,6 +43,9 @@ class Objective(nn.Module, ABC):
     """Why it needs a factorised posterior, for instance "to estimate total correlation"; None if it does not."""
     codes_error: ClassVar[str | None] = None
     """Why it cannot train a point mass on codes, whose samples are all equal; None if it can."""
+    needs_single_layer: ClassVar[str | None] = None
+    """What it computes of z that only exists for a single layer of latents, for instance "the total correlation of z";
+    None if it takes any number of layers."""
     needs_likelihood: ClassVar[bool] = False
     """Whether it averages exp(log p(x | z)), which only makes sense for a likelihood."""
     per_image: ClassVar[bool] = True
@@ -72,6 +75,9 @@ class Objective(nn.Module, ABC):
             model: traits of the model.
             settings: arguments of the constructor.
         """
+        if cls.needs_single_layer is not None and len(model.layers) > 1:
+            reason = f"is defined by {cls.needs_single_layer}, but the model has {len(model.layers)} layers of latents"
+            return Incompatible(reason, {"objective": "elbo", "model": "conv"})
         if cls.needs_density and not all(layer.has_density for layer in model.layers):
             reason = "needs the density q(z | x), but the posterior is a point mass"
             return Incompatible(reason, {"objective": "rae", "posterior": "gaussian"})
@@ -187,7 +193,7 @@ def scalar_like(value: Number, like: Tensor) -> Tensor:
 
 
 def sample_prior(trace: Trace, rng: Rng) -> Tensor:
-    """One sample from the prior of the first latent for every image of the batch: `(B, *event)`."""
+    """One sample from the prior of the only layer for every image of the batch: `(B, *event)`."""
     latent = trace.latents[0]
     if latent.p.batch_shape:
         return latent.p.sample(rng, 1)[0]

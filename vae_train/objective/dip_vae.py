@@ -32,6 +32,7 @@ class DIPVAE(WeightedRate):
         diagonal: weight of the squared distance of variances from 1.
     """
 
+    needs_single_layer = "the covariance of z"
     needs_factorized = "for the mean and the variance of every dimension of z"
     per_image = False
 

@@ -36,6 +36,7 @@ class FactorVAE(WeightedRate):
     """
 
     codes_error = "permutes the dimensions of z, but the result does not consist of codes"
+    needs_single_layer = "the total correlation of z"
     per_image = False
     is_adaptive = True
 

@@ -28,6 +28,7 @@ class InfoVAE(Objective):
     """
 
     codes_error = "matches the distribution of z to the prior, but the choice of codes has no gradient"
+    needs_single_layer = "the distance of q(z) from p(z)"
     per_image = False
 
     def __init__(

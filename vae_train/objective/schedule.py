@@ -6,12 +6,13 @@ tensor stays on its device, so that a captured step sees it change.
 
 import math
 from abc import ABC, abstractmethod
+from typing import Annotated
 
 from torch import Tensor
 from typing_extensions import override
 
 from vae_train.util.numbers import Number, clamp, cos, sigmoid
-from vae_train.util.ranges import Decay, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
+from vae_train.util.ranges import Decay, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Range
 
 
 class BetaSchedule(ABC):
@@ -81,6 +82,32 @@ class LinearBeta(RisingBeta):
     @override
     def risen(self, progress: Number) -> Number:
         return progress
+
+
+class RunFractionBeta(BetaSchedule):
+    """From `start` to 1 in a straight line over a fraction of the run, then 1; a shorter run rises faster.
+
+    Args:
+        steps_per_epoch: see `BetaSchedule`.
+        epochs: epochs of the run.
+        fraction: fraction of the run until 1 is reached.
+        start: the factor at step 0.
+    """
+
+    def __init__(
+        self,
+        steps_per_epoch: float,
+        epochs: float,
+        fraction: Annotated[float, Range(0, 1, open_low=True)],
+        start: Fraction,
+    ) -> None:
+        super().__init__(steps_per_epoch)
+        self.start = start
+        self.end = self.peak = fraction * epochs
+
+    @override
+    def at(self, epoch: Number) -> Number:
+        return self.start + (1 - self.start) * clamp(epoch / self.end)
 
 
 class CosineBeta(RisingBeta):

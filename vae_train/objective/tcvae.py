@@ -33,6 +33,7 @@ class TCVAE(WeightedRate):
         num_train: images in the training split.
     """
 
+    needs_single_layer = "the total correlation of z"
     needs_factorized = "to estimate total correlation"
     per_image = False
 

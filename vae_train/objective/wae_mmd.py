@@ -26,6 +26,7 @@ class WAEMMD(Objective):
     """
 
     codes_error = "matches the distribution of z to the prior, but the choice of codes has no gradient"
+    needs_single_layer = "the distance of q(z) from p(z)"
     needs_density = False
     per_image = False
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_type_hints
 
-from vae_train.runs.schema import settings, value_error
+from vae_train.runs.schema import settings, value_error, yaml_text
 from vae_train.util.errors import ErrorDetail, Incompatible
 
 Node = Mapping[str, Any]
@@ -130,7 +130,7 @@ def _detail(model: Any, setting: str, error: Incompatible) -> ErrorDetail:
     for key in setting.split("."):
         value = value.keywords[key]
     is_choice = isinstance(value, partial)
-    where = f"model/{setting}={stem(value.func)}" if is_choice else f"model.{setting}={value}"
+    where = f"model/{setting}={stem(value.func)}" if is_choice else f"model.{setting}={yaml_text(value)}"
     return ErrorDetail(where, phrase(error))
 
 

@@ -10,7 +10,7 @@ from vae_train.data.dataset import Dataset
 from vae_train.evaluation.encodings import encode
 from vae_train.evaluation.metrics.latent_activity import diagnosis, latent_activity
 from vae_train.evaluation.subject import Noise, Subset
-from vae_train.model.base import SingleLatent
+from vae_train.model.base import LatentVariableModel, SingleLatent
 from vae_train.runs.build import Training, read_weights
 from vae_train.runs.config import weight_of_rate
 from vae_train.runs.run import Run
@@ -58,7 +58,8 @@ def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows
         active, warning = _activity(learner.evaluated.eval(), data, metrics, run.config, trainer.eval_batch_size)
         lines[0] += f" · {active}"
         lines += [warning] if warning else []
-    lines += trends(rows, run.config["latent_dim"], f"vae train resume={run.as_typed} {epochs.twice}")
+    size = sum(map(math.prod, learner.model.latent_shapes))
+    lines += trends(rows, size, f"vae train resume={run.as_typed} {epochs.twice}")
     if (step := learner.objective.settled_step) > epochs.last_step:
         longer = f"vae train resume={run.as_typed} {epochs.until(step)}"
         lines.append(f"the schedules of the objective are unfinished; continue with: {longer}")
@@ -69,6 +70,13 @@ def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows
         "  " + "  ".join(names),
         f"next: vae eval run={run.as_typed} · vae report run={run.as_typed}",
     ]
+
+
+def latents_text(model: LatentVariableModel) -> str:
+    """The number of latents of a model, and that of its stochastic layers if there are several."""
+    shapes = model.latent_shapes
+    text = f"{sum(map(math.prod, shapes)):,} latents"
+    return f"{text} in {len(shapes)} layers" if len(shapes) > 1 else text
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from vae_train.runs.defaults import run_epochs, with_defaults
 from vae_train.runs.differences import hyperparameters
 from vae_train.runs.environment import environment
 from vae_train.runs.facts import facts_to_dict
-from vae_train.runs.outcome import outcome
+from vae_train.runs.outcome import latents_text, outcome
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts, known
 from vae_train.runs.tracking import open_loggers, register, sending, tracker_errors
@@ -242,8 +242,8 @@ def _log_start(run: Run, training: Training) -> None:
     device = f"cpu, {threads} thread{'s' * (threads > 1)}" if learner.device.type == "cpu" else str(learner.device)
     channels, height, width = data.facts.data_shape
     log.info(
-        "vae train · %s · %dx%dx%d · %s · %d latents, %s parameters · %s, %s, %s",
-        *(run.config["name"], height, width, channels, sizes, run.config["latent_dim"], f"{count:,}"),
+        "vae train · %s · %dx%dx%d · %s · %s, %s parameters · %s, %s, %s",
+        *(run.config["name"], height, width, channels, sizes, latents_text(learner.model), f"{count:,}"),
         *(device, learner.precision, trainer.execution),
     )
     if slow := emulated(learner.precision, learner.device):

@@ -148,10 +148,15 @@ def _detached(values: dict[str, Tensor]) -> Scalars:
 
 @torch.no_grad()
 def _scalars(terms: dict[str, Tensor], trace: Trace) -> Scalars:
-    """The terms of the objective and the metrics of every batch, detached."""
+    """The terms of the objective and the metrics of every batch, detached.
+
+    Models with several layers also have the rate of each, from `rate_1` of the topmost layer on.
+    """
     distortion = trace.distortion().mean()
     if not trace.bounded:  # a point mass has neither rate nor ELBO
         return _detached(terms) | {"distortion": distortion}
     rate, bits = trace.rate().mean(), trace.bits_per_dim()
     scalars = _detached(terms) | {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate}
+    if len(trace.latents) > 1:
+        scalars |= {f"rate_{i}": latent.rate().mean() for i, latent in enumerate(trace.latents, 1)}
     return scalars if bits is None else scalars | {"bits_per_dim": bits.mean()}

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 GROUPS = {
     "bound": ("elbo", "rate", "distortion", "bits_per_dim"),
     "evaluation": (),
+    "layers": (),
     "speed": ("images_per_second", "data_wait"),
 }
-"""Groups of charts and their metrics. TensorBoard sorts groups by name. Other metrics are in `optimization`, or in
-`evaluation` if `vae eval` computed them."""
+"""Groups of charts and their metrics. TensorBoard sorts groups by name. The rates of single layers are in `layers`.
+Other metrics are in `optimization`, or in `evaluation` if `vae eval` computed them."""
 
 LAYOUT = {
     "bound": {"ELBO": "elbo", "rate": "rate", "distortion": "distortion", "bits per dimension": "bits_per_dim"},
+    "layers": {"rate per layer, from the topmost": r"rate_\d+"},
     "optimization": {"loss": "loss", "beta": "beta", "learning rate": "lr", "gradient norm": "grad_norm"},
 }
 """Charts of the page Custom Scalars in their order, by title; other pages sort charts by name."""
@@ -142,5 +144,7 @@ def _layout() -> dict[str, dict[str, list[object]]]:
 def _tag(name: str, split: str | None) -> str:
     """The tag of a metric: its group and its name."""
     other = "optimization" if split in ("train", "valid", None) else "evaluation"
+    if name.startswith("rate_"):
+        other = "layers"
     group = next((group for group, names in GROUPS.items() if name in names), other)
     return f"{group}/{name}"

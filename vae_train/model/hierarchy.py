@@ -1,0 +1,196 @@
+"""What models with several stochastic layers have in common.
+
+    p(x, z) = p(x | z_1 … z_L) prod_i p(z_i | z_1 … z_(i-1)),      q(z | x) = prod_i q(z_i | z_1 … z_(i-1), x)
+
+z_1 is the topmost layer. All q(z_i | …) and p(z_i | …) are normal with a diagonal covariance, so that the rate of every
+layer has a closed form given the samples above.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import override
+
+from vae_train.batch import Batch, Images, Shape
+from vae_train.distributions.base import Distribution, promote
+from vae_train.distributions.normal import Normal
+from vae_train.model.base import LatentVariableModel, Network
+from vae_train.model.family import Likelihood
+from vae_train.model.start import fit_output_bias
+from vae_train.model.trace import Latent, Trace
+from vae_train.model.traits import LayerTraits, ModelTraits, component
+from vae_train.rng import Rng
+from vae_train.util.errors import Incompatible
+
+MIN_SCALE = 1e-4
+"""Lower bound of the standard deviations of z."""
+
+Choose = Callable[[int, Normal, Tensor], Tensor]
+"""(number of the layer, its prior, its state) -> z with shape `(*N, *shape)`."""
+
+
+class Hierarchy(LatentVariableModel):
+    """A model with L stochastic layers, defined by one pass from the images up and one from the topmost layer down.
+
+    Args:
+        data_shape: (C, H, W) of an image.
+        levels: number of values that a pixel can take; None for continuous data.
+        likelihood: family of p(x | z).
+        output_bias: "data" fits the last bias to the training images, see `fit_output_bias`; "init" keeps it.
+    """
+
+    decoder: Network
+    """Maps the state below the last layer to the likelihood's parameters."""
+
+    def __init__(
+        self,
+        data_shape: Shape,
+        levels: int | None,
+        likelihood: Callable[..., Likelihood],
+        output_bias: Literal["init", "data"],
+    ) -> None:
+        super().__init__()
+        self.data_shape, self.levels = tuple(data_shape), levels
+        self.likelihood = likelihood(event_shape=self.data_shape, levels=levels)
+        self.starts_from_data = output_bias == "data"
+
+    @classmethod
+    @abstractmethod
+    def num_layers(cls, **settings: Any) -> int:
+        """L, as far as the settings determine it.
+
+        Args:
+            settings: see `traits`.
+        """
+
+    @classmethod
+    @override
+    def traits(cls, **settings: Any) -> ModelTraits:
+        likelihood, likelihood_settings = component(settings["likelihood"])
+        layers = cls.num_layers(**settings)
+        # Below the topmost layer, q also depends on the samples above, whose gradient must not stop.
+        layer = LayerTraits(supports_stop_gradient=layers == 1, prior_is_factorized=True)
+        couples_batch = likelihood.couples_batch(**likelihood_settings)
+        return ModelTraits((layer,) * layers, likelihood.warning, likelihood.capabilities, couples_batch)
+
+    @classmethod
+    @override
+    def check_data(cls, levels: int | None, **settings: Any) -> dict[str, Incompatible]:
+        likelihood, likelihood_settings = component(settings["likelihood"])
+        error = likelihood.check_compatible(levels, **likelihood_settings)
+        return {} if error is None else {"likelihood": error}
+
+    @override
+    def initialize(self, images: Images) -> None:
+        if self.starts_from_data:
+            fit_output_bias(self.decoder, self.likelihood, images)
+
+    @abstractmethod
+    def bottom_up(self, x: Tensor) -> Sequence[Tensor]:
+        """What every posterior sees of images `(B, C, H, W)`: tensors `(B, …)`, the topmost layer first."""
+
+    @abstractmethod
+    def top_down(self, choose: Choose) -> Tensor:
+        """One pass from the topmost layer down; returns the state below the last layer, `(*N, …)`.
+
+        Args:
+            choose: chooses z of every layer, the topmost first.
+        """
+
+    @abstractmethod
+    def posterior(self, layer: int, features: Tensor, p: Normal, state: Tensor) -> Normal:
+        """q(z_i | z_1 … z_(i-1), x) with batch (B,) for the topmost layer, (K, B) for the others.
+
+        Args:
+            layer: i - 1.
+            features: what `bottom_up` returned for this layer.
+            p: the layer's prior.
+            state: the state that the prior was computed from.
+        """
+
+    @override
+    def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
+        x = batch.x if batch.encoder_input is None else batch.encoder_input
+        latents, state = self._inferred(x, rng, num_samples, 1.0)
+        return Trace(batch.x, batch.mask, latents, self._emitted(state), batch.log_det, batch.log_bins)
+
+    @override
+    def infer(
+        self, x: Tensor, y: Tensor | None, rng: Rng, num_samples: int = 1, temperature: float = 1.0
+    ) -> tuple[Latent, ...]:
+        return self._inferred(x, rng, num_samples, temperature)[0]
+
+    @override
+    def decode_latents(self, z: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
+        return self._emitted(self.top_down(lambda layer, p, state: z[layer]))
+
+    @override
+    def sample(
+        self, num: int, rng: Rng, temperature: float | Sequence[float] = 1.0, y: Tensor | None = None
+    ) -> Distribution:
+        temperatures, shapes = self.temperatures(temperature), self.latent_shapes
+
+        def choose(layer: int, p: Normal, state: Tensor) -> Tensor:
+            return _sample(p, rng, (1, num, *shapes[layer]), temperatures[layer])[0]
+
+        return self._emitted(self.top_down(choose))
+
+    @override
+    def statistics(self, trace: Trace) -> dict[str, Tensor]:
+        return self.likelihood.statistics(trace)
+
+    @override
+    def update_state(self, statistics: dict[str, Tensor]) -> None:
+        self.likelihood.update_state(statistics)
+
+    def _inferred(self, x: Tensor, rng: Rng, num_samples: int, temperature: float) -> tuple[tuple[Latent, ...], Tensor]:
+        """The layers, and the state below the last one."""
+        features, shapes, latents = self.bottom_up(x), self.latent_shapes, list[Latent]()
+
+        def choose(layer: int, p: Normal, state: Tensor) -> Tensor:
+            q = self.posterior(layer, features[layer], p, state)
+            z = _sample(q, rng, (num_samples, len(x), *shapes[layer]), temperature)
+            latents.append(Latent(z, q, p))
+            return z
+
+        state = self.top_down(choose)
+        return tuple(latents), state
+
+    def _emitted(self, state: Tensor) -> Distribution:
+        """p(x | z) for the state below the last layer."""
+        parameters = by_rows(self.decoder, state, len(self.decoder.in_shape))
+        px = self.likelihood(parameters)
+        px.parameters = parameters
+        return px
+
+
+def normal(parameters: Tensor, event_ndim: int) -> Normal:
+    """A normal distribution, whose mean and raw scale a are the two halves of the parameters.
+
+    The standard deviation softplus(ln 2 · a) / ln 2 is 1 at a = 0 and grows linearly, so that no gradient explodes
+    (Hazami et al., 2022, Efficient-VDVAE, arXiv:2203.13751, section 4.2). It is computed in at least float32.
+    """
+    mean, raw = promote(parameters).chunk(2, -event_ndim)
+    return Normal(mean, log_softplus(raw), event_ndim)
+
+
+def log_softplus(raw: Tensor) -> Tensor:
+    """log(softplus(ln 2 · raw) / ln 2 + `MIN_SCALE`), elementwise; nearly 0 at 0."""
+    return (F.softplus(math.log(2) * raw) / math.log(2) + MIN_SCALE).log()
+
+
+def by_rows(network: nn.Module, h: Tensor, event_ndim: int) -> Tensor:
+    """Applies a network with a single leading dimension to `(*N, …)`."""
+    leading = h.shape[: h.dim() - event_ndim]
+    out = network(h.reshape(-1, *h.shape[len(leading) :]))
+    return out.reshape(*leading, *out.shape[1:])
+
+
+def _sample(p: Normal, rng: Rng, shape: Shape, temperature: float) -> Tensor:
+    """Samples with shape (K, B, *event), which `p` broadcasts to, so that noise belongs to samples and images."""
+    z = p.loc + temperature * p.log_scale.exp() * p.unit_sample(rng, shape, p.loc.dtype)
+    return z.expand(shape)
