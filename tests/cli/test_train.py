@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from tests.commandline import BRIEF, TINY, Vae, rows
+from tests.commandline import BRIEF, TINY, Answer, Vae, rows
 from vae_train import load
 from vae_train.runs.config import VERSION
 from vae_train.util.errors import RunError
@@ -204,6 +205,44 @@ def test_plan_prints_and_writes_nothing(vae: Vae) -> None:
     for text in ("ConvTranspose2d", "32x14x14", "parameters", "memory", "optimiser", "time"):
         assert text in answer.out
     assert not Path("outputs").exists()
+
+
+def activations(answer: Answer) -> float:
+    """The memory of activations in a plan, in bytes."""
+    assert answer.code == 0, answer.err
+    value, unit = re.search(r"activations ([\d.,]+) (\w+)", answer.out).groups()
+    return float(value.replace(",", "")) * 1024 ** ["B", "KiB", "MiB", "GiB"].index(unit)
+
+
+@pytest.fixture
+def _brief_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times few steps, for plans of which only the memory matters."""
+    for name in ("WARM", "TIMED"):
+        monkeypatch.setattr(f"vae_train.runs.plan.{name}", 1)
+
+
+@pytest.mark.usefixtures("_brief_timing")
+def test_a_plan_measures_what_the_backward_pass_needs(vae: Vae) -> None:
+    plan = (
+        "train",
+        "plan=true",
+        "model=resnet",
+        "model.encoder.channels=[8,8]",
+        "model.encoder.blocks=2",
+        "batch_size=64",
+    )
+    whole = activations(vae(*plan))
+    assert activations(vae(*plan, "model.encoder.checkpointing=true")) < 0.6 * whole
+    assert activations(vae(*plan, "learner.grad_accumulation=4")) == pytest.approx(whole / 4, rel=0.1)
+
+
+@pytest.mark.usefixtures("_brief_timing")
+def test_a_plan_lists_the_networks_of_a_flow_over_maps(vae: Vae) -> None:
+    spatial = ("model=conv_spatial", "latent_shape=[2,4,4]", "model.encoder.channels=4")
+    answer = vae("train", "plan=true", *spatial, "model/prior=realnvp", "model.prior.hidden=[8]", "batch_size=64")
+    assert answer.code == 0, answer.err
+    assert re.search(r"prior\.flow\.networks\.0\.0 +Conv2d +224\n", answer.out)  # 3 x 8 kernels of 3 x 3, and 8 biases
+    assert activations(answer) > activations(vae("train", "plan=true", *spatial, "batch_size=64"))
 
 
 def test_cfg_job_works_without_data(vae: Vae) -> None:

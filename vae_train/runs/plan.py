@@ -20,6 +20,7 @@ from vae_train.runs.config import Config
 from vae_train.runs.defaults import with_defaults
 from vae_train.training.execution import Runner
 from vae_train.training.learner import Learner
+from vae_train.training.step import StepInputs
 from vae_train.util.runtime import prepare, resolve_device
 from vae_train.util.text import duration, size
 
@@ -50,7 +51,7 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     learner = build_learner(config, build_model(config, facts, device, builder), facts, builder)
     images = _random_images(stored, transforms, PASS * batch_size, device)
     stream = Stream(images, batch_size, seed=config["seed"], device=device)
-    layers = _layers(learner, stream.batch(0))
+    layers, activations = _layers(learner, stream.batch(0)), _saved_bytes(learner, stream.batch(0))
     seconds = _seconds_per_step(trainer.runner(learner, stream))
     for name, module, shape, count in layers:
         log.info("%-26s %-22s %-18s %12s", name, module, "x".join(map(str, shape)), f"{count:,}" if count else "")
@@ -59,7 +60,6 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     both = 4 * (2 * count - frozen)
     states = learner.optimizer.optimizer.state.values()
     state = sum(t.nbytes for values in states for t in values.values() if isinstance(t, Tensor))
-    activations = sum(4 * batch_size * math.prod(shape) for _, _, shape, _ in layers)
     pixels = facts.num_train * math.prod(facts.data_shape) * (1 if (stored.levels or math.inf) <= 256 else 4)
     total = both + state + activations + pixels + (4 * count if learner.average is not None else 0)
     log.info("parameters      %s", f"{count:,}, of which {frozen:,} are frozen" if frozen else f"{count:,}")
@@ -86,7 +86,10 @@ def _random_images(facts: DataFacts, transforms: Transforms, count: int, device:
 
 
 def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, ...], int]]:
-    """Name, class, output shape per image and number of parameters of every leaf module, in the order of execution."""
+    """Name, class, output shape per image and number of parameters of every leaf module, in the order of execution.
+
+    Modules whose parameters are used without calling them, as those of flows, follow with shape ().
+    """
     layers: list[tuple[str, str, tuple[int, ...], int]] = []
     names = {module: name for name, module in learner.model.named_modules() if not list(module.children())}
 
@@ -99,7 +102,31 @@ def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, .
     with torch.no_grad():
         learner.model(batch, Rng(learner.seed, "plan", device=learner.device))
     handle.remove()
+    called = {name for name, *_ in layers}
+    for module, name in names.items():
+        count = sum(p.numel() for p in module.parameters())
+        if count and name not in called:
+            layers.append((name, type(module).__name__, (), count))
     return layers
+
+
+def _saved_bytes(learner: Learner, batch: Batch) -> int:
+    """Bytes that the forward pass of a microbatch keeps for its backward pass, besides the parameters."""
+    inputs = StepInputs(batch, 0, learner.rates(0), Rng(learner.seed, "plan", device=learner.device))
+    part, _ = next(inputs.microbatches(learner.grad_accumulation))
+    own = {p.untyped_storage().data_ptr() for p in learner.parameters}
+    sizes = dict[int, int]()
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = learner.loss(part)  # its graph owns the memory, so that no storage is counted twice
+    del kept
+    return sum(sizes.values())
 
 
 def _seconds_per_step(runner: Runner) -> float:
