@@ -32,7 +32,7 @@ def offered(vae: Vae, monkeypatch: pytest.MonkeyPatch):
         ("vae train plan=", ["plan=false", "plan=true"]),
         ("vae train device=c", ["device=cpu", "device=cuda", "device=cuda:0"]),
         ("vae train --c", ["--cfg", "--config-dir"]),
-        ("vae fit-prior prior=", ["prior=flow", "prior=gmm", "prior=kde"]),
+        ("vae fit-prior prior=", [f"prior={name}" for name in ("autoregressive", "flow", "gmm", "kde", "pixelcnn")]),
         ("vae eval split=", ["split=train", "split=valid", "split=test"]),
         ("vae sample show=pr", ["show=prior", "show=progress"]),
         ("vae sample show=prior,tr", ["show=prior,traverse"]),

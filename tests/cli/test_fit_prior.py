@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.commandline import BRIEF, Vae
-from tests.support import CONF
+from tests.runs.test_fitted_priors import KINDS
 from vae_train import load
 from vae_train.data.stream import evaluation_batches
 from vae_train.evaluation.subject import Noise
@@ -17,7 +17,7 @@ from vae_train.runs.run import Run
 from vae_train.training.checkpoint import FORMAT
 
 FLOW = ("prior.transforms=1", "prior.hidden=[8]", "prior.steps=60")
-kinds = pytest.mark.parametrize("kind", sorted(path.stem for path in (CONF / "fitted_prior").glob("*.yaml")))
+kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def metrics(run: Path | str, name: str) -> dict:
@@ -128,7 +128,7 @@ def test_latents_that_no_density_fits_are_refused(vae: Vae, arguments: list[str]
     [
         ("prior.bandwidth=scott", "no such setting"),
         ("prior.components=0", "at least 1"),
-        ("prior=vamp", "no such fitted prior (flow, gmm, kde)"),
+        ("prior=vamp", "no such fitted prior (autoregressive, flow, gmm, kde, pixelcnn)"),
     ],
 )
 def test_settings_are_checked(vae: Vae, trained: Path, argument: str, why: str) -> None:

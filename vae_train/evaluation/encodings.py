@@ -1,6 +1,6 @@
 """Encodes images: means, samples and posteriors for metrics of the latents."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from vae_train.batch import Fetched, Split
 from vae_train.data.stream import evaluation_batches
 from vae_train.distributions.base import Distribution
+from vae_train.distributions.codes import QuantizedPoint
 from vae_train.distributions.normal import Normal
 from vae_train.evaluation.subject import Noise, Purpose, Subject, Subset, shared
 from vae_train.model.base import SingleLatent
@@ -59,6 +60,27 @@ def encode(model: SingleLatent, images: Fetched, *, noise: Noise, batch_size: in
     q = Normal(torch.cat([n.loc for n in normals]), torch.cat([n.log_scale for n in normals])) if normals else None
     y = torch.cat(ys) if ys else None
     return Encodings(torch.cat(means), torch.cat(zs), q, normal_prior, _std(p, means[0][0]), y)
+
+
+@torch.no_grad()
+def encode_codes(model: Any, images: Fetched, *, noise: Noise, batch_size: int = 512) -> Tensor:
+    """Encodes images to codes: int32 `(N, *code_shape)` on the CPU.
+
+    Args:
+        model: a model with a codebook.
+        images: N images.
+        noise: see `encode`; a posterior that is no point has one sample per image.
+        batch_size: images per pass.
+    """
+    codes = []
+    for start, batch in evaluation_batches(images, batch_size, model.device, noise.data):
+        q = model.encode(batch.x, batch.y)
+        if isinstance(q, QuantizedPoint):
+            indices = q.codes
+        else:
+            indices = model.codebook.indices(q.sample(noise.latents(start, model.device), 1)[0])
+        codes.append(indices.int().cpu())
+    return torch.cat(codes)
 
 
 @shared

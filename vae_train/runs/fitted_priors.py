@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from vae_train.evaluation.metrics.base import Estimate
 from vae_train.model.base import SingleLatent
-from vae_train.model.prior.fitted.base import FittedPrior, log_density
+from vae_train.model.prior.fitted.base import CHUNK_ROWS, CodePrior, FittedPrior, log_density
+from vae_train.model.traits import Support
 from vae_train.rng import generator
 from vae_train.runs.build import Builder
 from vae_train.runs.compatibility import stem
 from vae_train.runs.config import Config
-from vae_train.runs.prior_training import train_prior
+from vae_train.runs.prior_training import PriorCheckpoint, train_prior
 from vae_train.runs.run import Run
 from vae_train.training.checkpoint import load, save
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
@@ -22,13 +23,16 @@ from vae_train.util.text import first_line
 
 log = logging.getLogger("vae_train")
 
+FITTED: dict[Support, str] = {"real": "gmm", "codes": "autoregressive", "categorical": "autoregressive"}
+"""Support of z -> the fitted prior to start with."""
+
 HELD_OUT_FRACTION = 0.1
 """Fraction of the encodings that is held out for choosing bandwidths and for early stopping."""
 
 
 def fitted_prior_names(run: Run) -> list[str]:
     """Lists the fitted priors of a run."""
-    return sorted(path.stem for path in run.priors.glob("*.pt") if ".previous" not in path.name)
+    return sorted(path.stem for path in run.priors.glob("*.pt") if "." not in path.stem)
 
 
 def prior_errors(run: Run, name: str | None) -> list[ErrorDetail]:
@@ -46,44 +50,75 @@ def _command(run: Run, name: str) -> str:
     return f"vae fit-prior run={run.as_typed} prior={name}"
 
 
-def fitting_error(config: Config, builder: Builder) -> str | None:
-    """Returns why no prior can be fitted to the encodings of a run's model, or None."""
+def fitting_error(config: Config, builder: Builder, prior: type[FittedPrior] = FittedPrior) -> str | None:
+    """Returns why a prior cannot be fitted to the encodings of a run's model, or None.
+
+    Args:
+        config: the run's configuration.
+        builder: locates classes.
+        prior: class of the prior.
+    """
     model: Any = builder.locate(config["model"]["_target_"])
     if not issubclass(model, SingleLatent) or config.at("model.posterior") is None:
         return "has no single latent vector to fit a prior to"
     posterior: Any = builder.locate(config["model"]["posterior"]["_target_"])
-    if posterior.support not in FittedPrior.supports:
-        return f"has latents of model/posterior={stem(posterior)}, but a prior can only be fitted to vectors in R^D"
+    if posterior.support not in prior.supports:
+        instead = next((name for support, name in FITTED.items() if posterior.support == support), None)
+        has = f"has latents of model/posterior={stem(posterior)}"
+        if instead is None:
+            return f"{has}, but a prior can only be fitted to vectors in R^D or to codes"
+        kind = "is a distribution of codes" if prior.over_codes else "is a density of vectors in R^D"
+        return f"{has}, but this prior {kind}; use prior={instead}"
     if config.at("model.condition"):
         return f"has a prior per {config.at('model.condition')}, which a single prior of all encodings cannot replace"
     return None
 
 
-def fit_prior(node: Config, model: SingleLatent, z: Tensor, seed: int, builder: Builder) -> FittedPrior:
-    """Builds a prior and fits it to encodings, on the CPU.
+def fit_prior(
+    node: Config,
+    model: SingleLatent,
+    z: Tensor,
+    seed: int,
+    builder: Builder,
+    checkpoint: PriorCheckpoint | None = None,
+) -> FittedPrior:
+    """Builds a prior and fits it to encodings: densities on the CPU, distributions of codes on the model's device.
 
     Args:
         node: the prior's class and settings.
         model: the model, for the shapes.
-        z: (N, D) encodings.
+        z: (N, D) encodings, or (N, *code_shape) codes.
         seed: seed of all random numbers.
         builder: locates classes.
+        checkpoint: where an interrupted training is saved and continued from; None to save nothing.
 
     Raises:
         ValueError: there are too few encodings.
         UsageError: a setting is invalid.
+        Stopped: a signal arrived; the training is saved.
     """
-    z = z.cpu().double()
+    z = z.cpu().double() if z.is_floating_point() else z.cpu()
     z = z[torch.randperm(len(z), generator=generator(seed, "expost"))]
     count = max(1, round(HELD_OUT_FRACTION * len(z)))
     held_out, z = z[:count], z[count:]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        prior: FittedPrior = builder.build(node)(event_shape=model.latent_shape, data_shape=model.data_shape)
+        prior = _build(node, model, builder)
     prior.fit(z, held_out, seed)
+    if prior.over_codes:
+        prior.to(model.device)
     if prior.gradient_training is not None:
-        train_prior(prior, z, held_out, seed, prior.gradient_training)
+        train_prior(prior, z, held_out, seed, prior.gradient_training, checkpoint)
     return prior.eval()
+
+
+def _build(node: Config, model: Any, builder: Builder) -> FittedPrior:
+    """Builds a prior for the latents of a model."""
+    constructor, target = builder.build(node), builder.locate(str(node["_target_"]))
+    if not getattr(target, "over_codes", False):
+        return constructor(event_shape=model.latent_shape, data_shape=model.data_shape)
+    codebook = model.codebook
+    return constructor(event_shape=codebook.code_shape, data_shape=model.data_shape, num_codes=codebook.num_codes)
 
 
 def copy_state(module: nn.Module) -> dict[str, Tensor]:
@@ -91,10 +126,20 @@ def copy_state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def save_prior(prior: FittedPrior, node: Config, model: nn.Module, run: Run, name: str) -> None:
-    """Writes priors/<name>.pt: class, settings, weights and the fingerprint of the model, as plain values."""
-    state = {"settings": node.to_dict(), "weights": copy_state(prior), "fingerprint": fingerprint(model)}
+def save_prior(prior: FittedPrior, node: Config, model: nn.Module, run: Run, name: str, seed: int) -> None:
+    """Writes priors/<name>.pt: class, settings, seed, weights and the fingerprint of the model, as plain values."""
+    state = {"settings": node.to_dict(), "weights": copy_state(prior), "fingerprint": fingerprint(model), "seed": seed}
     save(run.priors / f"{name}.pt", state)
+
+
+def is_fitted(node: Config, model: nn.Module, run: Run, name: str, seed: int) -> bool:
+    """Whether priors/<name>.pt was fitted to the weights of this model, with these settings and this seed."""
+    try:
+        state = load(run.priors / f"{name}.pt", report=run.report)
+    except RunError:
+        return False
+    expected = {"settings": node.to_dict(), "fingerprint": fingerprint(model), "seed": seed}
+    return all(state.get(key) == value for key, value in expected.items())
 
 
 def replace_prior(model: Any, run: Run, name: str, builder: Builder) -> None:
@@ -115,10 +160,9 @@ def replace_prior(model: Any, run: Run, name: str, builder: Builder) -> None:
     except RunError as error:
         raise RunError(f"{error}; {advice}") from error
     try:
-        node, shapes = Config(state["settings"]), (model.latent_shape, model.data_shape)
-        prior: FittedPrior = builder.build(node)(event_shape=shapes[0], data_shape=shapes[1])
+        prior = _build(Config(state["settings"]), model, builder)
         prior.load_weights(state["weights"])
-    except (KeyError, TypeError, RuntimeError, ValueError, UsageError) as error:
+    except (AttributeError, KeyError, TypeError, RuntimeError, ValueError, UsageError) as error:
         raise RunError(f"{path} is not a prior of this model ({first_line(error)}); {advice}") from error
     if state["fingerprint"] != fingerprint(model):
         log.warning("prior=%s was fitted to a different checkpoint; %s", name, advice)
@@ -126,17 +170,37 @@ def replace_prior(model: Any, run: Run, name: str, builder: Builder) -> None:
 
 
 def compare_priors(model: Any, prior: FittedPrior, z: Tensor) -> dict[str, Estimate]:
-    """Scores encodings `(N, D)` under the model's own prior and under a fitted prior.
+    """Scores encodings under the model's own prior and under a fitted prior.
+
+    Args:
+        model: the model.
+        prior: the fitted prior.
+        z: (N, D) encodings, or (N, *code_shape) codes.
 
     Returns:
-        log p(z) in nats under the "own" and the "fitted" prior, and the "gain" of the fitted one.
+        log p(z) in nats under the "own" and the "fitted" prior, and the "gain" of the fitted one; for codes also that
+        under the "frequency_table" of the training codes.
     """
-    with torch.no_grad():
-        p = model.prior(model.encode)
-    own = log_density(p, z.to(next(model.parameters()).device).view(-1, *model.latent_shape))
-    fitted = prior.log_prob(z.to(next(prior.buffers()).dtype))
-    scores = {"own": own, "fitted": fitted, "gain": fitted - own}
+    scores = dict[str, Tensor]()
+    if isinstance(prior, CodePrior):
+        own = _log_prob_of_codes(model, z)
+        scores["frequency_table"] = prior.table_log_prob(z)
+        fitted = prior.log_prob(z.to(model.device, torch.int64))
+    else:
+        with torch.no_grad():
+            p = model.prior(model.encode)
+        own = log_density(p, z.to(next(model.parameters()).device).view(-1, *model.latent_shape))
+        fitted = prior.log_prob(z.to(next(prior.buffers()).dtype))
+    scores = {"own": own, "fitted": fitted, "gain": fitted - own} | scores
     return {name: Estimate.mean_of(values) for name, values in scores.items()}
+
+
+@torch.no_grad()
+def _log_prob_of_codes(model: Any, codes: Tensor) -> Tensor:
+    """Computes log p(codes) of arrays `(N, *code_shape)` under the model's own prior: `(N,)` float64 on the CPU."""
+    p, chunks = model.prior_of(), codes.split(CHUNK_ROWS)
+    embedded = (model.codebook.embed(chunk.to(model.device, torch.int64)) for chunk in chunks)
+    return torch.cat([p.log_prob(z).cpu().double() for z in embedded])
 
 
 def fingerprint(model: nn.Module, without: str = "prior.") -> str:

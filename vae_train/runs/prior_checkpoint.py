@@ -1,0 +1,117 @@
+"""The file of an interrupted training of a prior, from which the same command continues."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vae_train.runs.config import Config
+from vae_train.runs.run import Run
+from vae_train.training.checkpoint import load, previous, save
+from vae_train.util.errors import ErrorDetail, RunError, Stopped
+
+log = logging.getLogger("vae_train")
+
+SUFFIX = ".unfinished.pt"
+
+
+@dataclass(frozen=True)
+class UnfinishedPrior:
+    """Where the training of a prior is saved until it is finished.
+
+    Args:
+        run: the run whose encodings the prior is trained on.
+        name: name of the prior.
+        settings: its class and settings.
+        seed: seed of encodings and training.
+        fingerprint: that of the model's weights.
+        command: the command that continues the training.
+    """
+
+    run: Run
+    name: str
+    settings: Config
+    seed: int
+    fingerprint: str
+    command: str
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return unfinished_file(self.run, self.name)
+
+    def load(self) -> dict[str, Any] | None:
+        """The state to continue from; None if there is none, or one for other weights of the model."""
+        state = _read(self.run, self.name)
+        if state is None:
+            return None
+        if state["fingerprint"] != self.fingerprint:
+            log.info(
+                "the interrupted training of prior=%s was for other weights of the model; starting anew", self.name
+            )
+            return None
+        log.info("continuing after step %s", f"{state['progress']['step']:,}")
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Saves a state."""
+        stamp = {"settings": self.settings.to_dict(), "seed": self.seed, "fingerprint": self.fingerprint}
+        save(self.path, state | stamp)
+
+    def stop(self, signal: int, step: int) -> NoReturn:
+        """Ends the command."""
+        stopped = Stopped(signal, 0, step)
+        stopped.args = (f"interrupted at step {step:,}; checkpoint saved. Continue with: {self.command}",)
+        raise stopped
+
+    def remove(self) -> None:
+        """Removes the file once the prior is finished, or is to be trained anew."""
+        for path in (self.path, previous(self.path)):
+            path.unlink(missing_ok=True)
+
+
+def unfinished_file(run: Run, name: str) -> Path:
+    """The file of an interrupted training."""
+    return run.priors / f"{name}{SUFFIX}"
+
+
+def unfinished_errors(run: Run, name: str, settings: Config, seed: int) -> list[ErrorDetail]:
+    """Reports an interrupted training with other settings, which a new one would overwrite."""
+    state = _read(run, name)
+    if state is None:
+        return []
+    changes = _changes(Config(state["settings"]), settings, ("prior",))
+    if state["seed"] != seed:
+        changes.append(f"seed={state['seed']}")
+    if not changes:
+        return []
+    message = (
+        f"a training with {' '.join(changes)} was interrupted after step {state['progress']['step']:,}; add that to "
+        "continue it, or refit=true to start anew"
+    )
+    return [ErrorDetail(f"prior={name}", message)]
+
+
+def _changes(before: Config, after: Config, path: tuple[str, ...]) -> list[str]:
+    """The settings of `before` that differ from those of `after`, as typed."""
+    return [
+        f"{'.'.join((*path, key))}={value}" for key, value in before.items() if key not in after or after[key] != value
+    ]
+
+
+def _read(run: Run, name: str) -> dict[str, Any] | None:
+    """Reads an interrupted training; None if there is none, or if it is damaged, which is reported."""
+    path = unfinished_file(run, name)
+    if not path.exists() and not previous(path).exists():
+        return None
+    try:
+        state = load(path, report=run.report)
+        keys = {"settings", "seed", "fingerprint", "progress", "best", "model", "optimizer"}
+        if missing := keys - set(state):
+            raise RunError(f"{path} has no {', '.join(sorted(missing))}")
+    except RunError as error:
+        run.report(str(error), "training the prior anew")
+        return None
+    return state
