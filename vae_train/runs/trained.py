@@ -19,6 +19,7 @@ from vae_train.evaluation.scores import image_scores
 from vae_train.evaluation.subject import Noise
 from vae_train.evaluation.traversals import LatentRange, traverse
 from vae_train.model.base import LatentVariableModel, SingleLatent
+from vae_train.model.prior.fitted.base import CodePrior
 from vae_train.plotting.grid import plot_grid
 from vae_train.plotting.png import to_pil
 from vae_train.rng import Rng
@@ -142,17 +143,32 @@ class TrainedModel:
 
     @torch.no_grad()
     def sample(
-        self, num: int, temperature: float = 1.0, label: Label = None, seed: int = 0, use_mean: bool = True
+        self,
+        num: int,
+        temperature: float = 1.0,
+        label: Label = None,
+        seed: int = 0,
+        use_mean: bool = True,
+        top_k: int | None = None,
     ) -> Tensor:
         """Images from the prior, with shape `(num, C, H, W)`, on the CPU.
 
         Args:
             num: number of images.
-            temperature: factor on the prior's standard deviation.
+            temperature: factor on the prior's standard deviation; a prior over codes divides its logits by it.
             label: the condition of a conditional model; None cycles through the classes.
             seed: seed of z and the pixels.
             use_mean: return the means of p(x | z) instead of samples from it.
+            top_k: samples only have codes that are among the k most likely ones given those before; None for all codes.
+
+        Raises:
+            ValueError: `top_k` without a fitted prior over codes.
         """
+        prior = getattr(self.model, "prior", None)
+        if isinstance(prior, CodePrior):
+            prior.top_k = top_k
+        elif top_k is not None:
+            raise ValueError("top_k needs a fitted prior over codes, such as load(run, prior='autoregressive')")
         y = None if label is None else self.condition(label, num)
         images = []
         for number, rows in enumerate(torch.arange(num, device=self.device).split(CHUNK)):

@@ -81,10 +81,11 @@ class Plot(ABC):
             return [ErrorDetail(f"show={self.name()}", problem)]
         if not self.needs_model:
             return []
+        errors = opened.top_k_errors() if "top_k" in self.reads else []
         option = "frames" if opened.options.frames and "frames" in self.reads else "num"
         shortage = memory_shortage(self.count(opened) * math.prod(opened.facts.data_shape) * 4)  # float32
         where = f"{option}={getattr(opened.options, option) or self.count(opened)}"
-        return [ErrorDetail(where, shortage)] if shortage else []
+        return [*errors, *([ErrorDetail(where, shortage)] if shortage else [])]
 
     def count(self, opened: OpenedRun) -> int:
         """Number of images that are in memory at the same time."""

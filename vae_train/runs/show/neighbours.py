@@ -23,7 +23,19 @@ class Neighbours(Plot):
     images that the model has not seen are as smooth, so their distances are what to expect without memorisation.
     """
 
-    reads = ("checkpoint", "prior", "num", "columns", "temperature", "use_mean", "label", "factors", "split", "seed")
+    reads = (
+        "checkpoint",
+        "prior",
+        "num",
+        "columns",
+        "temperature",
+        "top_k",
+        "use_mean",
+        "label",
+        "factors",
+        "split",
+        "seed",
+    )
     num = 8
 
     @override

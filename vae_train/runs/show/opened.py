@@ -85,6 +85,16 @@ class OpenedRun:
         has = "no single latent" if self.support is None else f"latents {SUPPORT_NAMES[self.support]}"
         return f"needs latents {needed}; this model has {has}"
 
+    def top_k_errors(self) -> list[ErrorDetail]:
+        """Reports `top_k` without a fitted prior over codes."""
+        if self.options.top_k is None:
+            return []
+        problem = self.lacks_support("codes", "categorical")
+        if problem is None and self.options.prior is None:
+            command = f"vae fit-prior run={self.run.as_typed} prior=autoregressive"
+            problem = f"needs a fitted prior over codes: {command}, then add prior=autoregressive"
+        return [ErrorDetail(f"top_k={self.options.top_k}", problem)] if problem else []
+
     @property
     def has_normal_prior(self) -> bool:
         """Whether encodings are spread like a standard normal prior, up to training."""
@@ -228,7 +238,8 @@ class OpenedRun:
         """Samples from the prior in the units of the data, as the options say."""
         # Numbers in a tensor are not names.
         label = None if self.condition is None else torch.tensor([self.condition] * num)
-        return self.trained.sample(num, self.options.temperature, label, self.options.seed, self.options.use_mean)
+        options = self.options
+        return self.trained.sample(num, options.temperature, label, options.seed, options.use_mean, top_k=options.top_k)
 
     def _open(self, prior: str | None) -> TrainedModel:
         return TrainedModel.open(self.run, self.options.checkpoint, self.device, self.builder, prior)

@@ -26,6 +26,8 @@ class Options:
     columns: PositiveInt = 8
     temperature: NonNegativeFloat = 1.0
     """Factor on the prior's standard deviation."""
+    top_k: PositiveInt | None = None
+    """Samples only have codes that are among the k most likely ones given those before; None for all."""
     use_mean: bool = True
     """Show means of p(x | z) rather than samples."""
     label: NonNegativeInt | str | None = None
@@ -53,7 +55,7 @@ class Options:
         return "".join("-" + re.sub(r"[^\w.-]+", "-", part)[:MAX_VALUE_LENGTH] for part in parts)
 
 
-_NAMES = {"temperature": "t{}", "use_mean": "pixels"} | dict.fromkeys(
+_NAMES = {"temperature": "t{}", "top_k": "top{}", "use_mean": "pixels"} | dict.fromkeys(
     ("checkpoint", "prior", "split", "interpolation"), "{}"
 )
 """Setting -> its place in the name of a file, if that is not the setting's name followed by the value."""

@@ -14,7 +14,7 @@ MAX_ROWS = 20
 class PriorSamples(Plot):
     """Samples from the prior. Those of a conditional model have a row for every class."""
 
-    reads = ("checkpoint", "prior", "num", "columns", "temperature", "use_mean", "label", "factors", "seed")
+    reads = ("checkpoint", "prior", "num", "columns", "temperature", "top_k", "use_mean", "label", "factors", "seed")
     num = 64
     has_samples = True
 
