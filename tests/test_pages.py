@@ -51,6 +51,8 @@ class Command(NamedTuple):
             text = re.sub(pattern, short, text)
         if name == "eval" and "k=" not in text:
             text += " k=5"
+        if name == "fit-prior" and re.search(r"prior=(autoregressive|pixelcnn)", text):
+            text += " prior.steps=5"
         if name == "train" and not re.search(r"steps=|plan=|--help", text):
             text += " steps=5"
         return shlex.split(text)
