@@ -19,6 +19,7 @@ from tests.support import (
     update,
 )
 from vae_train.model.architecture.resnet import ResNetDecoder, ResNetEncoder
+from vae_train.model.elu import FastELU
 from vae_train.model.resampling import Resample, resampling_matrix
 from vae_train.model.residual import BlockStyle, ResidualBlock, SelfAttention, start_as_identity, upsampling
 from vae_train.model.weight_norm import WeightNormConv2d, WeightNormLinear, normalize_output
@@ -266,3 +267,18 @@ def test_outputs_that_hardly_vary_get_no_enormous_weights():
     layer = WeightNormConv2d(1, 4, 3)
     normalize_output(layer, torch.ones(2, 1, 1, 1))
     assert (layer.gain <= 1000).all()
+
+
+def test_the_fast_elu_is_that_of_pytorch_with_all_its_derivatives():
+    fast, h = FastELU(), torch.linspace(-30.3, 4.7, 36, dtype=torch.float64).requires_grad_()
+    torch.testing.assert_close(fast(h), F.elu(h), atol=1e-15, rtol=0)
+    assert torch.autograd.gradcheck(fast, h)
+    assert torch.autograd.gradgradcheck(fast, h)
+    gradient = torch.func.grad(lambda h: fast(h).square().sum())
+    torch.testing.assert_close(torch.vmap(gradient)(h[:, None])[:, 0], gradient(h))
+
+
+def test_the_published_network_has_its_number_of_parameters():
+    with torch.device("meta"):
+        model = build_model(compose("experiment=resnet_iaf"), (1, 28, 28), 2)
+    assert 0.6e6 < sum(p.numel() for p in model.parameters()) < 0.7e6

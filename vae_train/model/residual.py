@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from vae_train.batch import Shape
+from vae_train.model.elu import FastELU
 from vae_train.model.layers import Activation, Init, Layers, nonlinearity, norm2d
 from vae_train.model.resampling import Resample, Size
 from vae_train.model.traits import CAPABILITIES
@@ -55,7 +56,11 @@ class BlockStyle(NamedTuple):
 
     def preactivation(self, channels: int) -> list[nn.Module]:
         """Normalisation and nonlinearity before a convolution."""
-        return [self.normalization(channels), nonlinearity(self.activation)]
+        return [self.normalization(channels), self.nonlinearity()]
+
+    def nonlinearity(self) -> nn.Module:
+        """The nonlinearity."""
+        return FastELU() if self.activation == "elu" else nonlinearity(self.activation)
 
 
 class Residual(nn.Module, ABC):

@@ -7,7 +7,7 @@ from torch import nn
 
 from vae_train.batch import Shape
 from vae_train.model.architecture.base import map_size, scale_widths, scales_of
-from vae_train.model.layers import Activation, Init, nonlinearity
+from vae_train.model.layers import Activation, Init
 from vae_train.model.resampling import Resample, Size
 from vae_train.model.residual import (
     BlockDownsample,
@@ -89,7 +89,7 @@ class ResNetEncoder(ResidualNetwork):
             layers.append(nn.Conv2d(before, out_shape[0], kernel, padding=kernel // 2))
         else:
             features = before * math.prod(smallest)
-            hidden = [style.linear(features, dense), nonlinearity(activation)] if dense else []
+            hidden = [style.linear(features, dense), style.nonlinearity()] if dense else []
             layers += [nn.Flatten(), *hidden, nn.Linear(dense or features, math.prod(out_shape))]
         super().__init__(in_shape, out_shape, layers, init)
 
@@ -147,7 +147,7 @@ class ResNetDecoder(ResidualNetwork):
         layers: list[nn.Module] = []
         if latent is None:
             shape = (before, *smallest)
-            hidden = [style.linear(math.prod(in_shape), dense), nonlinearity(activation)] if dense else []
+            hidden = [style.linear(math.prod(in_shape), dense), style.nonlinearity()] if dense else []
             last = style.linear(dense or math.prod(in_shape), math.prod(shape))
             layers += [nn.Flatten(), *hidden, last, nn.Unflatten(1, shape)]
         else:
