@@ -16,6 +16,7 @@ from vae_train.data.session import DataSession
 from vae_train.data.storage.layouts import file_shape, from_images
 from vae_train.data.storage.listing import AUDIO, IMAGES, VIDEOS, FileKind, Listing, list_files, list_folder
 from vae_train.evaluation.subject import Noise
+from vae_train.model.base import SingleLatent
 from vae_train.rng import Rng
 from vae_train.runs.apply.recordings import Recording
 from vae_train.runs.given import Label
@@ -55,6 +56,16 @@ class ArrayForm(NamedTuple):
         return (count, *file_shape(image_shape, self.layout))
 
 
+class Tiles(NamedTuple):
+    """A model for tiles of larger images."""
+
+    model: SingleLatent
+    size: tuple[int, int]
+    """(H, W) of a tile."""
+    overlap: tuple[int, int]
+    """Pixels that neighbouring tiles share, vertically and horizontally."""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """N images with their names, as a model takes them."""
@@ -74,6 +85,8 @@ class Inputs:
     """Files that were skipped, each with the reason."""
     form: ArrayForm | None = None
     """How results are stored as one array; None for one PNG per image."""
+    tiles: Tiles | None = None
+    """The model for tiles of images that keep their own size; None for images of the model's size."""
     recordings: tuple[Recording, ...] = ()
     """Files of which some of the images are consecutive parts, in order; results are such files."""
 

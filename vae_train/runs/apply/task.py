@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from vae_train.data.stream import evaluation_batch, evaluation_batches
 from vae_train.evaluation.latents import Latents, posterior
 from vae_train.plotting.grid import grey_out
 from vae_train.rng import BlockRng
-from vae_train.runs.apply.inputs import Inputs
+from vae_train.runs.apply.inputs import Inputs, Tiles
 from vae_train.runs.fitted_priors import fingerprint
 from vae_train.runs.run import Run
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.progress import progress_bar
+
+MAX_TILED_PIXELS = 2**18
+"""Largest number of pixels in tiles per pass, whose activations take some hundred bytes each."""
 
 
 @dataclass
@@ -62,6 +66,11 @@ class Application:
         """The means of p(x | z), `(B, C, H, W)` in the units of the data."""
         return self.model.to_units(self.model.single_latent.decode(z, y).mean)
 
+    def tiles_per_pass(self, tiles: Tiles) -> int:
+        """The number of tiles that have as many pixels as a batch of images, at least 1."""
+        images = self.batch_size * math.prod(self.model.facts.data_shape[1:])
+        return max(1, min(images, MAX_TILED_PIXELS) // math.prod(tiles.size))
+
     def latent_noise(self, start: int) -> BlockRng:
         """The noise of z for a batch that starts at image `start`."""
         return self.inputs.noise.latents(start, self.model.device)
@@ -97,6 +106,11 @@ class Task(ABC):
     """Whether the model must have a single latent."""
     min_inputs: ClassVar[int] = 1
     """The least number of images."""
+
+    tile: Literal["auto"] | int | None = None
+    """Side of the tiles in which it is applied to images of any size; None for images of the model's size."""
+    overlap: int | None = None
+    """Pixels that neighbouring tiles share; None for a quarter of a tile."""
 
     @abstractmethod
     def __call__(self, application: Application) -> list[str]:
