@@ -120,7 +120,8 @@ def facts_without_files(cfg: DictConfig) -> DataFacts:
     """The facts of a data set; for one that looks at the user's files, those of `OPEN`."""
     if {"path", "max_bad"} & cfg.data.keys():
         levels = 2 if cfg.data.get("binarize", "none") != "none" else 256
-        return DataFacts((3, 16, 16), levels, 0)
+        size = cfg.data.get("size") or 16
+        return DataFacts((3, *(size if isinstance(size, list | tuple) else (size, size))), levels, 0)
     return build(cfg.data).inspect()
 
 

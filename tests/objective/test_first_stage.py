@@ -68,9 +68,24 @@ def test_the_critic_is_absent_before_its_step():
     terms, _ = terms_of(model, objective, pictures(4), 2)
     assert torch.equal(terms["loss"], terms["reconstruction"])
     assert terms["critic_loss"] == 0
+    captured, _ = terms_of(model, objective, pictures(4), torch.tensor(2))
+    assert torch.equal(captured["loss"], terms["loss"])
+    assert captured["critic_loss"] == 0
     later, _ = terms_of(model, objective, pictures(4), torch.tensor(3))
     assert not torch.equal(later["loss"], later["reconstruction"])
     assert later["critic_loss"] > 0
+
+
+def test_the_critic_stays_as_it_is_before_its_step():
+    """Not even weight decay moves it, and its optimiser begins with its first gradient."""
+    cfg = compose(*LDM, "optimizer=adamw", "optimizer.weight_decay=0.5")
+    learner = build_learner(cfg, build_model(cfg, (3, 8, 8), None))
+    before = [p.clone() for p in learner.objective.parameters()]
+    for step in range(5):
+        scalars = update(learner, Batch(pictures(4)), step)
+        same = [torch.equal(a, b) for a, b in zip(before, learner.objective.parameters(), strict=True)]
+        assert all(same) if step < 3 else not any(same)
+        assert {"critic_loss", "adversarial", "balance"} <= scalars.keys()
 
 
 def test_the_adaptive_weight_is_bounded():

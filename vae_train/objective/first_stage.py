@@ -107,6 +107,10 @@ class FirstStage(WeightedRate):
         scalars["reconstruction"] = reconstruction + beta * rate
         if self.critic is None:
             return {"loss": scalars["reconstruction"], **scalars}
+        if isinstance(context.step, int) and context.step < self.start_step:  # spares the critic
+            zero = torch.zeros_like(rate.detach())
+            scalars |= {"adversarial": zero, "balance": self.balance.to(rate.dtype, copy=True)}
+            return {"loss": scalars["reconstruction"], "critic_loss": zero, **scalars}
         active = scalar_like(1.0 * (context.step >= self.start_step), rate)
         real, fake = 2 * real - 1, 2 * fake - 1
         adversarial = adversarial_loss(self.critic(fake), self.kind)

@@ -32,6 +32,8 @@ class EagerGradients:
         gradients: Gradients = [None] * len(self.parameters)
         for name, numbers in targets.items():
             loss = losses[name] if share == 1 else share * losses[name]
+            if not loss.requires_grad:
+                continue  # a critic that has not started
             parameters = [self.parameters[number] for number in numbers]
             computed = torch.autograd.grad(loss, parameters, retain_graph=len(targets) > 1, allow_unused=True)
             for number, p, gradient in zip(numbers, parameters, computed, strict=True):
