@@ -208,7 +208,11 @@ class LatentVariableModel(nn.Module, ABC):
 
     def freeze(self, part: Part) -> None:
         """Excludes a part from training: its parameters and its state keep their values."""
-        for p in self.inference_parameters() if part == "encoder" else self.decoder_parameters():
+        parameters = self.inference_parameters() if part == "encoder" else self.decoder_parameters()
+        likelihood: nn.Module | None = getattr(self, "likelihood", None)
+        if part == "decoder" and likelihood is not None:
+            parameters = [*parameters, *likelihood.parameters()]
+        for p in parameters:
             p.requires_grad_(False)
         self.frozen = part
 

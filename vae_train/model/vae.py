@@ -10,7 +10,7 @@ from typing_extensions import override
 from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.codes import Codebook, Codes
-from vae_train.model.base import SIMPLEST_PRIOR, Network, Part, Prior, SingleLatent
+from vae_train.model.base import SIMPLEST_PRIOR, Network, Prior, SingleLatent
 from vae_train.model.condition import Condition
 from vae_train.model.family import Likelihood, Posterior
 from vae_train.model.start import fit_output_bias, normalize_activations
@@ -150,12 +150,6 @@ class VAE(SingleLatent):
     @override
     def decoder_parameters(self) -> list[nn.Parameter]:
         return list(self.decoder.parameters())
-
-    @override
-    def freeze(self, part: Part) -> None:
-        super().freeze(part)
-        if part == "decoder":
-            self.likelihood.requires_grad_(False)
 
     @override
     def encode(self, x: Tensor, y: Tensor | None = None) -> Distribution:
