@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
@@ -145,12 +145,12 @@ class Hierarchy(LatentVariableModel):
 
     @override
     def update_state(self, statistics: dict[str, Tensor]) -> None:
-        if self.frozen != "decoder":
-            self.likelihood.update_state(statistics)
+        self.likelihood.update_state(statistics)
 
     def _inferred(self, x: Tensor, rng: Rng, num_samples: int, temperature: float) -> tuple[tuple[Latent, ...], Tensor]:
         """The layers, and the state below the last one."""
-        features, shapes, latents = self.bottom_up(x), self.latent_shapes, list[Latent]()
+        features, shapes = self.bottom_up(x), self.latent_shapes
+        latents: list[Latent] = []
 
         def choose(layer: int, p: Normal, state: Tensor) -> Tensor:
             q = self.posterior(layer, features[layer], p, state)
@@ -179,13 +179,26 @@ def normal(parameters: Tensor, event_ndim: int) -> Normal:
     return Normal(mean, log_softplus(raw), event_ndim)
 
 
+def relative(p: Normal, parameters: Tensor) -> Normal:
+    """A normal distribution relative to another: its mean is shifted by scales of `p`, its scale is multiplied.
+
+    Vahdat & Kautz, 2020, NVAE, arXiv:2007.03898, section 3.2. Parameters of 0 give `p`.
+
+    Args:
+        p: the other distribution.
+        parameters: shift and raw factor, as the two halves of the first event dimension.
+    """
+    shift, raw = promote(parameters).chunk(2, -len(p.event_shape))
+    return Normal(p.loc + p.log_scale.exp() * shift, p.log_scale + log_softplus(raw), len(p.event_shape))
+
+
 def log_softplus(raw: Tensor) -> Tensor:
     """log(softplus(ln 2 · raw) / ln 2 + `MIN_SCALE`), elementwise; nearly 0 at 0."""
     return (F.softplus(math.log(2) * raw) / math.log(2) + MIN_SCALE).log()
 
 
-def by_rows(network: nn.Module, h: Tensor, event_ndim: int) -> Tensor:
-    """Applies a network with a single leading dimension to `(*N, …)`."""
+def by_rows(network: Callable[[Tensor], Tensor], h: Tensor, event_ndim: int) -> Tensor:
+    """Applies a function of tensors with a single leading dimension to `(*N, …)`."""
     leading = h.shape[: h.dim() - event_ndim]
     out = network(h.reshape(-1, *h.shape[len(leading) :]))
     return out.reshape(*leading, *out.shape[1:])

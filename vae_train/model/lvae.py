@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.distributions.base import promote
 from vae_train.distributions.normal import Normal
 from vae_train.model.base import Network
 from vae_train.model.family import Likelihood
-from vae_train.model.hierarchy import Choose, Hierarchy, by_rows, log_softplus, normal
+from vae_train.model.hierarchy import Choose, Hierarchy, by_rows, normal, relative
 from vae_train.model.layers import Activation, nonlinearity
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveInt
@@ -146,8 +145,7 @@ class LadderVAE(Hierarchy):
         if self.combine == "precision":
             return weighted(normal(head(features), 1), p)
         both = torch.cat([features.expand(*state.shape[:-1], -1), state], -1)
-        shift, change = promote(by_rows(head, both, 1)).chunk(2, -1)
-        return Normal(p.loc + p.log_scale.exp() * shift, p.log_scale + log_softplus(change))
+        return relative(p, by_rows(head, both, 1))
 
 
 class Output(Network):

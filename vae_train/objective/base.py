@@ -76,7 +76,7 @@ class Objective(nn.Module, ABC):
             settings: arguments of the constructor.
         """
         if cls.needs_single_layer is not None and len(model.layers) > 1:
-            reason = f"is defined by {cls.needs_single_layer}, but the model has {len(model.layers)} layers of latents"
+            reason = f"is defined by {cls.needs_single_layer}, but the model has several layers of latents"
             return Incompatible(reason, {"objective": "elbo", "model": "conv"})
         if cls.needs_density and not all(layer.has_density for layer in model.layers):
             reason = "needs the density q(z | x), but the posterior is a point mass"
