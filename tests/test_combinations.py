@@ -37,6 +37,7 @@ from vae_train.util.errors import ErrorDetail
 AXES = ("objective", "posterior", "prior", "likelihood", "model")
 STEPS, FEW_STEPS, BATCH = 20, 5, 8
 MOST = {"components": 20, "num_samples": 4, "groups": 2, "transforms": 2, "flows": 2, "channels": 8, "projections": 10}
+MOST |= {"num_codes": 16, "quantizers": 2}
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "combinations"
 

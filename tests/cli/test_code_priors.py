@@ -14,6 +14,7 @@ import torch
 
 from tests.commandline import BRIEF, TINY, Vae
 from vae_train import load
+from vae_train.training.checkpoint import FORMAT
 from vae_train.training.learner import Learner
 
 SPATIAL = (
@@ -52,7 +53,7 @@ def value(path: Path, name: str) -> float:
     return json.loads(path.read_text())[name]["value"]
 
 
-@pytest.mark.parametrize("kind", ["autoregressive", "pixelcnn"])
+@pytest.mark.parametrize("kind", ["autoregressive", pytest.param("pixelcnn", marks=pytest.mark.slow)])
 def test_the_bound_improves_by_what_the_command_says(vae: Vae, spatial: Path, kind: str) -> None:
     assert vae("eval", "run=made", *BRIEF).code == 0
     answer = vae("fit-prior", "run=made", f"prior={kind}", *SMALL, *(["prior.heads=2"] * (kind == "autoregressive")))
@@ -117,7 +118,7 @@ def test_an_interrupted_training_is_continued_and_a_finished_one_is_not_repeated
     assert "has no fitted prior" in vae("sample", "run=made", "prior=autoregressive").err
 
     (line,) = vae("fit-prior", "run=made", *AUTOREGRESSIVE, "prior.lr=0.5", "seed=3").errors()
-    assert "a training with prior.lr=0.001 seed=0 was interrupted after step 20; add that to continue it" in line
+    assert "a training with prior.lr=0.001 seed=0 was interrupted after step 20; type that to continue it" in line
     answer = vae("fit-prior", "run=made", *AUTOREGRESSIVE)
     assert answer.code == 0, answer.err
     assert "continuing after step 20" in answer.out
@@ -133,6 +134,25 @@ def test_an_interrupted_training_is_continued_and_a_finished_one_is_not_repeated
     assert taken[0] == 100
     assert vae("fit-prior", "run=made", *AUTOREGRESSIVE, "refit=true").code == 0
     assert taken[0] == 160
+
+
+def test_a_damaged_training_is_reported(vae: Vae, spatial: Path) -> None:
+    path = spatial / "priors/autoregressive.unfinished.pt"
+    settings = {"settings": {}, "seed": 0, "fingerprint": "", "progress": {"step": 3}, "format": FORMAT}
+    path.parent.mkdir()
+    path.write_bytes(b"nothing")
+    answer = vae("fit-prior", "run=made", *AUTOREGRESSIVE)
+    assert answer.code == 0, answer.err
+    assert "training the prior anew" in answer.out + answer.err
+    state = torch.load(spatial / "priors/autoregressive.pt", weights_only=True)
+    torch.save(settings | {name: state[name] for name in ("settings", "fingerprint")}, path)
+    answer = vae("fit-prior", "run=made", *AUTOREGRESSIVE, "prior.lr=1e-4")
+    assert answer.code == 2
+    (spatial / "priors/autoregressive.pt").unlink()
+    answer = vae("fit-prior", "run=made", *AUTOREGRESSIVE)
+    assert answer.code == 1
+    assert "the interrupted training cannot be continued" in answer.err
+    assert "refit=true starts anew" in answer.err
 
 
 def test_categories_are_codes(vae: Vae) -> None:

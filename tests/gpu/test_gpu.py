@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.runs.test_code_priors import Interrupted, Memory, fit
 from tests.support import compose, feed_of, plain, update
 from vae_train.cli.hydra_compat import conf_dir
 from vae_train.data.session import DataSession
@@ -375,3 +376,16 @@ def test_image_grids_and_checkpoints_are_written_while_steps_are_captured(tmp_pa
     state = Checkpoints(tmp_path).load("last", "cpu")
     for name, value in learner.model.state_dict().items():
         assert torch.equal(state["model"][name], value.cpu())
+
+
+@pytest.mark.parametrize("kind", ["autoregressive", "pixelcnn"])
+def test_an_interrupted_prior_over_codes_continues_bit_for_bit(kind, monkeypatch):
+    codes = torch.randint(64, (2000, 7, 7))
+    whole, memory = fit(kind, codes, num_codes=64, device=CUDA), Memory(monkeypatch, 70)
+    with pytest.raises(Interrupted):
+        fit(kind, codes, memory, num_codes=64, device=CUDA)
+    again = fit(kind, codes, memory, num_codes=64, device=CUDA)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
+    samples = [prior(None).sample(Rng(0, "x", device=CUDA), num) for prior in (whole, again) for num in (70, 3)]
+    assert torch.equal(samples[0], samples[2])
+    assert torch.equal(samples[0][:3], samples[1])

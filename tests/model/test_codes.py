@@ -17,6 +17,8 @@ from vae_train.model.base import Network, Prior
 from vae_train.model.likelihood.gaussian import Gaussian as GaussianPixels
 from vae_train.model.posterior.categorical import Categorical
 from vae_train.model.posterior.fsq import FiniteScalar
+from vae_train.model.posterior.rvq import ResidualQuantized
+from vae_train.model.posterior.vq import VectorQuantized
 from vae_train.model.prior.categorical import Categorical as CategoricalPrior
 from vae_train.model.prior.uniform_codes import UniformCodes
 from vae_train.model.vae import VAE
@@ -24,13 +26,20 @@ from vae_train.rng import Rng
 
 SHAPE = (1, 4, 4)
 
+LEARNED = {"learning": "ema", "decay": 0.9, "commitment": 0.25, "revive": 0.1, "start": "random"}
+
 POSTERIORS = {
     "fsq": ([2, 1, 2], partial(FiniteScalar, levels=[2, 3])),
     "fsq_vector": ([3], partial(FiniteScalar, levels=[2, 3, 4])),
+    "vq": ([3, 1, 2], partial(VectorQuantized, num_codes=4, **LEARNED)),
+    "vq_vector": ([2], partial(VectorQuantized, num_codes=5, **{**LEARNED, "learning": "gradient"})),
+    "rvq": ([3, 1, 2], partial(ResidualQuantized, quantizers=2, num_codes=3, **LEARNED)),
 }
 """Shape of z, and a posterior with few codes."""
 
 posteriors = pytest.mark.parametrize("name", POSTERIORS)
+unique = pytest.mark.parametrize("name", [name for name in POSTERIORS if name != "rvq"])
+"""Posteriors whose codes are known from their vectors."""
 
 
 class Linear(Network):
@@ -122,7 +131,7 @@ def evidence(model, x):
     return (scores + log_p).logsumexp(1)
 
 
-@posteriors
+@unique
 def test_vectors_of_codes_have_their_codes(name):
     model = model_of(name)
     indices = every_code(model)
@@ -136,8 +145,11 @@ def test_vectors_of_codes_have_their_codes(name):
 @pytest.mark.parametrize("prior", [UniformCodes, TablePrior])
 def test_masses_of_all_codes_sum_to_1(name, prior):
     model = model_of(name, prior)
-    z = model.codebook.embed(every_code(model))
-    assert model.prior_of().log_prob(z).exp().sum().item() == pytest.approx(1, abs=1e-12)
+    indices = every_code(model)
+    masses = model.prior(model.encode).log_prob(indices).exp()
+    assert masses.sum().item() == pytest.approx(1, abs=1e-12)
+    if name != "rvq":
+        assert torch.equal(model.prior_of().log_prob(model.codebook.embed(indices)).exp(), masses)
 
 
 @posteriors
@@ -170,7 +182,7 @@ def test_all_samples_of_an_image_are_equal_and_so_are_their_weights(name):
     assert torch.allclose(trace.log_weight(), trace.elbo().expand(3, -1), rtol=0, atol=1e-12)
 
 
-@posteriors
+@unique
 @pytest.mark.parametrize("prior", [UniformCodes, TablePrior])
 def test_samples_of_the_prior_have_the_masses_of_their_codes(name, prior):
     model, num = model_of(name, prior), 40_000
@@ -186,7 +198,9 @@ def test_samples_of_the_prior_have_the_masses_of_their_codes(name, prior):
 def test_the_encoder_gets_the_gradient_of_the_vectors(name):
     model, data = model_of(name), batch()
     model(data, Rng(0, "x")).distortion().mean().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    networks = [*model.encoder.parameters(), *model.decoder.parameters()]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in networks)
+    assert all(p.grad is None or not p.grad.any() for p in model.posterior.parameters())
 
 
 def test_a_prior_over_codes_can_replace_that_of_categories():

@@ -13,7 +13,7 @@ from vae_train.rng import Rng
 
 MAP, VECTOR = (2, 3, 4), (24,)
 VECTORS_ONLY = {"von_mises_fisher", "categorical", "joint"}
-CODES = {"fsq"}
+CODES = {"fsq", "rvq", "vq"}
 """Posteriors for which a map is not a vector, but has a code per place."""
 POSTERIORS = [name for name in choices("model/posterior") if name not in VECTORS_ONLY | CODES]
 CONVOLUTIONAL = {"realnvp", "spline"}

@@ -34,9 +34,11 @@ def node(kind: str, **settings: Any) -> Any:
     return plain(OmegaConf.merge(cfg, SETTINGS[kind], {"steps": 250, "patience": 10}, settings))
 
 
-def fit(kind: str, codes: torch.Tensor, checkpoint: Any = None, num_codes: int = K, **settings: Any) -> CodePrior:
+def fit(
+    kind: str, codes: torch.Tensor, checkpoint: Any = None, num_codes: int = K, device: str = "cpu", **settings: Any
+) -> CodePrior:
     codebook = SimpleNamespace(code_shape=tuple(codes.shape[1:]), num_codes=num_codes)
-    model: Any = SimpleNamespace(codebook=codebook, data_shape=(1, 8, 8), device=torch.device("cpu"))
+    model: Any = SimpleNamespace(codebook=codebook, data_shape=(1, 8, 8), device=torch.device(device))
     return fit_prior(node(kind, **settings), model, codes, 0, BUILDER, checkpoint)  # type: ignore[return-value]
 
 
@@ -149,7 +151,7 @@ class Memory:
 
 
 @kinds
-@pytest.mark.parametrize("after", [20, 50])  # between evaluations, and where one is due
+@pytest.mark.parametrize("after", [20, pytest.param(50, marks=pytest.mark.slow)])  # an evaluation is due after 50
 def test_an_interrupted_training_continues_bit_for_bit(
     kind: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,9 +41,11 @@ def test_a_frozen_part_keeps_every_bit(part, other, objective):
 
 
 @pytest.mark.parametrize(("part", "changes"), [("decoder", False), ("encoder", True)])
+@pytest.mark.parametrize("model", ["mlp", "lvae"])
 @pytest.mark.parametrize("likelihood", ["sigma_vae", "laplace"])
-def test_the_scale_of_the_pixels_belongs_to_the_decoder(likelihood, part, changes):
-    learner = frozen(part, f"model/likelihood={likelihood}", words=GREY, levels=17)
+def test_the_scale_of_the_pixels_belongs_to_the_decoder(likelihood, model, part, changes):
+    words = GREY if model == "mlp" else (f"model={model}", "data.binarize=none")
+    learner = frozen(part, f"model/likelihood={likelihood}", words=words, levels=17)
     before = state(learner.model, "likelihood")
     assert before
     for step in range(2):

@@ -5,7 +5,7 @@ these codes.
 """
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class Codebook(Protocol):
     """Shape of the indices of one z."""
     num_codes: int
     """Number of values of an index."""
+    num_codebooks: int
+    """1 if all codes are from one codebook; else the last dimension of `code_shape`, whose codes have one each."""
 
     def embed(self, indices: Tensor) -> Tensor:
         """z with shape `(*N, *event_shape)` for int64 indices with shape `(*N, *code_shape)`."""
@@ -42,14 +44,17 @@ class QuantizedPoint(PointMass):
         loc: the vectors of the codes, with shape `(*batch, *event)`; their gradient is that of the encoder's output.
         codes: int64 indices with shape `(*batch, *code)`.
         event_ndim: number of trailing event dimensions.
+        source: what the codes were computed from, for losses and updates of a codebook; None if it needs neither.
     """
 
     has_density = True
     summary_note = "mean has the vectors of the codes; the posterior is a point, so std is 0"
 
-    def __init__(self, loc: Tensor, codes: Tensor, event_ndim: int = 1) -> None:
+    def __init__(self, loc: Tensor, codes: Tensor, event_ndim: int = 1, source: Any = None) -> None:
         super().__init__(loc, event_ndim)
-        self.codes = codes
+        self.codes, self.source = codes, source
+        self.noise: Tensor | None = None
+        """Standard normal numbers with shape `(*batch, *event)` for updates of the codebook, drawn with a sample."""
 
     @override
     def summary(self, rng: Rng) -> dict[str, Tensor]:
@@ -63,6 +68,8 @@ class QuantizedPoint(PointMass):
 
     @override
     def rsample_and_log_prob(self, rng: Rng, num: int) -> tuple[Tensor, Tensor]:
+        if self.source is not None and torch.is_grad_enabled():
+            self.noise = rng.normal((1, *self.loc.shape), self.loc.dtype)[0]
         return self.sample(rng, num), self.loc.new_zeros(num, *self.batch_shape)
 
 

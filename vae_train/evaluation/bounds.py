@@ -16,6 +16,14 @@ POINT_MASS = "the posterior is a point mass, so there is no ELBO"
 NO_MASS = "the likelihood is not a probability of discrete pixels"
 """Reasons why bounds, or their bits per dimension, are not available."""
 
+EQUAL_SAMPLES = "equal to -ELBO: q(z | x) is a point mass on codes, so all samples have the same weight"
+"""Why more samples give no tighter bound."""
+
+
+def has_equal_samples(model: LatentVariableModel) -> bool:
+    """Whether q(z | x) is a point mass on codes, so that all samples of z have the same importance weight."""
+    return bool(getattr(getattr(model, "posterior", None), "is_quantized", False))
+
 
 @torch.no_grad()
 def image_bounds(

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from vae_train.batch import Batch, Fetched
 from vae_train.data.stream import evaluation_batches
+from vae_train.evaluation.bounds import has_equal_samples
 from vae_train.evaluation.inpainting_chain import Guide, run_chain
 from vae_train.evaluation.inpainting_target import HiddenValues, Steps, per_image
 from vae_train.model.base import SingleLatent
@@ -151,6 +152,8 @@ def check_inpainting(model: SingleLatent) -> None:
     likelihood, posterior = (getattr(model, part, None) for part in ("likelihood", "posterior"))
     if not getattr(posterior, "has_density", True):
         raise ValueError("the posterior is a point mass, so there is no distribution of the hidden values")
+    if has_equal_samples(model):
+        raise ValueError("the posterior is a point mass on codes, so there is no distribution of the hidden values")
     if not getattr(likelihood, "supports_mask", True):
         name = type(likelihood).__name__
         raise ValueError(f"{name} is no likelihood of single values, so there is no distribution of the hidden ones")

@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+NO_PATH = "z consists of codes, between which there is no path"
+
 Interpolation = Literal["linear", "spherical"]
 """Kinds of paths between latents."""
 

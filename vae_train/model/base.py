@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
+from vae_train.distributions.codes import Codebook
 from vae_train.model.condition import Condition
 from vae_train.model.trace import Latent, Trace
 from vae_train.model.traits import CAPABILITIES, LayerTraits, ModelTraits, Support
@@ -208,7 +209,11 @@ class LatentVariableModel(nn.Module, ABC):
 
     def freeze(self, part: Part) -> None:
         """Excludes a part from training: its parameters and its state keep their values."""
-        for p in self.inference_parameters() if part == "encoder" else self.decoder_parameters():
+        parameters = self.inference_parameters() if part == "encoder" else self.decoder_parameters()
+        likelihood: nn.Module | None = getattr(self, "likelihood", None)
+        if part == "decoder" and likelihood is not None:
+            parameters = [*parameters, *likelihood.parameters()]
+        for p in parameters:
             p.requires_grad_(False)
         self.frozen = part
 
@@ -226,6 +231,13 @@ class LatentVariableModel(nn.Module, ABC):
         Args:
             statistics: the result of `statistics`, averaged over the whole batch.
         """
+
+    def epoch_metrics(self) -> dict[str, float]:
+        """Metrics of the updates since the last call that are not means over images, such as the number of codes used.
+
+        Called at the end of every epoch of training.
+        """
+        return {}
 
     @abstractmethod
     def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
@@ -303,6 +315,11 @@ class SingleLatent(LatentVariableModel):
     """A model with a single latent, with an encoder and a decoder."""
 
     latent_shape: Shape
+
+    @property
+    def codebook(self) -> Codebook | None:
+        """The codebook of z; None if z does not consist of codes."""
+        return None
 
     @abstractmethod
     def encode(self, x: Tensor, y: Tensor | None = None) -> Distribution:

@@ -2,11 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from vae_train.batch import Shape
+from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.model.trace import Latent, Trace
 from vae_train.model.traits import CAPABILITIES, Support
@@ -59,6 +60,14 @@ class Posterior(Family):
     max_map_size: ClassVar[int | None] = None
     """Largest number of elements of a map (C, H, W) that it takes as one vector; None for no limit."""
 
+    def initialize(self, images: Images, encode: Callable[[Batch], Tensor]) -> None:
+        """Initialises parameters from the training images; called once per run, before the first step.
+
+        Args:
+            images: the training images.
+            encode: maps images to the parameters of their posteriors.
+        """
+
     def auxiliary(self, q: Any) -> Tensor | None:
         """An additional loss of every image, such as a commitment loss, with shape `(B,)`; None if there is none.
 
@@ -69,6 +78,10 @@ class Posterior(Family):
 
     def statistics(self, latent: Latent) -> dict[str, Tensor]:
         """Detached means over the batch for `update_state`; empty if the posterior has no state."""
+        return {}
+
+    def epoch_metrics(self) -> dict[str, float]:
+        """See `LatentVariableModel.epoch_metrics`."""
         return {}
 
 

@@ -145,7 +145,8 @@ class Hierarchy(LatentVariableModel):
 
     @override
     def update_state(self, statistics: dict[str, Tensor]) -> None:
-        self.likelihood.update_state(statistics)
+        if self.frozen != "decoder":
+            self.likelihood.update_state(statistics)
 
     def _inferred(self, x: Tensor, rng: Rng, num_samples: int, temperature: float) -> tuple[tuple[Latent, ...], Tensor]:
         """The layers, and the state below the last one."""

@@ -1,6 +1,5 @@
 """The variational autoencoder with one latent, which connects the shapes of its components."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, cast
 
@@ -10,9 +9,10 @@ from typing_extensions import override
 from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.codes import Codebook, Codes
-from vae_train.model.base import SIMPLEST_PRIOR, Network, Part, Prior, SingleLatent
+from vae_train.model.base import Network, Prior, SingleLatent
 from vae_train.model.condition import Condition
 from vae_train.model.family import Likelihood, Posterior
+from vae_train.model.pairing import pairing_errors
 from vae_train.model.start import fit_output_bias, normalize_activations
 from vae_train.model.trace import Latent, Trace
 from vae_train.model.traits import LayerTraits, ModelTraits, component, network_capabilities
@@ -103,30 +103,8 @@ class VAE(SingleLatent):
     @classmethod
     @override
     def check_compatible(cls, **settings: Any) -> dict[str, Incompatible]:
-        posterior, posterior_settings = component(settings["posterior"])
-        prior, prior_settings = component(settings["prior"])
         (layer,) = cls.traits(**settings).layers
-        errors = {}
-        shape = settings.get("latent_shape") or [1]
-        if posterior.needs_vector and len(shape) > 1:
-            reason = f"needs a latent vector, but latent_shape has {len(shape)} dimensions"
-            errors["posterior"] = Incompatible(reason, {"latent_dim": str(math.prod(shape)), "posterior": "gaussian"})
-        for role, part, instead in (("posterior", posterior, "gaussian"), ("prior", prior, "realnvp")):
-            limit = part.max_map_size
-            if len(shape) == 3 and limit is not None and math.prod(shape) > limit:
-                reason = f"takes latent_shape={list(shape)} as one vector, which is supported up to {limit:,} elements"
-                errors[role] = Incompatible(reason, {role: instead})
-        error = prior.check_compatible(layer, **prior_settings)
-        categories, expected = prior_settings.get("categories"), posterior_settings.get("categories")
-        if error is not None:
-            errors["prior"] = error
-        elif None not in (categories, expected) and categories != expected:
-            reason = f"must equal the posterior's categories={expected}"
-            errors["prior.categories"] = Incompatible(reason, {"prior.categories": str(expected)})
-        if settings.get("condition") is not None and prior.uses_encoder:
-            reason = "is not supported by this prior, which consists of unconditional posteriors"
-            errors["condition"] = Incompatible(reason, {"prior": SIMPLEST_PRIOR[layer.support]})
-        return errors
+        return pairing_errors(layer, settings)
 
     @classmethod
     @override
@@ -141,6 +119,7 @@ class VAE(SingleLatent):
         normalize_activations(self, images)
         if self.starts_from_data:
             fit_output_bias(self.decoder, self.likelihood, images)
+        self.posterior.initialize(images, lambda batch: self._posterior_parameters(batch.x, batch.y))
 
     @override
     def inference_parameters(self) -> list[nn.Parameter]:
@@ -152,14 +131,8 @@ class VAE(SingleLatent):
         return list(self.decoder.parameters())
 
     @override
-    def freeze(self, part: Part) -> None:
-        super().freeze(part)
-        if part == "decoder":
-            self.likelihood.requires_grad_(False)
-
-    @override
     def encode(self, x: Tensor, y: Tensor | None = None) -> Distribution:
-        return self.posterior(self.encoder(x if self.condition is None else self.condition.encoder_input(x, y)))
+        return self.posterior(self._posterior_parameters(x, y))
 
     @override
     def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution:
@@ -221,9 +194,13 @@ class VAE(SingleLatent):
             getattr(self, part).update_state(own)
 
     @property
+    @override
     def codebook(self) -> Codebook | None:
-        """The codebook of the posterior; None if z does not consist of codes."""
         return self.posterior if isinstance(self.posterior, Codebook) else None
+
+    @override
+    def epoch_metrics(self) -> dict[str, float]:
+        return self.posterior.epoch_metrics()
 
     def prior_of(self, y: Tensor | None = None) -> Distribution:
         """p(z), or p(z | y) of a conditional model: batch () or (B,).
@@ -237,6 +214,9 @@ class VAE(SingleLatent):
         if self.condition is None or self.condition.prior is None:
             return p
         return self.prior.condition(p, *self.condition.moments(y))
+
+    def _posterior_parameters(self, x: Tensor, y: Tensor | None) -> Tensor:
+        return self.encoder(x if self.condition is None else self.condition.encoder_input(x, y))
 
     def _prior_shape(self) -> dict[str, Any]:
         posterior: Any = self.posterior

@@ -8,6 +8,8 @@ import torch
 
 from vae_train.data.dataset import Dataset
 from vae_train.evaluation.encodings import encode
+from vae_train.evaluation.metrics.code_usage import code_usage
+from vae_train.evaluation.metrics.code_usage import diagnosis as diagnosis_of_codes
 from vae_train.evaluation.metrics.latent_activity import diagnosis, latent_activity
 from vae_train.evaluation.subject import Noise, Subset
 from vae_train.model.base import LatentVariableModel, SingleLatent
@@ -55,7 +57,8 @@ def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows
     epochs = trainer.epochs_of(data.facts.num_train)
     if isinstance(learner.evaluated, SingleLatent):
         read_weights(learner.evaluated, run)
-        active, warning = _activity(learner.evaluated.eval(), data, metrics, run.config, trainer.eval_batch_size)
+        diagnose = _codes if learner.evaluated.codebook is not None else _activity
+        active, warning = diagnose(learner.evaluated.eval(), data, metrics, run.config, trainer.eval_batch_size)
         lines[0] += f" · {active}"
         lines += [warning] if warning else []
     size = sum(map(math.prod, learner.model.latent_shapes))
@@ -95,15 +98,30 @@ def _activity(
     model: SingleLatent, data: Dataset, metrics: Mapping[str, Any], config: Mapping[str, Any], batch_size: int
 ) -> tuple[str, str | None]:
     """The number of active latent dimensions, and a warning if something is wrong with them."""
-    valid = data.split("valid")
-    images = Subset(data.training() if valid is None else valid, ENCODED_IMAGES)
-    noise = Noise(config["seed"], "judge", "train" if valid is None else "valid")
+    images, noise = _judged(data, config)
     e = encode(model, images, noise=noise, batch_size=batch_size)
     activity = latent_activity(e)
     rate = metrics.get("best_rate", metrics.get("train_rate"))
     rates = None if rate is None else torch.tensor([rate])
     warning = diagnosis(activity, rates, e.p is not None, weight_of_rate(config))
     return f"{activity.num_active} of {len(activity.variance)} latent dimensions active", warning
+
+
+def _codes(
+    model: SingleLatent, data: Dataset, metrics: Mapping[str, Any], config: Mapping[str, Any], batch_size: int
+) -> tuple[str, str | None]:
+    """The number of codes in use, and a warning if they are few."""
+    images, noise = _judged(data, config)
+    usage, places = code_usage(model, images, noise=noise, batch_size=batch_size)
+    used = f"{usage.used:,} of {usage.total:,} codes used, perplexity {usage.perplexity:,.1f}"
+    return used, diagnosis_of_codes(usage, len(images) * places, model)
+
+
+def _judged(data: Dataset, config: Mapping[str, Any]) -> tuple[Subset, Noise]:
+    """Images of the validation split, or training images without one, and their noise."""
+    valid = data.split("valid")
+    images = Subset(data.training() if valid is None else valid, ENCODED_IMAGES)
+    return images, Noise(config["seed"], "judge", "train" if valid is None else "valid")
 
 
 def trends(rows: Rows, latent_dim: int, more: str) -> list[str]:

@@ -52,7 +52,7 @@ class UnfinishedPrior:
                 "the interrupted training of prior=%s was for other weights of the model; starting anew", self.name
             )
             return None
-        log.info("continuing after step %s", f"{state['progress']['step']:,}")
+        log.info("continuing after step %s", _step(state))
         return state
 
     def save(self, state: dict[str, Any]) -> None:
@@ -88,7 +88,7 @@ def unfinished_errors(run: Run, name: str, settings: Config, seed: int) -> list[
     if not changes:
         return []
     message = (
-        f"a training with {' '.join(changes)} was interrupted after step {state['progress']['step']:,}; add that to "
+        f"a training with {' '.join(changes)} was interrupted after step {_step(state)}; type that to "
         "continue it, or refit=true to start anew"
     )
     return [ErrorDetail(f"prior={name}", message)]
@@ -101,6 +101,11 @@ def _changes(before: Config, after: Config, path: tuple[str, ...]) -> list[str]:
     ]
 
 
+def _step(state: dict[str, Any]) -> str:
+    """The number of updates, for messages."""
+    return f"{int(state['progress'].get('step', 0)):,}"
+
+
 def _read(run: Run, name: str) -> dict[str, Any] | None:
     """Reads an interrupted training; None if there is none, or if it is damaged, which is reported."""
     path = unfinished_file(run, name)
@@ -108,9 +113,9 @@ def _read(run: Run, name: str) -> dict[str, Any] | None:
         return None
     try:
         state = load(path, report=run.report)
-        keys = {"settings", "seed", "fingerprint", "progress", "best", "model", "optimizer"}
-        if missing := keys - set(state):
-            raise RunError(f"{path} has no {', '.join(sorted(missing))}")
+        kinds = {"settings": dict, "progress": dict, "seed": int, "fingerprint": str}
+        if not all(isinstance(state.get(name), kind) for name, kind in kinds.items()):
+            raise RunError(f"{path} is not a training of a prior")
     except RunError as error:
         run.report(str(error), "training the prior anew")
         return None

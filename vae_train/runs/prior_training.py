@@ -28,8 +28,9 @@ from vae_train.training.learner import Learner
 from vae_train.training.lr import CosineRate
 from vae_train.training.signals import StopRequest
 from vae_train.training.step import StepInputs
+from vae_train.util.errors import RunError
 from vae_train.util.progress import progress_bar
-from vae_train.util.text import duration
+from vae_train.util.text import duration, first_line
 
 log = logging.getLogger("vae_train")
 
@@ -137,7 +138,7 @@ def train_prior(
         # Only these algorithms of convolutions give the same gradients again.
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         if checkpoint is not None and (state := checkpoint.load()) is not None:
-            training.load_state_dict(state)
+            _restore(training, state)
         display = stack.enter_context(closing(PriorDisplay(prior, training.num_steps, training.progress.step)))
         while not training.ended():
             if checkpoint is not None and stop is not None and stop.signal is not None:
@@ -216,6 +217,19 @@ class PriorTraining:
         if not z.is_floating_point():
             return z.to(self.weight.device, torch.int64)
         return z.to(self.weight).unflatten(-1, self.prior.event_shape)
+
+
+def _restore(training: PriorTraining, state: dict[str, Any]) -> None:
+    """Continues a training.
+
+    Raises:
+        RunError: the state is that of another training, or damaged.
+    """
+    try:
+        training.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = first_line(error)
+        raise RunError(f"the interrupted training cannot be continued ({reason}); refit=true starts anew") from error
 
 
 class PriorDisplay:

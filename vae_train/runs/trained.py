@@ -11,8 +11,10 @@ from torch import Tensor
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
 from vae_train.data.storage.layouts import from_images
+from vae_train.distributions.codes import Codebook
+from vae_train.evaluation.bounds import has_equal_samples
 from vae_train.evaluation.inpainting import STEPS, InpaintingChoice, InpaintingMethod, inpaint
-from vae_train.evaluation.interpolation import Interpolation, interpolate
+from vae_train.evaluation.interpolation import NO_PATH, Interpolation, interpolate
 from vae_train.evaluation.latents import Latents, latents
 from vae_train.evaluation.metrics.nll import estimate_log_likelihood
 from vae_train.evaluation.scores import image_scores
@@ -119,13 +121,17 @@ class TrainedModel:
         """The means of p(x | z), images with shape `(N, C, H, W)`.
 
         Args:
-            z: latents with shape `(N, *latent_shape)`; a tensor or an array.
+            z: latents with shape `(N, *latent_shape)`; a tensor or an array. For a model whose z consists of codes also
+                their indices, integers `(N, *code_shape)`, as in `arrays["codes"]` of its latents.
             label: the condition of a conditional model.
 
         Raises:
             ValueError: the latents have another shape.
         """
-        z, shape = torch.as_tensor(z, dtype=torch.float32, device=self.device), tuple(self.single_latent.latent_shape)
+        z, book = torch.as_tensor(z, device=self.device), self.single_latent.codebook
+        if book is not None and not z.is_floating_point():
+            z = book.embed(_checked_codes(z, book))
+        z, shape = z.float(), tuple(self.single_latent.latent_shape)
         if z.shape[1:] != shape:
             raise ValueError(f"z has shape {tuple(z.shape)}, expected (N, {', '.join(map(str, shape))})")
         y = self.condition(label, len(z))
@@ -226,7 +232,12 @@ class TrainedModel:
             frames: length of the path.
             label: the condition of a conditional model.
             how: "linear" or "spherical".
+
+        Raises:
+            ValueError: z consists of codes.
         """
+        if has_equal_samples(self.model):
+            raise ValueError(NO_PATH)
         ends = torch.cat([self.encode(end, label).mean for end in (a, b)])
         return self.decode(interpolate(ends, frames, how), label)
 
@@ -240,7 +251,12 @@ class TrainedModel:
 
         Returns:
             `(len(dimensions), 9, C, H, W)`.
+
+        Raises:
+            ValueError: z consists of codes.
         """
+        if has_equal_samples(self.model):
+            raise ValueError("z consists of codes, whose numbers cannot be set one by one")
         z = self.encode(x, label).mean[0]
         chosen = range(z.numel()) if dimensions is None else dimensions
         standard = LatentRange(z.new_zeros(z.numel()), z.new_ones(z.numel()))
@@ -346,6 +362,15 @@ class TrainedModel:
         if not isinstance(self.model, SingleLatent):
             raise TypeError(f"{type(self.model).__name__} has no single latent to encode to or decode from")
         return self.model
+
+
+def _checked_codes(codes: Tensor, book: Codebook) -> Tensor:
+    """Indices as int64; they must have the right shape, and be inside the codebook."""
+    if codes.shape[1:] != tuple(book.code_shape):
+        raise ValueError(f"codes have shape {tuple(codes.shape)}, expected (N, {', '.join(map(str, book.code_shape))})")
+    if codes.numel() and not (codes.min() >= 0 and codes.max() < book.num_codes):
+        raise ValueError(f"codes must be from 0 to {book.num_codes - 1}")
+    return codes.long()
 
 
 def _noise(seed: int) -> Noise:

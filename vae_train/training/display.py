@@ -80,6 +80,8 @@ class Display:
             last: whether the run ends with this epoch.
         """
         self._best, self._latest = best, describe("train", train) if valid is None else describe("valid", valid)
+        if "codes_used" in train:
+            self._latest += f" · {train['codes_used']:,.0f} codes used, perplexity {train['code_perplexity']:,.1f}"
         self._show()
         if last or self._is_first or self._is_due():
             self._log(self._latest, train)

@@ -197,7 +197,7 @@ class Trainer:
     def _log_train(self, training: Training, epoch: int, scope: Scope) -> dict[str, float]:
         """Writes the means since the last row of this scope."""
         norm, meter = self._check(training), training.state.meter
-        means = meter.window() if scope == "step" else meter.epoch()
+        means = meter.window() if scope == "step" else meter.epoch() | training.learner.model.epoch_metrics()
         rate = training.learner.rates(training.state.progress.step - 1)[0]
         row = means | {"lr": rate, "grad_norm": norm} | training.clock.pace(scope)
         _write(training, epoch, "train", scope, row)

@@ -6,7 +6,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.distributions.kl import kl_elementwise
-from vae_train.evaluation.bounds import subject_bounds
+from vae_train.evaluation.bounds import has_equal_samples, subject_bounds
 from vae_train.evaluation.encodings import Encodings, encodings, single_latent
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
 from vae_train.evaluation.subject import Subject
@@ -21,6 +21,11 @@ COLLAPSED_RATE = 0.1
 FEW_ACTIVE_FRACTION = 0.25
 FAR_MEAN, FAR_STD = 0.5, 2.0
 """Moments of the aggregate posterior beyond which it is far from the prior, in standard deviations of the prior."""
+
+
+def no_codes(subject: Subject) -> str | None:
+    """Requires latents that are no codes: a number of a code's vector says nothing without the others."""
+    return "z consists of codes" if has_equal_samples(subject.model) else None
 
 
 class Activity(NamedTuple):
@@ -48,7 +53,7 @@ class LatentActivity(Metric):
     """
 
     outputs = (MetricInfo("active_units", "active latent dimensions", decimals=0),)
-    requires = (single_latent,)
+    requires = (single_latent, no_codes)
     order = 20
 
     @override

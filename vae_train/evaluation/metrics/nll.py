@@ -13,7 +13,14 @@ from typing_extensions import override
 
 from vae_train.batch import Batch, Fetched
 from vae_train.data.stream import evaluation_batches
-from vae_train.evaluation.bounds import NO_MASS, POINT_MASS, bits_of_nats, subject_bounds
+from vae_train.evaluation.bounds import (
+    EQUAL_SAMPLES,
+    NO_MASS,
+    POINT_MASS,
+    bits_of_nats,
+    has_equal_samples,
+    subject_bounds,
+)
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results, Unavailable
 from vae_train.evaluation.subject import Noise, Subject
 from vae_train.model.base import LatentVariableModel
@@ -79,8 +86,12 @@ def estimate_log_likelihood(
             only affects rounding.
         chunk: samples per image and pass; None for `samples_per_pass`.
         progress: called with the number of images after every block of images.
+
+    Returns:
+        The estimates. If all samples have the same weight, see `has_equal_samples`, one sample per image is enough.
     """
     begin = time.perf_counter()
+    num_samples = 1 if has_equal_samples(model) else num_samples
     points = (*(k for k in CURVE_NUM_SAMPLES if k < num_samples), num_samples)
     chunk = chunk or samples_per_pass(model, images)
     columns = []
@@ -207,6 +218,10 @@ class NLL(Metric):
             return self.unavailable(POINT_MASS)
         if self.k == 0:
             return self.unavailable("disabled by k=0")
+        if has_equal_samples(subject.model):
+            results: Results = {"nll": Estimate.mean_of(-bounds["elbo"], conditions=EQUAL_SAMPLES)}
+            bits = bounds.get("bits_per_dim")
+            return results | {"nll_bits_per_dim": Unavailable(NO_MASS) if bits is None else Estimate.mean_of(bits)}
         importance = self._importance(subject)
         curve = [Estimate.mean_of(-row, num_samples=k) for k, row in zip(*importance[:2], strict=True)]
         elbo = Estimate.mean_of(bounds["elbo"])

@@ -36,7 +36,8 @@ class Categorical(Posterior):
                 f"latent_dim must be a multiple of categories={categories}, for instance {2 * categories}, not {shape}"
             )
         self.categories, self.temperature, self.hard = categories, temperature, hard
-        self.num_codes, self.code_shape = categories, (self.size // categories,)
+        self.num_codes, self.num_codebooks = categories, self.size // categories
+        self.code_shape: Shape = (self.num_codebooks,)
 
     @override
     def forward(self, parameters: Tensor) -> OneHotCategorical:

@@ -33,6 +33,8 @@ class FiniteScalar(CodePosterior):
         levels: number of values of each of the C numbers; one number for all, or a list.
     """
 
+    collapse_advice = "train longer, or use fewer levels (model.posterior.levels)"
+
     def __init__(self, event_shape: Shape, levels: PositiveInt | list[PositiveInt]) -> None:
         channels, *places = event_shape
         sizes = [levels] * channels if isinstance(levels, int) else list(levels)

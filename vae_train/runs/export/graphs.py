@@ -16,6 +16,7 @@ from typing_extensions import override
 from vae_train.batch import Batch
 from vae_train.distributions.base import Distribution, PointMass
 from vae_train.distributions.categorical import OneHotCategorical
+from vae_train.distributions.codes import QuantizedPoint
 from vae_train.distributions.flows.base import Transformed
 from vae_train.distributions.location_scale import LocationScale
 from vae_train.distributions.mixture import Product
@@ -30,7 +31,7 @@ ABOUT = {
     "mean": "mean of q(z | x)",
     "log_variance": "log-variance of every latent",
     "covariance": "covariance of the latents",
-    "codes": "most likely value of every categorical latent",
+    "codes": "index of every code; of categorical latents the most likely value",
     "direction": "mean direction on the unit sphere",
     "concentration": "concentration around the direction",
 }
@@ -138,7 +139,9 @@ def described(q: Distribution) -> Mapping[str, Tensor]:
     if isinstance(q, LowRankNormal):
         own = torch.diag_embed(torch.exp(2 * q.log_scale).flatten(1))
         tensors["covariance"] = own + q.directions @ q.directions.mT
-    if isinstance(q, OneHotCategorical | VonMisesFisher | Product):  # summaries of others may draw samples
+    if isinstance(
+        q, OneHotCategorical | QuantizedPoint | VonMisesFisher | Product
+    ):  # summaries of others may draw samples
         summary = q.summary(Rng(0, "summary"))
         tensors |= {name: tensor for name, tensor in summary.items() if name not in ("mean", "std")}
     return tensors
@@ -161,6 +164,8 @@ def _notes(q: Distribution) -> Iterator[str]:
     """What a posterior has instead of a log-variance, a sentence each."""
     if isinstance(q, Transformed):
         yield "`mean` is the mean of the base distribution after the flow; a flow has no log-variance in closed form."
+    elif isinstance(q, QuantizedPoint):
+        yield "`codes` has the indices of the codes, and `mean` their vectors, which the decoder takes."
     elif isinstance(q, PointMass):
         yield "The posterior is a point, so `mean` is the latent itself and there is no variance."
     elif isinstance(q, VonMisesFisher):

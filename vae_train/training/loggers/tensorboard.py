@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GROUPS = {
     "bound": ("elbo", "rate", "distortion", "bits_per_dim"),
+    "codes": ("codes_used", "code_perplexity"),
     "evaluation": (),
     "layers": (),
     "speed": ("images_per_second", "data_wait"),

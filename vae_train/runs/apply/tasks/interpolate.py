@@ -3,7 +3,8 @@
 import torch
 from typing_extensions import override
 
-from vae_train.evaluation.interpolation import Interpolation, interpolate
+from vae_train.evaluation.bounds import has_equal_samples
+from vae_train.evaluation.interpolation import NO_PATH, Interpolation, interpolate
 from vae_train.plotting.gif import write_gif
 from vae_train.plotting.grid import plot_grid
 from vae_train.plotting.png import write_png
@@ -33,6 +34,8 @@ class Interpolate(Task):
     @override
     def __call__(self, application: Application) -> list[str]:
         count = len(application.inputs)
+        if has_equal_samples(application.model.model):
+            raise UsageError([ErrorDetail("task=interpolate", NO_PATH)])
         if count > MAX_ENDS:
             raise UsageError([ErrorDetail("input=", f"has {count:,} images; name 2 to {MAX_ENDS} of them")])
         if self.frames < count:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.evaluation.bounds import POINT_MASS
+from vae_train.evaluation.bounds import EQUAL_SAMPLES, POINT_MASS, has_equal_samples
 from vae_train.evaluation.scores import image_scores
 from vae_train.plotting.grid import plot_contact_sheet
 from vae_train.plotting.png import write_png
@@ -59,7 +59,8 @@ class Score(Task):
         texts = [f"{inputs.names[n].rsplit('/')[-1]} {scores[key][n].item():.1f}" for n in order[:LEAST_LIKELY]]
         images = torch.cat([application.pixels(application.image(n).x) for n in order[:LEAST_LIKELY]])
         write_png(application.folder / "least_likely.png", plot_contact_sheet(images, texts, COLUMNS))
-        return [self._summary(scores, key, len(inputs))]
+        note = f"-log p(x) is {EQUAL_SAMPLES}" if self.k and has_equal_samples(application.model.model) else None
+        return [self._summary(scores, key, len(inputs)), *filter(None, [note])]
 
     def _summary(self, scores: dict[str, Tensor], key: str, count: int) -> str:
         values = scores[key].double()
