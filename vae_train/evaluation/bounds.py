@@ -48,7 +48,7 @@ def image_bounds(
     Returns:
         "elbo", "rate", "distortion" (nats), "bits_per_dim", and "dims", the number of dimensions, each `(N,)`. For a
         point-mass posterior only the distortion exists. Without a probability of discrete data there are no
-        bits per dimension.
+        bits per dimension. Models with several layers also have the rate of each, "rate_1" is that of the topmost.
     """
     columns = defaultdict[str, list[Tensor]](list)
     for start, batch in evaluation_batches(images, batch_size, model.device, noise.data):
@@ -57,6 +57,9 @@ def image_bounds(
         if trace.bounded:
             columns["elbo"].append(trace.elbo())
             columns["rate"].append(trace.rate())
+            for number, latent in enumerate(trace.latents, 1):
+                if len(trace.latents) > 1:
+                    columns[f"rate_{number}"].append(latent.rate())
             if (bits := trace.bits_per_dim()) is not None:
                 columns["bits_per_dim"].append(bits)
                 columns["dims"].append(trace.num_observed())

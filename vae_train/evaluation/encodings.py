@@ -93,7 +93,9 @@ def encodings(subject: Subject, split: Split | None = None, purpose: Purpose = "
 
 def single_latent(subject: Subject) -> str | None:
     """Requires a model with a single latent, as `encodings` does."""
-    return None if isinstance(subject.model, SingleLatent) else "the model has no single latent vector"
+    if isinstance(subject.model, SingleLatent):
+        return None
+    return f"the model has {len(subject.model.latent_shapes)} layers of latents, and this describes a single one"
 
 
 def has_real_latents(model: SingleLatent) -> bool:

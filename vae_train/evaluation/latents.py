@@ -11,7 +11,9 @@ from torch import Tensor
 from vae_train.batch import Batch, Fetched
 from vae_train.data.stream import evaluation_batches
 from vae_train.distributions.base import Distribution
-from vae_train.model.base import SingleLatent
+from vae_train.distributions.normal import Normal
+from vae_train.model.base import LatentVariableModel, SingleLatent
+from vae_train.model.trace import Latent
 from vae_train.rng import BlockRng
 
 
@@ -53,6 +55,48 @@ class Latents:
         return BlockRng(seed, stream, start, device=q.mean.device)
 
 
+class LatentLayers(list[Latents]):
+    """The posteriors of all layers of a model with several, the topmost first.
+
+    A layer's posterior depends on the layers above. `mean` and `std` of a layer belong to the means above, and `sample`
+    of a single layer samples it given these. `LatentLayers.sample` samples all layers together.
+
+    Args:
+        model: the model.
+        images: B images.
+        stream: the stream of binarisation and dequantisation.
+        batch_size: images per pass; only affects rounding.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: LatentVariableModel, images: Fetched, *, stream: str, batch_size: int) -> None:
+        self._model, self._images, self._options = model, images, (batch_size, model.device, stream)
+        parts = list[list[tuple[int, Distribution]]]([] for _ in model.latent_shapes)
+        for start, batch in evaluation_batches(images, *self._options):
+            for part, latent in zip(parts, mean_latents(model, batch), strict=True):
+                part.append((start, given_means(latent)))
+        super().__init__(map(Latents, parts))
+
+    @property
+    def mean(self) -> list[Tensor]:
+        """The mean of every layer given the means above, each with shape `(B, *shape)`."""
+        return [layer.mean for layer in self]
+
+    @property
+    def std(self) -> list[Tensor]:
+        """The standard deviations of every layer given the means above, each with shape `(B, *shape)`."""
+        return [layer.std for layer in self]
+
+    @torch.no_grad()
+    def sample(self, seed: int = 0) -> list[Tensor]:
+        """A sample of all layers together, each with shape `(B, *shape)`, keyed by the image's index."""
+        parts = []
+        for start, batch in evaluation_batches(self._images, *self._options):
+            rng = BlockRng(seed, "encode", start, device=self._model.device)
+            parts.append([latent.z[0] for latent in self._model.infer(encoder_input(batch), batch.y, rng)])
+        return [torch.cat(layer) for layer in zip(*parts, strict=True)]
+
+
 @torch.no_grad()
 def latents(model: SingleLatent, images: Fetched, *, stream: str, batch_size: int) -> Latents:
     """Encodes images.
@@ -71,4 +115,29 @@ def latents(model: SingleLatent, images: Fetched, *, stream: str, batch_size: in
 
 def posterior(model: SingleLatent, batch: Batch) -> Distribution:
     """q(z | x) of the images that the encoder sees."""
-    return model.encode(batch.x if batch.encoder_input is None else batch.encoder_input, batch.y)
+    return model.encode(encoder_input(batch), batch.y)
+
+
+def mean_latents(model: LatentVariableModel, batch: Batch) -> tuple[Latent, ...]:
+    """The layers of a batch, each with its posterior's mean as the only sample, given the means above."""
+    unused = BlockRng(0, "mean", 0, device=batch.x.device)
+    return model.infer(encoder_input(batch), batch.y, unused, temperature=0.0)
+
+
+def given_means(latent: Latent) -> Distribution:
+    """The posterior of a layer of `mean_latents` with batch (B,), from the batch (1, B) of layers that have one above.
+
+    Raises:
+        TypeError: such a layer is not normal.
+    """
+    q = latent.q
+    if len(q.batch_shape) == 1:
+        return q
+    if not isinstance(q, Normal):
+        raise TypeError(f"layers of latents below the topmost have to be normal, not {type(q).__name__}")
+    return Normal(q.loc[0], q.log_scale.expand_as(q.loc)[0], len(q.event_shape))
+
+
+def encoder_input(batch: Batch) -> Tensor:
+    """The images that the encoder sees."""
+    return batch.x if batch.encoder_input is None else batch.encoder_input

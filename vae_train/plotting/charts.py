@@ -175,6 +175,26 @@ def plot_latent_activity(variance: ArrayLike, kl: ArrayLike | None, threshold: f
     write_figure(figure, path)
 
 
+def plot_layer_rates(rates: Sequence[float], threshold: float, path: Path) -> None:
+    """Plots the rate of every stochastic layer.
+
+    Args:
+        rates: mean rates in nats, the topmost layer first.
+        threshold: rate below which a layer carries no information.
+        path: the file to write.
+    """
+    figure, (axis,) = panels(max(4.5, min(0.3 * len(rates), 16.0)), 3.0)
+    axis.axhline(threshold, color=RED, linewidth=1, label=f"unused below {threshold:g}")
+    axis.bar(range(len(rates)), rates, color=ORANGE, width=min(0.8, len(rates) / 8))
+    shown = range(0, len(rates), math.ceil(len(rates) / MAX_BARS))
+    axis.set_xticks(shown, [str(1 + number) for number in shown])
+    axis.set_xlim(-0.6, len(rates) - 0.4)
+    axis.set(xlabel="layer, topmost first", ylabel="rate, nats")
+    axis.grid(visible=False, axis="x")
+    legend_above(figure, axis)
+    write_figure(figure, path)
+
+
 def plot_roc(
     scores: Sequence[ArrayLike], rates: Sequence[ArrayLike], names: Sequence[str], path: Path, title: str, score: str
 ) -> None:

@@ -60,7 +60,7 @@ def fitting_error(config: Config, builder: Builder, prior: type[FittedPrior] = F
     """
     model: Any = builder.locate(config["model"]["_target_"])
     if not issubclass(model, SingleLatent) or config.at("model.posterior") is None:
-        return "has no single latent vector to fit a prior to"
+        return "has several layers of latents with learned priors, but a prior can only be fitted to a single latent"
     posterior: Any = builder.locate(config["model"]["posterior"]["_target_"])
     if posterior.support not in prior.supports:
         instead = next((name for support, name in FITTED.items() if posterior.support == support), None)

@@ -11,11 +11,13 @@ from vae_train.evaluation.encodings import encode
 from vae_train.evaluation.metrics.code_usage import code_usage
 from vae_train.evaluation.metrics.code_usage import diagnosis as diagnosis_of_codes
 from vae_train.evaluation.metrics.latent_activity import diagnosis, latent_activity
+from vae_train.evaluation.metrics.layer_rates import layer_diagnosis, layer_rates, num_used
 from vae_train.evaluation.subject import Noise, Subset
 from vae_train.model.base import LatentVariableModel, SingleLatent
 from vae_train.runs.build import Training, read_weights
 from vae_train.runs.config import weight_of_rate
 from vae_train.runs.run import Run
+from vae_train.training.loggers.files import best_row
 from vae_train.util.text import short_number
 
 ENCODED_IMAGES = 1_000
@@ -36,11 +38,11 @@ MAX_RATE = 10.0
 """Nats per latent dimension. At this rate q is e^10 times narrower than the prior."""
 
 FILES = (
-    *("samples/final.png", "samples/manifold.png", "reconstructions/final.png"),
+    *("samples/final.png", "samples/manifold.png", "samples/layers.png", "reconstructions/final.png"),
     *("curves.png", "metrics.csv", "checkpoints/best.pt"),
 )
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[dict[str, Any]]
 
 
 def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows) -> list[str]:
@@ -61,6 +63,9 @@ def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows
         active, warning = diagnose(learner.evaluated.eval(), data, metrics, run.config, trainer.eval_batch_size)
         lines[0] += f" · {active}"
         lines += [warning] if warning else []
+    elif rates := layer_rates(best_row(rows, metrics.get("best_epoch"))):
+        lines[0] += f" · {num_used(rates)} of {len(rates)} layers used"
+        lines += [warning] if (warning := layer_diagnosis(rates, weight_of_rate(run.config))) else []
     size = sum(map(math.prod, learner.model.latent_shapes))
     lines += trends(rows, size, f"vae train resume={run.as_typed} {epochs.twice}")
     if (step := learner.objective.settled_step) > epochs.last_step:
@@ -124,18 +129,18 @@ def _judged(data: Dataset, config: Mapping[str, Any]) -> tuple[Subset, Noise]:
     return images, Noise(config["seed"], "judge", "train" if valid is None else "valid")
 
 
-def trends(rows: Rows, latent_dim: int, more: str) -> list[str]:
+def trends(rows: Rows, latent_dim: int | None, more: str) -> list[str]:
     """Diagnoses runs that were still improving, overfitted, or have too high a rate.
 
     Args:
         rows: the run's metrics.
-        latent_dim: dimensions of z.
+        latent_dim: dimensions of z, in all layers; None if they are not known.
         more: the command that continues the run.
     """
     valid, train = ([r for r in rows if (r["split"], r["scope"]) == (split, "epoch")] for split in ("valid", "train"))
     rate = valid[-1].get("rate") if valid else None
     lines = []
-    if rate is not None and rate > MAX_RATE * latent_dim:
+    if rate is not None and latent_dim is not None and rate > MAX_RATE * latent_dim:
         lines.append(
             f"the rate of {rate:,.0f} nats exceeds {MAX_RATE:g} nats per latent dimension: samples will not look like "
             "the data; raise beta, or lower lr"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from vae_train.distributions.codes import Codebook
 from vae_train.evaluation.bounds import has_equal_samples
 from vae_train.evaluation.inpainting import STEPS, InpaintingChoice, InpaintingMethod, inpaint
 from vae_train.evaluation.interpolation import NO_PATH, Interpolation, interpolate
-from vae_train.evaluation.latents import Latents, latents
+from vae_train.evaluation.latents import LatentLayers, Latents, latents
 from vae_train.evaluation.metrics.nll import estimate_log_likelihood
 from vae_train.evaluation.scores import image_scores
 from vae_train.evaluation.subject import Noise
@@ -43,7 +44,8 @@ class TrainedModel:
     binary images sees 0 and 1. For continuous images, vectors and signals these are the numbers of the file,
     returned as float64 on the CPU. Images of an array file may be given, and are returned, in its layout: vectors as
     `(B, D)`. Preprocessing of the run (dequantisation, logit, normalisation) is applied and undone here, and
-    `log_prob` contains all Jacobians. A conditional model needs `label`, others ignore it: a class by name or number,
+    `log_prob` contains all Jacobians. Latents of a model with several layers are lists with an entry per layer, the
+    topmost first. A conditional model needs `label`, others ignore it: a class by name or number,
     one for all images or one for each, or factors of variation `(B, F)`. Models trained with `data.missing=mask` accept
     NaN as missing values: `log_prob` is then that of the observed values, and reconstructions impute the missing ones.
 
@@ -107,14 +109,20 @@ class TrainedModel:
         self.model.to(device)
         return self
 
-    def encode(self, x: Any, label: Label = None) -> Latents:
+    def encode(self, x: Any, label: Label = None) -> Latents | LatentLayers:
         """The posteriors q(z | x), with `mean` and `std` `(B, *latent_shape)` and a method `sample`.
 
         Args:
             x: images.
             label: the condition of a conditional model.
+
+        Returns:
+            For a model with several layers a list of their posteriors, whose `mean`, `std` and `sample` are lists.
         """
-        return latents(self.single_latent, self.given(x, label), stream=_noise(0).data, batch_size=CHUNK)
+        images, stream = self.given(x, label), _noise(0).data
+        if isinstance(self.model, SingleLatent):
+            return latents(self.model, images, stream=stream, batch_size=CHUNK)
+        return LatentLayers(self.model, images, stream=stream, batch_size=CHUNK)
 
     @torch.no_grad()
     def decode(self, z: Any, label: Label = None) -> Tensor:
@@ -122,21 +130,19 @@ class TrainedModel:
 
         Args:
             z: latents with shape `(N, *latent_shape)`; a tensor or an array. For a model whose z consists of codes also
-                their indices, integers `(N, *code_shape)`, as in `arrays["codes"]` of its latents.
+                their indices, integers `(N, *code_shape)`, as in `arrays["codes"]` of its latents. For a model with
+                several layers, a list with one for each, the topmost first.
             label: the condition of a conditional model.
 
         Raises:
-            ValueError: the latents have another shape.
+            ValueError: the latents have another shape, or are of another number of layers.
         """
-        z, book = torch.as_tensor(z, device=self.device), self.single_latent.codebook
-        if book is not None and not z.is_floating_point():
-            z = book.embed(_checked_codes(z, book))
-        z, shape = z.float(), tuple(self.single_latent.latent_shape)
-        if z.shape[1:] != shape:
-            raise ValueError(f"z has shape {tuple(z.shape)}, expected (N, {', '.join(map(str, shape))})")
-        y = self.condition(label, len(z))
-        parts = zip(z.split(CHUNK), [None] * len(z) if y is None else y.split(CHUNK), strict=False)
-        return torch.cat([self.to_data(self.single_latent.decode(*part).mean) for part in parts])
+        layers = self._layers(z)
+        y, images = self.condition(label, len(layers[0])), []
+        for rows in torch.arange(len(layers[0]), device=self.device).split(CHUNK):
+            part = [layer[rows] for layer in layers]
+            images.append(self.to_data(self.model.decode_latents(part, None if y is None else y[rows]).mean))
+        return torch.cat(images)
 
     def reconstruct(self, x: Any, label: Label = None) -> Tensor:
         """The images that the means of q(z | x) decode to, with shape `(B, C, H, W)`.
@@ -151,7 +157,7 @@ class TrainedModel:
     def sample(
         self,
         num: int,
-        temperature: float = 1.0,
+        temperature: float | Sequence[float] = 1.0,
         label: Label = None,
         seed: int = 0,
         use_mean: bool = True,
@@ -161,7 +167,8 @@ class TrainedModel:
 
         Args:
             num: number of images.
-            temperature: factor on the prior's standard deviation; a prior over codes divides its logits by it.
+            temperature: factor on the prior's standard deviation; or one per layer, the topmost first. A prior over
+                codes divides its logits by it.
             label: the condition of a conditional model; None cycles through the classes.
             seed: seed of z and the pixels.
             use_mean: return the means of p(x | z) instead of samples from it.
@@ -226,6 +233,8 @@ class TrainedModel:
     ) -> Tensor:
         """The images on a path between the latents of two images, both included, with shape `(frames, C, H, W)`.
 
+        All layers of latents follow their paths at the same time.
+
         Args:
             a: the first image, with shape `(1, C, H, W)`.
             b: the last image, likewise.
@@ -238,8 +247,9 @@ class TrainedModel:
         """
         if has_equal_samples(self.model):
             raise ValueError(NO_PATH)
-        ends = torch.cat([self.encode(end, label).mean for end in (a, b)])
-        return self.decode(interpolate(ends, frames, how), label)
+        first, last = (self._layers(self.encode(end, label).mean) for end in (a, b))
+        paths = [interpolate(torch.cat(ends), frames, how) for ends in zip(first, last, strict=True)]
+        return self.decode(paths[0] if isinstance(self.model, SingleLatent) else paths, label)
 
     def traverse(self, x: Any, label: Label = None, dimensions: Sequence[int] | None = None) -> Tensor:
         """Decodes an image with one latent at a time set to values from -2.5 to 2.5.
@@ -257,7 +267,7 @@ class TrainedModel:
         """
         if has_equal_samples(self.model):
             raise ValueError("z consists of codes, whose numbers cannot be set one by one")
-        z = self.encode(x, label).mean[0]
+        z = latents(self.single_latent, self.given(x, label), stream=_noise(0).data, batch_size=CHUNK).mean[0]
         chosen = range(z.numel()) if dimensions is None else dimensions
         standard = LatentRange(z.new_zeros(z.numel()), z.new_ones(z.numel()))
         rows = traverse(self.single_latent, z, chosen, standard, y=self.condition(label, 1))
@@ -357,11 +367,36 @@ class TrainedModel:
         """The model, if it has a single latent to encode to and decode from.
 
         Raises:
-            TypeError: it has none.
+            TypeError: it has several.
         """
         if not isinstance(self.model, SingleLatent):
-            raise TypeError(f"{type(self.model).__name__} has no single latent to encode to or decode from")
+            raise TypeError(
+                f"this needs a single latent; the model has {len(self.model.latent_shapes)} layers of latents"
+            )
         return self.model
+
+    def _layers(self, z: Any) -> list[Tensor]:
+        """Latents of every layer as tensors.
+
+        Raises:
+            ValueError: see `decode`.
+        """
+        shapes, given = self.model.latent_shapes, z
+        if isinstance(self.model, SingleLatent):
+            z, book = torch.as_tensor(z, device=self.device), self.model.codebook
+            given = [z if book is None or z.is_floating_point() else book.embed(_checked_codes(z, book))]
+        if isinstance(given, Tensor | np.ndarray) or len(given) != len(shapes):
+            raise ValueError(
+                f"z has to be a list of {len(shapes)} tensors, one per layer of latents, the topmost first"
+            )
+        layers = [torch.as_tensor(layer, dtype=torch.float32, device=self.device) for layer in given]
+        for number, (layer, shape) in enumerate(zip(layers, shapes, strict=True), 1):
+            name = "z" if len(layers) == 1 else f"layer {number} of z"
+            if layer.shape[1:] != shape or len(layer) != len(layers[0]):
+                count = "N" if number == 1 else str(len(layers[0]))
+                wanted = ", ".join(map(str, shape))
+                raise ValueError(f"{name} has shape {tuple(layer.shape)}, expected ({count}, {wanted})")
+        return layers
 
 
 def _checked_codes(codes: Tensor, book: Codebook) -> Tensor:

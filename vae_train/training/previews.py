@@ -23,6 +23,9 @@ MANIFOLD_SIDE, MANIFOLD_LIMIT = 20, 2.0
 PREVIEW_IMAGES, MAX_COLUMNS = 64, 8
 """Number of images in a grid, and in a row of it."""
 
+MAX_LAYER_ROWS = 12
+"""Rows of a grid of samples by layer."""
+
 
 @torch.no_grad()
 def write_previews(output: Output, model: LatentVariableModel, data: Dataset, seed: int, step: int, name: str) -> None:
@@ -34,7 +37,7 @@ def write_previews(output: Output, model: LatentVariableModel, data: Dataset, se
         data: the data set.
         seed: seed of the noise.
         step: number of updates so far.
-        name: name of the grids; "final" adds a manifold, if the model has one.
+        name: name of the grids; "final" adds a manifold, or samples by layer, if the model has them.
     """
     device, images = model.device, data.preview()
     index = evenly_spaced(len(images), PREVIEW_IMAGES // 2).to(device)
@@ -49,6 +52,9 @@ def write_previews(output: Output, model: LatentVariableModel, data: Dataset, se
         low, high = [-MANIFOLD_LIMIT] * 2, [MANIFOLD_LIMIT] * 2
         sheet = plane_sheet(data.to_pixels(manifold(model, low, high, MANIFOLD_SIDE)), MANIFOLD_SIDE, low, high)
         output.image_grid("samples", "manifold", step, partial(render, sheet))
+    if name == "final" and len(model.latent_shapes) > 1:
+        rows = {caption: data.to_pixels(images) for caption, images in layer_samples(model, MAX_COLUMNS, seed).items()}
+        output.image_grid("samples", "layers", step, partial(plot_rows, rows, MAX_COLUMNS))
 
 
 class Reconstructions(NamedTuple):
@@ -88,6 +94,25 @@ def _kl_per_dimension(trace: Trace) -> Tensor | None:
     latent = trace.latents[0]
     kl = kl_elementwise(latent.q, latent.p) if len(trace.latents) == 1 else None
     return None if kl is None else kl.reshape(-1, *latent.q.event_shape).mean(0).flatten()
+
+
+@torch.no_grad()
+def layer_samples(model: LatentVariableModel, num: int, seed: int) -> dict[str, Tensor]:
+    """Means of p(x | z) by caption, `(num, C, H, W)`: the topmost layers sampled, and the others at their mean.
+
+    Samples of the same number have the same noise in every layer that is sampled.
+    """
+    layers, rows = len(model.latent_shapes), dict[str, Tensor]()
+    for caption, count in layer_rows(layers).items():
+        rng = Rng(seed, "samples", device=model.device)
+        rows[caption] = model.sample(num, rng, [*[1.0] * count, *[0.0] * (layers - count)]).mean
+    return rows
+
+
+def layer_rows(layers: int) -> dict[str, int]:
+    """Caption -> how many of the topmost layers are sampled, at most `MAX_LAYER_ROWS`, evenly spaced."""
+    counts = (1 + evenly_spaced(layers, MAX_LAYER_ROWS)).tolist()
+    return {f"top {count}" if count < layers else f"all {layers}": count for count in counts}
 
 
 @torch.no_grad()

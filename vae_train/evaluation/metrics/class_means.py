@@ -24,8 +24,9 @@ def few_classes(subject: Subject) -> str | None:
 def decodes_means(subject: Subject) -> str | None:
     """Requires a decoder without a condition, and latents in R^D."""
     model = subject.model
-    if not isinstance(model, SingleLatent) or model.condition is not None:
-        return "the model is conditional, or has no single latent vector"
+    assert isinstance(model, SingleLatent)
+    if model.condition is not None:
+        return "the model is conditional"
     return None if has_real_latents(model) else "means of latents are not valid latents"
 
 

@@ -19,6 +19,7 @@ from vae_train.runs.apply.pictures import open_pictures
 from vae_train.runs.apply.splits import open_split
 from vae_train.runs.apply.task import Application, Task
 from vae_train.runs.build import Builder
+from vae_train.runs.compatibility import stem
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.trained import TrainedModel
 from vae_train.util.errors import ErrorDetail, UsageError
@@ -52,8 +53,10 @@ def open_inputs(request: Request, task: Task, run: Run, model: TrainedModel, bui
     Raises:
         UsageError: it cannot be read, or does not fit the model or the task.
     """
-    if task.needs_latents and not isinstance(model.model, SingleLatent):
-        raise UsageError(f"{type(model.model).__name__} has no single latent, which this task needs")
+    if task.needs_single_latent and not isinstance(model.model, SingleLatent):
+        layers = len(model.model.latent_shapes)
+        message = f"needs a single latent; this model has {layers} layers of latents"
+        raise UsageError([ErrorDetail(f"task={stem(type(task))}", message)])
     kind = request.kind
     if task.reads == "latents":
         inputs = open_latents(request, model, run.config)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.batch import Batch, Fetched
+from vae_train.batch import Batch, Fetched, Shape
 from vae_train.data.storage.array_files import open_file, read_array
 from vae_train.rng import Rng
 from vae_train.runs.apply.arrays import form_of_data
@@ -27,26 +28,40 @@ MEAN, CONDITION = "mean", "condition"
 
 
 class StoredLatents(Fetched):
-    """Latents of an array as batches, with z as `Batch.x`.
+    """Latents of arrays as batches, with z as `Batch.x`; those of several layers flattened and side by side.
 
     Args:
-        z: `(N, *latent_shape)`.
+        z: one array `(N, *shape)` per layer, the topmost first.
         y: the condition of every latent, int64 `(N, F)`; None for a model without one.
         device: the device of the batches.
     """
 
-    def __init__(self, z: np.ndarray, y: Tensor | None, device: torch.device) -> None:
+    def __init__(self, z: Sequence[np.ndarray], y: Tensor | None, device: torch.device) -> None:
         self.z, self.y, self.device = z, y, device
 
     @override
     def __len__(self) -> int:
-        return len(self.z)
+        return len(self.z[0])
 
     @override
     def fetch(self, index: Tensor, rng: Rng | None = None) -> Batch:
         rows = index.cpu()
-        z = torch.from_numpy(np.asarray(self.z[rows.numpy()], np.float32))
+        layers = [torch.from_numpy(np.asarray(layer[rows.numpy()], np.float32)) for layer in self.z]
+        z = layers[0] if len(layers) == 1 else torch.cat([layer.flatten(1) for layer in layers], 1)
         return Batch(z.to(self.device), None if self.y is None else self.y[rows].to(self.device))
+
+
+def split_layers(z: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
+    """The latents of every layer, `(B, *shape)` each, of a batch of `StoredLatents`."""
+    if len(shapes) == 1:
+        return [z]
+    parts = z.split([math.prod(shape) for shape in shapes], 1)
+    return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def layer_names(name: str, count: int) -> list[str]:
+    """The names of one kind of array for every layer: `name` itself, or "mean_1", "mean_2", …, the topmost first."""
+    return [name] if count == 1 else [f"{name}_{number}" for number in range(1, count + 1)]
 
 
 def open_latents(request: Request, model: TrainedModel, config: Config) -> Inputs:
@@ -69,11 +84,12 @@ def open_latents(request: Request, model: TrainedModel, config: Config) -> Input
         names = read_array(arrays, "files").tolist() if "files" in arrays else []
         if outside := [name for name in names if not _is_inside(name)]:
             raise UsageError(f"has {outside[0]!r} as the name of a file, which is not below the folder of the results")
-        if len(names) != len(z):
-            raise UsageError(f"has {len(z):,} latents and {len(names):,} names of files")
+        count = len(z[0])
+        if len(names) != count:
+            raise UsageError(f"has {count:,} latents and {len(names):,} names of files")
         labels = read_array(arrays, "labels").tolist() if "labels" in arrays else None
         stored = read_array(arrays, CONDITION) if CONDITION in arrays else None
-        y, classes = given_labels(request.label, labels if stored is None else stored, len(z), model)
+        y, classes = given_labels(request.label, labels if stored is None else stored, count, model)
     if errors:
         raise UsageError(errors)
     return Inputs(
@@ -87,17 +103,23 @@ def open_latents(request: Request, model: TrainedModel, config: Config) -> Input
     )
 
 
-def _latents(arrays: Mapping[str, np.ndarray], key: str, model: TrainedModel) -> np.ndarray:
+def _latents(arrays: Mapping[str, np.ndarray], key: str, model: TrainedModel) -> list[np.ndarray]:
+    """The latents of every layer, the topmost first."""
     if "model" not in arrays:
         raise UsageError("is not a file of latents; vae apply task=encode writes one")
     if str(read_array(arrays, "model")) != fingerprint(model.model):
         raise UsageError("has latents of another model, or of other weights; encode the images with this one")
-    if key not in arrays:
-        raise UsageError([ErrorDetail(f"key={key}", f"no such array; the file has {', '.join(arrays)}")])
-    z, shape = read_array(arrays, key), tuple(model.single_latent.latent_shape)
-    if z.shape[1:] != shape or z.dtype.kind != "f":
-        raise UsageError(f"{key} has shape {z.shape}, but latents are (N, {', '.join(map(str, shape))})")
-    return z
+    shapes, layers = model.model.latent_shapes, list[np.ndarray]()
+    for name, shape in zip(layer_names(key, len(shapes)), shapes, strict=True):
+        if name not in arrays:
+            raise UsageError([ErrorDetail(f"key={key}", f"no array {name}; the file has {', '.join(arrays)}")])
+        z = read_array(arrays, name)
+        count = len(layers[0]) if layers else None
+        if z.shape[1:] != shape or z.dtype.kind != "f" or len(z) != (count or len(z)):
+            wanted = ", ".join(map(str, (count or "N", *shape)))
+            raise UsageError(f"{name} has shape {z.shape}, but latents are ({wanted})")
+        layers.append(z)
+    return layers
 
 
 def _is_inside(name: Any) -> bool:

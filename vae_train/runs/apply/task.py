@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vae_train.batch import Batch
 from vae_train.data.stream import evaluation_batch, evaluation_batches
-from vae_train.evaluation.latents import Latents, posterior
+from vae_train.evaluation.latents import Latents, encoder_input, given_means, mean_latents, posterior
+from vae_train.model.base import SingleLatent
 from vae_train.plotting.grid import grey_out
 from vae_train.rng import BlockRng
 from vae_train.runs.apply.inputs import Inputs, Tiles
@@ -58,13 +59,25 @@ class Application:
                 yield start, batch
                 bar.update(len(batch.x))
 
-    def encoded(self, batch: Batch, start: int) -> Latents:
-        """The posteriors of a batch."""
-        return Latents([(start, posterior(self.model.single_latent, batch))])
+    def encoded(self, batch: Batch, start: int) -> list[Latents]:
+        """The posteriors of a batch, one per layer of latents, the topmost first, each given the means above."""
+        model = self.model.model
+        if isinstance(model, SingleLatent):
+            return [Latents([(start, posterior(model, batch))])]
+        return [Latents([(start, given_means(latent))]) for latent in mean_latents(model, batch)]
 
-    def decoded(self, z: Tensor, y: Tensor | None) -> Tensor:
-        """The means of p(x | z), `(B, C, H, W)` in the units of the data."""
-        return self.model.to_units(self.model.single_latent.decode(z, y).mean)
+    def means(self, batch: Batch, start: int) -> list[Tensor]:
+        """The mean of every layer of latents given the means above, each `(B, *shape)`."""
+        return [layer.mean for layer in self.encoded(batch, start)]
+
+    def sampled(self, batch: Batch, start: int) -> list[Tensor]:
+        """A sample of all layers of latents together, each `(B, *shape)`."""
+        latents = self.model.model.infer(encoder_input(batch), batch.y, self.latent_noise(start))
+        return [latent.z[0] for latent in latents]
+
+    def decoded(self, z: Sequence[Tensor], y: Tensor | None) -> Tensor:
+        """The means of p(x | z), `(B, C, H, W)` in the units of the data, for latents of every layer."""
+        return self.model.to_units(self.model.model.decode_latents(z, y).mean)
 
     def tiles_per_pass(self, tiles: Tiles) -> int:
         """The number of tiles that have as many pixels as a batch of images, at least 1."""
@@ -101,9 +114,9 @@ class Task(ABC):
     """What `vae apply` does with a model and its inputs. The YAML file of a task names its class."""
 
     reads: ClassVar[Literal["images", "latents"]] = "images"
-    """What it is applied to; latents are passed as `Batch.x`."""
-    needs_latents: ClassVar[bool] = True
-    """Whether the model must have a single latent."""
+    """What it is applied to; latents are passed as `Batch.x`, see `StoredLatents`."""
+    needs_single_latent: ClassVar[bool] = False
+    """Whether the model must have a single layer of latents."""
     min_inputs: ClassVar[int] = 1
     """The least number of images."""
 

@@ -68,7 +68,11 @@ def export_errors(run: Run, options: Options, builder: Builder) -> list[ErrorDet
     """All errors that can be found before the model is opened."""
     errors = checkpoint_errors(run, options.checkpoint) + prior_errors(run, options.prior)
     if not issubclass(builder.locate(str(run.config["model"]["_target_"])), SingleLatent):
-        errors.append(ErrorDetail(f"run={run.folder}", "has no single latent to encode to or decode from"))
+        errors.append(
+            ErrorDetail(
+                f"run={run.folder}", "has several layers of latents, but only models with a single one can be exported"
+            )
+        )
     if options.prior is not None and "safetensors" not in options.formats:
         errors.append(ErrorDetail(f"prior={options.prior}", "has no effect without format=safetensors"))
     if options.license is not None and not LICENSE.fullmatch(options.license):

@@ -69,6 +69,7 @@ class Contents:
     evaluations: list[Evaluation]
     frames: list[Frame]
     manifold: EmbeddedImage | None
+    layer_samples: EmbeddedImage | None
     views: Views | None
     left_out: list[str]
     """Parts that the page lacks, with reasons."""
@@ -150,7 +151,8 @@ class Contents:
     def _trends(self) -> list[str]:
         rows, needed = [r for r in self.rows if r["scope"] == "epoch"], {"train": "loss", "valid": "monitored"}
         rows = [row for row in rows if needed.get(row["split"]) in row and "epoch" in row]
-        config, size = self.run.config, math.prod(self.run.config.at("model.latent_shape", ()))
+        config, shape = self.run.config, self.run.config.at("model.latent_shape")
+        size = None if shape is None else math.prod(shape)
         longer = length_setting(config.at("trainer.epochs", 0), config.at("trainer.steps"), 2)
         return trends(rows, size, f"vae train resume={self.run.as_typed} {longer}")
 
@@ -234,6 +236,7 @@ def read_contents(run: Run, name: str, options: Options, frames: int) -> Content
         evaluations,
         grids,
         read_image(run.samples / "manifold.png"),
+        read_image(run.samples / "layers.png"),
         None if isinstance(views, str) else views,
         [*left_out, *run.damage],
     )

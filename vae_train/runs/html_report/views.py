@@ -6,9 +6,11 @@ import torch
 
 from vae_train.batch import SPLITS, Images, Split
 from vae_train.data.session import DataSession
+from vae_train.evaluation.bounds import image_bounds
 from vae_train.evaluation.encodings import encode, has_real_latents
 from vae_train.evaluation.examples import Example, rank_reconstructions
 from vae_train.evaluation.metrics.latent_activity import ACTIVE_VARIANCE, diagnosis, latent_activity
+from vae_train.evaluation.metrics.layer_rates import COLLAPSED_RATE, layer_diagnosis, layer_rates
 from vae_train.evaluation.subject import Subject, Subset
 from vae_train.evaluation.traversals import LatentRange, traverse
 from vae_train.model.base import SingleLatent
@@ -64,6 +66,17 @@ class LatentView(NamedTuple):
     """A traversal: decoded images for different values of this latent dimension."""
 
 
+class LayerView(NamedTuple):
+    """A stochastic layer of a model with several."""
+
+    number: int
+    rate: float
+    """Mean over images in nats."""
+    is_used: bool
+    share: float
+    """Length of its bar, in [0, 1]."""
+
+
 class Views(NamedTuple):
     """The views of a model on a split of its data."""
 
@@ -73,6 +86,8 @@ class Views(NamedTuple):
     worst: list[ExampleView]
     latents: list[LatentView]
     """By descending KL; empty for models without a single latent."""
+    layers: list[LayerView]
+    """The topmost first; empty for models with a single latent."""
     warnings: list[str]
     weights: str
     """Fingerprint of the model."""
@@ -117,7 +132,11 @@ def _no_other_data(name: str) -> Images:
 
 def _views(subject: Subject, count: int) -> Views:
     best, worst = rank_reconstructions(subject, MAX_IMAGES, count)
-    latents, warnings = _latents(subject) if isinstance(subject.model, SingleLatent) else ([], [])
+    latents, layers = list[LatentView](), list[LayerView]()
+    if isinstance(subject.model, SingleLatent):
+        latents, warnings = _latents(subject)
+    else:
+        layers, warnings = _layers(subject)
     num_images = min(MAX_IMAGES, len(subject.images))
     return Views(
         subject.split,
@@ -125,6 +144,7 @@ def _views(subject: Subject, count: int) -> Views:
         [_example(example) for example in best],
         [_example(example) for example in worst],
         latents,
+        layers,
         warnings,
         fingerprint(subject.model, without=""),
     )
@@ -132,6 +152,16 @@ def _views(subject: Subject, count: int) -> Views:
 
 def _example(example: Example) -> ExampleView:
     return ExampleView(example.number, example.distortion, embed(example.images, 1))
+
+
+def _layers(subject: Subject) -> tuple[list[LayerView], list[str]]:
+    """The stochastic layers, and warnings about them."""
+    images, noise = Subset(subject.images, MAX_IMAGES), subject.noise("judge")
+    bounds = image_bounds(subject.model, images, noise=noise, batch_size=subject.batch_size)
+    rates = [float(values.double().mean()) for values in layer_rates(bounds)]
+    largest, warning = max([*rates, 1e-9]), layer_diagnosis(rates, subject.beta)
+    views = [LayerView(n, rate, rate >= COLLAPSED_RATE, max(rate, 0) / largest) for n, rate in enumerate(rates, 1)]
+    return views, [warning] if warning else []
 
 
 def _latents(subject: Subject) -> tuple[list[LatentView], list[str]]:

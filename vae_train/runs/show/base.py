@@ -85,7 +85,8 @@ class Plot(ABC):
         option = "frames" if opened.options.frames and "frames" in self.reads else "num"
         shortage = memory_shortage(self.count(opened) * math.prod(opened.facts.data_shape) * 4)  # float32
         where = f"{option}={getattr(opened.options, option) or self.count(opened)}"
-        return [*errors, *([ErrorDetail(where, shortage)] if shortage else [])]
+        errors += [ErrorDetail(where, shortage)] if shortage else []
+        return errors + (opened.temperature_errors if "temperature" in self.reads else [])
 
     def count(self, opened: OpenedRun) -> int:
         """Number of images that are in memory at the same time."""

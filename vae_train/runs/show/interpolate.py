@@ -18,7 +18,7 @@ from vae_train.util.text import counted
 
 
 class Interpolation(Plot):
-    """Paths between the latents of images, with the images at both ends.
+    """Paths between the latents of images, in all layers, with the images at both ends.
 
     A conditional model interpolates between images of the same class, or decodes with the factors of the first image.
     """
@@ -28,7 +28,7 @@ class Interpolation(Plot):
 
     @override
     def problem(self, opened: OpenedRun) -> str | None:
-        return opened.lacks_support("real", "sphere")
+        return opened.lacks_support("real", "sphere") if opened.latent_shape else None
 
     @override
     def errors(self, opened: OpenedRun) -> list[ErrorDetail]:
@@ -61,10 +61,11 @@ class Interpolation(Plot):
         how = "spherical" if opened.support == "sphere" else opened.options.interpolation
         rows, moving = [], []
         for path in paths:
-            z, y = opened.encoded(path), opened.labels(path[:1])
-            decoded = opened.decoded(interpolate(z, max(frames, len(path)), how), y)
+            layers, y = opened.encoded(path), opened.labels(path[:1])
+            decoded = opened.decoded([interpolate(z, max(frames, len(path)), how) for z in layers], y)
             rows.append(torch.cat([opened.originals(path[:1]), decoded, opened.originals(path[-1:])]))
-            moving.append(opened.decoded(interpolate(z, (len(path) - 1) * ANIMATION_FRAMES, how), y))
+            steps = (len(path) - 1) * ANIMATION_FRAMES
+            moving.append(opened.decoded([interpolate(z, steps, how) for z in layers], y))
         width, texts = len(rows[0]), [" – ".join(map(str, path.tolist())) for path in paths]
         above = [("original", 0.5), ("original", width - 0.5)]
         sheet = Sheet(torch.cat(rows), width, centered(texts), above, min_side=LABELED_SIDE)

@@ -28,10 +28,7 @@ class Manifold(Plot):
     def problem(self, opened: OpenedRun) -> str | None:
         if opened.latent_shape != (2,) or opened.support != "real":
             shape = "x".join(map(str, opened.latent_shape))
-            return (
-                opened.lacks_support("real")
-                or f"needs two latents; those of this model are {shape or 'several layers'}"
-            )
+            return opened.lacks_support("real") or f"needs two latents; those of this model are {shape}"
         if opened.conditions is not None and opened.options.label is None and opened.options.factors is None:
             return f"depends on the condition of this model; add {opened.conditions}="
         return None
@@ -46,7 +43,7 @@ class Manifold(Plot):
         _, side = num_and_frames(self, opened)
         low, high = self._range(opened)
         y = None if opened.condition is None else torch.tensor([opened.condition] * side**2, device=opened.device)
-        pixels = opened.trained.transforms.to_pixels(manifold(opened.model, low, high, side, y)).cpu()
+        pixels = opened.trained.transforms.to_pixels(manifold(opened.single_latent, low, high, side, y)).cpu()
         return PlotContents(f"{side} x {side} values of two latents", plane_sheet(pixels, side, low, high))
 
     @staticmethod
@@ -55,6 +52,6 @@ class Manifold(Plot):
             mean, std = torch.zeros(2), torch.ones(2)
         else:
             images, noise = Subset(opened.images, MAX_IMAGES), Noise(0, "judge", opened.split)
-            z = encode(opened.model, images, noise=noise).z.cpu()
+            z = encode(opened.single_latent, images, noise=noise).z.cpu()
             mean, std = z.mean(0), z.std(0, unbiased=False)
         return (mean - MANIFOLD_LIMIT * std).tolist(), (mean + MANIFOLD_LIMIT * std).tolist()

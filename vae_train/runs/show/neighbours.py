@@ -59,7 +59,7 @@ class Neighbours(Plot):
         captions = [text for row in near.distance[order].tolist() for text in ["sample", *(f"{d:.3f}" for d in row)]]
         median = float(near.distance[:, 0].median())
         about = f"{num} of {len(samples)} samples with their nearest training images, median distance {median:.3f}"
-        if opened.split != "train" and opened.support is not None:
+        if opened.split != "train":
             about += f" ({opened.split} reconstructions: {_expected(opened):.3f})"
         sheet = Sheet(images.flatten(0, 1), images.shape[1], captions=captions, title=TITLE, min_side=LABELED_SIDE)
         return PlotContents(about, sheet)
@@ -69,6 +69,8 @@ def _expected(opened: OpenedRun) -> float:
     """Median distance of reconstructions of other images to their nearest training images."""
     index, train = evenly_spaced(len(opened.images), COMPARED), opened.data.split("train")
     assert train is not None
-    z, y = opened.encoded(index), opened.labels(index)
-    rebuilt = torch.cat([opened.decoded(z[i : i + 1], None if y is None else y[i : i + 1]) for i in range(len(z))])
+    layers, y = opened.encoded(index), opened.labels(index)
+    rebuilt = torch.cat(
+        [opened.decoded([z[i][None] for z in layers], None if y is None else y[i][None]) for i in range(len(index))]
+    )
     return float(nearest_images(rebuilt, train, 1, opened.pixels, opened.device).distance.median())

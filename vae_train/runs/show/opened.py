@@ -7,16 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vae_train.batch import SPLITS, DataFacts, Factor, Images, Shape, Split
+from vae_train.batch import SPLITS, Batch, DataFacts, Factor, Images, Shape, Split
 from vae_train.data.dataset import Dataset
 from vae_train.data.session import DataSession
 from vae_train.data.stream import evaluation_batch
+from vae_train.evaluation.latents import mean_latents
 from vae_train.evaluation.subject import Noise
-from vae_train.model.base import SingleLatent
+from vae_train.model.base import LatentVariableModel, SingleLatent
 from vae_train.model.prior.standard_normal import StandardNormal
 from vae_train.model.traits import Support
 from vae_train.plotting.grid import grey_out
-from vae_train.runs.build import Builder, load_data, run_facts
+from vae_train.runs.build import Builder, build_model, load_data, run_facts
 from vae_train.runs.labels import class_number, condition_errors
 from vae_train.runs.run import Run
 from vae_train.runs.schema import yaml_text
@@ -77,13 +78,32 @@ class OpenedRun:
             return None
         return getattr(self.builder.locate(target), "support", "real")
 
+    @cached_property
+    def layer_shapes(self) -> tuple[Shape, ...]:
+        """The shape of z of every layer, the topmost first, without opening the weights."""
+        with torch.device("meta") as meta:
+            return build_model(self.run.config, self.facts, meta, self.builder).latent_shapes
+
     def lacks_support(self, *supports: Support) -> str | None:
-        """Why a plot is not possible that needs latents with one of these supports; None if they have one."""
+        """Why a plot is not possible that needs a single latent with one of these supports; None if there is one."""
         if self.support in supports:
             return None
         needed = " or ".join(SUPPORT_NAMES[each] for each in supports)
-        has = "no single latent" if self.support is None else f"latents {SUPPORT_NAMES[self.support]}"
+        layers = len(self.layer_shapes)
+        has = f"{layers} layers of latents" if self.support is None else f"latents {SUPPORT_NAMES[self.support]}"
         return f"needs latents {needed}; this model has {has}"
+
+    @property
+    def temperature_errors(self) -> list[ErrorDetail]:
+        """Reports temperatures of another number of layers."""
+        value = self.options.temperature
+        if not isinstance(value, list | tuple) or len(value) == len(self.layer_shapes):
+            return []
+        layers = counted(len(self.layer_shapes), "layer")
+        message = (
+            f"has {counted(len(value), 'value')}, but this model has {layers} of latents; give a number, or a list "
+        )
+        return [ErrorDetail(f"temperature={yaml_text(value)}", f"{message}with one for each, the topmost first")]
 
     def top_k_errors(self) -> list[ErrorDetail]:
         """Reports `top_k` without a fitted prior over codes."""
@@ -150,9 +170,15 @@ class OpenedRun:
         return self._open(self.options.prior)
 
     @cached_property
-    def model(self) -> SingleLatent:
+    def model(self) -> LatentVariableModel:
         """The module of the trained model, with its own prior."""
-        return (self.trained if self.options.prior is None else self._open(None)).single_latent
+        return (self.trained if self.options.prior is None else self._open(None)).model
+
+    @property
+    def single_latent(self) -> SingleLatent:
+        """`model`, for plots that need a single latent."""
+        assert isinstance(self.model, SingleLatent)
+        return self.model
 
     @cached_property
     def data(self) -> Dataset:
@@ -205,20 +231,20 @@ class OpenedRun:
         return []
 
     @torch.no_grad()
-    def encoded(self, index: Tensor) -> Tensor:
-        """Means of q(z | x) of images of the split, `(B, *latent_shape)`, with the bits that `vae eval` sees."""
+    def encoded(self, index: Tensor) -> list[Tensor]:
+        """Means of q(z | x) of images of the split, `(B, *shape)` per layer, with the bits that `vae eval` sees."""
         stream = Noise(0, "judge", self.split).data
         batches = (evaluation_batch(self.images, number, 1, self.device, stream) for number in index.tolist())
-        z = torch.cat([self.model.encode(batch.x, batch.y).mean for batch in batches])
-        return F.normalize(z, dim=-1) if self.support == "sphere" else z
+        layers = [torch.cat(means) for means in zip(*map(self._means, batches), strict=True)]
+        return [F.normalize(z, dim=-1) for z in layers] if self.support == "sphere" else layers
 
     @torch.no_grad()
-    def decoded(self, z: Tensor, y: Tensor | None) -> Tensor:
-        """Means of p(x | z) in [0, 1] on the CPU, for z `(N, *latent_shape)` and one condition `(1, F)` for all."""
-        parts = [
-            self.model.decode(part, None if y is None else y.expand(len(part), -1)).mean for part in z.split(CHUNK)
-        ]
-        return torch.cat([self.pixels(part) for part in parts])
+    def decoded(self, layers: Sequence[Tensor], y: Tensor | None) -> Tensor:
+        """Means of p(x | z) in [0, 1] on the CPU, for z `(N, *shape)` of every layer and one condition `(1, F)`."""
+        images = []
+        for part in zip(*(z.split(CHUNK) for z in layers), strict=True):
+            images.append(self.model.decode_latents(part, None if y is None else y.expand(len(part[0]), -1)).mean)
+        return torch.cat([self.pixels(each) for each in images])
 
     def labels(self, index: Tensor) -> Tensor | None:
         """Labels or factors of images of the split, `(B, F)`; None for models that are not conditional."""
@@ -234,12 +260,25 @@ class OpenedRun:
         """Maps images of the model to [0, 1] on the CPU; continuous values may exceed this range."""
         return self.data.to_shown(x)
 
-    def samples(self, num: int) -> Tensor:
-        """Samples from the prior in the units of the data, as the options say."""
+    def samples(self, num: int, temperature: float | Sequence[float] | None = None) -> Tensor:
+        """Samples from the prior in the units of the data, as the options say.
+
+        Args:
+            num: number of samples.
+            temperature: replaces that of the options.
+        """
+        temperature = self.options.temperature if temperature is None else temperature
         # Numbers in a tensor are not names.
         label = None if self.condition is None else torch.tensor([self.condition] * num)
         options = self.options
-        return self.trained.sample(num, options.temperature, label, options.seed, options.use_mean, top_k=options.top_k)
+        return self.trained.sample(num, temperature, label, options.seed, options.use_mean, top_k=options.top_k)
+
+    def _means(self, batch: Batch) -> list[Tensor]:
+        """The means of every layer, given the means above."""
+        model, batch = self.model, batch._replace(encoder_input=None)
+        if isinstance(model, SingleLatent):
+            return [model.encode(batch.x, batch.y).mean]
+        return [latent.z[0] for latent in mean_latents(model, batch)]
 
     def _open(self, prior: str | None) -> TrainedModel:
         return TrainedModel.open(self.run, self.options.checkpoint, self.device, self.builder, prior)

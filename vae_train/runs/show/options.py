@@ -24,8 +24,8 @@ class Options:
     frames: Annotated[int, Range(2)] | None = None
     """Number of images on a path, or of frames; None for the plot's own default."""
     columns: PositiveInt = 8
-    temperature: NonNegativeFloat = 1.0
-    """Factor on the prior's standard deviation."""
+    temperature: NonNegativeFloat | list[NonNegativeFloat] = 1.0
+    """Factor on the prior's standard deviation; or one for each layer of latents, the topmost first."""
     top_k: PositiveInt | None = None
     """Samples only have codes that are among the k most likely ones given those before; None for all."""
     use_mean: bool = True

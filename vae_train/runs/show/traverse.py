@@ -38,11 +38,11 @@ class Traversal(Plot):
     @override
     def __call__(self, opened: OpenedRun) -> PlotContents:
         num, frames = num_and_frames(self, opened)
-        model, count = opened.model, opened.latent_shape[0]
+        model, count = opened.single_latent, opened.latent_shape[0]
         index = opened.candidates[:1] if opened.options.images is None else torch.tensor(opened.options.images)
         order, texts, reach = _measure(opened)
         order = order[:num]
-        z, y = opened.encoded(index)[0], opened.labels(index)
+        (z,), y = opened.encoded(index)[0], opened.labels(index)
         rows = [opened.pixels(row) for row in traverse(model, z, order, reach, frames, y)]
         moving = [opened.pixels(row) for row in traverse(model, z, order, reach, ANIMATION_FRAMES, y)]
         texts = [texts[latent] for latent in order]
@@ -60,8 +60,8 @@ class Traversal(Plot):
 def _measure(opened: OpenedRun) -> tuple[list[int], list[str], LatentRange]:
     """The latents in order, their labels, and their aggregate posterior."""
     noise, images, count = Noise(0, "judge", opened.split), Subset(opened.images, MAX_IMAGES), opened.latent_shape[0]
-    encodings = encode(opened.model, images, noise=noise, batch_size=BATCH_SIZE)
-    rates = mean_rates(opened.model, images, noise=noise, batch_size=BATCH_SIZE)
+    encodings = encode(opened.single_latent, images, noise=noise, batch_size=BATCH_SIZE)
+    rates = mean_rates(opened.single_latent, images, noise=noise, batch_size=BATCH_SIZE)
     name, form = "z" if len(opened.latent_shape) == 1 else "channel ", "{:.1f} nats"
     if rates is None:
         form, rates = "variance {:.2g}", latent_activity(encodings).variance.view(count, -1).mean(1).cpu()

@@ -28,7 +28,7 @@ class Denoise(Task):
                 x = x + self.noise * application.noise("noise", start).normal((1, *x.shape))[0]
                 shown = {"original": shown["input"], "input": application.pixels(x, batch.mask)}
                 x = x if batch.mask is None else torch.where(batch.mask, x, 0.0)
-            images = application.decoded(application.encoded(batch._replace(encoder_input=x), start).mean, batch.y)
+            images = application.decoded(application.means(batch._replace(encoder_input=x), start), batch.y)
             results.add(start, images)
             sheet.add(start, {**shown, "output": application.unit(images)})
         results.close()

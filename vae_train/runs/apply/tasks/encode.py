@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.runs.apply.latents import CONDITION
+from vae_train.runs.apply.latents import CONDITION, layer_names
 from vae_train.runs.apply.results import ArrayFile, new_table, write_archive
 from vae_train.runs.apply.task import Application, Task
 from vae_train.util.text import counted
@@ -23,11 +24,12 @@ class Encode(Task):
     `latents.npz` has the arrays of `Distribution.summary`, the names of the files ("files"), their classes ("labels"),
     the condition of a conditional model, and the digest of the model ("model"). With spatial latents it also has the
     mean and standard deviation of every channel, so that it can serve another program as a cache. `latents.csv` has a
-    row per file.
+    row per file. For a model with several layers, names end with the number of the layer, from "mean_1" of the topmost
+    on; the posterior of a layer is the one given the means above, and samples are those of all layers together.
 
     Args:
         sample: also write one sample of every posterior.
-        csv: also write `latents.csv`, for latent vectors.
+        csv: also write `latents.csv`, if all latents are vectors.
     """
 
     def __init__(self, sample: bool, csv: bool) -> None:
@@ -35,42 +37,51 @@ class Encode(Task):
 
     @override
     def __call__(self, application: Application) -> list[str]:
-        files, moments, note = dict[str, ArrayFile](), _ChannelMoments(), None
+        shapes = application.model.model.latent_shapes
+        files, moments, note = dict[str, ArrayFile](), [_ChannelMoments() for _ in shapes], None
         for start, batch in application.batches("Encoding"):
-            latents = application.encoded(batch, start)
-            arrays = dict(latents.arrays)
+            layers = application.encoded(batch, start)
+            arrays = _named([layer.arrays for layer in layers])
             if self.sample:
-                ((_, q),) = latents.parts
-                arrays["sample"] = q.sample(application.latent_noise(start), 1)[0]
+                arrays |= _named([{"sample": z} for z in application.sampled(batch, start)])
             if batch.y is not None and application.model.model.condition is not None:
                 arrays[CONDITION] = batch.y
-            note = latents.parts[0][1].summary_note
+            note = layers[0].parts[0][1].summary_note
             for name, tensor in arrays.items():
                 values = tensor.cpu().numpy()
                 if name not in files:
                     shape = (len(application.inputs), *values.shape[1:])
                     files[name] = ArrayFile(application.folder / f"{name}.npy", shape, values.dtype)
                 files[name].append(values)
-            moments.add(arrays["mean"])
+            for part, layer in zip(moments, layers, strict=True):
+                part.add(layer.mean)
         for file in files.values():
             file.close()
         lines = self._write(application, {name: file.path for name, file in files.items()}, moments)
         return [*lines, note] if note else lines
 
-    def _write(self, application: Application, paths: dict[str, Path], moments: _ChannelMoments) -> list[str]:
-        inputs, shape = application.inputs, tuple(application.model.single_latent.latent_shape)
-        if self.csv and len(shape) == 1:
+    def _write(self, application: Application, paths: dict[str, Path], moments: list[_ChannelMoments]) -> list[str]:
+        inputs, shapes = application.inputs, application.model.model.latent_shapes
+        if self.csv and all(len(shape) == 1 for shape in shapes):
             _write_csv(application, paths)
         others = {"files": np.array(list(inputs.names)), "model": np.array(application.digest)}
         if inputs.classes is not None:
             others["labels"] = np.array(list(inputs.classes))
-        if len(shape) > 1:
-            others |= {"channel_mean": moments.mean, "channel_std": moments.std}
-        lines = [
-            f"{LATENTS}: {', '.join(paths)} of {counted(len(inputs), 'image')}, latents {'x'.join(map(str, shape))}"
-        ]
+        for number, (shape, part) in enumerate(zip(shapes, moments, strict=True)):
+            if len(shape) > 1:
+                mean, std = (layer_names(f"channel_{name}", len(shapes))[number] for name in ("mean", "std"))
+                others |= {mean: part.mean, std: part.std}
+        sizes = ", ".join("x".join(map(str, shape)) for shape in shapes)
+        lines = [f"{LATENTS}: {', '.join(paths)} of {counted(len(inputs), 'image')}, latents {sizes}"]
         write_archive(application.folder / LATENTS, {**paths, **others})
         return lines
+
+
+def _named(layers: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The arrays of all layers by name."""
+    return {
+        layer_names(key, len(layers))[n]: tensor for n, arrays in enumerate(layers) for key, tensor in arrays.items()
+    }
 
 
 class _ChannelMoments:

@@ -40,6 +40,8 @@ class Inpaint(Task):
             was trained with hidden or missing values.
     """
 
+    needs_single_latent = True
+
     def __init__(
         self,
         mask: str | None,

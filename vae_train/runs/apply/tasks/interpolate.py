@@ -18,7 +18,7 @@ MAX_ENDS = 64
 
 
 class Interpolate(Task):
-    """Decodes a path through the latents of two or more images, as a strip and as a GIF.
+    """Decodes a path through the latents of two or more images, in all layers, as a strip and as a GIF.
 
     Args:
         frames: number of images on the whole path.
@@ -41,10 +41,11 @@ class Interpolate(Task):
         if self.frames < count:
             raise UsageError([ErrorDetail(f"frames={self.frames}", f"a path through {count} images needs more")])
         batches = list(application.batches("Encoding"))
-        ends = torch.cat([application.encoded(batch, start).mean for start, batch in batches])
+        layers = zip(*(application.means(batch, start) for start, batch in batches), strict=True)
+        paths = [interpolate(torch.cat(ends), self.frames, self.interpolation) for ends in layers]
         labels = [batch.y for _, batch in batches if batch.y is not None]
         y = torch.cat(labels)[:1].expand(self.frames, -1) if labels else None
-        images = application.decoded(interpolate(ends, self.frames, self.interpolation), y)
+        images = application.decoded(paths, y)
         pixels = application.unit(images)
         write_png(application.folder / "strip.png", plot_grid(pixels, len(pixels)))
         write_gif(application.folder / "path.gif", pixels, self.seconds)

@@ -37,7 +37,7 @@ class Reconstruct(Task):
             return self._in_tiles(application, application.inputs.tiles)
         results, sheet = ImageResults(application, "reconstructions"), Sheet(len(application.inputs))
         for start, batch in application.batches("Reconstructing"):
-            images = application.decoded(application.encoded(batch, start).mean, batch.y)
+            images = application.decoded(application.means(batch, start), batch.y)
             results.add(start, images)
             sheet.add(start, {"input": application.pixels(batch.x, batch.mask), "output": application.unit(images)})
         results.close()

@@ -23,7 +23,8 @@ LEAST_LIKELY, COLUMNS = 16, 4
 """Number of images on the sheet, and its columns."""
 
 SCORES = ("nll", "elbo", "distortion", "rate", "bits_per_dim", "nll_bits_per_dim")
-"""Columns of scores.csv; it is sorted by the first of nll, elbo and distortion that the model has."""
+"""Columns of scores.csv; it is sorted by the first of nll, elbo and distortion that the model has. The rate of every
+layer follows for a model with several, the topmost first."""
 
 
 class Score(Task):
@@ -33,8 +34,6 @@ class Score(Task):
         k: importance samples per image for -log p(x); 0 for none.
         num_samples: samples of z per image for the ELBO and its terms.
     """
-
-    needs_latents = False
 
     def __init__(self, k: NonNegativeInt, num_samples: PositiveInt) -> None:
         self.k, self.num_samples = k, num_samples
@@ -70,8 +69,9 @@ class Score(Task):
         return f"mean {key} of {counted(count, 'image')}: {values.mean().item():.2f}{error} {unit}{reason}"
 
     def _write_csv(self, application: Application, scores: dict[str, Tensor], order: list[int]) -> None:
-        inputs, values = application.inputs, {name: scores[name].tolist() for name in SCORES if name in scores}
+        inputs, values = application.inputs, {name: column.tolist() for name, column in scores.items()}
         names = [name for name in SCORES if self.k or not name.startswith("nll")]
+        names += [name for name in scores if name.startswith("rate_")]
         labels = [] if inputs.classes is None else ["label"]
         with new_table(application.folder / "scores.csv") as file:
             writer = csv.writer(file)
