@@ -166,8 +166,9 @@ class Pyramid(nn.Module):
         d(x, y) = sum_k mean (x̂_k - ŷ_k)²,    x̂_k = x_k / (c + local mean of |x_k|)
 
     x_k are the differences between an image and its low-pass at octave k; the last one is the coarsest low-pass itself,
-    which is not normalised. In the manner of Laparra et al., 2016, Perceptual Image Quality Assessment Using a
-    Normalized Laplacian Pyramid (doi:10.2352/ISSN.2470-1173.2016.16.HVEI-103), with constants of its own.
+    whose normalisation makes errors of colour count in dark regions, too. In the manner of Laparra et al., 2016,
+    Perceptual Image Quality Assessment Using a Normalized Laplacian Pyramid, with constants of its own
+    (doi:10.2352/ISSN.2470-1173.2016.16.HVEI-103).
 
     Args:
         data_shape: (C, H, W) of an image.
@@ -195,10 +196,9 @@ class Pyramid(nn.Module):
         bands: list[Tensor] = []
         for _ in range(self.bands):
             low = self._blurred(x)
-            band = x - low
-            bands.append(band / (MIN_CONTRAST + self._blurred(band.abs())))
+            bands.append(x - low)
             x = low[..., ::2, ::2]
-        return [*bands, x]
+        return [band / (MIN_CONTRAST + self._blurred(band.abs())) for band in [*bands, x]]
 
     def _blurred(self, x: Tensor) -> Tensor:
         kernel, channels = self.kernel.to(x.dtype), x.shape[1]
