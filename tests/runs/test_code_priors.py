@@ -81,16 +81,26 @@ def test_without_structure_it_is_as_good_as_the_frequency_table(kind: str) -> No
     assert prior.log_prob(there).mean() > prior.table_log_prob(there).mean() - 0.05
 
 
-@kinds
+@pytest.mark.parametrize(
+    ("kind", "posterior", "count"),
+    [
+        ("autoregressive", ["fsq", "levels=3"], 4),
+        ("pixelcnn", ["fsq", "levels=3"], 4),
+        ("autoregressive", ["vq", "num_codes=9"], 4),
+        ("pixelcnn", ["rvq", "num_codes=9", "quantizers=2"], 8),
+    ],
+)
 @torch.no_grad()
-def test_bits_per_dim_fall_by_exactly_what_the_prior_saves(kind: str) -> None:
-    """(H·W·log K - cross-entropy) / (D log 2), on the codes of a model of images."""
+def test_bits_per_dim_fall_by_exactly_what_the_prior_saves(kind: str, posterior: list[str], count: int) -> None:
+    """(L·log K - cross-entropy) / (D log 2), on the codes of a model of images."""
+    name, *settings = posterior
     cfg = compose(
-        *("model=conv_spatial", "model/posterior=fsq", "model/prior=uniform_codes", "latent_shape=[2,2,2]"),
-        *("model.posterior.levels=3", "model.encoder.channels=4"),
+        *("model=conv_spatial", f"model/posterior={name}", "latent_shape=[2,2,2]", "model.encoder.channels=4"),
+        *(f"model.posterior.{setting}" for setting in settings),
     )
     data = loaded(cfg)
     model: Any = build_model(cfg, data.facts.data_shape, data.facts.levels)
+    model.initialize(data.split("train"))
     images = Subset(data.split("test"), 100)
     codes = encode_codes(model, data.split("train"), noise=Noise(0, "fit", "train"))
     before = image_bounds(model, images, noise=NOISE)
@@ -98,10 +108,10 @@ def test_bits_per_dim_fall_by_exactly_what_the_prior_saves(kind: str) -> None:
         model.prior = fit_prior(node(kind, steps=50), model, codes, 0, BUILDER)
     after = image_bounds(model, images, noise=NOISE)
     entropy = -model.prior.log_prob(encode_codes(model, images, noise=NOISE).long())
-    saved = (4 * math.log(9) - entropy) / (64 * math.log(2))
+    saved = (count * math.log(9) - entropy) / (64 * math.log(2))
     assert saved.mean() > 0.01
     assert torch.allclose((before["bits_per_dim"] - after["bits_per_dim"]).double(), saved, atol=1e-5)
-    assert torch.allclose(before["rate"].double(), torch.full_like(entropy, 4 * math.log(9)))
+    assert torch.allclose(before["rate"].double(), torch.full_like(entropy, count * math.log(9)))
     assert torch.equal(before["distortion"], after["distortion"])
 
 

@@ -247,6 +247,7 @@ class PriorDisplay:
         self.bar.update(step)
         self.started = time.monotonic()
         self.last = dict[str, float]()
+        self.first_shown = 0.0
 
     def is_due(self, what: str, seconds: float) -> bool:
         """Whether this many seconds have passed since it was last due."""
@@ -261,8 +262,11 @@ class PriorDisplay:
         text = f"held-out {self._nats(progress.value)}, best {self._nats(progress.best)}"
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(1)
-        if self.bar.disable and self.is_due("line", LINE_SECONDS):
-            left = (time.monotonic() - self.started) / (progress.step - self.first) * (self.total - progress.step)
+        taken = progress.step - self.first
+        if taken <= 1:  # the first evaluation and the first update take longer
+            self.first_shown = time.monotonic()
+        elif self.bar.disable and self.is_due("line", LINE_SECONDS):
+            left = (time.monotonic() - self.first_shown) / (taken - 1) * (self.total - progress.step)
             log.info(
                 "step %s of %s · %s · at most %s left", *(f"{progress.step:,}", f"{self.total:,}", text, duration(left))
             )

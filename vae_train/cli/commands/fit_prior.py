@@ -110,8 +110,9 @@ def _prior_class(job: Job) -> Any:
 
 
 def _command(job: Job) -> str:
-    """The command line as typed."""
-    return shlex.join(["vae", "fit-prior", *(re.sub("^fitted_prior@", "", each) for each in job.overrides)])
+    """The command that continues an interrupted training: as typed, without `refit=true`."""
+    typed = [re.sub("^fitted_prior@", "", each) for each in job.overrides if not each.startswith("refit=")]
+    return shlex.join(["vae", "fit-prior", *typed])
 
 
 def _encoded(model: Any, prior: type[FittedPrior], images: Any, noise: Noise, batch_size: int) -> Tensor:
