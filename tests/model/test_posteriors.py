@@ -185,7 +185,12 @@ def pair(posterior, prior, seed=0):
 
 
 TRANSFORMED = pytest.mark.parametrize(
-    ("posterior", "prior"), [*((q, "standard_normal") for q in DENSE), *(("gaussian", p) for p in PRIORS[1:])]
+    ("posterior", "prior"),
+    [
+        *((q, "standard_normal") for q in DENSE),
+        *(("gaussian", p) for p in PRIORS[1:]),
+        *((q, "uniform_codes") for q in ("vq", "rvq", "fsq")),
+    ],
 )
 
 

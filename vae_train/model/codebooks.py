@@ -65,7 +65,9 @@ class Codebooks(nn.Module):
     @override
     def forward(self, x: Tensor) -> Quantized:
         """Quantises vectors `(*N, C)`. The vectors of the codes have the gradient of the codebook, if it has one."""
-        rest, codes, residuals, total = x, list[Tensor](), list[Tensor](), torch.zeros_like(x)
+        codes: list[Tensor] = []  # PyTorch's compiler does not know list[Tensor]()
+        residuals: list[Tensor] = []
+        rest, total = x, torch.zeros_like(x)
         for vectors in self.vectors:
             codes.append(nearest(rest.detach(), vectors.detach()))
             residuals.append(rest)
