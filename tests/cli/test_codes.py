@@ -125,6 +125,13 @@ def test_the_plan_of_a_model_on_codes(vae: Vae) -> None:
     assert not Path("outputs").exists()
 
 
+def test_a_code_may_have_more_numbers_than_an_image_has_values(vae: Vae) -> None:
+    words = ("model=conv_spatial", "model.encoder.channels=4", "trainer.epochs=1", "plan=true")
+    assert vae("train", *words, "latent_shape=[32,4,4]", "model/posterior=vq").code == 0
+    (line,) = vae("train", *words, "latent_shape=[2,8,8]").errors()
+    assert line.startswith("  latent_dim=128  exceeds the 64 values per image")
+
+
 def test_the_api_decodes_indices(coded: Path) -> None:
     model = load(coded)
     x = torch.rand(3, 1, 8, 8)

@@ -216,20 +216,21 @@ def test_captured_steps_are_the_eager_steps(overrides, caplog):
     torch.testing.assert_close(losses[1][:4], losses[0][:4], rtol=1e-5, atol=0)
 
 
+OWN_PRIORS = [f"model/prior={name}" for name in ("uniform_sphere", "categorical", "joint", "uniform_codes")]
+"""Priors that come with their posteriors."""
+
+
 def parts():
     """Every component that goes with the default ones, and what the others need beside them."""
     beside = {
-        "model/posterior=von_mises_fisher": ["model/prior=uniform_sphere"],
-        "model/posterior=categorical": ["model/prior=categorical"],
-        "model/posterior=joint": ["model/prior=joint"],
         "model/posterior=deterministic": ["objective=rae"],
         "objective=rae": ["model/posterior=deterministic"],
     }
     for place in ("objective", "model/posterior", "model/prior", "model/likelihood"):
         for path in sorted((conf_dir() / place).glob("*.yaml")):
             word = f"{place}={path.stem}"
-            if word in ("model/prior=uniform_sphere", "model/prior=categorical", "model/prior=joint"):
-                continue  # come with their posteriors
+            if word in OWN_PRIORS:
+                continue
             grey = place == "model/likelihood" and path.stem != "bernoulli"
             yield [word, *beside.get(word, []), *(["data.binarize=none"] if grey else [])]
 
