@@ -23,6 +23,7 @@ from vae_train.util.runtime import prepare
 STEPS = 30
 RESUME_AT = 15
 METRICS = ("loss", "elbo", "distortion", "rate")
+_MODELS_SHAPE = "${oc.select:model.latent_shape,${latent_shape}}"
 SECTIONS = ("model", "data", "augmentation", "corruption", "preprocessing", "loader", "objective", "optimizer")
 SECTIONS += ("lr_schedule", "learner")
 
@@ -154,7 +155,7 @@ def implicit_settings(name: str) -> list[str]:
     raw = OmegaConf.to_container(compose(*overrides(name)), resolve=False)
     assert isinstance(raw, dict)
     settings = [leaf for section in SECTIONS for leaf in _leaves(raw[section], section)]
-    known = {f"${{{key}}}" for key in explicit} | {"${latent_shape}", "${model.latent_shape}"}
+    known = {f"${{{key}}}" for key in explicit} | {"${latent_shape}", _MODELS_SHAPE}
     return [path for path, value in settings if path not in explicit and not known.issuperset(value)]
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import BUILDER, compose, plain
 from vae_train.runs.config import VERSION, Config
 from vae_train.util.errors import UsageError
 
@@ -79,3 +80,12 @@ def test_a_file_that_cannot_be_opened_is_a_line(tmp_path: Path, text: str, messa
     with pytest.raises(UsageError, match=message) as caught:
         Config.read(path)
     assert "\n" not in str(caught.value)
+
+
+def test_settings_that_were_added_since_a_run_do_what_it_did_without(tmp_path: Path):
+    config = plain(compose())
+    older = Config({**config.to_dict(), "learner": {k: v for k, v in config["learner"].items() if k != "skip_norm"}})
+    older.write(tmp_path / "config.yaml")
+    read = Config.read(tmp_path / "config.yaml")
+    assert read["learner"]["skip_norm"] is None
+    assert BUILDER.errors(read) == []

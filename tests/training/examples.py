@@ -12,6 +12,7 @@ LR = f"lr={2**-9}"
 SETTINGS = {
     "plain": (),
     "clip": ("learner.clip_norm=0.5",),
+    "skip": ("learner.skip_norm=1.05", "learner.clip_norm=5"),
     "ema": ("learner.ema=0.9",),
     "microbatches": ("learner.grad_accumulation=3", "objective.num_samples=2"),
     "binarised once": ("data.binarize=threshold",),
@@ -52,6 +53,8 @@ def tensors(learner):
     found = [*learner.model.state_dict().values(), *learner.objective.state_dict().values()]
     if learner.average is not None:
         found += learner.average.module.state_dict().values()
+    if learner.guard is not None:
+        found += learner.guard.state_dict().values()
     states = learner.optimizer.optimizer.state.values()
     return found + [v for state in states for v in state.values() if torch.is_tensor(v)]
 

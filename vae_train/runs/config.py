@@ -18,6 +18,9 @@ from vae_train.util.text import first_line
 VERSION = 3
 """Version of the format of config.yaml. It is incremented when older runs can no longer be opened."""
 
+ADDED: dict[str, dict[str, Any]] = {"learner": {"skip_norm": None}}
+"""Settings that later programs of this version added, by section, with the values that do what a run did without."""
+
 MAX_CHARACTERS, MAX_NODES, MAX_DEPTH = 500_000, 10_000, 50
 """Limits of an untrusted config.yaml, which are checked before it is expanded."""
 
@@ -147,6 +150,9 @@ class Config(Mapping[str, Any]):
         if version != VERSION:
             writer = "an older" if isinstance(version, int) and version < VERSION else "a newer"
             raise UsageError(f"{path} was written by {writer} version of vae_train and cannot be opened by this one")
+        for section, settings in ADDED.items():
+            if isinstance(tree.get(section), dict):
+                tree[section] = settings | tree[section]
         return cls(tree)
 
 

@@ -179,6 +179,7 @@ class PriorTraining:
             ema=None,
             grad_accumulation=settings.microbatches,
             precision="float32",
+            skip_norm=None,
         )
         self.progress, self.best = Progress(), copy.deepcopy(prior.state_dict())
 

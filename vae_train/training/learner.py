@@ -1,7 +1,8 @@
 """The learner turns a batch into an update of the parameters."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,9 @@ from vae_train.rng import BlockRng
 from vae_train.training.gradients import EagerGradients, accumulate
 from vae_train.training.lr import LearningRate
 from vae_train.training.optimizer import MovingAverage, ScheduledOptimizer, parameter_groups
+from vae_train.training.skipping import NormGuard
 from vae_train.training.step import GradientFunction, Losses, Reports, Scalars, Statistics, StepInputs, StepModule
-from vae_train.util.ranges import Decay, PositiveFloat, PositiveInt
+from vae_train.util.ranges import Decay, PositiveFloat, PositiveInt, Range
 from vae_train.util.runtime import Precision, memory_format
 
 
@@ -33,6 +35,8 @@ class Learner:
             that the gradient is the same up to rounding.
         precision: "bfloat16" runs the networks under autocast; log-probabilities stay float32. "tf32" is set by
             `vae_train.util.runtime.prepare`.
+        skip_norm: skip updates whose gradient norm exceeds this multiple of its running mean, see `NormGuard`; None
+            skips none.
         gradients: builds the function that `backward` calls for every microbatch.
     """
 
@@ -47,6 +51,7 @@ class Learner:
         ema: Decay | None,
         grad_accumulation: PositiveInt,
         precision: Precision,
+        skip_norm: Annotated[float, Range(1, open_low=True)] | None,
         gradients: Callable[[StepModule], GradientFunction] = EagerGradients,
     ) -> None:
         self.model, self.objective, self.lr_schedule, self.seed = model, objective, lr_schedule, seed
@@ -62,9 +67,10 @@ class Learner:
         self._evaluated = StepModule(self.evaluated, objective, precision)
         self._gradients = gradients(self.module)
         self._norm: Tensor | None = None
+        self.guard = None if skip_norm is None else NormGuard(skip_norm, self.device)
         self._parts: dict[str, Any] = {"model": model, "ema": self.average, "objective": objective}
-        self._parts |= {"optimizer": self.optimizer, "lr_schedule": lr_schedule}
-        """Objects with a state; the moving average may be None."""
+        self._parts |= {"optimizer": self.optimizer, "lr_schedule": lr_schedule, "guard": self.guard}
+        """Objects with a state; the moving average and the guard may be None."""
 
     def loss(self, inputs: StepInputs) -> tuple[Losses, Scalars, Statistics]:
         """The losses of a batch with their graph, its scalars, and the statistics for `update_state`."""
@@ -94,11 +100,28 @@ class Learner:
         Does not wait for the device.
         """
         _, scalars, statistics = self.backward(inputs)
-        self.module.update_state(statistics)
-        self.optimizer.step(inputs.rates)
+        if self.guard is None:
+            self._update(statistics, inputs)
+        else:
+            norm = self.gradient_norm()
+            skip = self.guard.observe(norm)
+            # The log has a finite norm, although training goes on after one that is not.
+            self._norm = torch.where(norm.isfinite(), norm, self.guard.usual_norm())
+            self.guard.apply(skip, partial(self._update, statistics, inputs), self._changed)
+            scalars = scalars | {"skipped": skip.to(norm.dtype)}
         if self.average is not None:
             self.average.update_parameters(self.model)
         return scalars
+
+    def _update(self, statistics: Statistics, inputs: StepInputs) -> None:
+        self.module.update_state(statistics)
+        self.optimizer.step(inputs.rates)
+
+    def _changed(self) -> list[Tensor]:
+        """All tensors on the device that `_update` changes."""
+        states = self.optimizer.optimizer.state.values()
+        moments = [value for state in states for value in state.values() if isinstance(value, Tensor)]
+        return [t for t in [*self.parameters, *self.module.buffers(), *moments] if t.device == self.device]
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, start: int, step: int) -> Scalars:

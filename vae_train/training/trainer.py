@@ -204,10 +204,14 @@ class Trainer:
         return row
 
     def _check(self, training: Training) -> float:
-        """Raises an error if a metric since the last check is not finite; returns the norm of the last gradient.
+        """Raises an error if a metric since the last check is not finite, or if all updates are skipped.
+
+        Returns the norm of the last gradient.
 
         Called before every checkpoint.
         """
+        if training.learner.guard is not None:
+            training.learner.guard.check()
         norm = training.runner.gradient_norm()
         # A non-finite gradient shows in the metrics of the next step, so only the last one is checked.
         steps_ago, names = training.state.meter.first_nonfinite() or (0, [] if math.isfinite(norm) else ["grad_norm"])

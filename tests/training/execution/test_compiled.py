@@ -28,6 +28,7 @@ def with_compiler(compiler, *overrides):
         average,
         eager.grad_accumulation,
         eager.precision,
+        None if eager.guard is None else eager.guard.factor,
         lambda module: CompiledGradients(module, compiler),
     )
     return learner, runner("compile", learner.step, feed_of(data, learner), learner.gradient_norm)
