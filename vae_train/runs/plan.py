@@ -21,6 +21,7 @@ from vae_train.runs.defaults import with_defaults
 from vae_train.training.execution import Runner
 from vae_train.training.learner import Learner
 from vae_train.training.step import StepInputs
+from vae_train.util.live_memory import peak_bytes
 from vae_train.util.runtime import prepare, resolve_device
 from vae_train.util.text import duration, size
 
@@ -51,13 +52,14 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     learner = build_learner(config, build_model(config, facts, device, builder), facts, builder)
     images = _random_images(stored, transforms, PASS * batch_size, device)
     stream = Stream(images, batch_size, seed=config["seed"], device=device)
-    layers, activations = _layers(learner, stream.batch(0)), _saved_bytes(learner, stream.batch(0))
+    layers, peak = _layers(learner, stream.batch(0)), _step_bytes(learner, stream.batch(0))
     seconds = _seconds_per_step(trainer.runner(learner, stream))
     for name, module, shape, count in layers:
         log.info("%-26s %-22s %-18s %12s", name, module, "x".join(map(str, shape)), f"{count:,}" if count else "")
     count = sum(p.numel() for p in learner.parameters)
     frozen = sum(p.numel() for p in learner.parameters if not p.requires_grad)
     both = 4 * (2 * count - frozen)
+    activations = max(0, peak - 4 * (count - frozen))  # the peak includes gradients
     states = learner.optimizer.optimizer.state.values()
     state = sum(t.nbytes for values in states for t in values.values() if isinstance(t, Tensor))
     pixels = facts.num_train * math.prod(facts.data_shape) * (1 if (stored.levels or math.inf) <= 256 else 4)
@@ -110,23 +112,10 @@ def _layers(learner: Learner, batch: Batch) -> list[tuple[str, str, tuple[int, .
     return layers
 
 
-def _saved_bytes(learner: Learner, batch: Batch) -> int:
-    """Bytes that the forward pass of a microbatch keeps for its backward pass, besides the parameters."""
-    inputs = StepInputs(batch, 0, learner.rates(0), Rng(learner.seed, "plan", device=learner.device))
-    part, _ = next(inputs.microbatches(learner.grad_accumulation))
-    own = {p.untyped_storage().data_ptr() for p in learner.parameters}
-    sizes = dict[int, int]()
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        kept = learner.loss(part)  # its graph owns the memory, so that no storage is counted twice
-    del kept
-    return sum(sizes.values())
+def _step_bytes(learner: Learner, batch: Batch) -> int:
+    """Largest number of bytes of activations, gradients and other results within one forward and backward pass."""
+    rng = Rng(learner.seed, "plan", device=learner.device)
+    return peak_bytes(lambda: learner.backward(StepInputs(batch, 0, learner.rates(0), rng)))
 
 
 def _seconds_per_step(runner: Runner) -> float:
