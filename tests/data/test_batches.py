@@ -6,7 +6,7 @@ from itertools import count as count_from
 import pytest
 import torch
 
-from tests.support import tensor_images
+from tests.support import InMemory, tensor_images
 from vae_train.batch import Batch
 from vae_train.data.stream import Stream, evaluation_batches
 from vae_train.rng import Rng
@@ -122,3 +122,10 @@ def test_images_on_a_device_are_the_same_images():
     moved = images.stored.to(torch.device("cpu"))
     assert torch.equal(moved.pixels, images.stored.pixels)
     assert moved.stochastic
+
+
+@pytest.mark.parametrize(("side", "expected"), [(64, [5]), (1024, [2, 2, 1])])
+def test_batches_of_large_images_are_smaller(side, expected):
+    x = torch.zeros(1).expand(5, 3, side, side)
+    found = [len(batch.x) for _, batch in evaluation_batches(InMemory(x), 500)]
+    assert found == expected

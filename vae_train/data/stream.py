@@ -13,6 +13,9 @@ from torch import Tensor
 from vae_train.batch import Batch, Fetched, Images, Raw
 from vae_train.rng import BlockRng, Rng, generator
 
+MAX_EVALUATED_VALUES = 512 * 64 * 64 * 3
+"""Values of the images of one batch of an evaluation, so that large images do not need more memory than small ones."""
+
 
 class Stream:
     """The endless stream of training batches, taken from consecutive permutations of all images.
@@ -99,7 +102,16 @@ def evaluation_batches(
 
     Random bits and dequantisation noise are a function of (stream, image index), so they are the same in every
     evaluation.
+
+    Args:
+        images: the images.
+        batch_size: images per batch; fewer if they are large, see `MAX_EVALUATED_VALUES`.
+        device: where the noise is generated.
+        stream: the purpose of the noise.
     """
+    if len(images):
+        values = evaluation_batch(images, 0, 1, device, stream).x.numel()
+        batch_size = min(batch_size, max(1, MAX_EVALUATED_VALUES // values))
     for start in range(0, len(images), batch_size):
         yield start, evaluation_batch(images, start, min(batch_size, len(images) - start), device, stream)
 

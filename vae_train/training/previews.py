@@ -1,5 +1,6 @@
 """Reconstructions, samples and the latent manifold of a model, as images of shape (N, C, H, W)."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeGuard
@@ -23,6 +24,9 @@ MANIFOLD_SIDE, MANIFOLD_LIMIT = 20, 2.0
 PREVIEW_IMAGES, MAX_COLUMNS = 64, 8
 """Number of images in a grid, and in a row of it."""
 
+MAX_PREVIEW_VALUES = PREVIEW_IMAGES * 128 * 128 * 3
+"""Values of the images of a grid: there are fewer of larger images, but at least a row."""
+
 MAX_LAYER_ROWS = 12
 """Rows of a grid of samples by layer."""
 
@@ -40,10 +44,11 @@ def write_previews(output: Output, model: LatentVariableModel, data: Dataset, se
         name: name of the grids; "final" adds a manifold, or samples by layer, if the model has them.
     """
     device, images = model.device, data.preview()
-    index = evenly_spaced(len(images), PREVIEW_IMAGES // 2).to(device)
+    count = min(PREVIEW_IMAGES, max(MAX_COLUMNS, MAX_PREVIEW_VALUES // math.prod(model.data_shape)))
+    index = evenly_spaced(len(images), count // 2).to(device)
     batch = images.fetch(index, Rng(seed, "pictures", device=device))
     shown, kl = reconstructions(model, batch, seed, data.to_pixels)
-    sampled = data.to_pixels(model.sample(PREVIEW_IMAGES, Rng(seed, "samples", device=device)).mean)
+    sampled = data.to_pixels(model.sample(count, Rng(seed, "samples", device=device)).mean)
     output.image_grid("reconstructions", name, step, partial(plot_rows, shown, min(MAX_COLUMNS, len(batch.x))))
     output.image_grid("samples", name, step, partial(plot_grid, sampled, MAX_COLUMNS))
     if kl is not None:
