@@ -29,6 +29,7 @@ from benchmarks import (
     report,
     scaling,
     startup,
+    step_memory,
     tune,
 )
 from benchmarks.compare import Schedule, WorkloadMismatch
@@ -46,7 +47,7 @@ QUICK_SCHEDULES = {
     "mlp-128": Schedule(warmup_steps=150, loss_window=50, tolerance=0.04, turn_seconds=0.4, repeats=3),
     "conv-28": Schedule(warmup_steps=12, loss_window=4, tolerance=0.15, turn_seconds=0.4, repeats=3),
 }
-PARTS = (*WORKLOADS, "epochs", "io_overhead", "startup", "scaling", "loading", "nll", "apply")
+PARTS = (*WORKLOADS, "epochs", "io_overhead", "startup", "scaling", "loading", "nll", "apply", "step_memory")
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def parts(plan: Plan) -> dict[str, Callable[[], dict[str, Any]]]:
         ),
         "nll": lambda: nll.measure(device, threads, repeats(7, 2), log),
         "apply": lambda: apply.measure(device, threads, repeats(5, 1), quick, log),
+        "step_memory": lambda: step_memory.measure(device, threads, quick, log),
     }
 
 

@@ -55,7 +55,7 @@ def bench_tables(results: Results) -> str:
     blocks += [comparison_table(part) for part in parts.values() if "agreement" in part and "parameters" in part]
     formats = {
         "epochs": _epochs, "io_overhead": _io_overhead, "startup": _startup, "scaling": _scaling, "loading": _loading,
-        "nll": _nll, "apply": _apply,
+        "nll": _nll, "apply": _apply, "step_memory": _step_memory,
     }  # fmt: skip
     blocks += [format(parts[name]) for name, format in formats.items() if name in parts]
     blocks += [f"**{name}** was not measured: {reason}." for name, reason in results.get("failed", {}).items()]
@@ -195,6 +195,13 @@ def _left_out(part: Results) -> str:
 
 def _memory(peak_mib: dict[str, int] | None) -> str:
     return "–" if peak_mib is None else " + ".join(f"{value:,}" for value in peak_mib.values())
+
+
+def _step_memory(part: Results) -> str:
+    shape = f"{part['side']}x{part['side']}x3, batch {part['batch_size']}"
+    rows = [[f"model.encoder.checkpointing={key}", f"{value:,}"] for key, value in part["peak_mib"].items()]
+    table = markdown_table(["", "peak memory of the process, MiB"], rows)
+    return f"**A training step of `model=resnet` at its defaults** ({shape})\n\n{table}"
 
 
 def show(measurement: Results, digits: int) -> str:
