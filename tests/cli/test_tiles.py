@@ -79,10 +79,11 @@ def test_what_tiles_do_not_fit_is_one_line(vae: Vae, run: str, trained: Path) ->
     assert "has no effect without tile" in refusal(run, "overlap=4")
     (line,) = vae("apply", run, "input=test", "tile=auto").errors()
     assert "needs a model of images, and image files" in line
-    for model in ("model=conv", "model=resnet"):
-        source = ("data=folder", "data.root=photos", "data.size=16", "latent_dim=4")
-        assert vae("train", *source, model, *WORDS[1:], "model.encoder.channels=[4]", f"out={model}").code == 0
-        assert "needs a fully convolutional model" in refusal(f"run={model}", "tile=auto")
+    source = ("data=folder", "data.root=photos", "data.size=16", *WORDS[1:])
+    vectors = ("latent_dim=4", "model.encoder.channels=[4]")
+    for words in (("model=conv", *vectors), ("model=resnet", *vectors), ("model=lvae",)):
+        assert vae("train", *source, *words, f"out={words[0]}").code == 0
+        assert "needs a fully convolutional model" in refusal(f"run={words[0]}", "tile=auto")
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ class FirstStage(WeightedRate):
         beta: weight of the rate; 1e-6 in latent diffusion.
         beta_schedule: a factor on beta as a function of the step.
         convention: the unit of the weight of the perceptual distance, see above: "ldm" for nats per value at b = 1/2,
-            "nats" for nats per image. For other likelihoods than Laplace, b = 1/2 in either case.
+            "nats" for nats per image. Other likelihoods than Laplace count as b = 1/2.
         perceptual: the perceptual distance with its weight.
         weight: weight of the adversarial loss; 0 for none, without a critic.
         adaptive: scale this weight by the ratio of the gradients at the decoder's last weight. Evaluation uses the

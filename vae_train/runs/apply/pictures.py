@@ -32,6 +32,9 @@ from vae_train.util.errors import ErrorDetail, UsageError, collecting
 
 Tile = Literal["auto"] | int
 
+UNUSED = "prior."
+"""Beginning of the names of weights that do not take part in reconstructions."""
+
 
 class Picture(NamedTuple):
     """An image file."""
@@ -130,10 +133,12 @@ def _tiles(model: TrainedModel, run: Run, builder: Builder, tile: Tile, overlap:
     Raises:
         UsageError: the model is not fully convolutional, or cannot have tiles of this size.
     """
-    single = model.single_latent
-    sides, latents = single.data_shape[1:], single.latent_shape[1:]
-    if len(single.latent_shape) != 3:
-        raise UsageError([ErrorDetail(where, f"needs a fully convolutional model; this one {_VECTOR}{_scaled(sides)}")])
+    single, sides = model.model, model.facts.data_shape[1:]
+    if not isinstance(single, SingleLatent) or len(single.latent_shape) != 3:
+        what = "latent vectors" if isinstance(single, SingleLatent) else "several layers of latents"
+        reason = f"needs a fully convolutional model with one map of latents; this one has {what}{_scaled(sides)}"
+        raise UsageError([ErrorDetail(where, reason)])
+    latents = single.latent_shape[1:]
     # The smallest steps in which image and latents grow together.
     grains = [side // math.gcd(side, latent) for side, latent in zip(sides, latents, strict=True)]
     size = (sides[0], sides[1]) if tile == "auto" else (tile, tile)
@@ -146,20 +151,15 @@ def _tiles(model: TrainedModel, run: Run, builder: Builder, tile: Tile, overlap:
     if fixed := _different(single, doubled):
         reason = f"needs a fully convolutional model, but {fixed} depends on the size of the images{_scaled(sides)}"
         raise UsageError([ErrorDetail(where, reason)])
-    shared = (-(-size[0] // 4), -(-size[1] // 4)) if overlap is None else (overlap, overlap)
+    shared = (size[0] // 4, size[1] // 4) if overlap is None else (overlap, overlap)
     if any(2 * pixels > side for pixels, side in zip(shared, size, strict=True)):
         raise UsageError([ErrorDetail(f"overlap={overlap}", f"exceeds half of a tile of {size[0]}x{size[1]} pixels")])
     if size == tuple(sides):
         return Tiles(single, size, shared)
     resized = _resized(single, model, run, builder, size, model.device)
-    weights = {name: value for name, value in single.state_dict().items() if not name.startswith(_UNUSED)}
+    weights = {name: value for name, value in single.state_dict().items() if not name.startswith(UNUSED)}
     resized.load_state_dict(weights, strict=False)
     return Tiles(resized.eval(), size, shared)
-
-
-_UNUSED = "prior."
-"""Weights that do not take part in reconstructions."""
-_VECTOR = "has latent vectors"
 
 
 def _scaled(sides: tuple[int, ...]) -> str:
@@ -184,5 +184,5 @@ def _resized(
 def _different(one: SingleLatent, other: SingleLatent) -> str | None:
     """A weight whose shape differs between two models, or that only one has."""
     shapes, others = ({name: value.shape for name, value in each.state_dict().items()} for each in (one, other))
-    names = (name for name in {**shapes, **others} if not name.startswith(_UNUSED))
+    names = (name for name in {**shapes, **others} if not name.startswith(UNUSED))
     return next((name for name in names if shapes.get(name) != others.get(name)), None)
