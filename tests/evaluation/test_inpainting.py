@@ -147,12 +147,14 @@ def test_completions_of_a_finite_latent_have_the_enumerated_expectation(likeliho
     assert joint.softmax(0).max() < 0.9  # several z explain what is seen
 
 
+POINTS = ("deterministic", "fsq", "rvq", "vq")
+"""Posteriors without a distribution of z."""
+
+
 @pytest.mark.parametrize("method", ["gibbs", "importance"])
-@pytest.mark.parametrize("posterior", [p for p in choices("model/posterior") if p != "deterministic"])
+@pytest.mark.parametrize("posterior", [p for p in choices("model/posterior") if p not in POINTS])
 def test_every_posterior_with_a_density_completes_images(posterior, method):
-    prior = {"categorical": "categorical", "von_mises_fisher": "uniform_sphere", "joint": "joint"}
-    prior = prior.get(posterior, "standard_normal")
-    model = small(*BINARY, f"model/posterior={posterior}", f"model/prior={prior}", "latent_dim=15")
+    model = small(*BINARY, f"model/posterior={posterior}", "latent_dim=15")
     mask = torch.arange(8).view(1, 1, 1, 8) < 4
     result = completed(model, masked(bits(3), mask), method=method, completions=2, steps=6)
     assert set(result.x.unique().tolist()) <= {0.0, 1.0}
@@ -192,5 +194,7 @@ def test_a_model_without_a_distribution_of_missing_values_is_an_error():
     images = masked(bits(2), torch.ones(1, 8, 8, dtype=torch.bool))
     with pytest.raises(ValueError, match="the posterior is a point mass"):
         completed(small(*BINARY, "model/posterior=deterministic", "objective=rae"), images, method="gibbs")
+    with pytest.raises(ValueError, match="the posterior is a point mass on codes"):
+        completed(small(*BINARY, "model/posterior=vq"), images, method="importance")
     with pytest.raises(ValueError, match="no likelihood of single values"):
         completed(small("model/likelihood=ms_ssim", levels=256), images, method="gibbs")

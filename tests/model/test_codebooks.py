@@ -173,6 +173,16 @@ def test_a_codebook_with_more_codes_than_vectors_is_refused():
         model.initialize(InMemory(binary_batch(60).x))
 
 
+def test_a_codebook_of_a_conditional_model_starts_from_images_with_their_labels():
+    cfg = compose(*SMALL, "model/posterior=vq", *FEW, "model.condition=label", "execution=eager")
+    model = build_model(cfg, SHAPE, 2)
+    x, y = binary_batch(60).x, torch.arange(60)[:, None] % 10
+    model.initialize(InMemory(x, y))
+    learner = build_learner(cfg, model)
+    assert update(learner, binary_batch(60)._replace(y=y), 0)["loss"].isfinite()
+    assert model.sample(3, Rng(0, "x")).mean.shape == (3, *SHAPE)
+
+
 @pytest.mark.parametrize("posterior", ["vq", "rvq", "fsq"])
 def test_codes_are_counted_over_an_epoch(posterior):
     few = ["model.posterior.levels=2"] if posterior == "fsq" else list(FEW)
