@@ -159,6 +159,7 @@ def test_a_collapsed_codebook_is_said_in_words(vae: Vae) -> None:
     assert "the codebook has collapsed: " in answer.out
     assert "of 64 codes are used" in answer.out
     assert "model.posterior.revive" in answer.out
+    assert not Path("run/samples/manifold.png").exists()
 
 
 def test_a_run_continues_with_the_same_codes(vae: Vae) -> None:

@@ -142,5 +142,10 @@ def manifold(
 
 
 def is_planar(model: LatentVariableModel) -> TypeGuard[SingleLatent]:
-    """Returns whether the model has one two-dimensional latent and no condition, so that it has a manifold."""
-    return isinstance(model, SingleLatent) and tuple(model.latent_shape) == (2,) and model.condition is None
+    """Returns whether the model has one two-dimensional latent and no condition, so that it has a manifold.
+
+    Codes are points of the plane without anything between them.
+    """
+    is_quantized = getattr(getattr(model, "posterior", None), "is_quantized", False)
+    is_plane = isinstance(model, SingleLatent) and tuple(model.latent_shape) == (2,)
+    return is_plane and model.condition is None and not is_quantized
