@@ -68,6 +68,8 @@ BINARY = ("data.binarize=dynamic", "model/likelihood=bernoulli")
 SMALL = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=3", *BINARY)
 LAYERED = {
     "lvae": ("model.latents=[4,3,2]", "model.hidden=[16,12,8]"),
+    "hvae": ("model.latents=[4,3]", "model.hidden=16"),
+    "convhvae": ("model.latents=[4,3]", "model.hidden=16", "model.channels=4"),
     "ladder": ("model.groups=[[4,1],[2,2]]", "model.latent_channels=2", "model.width=8"),
 }
 """Models with several stochastic layers, and settings that make them small."""

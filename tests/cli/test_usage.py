@@ -63,7 +63,7 @@ WRONG = {
     "name=.": ["not a valid folder name"],
     "name=..": ["not a valid folder name"],
     f"name={'x' * 250}": ["is too long: the name of a run has at most 241 bytes"],
-    "model=null": ["cannot be null; choose from conv, conv_spatial, ladder, lvae, mlp"],
+    "model=null": ["cannot be null; choose from conv, conv_spatial, convhvae, hvae, ladder, lvae, mlp"],
     "~model": ["deleting settings is not supported"],
     "init_from=[1]": ["no run at [1]"],
     "-cn eval": ["--config-dir adds a folder"],

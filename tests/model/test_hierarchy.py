@@ -44,6 +44,8 @@ VARIANTS = [
     ("lvae", "model.combine=relative"),
     ("lvae", "model.skip=true", "model.norm=none"),
     ("lvae", "model.combine=relative", "model.skip=true"),
+    ("hvae",),
+    ("convhvae", "model.log_variance=null"),
     ("ladder",),
     ("ladder", "model.combine=absolute", "model.groups=null"),
     ("ladder", "model.cell=nvae", "model.norm=group", "model.groups=[[8,1],[2,1]]"),

@@ -3,7 +3,7 @@
     p(x, z) = p(x | z_1 … z_L) prod_i p(z_i | z_1 … z_(i-1)),      q(z | x) = prod_i q(z_i | z_1 … z_(i-1), x)
 
 z_1 is the topmost layer. All q(z_i | …) and p(z_i | …) are normal with a diagonal covariance, so that the rate of every
-layer has a closed form given the samples above.
+layer has a closed form given the samples above; only the prior of the topmost layer may be another distribution.
 """
 
 import math
@@ -29,7 +29,7 @@ from vae_train.util.errors import Incompatible
 MIN_SCALE = 1e-4
 """Lower bound of the standard deviations of z."""
 
-Choose = Callable[[int, Normal, Tensor], Tensor]
+Choose = Callable[[int, Distribution, Tensor], Tensor]
 """(number of the layer, its prior, its state) -> z with shape `(*N, *shape)`."""
 
 
@@ -102,13 +102,13 @@ class Hierarchy(LatentVariableModel):
         """
 
     @abstractmethod
-    def posterior(self, layer: int, features: Tensor, p: Normal, state: Tensor) -> Normal:
+    def posterior(self, layer: int, features: Tensor, p: Any, state: Tensor) -> Normal:
         """q(z_i | z_1 … z_(i-1), x) with batch (B,) for the topmost layer, (K, B) for the others.
 
         Args:
             layer: i - 1.
             features: what `bottom_up` returned for this layer.
-            p: the layer's prior.
+            p: the layer's prior; only that of the topmost layer may be no `Normal`.
             state: the state that the prior was computed from.
         """
 
@@ -134,8 +134,10 @@ class Hierarchy(LatentVariableModel):
     ) -> Distribution:
         temperatures, shapes = self.temperatures(temperature), self.latent_shapes
 
-        def choose(layer: int, p: Normal, state: Tensor) -> Tensor:
-            return _sample(p, rng, (1, num, *shapes[layer]), temperatures[layer])[0]
+        def choose(layer: int, p: Distribution, state: Tensor) -> Tensor:
+            if isinstance(p, Normal):
+                return _sample(p, rng, (1, num, *shapes[layer]), temperatures[layer])[0]
+            return p.sample(rng, num, temperatures[layer])
 
         return self._emitted(self.top_down(choose))
 
@@ -153,7 +155,7 @@ class Hierarchy(LatentVariableModel):
         features, shapes = self.bottom_up(x), self.latent_shapes
         latents: list[Latent] = []
 
-        def choose(layer: int, p: Normal, state: Tensor) -> Tensor:
+        def choose(layer: int, p: Distribution, state: Tensor) -> Tensor:
             q = self.posterior(layer, features[layer], p, state)
             z = _sample(q, rng, (num_samples, len(x), *shapes[layer]), temperature)
             latents.append(Latent(z, q, p))
