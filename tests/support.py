@@ -54,7 +54,7 @@ CATALOGUES = (
     "evaluation/metrics",
 )
 SHARED_FILES = ("__init__", "base", "bounds", "aggregate", "discrepancies", "critics", "schedule")
-SHARED_FILES += ("adversarial", "perceptual")
+SHARED_FILES += ("adversarial", "perceptual", "spectral")
 """Files of a catalogue folder that are no entries of it."""
 OPEN = {
     "folder": ["data.size=16", "data.channels=3"],

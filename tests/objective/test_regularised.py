@@ -11,7 +11,8 @@ from torch import nn
 from tests.support import SMALL, binary_batch, build_model, build_objective, compose, scalars_of
 from vae_train.distributions.normal import Normal
 from vae_train.model.trace import Latent
-from vae_train.objective.rae import RAE, squared_spectral_norm
+from vae_train.objective.rae import RAE
+from vae_train.objective.spectral import squared_spectral_norm
 from vae_train.rng import Rng
 
 

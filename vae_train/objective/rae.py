@@ -10,17 +10,15 @@ spectral:          R = sum over the decoder's layers of the squared largest sing
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from vae_train.model.trace import Trace
 from vae_train.model.traits import CAPABILITIES, ModelTraits
 from vae_train.objective.base import Context, Objective
+from vae_train.objective.spectral import squared_spectral_norm
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
-
-POWER_STEPS = 10
-"""Steps of the power iteration, which always starts from the same vector."""
 
 
 class RAE(Objective):
@@ -91,15 +89,3 @@ def _squared_jacobian(trace: Trace, context: Context) -> Tensor:
 
 def _squares(weight: Tensor) -> Tensor:
     return weight.square().sum()
-
-
-def squared_spectral_norm(weight: Tensor) -> Tensor:
-    """The squared largest singular value of the matrix `(out, everything else)`, by power iteration."""
-    matrix = weight.flatten(1)
-    with torch.no_grad():
-        right = torch.full_like(matrix[0], matrix.shape[1] ** -0.5)
-        right = right + 0.1 * torch.linspace(-1.0, 1.0, len(right), dtype=right.dtype, device=right.device)
-        for _ in range(POWER_STEPS):
-            left = nn.functional.normalize(matrix @ right, dim=0)
-            right = nn.functional.normalize(matrix.T @ left, dim=0)
-    return (left @ matrix @ right).square()
