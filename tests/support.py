@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import hydra
+import pytest
 import torch
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -135,6 +136,11 @@ def choices(group: str) -> list[str]:
 def single_latent_models() -> list[str]:
     """Models with a single latent, whose posterior and prior are components."""
     return [name for name in choices("model") if name not in LAYERED]
+
+
+def layered_models(fast: str = "ladder") -> Any:
+    """Parameters for a long test of models with several layers: one of them, and all others as slow tests."""
+    return [name if name == fast else pytest.param(name, marks=pytest.mark.slow) for name in LAYERED]
 
 
 def annealed() -> list[str]:

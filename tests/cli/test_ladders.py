@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.commandline import TINY, Vae, rows
-from tests.support import LAYERED
+from tests.support import LAYERED, layered_models
 
 MODELS = pytest.mark.parametrize("name", LAYERED)
 
@@ -17,7 +17,7 @@ def words(name: str) -> tuple[str, ...]:
     return (*plain, "threads=1", f"model={name}", *LAYERED[name], "batch_size=300")
 
 
-@MODELS
+@pytest.mark.parametrize("name", layered_models())
 def test_a_run_that_goes_on_is_the_run_that_was_not_interrupted(vae: Vae, name: str) -> None:
     options = ("learner.ema=0.9", "optimizer=adamax")
     whole = vae("train", *words(name), *options, "epochs=2", "out=whole")

@@ -20,6 +20,7 @@ from tests.support import (
     choices,
     combination_errors,
     compose,
+    layered_models,
     run,
     scalars_of,
     update,
@@ -395,7 +396,7 @@ def test_bfloat16_gives_log_probabilities_in_float32(name):
     assert trace.log_weight().dtype == torch.float32
 
 
-@MODELS
+@pytest.mark.parametrize("name", layered_models())
 def test_a_pass_compiles_to_one_graph(name):
     model, objective, batch = small(name), build_objective(config(name)), binary_batch(6)
     noise = [torch.randn(1, 6, *shape) for shape in model.latent_shapes]
