@@ -223,7 +223,7 @@ def _brief_timing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_brief_timing")
 def test_a_plan_measures_what_the_backward_pass_needs(vae: Vae) -> None:
-    net = ("model=resnet", "model.encoder.channels=[8,8]", "model.encoder.blocks=2")
+    net = ("model=resnet", "model.encoder.channels=[8,8]", "model.encoder.blocks=2", "model.encoder.norm=group")
     plan = ("train", "plan=true", *net, "batch_size=256")
     whole = activations(vae(*plan))
     assert activations(vae(*plan, "model.encoder.checkpointing=true")) < 0.6 * whole
