@@ -207,6 +207,7 @@ def test_streaming_is_resumed_exactly_within_an_epoch(vae: Vae, tmp_path: Path) 
     assert "in a mapped file, prefetched by 1 workers" in Path("whole/train.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
 def test_a_worker_that_dies_ends_the_run_with_one_line(tmp_path: Path) -> None:
     np.save("x.npy", np.random.RandomState(0).randint(0, 256, (3000, 8, 8), np.uint8))

@@ -33,6 +33,7 @@ def test_the_log_says_once_that_the_distance_is_not_lpips(vae: Vae) -> None:
     assert answer.out.count("not LPIPS") == 1
 
 
+@pytest.mark.slow
 def test_a_run_records_the_weights_of_lpips_and_resumes_with_the_same_only(vae: Vae) -> None:
     torch.save(vgg_state() | heads(), "lpips.pth")
     answer = vae("train", *WORDS, "objective.perceptual.weights=lpips.pth", "out=run")

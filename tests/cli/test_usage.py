@@ -70,7 +70,7 @@ WRONG = {
     "--nonsense": ["unknown flag --nonsense"],
     "epochs": ["settings look like beta=4"],
     "objective=geco objective/beta_schedule=linear": [
-        "has no effect with objective=geco; it is a group of objective=capacity, ",
+        "has no effect with objective=geco; it is a group of objective=balanced, capacity, ",
     ],
     "objective/beta_schedule=linear objective.beta_schedule.epochs=3": [
         "no such setting; objective.beta_schedule has the settings warmup, start",

@@ -64,6 +64,7 @@ def entropy_of_waves() -> float:
     return math.log(K) - 8 * (stays * math.log(stays) + (K - 1) * other * math.log(other))
 
 
+@pytest.mark.slow
 @kinds
 def test_structure_is_learned_that_a_frequency_table_cannot_see(kind: str) -> None:
     prior, there = fit(kind, waves(2000, 0), batch_size=32), waves(500, 1)

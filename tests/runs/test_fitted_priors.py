@@ -65,6 +65,7 @@ def test_a_fitted_density_beats_a_prior_that_is_far_away(kind: str) -> None:
     assert prior.log_prob(there).mean() > normal.log_prob(there).mean().item() + 0.15
 
 
+@pytest.mark.slow
 def test_a_flow_is_fitted_to_maps_with_couplings() -> None:
     prior = made("flow", two_moons(2000), (2, 1, 1), transforms=4)
     there = two_moons(1000, 1).float()

@@ -34,7 +34,7 @@ OBJECTIVES = {
     "factor_vae": ("objective.hidden=[8]", f"objective.critic_lr={2**-10}"),
     "wae_gan": ("objective.hidden=[8]", f"objective.critic_lr={2**-10}"),
     "vae_gan": (f"objective.critic_lr={2**-10}", "objective.channels=4", "objective.start=0.5", "objective.r1=1"),
-    "first_stage": (f"objective.critic_lr={2**-10}", "objective.channels=4", "objective.start_step=5"),
+    "first_stage": (f"objective.critic_lr={2**-10}", "objective.channels=4", "objective.start_step=0"),
     "rae": ("objective.regularizer=gradient_penalty", "model/posterior=deterministic"),
     "miwae": ("objective.num_samples=4", "objective.groups=2"),
     "piwae": ("objective.num_samples=4", "objective.groups=2", "objective.gradient=dreg"),

@@ -47,7 +47,8 @@ class FirstStage(WeightedRate):
             ratio of the last update.
         kind: the adversarial losses, see `vae_train.objective.adversarial`.
         r1: weight of the penalty on the critic's gradient at real images; 0 for none.
-        start_step: optimiser step at which the critic starts.
+        start_step: optimiser step at which the critic starts. Captured steps (`execution=graph`) cannot leave it out
+            before, so that its optimiser counts these steps, with gradients of 0.
         channels: channels of the critic's first layer.
         layers: layers of the critic with stride 2; fewer where the images are too small for them.
         critic_lr: the critic's learning rate; None for that of the model.

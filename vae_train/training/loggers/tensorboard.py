@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from torch.utils.tensorboard import SummaryWriter
 
+LAYERS = "layers"
+"""The group of the rates of single layers, which only models with several have."""
+
 GROUPS = {
     "bound": ("elbo", "rate", "distortion", "bits_per_dim"),
     "codes": ("codes_used", "code_perplexity"),
     "evaluation": (),
-    "layers": (),
+    LAYERS: (),
     "speed": ("images_per_second", "data_wait"),
 }
 """Groups of charts and their metrics. TensorBoard sorts groups by name. The rates of single layers are in `layers`.
@@ -32,7 +35,7 @@ Other metrics are in `optimization`, or in `evaluation` if `vae eval` computed t
 
 LAYOUT = {
     "bound": {"ELBO": "elbo", "rate": "rate", "distortion": "distortion", "bits per dimension": "bits_per_dim"},
-    "layers": {"rate per layer, from the topmost": r"rate_\d+"},
+    LAYERS: {"rate per layer, from the topmost": r"rate_\d+"},
     "optimization": {"loss": "loss", "beta": "beta", "learning rate": "lr", "gradient norm": "grad_norm"},
 }
 """Charts of the page Custom Scalars in their order, by title; other pages sort charts by name."""
@@ -110,18 +113,18 @@ class TensorBoard(Logger):
         """Writes one event of a run; the first event opens the file."""
         with self._writing():
             if run not in self._writers:
-                self._writers[run] = self._opened(run)
+                self._writers[run] = self._opened(run, has_layers=any(_is_layer(v.tag) for v in summary.value))
             writer = self._writers[run].file_writer
             assert writer is not None
             writer.add_summary(summary, step)
 
-    def _opened(self, run: str) -> SummaryWriter:
+    def _opened(self, run: str, has_layers: bool) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
 
         purged = self.step + 1 if self.step else 0
         writer = SummaryWriter(str(self.folder / run), purge_step=purged, flush_secs=self.flush_secs)
         if run == "train":
-            writer.add_custom_scalars(_layout())
+            writer.add_custom_scalars(_layout(has_layers))
         return writer
 
     @contextmanager
@@ -133,12 +136,18 @@ class TensorBoard(Logger):
             raise RunError(f"could not write the events in {self.folder}: {error.strerror or error}") from error
 
 
-def _layout() -> dict[str, dict[str, list[object]]]:
+def _layout(has_layers: bool) -> dict[str, dict[str, list[object]]]:
     """`LAYOUT` as TensorBoard takes it: group, then title, then the kind of chart and its tags."""
     return {
         group: {title: ["Multiline", [f"^{group}/{name}$"]] for title, name in charts.items()}
         for group, charts in LAYOUT.items()
+        if group != LAYERS or has_layers
     }
+
+
+def _is_layer(tag: str) -> bool:
+    """Whether a tag is that of the rate of a single layer."""
+    return tag.startswith(f"{LAYERS}/")
 
 
 @cache
@@ -146,6 +155,6 @@ def _tag(name: str, split: str | None) -> str:
     """The tag of a metric: its group and its name."""
     other = "optimization" if split in ("train", "valid", None) else "evaluation"
     if name.startswith("rate_"):
-        other = "layers"
+        other = LAYERS
     group = next((group for group, names in GROUPS.items() if name in names), other)
     return f"{group}/{name}"
