@@ -150,8 +150,19 @@ def on_data(model: str, data: str) -> tuple[DictConfig, DataFacts]:
     return cfg, facts_without_files(cfg)
 
 
-@pytest.mark.parametrize("likelihood", choices("model/likelihood"))
-@pytest.mark.parametrize("model", choices("model"))
+FEW_LIKELIHOODS = {"bernoulli", "categorical", "gaussian_pixel"}
+"""One, several and two parameters per value; deep models are built with the others among the slow tests."""
+DEEP = {"resnet", "ladder", "lvae", "hvae", "convhvae"}
+
+
+@pytest.mark.parametrize(
+    ("model", "likelihood"),
+    [
+        pytest.param(m, n, marks=[pytest.mark.slow] if m in DEEP and n not in FEW_LIKELIHOODS else [])
+        for m in choices("model")
+        for n in choices("model/likelihood")
+    ],
+)
 def test_every_model_is_built_with_every_likelihood_that_takes_the_data(model, likelihood):
     node, taken = compose(f"model/likelihood={likelihood}").model.likelihood, 0
     for data in DATA:
