@@ -120,6 +120,16 @@ def test_another_configuration_is_not_that_of_the_checkpoint(vae: Vae, trained: 
     assert "config.yaml  is not what the run was trained with; restore it" in line
 
 
+def test_a_run_from_before_a_setting_is_that_of_its_checkpoint(vae: Vae, trained: Path) -> None:
+    path = trained / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    older = [line for line in lines if "skip_norm: null" not in line]
+    assert len(older) == len(lines) - 1
+    path.write_text("".join(older))
+    assert "is not what" not in vae("eval", f"run={trained}", *BRIEF).err
+    assert vae("train", f"resume={trained}", "epochs=3").code == 0
+
+
 def test_settings_that_change_nothing_belong_to_no_checkpoint(vae: Vae, trained: Path) -> None:
     path = trained / "config.yaml"
     text = path.read_text().replace("name: digits-mlp", "name: mine").replace("workers: 2", "workers: 1")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from vae_train.batch import DataFacts
-from vae_train.runs.config import UNBOUND, Config
+from vae_train.runs.config import ADDED, UNBOUND, Config
 from vae_train.runs.facts import read_facts
 from vae_train.runs.files import CONFIG_FILE, LOCK_FILE, RunFiles
 from vae_train.runs.packages import allow_setting, packages_of
@@ -112,8 +112,13 @@ class Run(RunFiles):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the settings that affect what is computed."""
-        bound = [(k, v) for k, v in sorted(self.config.leaves().items()) if not k.startswith(UNBOUND)]
+        """Digest of the settings that affect what is computed.
+
+        Settings that were added later only count if they change something, so that older runs keep their digest.
+        """
+        later = {f"{section}.{key}": value for section, values in ADDED.items() for key, value in values.items()}
+        leaves = {k: v for k, v in self.config.leaves().items() if k not in later or v != later[k]}
+        bound = [(k, v) for k, v in sorted(leaves.items()) if not k.startswith(UNBOUND)]
         return hashlib.blake2b(json.dumps(bound, default=str).encode(), digest_size=8).hexdigest()
 
     def report(self, damage: str, instead: str) -> None:
