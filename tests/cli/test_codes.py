@@ -129,7 +129,7 @@ def test_a_code_may_have_more_numbers_than_an_image_has_values(vae: Vae) -> None
     words = ("model=conv_spatial", "model.encoder.channels=4", "trainer.epochs=1", "plan=true")
     assert vae("train", *words, "latent_shape=[32,4,4]", "model/posterior=vq").code == 0
     (line,) = vae("train", *words, "latent_shape=[2,8,8]").errors()
-    assert line.startswith("  latent_dim=128  exceeds the 64 values per image")
+    assert line.startswith("  latent_shape=[2,8,8]  exceeds the 64 values per image")
 
 
 def test_the_api_decodes_indices(coded: Path) -> None:

@@ -135,7 +135,7 @@ WRONG = {
     "--nonsense 4": ["unknown flag --nonsense; --help lists all settings and flags"],
     "-b 4": ["unknown flag -b; --help lists all settings and flags"],
     "-r a": ["settings have no dashes: resume=a"],
-    "latent_shape=[8,9]": ["exceeds the 64 values per image"],
+    "latent_shape=[8,9]": ["latent_shape=[8,9]", "exceeds the 64 values per image"],
 }
 
 

@@ -140,7 +140,8 @@ def model_errors(config: Config, session: DataSession, builder: Builder) -> list
     # The numbers of a code all follow from its index.
     is_quantized = posterior is not None and getattr(builder.locate(posterior), "is_quantized", False)
     size = math.prod(shape[1:] if is_quantized else shape)
-    errors = [ErrorDetail(f"latent_dim={size}", f"exceeds the {pixels} values per image")] if size > pixels else []
+    where = f"latent_dim={size}" if len(shape) == 1 else f"latent_shape={list(shape)}".replace(" ", "")
+    errors = [ErrorDetail(where, f"exceeds the {pixels} values per image")] if size > pixels else []
     errors += combination_errors(config, facts, builder) + mask_errors(config, facts, transforms, builder)
     if errors:
         return errors
