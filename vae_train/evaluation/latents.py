@@ -73,8 +73,8 @@ class LatentLayers(list[Latents]):
         self._model, self._images, self._options = model, images, (batch_size, model.device, stream)
         parts = list[list[tuple[int, Distribution]]]([] for _ in model.latent_shapes)
         for start, batch in evaluation_batches(images, *self._options):
-            for part, latent in zip(parts, mean_latents(model, batch), strict=True):
-                part.append((start, given_means(latent)))
+            for part, q in zip(parts, posteriors(model, batch), strict=True):
+                part.append((start, q))
         super().__init__(map(Latents, parts))
 
     @property
@@ -118,18 +118,20 @@ def posterior(model: SingleLatent, batch: Batch) -> Distribution:
     return model.encode(encoder_input(batch), batch.y)
 
 
-def mean_latents(model: LatentVariableModel, batch: Batch) -> tuple[Latent, ...]:
-    """The layers of a batch, each with its posterior's mean as the only sample, given the means above."""
-    unused = BlockRng(0, "mean", 0, device=batch.x.device)
-    return model.infer(encoder_input(batch), batch.y, unused, temperature=0.0)
-
-
-def given_means(latent: Latent) -> Distribution:
-    """The posterior of a layer of `mean_latents` with batch (B,), from the batch (1, B) of layers that have one above.
+def posteriors(model: LatentVariableModel, batch: Batch) -> list[Distribution]:
+    """The posterior of every layer with batch (B,), the topmost first, each given the means above.
 
     Raises:
-        TypeError: such a layer is not normal.
+        TypeError: a layer below the topmost is not normal.
     """
+    if isinstance(model, SingleLatent):
+        return [posterior(model, batch)]
+    unused = BlockRng(0, "mean", 0, device=batch.x.device)
+    return [_given_means(latent) for latent in model.infer(encoder_input(batch), batch.y, unused, temperature=0.0)]
+
+
+def _given_means(latent: Latent) -> Distribution:
+    """A layer's posterior with batch (B,), from the batch (1, B) of layers that have one above."""
     q = latent.q
     if len(q.batch_shape) == 1:
         return q

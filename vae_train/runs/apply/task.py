@@ -14,8 +14,7 @@ from torch import Tensor
 
 from vae_train.batch import Batch
 from vae_train.data.stream import evaluation_batch, evaluation_batches
-from vae_train.evaluation.latents import Latents, encoder_input, given_means, mean_latents, posterior
-from vae_train.model.base import SingleLatent
+from vae_train.evaluation.latents import Latents, encoder_input, posteriors
 from vae_train.plotting.grid import grey_out
 from vae_train.rng import BlockRng
 from vae_train.runs.apply.inputs import Inputs, Tiles
@@ -61,10 +60,7 @@ class Application:
 
     def encoded(self, batch: Batch, start: int) -> list[Latents]:
         """The posteriors of a batch, one per layer of latents, the topmost first, each given the means above."""
-        model = self.model.model
-        if isinstance(model, SingleLatent):
-            return [Latents([(start, posterior(model, batch))])]
-        return [Latents([(start, given_means(latent))]) for latent in mean_latents(model, batch)]
+        return [Latents([(start, q)]) for q in posteriors(self.model.model, batch)]
 
     def means(self, batch: Batch, start: int) -> list[Tensor]:
         """The mean of every layer of latents given the means above, each `(B, *shape)`."""

@@ -11,7 +11,7 @@ from vae_train.batch import SPLITS, Batch, DataFacts, Factor, Images, Shape, Spl
 from vae_train.data.dataset import Dataset
 from vae_train.data.session import DataSession
 from vae_train.data.stream import evaluation_batch
-from vae_train.evaluation.latents import mean_latents
+from vae_train.evaluation.latents import posteriors
 from vae_train.evaluation.subject import Noise
 from vae_train.model.base import LatentVariableModel, SingleLatent
 from vae_train.model.prior.standard_normal import StandardNormal
@@ -275,10 +275,7 @@ class OpenedRun:
 
     def _means(self, batch: Batch) -> list[Tensor]:
         """The means of every layer, given the means above."""
-        model, batch = self.model, batch._replace(encoder_input=None)
-        if isinstance(model, SingleLatent):
-            return [model.encode(batch.x, batch.y).mean]
-        return [latent.z[0] for latent in mean_latents(model, batch)]
+        return [q.mean for q in posteriors(self.model, batch._replace(encoder_input=None))]
 
     def _open(self, prior: str | None) -> TrainedModel:
         return TrainedModel.open(self.run, self.options.checkpoint, self.device, self.builder, prior)
