@@ -107,17 +107,27 @@ def layer_samples(model: LatentVariableModel, num: int, seed: int) -> dict[str, 
 
     Samples of the same number have the same noise in every layer that is sampled.
     """
-    layers, rows = len(model.latent_shapes), dict[str, Tensor]()
-    for caption, count in layer_rows(layers).items():
-        rng = Rng(seed, "samples", device=model.device)
-        rows[caption] = model.sample(num, rng, [*[1.0] * count, *[0.0] * (layers - count)]).mean
+    rows = dict[str, Tensor]()
+    for caption, temperatures in layer_rows([1.0] * len(model.latent_shapes)).items():
+        rows[caption] = model.sample(num, Rng(seed, "samples", device=model.device), temperatures).mean
     return rows
 
 
-def layer_rows(layers: int) -> dict[str, int]:
-    """Caption -> how many of the topmost layers are sampled, at most `MAX_LAYER_ROWS`, evenly spaced."""
+def layer_rows(temperatures: Sequence[float]) -> dict[str, list[float]]:
+    """Caption -> a temperature per layer: that of the topmost layers, and 0 for the others, which takes their mean.
+
+    Args:
+        temperatures: temperature of every layer that is sampled, the topmost first.
+
+    Returns:
+        A row for every layer, or `MAX_LAYER_ROWS` evenly spaced ones.
+    """
+    layers = len(temperatures)
     counts = (1 + evenly_spaced(layers, MAX_LAYER_ROWS)).tolist()
-    return {f"top {count}" if count < layers else f"all {layers}": count for count in counts}
+    return {
+        f"top {count}" if count < layers else f"all {layers}": [*temperatures[:count], *[0.0] * (layers - count)]
+        for count in counts
+    }
 
 
 @torch.no_grad()

@@ -26,13 +26,13 @@ class Layers(Plot):
 
     @override
     def count(self, opened: OpenedRun) -> int:
-        return num_and_frames(self, opened)[0] * len(layer_rows(len(opened.layer_shapes)))
+        return num_and_frames(self, opened)[0] * len(layer_rows([1.0] * len(opened.layer_shapes)))
 
     @override
     def __call__(self, opened: OpenedRun) -> PlotContents:
         num, layers = num_and_frames(self, opened)[0], len(opened.layer_shapes)
-        temperatures, rows = opened.trained.model.temperatures(opened.options.temperature), layer_rows(layers)
-        samples = [opened.samples(num, [*temperatures[:n], *[0.0] * (layers - n)]) for n in rows.values()]
+        rows = layer_rows(opened.trained.model.temperatures(opened.options.temperature))
+        samples = [opened.samples(num, temperatures) for temperatures in rows.values()]
         pixels = opened.trained.to_pixels(torch.cat(samples))
         about = f"{num} samples of the topmost layers of {layers}, with the others at their mean"
         return PlotContents(about, Sheet(pixels, num, centered(list(rows)), min_side=LABELED_SIDE))
