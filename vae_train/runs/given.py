@@ -1,4 +1,4 @@
-"""Images and labels that a caller gives, as a model takes them."""
+"""Images, labels and latents that a caller gives, as a model takes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing_extensions import override
 from vae_train.batch import Batch, DataFacts, Fetched, Layout, Units, split_missing
 from vae_train.data.dataset import Transforms
 from vae_train.data.storage.layouts import file_shape, to_images
-from vae_train.model.base import LatentVariableModel
+from vae_train.distributions.codes import Codebook
+from vae_train.model.base import LatentVariableModel, SingleLatent
 from vae_train.model.condition import Condition
 from vae_train.rng import Rng
 from vae_train.runs.labels import class_numbers
@@ -141,6 +142,41 @@ def condition(
         columns = tuple(factor._replace(values=None) for factor in columns)
     numbers = [class_numbers(given[:, i].tolist(), factor) for i, factor in enumerate(columns)]
     return torch.tensor(numbers, dtype=torch.int64, device=device).view(len(columns), count).T
+
+
+def given_latents(z: Any, model: LatentVariableModel) -> list[Tensor]:
+    """The latents of every layer as float32 tensors `(N, *shape)`, the topmost first.
+
+    Args:
+        z: see `TrainedModel.decode`.
+        model: the model.
+
+    Raises:
+        ValueError: the latents have another shape, or are of another number of layers.
+    """
+    shapes, given = model.latent_shapes, z
+    if isinstance(model, SingleLatent):
+        z, book = torch.as_tensor(z, device=model.device), model.codebook
+        given = [z if book is None or z.is_floating_point() else book.embed(_checked_codes(z, book))]
+    if isinstance(given, Tensor | np.ndarray) or len(given) != len(shapes):
+        raise ValueError(f"z has to be a list of {len(shapes)} tensors, one per layer of latents, the topmost first")
+    layers = [torch.as_tensor(layer, dtype=torch.float32, device=model.device) for layer in given]
+    for number, (layer, shape) in enumerate(zip(layers, shapes, strict=True), 1):
+        name = "z" if len(layers) == 1 else f"layer {number} of z"
+        if layer.shape[1:] != shape or len(layer) != len(layers[0]):
+            count = "N" if number == 1 else str(len(layers[0]))
+            wanted = ", ".join(map(str, shape))
+            raise ValueError(f"{name} has shape {tuple(layer.shape)}, expected ({count}, {wanted})")
+    return layers
+
+
+def _checked_codes(codes: Tensor, book: Codebook) -> Tensor:
+    """Indices as int64; they must have the right shape, and be inside the codebook."""
+    if codes.shape[1:] != tuple(book.code_shape):
+        raise ValueError(f"codes have shape {tuple(codes.shape)}, expected (N, {', '.join(map(str, book.code_shape))})")
+    if codes.numel() and not (codes.min() >= 0 and codes.max() < book.num_codes):
+        raise ValueError(f"codes must be from 0 to {book.num_codes - 1}")
+    return codes.long()
 
 
 def _range(units: Units | None) -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vae_train.batch import DataFacts
 from vae_train.data.dataset import Transforms
 from vae_train.data.storage.layouts import from_images
-from vae_train.distributions.codes import Codebook
 from vae_train.evaluation.bounds import has_equal_samples
 from vae_train.evaluation.inpainting import STEPS, InpaintingChoice, InpaintingMethod, inpaint
 from vae_train.evaluation.interpolation import NO_PATH, Interpolation, interpolate
@@ -28,7 +26,7 @@ from vae_train.plotting.png import to_pil
 from vae_train.rng import Rng
 from vae_train.runs.build import Builder, build_transforms, open_model, run_facts
 from vae_train.runs.fitted_priors import replace_prior
-from vae_train.runs.given import GivenImages, Label, as_images, condition
+from vae_train.runs.given import GivenImages, Label, as_images, condition, given_latents
 from vae_train.runs.incomplete import IncompleteImages
 from vae_train.runs.run import Run
 
@@ -124,7 +122,6 @@ class TrainedModel:
             return latents(self.model, images, stream=stream, batch_size=CHUNK)
         return LatentLayers(self.model, images, stream=stream, batch_size=CHUNK)
 
-    @torch.no_grad()
     def decode(self, z: Any, label: Label = None) -> Tensor:
         """The means of p(x | z), images with shape `(N, C, H, W)`.
 
@@ -137,12 +134,7 @@ class TrainedModel:
         Raises:
             ValueError: the latents have another shape, or are of another number of layers.
         """
-        layers = self._layers(z)
-        y, images = self.condition(label, len(layers[0])), []
-        for rows in torch.arange(len(layers[0]), device=self.device).split(CHUNK):
-            part = [layer[rows] for layer in layers]
-            images.append(self.to_data(self.model.decode_latents(part, None if y is None else y[rows]).mean))
-        return torch.cat(images)
+        return self._decoded(given_latents(z, self.model), label)
 
     def reconstruct(self, x: Any, label: Label = None) -> Tensor:
         """The images that the means of q(z | x) decode to, with shape `(B, C, H, W)`.
@@ -247,9 +239,9 @@ class TrainedModel:
         """
         if has_equal_samples(self.model):
             raise ValueError(NO_PATH)
-        first, last = (self._layers(self.encode(end, label).mean) for end in (a, b))
+        first, last = (given_latents(self.encode(end, label).mean, self.model) for end in (a, b))
         paths = [interpolate(torch.cat(ends), frames, how) for ends in zip(first, last, strict=True)]
-        return self.decode(paths[0] if isinstance(self.model, SingleLatent) else paths, label)
+        return self._decoded(paths, label)
 
     def traverse(self, x: Any, label: Label = None, dimensions: Sequence[int] | None = None) -> Tensor:
         """Decodes an image with one latent at a time set to values from -2.5 to 2.5.
@@ -375,37 +367,14 @@ class TrainedModel:
             )
         return self.model
 
-    def _layers(self, z: Any) -> list[Tensor]:
-        """Latents of every layer as tensors.
-
-        Raises:
-            ValueError: see `decode`.
-        """
-        shapes, given = self.model.latent_shapes, z
-        if isinstance(self.model, SingleLatent):
-            z, book = torch.as_tensor(z, device=self.device), self.model.codebook
-            given = [z if book is None or z.is_floating_point() else book.embed(_checked_codes(z, book))]
-        if isinstance(given, Tensor | np.ndarray) or len(given) != len(shapes):
-            raise ValueError(
-                f"z has to be a list of {len(shapes)} tensors, one per layer of latents, the topmost first"
-            )
-        layers = [torch.as_tensor(layer, dtype=torch.float32, device=self.device) for layer in given]
-        for number, (layer, shape) in enumerate(zip(layers, shapes, strict=True), 1):
-            name = "z" if len(layers) == 1 else f"layer {number} of z"
-            if layer.shape[1:] != shape or len(layer) != len(layers[0]):
-                count = "N" if number == 1 else str(len(layers[0]))
-                wanted = ", ".join(map(str, shape))
-                raise ValueError(f"{name} has shape {tuple(layer.shape)}, expected ({count}, {wanted})")
-        return layers
-
-
-def _checked_codes(codes: Tensor, book: Codebook) -> Tensor:
-    """Indices as int64; they must have the right shape, and be inside the codebook."""
-    if codes.shape[1:] != tuple(book.code_shape):
-        raise ValueError(f"codes have shape {tuple(codes.shape)}, expected (N, {', '.join(map(str, book.code_shape))})")
-    if codes.numel() and not (codes.min() >= 0 and codes.max() < book.num_codes):
-        raise ValueError(f"codes must be from 0 to {book.num_codes - 1}")
-    return codes.long()
+    @torch.no_grad()
+    def _decoded(self, layers: Sequence[Tensor], label: Label) -> Tensor:
+        """The means of p(x | z) for z `(N, *shape)` of every layer, the topmost first."""
+        y, images = self.condition(label, len(layers[0])), []
+        for rows in torch.arange(len(layers[0]), device=self.device).split(CHUNK):
+            part = [layer[rows] for layer in layers]
+            images.append(self.to_data(self.model.decode_latents(part, None if y is None else y[rows]).mean))
+        return torch.cat(images)
 
 
 def _noise(seed: int) -> Noise:
