@@ -69,21 +69,19 @@ def widths(size: Size, channels: list[int] | int, depth: int | None, max_channel
         ValueError: `depth` contradicts `channels`, or there are more scales than the image can be halved.
     """
     if isinstance(channels, list):
-        if depth not in (None, len(channels)):
-            raise ValueError(f"depth={depth} contradicts channels={channels}; use depth=null or a single number")
-        depth = len(channels)
+        depth = _listed_depth(channels, len(channels), depth)
     elif depth is None:
         depth = max(1, math.ceil(math.log2(min(size) / 4))) if min(size) > 4 else 1
     limit = max_depth(size)
     if depth > limit:
-        raise ValueError(f"{depth} scales are too many: {size[0]}x{size[1]} pixels can be halved {limit} times")
-    return channels if isinstance(channels, list) else [min(channels * 2**i, max_channels) for i in range(depth)]
+        raise ValueError(f"{depth} scales are too many: {_text(size)} pixels can be halved {limit} times")
+    return _doubled(channels, depth, max_channels)
 
 
 def suggest_scale(reason: str, scales: Sequence[Size]) -> Incompatible:
     """An incompatibility of the latent shape with an image's scales, which suggests a shape that fits."""
     height, width = min(scales, key=lambda scale: abs(scale[0] - LATENT_SIDE))
-    sizes = ", ".join(f"{height}x{width}" for height, width in scales)
+    sizes = ", ".join(map(_text, scales))
     return Incompatible(f"{reason} (its scales are {sizes})", {"latent_shape": f"[4,{height},{width}]"})
 
 
@@ -95,7 +93,7 @@ def spatial_widths(image: Size, latent: Size, channels: int, max_channels: int) 
     """
     scales = sizes(image, max_depth(image))
     if latent not in scales:
-        reason = f"latents of {latent[0]}x{latent[1]} are not a scale of images of {image[0]}x{image[1]} pixels"
+        reason = f"latents of {_text(latent)} are not a scale of images of {_text(image)} pixels"
         suggestion = suggest_scale(reason, scales)
         raise IncompatibleError(suggestion._replace(instead={**suggestion.instead, "model": "resnet"}))
     depth = scales.index(latent)
@@ -123,29 +121,27 @@ def scale_widths(
         ValueError: `depth` contradicts `channels`, or there are too many scales for the image or the map.
     """
     scales = sizes(image, max_depth(image))
-    deepest = [number for number, size in enumerate(scales) if latent is None or _covers(size, latent)]
-    if not deepest:
-        reason = f"latents of {_text(latent or image)} are larger than images of {_text(image)} pixels"
+    if latent is not None and not _covers(image, latent):
+        reason = f"latents of {_text(latent)} are larger than images of {_text(image)} pixels"
         raise IncompatibleError(suggest_scale(reason, scales))
+    limit = max(number for number, size in enumerate(scales) if latent is None or _covers(size, latent))
     if channels == []:
         raise ValueError("channels=[] has no scale; it needs one number per scale, or a single number")
     if isinstance(channels, list):
-        if depth not in (None, len(channels) - 1):
-            raise ValueError(f"depth={depth} contradicts channels={channels}; use depth=null or a single number")
-        depth = len(channels) - 1
+        depth = _listed_depth(channels, len(channels) - 1, depth)
     elif depth is None and latent is None:
         shorter = min(image) if min(image) > 1 else max(image)
         depth = max(0, math.ceil(math.log2(shorter / SMALLEST_SIDE)))
     elif depth is None:
-        depth = deepest[-1]
+        depth = limit
     if depth > max_depth(image):
         raise ValueError(f"{depth} halvings are too many: {_text(image)} pixels can be halved {max_depth(image)} times")
-    if latent is not None and depth > deepest[-1]:
+    if latent is not None and depth > limit:
         raise ValueError(
             f"{depth} halvings of {_text(image)} pixels give {_text(scales[depth])}, less than latents of "
-            f"{_text(latent)}; use at most {deepest[-1]}"
+            f"{_text(latent)}; use at most {limit}"
         )
-    return channels if isinstance(channels, list) else [min(channels * 2**i, max_channels) for i in range(depth + 1)]
+    return _doubled(channels, depth + 1, max_channels)
 
 
 def scales_of(
@@ -224,6 +220,18 @@ def _doubling(inputs: int, outputs: int, kernel: int, upsample: Upsample, small:
     made = [2 * (n - 1) - 2 * padding + kernel + is_even for n, padding in zip(small, (top, left), strict=True)]
     rest = (large[0] - made[0], large[1] - made[1])
     return [nn.ConvTranspose2d(inputs, outputs, kernel + is_even, 2, (top, left), rest)]
+
+
+def _listed_depth(channels: list[int], implied: int, depth: int | None) -> int:
+    """The depth that a list of channels implies, which `depth` must not contradict."""
+    if depth not in (None, implied):
+        raise ValueError(f"depth={depth} contradicts channels={channels}; use depth=null or a single number")
+    return implied
+
+
+def _doubled(channels: list[int] | int, count: int, max_channels: int) -> list[int]:
+    """Channels of `count` scales: a list as given, or a number doubled at every further scale."""
+    return channels if isinstance(channels, list) else [min(channels * 2**i, max_channels) for i in range(count)]
 
 
 def _covers(size: Size, other: Size) -> bool:
