@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
+from vae_train.model.base import Network
+from vae_train.model.layers import by_rows
 from vae_train.model.trace import Latent, Trace
 from vae_train.model.traits import CAPABILITIES, Support
 from vae_train.util.errors import Incompatible, IncompatibleError
@@ -133,3 +135,15 @@ class Likelihood(Family):
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
         """Detached means over the batch for `update_state`; empty if the likelihood has no state."""
         return {}
+
+    def decode(self, decoder: Network, h: Tensor) -> Distribution:
+        """The distribution with batch `(*N,)` whose parameters are the outputs of a decoder.
+
+        Args:
+            decoder: maps `(N, *in_shape)` to `(N, *parameter_shape)`.
+            h: inputs of the decoder with shape `(*N, *in_shape)`.
+        """
+        parameters = by_rows(decoder, h, len(decoder.in_shape))
+        px: Distribution = self(parameters)
+        px.parameters = parameters
+        return px

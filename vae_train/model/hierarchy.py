@@ -116,7 +116,8 @@ class Hierarchy(LatentVariableModel):
     def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
         x = batch.x if batch.encoder_input is None else batch.encoder_input
         latents, state = self._inferred(x, rng, num_samples, 1.0)
-        return Trace(batch.x, batch.mask, latents, self._emitted(state), batch.log_det, batch.log_bins)
+        px = self.likelihood.decode(self.decoder, state)
+        return Trace(batch.x, batch.mask, latents, px, batch.log_det, batch.log_bins)
 
     @override
     def infer(
@@ -126,7 +127,7 @@ class Hierarchy(LatentVariableModel):
 
     @override
     def decode_latents(self, z: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
-        return self._emitted(self.top_down(lambda layer, p, state: z[layer]))
+        return self.likelihood.decode(self.decoder, self.top_down(lambda layer, p, state: z[layer]))
 
     @override
     def sample(
@@ -139,7 +140,7 @@ class Hierarchy(LatentVariableModel):
                 return _sample(p, rng, (1, num, *shapes[layer]), temperatures[layer])[0]
             return p.sample(rng, num, temperatures[layer])
 
-        return self._emitted(self.top_down(choose))
+        return self.likelihood.decode(self.decoder, self.top_down(choose))
 
     @override
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
@@ -163,13 +164,6 @@ class Hierarchy(LatentVariableModel):
 
         state = self.top_down(choose)
         return tuple(latents), state
-
-    def _emitted(self, state: Tensor) -> Distribution:
-        """p(x | z) for the state below the last layer."""
-        parameters = by_rows(self.decoder, state, len(self.decoder.in_shape))
-        px = self.likelihood(parameters)
-        px.parameters = parameters
-        return px
 
 
 def normal(parameters: Tensor, event_ndim: int) -> Normal:
@@ -198,13 +192,6 @@ def relative(p: Normal, parameters: Tensor) -> Normal:
 def log_softplus(raw: Tensor) -> Tensor:
     """log(softplus(ln 2 · raw) / ln 2 + `MIN_SCALE`), elementwise; nearly 0 at 0."""
     return (F.softplus(math.log(2) * raw) / math.log(2) + MIN_SCALE).log()
-
-
-def by_rows(network: Callable[[Tensor], Tensor], h: Tensor, event_ndim: int) -> Tensor:
-    """Applies a function of tensors with a single leading dimension to `(*N, …)`."""
-    leading = h.shape[: h.dim() - event_ndim]
-    out = network(h.reshape(-1, *h.shape[len(leading) :]))
-    return out.reshape(*leading, *out.shape[1:])
 
 
 def _sample(p: Normal, rng: Rng, shape: Shape, temperature: float) -> Tensor:

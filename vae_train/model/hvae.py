@@ -19,8 +19,8 @@ from vae_train.distributions.normal import Normal
 from vae_train.model.architecture.mlp import MLP
 from vae_train.model.base import Network, Prior
 from vae_train.model.family import Likelihood
-from vae_train.model.hierarchy import Choose, Hierarchy, by_rows
-from vae_train.model.layers import initialize
+from vae_train.model.hierarchy import Choose, Hierarchy
+from vae_train.model.layers import by_rows, initialize
 from vae_train.model.traits import ModelTraits, component
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveInt
@@ -146,7 +146,7 @@ class HVAE(Hierarchy):
     @override
     def decode_latents(self, z: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
         top, bottom = z  # without the prior, which may encode many pseudo-inputs
-        return self._emitted(self._below(top, bottom))
+        return self.likelihood.decode(self.decoder, self._below(top, bottom))
 
     def _encode(self, x: Tensor) -> Normal:
         """The posterior of the topmost layer."""

@@ -1,7 +1,7 @@
 """Layers that several architectures share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -58,6 +58,13 @@ class Layers(Network):
     @override
     def forward(self, h: Tensor) -> Tensor:
         return self.layers(h).view(-1, *self.out_shape)
+
+
+def by_rows(network: Callable[[Tensor], Tensor], h: Tensor, event_ndim: int) -> Tensor:
+    """Applies a function of tensors with a single leading dimension to `(*N, …)`."""
+    leading = h.shape[: h.dim() - event_ndim]
+    out = network(h.reshape(-1, *h.shape[len(leading) :]))
+    return out.reshape(*leading, *out.shape[1:])
 
 
 def nonlinearity(name: Activation) -> nn.Module:

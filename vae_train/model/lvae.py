@@ -19,8 +19,8 @@ from vae_train.batch import Shape
 from vae_train.distributions.normal import Normal
 from vae_train.model.base import Network
 from vae_train.model.family import Likelihood
-from vae_train.model.hierarchy import Choose, Hierarchy, by_rows, normal, relative
-from vae_train.model.layers import Activation, nonlinearity
+from vae_train.model.hierarchy import Choose, Hierarchy, normal, relative
+from vae_train.model.layers import Activation, by_rows, nonlinearity
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveInt
 

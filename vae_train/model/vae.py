@@ -137,12 +137,7 @@ class VAE(SingleLatent):
     @override
     def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution:
         h = z if self.condition is None else self.condition.decoder_input(z, y)
-        leading = z.shape[: z.dim() - len(self.latent_shape)]
-        parameters = self.decoder(h.reshape(-1, *h.shape[len(leading) :]))
-        parameters = parameters.reshape(*leading, *self.likelihood.parameter_shape)
-        px = self.likelihood(parameters)
-        px.parameters = parameters
-        return px
+        return self.likelihood.decode(self.decoder, h)
 
     @override
     def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
