@@ -185,3 +185,11 @@ def test_latents_that_are_no_codes_are_refused(vae: Vae, trained: Path) -> None:
 def test_top_k_needs_a_fitted_prior(vae: Vae, spatial: Path) -> None:
     (line,) = vae("sample", "run=made", "top_k=2").errors()
     assert "vae fit-prior run=made prior=autoregressive, then add prior=autoregressive" in line
+
+
+def test_a_temperature_needs_a_prior_that_has_one(vae: Vae, spatial: Path) -> None:
+    assert vae("sample", "run=made", "temperature=0.5").errors() == [
+        "  temperature=0.5  has no effect with model/prior=uniform_codes; fit a prior with vae fit-prior run=made "
+        "prior=autoregressive, then add prior=autoregressive"
+    ]
+    assert vae("sample", "run=made", "temperature=1", "num=2").code == 0

@@ -75,6 +75,8 @@ class Prior(nn.Module, ABC):
     """Whether it can depend on the condition y, see `condition`."""
     uses_encoder: ClassVar[bool] = False
     """Whether it uses the encoder, so that its parameters include those of q(z | x)."""
+    has_temperature: ClassVar[bool] = True
+    """Whether its samples depend on the temperature."""
     max_map_size: ClassVar[int | None] = None
     """Largest number of elements of a map (C, H, W) that it takes as one vector; None for no limit."""
 

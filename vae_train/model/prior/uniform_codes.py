@@ -25,6 +25,7 @@ class UniformCodes(Prior):
     supports = ("codes",)
     over_codes = True
     accepts_condition = False
+    has_temperature = False
 
     def __init__(self, event_shape: Shape, data_shape: Shape, num_codes: int) -> None:
         super().__init__(event_shape, data_shape, num_codes)

@@ -17,6 +17,7 @@ class UniformSphere(CenteredPrior):
 
     supports = ("sphere",)
     accepts_condition = False
+    has_temperature = False
 
     @override
     def forward(self, encode: Encode) -> UniformSphereDistribution:

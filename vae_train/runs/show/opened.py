@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from vae_train.model.prior.standard_normal import StandardNormal
 from vae_train.model.traits import Support
 from vae_train.plotting.grid import grey_out
 from vae_train.runs.build import Builder, build_model, load_data, run_facts
+from vae_train.runs.compatibility import stem
 from vae_train.runs.labels import class_number, condition_errors
 from vae_train.runs.run import Run
 from vae_train.runs.schema import yaml_text
@@ -95,15 +97,17 @@ class OpenedRun:
 
     @property
     def temperature_errors(self) -> list[ErrorDetail]:
-        """Reports temperatures of another number of layers."""
-        value = self.options.temperature
+        """Reports a temperature without effect, and temperatures of another number of layers."""
+        value, prior = self.options.temperature, self._own_prior
+        where = f"temperature={yaml_text(value)}"
+        if value != 1.0 and self.options.prior is None and not getattr(prior, "has_temperature", True):
+            advice = f"; fit a prior with {self._fit_command}" if self.support == "codes" else ""
+            return [ErrorDetail(where, f"has no effect with model/prior={stem(prior)}{advice}")]
         if not isinstance(value, list | tuple) or len(value) == len(self.layer_shapes):
             return []
-        layers = counted(len(self.layer_shapes), "layer")
-        message = (
-            f"has {counted(len(value), 'value')}, but this model has {layers} of latents; give a number, or a list "
-        )
-        return [ErrorDetail(f"temperature={yaml_text(value)}", f"{message}with one for each, the topmost first")]
+        values, layers = counted(len(value), "value"), counted(len(self.layer_shapes), "layer")
+        message = f"has {values}, but this model has {layers} of latents; give a number, or a list "
+        return [ErrorDetail(where, f"{message}with one for each, the topmost first")]
 
     def top_k_errors(self) -> list[ErrorDetail]:
         """Reports `top_k` without a fitted prior over codes."""
@@ -111,15 +115,14 @@ class OpenedRun:
             return []
         problem = self.lacks_support("codes", "categorical")
         if problem is None and self.options.prior is None:
-            command = f"vae fit-prior run={self.run.as_typed} prior=autoregressive"
-            problem = f"needs a fitted prior over codes: {command}, then add prior=autoregressive"
+            problem = f"needs a fitted prior over codes: {self._fit_command}"
         return [ErrorDetail(f"top_k={self.options.top_k}", problem)] if problem else []
 
     @property
     def has_normal_prior(self) -> bool:
         """Whether encodings are spread like a standard normal prior, up to training."""
-        prior, posterior = (self.run.config.at(f"model.{part}._target_") for part in ("prior", "posterior"))
-        if prior is None or posterior is None or self.builder.locate(prior) is not StandardNormal:
+        posterior = self.run.config.at("model.posterior._target_")
+        if posterior is None or self._own_prior is not StandardNormal:
             return False
         return bool(getattr(self.builder.locate(posterior), "has_density", False))
 
@@ -272,6 +275,17 @@ class OpenedRun:
         label = None if self.condition is None else torch.tensor([self.condition] * num)
         options = self.options
         return self.trained.sample(num, temperature, label, options.seed, options.use_mean, top_k=options.top_k)
+
+    @property
+    def _own_prior(self) -> Any:
+        """The class of the model's own prior; None for a model without one."""
+        target = self.run.config.at("model.prior._target_")
+        return None if target is None else self.builder.locate(target)
+
+    @property
+    def _fit_command(self) -> str:
+        """How to fit and use a prior over codes."""
+        return f"vae fit-prior run={self.run.as_typed} prior=autoregressive, then add prior=autoregressive"
 
     def _means(self, batch: Batch) -> list[Tensor]:
         """The means of every layer, given the means above."""
