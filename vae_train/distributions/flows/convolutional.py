@@ -1,7 +1,6 @@
 """Coupling flows over maps z with shape (C, H, W), whose parameters come from convolutional networks.
 
-Dinh et al., 2017, Density Estimation Using Real NVP, arXiv:1605.08803, sections 3.2 to 3.4. The monotonic maps of one
-number are Zuko's (Rozet et al., 2022), as in `vae_train.distributions.flows.masked`.
+Dinh et al., 2017, Density Estimation Using Real NVP, arXiv:1605.08803, sections 3.2 to 3.4.
 """
 
 import math
@@ -16,12 +15,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.distributions.flows.base import Chain, Flow
+from vae_train.distributions.flows.monotonic import INITIAL_FACTOR, monotonic, monotonic_family
 
 KERNEL = 3
 """Side of the kernels of a coupling's network."""
-
-INITIAL_FACTOR = 0.01
-"""Factor on the initial weights of a network's last layer, so that a coupling starts near the identity."""
 
 
 @dataclass(eq=False)
@@ -82,10 +79,7 @@ class ConvCoupling(Flow):
 
     def _map(self, values: Tensor) -> Any:
         """t for all elements of a map."""
-        parts = values.split(self.sizes, -1)
-        if all(size == 1 for size in self.sizes):
-            parts = tuple(part.squeeze(-1) for part in parts)
-        return self.univariate(*parts)
+        return monotonic(self.univariate, self.sizes, values)
 
 
 class ConvFlow(nn.Module):
@@ -106,16 +100,11 @@ class ConvFlow(nn.Module):
     """
 
     def __init__(self, shape: tuple[int, ...], transforms: int, hidden: Sequence[int], bins: int | None) -> None:
-        from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
-
         super().__init__()
         if math.prod(shape) < 2:
             raise ValueError("coupling layers need at least 2 latents")
-        if bins == 1:
-            raise ValueError("bins=1: a spline with one bin is the identity; use at least 2")
         channels = shape[0]
-        self.univariate = MonotonicAffineTransform if bins is None else MonotonicRQSTransform
-        self.sizes = (1, 1) if bins is None else (bins, bins, bins - 1)
+        self.univariate, self.sizes = monotonic_family(bins)
         widths = [channels + 1, *hidden, channels * sum(self.sizes)]
         self.networks = nn.ModuleList(_network(widths) for _ in range(transforms))
         self.constants = nn.ParameterList(torch.zeros(*shape, sum(self.sizes)) for _ in range(transforms))

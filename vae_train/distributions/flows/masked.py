@@ -1,6 +1,6 @@
 """Flows with masked autoregressive networks: MAF, IAF, RealNVP and neural splines.
 
-Masks and monotonic maps of one number are Zuko's (Rozet et al., 2022).
+Masks are Zuko's (Rozet et al., 2022).
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.distributions.flows.base import Chain, Flow
+from vae_train.distributions.flows.monotonic import INITIAL_FACTOR, monotonic, monotonic_family
 
 
 @dataclass(eq=False)
@@ -64,10 +65,7 @@ class Autoregressive(Flow):
         for weight, bias in inner:
             h = F.elu(F.linear(h, weight, bias))
         values = F.linear(h, *last).unflatten(-1, (-1, sum(self.sizes)))  # (*N, D, parameters)
-        parts = values.split(self.sizes, -1)
-        if all(size == 1 for size in self.sizes):
-            parts = tuple(part.squeeze(-1) for part in parts)
-        return self.univariate(*parts)
+        return monotonic(self.univariate, self.sizes, values)
 
 
 class MaskedFlow(nn.Module):
@@ -90,18 +88,13 @@ class MaskedFlow(nn.Module):
     def __init__(
         self, features: int, context: int, transforms: int, hidden: Sequence[int], bins: int | None, coupling: bool
     ) -> None:
-        from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
-
         super().__init__()
         if coupling and features < 2:
             raise ValueError("coupling layers need at least 2 latents")
-        if bins == 1:
-            raise ValueError("bins=1: a spline with one bin is the identity; use at least 2")
         self.features, self.groups = features, 2 if coupling else features
         # The network of a single element without a context would have no input, so it gets a constant.
         self.constant = features == 1 and context == 0
-        self.univariate = MonotonicAffineTransform if bins is None else MonotonicRQSTransform
-        self.sizes = (1, 1) if bins is None else (bins, bins, bins - 1)
+        self.univariate, self.sizes = monotonic_family(bins)
         columns = 1 if self.constant else context
         networks = [self._network(number, columns, hidden) for number in range(transforms)]
         self.networks = nn.ModuleList(nn.ModuleList(layers) for layers in networks)
@@ -137,6 +130,6 @@ class MaskedFlow(nn.Module):
             # A persistent buffer of bools would be averaged and saved with the weights.
             layer.mask = nn.Buffer(layer.mask.to(layer.weight.dtype), persistent=False)
         with torch.no_grad():
-            layers[-1].weight.mul_(0.01)
+            layers[-1].weight.mul_(INITIAL_FACTOR)
             layers[-1].bias.zero_()
         return [layer.to(device) for layer in layers]
