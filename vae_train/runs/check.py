@@ -135,13 +135,7 @@ def model_errors(config: Config, session: DataSession, builder: Builder) -> list
         return []  # `data_errors` reports it
     transforms = build_transforms(config, builder)
     facts = transforms.facts(stored)
-    shape, pixels = config.at("model.latent_shape", ()), math.prod(facts.data_shape)
-    posterior = config.at("model.posterior._target_")
-    # The numbers of a code all follow from its index.
-    is_quantized = posterior is not None and getattr(builder.locate(posterior), "is_quantized", False)
-    size = math.prod(shape[1:] if is_quantized else shape)
-    where = f"latent_dim={size}" if len(shape) == 1 else f"latent_shape={list(shape)}".replace(" ", "")
-    errors = [ErrorDetail(where, f"exceeds the {pixels} values per image")] if size > pixels else []
+    errors = compatibility.size_errors(config["model"], math.prod(facts.data_shape), builder.locate)
     errors += combination_errors(config, facts, builder) + mask_errors(config, facts, transforms, builder)
     if errors:
         return errors

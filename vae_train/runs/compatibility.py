@@ -4,6 +4,7 @@ Components report incompatibilities themselves (`check_compatible`). This module
 in the spelling of the command line.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_type_hints
@@ -43,6 +44,22 @@ def model_errors(model: Node, levels: int | None, locate: Locate, data: Node) ->
         _detail(kind, setting, error._replace(instead={r: v for r, v in error.instead.items() if changes(r, v)}))
         for setting, error in kind.func.check_data(levels, **kind.keywords).items()
     ]
+
+
+def size_errors(model: Node, num_values: int, locate: Locate) -> list[ErrorDetail]:
+    """Latents with more values than an image, or more codes.
+
+    Args:
+        model: the node of the model.
+        num_values: number of values of an image.
+        locate: finds a class by its name.
+    """
+    shape, posterior = model.get("latent_shape", ()), model.get("posterior")
+    # The numbers of a code all follow from its index.
+    is_quantized = posterior is not None and getattr(locate(posterior["_target_"]), "is_quantized", False)
+    size = math.prod(shape[1:] if is_quantized else shape)
+    where = f"latent_dim={size}" if len(shape) == 1 else f"latent_shape={list(shape)}".replace(" ", "")
+    return [ErrorDetail(where, f"exceeds the {num_values} values per image")] if size > num_values else []
 
 
 def combination_errors(model: Node, objective: Node, locate: Locate) -> list[ErrorDetail]:
