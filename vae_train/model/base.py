@@ -14,7 +14,7 @@ from vae_train.distributions.base import Distribution
 from vae_train.distributions.codes import Codebook
 from vae_train.model.condition import Condition
 from vae_train.model.trace import Latent, Trace
-from vae_train.model.traits import CAPABILITIES, LayerTraits, ModelTraits, Support
+from vae_train.model.traits import CAPABILITIES, LayerTraits, ModelTraits, Support, component
 from vae_train.rng import Rng
 from vae_train.util.errors import Incompatible
 
@@ -194,9 +194,13 @@ class LatentVariableModel(nn.Module, ABC):
 
         Args:
             levels: number of values that a pixel can take; None for continuous data.
-            settings: see `traits`.
+            settings: see `traits`; the likelihood may be missing.
         """
-        return {}
+        if "likelihood" not in settings:
+            return {}
+        likelihood, likelihood_settings = component(settings["likelihood"])
+        error = likelihood.check_compatible(levels, **likelihood_settings)
+        return {} if error is None else {"likelihood": error}
 
     def initialize(self, images: Images) -> None:
         """Initialises parameters from the training images; called once per run, before the first step."""

@@ -24,7 +24,6 @@ from vae_train.model.start import fit_output_bias
 from vae_train.model.trace import Latent, Trace
 from vae_train.model.traits import LayerTraits, ModelTraits, component
 from vae_train.rng import Rng
-from vae_train.util.errors import Incompatible
 
 MIN_SCALE = 1e-4
 """Lower bound of the standard deviations of z."""
@@ -76,13 +75,6 @@ class Hierarchy(LatentVariableModel):
         layer = LayerTraits(supports_stop_gradient=layers == 1, prior_is_factorized=True)
         couples_batch = likelihood.couples_batch(**likelihood_settings)
         return ModelTraits((layer,) * layers, likelihood.warning, likelihood.capabilities, couples_batch)
-
-    @classmethod
-    @override
-    def check_data(cls, levels: int | None, **settings: Any) -> dict[str, Incompatible]:
-        likelihood, likelihood_settings = component(settings["likelihood"])
-        error = likelihood.check_compatible(levels, **likelihood_settings)
-        return {} if error is None else {"likelihood": error}
 
     @override
     def initialize(self, images: Images) -> None:

@@ -106,13 +106,6 @@ class VAE(SingleLatent):
         (layer,) = cls.traits(**settings).layers
         return pairing_errors(layer, settings)
 
-    @classmethod
-    @override
-    def check_data(cls, levels: int | None, **settings: Any) -> dict[str, Incompatible]:
-        likelihood, likelihood_settings = component(settings["likelihood"])
-        error = likelihood.check_compatible(levels, **likelihood_settings)
-        return {} if error is None else {"likelihood": error}
-
     @override
     def initialize(self, images: Images) -> None:
         self.prior.initialize(images)
