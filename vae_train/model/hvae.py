@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.batch import Images, Shape
-from vae_train.distributions.base import Distribution, promote
+from vae_train.distributions.base import Distribution
 from vae_train.distributions.normal import Normal
 from vae_train.model.architecture.mlp import MLP
 from vae_train.model.base import Network, Prior
 from vae_train.model.family import Likelihood
 from vae_train.model.hierarchy import Choose, Hierarchy
 from vae_train.model.layers import by_rows, initialize
+from vae_train.model.posterior.gaussian import Gaussian
 from vae_train.model.traits import ModelTraits, component
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveInt
@@ -54,8 +55,9 @@ class HVAE(Hierarchy):
         output_bias: Literal["init", "data"],
     ) -> None:
         super().__init__(data_shape, levels, likelihood, output_bias)
-        self.sizes, self.hidden, self.log_variance = list(reversed(latents)), hidden, log_variance
+        self.sizes, self.hidden = list(reversed(latents)), hidden
         top, bottom = self.sizes
+        self.top_family, self.bottom_family = Gaussian((top,), log_variance), Gaussian((bottom,), log_variance)
         self.top_encoder, self.image_features, features = self.image_networks(2 * top)
         self.features_above = gated(top, features)
         self.joint_encoder = self._perceptron(2 * features, 2 * bottom, 1)
@@ -133,15 +135,15 @@ class HVAE(Hierarchy):
     @override
     def top_down(self, choose: Choose) -> Tensor:
         top = choose(0, self.prior(self._encode), self.zero)
-        return self._below(top, choose(1, self._normal(by_rows(self.lower_prior, top, 1)), top))
+        return self._below(top, choose(1, self.bottom_family(by_rows(self.lower_prior, top, 1)), top))
 
     @override
     def posterior(self, layer: int, features: Tensor, p: Distribution, state: Tensor) -> Normal:
         if layer == 0:
-            return self._normal(features)
+            return self.top_family(features)
         above = by_rows(self.features_above, state, 1)
         both = torch.cat([features.expand(*above.shape[:-1], -1), above], -1)
-        return self._normal(by_rows(self.joint_encoder, both, 1))
+        return self.bottom_family(by_rows(self.joint_encoder, both, 1))
 
     @override
     def decode_latents(self, z: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
@@ -150,18 +152,11 @@ class HVAE(Hierarchy):
 
     def _encode(self, x: Tensor) -> Normal:
         """The posterior of the topmost layer."""
-        return self._normal(self.top_encoder(x))
+        return self.top_family(self.top_encoder(x))
 
     def _below(self, top: Tensor, bottom: Tensor) -> Tensor:
         """The features that p(x | z) depends on."""
         return torch.cat([by_rows(self.bottom_decoder, bottom, 1), by_rows(self.top_decoder, top, 1)], -1)
-
-    def _normal(self, parameters: Tensor) -> Normal:
-        """A normal distribution from its mean and log-variance."""
-        mean, log_variance = promote(parameters).chunk(2, -1)
-        if self.log_variance is not None:
-            log_variance = log_variance.clamp(*self.log_variance)
-        return Normal(mean, 0.5 * log_variance)
 
     def _perceptron(self, inputs: int, outputs: int, depth: int) -> MLP:
         """Gated layers, followed by a linear one."""
