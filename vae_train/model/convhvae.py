@@ -11,6 +11,7 @@ from torch import nn
 from typing_extensions import override
 
 from vae_train.batch import Shape
+from vae_train.model.architecture.base import sizes
 from vae_train.model.base import Network, Prior
 from vae_train.model.family import Likelihood
 from vae_train.model.hvae import HVAE
@@ -64,7 +65,7 @@ class ConvHVAE(HVAE):
     @override
     def image_networks(self, outputs: int) -> tuple[nn.Module, nn.Module, int]:
         _, height, width = self.data_shape
-        features = LAST_CHANNELS * math.ceil(height / 4) * math.ceil(width / 4)
+        features = LAST_CHANNELS * math.prod(sizes((height, width), STRIDES.count(2))[-1])
         last = nn.Linear(features, outputs)
         initialize(last, "he")
         return nn.Sequential(self._convolutions(TOP_KERNELS), last), self._convolutions(KERNELS), features
