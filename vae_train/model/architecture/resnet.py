@@ -71,7 +71,8 @@ class ResNetEncoder(ResidualNetwork):
     ) -> None:
         inputs, height, width = in_shape
         style = BlockStyle(kernel, activation, norm, checkpointing)
-        widths = scale_widths((height, width), map_size(out_shape), channels, depth, max_channels)
+        latent = map_size(out_shape)
+        widths = scale_widths((height, width), latent, channels, depth, max_channels)
         scales = scales_of((height, width), widths, blocks, full_size_blocks, attention)
         layers: list[nn.Module] = [style.convolution(inputs, widths[0])]
         before = widths[0]
@@ -84,8 +85,8 @@ class ResNetEncoder(ResidualNetwork):
                 layers.append(SelfAttention(before, style))
         smallest = scales[-1].size
         layers += style.preactivation(before)
-        if len(out_shape) == 3:
-            layers += _resampled(smallest, (out_shape[1], out_shape[2]))
+        if latent is not None:
+            layers += _resampled(smallest, latent)
             layers.append(nn.Conv2d(before, out_shape[0], kernel, padding=kernel // 2))
         else:
             features = before * math.prod(smallest)
