@@ -141,7 +141,7 @@ class Ladder(Hierarchy):
         super().__init__(data_shape, levels, likelihood, output_bias)
         channels, height, width_of_image = self.data_shape
         image = (height, width_of_image)
-        self.groups = scales_of(image, groups)
+        self.groups = groups_of(image, groups)
         self.combine, self.latent_channels = combine, latent_channels
         ratio = HIDDEN_RATIOS[cell] if hidden_ratio is None else hidden_ratio
         factor = 1 / math.sqrt(sum(group.layers for group in self.groups))
@@ -230,7 +230,7 @@ class Ladder(Hierarchy):
         return [layer for layer in self.down if isinstance(layer, Layer)]
 
 
-def scales_of(image: Size, groups: Sequence[Sequence[int]] | None) -> list[Group]:
+def groups_of(image: Size, groups: Sequence[Sequence[int]] | None) -> list[Group]:
     """The groups of a ladder, from the image up.
 
     Args:
