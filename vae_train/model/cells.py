@@ -1,4 +1,4 @@
-"""Cells of convolutional ladders: what is added to their features, for maps of any size."""
+"""Residual cells of convolutional ladders, for maps of any size."""
 
 from typing import Literal
 
@@ -33,7 +33,7 @@ class Bottleneck(nn.Sequential):
 
 
 class Separable(nn.Sequential):
-    """Convolutions 1x1, 5x5 for each channel by itself, and 1x1 (Vahdat & Kautz, 2020, arXiv:2007.03898, figure 3a).
+    """Convolutions 1x1, depthwise 5x5, and 1x1 (Vahdat & Kautz, 2020, arXiv:2007.03898, figure 3a).
 
     There is no BatchNorm, with which an image's ELBO would depend on its batch.
 
@@ -57,7 +57,7 @@ class Separable(nn.Sequential):
 
 
 class GatedSeparable(Separable):
-    """The same with a gate per output channel, for outputs that are added to features.
+    """`Separable` cells with a gate per output channel, for outputs that are added to features.
 
     Args:
         inputs: see `Separable`.

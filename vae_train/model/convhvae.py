@@ -19,7 +19,7 @@ from vae_train.model.layers import Layers, initialize
 from vae_train.util.ranges import PositiveInt
 
 STRIDES = (1, 2, 1, 2, 1)
-"""Strides of the convolutions that see images."""
+"""Strides of the encoders' convolutions."""
 
 TOP_KERNELS, KERNELS = (7, 3, 5, 3, 3), (3, 3, 3, 3, 3)
 """Their kernels, for the topmost posterior and for the lower one."""
@@ -32,7 +32,7 @@ DECODER_DEPTH = 4
 
 
 class ConvHVAE(HVAE):
-    """Two latent vectors, whose networks see and make images by convolutions.
+    """Two latent vectors, with gated convolutions in the encoders and the decoder.
 
     Args:
         data_shape: (C, H, W) of an image.

@@ -1,4 +1,4 @@
-"""What models with several stochastic layers have in common.
+"""Base class of models with several stochastic layers.
 
     p(x, z) = p(x | z_1 … z_L) prod_i p(z_i | z_1 … z_(i-1)),      q(z | x) = prod_i q(z_i | z_1 … z_(i-1), x)
 
@@ -60,7 +60,7 @@ class Hierarchy(LatentVariableModel):
     @classmethod
     @abstractmethod
     def num_layers(cls, **settings: Any) -> int:
-        """L, as far as the settings determine it.
+        """L; a lower bound if it depends on the image.
 
         Args:
             settings: see `traits`.
@@ -83,7 +83,7 @@ class Hierarchy(LatentVariableModel):
 
     @abstractmethod
     def bottom_up(self, x: Tensor) -> Sequence[Tensor]:
-        """What every posterior sees of images `(B, C, H, W)`: tensors `(B, …)`, the topmost layer first."""
+        """Features of images `(B, C, H, W)` for the posterior of every layer: tensors `(B, …)`, the topmost first."""
 
     @abstractmethod
     def top_down(self, choose: Choose) -> Tensor:
@@ -99,8 +99,8 @@ class Hierarchy(LatentVariableModel):
 
         Args:
             layer: i - 1.
-            features: what `bottom_up` returned for this layer.
-            p: the layer's prior; only that of the topmost layer may be no `Normal`.
+            features: the layer's features, see `bottom_up`.
+            p: the layer's prior; below the topmost layer always a `Normal`.
             state: the state that the prior was computed from.
         """
 

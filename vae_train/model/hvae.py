@@ -68,13 +68,13 @@ class HVAE(Hierarchy):
         self.prior = prior(event_shape=(top,), data_shape=self.data_shape)
 
     def image_networks(self, outputs: int) -> tuple[nn.Module, nn.Module, int]:
-        """The networks that see images.
+        """The networks whose inputs are images.
 
         Args:
             outputs: number of parameters of the topmost posterior.
 
         Returns:
-            The network of the topmost posterior; that of the features of the lower one, and how many these are.
+            The network of the topmost posterior, the network of features for the lower one, and the number of features.
         """
         pixels = math.prod(self.data_shape)
         features = nn.Sequential(nn.Flatten(), gated(pixels, self.hidden))

@@ -132,7 +132,7 @@ class ResidualBlock(Residual):
 
 
 class SelfAttention(Residual):
-    """Every pixel takes a weighted mean of values of all pixels (Vaswani et al., 2017, arXiv:1706.03762, eq. 1).
+    """Every pixel receives a weighted mean of the values of all pixels (Vaswani et al., 2017, arXiv:1706.03762, eq. 1).
 
     The product is written out, since the gradients of PyTorch's fused attention are not deterministic on CUDA.
 

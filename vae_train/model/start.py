@@ -32,7 +32,7 @@ def normalize_activations(model: LatentVariableModel, images: Images) -> None:
     """Initialises weight-normalised layers so that their outputs on training images have mean 0 and variance 1.
 
     Every layer is initialised just before its first use in one pass of inference, so that later layers see normalised
-    inputs. Models without such layers stay as they are.
+    inputs. Models without such layers are not changed.
 
     Salimans & Kingma, 2016, Weight Normalization, arXiv:1602.07868, section 3.
 

@@ -63,7 +63,7 @@ def reset_gains(network: nn.Module) -> None:
 def normalize_output(layer: WeightNormLayer, h: Tensor) -> None:
     """Sets lengths and biases so that every output has mean 0 and variance 1 (section 3, eq. 5).
 
-    Layers of length 0, which start residual blocks as the identity, stay as they are.
+    Layers of length 0, with which residual blocks start as the identity, are not changed.
 
     Args:
         layer: the layer.
