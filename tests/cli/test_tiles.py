@@ -1,4 +1,4 @@
-"""`vae apply task=reconstruct tile=`: pictures of any size by a fully convolutional model."""
+"""`vae apply task=reconstruct tile=`: images of any size by a fully convolutional model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pixels(path: str) -> np.ndarray:
     return np.asarray(Image.open(path)).astype(int)
 
 
-def test_pictures_keep_their_size_and_have_no_seams(vae: Vae, run: str) -> None:
+def test_images_keep_their_size_and_have_no_seams(vae: Vae, run: str) -> None:
     Path("large").mkdir()
     for name, size in (("wide", (40, 70)), ("small", (9, 30)), ("tile", (16, 16))):
         smooth(*size).save(f"large/{name}.png")
@@ -87,7 +87,7 @@ def test_what_tiles_do_not_fit_is_one_line(vae: Vae, run: str, trained: Path) ->
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_picture_but_for_its_pixels(vae: Vae, run: str) -> None:
+def test_memory_does_not_grow_with_the_image_but_for_its_pixels(vae: Vae, run: str) -> None:
     def peak(side: int) -> int:
         smooth(side, side).save("a.png")
         words = ["apply", run, "input=a.png", "tile=auto", f"out=of-{side}", "threads=1"]
@@ -98,4 +98,4 @@ def test_memory_does_not_grow_with_the_picture_but_for_its_pixels(vae: Vae, run:
 
     small, large = peak(512), peak(2048)
     numbers = 3 * (2048**2 - 512**2)
-    assert large - small < 30 * numbers / 1024, "a few copies of the picture as float32, in KiB"
+    assert large - small < 30 * numbers / 1024, "a few copies of the image as float32, in KiB"

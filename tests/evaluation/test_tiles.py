@@ -12,8 +12,8 @@ from vae_train.evaluation.tiles import Axis, in_tiles
 from vae_train.rng import generator
 
 
-def picture(height, width, channels=3):
-    """A smooth picture with some detail."""
+def smooth_image(height, width, channels=3):
+    """A smooth image with some detail."""
     coarse = torch.rand(1, channels, 9, 9, generator=generator(0, "coarse"))
     smooth = F.interpolate(coarse, (height, width), mode="bicubic")[0].clamp(0, 1)
     detail = torch.rand(channels, height, width, generator=generator(0, "detail"))
@@ -33,7 +33,7 @@ def test_the_weights_of_all_tiles_sum_to_one(length, tile, overlap):
 @pytest.mark.parametrize(("height", "width"), [(40, 53), (16, 16), (7, 30), (3, 1)])
 @pytest.mark.parametrize("overlap", [(0, 0), (8, 4)])
 def test_a_function_of_single_pixels_is_that_of_the_image(height, width, overlap):
-    x = picture(height, width)
+    x = smooth_image(height, width)
     assert torch.allclose(
         in_tiles(lambda tiles: 2 * tiles[:, :2] - 1, x, (16, 16), overlap, 3), 2 * x[:2] - 1, atol=1e-6
     )
@@ -52,7 +52,7 @@ def test_a_network_whose_fields_fit_into_the_overlap_does_as_on_the_whole_image(
         nn.SiLU(),
         nn.ConvTranspose2d(8, 3, 4, 2, 1),
     ]
-    network, x = nn.Sequential(*layers).requires_grad_(False), picture(96, 120)
+    network, x = nn.Sequential(*layers).requires_grad_(False), smooth_image(96, 120)
     whole, tiled = network(x[None])[0], in_tiles(network, x, (48, 48), (24, 24), 2)
     inner = (slice(None), slice(None), slice(0, 100))  # beyond, the last tiles see a reflection instead of zeros
     assert torch.allclose(tiled[inner], whole[inner], atol=1e-5)
@@ -79,7 +79,7 @@ def test_an_overlap_hides_the_seams_of_networks_that_see_a_whole_tile():
     def reconstruct(tiles):
         return model.decode(model.encode(tiles).mean).mean
 
-    x = picture(64, 64)
+    x = smooth_image(64, 64)
     butted, blended = (in_tiles(reconstruct, x, (16, 16), (overlap, overlap), 8) for overlap in (0, 8))
     assert seams(butted, 16) > 1.3
     assert seams(blended, 8) < 1.1

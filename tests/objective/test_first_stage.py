@@ -23,7 +23,7 @@ TOY = (
 LDM = (*TOY, "model.likelihood.scale=0.5", "model.likelihood.scale_mode=fixed", "beta=1e-6", "objective.start_step=3")
 
 
-def pictures(count, shape=(3, 8, 8), seed=0):
+def random_images(count, shape=(3, 8, 8), seed=0):
     return torch.rand(count, *shape, generator=generator(seed, "pictures"))
 
 
@@ -41,7 +41,7 @@ def terms_of(model, objective, x, step):
 def test_weights_in_the_convention_of_latent_diffusion_give_its_gradients():
     """An independent formulation, with pixels in [-1, 1], sums over an image and the weights of the KL-f8 recipe."""
     model, objective = built(*LDM)
-    x = pictures(4)
+    x = random_images(4)
     terms, trace = terms_of(model, objective, x, 5)
     (latent,) = trace.latents
     real, fake = 2 * x - 1, 2 * trace.px.mean[0] - 1
@@ -65,13 +65,13 @@ def test_weights_in_the_convention_of_latent_diffusion_give_its_gradients():
 
 def test_the_critic_is_absent_before_its_step():
     model, objective = built(*LDM)
-    terms, _ = terms_of(model, objective, pictures(4), 2)
+    terms, _ = terms_of(model, objective, random_images(4), 2)
     assert torch.equal(terms["loss"], terms["reconstruction"])
     assert terms["critic_loss"] == 0
-    captured, _ = terms_of(model, objective, pictures(4), torch.tensor(2))
+    captured, _ = terms_of(model, objective, random_images(4), torch.tensor(2))
     assert torch.equal(captured["loss"], terms["loss"])
     assert captured["critic_loss"] == 0
-    later, _ = terms_of(model, objective, pictures(4), torch.tensor(3))
+    later, _ = terms_of(model, objective, random_images(4), torch.tensor(3))
     assert not torch.equal(later["loss"], later["reconstruction"])
     assert later["critic_loss"] > 0
 
@@ -82,7 +82,7 @@ def test_the_critic_stays_as_it_is_before_its_step():
     learner = build_learner(cfg, build_model(cfg, (3, 8, 8), None))
     before = [p.clone() for p in learner.objective.parameters()]
     for step in range(5):
-        scalars = update(learner, Batch(pictures(4)), step)
+        scalars = update(learner, Batch(random_images(4)), step)
         same = [torch.equal(a, b) for a, b in zip(before, learner.objective.parameters(), strict=True)]
         assert all(same) if step < 3 else not any(same)
         assert {"critic_loss", "adversarial", "balance"} <= scalars.keys()
@@ -92,21 +92,21 @@ def test_the_adaptive_weight_is_bounded():
     model, objective = built(*LDM)
     for p in objective.critic.parameters():
         torch.nn.init.zeros_(p)  # no gradient of the critic balances anything
-    terms, _ = terms_of(model, objective, pictures(4), 5)
+    terms, _ = terms_of(model, objective, random_images(4), 5)
     assert 0 < terms["balance"] <= 1e4
     assert terms["loss"].isfinite()
 
 
 def test_weights_in_nats_are_those_of_an_image():
     model, objective = built(*TOY, "objective.convention=nats", "objective.perceptual.weight=3", "beta=0.5")
-    terms, trace = terms_of(model, objective, pictures(4), 0)
+    terms, trace = terms_of(model, objective, random_images(4), 0)
     expected = trace.distortion().mean() + 0.5 * trace.rate().mean() + 3 * terms["perceptual"]
     assert torch.allclose(terms["reconstruction"], expected)
 
 
 def test_a_learned_scale_stays_that_of_the_pixels_and_scales_the_perceptual_distance():
     model, objective = built(*TOY, "model.likelihood.scale=0.2", "beta=0")
-    terms, trace = terms_of(model, objective, pictures(4), 0)
+    terms, trace = terms_of(model, objective, random_images(4), 0)
     expected = trace.distortion().mean() + 192 / (2 * 0.2) * terms["perceptual"]
     assert torch.allclose(terms["reconstruction"], expected)
     (scale,) = model.likelihood.parameters()
@@ -120,7 +120,7 @@ def test_metrics_are_those_of_the_likelihood_alone():
     words = [word for word in LDM if not word.startswith("objective.")]
     configurations = compose(*LDM), compose(*words, "objective=elbo")
     learners = [build_learner(cfg, build_model(cfg, (3, 8, 8), None)) for cfg in configurations]
-    found, expected = (learner.evaluate(Batch(pictures(4)), 0, 100) for learner in learners)
+    found, expected = (learner.evaluate(Batch(random_images(4)), 0, 100) for learner in learners)
     assert all(torch.equal(found[name], expected[name]) for name in ("elbo", "rate", "distortion"))
 
 
@@ -128,7 +128,7 @@ def test_without_a_critic_there_is_nothing_to_train_but_the_model():
     cfg = compose(*TOY, "objective.weight=0", "learner.grad_accumulation=2")
     learner = build_learner(cfg, build_model(cfg, (3, 8, 8), None))
     assert list(learner.objective.parameters()) == []
-    scalars = update(learner, Batch(pictures(4)), 0)
+    scalars = update(learner, Batch(random_images(4)), 0)
     assert torch.equal(scalars["loss"], scalars["reconstruction"])
     assert "critic_loss" not in scalars
 
@@ -138,7 +138,7 @@ def test_microbatches_give_the_gradients_of_the_batch_without_an_adaptive_weight
     for count in (1, 2):
         cfg = compose(*TOY, "objective.adaptive=false", "objective.start_step=0", f"learner.grad_accumulation={count}")
         learners.append(build_learner(cfg, build_model(cfg, (3, 8, 8), None)))
-        update(learners[-1], Batch(pictures(4)), 0)
+        update(learners[-1], Batch(random_images(4)), 0)
     for a, b in zip(*(learner.parameters for learner in learners), strict=True):
         assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-5)
 
@@ -157,7 +157,7 @@ def test_validations_are_compared_without_the_adversarial_loss():
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 37, 53), (1, 1, 9)])
 def test_the_pyramid_is_a_distance(shape):
-    distance, (x, y) = Pyramid(shape), pictures(2, shape)
+    distance, (x, y) = Pyramid(shape), random_images(2, shape)
     assert distance(x[None], x[None]) == 0
     assert torch.equal(distance(x[None], y[None]), distance(y[None], x[None]))
     assert distance(x[None], y[None]) > 0
@@ -167,8 +167,8 @@ def test_the_pyramid_is_a_distance(shape):
 
 
 def test_the_pyramid_sees_blur_rather_than_brightness():
-    """Of two errors with equal squares, the blurred picture is farther."""
-    x = pictures(1, (3, 32, 32)) * 0.5
+    """Of two errors with equal squares, the blurred image is farther."""
+    x = random_images(1, (3, 32, 32)) * 0.5
     blurred = F.avg_pool2d(x, 3, 1, 1)
     error = (blurred - x).square().mean().sqrt()
     distance = Pyramid((3, 32, 32))
@@ -209,7 +209,7 @@ def lpips(files, weights, shape=(3, 32, 32), sha256=None):
 
 def test_lpips_is_its_formula(files):
     """Against torchvision's layers and the sum of equation 1, written out."""
-    x, y = pictures(4, (3, 32, 32)).chunk(2)
+    x, y = random_images(4, (3, 32, 32)).chunk(2)
     features, weights = vgg_layers().requires_grad_(False), heads()
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
     a, b = (((2 * image - 1).permute(0, 2, 3, 1) - shift) / scale for image in (x, y))
@@ -238,7 +238,7 @@ def test_lpips_reads_one_combined_file_in_published_names_and_grey_images(files)
         state[f"loss.net.slice{slices[int(number)]}.{number}.{kind}"] = value
     torch.save({"state_dict": state | {f"loss.{k}": v for k, v in heads().items()}}, files / "combined.ckpt")
     one, two = lpips(files, ["combined.ckpt"]), lpips(files, ["vgg16.pth", "heads.pth"], (1, 32, 32))
-    x, y = pictures(2, (1, 32, 32)).chunk(2)
+    x, y = random_images(2, (1, 32, 32)).chunk(2)
     assert one.resolved["sha256"] == two.resolved["sha256"]
     colour = [image.expand(-1, 3, -1, -1) for image in (x, y)]
     assert torch.equal(one(*colour), two(x, y))

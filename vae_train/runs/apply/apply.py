@@ -15,9 +15,9 @@ from vae_train.runs.apply.audio import open_audio
 from vae_train.runs.apply.files import open_images
 from vae_train.runs.apply.inputs import Inputs, Request
 from vae_train.runs.apply.latents import open_latents
-from vae_train.runs.apply.pictures import open_pictures
 from vae_train.runs.apply.splits import open_split
 from vae_train.runs.apply.task import Application, Task
+from vae_train.runs.apply.tiled_images import open_tiled_images
 from vae_train.runs.build import Builder
 from vae_train.runs.compatibility import stem
 from vae_train.runs.run import Run, write_bad_files, write_json
@@ -61,7 +61,7 @@ def open_inputs(request: Request, task: Task, run: Run, model: TrainedModel, bui
     if task.reads == "latents":
         inputs = open_latents(request, model, run.config)
     elif task.tile is not None:
-        inputs = open_pictures(request, model, run, builder, task.tile, task.overlap)
+        inputs = open_tiled_images(request, model, run, builder, task.tile, task.overlap)
     elif kind == "split":
         inputs = open_split(request, model, run.config, builder)
     elif kind == "array":

@@ -54,6 +54,6 @@ class Reconstruct(Task):
                 z = Latents([(0, posterior(tiles.model, Batch(x, y)))]).mean
                 return application.model.to_units(tiles.model.decode(z, y).mean)
 
-            picture = in_tiles(reconstructed, image.x[0], tiles.size, tiles.overlap, batch_size)
-            write_image(results.folder / results.names[number], picture.clamp(0, 1))
+            reconstruction = in_tiles(reconstructed, image.x[0], tiles.size, tiles.overlap, batch_size)
+            write_image(results.folder / results.names[number], reconstruction.clamp(0, 1))
         return []

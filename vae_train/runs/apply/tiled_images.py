@@ -36,7 +36,7 @@ UNUSED = "prior."
 """Beginning of the names of weights that do not take part in reconstructions."""
 
 
-class Picture(NamedTuple):
+class ImageFile(NamedTuple):
     """An image file."""
 
     path: Path
@@ -46,27 +46,27 @@ class Picture(NamedTuple):
     """The scale of its pixels."""
 
 
-class Pictures(Fetched):
+class ImageFiles(Fetched):
     """Images of different sizes, which are decoded one at a time.
 
     Args:
-        pictures: the files.
+        files: the files.
         y: the condition of every image `(N, F)`; None for none.
         model: the model.
     """
 
-    def __init__(self, pictures: list[Picture], y: Tensor | None, model: TrainedModel) -> None:
-        self.pictures, self.y, self.model = pictures, y, model
+    def __init__(self, files: list[ImageFile], y: Tensor | None, model: TrainedModel) -> None:
+        self.files, self.y, self.model = files, y, model
 
     @override
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.files)
 
     @override
     def fetch(self, index: Tensor, rng: Rng | None = None) -> Batch:
         """One image as a batch."""
         number = int(index.item())
-        path, how, scale = self.pictures[number]
+        path, how, scale = self.files[number]
         pixels = decode(path, how).pixels[None]
         store = RescaledStore(pixels, np.zeros(1, np.int64), "NCHW", scale.low, scale.high, scale.levels)
         y = None if self.y is None else self.y[number : number + 1]
@@ -75,7 +75,7 @@ class Pictures(Fetched):
         return images.fetch(torch.zeros(1, dtype=torch.int64, device=self.model.device), rng)
 
 
-def open_pictures(
+def open_tiled_images(
     request: Request, model: TrainedModel, run: Run, builder: Builder, tile: Tile, overlap: int | None
 ) -> Inputs:
     """Opens image files at their own sizes, and the model for tiles of them.
@@ -103,7 +103,7 @@ def open_pictures(
     if errors:
         raise UsageError(errors)
     how, scale = decoding_of(facts, run.config), PixelScale.of(facts, run.config)
-    pictures, rows, bad = list[Picture](), list[int](), list[tuple[str, str]]()
+    files, rows, bad = list[ImageFile](), list[int](), list[tuple[str, str]]()
     for row, entry in enumerate(listing.entries):
         path = listing.root / entry.name
         try:
@@ -112,11 +112,11 @@ def open_pictures(
         except BadImage as error:
             bad.append((names[row], str(error)))
             continue
-        pictures.append(Picture(path, own, scale.of_files(max(bits, 8))))
+        files.append(ImageFile(path, own, scale.of_files(max(bits, 8))))
         rows.append(row)
     size = "x".join(map(str, tiles.size))
     return Inputs(
-        Pictures(pictures, None if y is None else y[rows], model),
+        ImageFiles(files, None if y is None else y[rows], model),
         names=[names[row] for row in rows],
         classes=None if classes is None else [classes[row] for row in rows],
         title=Path(request.paths[0]).absolute().stem if len(request.paths) == 1 else "images",
