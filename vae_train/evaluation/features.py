@@ -4,7 +4,6 @@ FID is defined with Inception (`InceptionFeatures`). Without its weights, featur
 labels (`LabelFeatures`) or of a random network (`RandomFeatures`) can still rank models of the same data.
 """
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from vae_train.data.dataset import Dataset
 from vae_train.data.stream import Stream
 from vae_train.rng import generator
 from vae_train.util.errors import UsageError
+from vae_train.util.state_dicts import read_state_dict
 
 FEATURE_DIM = 128
 """Dimension d of the features; small enough to estimate a covariance from some thousand images."""
@@ -189,14 +189,10 @@ class InceptionFeatures(Features):
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file; it should contain the weights of Inception v3")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # meant for the file's author
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises errors of any kind
-        raise UsageError(f"{path} contains no weights that can be loaded safely") from error
+        state = read_state_dict(path, "Inception v3")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if not isinstance(state, dict) or not isinstance(state.get("fc.bias"), Tensor) or state["fc.bias"].ndim != 1:
         raise UsageError(f"{path} is not a state dict of torchvision's inception_v3")
     return state

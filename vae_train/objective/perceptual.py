@@ -3,7 +3,6 @@
 import hashlib
 import math
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,16 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.util.ranges import NonNegativeFloat
+from vae_train.util.state_dicts import read_state_dict
 
 CONVOLUTIONS = {
-    **dict.fromkeys((0,), (3, 64)),
-    **dict.fromkeys((2,), (64, 64)),
-    **dict.fromkeys((5,), (64, 128)),
-    **dict.fromkeys((7,), (128, 128)),
-    **dict.fromkeys((10,), (128, 256)),
+    0: (3, 64),
+    2: (64, 64),
+    5: (64, 128),
+    7: (128, 128),
+    10: (128, 256),
     **dict.fromkeys((12, 14), (256, 256)),
-    **dict.fromkeys((17,), (256, 512)),
+    17: (256, 512),
     **dict.fromkeys((19, 21, 24, 26, 28), (512, 512)),
 }
 """Convolutions of VGG16 by their numbers in torchvision's `vgg16().features`, with their input and output channels."""
@@ -244,14 +244,7 @@ def _shapes() -> dict[str, tuple[int, ...]]:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; it should contain weights of LPIPS")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # meant for the file's author
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises errors of any kind
-        raise ValueError(f"{path} contains no weights that can be loaded safely") from error
+    state = read_state_dict(path, "LPIPS")
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict):
         raise ValueError(f"{path} is not a state dict")
