@@ -126,20 +126,23 @@ def copy_state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def save_prior(prior: FittedPrior, node: Config, model: nn.Module, run: Run, name: str, seed: int) -> None:
-    """Writes priors/<name>.pt: class, settings, seed, weights and the fingerprint of the model, as plain values."""
-    state = {"settings": node.to_dict(), "weights": copy_state(prior), "fingerprint": fingerprint(model), "seed": seed}
-    save(run.priors / f"{name}.pt", state)
+def prior_stamp(node: Config, model: nn.Module, seed: int) -> dict[str, Any]:
+    """What a fitted prior depends on: class and settings, the fingerprint of the model, and the seed."""
+    return {"settings": node.to_dict(), "fingerprint": fingerprint(model), "seed": seed}
 
 
-def is_fitted(node: Config, model: nn.Module, run: Run, name: str, seed: int) -> bool:
-    """Whether priors/<name>.pt was fitted to the weights of this model, with these settings and this seed."""
+def save_prior(prior: FittedPrior, run: Run, name: str, stamp: dict[str, Any]) -> None:
+    """Writes priors/<name>.pt: the weights, and the result of `prior_stamp`."""
+    save(run.priors / f"{name}.pt", {"weights": copy_state(prior), **stamp})
+
+
+def is_fitted(run: Run, name: str, stamp: dict[str, Any]) -> bool:
+    """Whether priors/<name>.pt was fitted with this result of `prior_stamp`."""
     try:
         state = load(run.priors / f"{name}.pt", report=run.report)
     except RunError:
         return False
-    expected = {"settings": node.to_dict(), "fingerprint": fingerprint(model), "seed": seed}
-    return all(state.get(key) == value for key, value in expected.items())
+    return all(state.get(key) == value for key, value in stamp.items())
 
 
 def replace_prior(model: Any, run: Run, name: str, builder: Builder) -> None:

@@ -24,17 +24,13 @@ class UnfinishedPrior:
     Args:
         run: the run whose encodings the prior is trained on.
         name: name of the prior.
-        settings: its class and settings.
-        seed: seed of encodings and training.
-        fingerprint: that of the model's weights.
+        stamp: what the prior depends on, see `vae_train.runs.fitted_priors.prior_stamp`.
         command: the command that continues the training.
     """
 
     run: Run
     name: str
-    settings: Config
-    seed: int
-    fingerprint: str
+    stamp: dict[str, Any]
     command: str
 
     @property
@@ -47,7 +43,7 @@ class UnfinishedPrior:
         state = _read(self.run, self.name)
         if state is None:
             return None
-        if state["fingerprint"] != self.fingerprint:
+        if state["fingerprint"] != self.stamp["fingerprint"]:
             log.info(
                 "the interrupted training of prior=%s was for other weights of the model; starting anew", self.name
             )
@@ -57,8 +53,7 @@ class UnfinishedPrior:
 
     def save(self, state: dict[str, Any]) -> None:
         """Saves a state."""
-        stamp = {"settings": self.settings.to_dict(), "seed": self.seed, "fingerprint": self.fingerprint}
-        save(self.path, state | stamp)
+        save(self.path, state | self.stamp)
 
     def stop(self, signal: int, step: int) -> NoReturn:
         """Ends the command."""

@@ -18,7 +18,7 @@ from vae_train.evaluation.subject import Noise
 from vae_train.model.prior.fitted.base import FittedPrior
 from vae_train.runs.build import load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
-from vae_train.runs.fitted_priors import compare_priors, fingerprint, fit_prior, fitting_error, is_fitted, save_prior
+from vae_train.runs.fitted_priors import compare_priors, fit_prior, fitting_error, is_fitted, prior_stamp, save_prior
 from vae_train.runs.prior_checkpoint import UnfinishedPrior, unfinished_errors
 from vae_train.runs.run import Run, read_json, write_json
 from vae_train.training.checkpoint import CheckpointName
@@ -70,7 +70,8 @@ def _fit(run: Run, settings: Settings, job: Job) -> None:
     name, prior_class = _name(job), _prior_class(job)
     model: Any = open_model(run, device, job.builder, settings.checkpoint)
     path, is_trained = run.priors / f"{name}.json", prior_class.over_codes
-    if is_trained and not settings.refit and is_fitted(node, model, run, name, settings.seed):
+    stamp = prior_stamp(node, model, settings.seed)
+    if is_trained and not settings.refit and is_fitted(run, name, stamp):
         log.info("already fitted with these settings; refit=true fits it again")
         _log_report(run, name, read_json(path))
         return
@@ -81,7 +82,7 @@ def _fit(run: Run, settings: Settings, job: Job) -> None:
     noises = Noise(settings.seed, "fit", "train"), Noise(settings.seed, "judge", split)
     parts: Any = [(data.split(noise.split), noise) for noise in noises]  # type: ignore[arg-type]
     z, z_held_out = (_encoded(model, prior_class, i, n, settings.batch_size) for i, n in parts)
-    checkpoint = UnfinishedPrior(run, name, node, settings.seed, fingerprint(model), _command(job))
+    checkpoint = UnfinishedPrior(run, name, stamp, _command(job))
     if settings.refit:
         checkpoint.remove()
     try:
@@ -89,7 +90,7 @@ def _fit(run: Run, settings: Settings, job: Job) -> None:
     except ValueError as error:
         raise UsageError([ErrorDetail(f"prior={name}", str(error))]) from error
     comparison = compare_priors(model, prior, z_held_out)
-    save_prior(prior, node, model, run, name, settings.seed)
+    save_prior(prior, run, name, stamp)
     checkpoint.remove()
     report: dict[str, Any] = {key: estimate.to_dict() for key, estimate in comparison.items()}
     report |= {"prior": name, "split": split, "checkpoint": settings.checkpoint, "seed": settings.seed}
