@@ -63,7 +63,7 @@ def fitting_error(config: Config, builder: Builder, prior: type[FittedPrior] = F
         return "has several layers of latents with learned priors, but a prior can only be fitted to a single latent"
     posterior: Any = builder.locate(config["model"]["posterior"]["_target_"])
     if posterior.support not in prior.supports:
-        instead = next((name for support, name in FITTED.items() if posterior.support == support), None)
+        instead = FITTED.get(posterior.support)
         has = f"has latents of model/posterior={stem(posterior)}"
         if instead is None:
             return f"{has}, but a prior can only be fitted to vectors in R^D or to codes"
@@ -202,8 +202,7 @@ def compare_priors(model: Any, prior: FittedPrior, z: Tensor) -> dict[str, Estim
 def _log_prob_of_codes(model: Any, codes: Tensor) -> Tensor:
     """Computes log p(codes) of arrays `(N, *code_shape)` under the model's own prior: `(N,)` float64 on the CPU."""
     p, chunks = model.prior_of(), codes.split(CHUNK_ROWS)
-    embedded = (model.codebook.embed(chunk.to(model.device, torch.int64)) for chunk in chunks)
-    return torch.cat([p.log_prob(z).cpu().double() for z in embedded])
+    return torch.cat([log_density(p, model.codebook.embed(chunk.to(model.device, torch.int64))) for chunk in chunks])
 
 
 def fingerprint(model: nn.Module, without: str = "prior.") -> str:

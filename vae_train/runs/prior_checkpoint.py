@@ -77,7 +77,9 @@ def unfinished_errors(run: Run, name: str, settings: Config, seed: int) -> list[
     state = _read(run, name)
     if state is None:
         return []
-    changes = _changes(Config(state["settings"]), settings, ("prior",))
+    before = Config(state["settings"])
+    changed = [key for key in before if key not in settings or settings[key] != before[key]]
+    changes = [f"prior.{key}={before[key]}" for key in changed]
     if state["seed"] != seed:
         changes.append(f"seed={state['seed']}")
     if not changes:
@@ -87,13 +89,6 @@ def unfinished_errors(run: Run, name: str, settings: Config, seed: int) -> list[
         "continue it, or refit=true to start anew"
     )
     return [ErrorDetail(f"prior={name}", message)]
-
-
-def _changes(before: Config, after: Config, path: tuple[str, ...]) -> list[str]:
-    """The settings of `before` that differ from those of `after`, as typed."""
-    return [
-        f"{'.'.join((*path, key))}={value}" for key, value in before.items() if key not in after or after[key] != value
-    ]
 
 
 def _step(state: dict[str, Any]) -> str:
