@@ -141,6 +141,10 @@ def test_a_damaged_training_is_reported(vae: Vae, spatial: Path) -> None:
     torch.save(settings | {name: state[name] for name in ("settings", "fingerprint")}, path)
     answer = vae("fit-prior", "run=made", *AUTOREGRESSIVE, "prior.lr=1e-4")
     assert answer.code == 2
+    torch.save(torch.load(path, weights_only=True) | {"settings": state["settings"] | {"steps": None}}, path)
+    (line,) = vae("fit-prior", "run=made", *AUTOREGRESSIVE).errors()
+    assert "a training with prior.steps=null was interrupted after step 3" in line
+    torch.save(settings | {name: state[name] for name in ("settings", "fingerprint")}, path)
     (spatial / "priors/autoregressive.pt").unlink()
     answer = vae("fit-prior", "run=made", *AUTOREGRESSIVE)
     assert answer.code == 1

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run
+from vae_train.runs.schema import yaml_text
 from vae_train.training.checkpoint import load, previous, save
 from vae_train.util.errors import ErrorDetail, RunError, Stopped
 
@@ -79,7 +80,7 @@ def unfinished_errors(run: Run, name: str, settings: Config, seed: int) -> list[
         return []
     before = Config(state["settings"])
     changed = [key for key in before if key not in settings or settings[key] != before[key]]
-    changes = [f"prior.{key}={before[key]}" for key in changed]
+    changes = [f"prior.{key}={yaml_text(before[key])}" for key in changed]
     if state["seed"] != seed:
         changes.append(f"seed={state['seed']}")
     if not changes:
