@@ -41,6 +41,17 @@ class CodeNetwork(nn.Module, ABC):
         """Number of codebooks. A map `(H, W)` has one. The elements of a last dimension of quantisers, and those of a
         list, each have their own; positions i and i + `num_slots` share theirs."""
 
+    heads: nn.Parameter
+    """(num_slots, K, width) maps features of a position to logits, one matrix for each codebook."""
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Maps features `(N, L, width)` of all positions to logits `(N, L, K)`."""
+        return torch.einsum("nlsw,skw->nlsk", h.unflatten(1, (-1, self.num_slots)), self.heads).flatten(1, 2)
+
+    def logits_at(self, h: Tensor, position: int) -> Tensor:
+        """Maps features `(N, width)` of one position to logits `(N, K)`."""
+        return h @ self.heads[position % self.num_slots].T
+
     def numbered(self, codes: Tensor, first: int = 0) -> Tensor:
         """Numbers of codes `(N, P)` from position `first` on, in a table of all codebooks, one after another."""
         slots = torch.arange(first, first + codes.shape[1], device=codes.device) % self.num_slots

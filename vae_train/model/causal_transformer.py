@@ -43,8 +43,7 @@ class CausalTransformer(CodeNetwork):
         h = torch.cat([self.start.expand(len(codes), 1, -1), before], 1) + self.positions
         for block in self.blocks:
             h = block(h)
-        h = self.norm(h).unflatten(1, (-1, self.num_slots))
-        return torch.einsum("nlsw,skw->nlsk", h, self.heads).flatten(1, 2)
+        return self.logits(self.norm(h))
 
     @override
     def next_logits(self, codes: Tensor, cache: Cache) -> Tensor:
@@ -55,7 +54,7 @@ class CausalTransformer(CodeNetwork):
             if not position:
                 cache[f"{number}"] = block.memory(h, self.length)
             h = block.step(h, cache[f"{number}"], position)
-        return self.norm(h[:, 0]) @ self.heads[position % self.num_slots].T
+        return self.logits_at(self.norm(h[:, 0]), position)
 
 
 class Block(nn.Module):

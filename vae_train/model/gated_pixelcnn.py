@@ -41,8 +41,7 @@ class GatedPixelCNN(CodeNetwork):
             features = layer.vertical(F.pad(v, (0, 0, layer.reach, 0)))
             above = layer.link(F.pad(features, (0, 0, 1, 0))[:, :, :-1])
             h, v = layer.horizontal(F.pad(h, (layer.reach, 0)), above), gated(features)
-        h = self._outputs(h).flatten(2).mT.unflatten(1, (-1, self.num_slots))
-        return torch.einsum("nlsw,skw->nlsk", h, self.heads).flatten(1, 2)
+        return self.logits(self._outputs(h).flatten(2).mT)
 
     @override
     def next_logits(self, codes: Tensor, cache: Cache) -> Tensor:
@@ -55,7 +54,7 @@ class GatedPixelCNN(CodeNetwork):
             window = torch.cat([cache[f"left {number}"], h], 3)
             cache[f"left {number}"] = window[..., 1:]
             h = layer.horizontal(window, cache[f"above {number}"][..., column : column + 1])
-        return self._outputs(h).flatten(1) @ self.heads[position % self.num_slots].T
+        return self.logits_at(self._outputs(h).flatten(1), position)
 
     def _start_row(self, codes: Tensor, cache: Cache, row: int) -> None:
         """Computes what a row sees of the rows above, by adding the last of these to the vertical stack."""
