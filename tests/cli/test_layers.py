@@ -51,9 +51,7 @@ def test_an_evaluation_has_the_rate_of_every_layer(vae: Vae, ladder: Path) -> No
     assert "rate_4" not in found
     assert "test-layers.png" in found["plots"]
     assert any("layer" in warning for warning in found["warnings"]) == (min(rates) < 0.1)
-    assert found["unavailable"]["active_units"] == (
-        "the model has 3 layers of latents, and this describes a single one"
-    )
+    assert found["unavailable"]["active_units"] == "needs a single latent; this model has 3 layers of latents"
     page = (ladder / "eval/test.md").read_text()
     assert "| rate of layer 3 of 3, nats |" in page
     assert "active latent dimensions" in page

@@ -57,8 +57,8 @@ def image_bounds(
         if trace.bounded:
             columns["elbo"].append(trace.elbo())
             columns["rate"].append(trace.rate())
-            for number, latent in enumerate(trace.latents, 1):
-                if len(trace.latents) > 1:
+            if len(trace.latents) > 1:
+                for number, latent in enumerate(trace.latents, 1):
                     columns[f"rate_{number}"].append(latent.rate())
             if (bits := trace.bits_per_dim()) is not None:
                 columns["bits_per_dim"].append(bits)

@@ -95,7 +95,7 @@ def single_latent(subject: Subject) -> str | None:
     """Requires a model with a single latent, as `encodings` does."""
     if isinstance(subject.model, SingleLatent):
         return None
-    return f"the model has {len(subject.model.latent_shapes)} layers of latents, and this describes a single one"
+    return f"needs a single latent; this model has {len(subject.model.latent_shapes)} layers of latents"
 
 
 def has_real_latents(model: SingleLatent) -> bool:

@@ -71,7 +71,7 @@ def code_usage(model: SingleLatent, images: Fetched, *, noise: Noise, batch_size
 
 
 def diagnosis(usage: CodeUsage, num_vectors: int, model: SingleLatent) -> str | None:
-    """Says in words that a codebook has collapsed, and what to try; None if it has not.
+    """Warns that a codebook has collapsed, and suggests what to try; None if it has not.
 
     Args:
         usage: which codes occur.

@@ -42,18 +42,16 @@ class LayerRates(Metric):
     @override
     def __call__(self, subject: Subject) -> Results:
         columns = layer_rates(subject_bounds(subject, self.num_samples))
+        if not columns:
+            return {}
+        means = [float(values.double().mean()) for values in columns]
+        plot_layer_rates(means, COLLAPSED_RATE, subject.plot_path("layers"))
         results: Results = {
-            info.name: Estimate.mean_of(values, title=f"{info.title} of {len(columns)}{', topmost' * (number == 0)}")
-            for number, (info, values) in enumerate(zip(self.outputs, columns, strict=False))
+            info.name: Estimate.mean_of(values, title=f"{info.title} of {len(columns)}")
+            for info, values in zip(self.outputs, columns, strict=False)
         }
-        if columns:
-            means = [float(values.double().mean()) for values in columns]
-            plot_layer_rates(means, COLLAPSED_RATE, subject.plot_path("layers"))
-            first = results["rate_1"]
-            assert isinstance(first, Estimate)
-            warning = layer_diagnosis(means, subject.beta)
-            results["rate_1"] = Estimate(first.value, first.se, first.n, {**first.about, "warning": warning})
-        return results
+        warning, title = layer_diagnosis(means, subject.beta), f"{self.outputs[0].title} of {len(columns)}, topmost"
+        return results | {"rate_1": Estimate.mean_of(columns[0], title=title, warning=warning)}
 
 
 def layer_rates(values: Mapping[str, T]) -> list[T]:
