@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from vae_train.model.autoregressive import log_frequencies
+from vae_train.model.codes.autoregressive import log_frequencies
 from vae_train.model.prior.fitted.autoregressive import AutoregressiveCodes
 from vae_train.model.prior.fitted.base import CodePrior
 from vae_train.model.prior.fitted.pixelcnn import PixelCNN
@@ -155,7 +155,7 @@ def test_log_prob_in_chunks_is_that_of_single_arrays(kind: str, monkeypatch: pyt
     codes = torch.randint(K, (2, 5, 2, 2), generator=torch.Generator().manual_seed(0))
     whole = p.log_prob(codes)
     assert whole.shape == (2, 5)
-    monkeypatch.setattr("vae_train.model.autoregressive.MAX_CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr("vae_train.model.codes.autoregressive.MAX_CHUNK_ELEMENTS", 1)
     assert torch.allclose(p.log_prob(codes), whole, rtol=1e-12)
     single = p.log_prob(codes.int().long()[1, 3])
     assert single.item() == pytest.approx(whole[1, 3].item(), rel=1e-12)

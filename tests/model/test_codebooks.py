@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.support import SMALL, InMemory, binary_batch, build_learner, build_model, compose, inputs, update
-from vae_train.model.codebooks import Codebooks, kmeans, nearest
+from vae_train.model.codes.codebooks import Codebooks, kmeans, nearest
 from vae_train.rng import Rng
 from vae_train.util.errors import UsageError
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from vae_train.model.layers import Activation, Norm, initialize, nonlinearity, norm2d
+from vae_train.model.blocks.layers import Activation, Norm, initialize, nonlinearity, norm2d
 
 
 @pytest.mark.parametrize("name", get_args(Activation))

@@ -19,10 +19,10 @@ from tests.support import (
     update,
 )
 from vae_train.model.architecture.resnet import ResNetDecoder, ResNetEncoder
-from vae_train.model.elu import FastELU
-from vae_train.model.resampling import Resample, resampling_matrix
-from vae_train.model.residual import BlockStyle, ResidualBlock, SelfAttention, start_as_identity, upsampling
-from vae_train.model.weight_norm import WeightNormConv2d, WeightNormLinear, normalize_output
+from vae_train.model.blocks.elu import FastELU
+from vae_train.model.blocks.resampling import Resample, resampling_matrix
+from vae_train.model.blocks.residual import BlockStyle, ResidualBlock, SelfAttention, start_as_identity, upsampling
+from vae_train.model.blocks.weight_norm import WeightNormConv2d, WeightNormLinear, normalize_output
 from vae_train.rng import Rng
 
 IMAGES = [(1, 8, 8), (3, 13, 10), (2, 1, 21), (1, 6, 1), (1, 1, 1)]

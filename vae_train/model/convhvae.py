@@ -13,9 +13,9 @@ from typing_extensions import override
 from vae_train.batch import Shape
 from vae_train.model.architecture.base import sizes
 from vae_train.model.base import Network, Prior
+from vae_train.model.blocks.layers import Layers, initialize
 from vae_train.model.family import Likelihood
 from vae_train.model.hvae import HVAE
-from vae_train.model.layers import Layers, initialize
 from vae_train.util.ranges import PositiveInt
 
 STRIDES = (1, 2, 1, 2, 1)

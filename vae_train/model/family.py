@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.model.base import Network
-from vae_train.model.layers import by_rows
+from vae_train.model.blocks.layers import by_rows
 from vae_train.model.trace import Latent, Trace
 from vae_train.model.traits import CAPABILITIES, Support
 from vae_train.util.errors import Incompatible, IncompatibleError

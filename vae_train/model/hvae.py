@@ -18,9 +18,9 @@ from vae_train.distributions.base import Distribution
 from vae_train.distributions.normal import Normal
 from vae_train.model.architecture.mlp import MLP
 from vae_train.model.base import Network, Prior
+from vae_train.model.blocks.layers import by_rows, initialize
 from vae_train.model.family import Likelihood
 from vae_train.model.hierarchy import Choose, Hierarchy
-from vae_train.model.layers import by_rows, initialize
 from vae_train.model.posterior.gaussian import Gaussian
 from vae_train.model.traits import ModelTraits, component
 from vae_train.util.errors import Incompatible

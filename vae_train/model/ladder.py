@@ -23,11 +23,11 @@ from typing_extensions import override
 from vae_train.batch import Shape
 from vae_train.distributions.normal import Normal
 from vae_train.model.architecture.base import Style, convolution, doublings, halvings, max_depth, sizes
-from vae_train.model.cells import HEADS, HIDDEN_RATIOS, RESIDUALS, CellName, scale_last
+from vae_train.model.blocks.cells import HEADS, HIDDEN_RATIOS, RESIDUALS, CellName, scale_last
+from vae_train.model.blocks.layers import Activation, Layers, Norm, by_rows
+from vae_train.model.blocks.resampling import Size
 from vae_train.model.family import Likelihood
 from vae_train.model.hierarchy import Choose, Hierarchy, normal, relative
-from vae_train.model.layers import Activation, Layers, Norm, by_rows
-from vae_train.model.resampling import Size
 from vae_train.util.errors import Incompatible, IncompatibleError
 from vae_train.util.ranges import PositiveFloat, PositiveInt
 

@@ -18,9 +18,9 @@ from typing_extensions import override
 from vae_train.batch import Shape
 from vae_train.distributions.normal import Normal
 from vae_train.model.base import Network
+from vae_train.model.blocks.layers import Activation, by_rows, nonlinearity
 from vae_train.model.family import Likelihood
 from vae_train.model.hierarchy import Choose, Hierarchy, normal, relative
-from vae_train.model.layers import Activation, by_rows, nonlinearity
 from vae_train.util.errors import Incompatible
 from vae_train.util.ranges import PositiveInt
 

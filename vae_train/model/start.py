@@ -8,8 +8,8 @@ from torch.utils.hooks import RemovableHandle
 
 from vae_train.batch import Images, evenly_spaced
 from vae_train.model.base import LatentVariableModel, Network
+from vae_train.model.blocks.weight_norm import WeightNormLayer, normalize_output
 from vae_train.model.family import Likelihood
-from vae_train.model.weight_norm import WeightNormLayer, normalize_output
 from vae_train.rng import Rng
 
 MAX_PIXELS = 2**22

@@ -10,7 +10,7 @@ from vae_train.data.stream import evaluation_batches
 from vae_train.evaluation.metrics.base import Estimate, Metric, MetricInfo, Results
 from vae_train.evaluation.subject import Noise, Subject
 from vae_train.model.base import SingleLatent
-from vae_train.model.code_usage import CodeUsage, count_codes, usage_of
+from vae_train.model.codes.usage import CodeUsage, count_codes, usage_of
 from vae_train.rng import Rng
 
 FEW_USED_FRACTION, FEW_PERPLEXITY_FRACTION = 0.25, 0.1

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from torch import nn
 
 from vae_train.batch import Shape
-from vae_train.model.layers import Activation, Downsample, Norm, Upsample, nonlinearity, norm2d
-from vae_train.model.resampling import Size
+from vae_train.model.blocks.layers import Activation, Downsample, Norm, Upsample, nonlinearity, norm2d
+from vae_train.model.blocks.resampling import Size
 from vae_train.util.errors import Incompatible, IncompatibleError
 
 SMALLEST_SIDE = 4
@@ -191,7 +191,7 @@ def doublings(channels: list[int], scales: list[Size], style: Style, upsample: U
         channels: channels of every scale, from the image on; the input has those of the last scale.
         scales: height and width of every scale, from the image's own to the smallest.
         style: settings of the convolutions.
-        upsample: kind of upsampling, see `vae_train.model.layers.Upsample`.
+        upsample: kind of upsampling, see `vae_train.model.blocks.layers.Upsample`.
     """
     layers: list[nn.Module] = []
     inputs = channels[-1]

@@ -17,7 +17,7 @@ from vae_train.model.architecture.base import (
     suggest_scale,
     widths,
 )
-from vae_train.model.layers import Activation, Downsample, Init, Layers, Norm, Upsample, nonlinearity
+from vae_train.model.blocks.layers import Activation, Downsample, Init, Layers, Norm, Upsample, nonlinearity
 from vae_train.util.errors import IncompatibleError
 from vae_train.util.ranges import NonNegativeInt, PositiveInt
 
@@ -37,7 +37,7 @@ class ConvEncoder(Layers):
         dense: size of a hidden linear layer between convolutions and output; 0 for none.
         activation: the nonlinearity.
         norm: normalisation after every convolution, separately for each image.
-        init: initialisation of the weights, see `vae_train.model.layers.initialize`.
+        init: initialisation of the weights, see `vae_train.model.blocks.layers.initialize`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ConvDecoder(Layers):
         max_channels: see `ConvEncoder`.
         kernel: see `ConvEncoder`.
         extra: additional convolutions per scale, after upsampling.
-        upsample: kind of upsampling, see `vae_train.model.layers.Upsample`.
+        upsample: kind of upsampling, see `vae_train.model.blocks.layers.Upsample`.
         dense: size of a hidden linear layer between input and convolutions; 0 for none.
         activation: the nonlinearity.
         norm: see `ConvEncoder`.
@@ -122,7 +122,7 @@ class ConvSpatialEncoder(Layers):
         downsample: kind of downsampling: convolutions with stride 2, or pooling.
         activation: the nonlinearity.
         norm: normalisation after every convolution, separately for each image.
-        init: initialisation of the weights, see `vae_train.model.layers.initialize`.
+        init: initialisation of the weights, see `vae_train.model.blocks.layers.initialize`.
 
     Raises:
         ValueError: halving the image never gives the height and width of the latent.
@@ -167,7 +167,7 @@ class ConvSpatialDecoder(Layers):
         max_channels: see `ConvSpatialEncoder`.
         kernel: see `ConvSpatialEncoder`.
         extra: additional convolutions per scale, after upsampling.
-        upsample: kind of upsampling, see `vae_train.model.layers.Upsample`.
+        upsample: kind of upsampling, see `vae_train.model.blocks.layers.Upsample`.
         activation: the nonlinearity.
         norm: see `ConvSpatialEncoder`.
         init: see `ConvSpatialEncoder`.

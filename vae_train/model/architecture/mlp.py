@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import nn
 
 from vae_train.batch import Shape
-from vae_train.model.layers import Activation, Init, Layers, nonlinearity
+from vae_train.model.blocks.layers import Activation, Init, Layers, nonlinearity
 from vae_train.util.ranges import PositiveInt
 
 
@@ -20,7 +20,7 @@ class MLP(Layers):
         activation: the nonlinearity after every hidden layer.
         gated: use gated hidden layers, a · sigmoid(b) with two linear maps a and b (Dauphin et al., 2017,
             arXiv:1612.08083, eq. 1, as in Tomczak & Welling, 2018); the activation is then not used.
-        init: initialisation of the weights, see `vae_train.model.layers.initialize`.
+        init: initialisation of the weights, see `vae_train.model.blocks.layers.initialize`.
     """
 
     def __init__(

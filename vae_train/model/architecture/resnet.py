@@ -7,9 +7,9 @@ from torch import nn
 
 from vae_train.batch import Shape
 from vae_train.model.architecture.base import map_size, scale_widths, scales_of
-from vae_train.model.layers import Activation, Init
-from vae_train.model.resampling import Resample, Size
-from vae_train.model.residual import (
+from vae_train.model.blocks.layers import Activation, Init
+from vae_train.model.blocks.resampling import Resample, Size
+from vae_train.model.blocks.residual import (
     BlockDownsample,
     BlockNorm,
     BlockStyle,
@@ -44,7 +44,7 @@ class ResNetEncoder(ResidualNetwork):
         activation: the nonlinearity.
         norm: "group" for group normalisation, "weight" for weight normalisation (Salimans & Kingma, 2016,
             arXiv:1602.07868), "none".
-        init: initialisation of the weights, see `vae_train.model.layers.initialize`.
+        init: initialisation of the weights, see `vae_train.model.blocks.layers.initialize`.
         checkpointing: compute blocks again in the backward pass, to save memory; gradients stay the same.
 
     Raises:

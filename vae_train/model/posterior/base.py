@@ -15,8 +15,8 @@ from vae_train.distributions.codes import QuantizedPoint
 from vae_train.distributions.flows.base import Chain, Flow, Transformed
 from vae_train.distributions.flows.masked import MaskedFlow
 from vae_train.distributions.normal import Normal
-from vae_train.model.code_usage import count_codes, usage_of
-from vae_train.model.codebooks import Codebooks, Learning
+from vae_train.model.codes.codebooks import Codebooks, Learning
+from vae_train.model.codes.usage import count_codes, usage_of
 from vae_train.model.family import Posterior
 from vae_train.model.trace import Latent
 from vae_train.util.errors import UsageError

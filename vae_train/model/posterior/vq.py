@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.model.codebooks import Learning
+from vae_train.model.codes.codebooks import Learning
 from vae_train.model.posterior.base import LearnedCodePosterior
 from vae_train.util.ranges import Decay, Fraction, NonNegativeFloat, PositiveInt
 

@@ -1,7 +1,7 @@
 """A small causal transformer over codes."""
 
 from vae_train.batch import Shape
-from vae_train.model.causal_transformer import CausalTransformer
+from vae_train.model.codes.causal_transformer import CausalTransformer
 from vae_train.model.prior.fitted.base import CodePrior, WarmupFraction
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 

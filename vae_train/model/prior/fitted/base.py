@@ -17,8 +17,8 @@ from typing_extensions import override
 from vae_train.batch import Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.mixture import Mixture
-from vae_train.model.autoregressive import Autoregressive, CodeNetwork, log_frequencies
 from vae_train.model.base import Encode, Prior
+from vae_train.model.codes.autoregressive import Autoregressive, CodeNetwork, log_frequencies
 from vae_train.util.ranges import Range
 
 WarmupFraction = Annotated[float, Range(0, 1, open_high=True)]

@@ -1,7 +1,7 @@
 """A gated PixelCNN over maps of codes."""
 
 from vae_train.batch import Shape
-from vae_train.model.gated_pixelcnn import GatedPixelCNN
+from vae_train.model.codes.gated_pixelcnn import GatedPixelCNN
 from vae_train.model.prior.fitted.base import CodePrior, WarmupFraction
 from vae_train.util.ranges import PositiveFloat, PositiveInt
 

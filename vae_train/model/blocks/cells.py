@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vae_train.model.layers import Activation, Norm, nonlinearity, norm2d
+from vae_train.model.blocks.layers import Activation, Norm, nonlinearity, norm2d
 
 CellName = Literal["bottleneck", "nvae"]
 

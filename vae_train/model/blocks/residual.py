@@ -14,11 +14,11 @@ from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.model.elu import FastELU
-from vae_train.model.layers import Activation, Init, Layers, nonlinearity, norm2d
-from vae_train.model.resampling import Resample, Size
+from vae_train.model.blocks.elu import FastELU
+from vae_train.model.blocks.layers import Activation, Init, Layers, nonlinearity, norm2d
+from vae_train.model.blocks.resampling import Resample, Size
+from vae_train.model.blocks.weight_norm import WeightNormConv2d, WeightNormLinear, reset_gains
 from vae_train.model.traits import CAPABILITIES
-from vae_train.model.weight_norm import WeightNormConv2d, WeightNormLinear, reset_gains
 
 BlockNorm = Literal["none", "group", "weight"]
 """Normalisation of a residual network: of features, separately for each image ("group"), or of weights."""
@@ -170,7 +170,7 @@ class ResidualNetwork(Layers):
         in_shape: shape of one input.
         out_shape: shape of one output.
         layers: the layers in order.
-        init: initialisation of the weights, see `vae_train.model.layers.initialize`.
+        init: initialisation of the weights, see `vae_train.model.blocks.layers.initialize`.
     """
 
     def __init__(self, in_shape: Shape, out_shape: Shape, layers: Sequence[nn.Module], init: Init) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from vae_train.batch import Shape
-from vae_train.model.autoregressive import Cache, CodeNetwork
+from vae_train.model.codes.autoregressive import Cache, CodeNetwork
 
 
 class CausalTransformer(CodeNetwork):
