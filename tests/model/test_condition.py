@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from tests.support import (
+    BINARY,
+    LAYERED,
     SMALL,
     binary_batch,
     build,
@@ -47,6 +49,17 @@ def accepts_condition(model="mlp", kind="label", *overrides):
     cfg = compose(f"model={model}", *small, f"model.condition={kind}", "model/likelihood=bernoulli", *overrides)
     torch.manual_seed(0)
     return build(cfg.model, data_shape=(1, 8, 8), levels=2, factor_sizes=SIZES)
+
+
+def conditional_layers(name, kind="label"):
+    """A model with several layers, all of whose maps of y have an effect."""
+    below = ["model.skip=true"] if name == "lvae" else []  # otherwise x depends on the lowest layer alone
+    cfg = compose(f"model={name}", *LAYERED[name], *BINARY, f"model.condition={kind}", *below)
+    torch.manual_seed(0)
+    found = build(cfg.model, data_shape=(1, 8, 8), levels=2, factor_sizes=SIZES)
+    for p in [*found.condition.prior.parameters(), *found.decoder_parameters()]:
+        torch.nn.init.normal_(p, 0, 0.3)
+    return found
 
 
 def labeled(size=6):
@@ -170,3 +183,54 @@ def test_a_conditional_model_needs_y():
 
 def test_digits_can_be_conditioned():
     assert model_errors(compose(*SMALL, "model.condition=label")) == []
+
+
+@pytest.mark.parametrize("kind", ["label", "factors"])
+@pytest.mark.parametrize("name", LAYERED)
+def test_the_encoder_the_topmost_prior_and_the_layers_below_depend_on_y(name, kind):
+    found, batch = conditional_layers(name, kind), labeled()
+    other = batch._replace(y=(batch.y + 1) % torch.tensor(SIZES))
+    first, second = found(batch, Rng(0, "x"), 2), found(other, Rng(0, "x"), 2)
+    for one, two in zip(first.latents, second.latents, strict=True):
+        assert not torch.allclose(one.q.mean, two.q.mean)
+        assert not torch.allclose(one.p.mean, two.p.mean)
+    z = [latent.z for latent in first.latents]
+    assert torch.allclose(found.decode_latents(z, batch.y).mean, first.px.mean)
+    for column in range(len(SIZES)):
+        changed = batch.y.clone()
+        changed[:, column] = (changed[:, column] + 1) % SIZES[column]
+        same = torch.equal(found.decode_latents(z, changed).mean, found.decode_latents(z, batch.y).mean)
+        assert same == (kind == "label" and column == 1)
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_a_conditional_hierarchy_samples_the_class_that_is_asked_for(name):
+    found = conditional_layers(name, "factors")
+    y = found.condition.cycle(12, torch.device("cpu"))
+    assert torch.equal(found.sample(12, Rng(1, "x")).mean, found.sample(12, Rng(1, "x"), y=y).mean)
+    assert not torch.allclose(found.sample(12, Rng(1, "x"), y=y.flip(0)).mean, found.sample(12, Rng(1, "x")).mean)
+    with pytest.raises(ValueError, match="a conditional model needs y"):
+        found(binary_batch(3), Rng(0, "x"))
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_every_part_of_the_condition_of_a_hierarchy_learns(name):
+    cfg = compose(f"model={name}", *LAYERED[name], *BINARY)
+    model = conditional_layers(name)
+    learner = build_learner(cfg, model)
+    before = {key: p.clone() for key, p in model.condition.named_parameters()}
+    for step in range(3):
+        update(learner, labeled(), step)
+    assert all(not torch.equal(before[key], p) for key, p in model.condition.named_parameters())
+    inference = {id(p) for p in model.inference_parameters()}
+    assert {id(p) for p in model.condition.channel.parameters()} <= inference
+    assert inference.isdisjoint(id(p) for p in model.decoder_parameters())
+
+
+@pytest.mark.parametrize("name", ["hvae", "convhvae"])
+@pytest.mark.parametrize("prior", ["vamp", "exemplar"])
+def test_a_topmost_prior_made_of_encoded_images_is_refused_with_a_condition(name, prior):
+    choices = (f"model={name}", *LAYERED[name], f"model/prior={prior}", "model.condition=label")
+    (error,) = model_errors(compose(*choices))
+    assert error.where == "model.condition=label"
+    assert "unconditional posteriors" in error.message

@@ -224,7 +224,7 @@ class Chain(Hierarchy):
         likelihood = compose(
             "model/likelihood=gaussian", f"model.likelihood.scale={self.t}", "model.likelihood.scale_mode=fixed"
         )
-        super().__init__((1, 1, self.size), None, build(likelihood.model.likelihood), "init")
+        super().__init__((1, 1, self.size), None, (self.size,), build(likelihood.model.likelihood), None, (), "init")
         self.decoder = _Scaled(self.c, self.size)
 
     latent_shapes = ((4,), (4,))

@@ -4,12 +4,16 @@ Sohn et al., 2015, Learning Structured Output Representation using Deep Conditio
 """
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vae_train.batch import Shape
+
+ConditionKind = Literal["label", "factors"]
 
 
 class Condition(nn.Module):
@@ -69,3 +73,26 @@ class Condition(nn.Module):
         """Cycles through all combinations of values, (num, F) int64; the first column varies fastest."""
         number = torch.arange(num, device=device) % math.prod(self.sizes)
         return torch.stack(torch.unravel_index(number, self.sizes[::-1])[::-1], -1)
+
+
+def build_condition(
+    kind: ConditionKind | None, factor_sizes: Sequence[int], data_shape: Shape, latent_shape: Shape, prior: bool
+) -> Condition | None:
+    """The condition of a model; None for p(x).
+
+    Args:
+        kind: "label" for the first column of y, "factors" for all of them, None for no condition.
+        factor_sizes: number of values of each column of y, the label first; empty for data without labels.
+        data_shape: see `Condition`.
+        latent_shape: see `Condition`.
+        prior: see `Condition`.
+
+    Raises:
+        ValueError: the data has no labels.
+    """
+    if kind is None:
+        return None
+    if not factor_sizes:
+        raise ValueError(f"condition={kind} needs labels, but the data has none")
+    used = factor_sizes[:1] if kind == "label" else factor_sizes
+    return Condition(tuple(used), data_shape, latent_shape, prior)

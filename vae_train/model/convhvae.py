@@ -14,6 +14,7 @@ from vae_train.batch import Shape
 from vae_train.model.architecture.base import sizes
 from vae_train.model.base import Network, Prior
 from vae_train.model.blocks.layers import Layers, initialize
+from vae_train.model.condition import ConditionKind
 from vae_train.model.family import Likelihood
 from vae_train.model.hvae import HVAE
 from vae_train.util.ranges import PositiveInt
@@ -44,6 +45,8 @@ class ConvHVAE(HVAE):
         log_variance: see `HVAE`.
         prior: see `HVAE`.
         likelihood: family of p(x | z).
+        condition: see `Hierarchy`.
+        factor_sizes: see `Hierarchy`.
         output_bias: see `HVAE`.
     """
 
@@ -57,10 +60,13 @@ class ConvHVAE(HVAE):
         log_variance: tuple[float, float] | None,
         prior: Callable[..., Prior],
         likelihood: Callable[..., Likelihood],
+        condition: ConditionKind | None,
+        factor_sizes: tuple[int, ...],
         output_bias: Literal["init", "data"],
     ) -> None:
         self.channels = channels
-        super().__init__(data_shape, levels, latents, hidden, log_variance, prior, likelihood, output_bias)
+        networks = (likelihood, condition, factor_sizes, output_bias)
+        super().__init__(data_shape, levels, latents, hidden, log_variance, prior, *networks)
 
     @override
     def image_networks(self, outputs: int) -> tuple[nn.Module, nn.Module, int]:
@@ -83,7 +89,7 @@ class ConvHVAE(HVAE):
     def _convolutions(self, kernels: Sequence[int]) -> nn.Sequential:
         """Gated convolutions of images, flattened."""
         narrow, wide = self.channels, 2 * self.channels
-        widths, inputs = [narrow, narrow, wide, wide, LAST_CHANNELS], self.data_shape[0]
+        widths, inputs = [narrow, narrow, wide, wide, LAST_CHANNELS], self.encoder_shape[0]
         layers: list[nn.Module] = []
         for outputs, kernel, stride in zip(widths, kernels, STRIDES, strict=True):
             layers += [nn.Conv2d(inputs, 2 * outputs, kernel, stride, kernel // 2), nn.GLU(1)]

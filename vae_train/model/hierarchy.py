@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
@@ -19,6 +19,7 @@ from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution, promote
 from vae_train.distributions.normal import Normal
 from vae_train.model.base import LatentVariableModel, Network
+from vae_train.model.condition import ConditionKind, build_condition
 from vae_train.model.family import Likelihood
 from vae_train.model.start import fit_output_bias
 from vae_train.model.trace import Latent, Trace
@@ -38,8 +39,15 @@ class Hierarchy(LatentVariableModel):
     Args:
         data_shape: (C, H, W) of an image.
         levels: number of values that a pixel can take; None for continuous data.
+        latent_shape: shape of z of the topmost layer.
         likelihood: family of p(x | z).
+        condition: "label" for a model of p(x | y) with the label y, "factors" with all factors of variation: the
+            networks of images, the topmost prior and the networks below it receive y. None for p(x).
+        factor_sizes: number of values of each column of y, the label first.
         output_bias: "data" fits the last bias to the training images, see `fit_output_bias`; "init" keeps it.
+
+    Raises:
+        ValueError: the data has no labels to condition on.
     """
 
     decoder: Network
@@ -49,12 +57,20 @@ class Hierarchy(LatentVariableModel):
         self,
         data_shape: Shape,
         levels: int | None,
+        latent_shape: Shape,
         likelihood: Callable[..., Likelihood],
+        condition: ConditionKind | None,
+        factor_sizes: tuple[int, ...],
         output_bias: Literal["init", "data"],
     ) -> None:
         super().__init__()
         self.data_shape, self.levels = tuple(data_shape), levels
         self.likelihood = likelihood(event_shape=self.data_shape, levels=levels)
+        self.condition = build_condition(condition, factor_sizes, self.data_shape, latent_shape, prior=True)
+        self.encoder_shape, self.top_shape = self.data_shape, latent_shape
+        """Shapes of what `bottom_up` receives, and of the topmost z that `top_down` receives: both with y, if any."""
+        if self.condition is not None:
+            self.encoder_shape, self.top_shape = self.condition.encoder_shape, self.condition.decoder_shape
         self.starts_from_data = output_bias == "data"
 
     @classmethod
@@ -83,14 +99,14 @@ class Hierarchy(LatentVariableModel):
 
     @abstractmethod
     def bottom_up(self, x: Tensor) -> Sequence[Tensor]:
-        """Features of images `(B, C, H, W)` for the posterior of every layer: tensors `(B, …)`, the topmost first."""
+        """Features of x `(B, *encoder_shape)` for every posterior, the topmost first: tensors `(B, …)`."""
 
     @abstractmethod
     def top_down(self, choose: Choose) -> Tensor:
         """One pass from the topmost layer down; returns the state below the last layer, `(*N, …)`.
 
         Args:
-            choose: chooses z of every layer, the topmost first.
+            choose: chooses z of every layer, the topmost first. It appends y to the topmost z, see `top_shape`.
         """
 
     @abstractmethod
@@ -107,7 +123,7 @@ class Hierarchy(LatentVariableModel):
     @override
     def forward(self, batch: Batch, rng: Rng, num_samples: int = 1) -> Trace:
         x = batch.x if batch.encoder_input is None else batch.encoder_input
-        latents, state = self._inferred(x, rng, num_samples, 1.0)
+        latents, state = self._inferred(x, batch.y, rng, num_samples, 1.0)
         px = self.likelihood.decode(self.decoder, state)
         return Trace(batch.x, batch.mask, latents, px, batch.log_det, batch.log_bins)
 
@@ -115,24 +131,29 @@ class Hierarchy(LatentVariableModel):
     def infer(
         self, x: Tensor, y: Tensor | None, rng: Rng, num_samples: int = 1, temperature: float = 1.0
     ) -> tuple[Latent, ...]:
-        return self._inferred(x, rng, num_samples, temperature)[0]
+        return self._inferred(x, y, rng, num_samples, temperature)[0]
 
     @override
     def decode_latents(self, z: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
-        return self.likelihood.decode(self.decoder, self.top_down(lambda layer, p, state: z[layer]))
+        choose = self._conditional(lambda layer, p, state: z[layer], y)
+        return self.likelihood.decode(self.decoder, self.top_down(choose))
 
     @override
     def sample(
         self, num: int, rng: Rng, temperature: float | Sequence[float] = 1.0, y: Tensor | None = None
     ) -> Distribution:
         temperatures, shapes = self.temperatures(temperature), self.latent_shapes
+        if y is None and self.condition is not None:
+            y = self.condition.cycle(num, self.device)
 
         def choose(layer: int, p: Distribution, state: Tensor) -> Tensor:
             if isinstance(p, Normal):
                 return _sample(p, rng, (1, num, *shapes[layer]), temperatures[layer])[0]
-            return p.sample(rng, num, temperatures[layer])
+            return (
+                p.sample(rng, 1, temperatures[layer])[0] if p.batch_shape else p.sample(rng, num, temperatures[layer])
+            )
 
-        return self.likelihood.decode(self.decoder, self.top_down(choose))
+        return self.likelihood.decode(self.decoder, self.top_down(self._conditional(choose, y)))
 
     @override
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
@@ -143,9 +164,33 @@ class Hierarchy(LatentVariableModel):
         if self.frozen != "decoder":
             self.likelihood.update_state(statistics)
 
-    def _inferred(self, x: Tensor, rng: Rng, num_samples: int, temperature: float) -> tuple[tuple[Latent, ...], Tensor]:
+    def condition_networks(self) -> tuple[nn.Module, ...]:
+        """The networks of y that are part of inference; empty without a condition."""
+        return () if self.condition is None else (self.condition.channel,)
+
+    def append_condition(self, top: Tensor, y: Tensor | None) -> Tensor:
+        """Appends y to the topmost z `(*N, *shape)`: `(*N, *top_shape)`; unconditional models do not change it."""
+        return top if self.condition is None else self.condition.decoder_input(top, y)
+
+    def _conditional(self, choose: Choose, y: Tensor | None) -> Choose:
+        """Makes the topmost prior and the networks below it depend on y."""
+        condition = self.condition
+        if condition is None:
+            return choose
+
+        def conditional(layer: int, p: Distribution, state: Tensor) -> Tensor:
+            if layer > 0:
+                return choose(layer, p, state)
+            return self.append_condition(choose(layer, p.affine(*condition.moments(y)), state), y)
+
+        return conditional
+
+    def _inferred(
+        self, x: Tensor, y: Tensor | None, rng: Rng, num_samples: int, temperature: float
+    ) -> tuple[tuple[Latent, ...], Tensor]:
         """The layers, and the state below the last one."""
-        features, shapes = self.bottom_up(x), self.latent_shapes
+        features = self.bottom_up(x if self.condition is None else self.condition.encoder_input(x, y))
+        shapes = self.latent_shapes
         latents: list[Latent] = []
 
         def choose(layer: int, p: Distribution, state: Tensor) -> Tensor:
@@ -154,7 +199,7 @@ class Hierarchy(LatentVariableModel):
             latents.append(Latent(z, q, p))
             return z
 
-        state = self.top_down(choose)
+        state = self.top_down(self._conditional(choose, y))
         return tuple(latents), state
 
 

@@ -19,8 +19,10 @@ from vae_train.distributions.normal import Normal
 from vae_train.model.architecture.mlp import MLP
 from vae_train.model.base import Network, Prior
 from vae_train.model.blocks.layers import by_rows, initialize
+from vae_train.model.condition import ConditionKind
 from vae_train.model.family import Likelihood
 from vae_train.model.hierarchy import Choose, Hierarchy
+from vae_train.model.pairing import condition_errors
 from vae_train.model.posterior.gaussian import Gaussian
 from vae_train.model.traits import ModelTraits, component
 from vae_train.util.errors import Incompatible
@@ -40,6 +42,8 @@ class HVAE(Hierarchy):
         log_variance: bounds to which the log-variances of z are clamped; None for none.
         prior: distribution of z of the topmost layer. VampPrior is a mixture of its posteriors.
         likelihood: family of p(x | z).
+        condition: see `Hierarchy`.
+        factor_sizes: see `Hierarchy`.
         output_bias: "data" fits the last bias to the training images, see `fit_output_bias`; "init" keeps it.
     """
 
@@ -52,17 +56,20 @@ class HVAE(Hierarchy):
         log_variance: tuple[float, float] | None,
         prior: Callable[..., Prior],
         likelihood: Callable[..., Likelihood],
+        condition: ConditionKind | None,
+        factor_sizes: tuple[int, ...],
         output_bias: Literal["init", "data"],
     ) -> None:
-        super().__init__(data_shape, levels, likelihood, output_bias)
+        super().__init__(data_shape, levels, (latents[-1],), likelihood, condition, factor_sizes, output_bias)
         self.sizes, self.hidden = list(reversed(latents)), hidden
         top, bottom = self.sizes
         self.top_family, self.bottom_family = Gaussian((top,), log_variance), Gaussian((bottom,), log_variance)
         self.top_encoder, self.image_features, features = self.image_networks(2 * top)
-        self.features_above = gated(top, features)
+        (seen,) = self.top_shape
+        self.features_above = gated(seen, features)
         self.joint_encoder = self._perceptron(2 * features, 2 * bottom, 1)
-        self.lower_prior = self._perceptron(top, 2 * bottom, 2)
-        self.top_decoder, self.bottom_decoder = gated(top, hidden), gated(bottom, hidden)
+        self.lower_prior = self._perceptron(seen, 2 * bottom, 2)
+        self.top_decoder, self.bottom_decoder = gated(seen, hidden), gated(bottom, hidden)
         self.decoder = self.output_network(2 * hidden)
         self.zero = nn.Buffer(torch.zeros(top), persistent=False)
         self.prior = prior(event_shape=(top,), data_shape=self.data_shape)
@@ -76,7 +83,7 @@ class HVAE(Hierarchy):
         Returns:
             The network of the topmost posterior, the network of features for the lower one, and the number of features.
         """
-        pixels = math.prod(self.data_shape)
+        pixels = math.prod(self.encoder_shape)
         features = nn.Sequential(nn.Flatten(), gated(pixels, self.hidden))
         return self._perceptron(pixels, outputs, 2), features, self.hidden
 
@@ -105,8 +112,11 @@ class HVAE(Hierarchy):
             reason = f"has {len(latents)} sizes, but the model has {NUM_LAYERS} layers"
             errors["latents"] = Incompatible(reason, {"model.latents": "[40,40]", "model": "lvae"})
         prior, prior_settings = component(settings["prior"])
-        error = prior.check_compatible(cls.traits(**settings).layers[0], **prior_settings)
-        return errors if error is None else errors | {"prior": error}
+        layer = cls.traits(**settings).layers[0]
+        error = prior.check_compatible(layer, **prior_settings)
+        if error is not None:
+            errors["prior"] = error
+        return errors | condition_errors(layer, settings)
 
     @property
     @override
@@ -120,7 +130,8 @@ class HVAE(Hierarchy):
 
     @override
     def inference_parameters(self) -> list[nn.Parameter]:
-        modules = (self.top_encoder, self.image_features, self.features_above, self.joint_encoder)
+        images = (self.top_encoder, self.image_features)
+        modules = (*images, self.features_above, self.joint_encoder, *self.condition_networks())
         return [p for module in modules for p in module.parameters()]
 
     @override
@@ -148,7 +159,7 @@ class HVAE(Hierarchy):
     @override
     def decode_latents(self, z: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
         top, bottom = z  # without the prior, which may encode many pseudo-inputs
-        return self.likelihood.decode(self.decoder, self._below(top, bottom))
+        return self.likelihood.decode(self.decoder, self._below(self.append_condition(top, y), bottom))
 
     def _encode(self, x: Tensor) -> Normal:
         """The posterior of the topmost layer."""

@@ -26,6 +26,7 @@ from vae_train.model.architecture.base import Style, convolution, doublings, hal
 from vae_train.model.blocks.cells import HEADS, HIDDEN_RATIOS, RESIDUALS, CellName, scale_last
 from vae_train.model.blocks.layers import Activation, Layers, Norm, by_rows
 from vae_train.model.blocks.resampling import Size
+from vae_train.model.condition import ConditionKind
 from vae_train.model.family import Likelihood
 from vae_train.model.hierarchy import Choose, Hierarchy, normal, relative
 from vae_train.util.errors import Incompatible, IncompatibleError
@@ -80,22 +81,24 @@ class Layer(nn.Module):
     Args:
         group: the scale of the layer.
         latent_channels: channels of z.
+        inputs: channels of z with the condition, if any.
         style: settings of the cells.
     """
 
-    def __init__(self, group: Group, latent_channels: int, style: CellStyle) -> None:
+    def __init__(self, group: Group, latent_channels: int, inputs: int, style: CellStyle) -> None:
         super().__init__()
+        self.latent_channels = latent_channels
         self.prior = style.head(style.width, 2 * latent_channels + style.width, group)
         scale_last(self.prior, 0.0)  # every layer starts as a standard normal distribution
         self.posterior = style.head(2 * style.width, 2 * latent_channels, group)
-        self.project = nn.Conv2d(latent_channels, style.width, 1)
+        self.project = nn.Conv2d(inputs, style.width, 1)
         scale_last(self.project, style.factor)
         self.cell = style.residual(group)
 
     def descend(self, state: Tensor, choose: Callable[[Normal, Tensor], Tensor]) -> Tensor:
         """The state below this layer, given the state above it; z is chosen from its prior and that state."""
         parameters = by_rows(self.prior, state, 3)
-        moments, residual = parameters.tensor_split([2 * self.project.in_channels], -3)
+        moments, residual = parameters.tensor_split([2 * self.latent_channels], -3)
         state = state + residual + by_rows(self.project, choose(normal(moments, 3), state), 3)
         return state + by_rows(self.cell, state, 3)
 
@@ -117,6 +120,8 @@ class Ladder(Hierarchy):
         activation: the nonlinearity.
         norm: normalisation in cells, separately for each image.
         likelihood: family of p(x | z).
+        condition: see `Hierarchy`.
+        factor_sizes: see `Hierarchy`.
         output_bias: "data" fits the last bias to the training images, see `fit_output_bias`; "init" keeps it.
 
     Raises:
@@ -136,12 +141,16 @@ class Ladder(Hierarchy):
         activation: Activation,
         norm: Norm,
         likelihood: Callable[..., Likelihood],
+        condition: ConditionKind | None,
+        factor_sizes: tuple[int, ...],
         output_bias: Literal["init", "data"],
     ) -> None:
-        super().__init__(data_shape, levels, likelihood, output_bias)
-        channels, height, width_of_image = self.data_shape
+        _, height, width_of_image = data_shape
         image = (height, width_of_image)
-        self.groups = groups_of(image, groups)
+        scales = groups_of(image, groups)
+        top = (latent_channels, *scales[-1].size)
+        super().__init__(data_shape, levels, top, likelihood, condition, factor_sizes, output_bias)
+        self.groups = scales
         self.combine, self.latent_channels = combine, latent_channels
         ratio = HIDDEN_RATIOS[cell] if hidden_ratio is None else hidden_ratio
         factor = 1 / math.sqrt(sum(group.layers for group in self.groups))
@@ -149,12 +158,15 @@ class Ladder(Hierarchy):
         top_down = self.groups[::-1]
         self.up = nn.ModuleList(style.residual(group) for group in self.groups for _ in range(group.layers))
         self.starts = nn.ParameterList(nn.Parameter(torch.zeros(width, *group.size)) for group in top_down)
+        inputs = [self.top_shape[0]] + [latent_channels] * (sum(group.layers for group in self.groups) - 1)
+        places = [group for group in top_down for _ in range(group.layers)]
         self.down = nn.ModuleList(
-            Layer(group, latent_channels, style) for group in top_down for _ in range(group.layers)
+            Layer(group, latent_channels, size, style) for group, size in zip(places, inputs, strict=True)
         )
         # Between the image and the largest maps with latents there are plain convolutions.
         first, plain = self.groups[0], Style(3, 0, activation, norm)
         widths = [width] * first.halvings
+        channels = self.encoder_shape[0]
         stem = halvings(channels, widths, plain, "stride") if widths else convolution(channels, width, plain)
         self.stem = nn.Sequential(*stem)
         outputs = doublings(widths, sizes(image, first.halvings), plain, "even") if widths else []
@@ -186,14 +198,14 @@ class Ladder(Hierarchy):
 
     @override
     def inference_parameters(self) -> list[nn.Parameter]:
-        heads = [layer.posterior for layer in self._layers()]
-        return [p for part in (self.stem, self.up, *heads) for p in part.parameters()]
+        modules = (self.stem, self.up, *(layer.posterior for layer in self._layers()), *self.condition_networks())
+        return [p for module in modules for p in module.parameters()]
 
     @override
     def decoder_parameters(self) -> list[nn.Parameter]:
         inference = {id(p) for p in self.inference_parameters()}
-        likelihood = {id(p) for p in self.likelihood.parameters()}
-        return [p for p in self.parameters() if id(p) not in inference | likelihood]
+        others = {id(p) for part in (self.likelihood, self.condition) if part is not None for p in part.parameters()}
+        return [p for p in self.parameters() if id(p) not in inference | others]
 
     @override
     def bottom_up(self, x: Tensor) -> Sequence[Tensor]:

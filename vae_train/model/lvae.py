@@ -19,6 +19,7 @@ from vae_train.batch import Shape
 from vae_train.distributions.normal import Normal
 from vae_train.model.base import Network
 from vae_train.model.blocks.layers import Activation, by_rows, nonlinearity
+from vae_train.model.condition import ConditionKind
 from vae_train.model.family import Likelihood
 from vae_train.model.hierarchy import Choose, Hierarchy, normal, relative
 from vae_train.util.errors import Incompatible
@@ -44,6 +45,8 @@ class LadderVAE(Hierarchy):
         activation: the nonlinearity.
         norm: normalisation of the hidden units: "layer" for LayerNorm, "none" for none.
         likelihood: family of p(x | z).
+        condition: see `Hierarchy`.
+        factor_sizes: see `Hierarchy`.
         output_bias: "data" fits the last bias to the training images, see `fit_output_bias`; "init" keeps it.
     """
 
@@ -58,11 +61,13 @@ class LadderVAE(Hierarchy):
         activation: Activation,
         norm: MLPNorm,
         likelihood: Callable[..., Likelihood],
+        condition: ConditionKind | None,
+        factor_sizes: tuple[int, ...],
         output_bias: Literal["init", "data"],
     ) -> None:
-        super().__init__(data_shape, levels, likelihood, output_bias)
+        super().__init__(data_shape, levels, (latents[-1],), likelihood, condition, factor_sizes, output_bias)
         self.sizes, self.combine, self.skip = list(reversed(latents)), combine, skip
-        widths = [math.prod(self.data_shape), *hidden]
+        widths = [math.prod(self.encoder_shape), *hidden]
 
         def perceptron(inputs: int, outputs: int) -> nn.Sequential:
             layers: list[nn.Module] = []
@@ -80,7 +85,8 @@ class LadderVAE(Hierarchy):
         )
         passed = [state if skip else 0 for state in states]
         self.down = nn.ModuleList(
-            perceptron(size + extra, width) for size, extra, width in zip(self.sizes, passed, widths, strict=True)
+            perceptron(size + extra, width)
+            for size, extra, width in zip([*self.top_shape, *self.sizes[1:]], passed, widths, strict=True)
         )
         self.priors = nn.ModuleList(
             nn.Linear(*sizes) for sizes in zip(widths[:-1], [2 * n for n in self.sizes[1:]], strict=True)
@@ -112,7 +118,8 @@ class LadderVAE(Hierarchy):
 
     @override
     def inference_parameters(self) -> list[nn.Parameter]:
-        return [*self.up.parameters(), *self.heads.parameters()]
+        modules = (self.up, self.heads, *self.condition_networks())
+        return [p for module in modules for p in module.parameters()]
 
     @override
     def decoder_parameters(self) -> list[nn.Parameter]:

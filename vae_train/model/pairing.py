@@ -35,7 +35,18 @@ def pairing_errors(layer: LayerTraits, settings: Mapping[str, Any]) -> dict[str,
     elif None not in (categories, expected) and categories != expected:
         reason = f"must equal the posterior's categories={expected}"
         errors["prior.categories"] = Incompatible(reason, {"prior.categories": str(expected)})
-    if settings.get("condition") is not None and prior.uses_encoder:
-        reason = "is not supported by this prior, which consists of unconditional posteriors"
-        errors["condition"] = Incompatible(reason, {"prior": SIMPLEST_PRIOR[layer.support]})
-    return errors
+    return errors | condition_errors(layer, settings)
+
+
+def condition_errors(layer: LayerTraits, settings: Mapping[str, Any]) -> dict[str, Incompatible]:
+    """Reports a condition that the prior does not support, by the path of the setting.
+
+    Args:
+        layer: traits of the posterior.
+        settings: arguments of the model's constructor.
+    """
+    prior, _ = component(settings["prior"])
+    if settings.get("condition") is None or not prior.uses_encoder:
+        return {}
+    reason = "is not supported by this prior, which consists of unconditional posteriors"
+    return {"condition": Incompatible(reason, {"prior": SIMPLEST_PRIOR[layer.support]})}

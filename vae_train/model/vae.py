@@ -10,7 +10,7 @@ from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.codes import Codebook, Codes
 from vae_train.model.base import Network, Prior, SingleLatent
-from vae_train.model.condition import Condition
+from vae_train.model.condition import ConditionKind, build_condition
 from vae_train.model.family import Likelihood, Posterior
 from vae_train.model.pairing import pairing_errors
 from vae_train.model.start import fit_output_bias, normalize_activations
@@ -56,7 +56,7 @@ class VAE(SingleLatent):
         posterior: Callable[..., Posterior],
         prior: Callable[..., Prior],
         likelihood: Callable[..., Likelihood],
-        condition: Literal["label", "factors"] | None,
+        condition: ConditionKind | None,
         factor_sizes: tuple[int, ...],
         output_bias: Literal["init", "data"],
     ) -> None:
@@ -65,7 +65,8 @@ class VAE(SingleLatent):
         self.posterior = posterior(event_shape=self.latent_shape)
         self.likelihood = likelihood(event_shape=self.data_shape, levels=levels)
         self.prior = prior(data_shape=self.data_shape, **self._prior_shape())
-        self.condition = self._build_condition(condition, tuple(factor_sizes))
+        accepts = self.prior.accepts_condition
+        self.condition = build_condition(condition, factor_sizes, self.data_shape, self.latent_shape, accepts)
         encoder_shape, decoder_shape = self.data_shape, self.latent_shape
         if self.condition is not None:
             encoder_shape, decoder_shape = self.condition.encoder_shape, self.condition.decoder_shape
@@ -211,11 +212,3 @@ class VAE(SingleLatent):
         if posterior.support != "codes":
             return {"event_shape": self.latent_shape}
         return {"event_shape": posterior.code_shape, "num_codes": posterior.num_codes}
-
-    def _build_condition(self, kind: str | None, sizes: tuple[int, ...]) -> Condition | None:
-        if kind is None:
-            return None
-        if not sizes:
-            raise ValueError(f"condition={kind} needs labels, but the data has none")
-        used = sizes[:1] if kind == "label" else sizes
-        return Condition(used, self.data_shape, self.latent_shape, self.prior.accepts_condition)
