@@ -123,8 +123,14 @@ def test_every_step_belongs_to_the_epoch_that_it_is_in(steps):
     assert epochs.of(steps) == epochs.total + 1
 
 
-def test_the_steps_of_an_experiment_replace_its_epochs_as_suggested(vae):
-    arguments = ("train", "experiment=keras_example", "data.root=nowhere", "steps=4")
-    (line,) = [line for line in vae(*arguments).errors() if "mutually exclusive" in line]
-    assert line.endswith("and epochs=30 are mutually exclusive; add epochs=null to train for a number of steps")
-    assert all("mutually exclusive" not in line for line in vae(*arguments, "epochs=null").errors())
+@pytest.mark.parametrize("typed", [["steps=3"], ["epochs=1"], ["steps=3", "epochs=null"], ["-m", "steps=3,4"]])
+def test_a_typed_length_replaces_that_of_an_experiment(vae, typed):
+    for name, length in (("by_epochs", "epochs: 7"), ("by_steps", "steps: 90")):
+        Path("own/experiment").mkdir(parents=True, exist_ok=True)
+        Path(f"own/experiment/{name}.yaml").write_text(f"# @package _global_\n{length}\n")
+        out = "sweep=" if "-m" in typed else "out="
+        answer = vae("train", "--config-dir", "own", f"experiment={name}", *SMALL[:-1], *typed, f"{out}{name}")
+        assert answer.code == 0, answer.err
+    logs = [path.read_text().splitlines() for path in Path().rglob("metrics.jsonl")]
+    assert len(logs) == (4 if "-m" in typed else 2)
+    assert {json.loads(rows[-1])["epoch"] for rows in logs} == {1}

@@ -123,6 +123,7 @@ def _compose_job(
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError([ErrorDetail(" ".join(overrides), first_line(error))]) from error
     typed = [override.key_or_group for override in valid]
+    fill_length(cfg, typed)
     try:
         own_errors = schema.settings_errors(cfg, settings) + fill_latent_shape(cfg, typed)
         config = resolved(cfg)
@@ -170,6 +171,13 @@ def fill_latent_shape(cfg: DictConfig, typed: Sequence[str]) -> list[ErrorDetail
     elif OmegaConf.is_list(shape) and all(isinstance(size, int) for size in shape):
         cfg.latent_dim = math.prod(shape)
     return []
+
+
+def fill_length(cfg: DictConfig, typed: Sequence[str]) -> None:
+    """Makes a typed `steps` or `epochs` replace the other one, which an experiment may have set."""
+    for key, other in (("steps", "epochs"), ("epochs", "steps")):
+        if key in typed and other in cfg and other not in typed and cfg[key] is not None:
+            cfg[other] = None
 
 
 def resolved(cfg: DictConfig) -> Config:

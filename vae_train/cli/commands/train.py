@@ -71,9 +71,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     config = run_config(job)
     errors = folder_errors(settings.out, config["name"]) + inactive_errors(job.overrides, config)
     if settings.epochs is not None and settings.steps is not None:
-        is_typed = f"epochs={settings.epochs}" in job.overrides  # or set by an experiment
-        instead = "leave one out" if is_typed else "add epochs=null to train for a number of steps"
-        message = f"and epochs={settings.epochs} are mutually exclusive; {instead}"
+        message = f"and epochs={settings.epochs} are mutually exclusive; leave one out"
         errors.append(ErrorDetail(f"steps={settings.steps}", message))
     found = check_config(config, job.session, job.builder, read=not settings.plan)
     return errors + [_with_choices(error, job.choices) for error in found]
