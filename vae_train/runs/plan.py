@@ -30,6 +30,9 @@ log = logging.getLogger("vae_train")
 WARM, TIMED = 5, 10
 """Runner calls before and during the timing. A CUDA graph is captured in the fourth call."""
 
+MAX_SECONDS = 10.0
+"""Time after which no further call starts, before and during the timing each, so that plans of large models end."""
+
 PASS = 10
 """Number of batches of random images."""
 
@@ -120,8 +123,11 @@ def _step_bytes(learner: Learner, batch: Batch) -> int:
 
 def _seconds_per_step(runner: Runner) -> float:
     def go(step: int, times: int) -> int:
+        start = time.perf_counter()
         for _ in range(times):
             step += len(runner(step, PASS).values)
+            if time.perf_counter() - start > MAX_SECONDS:
+                break
         if runner.feed.device.type == "cuda":
             torch.cuda.synchronize()
         return step
