@@ -128,9 +128,9 @@ def test_channels_double_until_the_image_is_small(size, channels, depth, expecte
 @pytest.mark.parametrize(
     ("size", "channels", "depth", "message"),
     [
-        ((28, 28), 8, 6, "6 scales are too many: 28x28 pixels can be halved 5 times"),
-        ((8, 8), [8] * 4, None, "4 scales are too many: 8x8 pixels can be halved 3 times"),
-        ((1, 1), 8, None, "1 scales are too many: 1x1 pixels can be halved 0 times"),
+        ((28, 28), 8, 6, "cannot have 6 scales: 28x28 pixels can be halved 5 times"),
+        ((8, 8), [8] * 4, None, "cannot have 4 scales: 8x8 pixels can be halved 3 times"),
+        ((1, 1), 8, None, "cannot have 1 scale: 1x1 pixels can be halved 0 times"),
         ((28, 28), [8, 16], 3, r"depth=3 contradicts channels=\[8, 16\]"),
     ],
 )

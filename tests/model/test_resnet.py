@@ -96,10 +96,10 @@ def test_features_are_resampled_but_neither_the_latent_nor_its_moments():
     [
         ((2, 9, 8), {}, "latents of 9x8 are larger than images of 8x8 pixels"),
         ((2, 3, 3), {"depth": 2}, "2 halvings of 8x8 pixels give 2x2, less than latents of 3x3; use at most 1"),
-        ((5,), {"depth": 4}, "4 halvings are too many: 8x8 pixels can be halved 3 times"),
+        ((5,), {"depth": 4}, "cannot have 4 halvings: 8x8 pixels can be halved 3 times"),
         ((5,), {"channels": [4, 4], "depth": 2}, r"depth=2 contradicts channels=\[4, 4\]"),
         ((5,), {"channels": []}, r"channels=\[\] has no scale"),
-        ((5,), {"blocks": [1, 2]}, r"blocks=\[1, 2\] has 2 numbers, but 8x8 pixels are halved 1 times"),
+        ((5,), {"blocks": [1, 2]}, r"blocks=\[1, 2\] has 2 numbers, but 8x8 pixels are halved 1 time"),
     ],
 )
 def test_impossible_scales_are_refused(latent, knobs, message):

@@ -14,6 +14,7 @@ from vae_train.batch import Shape
 from vae_train.model.blocks.layers import Activation, Downsample, Norm, Upsample, nonlinearity, norm2d
 from vae_train.model.blocks.resampling import Size
 from vae_train.util.errors import Incompatible, IncompatibleError
+from vae_train.util.text import counted
 
 SMALLEST_SIDE = 4
 """Residual networks halve images until their shorter side is at most this long; a side of one pixel does not count."""
@@ -74,7 +75,9 @@ def widths(size: Size, channels: list[int] | int, depth: int | None, max_channel
         depth = max(1, math.ceil(math.log2(min(size) / 4))) if min(size) > 4 else 1
     limit = max_depth(size)
     if depth > limit:
-        raise ValueError(f"{depth} scales are too many: {_text(size)} pixels can be halved {limit} times")
+        raise ValueError(
+            f"cannot have {counted(depth, 'scale')}: {_text(size)} pixels can be halved {counted(limit, 'time')}"
+        )
     return _doubled(channels, depth, max_channels)
 
 
@@ -135,7 +138,8 @@ def scale_widths(
     elif depth is None:
         depth = limit
     if depth > max_depth(image):
-        raise ValueError(f"{depth} halvings are too many: {_text(image)} pixels can be halved {max_depth(image)} times")
+        times = counted(max_depth(image), "time")
+        raise ValueError(f"cannot have {counted(depth, 'halving')}: {_text(image)} pixels can be halved {times}")
     if latent is not None and depth > limit:
         raise ValueError(
             f"{depth} halvings of {_text(image)} pixels give {_text(scales[depth])}, less than latents of "
@@ -155,7 +159,8 @@ def scales_of(
     depth = len(channels) - 1
     if isinstance(blocks, list) and len(blocks) != depth:
         raise ValueError(
-            f"blocks={blocks} has {len(blocks)} numbers, but {_text(image)} pixels are halved {depth} times"
+            f"blocks={blocks} has {counted(len(blocks), 'number')}, but {_text(image)} pixels are halved "
+            f"{counted(depth, 'time')}"
         )
     counts = [full_size_blocks, *(blocks if isinstance(blocks, list) else [blocks] * depth)]
     has_attention = [math.prod(size) <= attention for size in sizes(image, depth)]
