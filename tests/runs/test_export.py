@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support import build_model, choices, compose, levels_for
+from tests.support import LAYERED, build_model, choices, compose, levels_for
 from vae_train.batch import DataFacts, Factor, Units
 from vae_train.data.dataset import Transforms
 from vae_train.data.transforms.preprocessing import Preprocessing
@@ -52,6 +52,13 @@ def model_of(*overrides: str, preprocessing: Preprocessing | None = None, **fact
     return TrainedModel(build_model(cfg, known.data_shape, transforms.facts(known).levels), known, transforms)
 
 
+def layered(name: str, condition: str | None) -> TrainedModel:
+    """A small model with several layers of latents."""
+    overrides = [f"model={name}", *LAYERED[name], "model/likelihood=bernoulli", "latent_dim=1"]
+    classes = Factor("class", 10)
+    return model_of(*overrides, f"model.condition={condition or 'null'}", levels=2, factors=(classes,))
+
+
 def program(graph: Graph, folder: Path, name: ProgramFormat = "pt2") -> Any:
     """The graph as it is called after it was written and read."""
     path = folder / f"{graph.name}.{name}"
@@ -84,6 +91,34 @@ def test_an_encoder_describes_every_posterior(name: str, tmp_path: Path) -> None
     assert [port.name for port in graph.outputs] == ["mean", *OUTPUTS.get(name, [])]
     assert difference(graph, program(graph, tmp_path), trained) < 1e-5
     assert (graph.notes == ()) == (name == "gaussian")
+
+
+@each(list(LAYERED), fast=("lvae",))
+@pytest.mark.parametrize("condition", [None, "label"])
+def test_layers_of_latents_are_inputs_and_outputs(name: str, condition: str | None, tmp_path: Path) -> None:
+    trained = layered(name, condition)
+    graphs, count = (Encoder(trained), Decoder(trained)), len(trained.model.latent_shapes)
+    names = [[port.name for port in ports] for graph in graphs for ports in (graph.inputs, graph.outputs)]
+    label, layers = ["label"] * (condition is not None), range(1, count + 1)
+    outputs = [name for n in layers for name in (f"mean_{n}", f"log_variance_{n}")]
+    assert names == [["image", *label], outputs, [*(f"z_{n}" for n in layers), *label], ["image"]]
+    for graph in graphs:
+        assert difference(graph, program(graph, tmp_path), trained) < 1e-5
+    assert "counted from the topmost" in graphs[0].notes[-1]
+    with torch.no_grad():
+        mean, log_variance = graphs[0](*(port.zeros() for port in graphs[0].inputs))[-2:]
+        expected = trained.encode(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), label=[0] if condition else None)[-1]
+    torch.testing.assert_close(mean, expected.mean)
+    torch.testing.assert_close(torch.exp(log_variance / 2), expected.std)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAYERED)
+def test_layers_of_latents_can_be_written_as_onnx(name: str, tmp_path: Path) -> None:
+    needs("onnx")
+    trained = layered(name, "label")
+    for graph in (Encoder(trained), Decoder(trained)):
+        assert difference(graph, program(graph, tmp_path, "onnx"), trained) < 1e-4
 
 
 @pytest.mark.parametrize("posterior", ["full_covariance", "low_rank"])

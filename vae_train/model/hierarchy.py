@@ -195,7 +195,7 @@ class Hierarchy(LatentVariableModel):
 
         def choose(layer: int, p: Distribution, state: Tensor) -> Tensor:
             q = self.posterior(layer, features[layer], p, state)
-            z = _sample(q, rng, (num_samples, len(x), *shapes[layer]), temperature)
+            z = _sample(q, rng, (num_samples, x.shape[0], *shapes[layer]), temperature)
             latents.append(Latent(z, q, p))
             return z
 
@@ -233,5 +233,7 @@ def log_softplus(raw: Tensor) -> Tensor:
 
 def _sample(p: Normal, rng: Rng, shape: Shape, temperature: float) -> Tensor:
     """Samples with shape (K, B, *event), which `p` broadcasts to, so that noise belongs to samples and images."""
+    if temperature == 0:
+        return p.loc.expand(shape)
     z = p.loc + temperature * p.log_scale.exp() * p.unit_sample(rng, shape, p.loc.dtype)
     return z.expand(shape)

@@ -37,7 +37,7 @@ class Settings:
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports a run, a prior or a package that is missing, and a folder that cannot be written."""
-    errors = export_errors(job.open(settings.run), settings.options, job.builder)
+    errors = export_errors(job.open(settings.run), settings.options)
     return errors + (no_effect(job.overrides, ["private"], "without hub=") if settings.hub is None else [])
 
 

@@ -215,14 +215,16 @@ def _usage(name: ProgramFormat, graphs: Mapping[str, Graph]) -> str:
     """Python that runs the programs of a format."""
     outputs = [port.name for port in graphs["encoder"].outputs]
     images, *label = [port.name for port in graphs["encoder"].inputs]
-    latents = "direction" if "direction" in outputs else "mean"
+    wanted = "direction" if "direction" in outputs else "mean"
+    latents = [name for name in outputs if name.startswith(wanted)]
+    layers = [port.name for port in graphs["decoder"].inputs[: len(latents)]]
     items = [f'"{each}": {each}' for each in label]
     return USE[name].format(
         outputs=", ".join(outputs) if len(outputs) > 1 else f"({outputs[0]},)",
         encoder_names=", ".join([images, *label]),
-        decoder_names=", ".join([latents, *label]),
+        decoder_names=", ".join([*latents, *label]),
         encoder_items=", ".join([f'"{images}": {images}', *items]),
-        decoder_items=", ".join([f'"z": {latents}', *items]),
+        decoder_items=", ".join([*(f'"{z}": {mean}' for z, mean in zip(layers, latents, strict=True)), *items]),
     )
 
 

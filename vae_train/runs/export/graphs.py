@@ -23,6 +23,8 @@ from vae_train.distributions.mixture import Product
 from vae_train.distributions.multivariate import LowRankNormal, MultivariateNormal
 from vae_train.distributions.normal import Normal
 from vae_train.distributions.sphere import VonMisesFisher
+from vae_train.evaluation.latents import posteriors
+from vae_train.model.base import LatentVariableModel
 from vae_train.rng import Rng
 from vae_train.runs.export.ports import Port, condition_ports, image_port, mean_port, to_data, to_model
 from vae_train.runs.trained import TrainedModel
@@ -36,6 +38,8 @@ ABOUT = {
     "concentration": "concentration around the direction",
 }
 """Output of an encoder -> its meaning."""
+
+LAYERS = "Layers are counted from the topmost. Each q(z | x) is that given the means of the layers above."
 
 
 class Graph(nn.Module):
@@ -53,7 +57,7 @@ class Graph(nn.Module):
 
     def __init__(self, trained: TrainedModel) -> None:
         super().__init__()
-        self.model = copy.deepcopy(trained.single_latent).cpu().to(memory_format=torch.contiguous_format).eval()
+        self.model = copy.deepcopy(trained.model).cpu().to(memory_format=torch.contiguous_format).eval()
         self.facts, self.transforms = trained.facts, trained.transforms
         self.conditions = condition_ports(self.model.condition)
 
@@ -77,12 +81,17 @@ class Encoder(Graph):
     def __init__(self, trained: TrainedModel) -> None:
         super().__init__(trained)
         self.inputs = (image_port(self.facts), *self.conditions)
-        q = self.posterior(*(port.zeros() for port in self.inputs))
-        tensors, self.notes = described(q), tuple(_notes(q))
-        self.outputs = tuple(Port(name, t.dtype, tuple(t.shape[1:]), ABOUT[name]) for name, t in tensors.items())
+        posteriors = self.posteriors(*(port.zeros() for port in self.inputs))
+        self.outputs = tuple(
+            Port(name, t.dtype, tuple(t.shape[1:]), about)
+            for layer, q in enumerate(posteriors)
+            for t, (name, about) in zip(described(q).values(), self._names(q, layer), strict=True)
+        )
+        layered = () if len(posteriors) == 1 else (LAYERS,)
+        self.notes = (*dict.fromkeys(note for q in posteriors for note in _notes(q)), *layered)
 
-    def posterior(self, x: Tensor, y: Tensor | None = None) -> Distribution:
-        """q(z | x) of images in the units of the data."""
+    def posteriors(self, x: Tensor, y: Tensor | None = None) -> list[Distribution]:
+        """q(z | x) of every layer, given the means above, for images in the units of the data."""
         levels, preprocessing = self.facts.levels, self.transforms.preprocessing
         x = to_model(x, self.facts)
         observed = ~x.isnan()
@@ -92,11 +101,16 @@ class Encoder(Graph):
             x = (x * (levels - 1)).round() / (levels - 1)
         if preprocessing is not None:
             x = preprocessing(Batch(x), levels, None).x
-        return self.model.encode(torch.where(observed, x, 0.0) if self.facts.missing else x, _columns(y))
+        return posteriors(self.model, Batch(torch.where(observed, x, 0.0) if self.facts.missing else x, _columns(y)))
 
     @override
-    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
-        return tuple(described(self.posterior(x, y)).values())
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor for q in self.posteriors(*inputs) for tensor in described(q).values())
+
+    def _names(self, q: Distribution, layer: int) -> list[tuple[str, str]]:
+        """Names and meanings of the outputs of a layer."""
+        suffix, about = layer_texts(self.model, layer)
+        return [(f"{name}{suffix}", f"{ABOUT[name]}{about}") for name in described(q)]
 
 
 class Decoder(Graph):
@@ -110,21 +124,33 @@ class Decoder(Graph):
 
     def __init__(self, trained: TrainedModel) -> None:
         super().__init__(trained)
-        self.inputs = (Port("z", torch.float32, tuple(self.model.latent_shape), "latents"), *self.conditions)
+        texts = [layer_texts(self.model, layer) for layer in range(len(self.model.latent_shapes))]
+        latents = [
+            Port(f"z{suffix}", torch.float32, tuple(shape), f"latents{about}")
+            for shape, (suffix, about) in zip(self.model.latent_shapes, texts, strict=True)
+        ]
+        self.inputs = (*latents, *self.conditions)
         self.outputs = (mean_port(self.facts),)
 
-    def likelihood(self, z: Tensor, y: Tensor | None = None) -> Distribution:
-        """p(x | z) of the model's images."""
-        return self.model.decode(z, _columns(y))
+    def likelihood(self, *inputs: Tensor) -> Distribution:
+        """p(x | z) of the model's images, for z of every layer, and the condition of a conditional model."""
+        layers = len(self.model.latent_shapes)
+        return self.model.decode_latents(inputs[:layers], _columns(*inputs[layers:]))
 
     @override
-    def forward(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
-        x = self.transforms.undo(self.likelihood(z, y).mean)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        x = self.transforms.undo(self.likelihood(*inputs).mean)
         x = x if self.facts.levels is None else x.clamp(0, 1)
         return (to_data(x, self.facts, self.outputs[0].dtype),)
 
 
-def _columns(y: Tensor | None) -> Tensor | None:
+def layer_texts(model: LatentVariableModel, layer: int) -> tuple[str, str]:
+    """Ends of the names and of the meanings of a layer's ports; empty for a single latent."""
+    count = len(model.latent_shapes)
+    return ("", "") if count == 1 else (f"_{layer + 1}", f" of layer {layer + 1} of {count}{', topmost' * (not layer)}")
+
+
+def _columns(y: Tensor | None = None) -> Tensor | None:
     """The condition with shape `(B, F)`, as models take it."""
     return y[:, None] if y is not None and y.dim() == 1 else y
 

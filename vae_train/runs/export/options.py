@@ -11,8 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from vae_train.model.base import SingleLatent
-from vae_train.runs.build import Builder
 from vae_train.runs.check import checkpoint_errors
 from vae_train.runs.export import programs
 from vae_train.runs.export.hub import hub_errors
@@ -64,15 +62,9 @@ class Options(NamedTuple):
         return f"vae export run={run.as_typed} {shlex.join(given)}"
 
 
-def export_errors(run: Run, options: Options, builder: Builder) -> list[ErrorDetail]:
+def export_errors(run: Run, options: Options) -> list[ErrorDetail]:
     """All errors that can be found before the model is opened."""
     errors = checkpoint_errors(run, options.checkpoint) + prior_errors(run, options.prior)
-    if not issubclass(builder.locate(str(run.config["model"]["_target_"])), SingleLatent):
-        errors.append(
-            ErrorDetail(
-                f"run={run.folder}", "has several layers of latents, but only models with a single one can be exported"
-            )
-        )
     if options.prior is not None and "safetensors" not in options.formats:
         errors.append(ErrorDetail(f"prior={options.prior}", "has no effect without format=safetensors"))
     if options.license is not None and not LICENSE.fullmatch(options.license):

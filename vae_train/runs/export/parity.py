@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from vae_train.batch import DataFacts
+from vae_train.distributions.base import Distribution
+from vae_train.evaluation.latents import posteriors
 from vae_train.rng import Rng
 from vae_train.runs.export.graphs import Decoder, Graph, described
 from vae_train.runs.export.ports import image_port, to_data, to_model
@@ -43,11 +45,11 @@ def difference(graph: Graph, call: Call, trained: TrainedModel) -> float:
     for size in BATCH_SIZES:
         images, label = _images(trained, size), _label(trained, size)
         if isinstance(graph, Decoder):
-            first = _latents(trained, images, label)
-            expected: Sequence[Tensor] = [trained.decode(first, label)]
+            inputs = _latents(trained, images, label)
+            expected: Sequence[Tensor] = [trained.decode(inputs if len(inputs) > 1 else inputs[0], label)]
         else:
-            first, expected = images, _encoded(trained, images, label)
-        outputs = call([first] if label is None else [first, label])
+            inputs, expected = [images], [t for q in _encoded(trained, images, label) for t in described(q).values()]
+        outputs = call(inputs if label is None else [*inputs, label])
         for pair in zip(outputs, expected, strict=True):
             worst = max(worst, _largest(*(_comparable(values, graph) for values in pair)))
     return worst
@@ -63,17 +65,18 @@ def _comparable(values: Tensor, graph: Graph) -> Tensor:
     return (to_model(values, graph.facts) if isinstance(graph, Decoder) else values).double()
 
 
-def _encoded(trained: TrainedModel, images: Tensor, label: Tensor | None) -> Sequence[Tensor]:
-    """The outputs of the encoder."""
+def _encoded(trained: TrainedModel, images: Tensor, label: Tensor | None) -> Sequence[Distribution]:
+    """The posteriors of all layers."""
     batch = trained.given(images, label).fetch(torch.arange(len(images)))  # without an rng nothing is random
-    return list(described(trained.single_latent.encode(batch.x, batch.y)).values())
+    return posteriors(trained.model, batch)
 
 
-def _latents(trained: TrainedModel, images: Tensor, label: Tensor | None) -> Tensor:
-    """Means of posteriors, of which every second is replaced by standard normal noise."""
-    z = _encoded(trained, images, label)[0].float().clone()
-    z[1::2] = Rng(0, "parity latents").normal(z.shape, z.dtype)[1::2]
-    return z
+def _latents(trained: TrainedModel, images: Tensor, label: Tensor | None) -> list[Tensor]:
+    """Means of the posteriors of all layers, of which every second is replaced by standard normal noise."""
+    means = [q.mean.float().clone() for q in _encoded(trained, images, label)]
+    for z in means:
+        z[1::2] = Rng(0, "parity latents").normal(z.shape, z.dtype)[1::2]
+    return means
 
 
 def _images(trained: TrainedModel, size: int) -> Tensor:

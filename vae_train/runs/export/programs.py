@@ -49,7 +49,8 @@ def _traced(graph: Graph) -> ExportedProgram:
     batch = Dim("batch")
     try:
         with torch.no_grad(), _quiet():
-            return torch.export.export(graph, example, dynamic_shapes=tuple({0: batch} for _ in example), strict=False)
+            shapes = (tuple({0: batch} for _ in example),)  # one tuple: forward takes *inputs
+            return torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # the tracer raises errors of many kinds
         raise_out_of_memory(error)
         raise RunError(f"the {graph.name} cannot be traced by PyTorch: {first_line(error)}") from error
