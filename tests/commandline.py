@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -71,6 +72,14 @@ def start(*arguments: str, folder: Path, **options: object) -> subprocess.Popen[
     command = [sys.executable, "-m", "vae_train", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def wait_for(path: Path, text: str, seconds: float = 60) -> None:
+    """Waits until a file holds a text."""
+    end = time.monotonic() + seconds
+    while not (path.exists() and text in path.read_text()):
+        assert time.monotonic() < end, f"{path} never had {text}"
+        time.sleep(0.02)
 
 
 def rows(run: Path) -> list[dict[str, object]]:

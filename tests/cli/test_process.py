@@ -12,18 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.commandline import TINY, Vae, rows, start
+from tests.commandline import TINY, Vae, rows, start, wait_for
 from vae_train import load
 
 LONG = (*TINY[1:], "epochs=30", "trainer.log_every=7", "learner.ema=0.9", "threads=1")
-
-
-def wait_for(path: Path, text: str, seconds: float = 60) -> None:
-    """Waits until a file holds a text."""
-    end = time.monotonic() + seconds
-    while not (path.exists() and text in path.read_text()):
-        assert time.monotonic() < end, f"{path} never had {text}"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

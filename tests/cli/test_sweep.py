@@ -3,9 +3,18 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
-from tests.commandline import BRIEF, TINY, Vae
+import pytest
+
+import vae_train
+from tests.commandline import BRIEF, TINY, Vae, rows, start, wait_for
+from vae_train.cli.commands import train as train_module
 from vae_train.runs.sweep import run_sweep
+from vae_train.runs.sweep_file import SweepJob
+from vae_train.util.files import locked
+
+LONG = ("epochs=8", *TINY[1:], "threads=1", "trainer.checkpoint_every=2")
 
 
 def test_a_sweep_ends_with_its_table(vae: Vae) -> None:
@@ -39,19 +48,14 @@ def test_a_failing_job_does_not_stop_the_others(vae: Vae) -> None:
 
 
 def test_a_job_that_fails_before_it_has_a_folder_is_in_the_table(tmp_path: Path, caplog) -> None:
-    def train(number: int, folder: Path) -> None:
+    def train(folder: Path, is_run: bool) -> None:
         raise RuntimeError("no memory")
 
+    jobs = {SweepJob(f"key {n}", "", (f"seed={n}",), (f"seed={n}",)): train for n in (1, 2)}
     with caplog.at_level("INFO", "vae_train"):
-        assert run_sweep("none", [("seed=1",), ("seed=2",)], train) == 2
+        assert run_sweep("none", jobs, "now") == 2
     assert "0 of 2 jobs done" in caplog.text
     assert "no memory" in Path("outputs/sweeps/none/1-seed=2/train.log").read_text()
-
-
-def test_a_sweep_does_not_take_another_ones_folder(vae: Vae) -> None:
-    assert vae.train("-m", "seed=1,2", "sweep=mine").code == 0
-    (line,) = vae.train("-m", "seed=1,2", "sweep=mine").errors()
-    assert "already exists" in line
 
 
 def test_hyperparameters_reach_tensorboard(vae: Vae) -> None:
@@ -89,3 +93,99 @@ def test_many_runs_are_evaluated_with_m(vae: Vae) -> None:
     assert answer.code == 0, answer.err
     assert all(Path(f"outputs/sweeps/s/{n}/eval/test.json").exists() for n in ("0-seed=1", "1-seed=2"))
     assert not Path("multirun.yaml").exists()
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def weights(folder: Path) -> bytes:
+    return b"".join(t.numpy().tobytes() for t in vae_train.load(folder).model.state_dict().values())
+
+
+def test_the_same_command_trains_nothing_that_is_done(vae: Vae) -> None:
+    folder = Path("outputs/sweeps/mine")
+    assert vae.train("-m", "seed=1,2", "sweep=mine").code == 0
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
+    answer = vae.train("-m", "seed=1,2", "sweep=mine")
+    assert answer.code == 0
+    assert "mine: 2 of 2 done" in answer.out
+    assert before == {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
+    assert "2 of 2 jobs done" in vae("train", "-m", "sweep=mine").out
+
+
+def test_new_values_are_added_to_a_sweep(vae: Vae) -> None:
+    folder = Path("outputs/sweeps/mine")
+    vae.train("-m", "seed=1,2", "sweep=mine")
+    answer = vae.train("-m", "seed=2,3", "sweep=mine")
+    assert answer.code == 0, answer.err
+    assert "mine: 2 of 3 done, 1 to go" in answer.out
+    assert vae.train("-m", "seed=3", "beta=4", "sweep=mine").code == 0
+    assert [(row["seed"], row.get("beta"), row["status"]) for row in rows_of(folder)] == [
+        ("1", "", "done"), ("2", "", "done"), ("3", "", "done"), ("3", "4", "done"),
+    ]  # fmt: skip
+    names = sorted(path.parent.name for path in folder.glob("*/config.yaml"))
+    assert names == ["0-seed=1", "1-seed=2", "2-seed=3", "3-seed=3-beta=4"]
+
+
+def test_settings_that_change_no_number_are_the_same_job(vae: Vae) -> None:
+    vae.train("-m", "seed=1,2", "sweep=mine")
+    assert "mine: 2 of 2 done" in vae.train("-m", "seed=1,2", "sweep=mine", "threads=1", "device=cpu", "name=x").out
+
+
+@pytest.mark.parametrize("again", [["seed=1,2,3", *LONG], []], ids=["same command", "name alone"])
+def test_a_killed_sweep_goes_on_bit_for_bit(vae: Vae, again: list[str]) -> None:
+    folder, whole = (Path("outputs/sweeps", name) for name in ("mine", "whole"))
+    vae("train", *LONG, "-m", "seed=1,2,3", "sweep=whole")
+    process = start("train", *LONG, "-m", "seed=1,2,3", "sweep=mine", folder=Path())
+    wait_for(folder / "1-seed=2/metrics.jsonl", '"epoch": 3')
+    process.kill()
+    process.communicate()
+    answer = vae("train", "-m", *again, "sweep=mine")
+    assert answer.code == 0, answer.err
+    assert "mine: 1 of 3 done, 1 to resume, 1 to go" in answer.out
+    for name in ("0-seed=1", "1-seed=2", "2-seed=3"):
+        assert weights(folder / name) == weights(whole / name)
+        assert rows(folder / name) == rows(whole / name)
+
+
+def test_failed_jobs_are_only_resumed_with_retry(vae: Vae, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "train_job", fail)
+        assert vae.train("-m", "seed=1,2", "sweep=mine").code == 1
+    answer = vae.train("-m", "seed=1,2", "sweep=mine")
+    assert answer.code == 1
+    assert "mine: 0 of 2 done, 2 failed (retry=true resumes them)" in answer.out
+    answer = vae("train", "-m", "sweep=mine", "retry=true")
+    assert answer.code == 0, answer.err
+    assert [row["status"] for row in rows_of(Path("outputs/sweeps/mine"))] == ["done", "done"]
+    assert vae("train", "-m", "sweep=mine").code == 0
+
+
+def test_names_of_sweeps_that_cannot_go_on(vae: Vae) -> None:
+    (line,) = vae("train", "-m", "sweep=unknown", "threads=1").errors()
+    assert line.strip() == "sweep=unknown  no such sweep; a new one needs settings, such as beta=1,2,4"
+    Path("outputs/sweeps/other").mkdir(parents=True)
+    (line,) = vae.train("-m", "seed=1,2", "sweep=other").errors()
+    assert "already exists and is not a sweep that can go on" in line
+    (line,) = vae.train("retry=true").errors()
+    assert line.strip() == "retry=true  only applies to multirun; add -m"
+    for damage in ("", "{}", '{"jobs": [{"key": "a", "folder": "../x", "overrides": [], "composed": []}]}'):
+        Path("outputs/sweeps/other/sweep.json").write_text(damage)
+        answer = vae.train("-m", "seed=1,2", "sweep=other")
+        assert answer.code in (1, 2)
+        assert "sweep.json" in answer.err
+        assert len(answer.err.strip().splitlines()) <= 2
+    assert [path.name for path in Path("outputs/sweeps/other").iterdir()] == ["sweep.json"]
+
+
+def test_two_processes_do_not_work_on_one_sweep(vae: Vae) -> None:
+    vae.train("-m", "seed=1,2", "sweep=mine")
+    with locked(Path("outputs/sweeps/mine/.lock")):
+        answer = vae.train("-m", "seed=1,2,3", "sweep=mine")
+    assert answer.code == 2
+    assert "is in use by process" in answer.err

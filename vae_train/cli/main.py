@@ -223,6 +223,8 @@ def compose(command: str, overrides: Sequence[str], check: bool = True, **option
     if any(override.startswith("resume=") for override in overrides):  # the composed data node is not that of the run
         overrides = [re.sub(r"^data\.(root|path|cache)=", r"+\g<0>", override) for override in overrides]
     errors = module.mode_errors(overrides, options.get("multirun", False)) if command == "train" else []
+    if command == "train" and options.get("multirun") and not errors:
+        options["stored"] = module.stored_jobs(overrides)
     jobs, found = compose_jobs(command, overrides, module.Settings, all_of=getattr(module, "ALL_OF", None), **options)
     errors += found
     for job in jobs if check else []:

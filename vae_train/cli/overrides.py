@@ -69,11 +69,26 @@ class Job(NamedTuple):
         return open_run(name, f"{setting}={name}", self.builder, bool(self.config.get("strict")), moved)
 
 
+class StoredJobs(NamedTuple):
+    """Jobs of an earlier command, which this one also runs."""
+
+    jobs: Sequence[Sequence[str]] = ()
+    """Their overrides, as Hydra reads them."""
+    typed: Sequence[str] = ()
+    """Overrides of this command that they also have, as typed."""
+    is_alone: bool = False
+    """Whether this command has no other jobs."""
+
+
+NO_JOBS = StoredJobs()
+
+
 def compose_jobs(
     command: str,
     typed: Sequence[str],
     settings: type,
     *,
+    stored: StoredJobs = NO_JOBS,
     multirun: bool = False,
     config_dir: str | None = None,
     all_of: Mapping[str, str] | None = None,
@@ -84,6 +99,7 @@ def compose_jobs(
         command: name of the primary configuration.
         typed: overrides as typed.
         settings: a dataclass whose fields are the command's own settings, with types and ranges.
+        stored: jobs of an earlier command.
         multirun: whether commas separate the values of several jobs.
         config_dir: another folder of YAML files.
         all_of: groups of which every file is composed, each with its package.
@@ -97,7 +113,11 @@ def compose_jobs(
         reader = _Reader(command, settings, config_dir, all_of or {})
         chosen = [text for text in typed if text.partition("=")[2] in reader.options(text.partition("=")[0])]
         works = partial(_works, reader, settings, session, groups=chosen)
-        for job in jobs_of(reader.parse(typed, multirun, errors, works)):
+        lists = jobs_of(reader.parse(typed, multirun, errors, works))
+        added = [text_of(override) for override in reader.parse(stored.typed, multirun, [], works)]
+        replaced = tuple(f"{text.partition('=')[0]}=" for text in added)
+        again = [[*(text for text in job if not text.startswith(replaced)), *added] for job in stored.jobs]
+        for job in [*([] if stored.is_alone else lists), *again]:
             with collecting(errors):
                 jobs.append(_compose_job(reader, job, settings, session, errors))
     return jobs, list(dict.fromkeys(errors))

@@ -1,28 +1,25 @@
-"""Trains the jobs of a sweep in one folder, and writes the table of their results."""
+"""Trains the jobs of a sweep that are not done yet, in one folder."""
 
-import csv
+from __future__ import annotations
+
 import logging
-import re
 import shlex
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from vae_train.runs.files import RunFiles
-from vae_train.runs.run import OUTPUTS, is_folder_name, new_folder, read_json, write_json
-from vae_train.util.errors import ErrorDetail, FolderGoneError
-from vae_train.util.files import FolderGuard, appending
+from vae_train.runs.files import LOCK_FILE, RunFiles
+from vae_train.runs.run import is_folder_name, new_folder, write_json
+from vae_train.runs.sweep_file import SWEEP_FILE, SWEEPS, SweepJob, read_jobs, with_jobs, write_jobs
+from vae_train.runs.sweep_table import report
+from vae_train.util.errors import ErrorDetail, FolderGoneError, Stopped
+from vae_train.util.files import FolderGuard, appending, locked
 
 log = logging.getLogger("vae_train")
 
-
-SWEEPS = OUTPUTS / "sweeps"
-
-JOBS_FILE = "jobs.json"
-
-MAX_NAME_LENGTH = 80
-"""Maximal length of the name of a job's folder, in characters."""
+Train = Callable[[Path, bool], object]
+"""(folder, whether to resume the run in it) -> trains a job."""
 
 
 def name_errors(name: str) -> list[ErrorDetail]:
@@ -30,57 +27,93 @@ def name_errors(name: str) -> list[ErrorDetail]:
     where = f"sweep={name}"
     if not is_folder_name(name):
         return [ErrorDetail(where, "is not a valid folder name")]
-    if (SWEEPS / name).exists():
-        return [ErrorDetail(where, f"{SWEEPS / name} already exists; choose another name")]
+    if (SWEEPS / name).exists() and not (SWEEPS / name / SWEEP_FILE).exists():
+        reason = f"{SWEEPS / name} already exists and is not a sweep that can go on; choose another name"
+        return [ErrorDetail(where, reason)]
     return []
 
 
-def run_sweep(name: str, jobs: Sequence[Sequence[str]], train: Callable[[int, Path], object]) -> int:
-    """Trains all jobs in sequence. A job that fails keeps its log and does not stop the others.
+def is_done(name: str, key: str) -> bool:
+    """Whether a sweep has a job with this key that is done."""
+    return any(job.key == key and job.status(SWEEPS / name) == "done" for job in read_jobs(SWEEPS / name))
+
+
+def run_sweep(name: str | None, jobs: Mapping[SweepJob, Train], now: str, retry: bool = False) -> int:
+    """Trains all jobs of a sweep that are not done, in sequence, and resumes those that were interrupted.
+
+    A job that fails keeps its log and does not stop the others.
 
     Args:
-        name: names the folder; a number is appended if it exists.
-        jobs: the overrides of every job, for the table.
-        train: trains job number i in a folder.
+        name: names the folder. A sweep that exists goes on, with the new ones among the jobs.
+        jobs: all jobs of the sweep that are not done, and how to train them. New ones have no folder yet.
+        now: names the folder without a name; a number is appended if it exists.
+        retry: also resume jobs that failed.
 
     Returns:
-        The number of jobs that did not finish.
+        The number of jobs that are not done.
 
     Raises:
+        UsageError: another process is working on this sweep.
         FolderGoneError: the folder of the sweep was deleted or renamed.
+        Stopped: see `vae_train.runs.train.train`.
     """
-    folder = new_folder(SWEEPS / name)
-    write_json(folder / JOBS_FILE, [list(job) for job in jobs])
-    settings = [dict(override.lstrip("+").split("=", 1) for override in job) for job in jobs]
-    swept = _swept(settings)
-    files = [RunFiles(folder / _job_name(*job, swept)) for job in enumerate(settings)]
-    errors: dict[int, str] = {}
-    log.info("vae train: %d jobs in %s", len(jobs), folder)
-    with FolderGuard(folder, JOBS_FILE) as guard:
-        try:
-            for number, job in enumerate(jobs):
-                guard.check()
-                log.info("[%d/%d] %s", number + 1, len(jobs), " ".join(job))
-                try:
-                    train(number, files[number].folder)
-                except Exception as error:
+    folder = new_folder(SWEEPS / now) if name is None else SWEEPS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / LOCK_FILE):
+        known = with_jobs(read_jobs(folder), list(jobs))
+        write_jobs(folder, known)
+        train = {job.key: function for job, function in jobs.items()}
+        before = {job.folder: job.status(folder) for job in known}
+        _log_start(folder, before, retry)
+        errors: dict[str, str] = {}
+        with FolderGuard(folder, SWEEP_FILE) as guard:
+            try:
+                for number, job in enumerate(known):
+                    status = before[job.folder]
+                    if status == "done" or (status == "failed" and not retry):
+                        continue
                     guard.check()
-                    log.error("failed: %s", error)
-                    errors[number] = str(error)
-                    if not isinstance(error, FolderGoneError):
-                        _record_failure(files[number], error)
-        finally:
-            rows = [_row(number, files[number], job, errors.get(number)) for number, job in enumerate(settings)]
-            if guard.is_in_place():
-                _report(folder, jobs, rows, swept)
-    return sum(row["status"] != "done" for row in rows)
+                    log.info("[%d/%d] %s", number + 1, len(known), " ".join(job.overrides))
+                    _train(train[job.key], job.files(folder), job.folder, errors, guard)
+            except Stopped as stopped:
+                again = shlex.join(["vae", "train", "-m", f"sweep={folder.name}"])
+                stopped.args = (f"{str(stopped).partition('. Resume with')[0]}. Go on with: {again}",)
+                raise
+            finally:
+                if guard.is_in_place():
+                    report(folder, known, errors)
+        return sum(job.folder in errors or job.status(folder) != "done" for job in known)
 
 
-def _job_name(number: int, settings: Mapping[str, str], swept: Sequence[str]) -> str:
-    """Names the folder of a job by its number and the swept settings, for instance `3-beta=4-seed=1`."""
-    parts = [f"{key.rpartition('.')[2]}={settings[key]}" for key in swept]
-    name = "-".join([str(number), *parts])
-    return re.sub(r"[^\w.,=+-]+", "_", name)[:MAX_NAME_LENGTH].rstrip("._")
+def _log_start(folder: Path, statuses: Mapping[str, str], retry: bool) -> None:
+    """Logs how many jobs are done, and what happens to the others."""
+    counts = Counter(statuses.values())
+    if set(counts) == {"not started"}:
+        log.info("vae train: %d jobs in %s", len(statuses), folder)
+        return
+    interrupted, failed = counts["running"] + counts["stopped"], counts["failed"]
+    parts = [f"{counts['done']} of {len(statuses)} done"]
+    parts += [f"{interrupted} to resume"] if interrupted else []
+    parts += [f"{failed} failed, to resume"] if failed and retry else []
+    parts += [f"{failed} failed (retry=true resumes them)"] if failed and not retry else []
+    parts += [f"{counts['not started']} to go"] if counts["not started"] else []
+    log.info("%s: %s", folder.name, ", ".join(parts))
+
+
+def _train(train: Train, files: RunFiles, name: str, errors: dict[str, str], guard: FolderGuard) -> None:
+    """Trains or resumes a job; `errors` receives its error."""
+    is_run = files.config_file.exists()
+    if not is_run:
+        for path in (files.summary_file, files.log_file):  # how it failed before it was a run
+            path.unlink(missing_ok=True)
+    try:
+        train(files.folder, is_run)
+    except Exception as error:
+        guard.check()
+        log.error("failed: %s", error)
+        errors[name] = str(error)
+        if not isinstance(error, FolderGoneError):
+            _record_failure(files, error)
 
 
 def _record_failure(files: RunFiles, error: Exception) -> None:
@@ -90,57 +123,3 @@ def _record_failure(files: RunFiles, error: Exception) -> None:
         write_json(files.summary_file, {"status": "failed", "error": str(error)})
     with appending(files.log_file) as file:
         file.write(traceback.format_exc())
-
-
-def _row(number: int, files: RunFiles, settings: Mapping[str, str], error: str | None) -> dict[str, Any]:
-    status = "failed" if error else "unknown" if files.folder.exists() else "not started"
-    summary = {"status": status, "error": error or ""} | read_json(files.summary_file)
-    return {
-        **settings,
-        "job": number,
-        "status": summary["status"],
-        "best_elbo": summary.get("best_elbo", summary.get("train_elbo")),
-        "best_by": summary.get("best_by", ""),
-        "seconds": summary.get("seconds"),
-        "folder": str(files.folder),
-        "error": summary["error"],
-    }
-
-
-def _report(folder: Path, jobs: Sequence[Sequence[str]], rows: list[dict[str, Any]], swept: list[str]) -> None:
-    """Writes sweep.csv and logs the table."""
-    with (folder / "sweep.csv").open("w", newline="") as file:
-        columns = ["job", *swept, "status", "best_elbo", "best_by", "seconds", "folder", "error"]
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    _log_table(rows, swept)
-    for job, row in zip(jobs, rows, strict=True):
-        if row["status"] == "failed":
-            path = RunFiles(Path(row["folder"])).log_file
-            see = f"; log: {path}" if path.exists() else ""
-            log.info("failed: %d (%s): %s%s", row["job"], " ".join(job), row["error"], see)
-    done = sum(row["status"] == "done" for row in rows)
-    log.info("%d of %d jobs done; table: %s", done, len(rows), folder / "sweep.csv")
-    allowed = [override for override in jobs[0] if override.startswith("allow=")]
-    log.info("report as one HTML page: vae report %s", shlex.join([f"run={folder}", *allowed]))
-
-
-def _swept(jobs: Sequence[Mapping[str, str]]) -> list[str]:
-    """The settings in which the jobs differ; all of them if there is one job."""
-    keys = [key for key in jobs[0] if key not in ("sweep", "out")]
-    return [key for key in keys if len({job[key] for job in jobs}) > 1] or keys
-
-
-def _log_table(rows: list[dict[str, Any]], swept: list[str]) -> None:
-    finished = [row for row in rows if row["status"] == "done" and row["best_elbo"] is not None]
-    best = max((row["best_elbo"] for row in finished), default=None)
-    cells = [["job", *swept, "status", "ELBO", "s", ""]]
-    for row in rows:
-        elbo = "" if row["best_elbo"] is None else f"{row['best_elbo']:.2f}"
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f}"
-        mark = " best by ELBO" if row in finished and row["best_elbo"] == best else ""
-        cells.append([*(str(row[key]) for key in ("job", *swept, "status")), elbo, seconds, mark])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        log.info("  %s", "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

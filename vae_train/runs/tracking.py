@@ -19,7 +19,7 @@ from vae_train.runs.config import Config
 from vae_train.runs.differences import hyperparameters
 from vae_train.runs.run import Run, read_json, write_json
 from vae_train.runs.schema import RunFacts
-from vae_train.runs.sweep import JOBS_FILE
+from vae_train.runs.sweep_file import SWEEP_FILE
 from vae_train.training.loggers.base import Logger, RunLabel
 from vae_train.training.loggers.tracker import Tracker
 from vae_train.util.errors import ErrorDetail
@@ -114,7 +114,7 @@ def open_loggers(run: Run, facts: RunFacts, builder: Builder, is_training: bool 
 
 def _label(run: Run, is_training: bool) -> RunLabel:
     folder = run.folder.absolute()
-    sweep = folder.parent.name if (folder.parent / JOBS_FILE).exists() else None
+    sweep = folder.parent.name if (folder.parent / SWEEP_FILE).exists() else None
     return RunLabel(_id(run) or "", folder.name, sweep, hyperparameters(run.config), is_training)
 
 

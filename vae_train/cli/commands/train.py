@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
-from vae_train.cli.overrides import Job
+from vae_train.cli.overrides import Job, StoredJobs
 from vae_train.cli.schema import KNOB, inactive_errors
 from vae_train.model.base import Part
 from vae_train.runs import sweep
@@ -14,13 +15,14 @@ from vae_train.runs.check import check as check_config
 from vae_train.runs.config import Config
 from vae_train.runs.plan import show_plan
 from vae_train.runs.run import Run, folder_errors
+from vae_train.runs.sweep_file import NEUTRAL, SWEEPS, SweepJob, job_key, read_jobs
 from vae_train.runs.train import resume, resume_errors, train
 from vae_train.training.execution import Mode
-from vae_train.util.errors import ErrorDetail
+from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import Precision
 
-INVOCATION = ("out", "sweep", "resume", "strict", "plan", "allow")
+INVOCATION = ("out", "sweep", "retry", "resume", "strict", "plan", "allow")
 """Settings of this call of the command, which are not part of a run."""
 
 
@@ -42,6 +44,7 @@ class Settings:
     name: str | None
     out: str | None
     sweep: str | None
+    retry: bool
     resume: str | None
     init_from: str | None
     freeze: Part | None
@@ -53,7 +56,8 @@ def mode_errors(overrides: Sequence[str], multirun: bool) -> list[ErrorDetail]:
     """Reports settings that only work with -m, or only without."""
     typed = {override.lstrip("+").partition("=")[0]: override for override in overrides}
     if not multirun:
-        return [ErrorDetail(typed["sweep"], "only applies to multirun; add -m")] if "sweep" in typed else []
+        message = "only applies to multirun; add -m"
+        return [ErrorDetail(typed[key], message) for key in ("sweep", "retry") if key in typed]
     errors = [
         ErrorDetail(typed[key], f"does not work with -m{hint}")
         for key, hint in (("out", "; name the folder with sweep="), ("resume", ""), ("plan", ""))
@@ -63,8 +67,31 @@ def mode_errors(overrides: Sequence[str], multirun: bool) -> list[ErrorDetail]:
     return errors + (sweep.name_errors(name) if name else [])  # an empty name is an error of every path
 
 
+def stored_jobs(typed: Sequence[str]) -> StoredJobs:
+    """The jobs of an earlier sweep that are not done, if the settings name one.
+
+    Raises:
+        UsageError: only settings that change no number were typed, and there is no such sweep.
+    """
+    texts = {text.lstrip("+").partition("=")[0]: text for text in typed}
+    neutral = [text for key, text in texts.items() if key in ("sweep", "retry") or key.startswith(NEUTRAL)]
+    name = texts.get("sweep", "").partition("=")[2]
+    jobs = read_jobs(SWEEPS / name) if name else []
+    is_alone = bool(name) and len(neutral) == len(typed)
+    if is_alone and not jobs:
+        raise UsageError([ErrorDetail(texts["sweep"], "no such sweep; a new one needs settings, such as beta=1,2,4")])
+    wanted = [job for job in jobs if job.status(SWEEPS / name) not in ("done", "failed")]
+    if "retry=true" in typed:
+        wanted = [job for job in jobs if job.status(SWEEPS / name) != "done"]
+    if is_alone:
+        wanted = wanted or jobs[:1]  # without a job there are no settings
+    return StoredJobs([job.composed for job in wanted], neutral, is_alone)
+
+
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports invalid combinations, a missing device, missing files and an existing folder."""
+    if settings.sweep and sweep.is_done(settings.sweep, job_key(run_config(job))):
+        return []
     if settings.resume:
         run = job.open(settings.resume, "resume")
         return resume_errors(run, _changes(job), job.session, job.builder)
@@ -103,10 +130,25 @@ def train_job(job: Job, folder: Path | None) -> Run:
 
 
 def run_sweep(jobs: Sequence[Job]) -> int:
-    """Trains all jobs in one folder; returns the number that did not finish."""
-    name = jobs[0].settings.sweep or f"{datetime.now():%Y-%m-%d-%H-%M-%S}"
-    overrides = [job.overrides for job in jobs]
-    return sweep.run_sweep(name, overrides, lambda number, folder: train_job(jobs[number], folder))
+    """Trains all jobs in one folder, or goes on with those that are not done; returns the number that are not."""
+    settings, entries = jobs[0].settings, {}
+    for job in jobs:
+        kept, composed = (
+            tuple(text for text in texts if not text.startswith("retry=")) for texts in (job.overrides, job.composed)
+        )
+        entries[SweepJob(job_key(run_config(job)), "", kept, composed)] = partial(_train_or_resume, job)
+    now = f"{datetime.now():%Y-%m-%d-%H-%M-%S}"
+    return sweep.run_sweep(settings.sweep, entries, now, settings.retry)
+
+
+def _train_or_resume(job: Job, folder: Path, is_run: bool) -> None:
+    """Trains a job of a sweep in a new folder, or resumes its run."""
+    if not is_run:
+        train_job(job, folder)
+        return
+    typed = {override.partition("=")[0] for override in job.overrides}
+    changes = {key: job.config.at(key) for key in typed & {"device", "threads", "execution"}}
+    resume(job.open(str(folder)), changes, job.session, job.builder)
 
 
 def run_config(job: Job) -> Config:
