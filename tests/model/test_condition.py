@@ -234,3 +234,15 @@ def test_a_topmost_prior_made_of_encoded_images_is_refused_with_a_condition(name
     (error,) = model_errors(compose(*choices))
     assert error.where == "model.condition=label"
     assert "unconditional posteriors" in error.message
+
+
+def test_a_topmost_prior_without_a_condition_is_the_same_for_every_y(monkeypatch):
+    monkeypatch.setattr("vae_train.model.prior.standard_normal.StandardNormal.accepts_condition", False)
+    found = build(
+        compose("model=hvae", *LAYERED["hvae"], *BINARY, "model.condition=label").model,
+        data_shape=(1, 8, 8),
+        levels=2,
+        factor_sizes=SIZES,
+    )
+    assert found.condition.prior is None
+    assert found(labeled(), Rng(0, "x")).latents[0].p.batch_shape == ()

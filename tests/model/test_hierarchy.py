@@ -215,6 +215,15 @@ def test_importance_weights_tighten_the_bound(name):
     assert values[0] < values[1] < values[2]
 
 
+@MODELS
+def test_the_noise_of_a_layer_does_not_depend_on_the_temperatures_of_others(name):
+    model = small(name)
+    layers = len(model.latent_shapes)
+    cold, nearly = ([value] + [1.0] * (layers - 1) for value in (0.0, 1e-7))
+    means = [model.sample(4, Rng(0, "x"), temperatures).mean for temperatures in (cold, nearly)]
+    assert torch.allclose(*means, atol=1e-4)
+
+
 class Chain(Hierarchy):
     """z1 ~ N(0, 1), z2 = a z1 + s e, x = c z2 + t e for every dimension, with the exact posterior."""
 

@@ -112,6 +112,13 @@ def test_layers_of_latents_are_inputs_and_outputs(name: str, condition: str | No
     torch.testing.assert_close(torch.exp(log_variance / 2), expected.std)
 
 
+def test_a_ladder_of_one_layer_is_exported(tmp_path: Path) -> None:
+    one = ("model=lvae", "model.latents=[3]", "model.hidden=[8]", "latent_dim=1")
+    trained = model_of(*one, "model/likelihood=bernoulli", levels=2)
+    for graph in (Encoder(trained), Decoder(trained)):
+        assert difference(graph, program(graph, tmp_path), trained) < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERED)
 def test_layers_of_latents_can_be_written_as_onnx(name: str, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ are composed, and the result is compared with signatures.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache, partial
@@ -25,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_train.cli import schema
 from vae_train.cli.hints import choice_hint, group_hint, is_training_setting
 from vae_train.cli.hydra_compat import conf_dir
+from vae_train.cli.linked import fill_latent_shape, fill_length
 from vae_train.cli.parsing import as_typed, jobs_of, parse, text_of, with_brackets, with_text
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
@@ -177,27 +177,6 @@ def _works(reader: _Reader, settings: type, session: DataSession, text: str, gro
 def _allowed(names: Any) -> list[str]:
     """The packages that `allow=` names."""
     return [str(name) for name in (names if isinstance(names, tuple) else [names]) if name is not None]
-
-
-def fill_latent_shape(cfg: DictConfig, typed: Sequence[str]) -> list[ErrorDetail]:
-    """Sets `latent_dim` and `latent_shape` from each other; returns the error of typing both."""
-    if not {"latent_dim", "latent_shape"} <= set(cfg):
-        return []
-    if {"latent_dim", "latent_shape"} <= set(typed):
-        return [ErrorDetail("latent_shape", "latent_dim and latent_shape are mutually exclusive")]
-    shape = cfg.latent_shape
-    if shape is None or "latent_dim" in typed:
-        cfg.latent_shape = [cfg.latent_dim]
-    elif OmegaConf.is_list(shape) and all(isinstance(size, int) for size in shape):
-        cfg.latent_dim = math.prod(shape)
-    return []
-
-
-def fill_length(cfg: DictConfig, typed: Sequence[str]) -> None:
-    """Makes a typed `steps` or `epochs` replace the other one, which an experiment may have set."""
-    for key, other in (("steps", "epochs"), ("epochs", "steps")):
-        if key in typed and other in cfg and other not in typed and cfg[key] is not None:
-            cfg[other] = None
 
 
 def resolved(cfg: DictConfig) -> Config:

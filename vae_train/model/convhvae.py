@@ -65,8 +65,18 @@ class ConvHVAE(HVAE):
         output_bias: Literal["init", "data"],
     ) -> None:
         self.channels = channels
-        networks = (likelihood, condition, factor_sizes, output_bias)
-        super().__init__(data_shape, levels, latents, hidden, log_variance, prior, *networks)
+        super().__init__(
+            data_shape,
+            levels,
+            latents,
+            hidden,
+            log_variance,
+            prior=prior,
+            likelihood=likelihood,
+            condition=condition,
+            factor_sizes=factor_sizes,
+            output_bias=output_bias,
+        )
 
     @override
     def image_networks(self, outputs: int) -> tuple[nn.Module, nn.Module, int]:

@@ -30,7 +30,7 @@ MIN_SCALE = 1e-4
 """Lower bound of the standard deviations of z."""
 
 Choose = Callable[[int, Distribution, Tensor], Tensor]
-"""(number of the layer, its prior, its state) -> z with shape `(*N, *shape)`."""
+"""(number of the layer, its prior, its state) -> z with shape `(*N, *shape)`; `(*N, *top_shape)` if topmost."""
 
 
 class Hierarchy(LatentVariableModel):
@@ -168,6 +168,10 @@ class Hierarchy(LatentVariableModel):
         """The networks of y that are part of inference; empty without a condition."""
         return () if self.condition is None else (self.condition.channel,)
 
+    def condition_prior(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> Distribution:
+        """The topmost prior of a conditional model, see `Prior.condition`."""
+        return p.affine(shift, log_scale)
+
     def append_condition(self, top: Tensor, y: Tensor | None) -> Tensor:
         """Appends y to the topmost z `(*N, *shape)`: `(*N, *top_shape)`; unconditional models do not change it."""
         return top if self.condition is None else self.condition.decoder_input(top, y)
@@ -181,7 +185,9 @@ class Hierarchy(LatentVariableModel):
         def conditional(layer: int, p: Distribution, state: Tensor) -> Tensor:
             if layer > 0:
                 return choose(layer, p, state)
-            return self.append_condition(choose(layer, p.affine(*condition.moments(y)), state), y)
+            if condition.prior is not None:
+                p = self.condition_prior(p, *condition.moments(y))
+            return self.append_condition(choose(layer, p, state), y)
 
         return conditional
 
@@ -194,8 +200,8 @@ class Hierarchy(LatentVariableModel):
         latents: list[Latent] = []
 
         def choose(layer: int, p: Distribution, state: Tensor) -> Tensor:
-            q = self.posterior(layer, features[layer], p, state)
-            z = _sample(q, rng, (num_samples, x.shape[0], *shapes[layer]), temperature)
+            q, shape = self.posterior(layer, features[layer], p, state), (num_samples, x.shape[0], *shapes[layer])
+            z = q.loc.expand(shape) if temperature == 0 else _sample(q, rng, shape, temperature)
             latents.append(Latent(z, q, p))
             return z
 
@@ -233,7 +239,5 @@ def log_softplus(raw: Tensor) -> Tensor:
 
 def _sample(p: Normal, rng: Rng, shape: Shape, temperature: float) -> Tensor:
     """Samples with shape (K, B, *event), which `p` broadcasts to, so that noise belongs to samples and images."""
-    if temperature == 0:
-        return p.loc.expand(shape)
     z = p.loc + temperature * p.log_scale.exp() * p.unit_sample(rng, shape, p.loc.dtype)
     return z.expand(shape)

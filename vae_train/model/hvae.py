@@ -65,14 +65,16 @@ class HVAE(Hierarchy):
         top, bottom = self.sizes
         self.top_family, self.bottom_family = Gaussian((top,), log_variance), Gaussian((bottom,), log_variance)
         self.top_encoder, self.image_features, features = self.image_networks(2 * top)
-        (seen,) = self.top_shape
-        self.features_above = gated(seen, features)
+        (top_inputs,) = self.top_shape
+        self.features_above = gated(top_inputs, features)
         self.joint_encoder = self._perceptron(2 * features, 2 * bottom, 1)
-        self.lower_prior = self._perceptron(seen, 2 * bottom, 2)
-        self.top_decoder, self.bottom_decoder = gated(seen, hidden), gated(bottom, hidden)
+        self.lower_prior = self._perceptron(top_inputs, 2 * bottom, 2)
+        self.top_decoder, self.bottom_decoder = gated(top_inputs, hidden), gated(bottom, hidden)
         self.decoder = self.output_network(2 * hidden)
         self.zero = nn.Buffer(torch.zeros(top), persistent=False)
         self.prior = prior(event_shape=(top,), data_shape=self.data_shape)
+        if self.condition is not None and not self.prior.accepts_condition:
+            self.condition.prior = None
 
     def image_networks(self, outputs: int) -> tuple[nn.Module, nn.Module, int]:
         """The networks whose inputs are images.
@@ -160,6 +162,10 @@ class HVAE(Hierarchy):
     def decode_latents(self, z: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
         top, bottom = z  # without the prior, which may encode many pseudo-inputs
         return self.likelihood.decode(self.decoder, self._below(self.append_condition(top, y), bottom))
+
+    @override
+    def condition_prior(self, p: Distribution, shift: Tensor, log_scale: Tensor) -> Distribution:
+        return self.prior.condition(p, shift, log_scale)
 
     def _encode(self, x: Tensor) -> Normal:
         """The posterior of the topmost layer."""

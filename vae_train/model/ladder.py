@@ -159,9 +159,9 @@ class Ladder(Hierarchy):
         self.up = nn.ModuleList(style.residual(group) for group in self.groups for _ in range(group.layers))
         self.starts = nn.ParameterList(nn.Parameter(torch.zeros(width, *group.size)) for group in top_down)
         inputs = [self.top_shape[0]] + [latent_channels] * (sum(group.layers for group in self.groups) - 1)
-        places = [group for group in top_down for _ in range(group.layers)]
+        layer_groups = [group for group in top_down for _ in range(group.layers)]
         self.down = nn.ModuleList(
-            Layer(group, latent_channels, size, style) for group, size in zip(places, inputs, strict=True)
+            Layer(group, latent_channels, size, style) for group, size in zip(layer_groups, inputs, strict=True)
         )
         # Between the image and the largest maps with latents there are plain convolutions.
         first, plain = self.groups[0], Style(3, 0, activation, norm)
@@ -204,8 +204,8 @@ class Ladder(Hierarchy):
     @override
     def decoder_parameters(self) -> list[nn.Parameter]:
         inference = {id(p) for p in self.inference_parameters()}
-        others = {id(p) for part in (self.likelihood, self.condition) if part is not None for p in part.parameters()}
-        return [p for p in self.parameters() if id(p) not in inference | others]
+        likelihood = {id(p) for p in self.likelihood.parameters()}
+        return [p for p in self.parameters() if id(p) not in inference | likelihood]
 
     @override
     def bottom_up(self, x: Tensor) -> Sequence[Tensor]:

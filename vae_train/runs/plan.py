@@ -18,7 +18,7 @@ from vae_train.rng import Rng
 from vae_train.runs.build import Builder, build_learner, build_model, build_source, build_trainer, build_transforms
 from vae_train.runs.config import Config
 from vae_train.runs.defaults import with_defaults
-from vae_train.training.execution import Runner
+from vae_train.training.execution import Mode, Runner
 from vae_train.training.learner import Learner
 from vae_train.training.step import StepInputs
 from vae_train.util.live_memory import peak_bytes
@@ -31,7 +31,8 @@ WARM, TIMED = 5, 10
 """Runner calls before and during the timing. A CUDA graph is captured in the fourth call."""
 
 MAX_SECONDS = 10.0
-"""Time after which no further call starts, before and during the timing each, so that plans of large models end."""
+"""Time after which no further call starts, before and during the timing each, so that plans of slow steps end. Calls
+before the timing that compile or capture a step always take place."""
 
 PASS = 10
 """Number of batches of random images."""
@@ -56,7 +57,7 @@ def show_plan(config: Config, session: DataSession, builder: Builder) -> None:
     images = _random_images(stored, transforms, PASS * batch_size, device)
     stream = Stream(images, batch_size, seed=config["seed"], device=device)
     layers, peak = _layers(learner, stream.batch(0)), _step_bytes(learner, stream.batch(0))
-    seconds = _seconds_per_step(trainer.runner(learner, stream))
+    seconds = _seconds_per_step(trainer.runner(learner, stream), trainer.execution)
     for name, module, shape, count in layers:
         log.info("%-26s %-22s %-18s %12s", name, module, "x".join(map(str, shape)), f"{count:,}" if count else "")
     count = sum(p.numel() for p in learner.parameters)
@@ -121,18 +122,18 @@ def _step_bytes(learner: Learner, batch: Batch) -> int:
     return peak_bytes(lambda: learner.backward(StepInputs(batch, 0, learner.rates(0), rng)))
 
 
-def _seconds_per_step(runner: Runner) -> float:
-    def go(step: int, times: int) -> int:
+def _seconds_per_step(runner: Runner, execution: Mode) -> float:
+    def go(step: int, times: int, limit: float = MAX_SECONDS) -> int:
         start = time.perf_counter()
         for _ in range(times):
             step += len(runner(step, PASS).values)
-            if time.perf_counter() - start > MAX_SECONDS:
+            if time.perf_counter() - start > limit:
                 break
         if runner.feed.device.type == "cuda":
             torch.cuda.synchronize()
         return step
 
-    first = go(0, WARM)
+    first = go(0, WARM, MAX_SECONDS if execution == "eager" else math.inf)
     start = time.perf_counter()
     last = go(first, TIMED)
     return (time.perf_counter() - start) / (last - first)

@@ -132,7 +132,8 @@ def _model_rows(contents: Contents) -> Rows:
     for path in COMPONENTS:
         if (target := config.at(f"{path}._target_")) is not None:
             yield path.rpartition(".")[2], _class_name(target)
-    yield "latent shape", "x".join(map(str, config.at("model.latent_shape", ())))
+    shapes = ["x".join(map(str, shape)) for shape in contents.trained.model.latent_shapes]
+    yield "latent shape", ", ".join(shapes) + (" from the topmost layer down" if len(shapes) > 1 else "")
     if config.at("model.condition"):
         yield "condition", config.at("model.condition")
     yield "parameters", f"{sum(p.numel() for p in contents.trained.model.parameters()):,}"

@@ -39,7 +39,7 @@ ABOUT = {
 }
 """Output of an encoder -> its meaning."""
 
-LAYERS = "Layers are counted from the topmost. Each q(z | x) is that given the means of the layers above."
+LAYERS = "Layers are counted from the topmost. Each q(z | x) is conditioned on the means of the layers above."
 
 
 class Graph(nn.Module):
@@ -81,14 +81,14 @@ class Encoder(Graph):
     def __init__(self, trained: TrainedModel) -> None:
         super().__init__(trained)
         self.inputs = (image_port(self.facts), *self.conditions)
-        posteriors = self.posteriors(*(port.zeros() for port in self.inputs))
+        layers = self.posteriors(*(port.zeros() for port in self.inputs))
         self.outputs = tuple(
             Port(name, t.dtype, tuple(t.shape[1:]), about)
-            for layer, q in enumerate(posteriors)
+            for layer, q in enumerate(layers)
             for t, (name, about) in zip(described(q).values(), self._names(q, layer), strict=True)
         )
-        layered = () if len(posteriors) == 1 else (LAYERS,)
-        self.notes = (*dict.fromkeys(note for q in posteriors for note in _notes(q)), *layered)
+        about_layers = () if len(layers) == 1 else (LAYERS,)
+        self.notes = (*dict.fromkeys(note for q in layers for note in _notes(q)), *about_layers)
 
     def posteriors(self, x: Tensor, y: Tensor | None = None) -> list[Distribution]:
         """q(z | x) of every layer, given the means above, for images in the units of the data."""

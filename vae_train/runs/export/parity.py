@@ -10,6 +10,7 @@ from torch import Tensor
 from vae_train.batch import DataFacts
 from vae_train.distributions.base import Distribution
 from vae_train.evaluation.latents import posteriors
+from vae_train.model.base import SingleLatent
 from vae_train.rng import Rng
 from vae_train.runs.export.graphs import Decoder, Graph, described
 from vae_train.runs.export.ports import image_port, to_data, to_model
@@ -46,7 +47,8 @@ def difference(graph: Graph, call: Call, trained: TrainedModel) -> float:
         images, label = _images(trained, size), _label(trained, size)
         if isinstance(graph, Decoder):
             inputs = _latents(trained, images, label)
-            expected: Sequence[Tensor] = [trained.decode(inputs if len(inputs) > 1 else inputs[0], label)]
+            z = inputs[0] if isinstance(trained.model, SingleLatent) else inputs
+            expected: Sequence[Tensor] = [trained.decode(z, label)]
         else:
             inputs, expected = [images], [t for q in _encoded(trained, images, label) for t in described(q).values()]
         outputs = call(inputs if label is None else [*inputs, label])
