@@ -14,6 +14,7 @@ import pytest
 
 from tests.commandline import TINY, Vae
 from vae_train.runs.sweep import run_sweep
+from vae_train.runs.sweep_file import SweepJob
 from vae_train.util.errors import FolderGoneError
 
 SMALL = (*TINY[1:-1], "trainer.log_every=5", "trainer.checkpoint_seconds=0", "threads=1")
@@ -98,16 +99,16 @@ def test_a_deleted_job_does_not_stop_a_sweep(vae: Vae) -> None:
 
 
 def test_a_deleted_sweep_ends(tmp_path: Path) -> None:
-    numbers = []
+    folders = []
 
-    def train(number: int, folder: Path) -> None:
-        numbers.append(number)
+    def train(folder: Path, is_run: bool) -> None:
+        folders.append(folder.name)
         folder.mkdir()
         delete(folder.parent)
 
     with pytest.raises(FolderGoneError, match=f"outputs/sweeps/s {GONE}"):
-        run_sweep("s", [("seed=1",), ("seed=2",)], train)
-    assert numbers == [0]
+        run_sweep("s", {SweepJob(f"key {n}", "", (f"seed={n}",), ()): train for n in (1, 2)}, "now")
+    assert folders == ["0-seed=1"]
     assert not Path("outputs/sweeps/s").exists()
 
 

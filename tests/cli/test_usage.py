@@ -47,7 +47,7 @@ WRONG = {
     "model/likelihood=bernoulli": ["needs binary pixels", "17 levels"],
     "optimizer.eps=-1": ["optimizer", "Invalid epsilon"],
     "lr_schedule=cosine lr_schedule.warmup=99 epochs=30": ["leaves no epoch"],
-    "model=conv model.encoder.depth=9": ["too many", "3 times"],
+    "model=conv model.encoder.depth=9": ["cannot have 9 scales", "3 times"],
     "beta=1 beta=2": ["beta is given twice"],
     "epochs=3 +epochs=4": ["epochs is given twice"],
     "model._target_=os.system": ["os.system is not a component"],

@@ -134,7 +134,8 @@ def flag_hint(command: str, flag: str, values: Sequence[str]) -> str:
     elif SETTINGS.get(name) in known:
         found = [SETTINGS[name]]
     elif len(name) == 1:
-        found = [each for each in known if each.startswith(name)]
+        is_switch = value in ("", "true", "false")
+        found = [each for each in known if each.startswith(name) and (is_switch or not switches.get(each))]
     else:
         found = difflib.get_close_matches(name, known, n=1)
     if len(found) != 1:
