@@ -70,8 +70,8 @@ def run_sweep(name: str | None, jobs: Mapping[SweepJob, Train], now: str, retry:
             try:
                 for number, job in enumerate(known):
                     status = before[job.folder]
-                    if status == "done" or (status == "failed" and not retry):
-                        continue
+                    if status == "done" or (status == "failed" and not retry) or job.key not in train:
+                        continue  # a job without a function was added by another process after the check
                     guard.check()
                     log.info("[%d/%d] %s", number + 1, len(known), " ".join(job.overrides))
                     _train(train[job.key], job.files(folder), job.folder, errors, guard)

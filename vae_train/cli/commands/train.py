@@ -81,7 +81,7 @@ def stored_jobs(typed: Sequence[str]) -> StoredJobs:
     if is_alone and not jobs:
         raise UsageError([ErrorDetail(texts["sweep"], "no such sweep; a new one needs settings, such as beta=1,2,4")])
     wanted = [job for job in jobs if job.status(SWEEPS / name) not in ("done", "failed")]
-    if "retry=true" in typed:
+    if texts.get("retry", "").lower() == "retry=true":
         wanted = [job for job in jobs if job.status(SWEEPS / name) != "done"]
     if is_alone:
         wanted = wanted or jobs[:1]  # without a job there are no settings
