@@ -26,6 +26,9 @@ def _hashed(key: tuple[int | str, ...]) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+MIN_UNIFORM = 1e-30
+"""Lower bound of uniform numbers before their logarithm."""
+
 Request = tuple[Callable[..., Tensor], Tensor]
 """torch.randn or torch.rand, and its result."""
 
@@ -77,6 +80,10 @@ class Rng:
     def uniform(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Numbers uniform on [0, 1) with shape `shape`, by convention `(K, B, *event)`."""
         return self._take(torch.rand, shape, dtype)
+
+    def gumbel(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard Gumbel numbers with shape `shape`; the largest of logits plus such numbers is a sample."""
+        return -torch.log(-torch.log(self.uniform(shape, dtype).clamp(min=MIN_UNIFORM)))
 
     def _take(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         if self._rows is None:

@@ -9,8 +9,6 @@ from typing_extensions import override
 from vae_train.distributions.base import Distribution, promote
 from vae_train.rng import Rng
 
-_MIN_UNIFORM = 1e-30
-
 
 class OneHotCategorical(Distribution):
     """Independent categorical distributions, each a block of an event: log P(x) = sum x · log-softmax(logits).
@@ -70,10 +68,9 @@ class OneHotCategorical(Distribution):
 
     @override
     def sample(self, rng: Rng, num: int, temperature: float = 1.0) -> Tensor:
-        uniform = rng.uniform((num, *self.logits.shape), self.logits.dtype)
-        logits = self.logits.expand(uniform.shape)
+        gumbel = rng.gumbel((num, *self.logits.shape), self.logits.dtype)
+        logits = self.logits.expand(gumbel.shape)
         if temperature > 0.0:
-            gumbel = -torch.log(-torch.log(uniform.clamp(min=_MIN_UNIFORM)))
             logits = logits / temperature + gumbel
         blocks = self._blocks(logits)
         numbers = torch.arange(self.categories, device=blocks.device)

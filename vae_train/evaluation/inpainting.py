@@ -29,9 +29,6 @@ STEPS = 200
 BATCH_SIZE, SAMPLES_PER_PASS = 256, 8
 """Images per pass through a network, counting every completion and sample of z; importance samples per pass."""
 
-MIN_UNIFORM = 1e-30
-"""Lower bound of uniform noise before its logarithm."""
-
 
 class Completions(NamedTuple):
     """Completions of consecutive images."""
@@ -194,8 +191,7 @@ def _resample(target: HiddenValues, steps: Steps) -> tuple[Tensor, Tensor]:
         new, log_q = q.rsample_and_log_prob(rng, num)
         log_w = target.log_joint(new) - (q.log_prob(new) if log_q is None else log_q)
         log_sums = torch.logaddexp(log_sums, torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)]))
-        gumbel = -(-rng.uniform((num, count)).clamp(min=MIN_UNIFORM).log()).log()
-        score, index = (log_w + gumbel).max(0)
+        score, index = (log_w + rng.gumbel((num, count))).max(0)
         z = torch.where(per_image(score >= best, z), new[index, torch.arange(count, device=index.device)], z)
         best = torch.maximum(best, score)
     return z, (2 * log_sums[0] - log_sums[1]).exp() / steps.count

@@ -20,8 +20,6 @@ depend on its position among the samples."""
 MAX_CHUNK_ELEMENTS = 2**24
 """Logits, or weights of attention, per pass of `log_prob`."""
 
-MIN_UNIFORM = 1e-30
-
 Cache = dict[str, Any]
 """What a network remembers between two codes of a sample."""
 
@@ -127,8 +125,7 @@ class Autoregressive(Distribution):
         for offset in self.offset:
             logits = self._truncated(promote(self.network.next_logits(codes, cache)) + offset)
             if temperature > 0.0:
-                uniform = rng.uniform(logits.shape, logits.dtype).to(logits.device).clamp(min=MIN_UNIFORM)
-                logits = logits / temperature - torch.log(-torch.log(uniform))
+                logits = logits / temperature + rng.gumbel(logits.shape, logits.dtype).to(logits.device)
             codes = torch.cat([codes, logits.argmax(-1, keepdim=True)], 1)
         return codes
 
