@@ -183,6 +183,16 @@ def test_names_of_sweeps_that_cannot_go_on(vae: Vae) -> None:
     assert [path.name for path in Path("outputs/sweeps/other").iterdir()] == ["sweep.json"]
 
 
+@pytest.mark.parametrize("setting", ["threads=1,2", "execution=eager,compile", "logger=none,[none]"])
+def test_jobs_that_only_differ_in_what_changes_no_number_are_trained_once(vae: Vae, setting: str) -> None:
+    answer = vae("train", *TINY[:-1], "-m", "beta=1,2", setting, "sweep=mine")
+    assert answer.code == 0, answer.err
+    name = setting.partition("=")[0]
+    line = f"jobs that only differ in {name} are trained once, since that changes no number"
+    assert answer.out.count(line) == 1
+    assert "2 of 2 jobs done" in answer.out
+
+
 def test_two_processes_do_not_work_on_one_sweep(vae: Vae) -> None:
     vae.train("-m", "seed=1,2", "sweep=mine")
     with locked(Path("outputs/sweeps/mine/.lock")):

@@ -227,7 +227,7 @@ def compose(command: str, overrides: Sequence[str], check: bool = True, **option
         options["stored"] = module.stored_jobs(overrides)
     jobs, found = compose_jobs(command, overrides, module.Settings, all_of=getattr(module, "ALL_OF", None), **options)
     errors += found
-    for job in jobs if check else []:
+    for job in getattr(module, "unfinished", list)(jobs) if check else []:
         with collecting(errors):
             errors += module.check(job.settings, job)
     for key, group in GROUP_NAMES.get(command, {}).items():

@@ -74,8 +74,8 @@ class StoredJobs(NamedTuple):
 
     jobs: Sequence[Sequence[str]] = ()
     """Their overrides, as Hydra reads them."""
-    typed: Sequence[str] = ()
-    """Overrides of this command that they also have, as typed."""
+    shared: tuple[str, ...] = ()
+    """Beginnings of the settings that they take from this command, if it has one value for them."""
     is_alone: bool = False
     """Whether this command has no other jobs."""
 
@@ -113,11 +113,14 @@ def compose_jobs(
         reader = _Reader(command, settings, config_dir, all_of or {})
         chosen = [text for text in typed if text.partition("=")[2] in reader.options(text.partition("=")[0])]
         works = partial(_works, reader, settings, session, groups=chosen)
-        lists = jobs_of(reader.parse(typed, multirun, errors, works))
-        added = [text_of(override) for override in reader.parse(stored.typed, multirun, [], works)]
-        replaced = tuple(f"{text.partition('=')[0]}=" for text in added)
-        again = [[*(text for text in job if not text.startswith(replaced)), *added] for job in stored.jobs]
-        for job in [*([] if stored.is_alone else lists), *again]:
+        parsed = reader.parse(typed, multirun, errors, works)
+        single = [override for override in parsed if not override.is_sweep_override()]
+        shared = [override for override in single if override.key_or_group.startswith(stored.shared)]
+        replaced = tuple(f"{override.key_or_group}=" for override in shared)
+        lists = [] if stored.is_alone else jobs_of(parsed)
+        for job in stored.jobs:
+            lists.append([*(text for text in job if not text.startswith(replaced)), *map(text_of, shared)])
+        for job in lists:
             with collecting(errors):
                 jobs.append(_compose_job(reader, job, settings, session, errors))
     return jobs, list(dict.fromkeys(errors))

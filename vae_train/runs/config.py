@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,6 +120,19 @@ class Config(Mapping[str, Any]):
             f"{k}.{path}": leaf for k, v in self.items() if isinstance(v, Config) for path, leaf in v.leaves().items()
         }
         return deeper | {key: value for key, value in self.items() if not isinstance(value, Config)}
+
+    def digest(self, without: tuple[str, ...]) -> str:
+        """A digest of all values.
+
+        Settings that were added later only count if they change something, so that older configurations keep theirs.
+
+        Args:
+            without: beginnings of the dotted paths that do not count.
+        """
+        later = {f"{section}.{key}": value for section, values in ADDED.items() for key, value in values.items()}
+        leaves = {path: leaf for path, leaf in self.leaves().items() if path not in later or leaf != later[path]}
+        counted = [(path, leaf) for path, leaf in sorted(leaves.items()) if not path.startswith(without)]
+        return hashlib.blake2b(json.dumps(counted, default=str).encode(), digest_size=8).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """The tree as nested dictionaries and lists."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from vae_train.batch import DataFacts
-from vae_train.runs.config import ADDED, UNBOUND, Config
+from vae_train.runs.config import UNBOUND, Config
 from vae_train.runs.facts import read_facts
 from vae_train.runs.files import CONFIG_FILE, LOCK_FILE, RunFiles
 from vae_train.runs.packages import allow_setting, packages_of
@@ -112,14 +111,8 @@ class Run(RunFiles):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the settings that affect what is computed.
-
-        Settings that were added later only count if they change something, so that older runs keep their digest.
-        """
-        later = {f"{section}.{key}": value for section, values in ADDED.items() for key, value in values.items()}
-        leaves = {k: v for k, v in self.config.leaves().items() if k not in later or v != later[k]}
-        bound = [(k, v) for k, v in sorted(leaves.items()) if not k.startswith(UNBOUND)]
-        return hashlib.blake2b(json.dumps(bound, default=str).encode(), digest_size=8).hexdigest()
+        """Digest of the settings that affect what is computed."""
+        return self.config.digest(UNBOUND)
 
     def report(self, damage: str, instead: str) -> None:
         """Logs that a file is damaged, and what is used instead.

@@ -33,9 +33,9 @@ def name_errors(name: str) -> list[ErrorDetail]:
     return []
 
 
-def is_done(name: str, key: str) -> bool:
-    """Whether a sweep has a job with this key that is done."""
-    return any(job.key == key and job.status(SWEEPS / name) == "done" for job in read_jobs(SWEEPS / name))
+def done_keys(name: str) -> set[str]:
+    """The keys of the jobs of a sweep that are done."""
+    return {job.key for job in read_jobs(SWEEPS / name) if job.status(SWEEPS / name) == "done"}
 
 
 def run_sweep(name: str | None, jobs: Mapping[SweepJob, Train], now: str, retry: bool = False) -> int:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vae_train.runs.config import Config
 from vae_train.runs.files import RunFiles
 from vae_train.runs.run import OUTPUTS, read_json, write_json
 from vae_train.util.errors import RunError
@@ -29,7 +26,7 @@ class SweepJob(NamedTuple):
     """A job of a sweep."""
 
     key: str
-    """Digest of its configuration, see `job_key`."""
+    """Digest of its configuration without `NEUTRAL` settings."""
     folder: str
     """The name of its folder, which never changes."""
     overrides: tuple[str, ...]
@@ -51,12 +48,6 @@ class SweepJob(NamedTuple):
         files = self.files(sweep)
         found = str(read_json(files.summary_file).get("status", ""))
         return found or ("stopped" if files.config_file.exists() else "not started")
-
-
-def job_key(config: Config) -> str:
-    """A digest of a job's configuration, without settings that change no number."""
-    leaves = [(key, value) for key, value in sorted(config.leaves().items()) if not key.startswith(NEUTRAL)]
-    return hashlib.blake2b(json.dumps(leaves, default=str).encode(), digest_size=8).hexdigest()
 
 
 def read_jobs(sweep: Path) -> list[SweepJob]:

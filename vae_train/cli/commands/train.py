@@ -1,5 +1,6 @@
 """`vae train`: trains a model and writes a run."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,14 @@ from vae_train.runs.check import check as check_config
 from vae_train.runs.config import Config
 from vae_train.runs.plan import show_plan
 from vae_train.runs.run import Run, folder_errors
-from vae_train.runs.sweep_file import NEUTRAL, SWEEPS, SweepJob, job_key, read_jobs
+from vae_train.runs.sweep_file import NEUTRAL, SWEEPS, SweepJob, read_jobs
 from vae_train.runs.train import resume, resume_errors, train
 from vae_train.training.execution import Mode
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import Precision
+
+log = logging.getLogger("vae_train")
 
 INVOCATION = ("out", "sweep", "retry", "resume", "strict", "plan", "allow")
 """Settings of this call of the command, which are not part of a run."""
@@ -73,25 +76,30 @@ def stored_jobs(typed: Sequence[str]) -> StoredJobs:
     Raises:
         UsageError: only settings that change no number were typed, and there is no such sweep.
     """
-    texts = {text.lstrip("+").partition("=")[0]: text for text in typed}
-    neutral = [text for key, text in texts.items() if key in ("sweep", "retry") or key.startswith(NEUTRAL)]
-    name = texts.get("sweep", "").partition("=")[2]
-    jobs = read_jobs(SWEEPS / name) if name else []
-    is_alone = bool(name) and len(neutral) == len(typed)
+    values = {key.lstrip("+"): value for key, _, value in (text.partition("=") for text in typed)}
+    name, shared = values.get("sweep"), ("sweep", "retry", *NEUTRAL)
+    if not name:
+        return StoredJobs(shared=shared)
+    jobs, is_alone = read_jobs(SWEEPS / name), all(key.startswith(shared) for key in values)
     if is_alone and not jobs:
-        raise UsageError([ErrorDetail(texts["sweep"], "no such sweep; a new one needs settings, such as beta=1,2,4")])
-    wanted = [job for job in jobs if job.status(SWEEPS / name) not in ("done", "failed")]
-    if texts.get("retry", "").lower() == "retry=true":
-        wanted = [job for job in jobs if job.status(SWEEPS / name) != "done"]
+        message = "no such sweep; a new one needs settings, such as beta=1,2,4"
+        raise UsageError([ErrorDetail(f"sweep={name}", message)])
+    finished = ("done",) if values.get("retry", "").lower() == "true" else ("done", "failed")
+    wanted = [job for job in jobs if job.status(SWEEPS / name) not in finished]
     if is_alone:
         wanted = wanted or jobs[:1]  # without a job there are no settings
-    return StoredJobs([job.composed for job in wanted], neutral, is_alone)
+    return StoredJobs([job.composed for job in wanted], shared, is_alone)
+
+
+def unfinished(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that their sweep has not finished."""
+    name = jobs[0].settings.sweep if jobs else None
+    done = sweep.done_keys(name) if name else set()
+    return [job for job in jobs if run_config(job).digest(NEUTRAL) not in done] if done else list(jobs)
 
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports invalid combinations, a missing device, missing files and an existing folder."""
-    if settings.sweep and sweep.is_done(settings.sweep, job_key(run_config(job))):
-        return []
     if settings.resume:
         run = job.open(settings.resume, "resume")
         return resume_errors(run, _changes(job), job.session, job.builder)
@@ -131,14 +139,24 @@ def train_job(job: Job, folder: Path | None) -> Run:
 
 def run_sweep(jobs: Sequence[Job]) -> int:
     """Trains all jobs in one folder, or goes on with those that are not done; returns the number that are not."""
-    settings, entries = jobs[0].settings, {}
+    settings, entries = jobs[0].settings, dict[str, SweepJob]()
+    train, same = dict[SweepJob, sweep.Train](), set[str]()
     for job in jobs:
-        kept, composed = (
-            tuple(text for text in texts if not text.startswith("retry=")) for texts in (job.overrides, job.composed)
+        entry = SweepJob(
+            run_config(job).digest(NEUTRAL), "", _without_retry(job.overrides), _without_retry(job.composed)
         )
-        entries[SweepJob(job_key(run_config(job)), "", kept, composed)] = partial(_train_or_resume, job)
+        first = entries.setdefault(entry.key, entry)
+        train.setdefault(first, partial(_train_or_resume, job))
+        same |= {key for key, value in entry.settings.items() if first.settings.get(key, value) != value}
+    if same:
+        log.info("jobs that only differ in %s are trained once, since that changes no number", ", ".join(sorted(same)))
     now = f"{datetime.now():%Y-%m-%d-%H-%M-%S}"
-    return sweep.run_sweep(settings.sweep, entries, now, settings.retry)
+    return sweep.run_sweep(settings.sweep, train, now, settings.retry)
+
+
+def _without_retry(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Overrides without `retry`, which is a setting of one command."""
+    return tuple(text for text in overrides if not text.startswith("retry="))
 
 
 def _train_or_resume(job: Job, folder: Path, is_run: bool) -> None:
