@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 
@@ -302,7 +303,8 @@ CONTENTS = {"wandb": (*NAMES, b"images/samples"), "trackio": (*NAMES, b"images/s
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_real_package_without_a_network(tmp_path: Path, kind: str) -> None:
-    pytest.importorskip(kind)
+    if not any(distributions(name=kind)):  # the stand-ins of other tests may still be imported
+        pytest.skip(f"needs {kind}")
     environment = {
         "WANDB_MODE": "offline",
         "TRACKIO_DIR": str(tmp_path / "store"),
