@@ -143,3 +143,8 @@ def _given_means(latent: Latent) -> Distribution:
 def encoder_input(batch: Batch) -> Tensor:
     """The images that the encoder sees."""
     return batch.x if batch.encoder_input is None else batch.encoder_input
+
+
+def layer_names(name: str, count: int) -> list[str]:
+    """The names of one kind of array for every layer: `name` itself, or "mean_1", "mean_2", …, the topmost first."""
+    return [name] if count == 1 else [f"{name}_{number}" for number in range(1, count + 1)]

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from vae_train.batch import Batch, Fetched, Shape
 from vae_train.data.storage.array_files import open_file, read_array
+from vae_train.evaluation.latents import layer_names
 from vae_train.rng import Rng
 from vae_train.runs.apply.arrays import form_of_data
 from vae_train.runs.apply.inputs import Inputs, Request
@@ -57,11 +58,6 @@ def split_layers(z: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
         return [z]
     parts = z.split([math.prod(shape) for shape in shapes], 1)
     return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def layer_names(name: str, count: int) -> list[str]:
-    """The names of one kind of array for every layer: `name` itself, or "mean_1", "mean_2", …, the topmost first."""
-    return [name] if count == 1 else [f"{name}_{number}" for number in range(1, count + 1)]
 
 
 def open_latents(request: Request, model: TrainedModel, config: Config) -> Inputs:

@@ -23,8 +23,7 @@ from vae_train.distributions.mixture import Product
 from vae_train.distributions.multivariate import LowRankNormal, MultivariateNormal
 from vae_train.distributions.normal import Normal
 from vae_train.distributions.sphere import VonMisesFisher
-from vae_train.evaluation.latents import posteriors
-from vae_train.model.base import LatentVariableModel
+from vae_train.evaluation.latents import layer_names, posteriors
 from vae_train.rng import Rng
 from vae_train.runs.export.ports import Port, condition_ports, image_port, mean_port, to_data, to_model
 from vae_train.runs.trained import TrainedModel
@@ -83,9 +82,9 @@ class Encoder(Graph):
         self.inputs = (image_port(self.facts), *self.conditions)
         layers = self.posteriors(*(port.zeros() for port in self.inputs))
         self.outputs = tuple(
-            Port(name, t.dtype, tuple(t.shape[1:]), about)
-            for layer, q in enumerate(layers)
-            for t, (name, about) in zip(described(q).values(), self._names(q, layer), strict=True)
+            Port(layer_names(name, len(layers))[number], t.dtype, tuple(t.shape[1:]), ABOUT[name] + place)
+            for number, (q, place) in enumerate(zip(layers, places(len(layers)), strict=True))
+            for name, t in described(q).items()
         )
         about_layers = () if len(layers) == 1 else (LAYERS,)
         self.notes = (*dict.fromkeys(note for q in layers for note in _notes(q)), *about_layers)
@@ -107,11 +106,6 @@ class Encoder(Graph):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return tuple(tensor for q in self.posteriors(*inputs) for tensor in described(q).values())
 
-    def _names(self, q: Distribution, layer: int) -> list[tuple[str, str]]:
-        """Names and meanings of the outputs of a layer."""
-        suffix, about = layer_texts(self.model, layer)
-        return [(f"{name}{suffix}", f"{ABOUT[name]}{about}") for name in described(q)]
-
 
 class Decoder(Graph):
     """Maps latents, and the condition of a conditional model, to the mean of p(x | z) in the units of the data.
@@ -124,11 +118,9 @@ class Decoder(Graph):
 
     def __init__(self, trained: TrainedModel) -> None:
         super().__init__(trained)
-        texts = [layer_texts(self.model, layer) for layer in range(len(self.model.latent_shapes))]
-        latents = [
-            Port(f"z{suffix}", torch.float32, tuple(shape), f"latents{about}")
-            for shape, (suffix, about) in zip(self.model.latent_shapes, texts, strict=True)
-        ]
+        shapes = self.model.latent_shapes
+        names = zip(layer_names("z", len(shapes)), shapes, places(len(shapes)), strict=True)
+        latents = (Port(name, torch.float32, tuple(shape), f"latents{place}") for name, shape, place in names)
         self.inputs = (*latents, *self.conditions)
         self.outputs = (mean_port(self.facts),)
 
@@ -144,10 +136,11 @@ class Decoder(Graph):
         return (to_data(x, self.facts, self.outputs[0].dtype),)
 
 
-def layer_texts(model: LatentVariableModel, layer: int) -> tuple[str, str]:
-    """Ends of the names and of the meanings of a layer's ports; empty for a single latent."""
-    count = len(model.latent_shapes)
-    return ("", "") if count == 1 else (f"_{layer + 1}", f" of layer {layer + 1} of {count}{', topmost' * (not layer)}")
+def places(layers: int) -> list[str]:
+    """Which layer a port belongs to, for its meaning; empty for a single one."""
+    if layers == 1:
+        return [""]
+    return [f" of layer {number} of {layers}{', topmost' * (number == 1)}" for number in range(1, layers + 1)]
 
 
 def _columns(y: Tensor | None = None) -> Tensor | None:

@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
-from vae_train.runs.apply.latents import CONDITION, layer_names
+from vae_train.evaluation.latents import layer_names
+from vae_train.runs.apply.latents import CONDITION
 from vae_train.runs.apply.results import ArrayFile, new_table, write_archive
 from vae_train.runs.apply.task import Application, Task
 from vae_train.util.text import counted
