@@ -300,6 +300,10 @@ class LatentVariableModel(nn.Module, ABC):
             ValueError: the number of temperatures is not that of the stochastic layers.
         """
 
+    def condition_of_samples(self, num: int, y: Tensor | None) -> Tensor | None:
+        """The condition of `num` samples: `y`, or else all classes of a conditional model in turn."""
+        return self.condition.cycle(num, self.device) if y is None and self.condition is not None else y
+
     def temperatures(self, temperature: float | Sequence[float]) -> tuple[float, ...]:
         """The temperature of every stochastic layer, the topmost first.
 
@@ -354,3 +358,8 @@ class SingleLatent(LatentVariableModel):
     def decode_latents(self, z: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
         (only,) = z
         return self.decode(only, y)
+
+
+def sample_each(p: Distribution, num: int, rng: Rng, temperature: float) -> Tensor:
+    """`num` samples `(num, *event)`: of a distribution with batch (), or one of each with batch (num,)."""
+    return p.sample(rng, 1, temperature)[0] if p.batch_shape else p.sample(rng, num, temperature)

@@ -18,7 +18,7 @@ from typing_extensions import override
 from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution, promote
 from vae_train.distributions.normal import Normal
-from vae_train.model.base import LatentVariableModel, Network
+from vae_train.model.base import LatentVariableModel, Network, sample_each
 from vae_train.model.condition import ConditionKind, build_condition
 from vae_train.model.family import Likelihood
 from vae_train.model.start import fit_output_bias
@@ -143,15 +143,12 @@ class Hierarchy(LatentVariableModel):
         self, num: int, rng: Rng, temperature: float | Sequence[float] = 1.0, y: Tensor | None = None
     ) -> Distribution:
         temperatures, shapes = self.temperatures(temperature), self.latent_shapes
-        if y is None and self.condition is not None:
-            y = self.condition.cycle(num, self.device)
+        y = self.condition_of_samples(num, y)
 
         def choose(layer: int, p: Distribution, state: Tensor) -> Tensor:
             if isinstance(p, Normal):
                 return _sample(p, rng, (1, num, *shapes[layer]), temperatures[layer])[0]
-            return (
-                p.sample(rng, 1, temperatures[layer])[0] if p.batch_shape else p.sample(rng, num, temperatures[layer])
-            )
+            return sample_each(p, num, rng, temperatures[layer])
 
         return self.likelihood.decode(self.decoder, self.top_down(self._conditional(choose, y)))
 

@@ -9,7 +9,7 @@ from typing_extensions import override
 from vae_train.batch import Batch, Images, Shape
 from vae_train.distributions.base import Distribution
 from vae_train.distributions.codes import Codebook, Codes
-from vae_train.model.base import Network, Prior, SingleLatent
+from vae_train.model.base import Network, Prior, SingleLatent, sample_each
 from vae_train.model.condition import ConditionKind, build_condition
 from vae_train.model.family import Likelihood, Posterior
 from vae_train.model.pairing import pairing_errors
@@ -158,11 +158,8 @@ class VAE(SingleLatent):
         self, num: int, rng: Rng, temperature: float | Sequence[float] = 1.0, y: Tensor | None = None
     ) -> Distribution:
         (temperature,) = self.temperatures(temperature)
-        if y is None and self.condition is not None:
-            y = self.condition.cycle(num, self.device)
-        p = self.prior_of(y)
-        z = p.sample(rng, 1, temperature)[0] if p.batch_shape else p.sample(rng, num, temperature)
-        return self.decode(z, y)
+        y = self.condition_of_samples(num, y)
+        return self.decode(sample_each(self.prior_of(y), num, rng, temperature), y)
 
     @override
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
