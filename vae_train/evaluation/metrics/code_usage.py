@@ -71,7 +71,7 @@ def code_usage(model: SingleLatent, images: Fetched, *, noise: Noise, batch_size
 
 
 def diagnosis(usage: CodeUsage, num_vectors: int, model: SingleLatent) -> str | None:
-    """Warns that a codebook has collapsed, and suggests what to try; None if it has not.
+    """A warning about a collapsed codebook, with remedies; None for other codebooks.
 
     Args:
         usage: which codes occur.

@@ -33,7 +33,7 @@ class Bottleneck(nn.Sequential):
 
 
 class Separable(nn.Sequential):
-    """Convolutions 1x1, depthwise 5x5, and 1x1 (Vahdat & Kautz, 2020, arXiv:2007.03898, figure 3a).
+    """A 1x1, a depthwise 5x5 and a 1x1 convolution (Vahdat & Kautz, 2020, arXiv:2007.03898, figure 3a).
 
     There is no BatchNorm, with which an image's ELBO would depend on its batch.
 
