@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.commandline import TINY, Vae
-from vae_train.runs.sweep import run_sweep
-from vae_train.runs.sweep_file import SweepJob
+from vae_train.runs.config import Config
+from vae_train.runs.sweep_file import SweepJob, add_jobs
+from vae_train.runs.worker import Take, work
 from vae_train.util.errors import FolderGoneError
 
 SMALL = (*TINY[1:-1], "trainer.log_every=5", "trainer.checkpoint_seconds=0", "threads=1")
@@ -101,13 +102,17 @@ def test_a_deleted_job_does_not_stop_a_sweep(vae: Vae) -> None:
 def test_a_deleted_sweep_ends(tmp_path: Path) -> None:
     folders = []
 
-    def train(folder: Path, is_run: bool) -> None:
-        folders.append(folder.name)
-        folder.mkdir()
-        delete(folder.parent)
+    def train(take: Take) -> None:
+        folders.append(take.job.folder)
+        delete(sweep)
+
+    sweep = Path("outputs/sweeps/s")
+    sweep.mkdir(parents=True)
+    config = Config({"model": {}, "data": {}})
+    add_jobs(sweep, {SweepJob(f"key {n}", "", (f"seed={n}",), ()): config for n in (1, 2)})
 
     with pytest.raises(FolderGoneError, match=f"outputs/sweeps/s {GONE}"):
-        run_sweep("s", {SweepJob(f"key {n}", "", (f"seed={n}",), ()): train for n in (1, 2)}, "now")
+        work(sweep, train)
     assert folders == ["0-seed=1"]
     assert not Path("outputs/sweeps/s").exists()
 

@@ -18,7 +18,8 @@ from tests.commandline import BRIEF, TINY, Vae, rows, start
 from vae_train.runs.config import Config
 from vae_train.runs.run import Run
 from vae_train.util.errors import UsageError
-from vae_train.util.files import locked, replacing
+from vae_train.util.files import replacing
+from vae_train.util.locks import locked
 
 
 def status(run: Path) -> str:

@@ -9,10 +9,12 @@ import pytest
 
 import vae_train
 from tests.commandline import BRIEF, TINY, Vae, rows, start, wait_for
-from vae_train.cli.commands import train as train_module
-from vae_train.runs.sweep import run_sweep
-from vae_train.runs.sweep_file import SweepJob
-from vae_train.util.files import locked
+from vae_train.runs import worker
+from vae_train.runs.config import Config
+from vae_train.runs.sweep_file import SweepJob, add_jobs, read_jobs
+from vae_train.runs.sweep_table import report
+from vae_train.runs.worker import Take, work
+from vae_train.util.locks import locked
 
 LONG = ("epochs=8", *TINY[1:], "threads=1", "trainer.checkpoint_every=2")
 
@@ -47,15 +49,20 @@ def test_a_failing_job_does_not_stop_the_others(vae: Vae) -> None:
     assert "NaN" in log
 
 
-def test_a_job_that_fails_before_it_has_a_folder_is_in_the_table(tmp_path: Path, caplog) -> None:
-    def train(folder: Path, is_run: bool) -> None:
+def test_a_job_that_fails_before_it_has_a_folder_is_in_the_table(caplog: pytest.LogCaptureFixture) -> None:
+    def train(_: Take) -> None:
         raise RuntimeError("no memory")
 
-    jobs = {SweepJob(f"key {n}", "", (f"seed={n}",), (f"seed={n}",)): train for n in (1, 2)}
+    sweep = Path("outputs/sweeps/none")
+    sweep.mkdir(parents=True)
+    config = Config({"model": {}, "data": {}})
+    add_jobs(sweep, {SweepJob(f"key {n}", "", (f"seed={n}",), (f"seed={n}",)): config for n in (1, 2)})
     with caplog.at_level("INFO", "vae_train"):
-        assert run_sweep("none", jobs, "now") == 2
+        errors = work(sweep, train)
+        report(sweep, read_jobs(sweep), errors)
+    assert errors == dict.fromkeys(("0-seed=1", "1-seed=2"), "no memory")
     assert "0 of 2 jobs done" in caplog.text
-    assert "no memory" in Path("outputs/sweeps/none/1-seed=2/train.log").read_text()
+    assert "no memory" in (sweep / "1-seed=2/train.log").read_text()
 
 
 def test_hyperparameters_reach_tensorboard(vae: Vae) -> None:
@@ -155,7 +162,7 @@ def test_failed_jobs_are_only_resumed_with_retry(vae: Vae, monkeypatch: pytest.M
         raise RuntimeError("no memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "train_job", fail)
+        patch.setattr(worker, "train", fail)
         assert vae.train("-m", "seed=1,2", "sweep=mine").code == 1
     answer = vae.train("-m", "seed=1,2", "sweep=mine")
     assert answer.code == 1
@@ -193,9 +200,14 @@ def test_jobs_that_only_differ_in_what_changes_no_number_are_trained_once(vae: V
     assert "2 of 2 jobs done" in answer.out
 
 
-def test_two_processes_do_not_work_on_one_sweep(vae: Vae) -> None:
+def test_a_job_that_another_process_trains_is_left_to_it(vae: Vae) -> None:
     vae.train("-m", "seed=1,2", "sweep=mine")
-    with locked(Path("outputs/sweeps/mine/.lock")):
-        answer = vae.train("-m", "seed=1,2,3", "sweep=mine")
-    assert answer.code == 2
-    assert "is in use by process" in answer.err
+    folder = Path("outputs/sweeps/mine/2-seed=3")
+    folder.mkdir()
+    with locked(folder / ".lock"):
+        answer = vae.train("-m", "seed=1,2,3,4", "sweep=mine")
+    assert answer.code == 0, answer.err
+    assert "1 of them are being trained by other commands" in answer.out
+    assert [row["status"] for row in rows_of(folder.parent)] == ["done", "done", "not started", "done"]
+    assert vae("train", "-m", "sweep=mine").code == 0
+    assert (folder / "summary.json").exists()

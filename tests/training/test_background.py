@@ -107,7 +107,7 @@ def test_an_error_of_the_work_reaches_a_later_call():
         submit_for_ever()
 
 
-@pytest.mark.parametrize("ending", [None, Stopped(15, 1, 1)])
+@pytest.mark.parametrize("ending", [None, Stopped(15, "stopped")])
 def test_an_error_of_the_last_work_is_not_lost(ending):
     def end():
         with Background() as background:
@@ -212,7 +212,7 @@ BOTH = ["best", "last"]
         ([["last"], ["best"], BOTH], [(BOTH, 2)]),
     ],
 )
-@pytest.mark.parametrize("ending", [None, Stopped(15, 1, 1), ZeroDivisionError()])
+@pytest.mark.parametrize("ending", [None, Stopped(15, "stopped"), ZeroDivisionError()])
 def test_a_state_that_waits_gives_way_to_a_newer_one_of_its_name_and_is_written_at_the_end(calls, waited, ending):
     checkpoints = Noted(Path())
     with nullcontext() if ending is None else pytest.raises(type(ending)):

@@ -18,6 +18,7 @@ from vae_train.util.text import did_you_mean, printable
 
 COMMANDS = {
     "train": "train a model; writes a run below outputs/",
+    "worker": "train jobs of a sweep, beside others: vae worker sweep=first",
     "eval": "compute metrics of a trained model: vae eval run=last",
     "report": "write an HTML page about a run: vae report run=last",
     "sample": "generate images with a trained model: vae sample run=last num=64",

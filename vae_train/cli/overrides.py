@@ -28,10 +28,10 @@ from vae_train.cli.linked import fill_latent_shape, fill_length
 from vae_train.cli.parsing import as_typed, jobs_of, parse, text_of, with_brackets, with_text
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
-from vae_train.runs.check import open_run
 from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
 from vae_train.runs.packages import make_importable
 from vae_train.runs.run import Run
+from vae_train.runs.saved import open_run
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.text import first_line
 

@@ -1,9 +1,6 @@
 """Finds all errors of a configuration at once. It has no side effects: nothing is written or set."""
 
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import nn
@@ -22,20 +19,15 @@ from vae_train.runs.build import (
     load_data,
     read_weights,
 )
-from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
+from vae_train.runs.config import PLACES, Config
 from vae_train.runs.defaults import run_epochs
 from vae_train.runs.run import Run
-from vae_train.runs.schema import RunFacts, known, value_error, yaml_text
+from vae_train.runs.schema import RunFacts, known, yaml_text
 from vae_train.runs.tracking import tracker_errors
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.lr import PlateauRate
 from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
-from vae_train.util.files import SavedPath
-from vae_train.util.ranges import Seed, Threads
 from vae_train.util.runtime import device_errors, resolve_device
-
-SAVED = {"seed": Seed, "device": str, "threads": Threads | None, "name": str | None, "freeze": Part | None}
-"""Settings of a saved configuration that commands use themselves, with their types."""
 
 MAX_DIFFERENCES = 4
 """Number of differing settings of another run in a message."""
@@ -237,42 +229,6 @@ def run_data_errors(run: Run, config: Config, session: DataSession, builder: Bui
     return [
         ErrorDetail(_place(config), f"is not the data that {run.folder} was trained on; restore it or start a new run")
     ]
-
-
-def open_run(
-    name: str, where: str, builder: Builder, strict: bool = False, moved: Mapping[str, Any] = MappingProxyType({})
-) -> Run:
-    """Opens a run and checks its saved configuration, which is not trusted.
-
-    Args:
-        name: see `Run.open`.
-        where: the setting as typed, for messages.
-        builder: locates classes.
-        strict: reject damaged files instead of falling back to others.
-        moved: current paths of the run's data and cache, by dotted path; nothing is written to other paths in the run.
-
-    Raises:
-        UsageError: there is no such run, or its configuration is invalid.
-    """
-    errors = list[ErrorDetail]()
-    with collecting(errors, where):
-        run = Run.open(name, strict)
-        saved = {f"data.{name}": run.config.at(f"data.{name}") for name in WRITTEN_PLACES}
-        saved = {path: SavedPath(place) for path, place in saved.items() if isinstance(place, str)}
-        run.config = run.config.with_values({**saved, **moved})
-        found = [*_value_errors(run.config), *builder.errors(run.config)]
-        errors += run.link_errors()
-        errors += [e if e.where in moved else e._replace(where=f"{run.config_file}: {e.where}") for e in found]
-    if errors:
-        raise UsageError(errors)
-    return run
-
-
-def _value_errors(config: Config) -> list[ErrorDetail]:
-    """Values of a saved configuration that no component checks, but the commands use."""
-    values = {name: config.get(name) for name in SAVED}
-    errors = [(f"{name}={value}", value_error(value, SAVED[name])) for name, value in values.items()]
-    return [ErrorDetail(where, message) for where, message in errors if message]
 
 
 def checkpoint_errors(run: Run, checkpoint: str = "best") -> list[ErrorDetail]:

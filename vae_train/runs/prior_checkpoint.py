@@ -58,9 +58,8 @@ class UnfinishedPrior:
 
     def stop(self, signal: int, step: int) -> NoReturn:
         """Ends the command."""
-        stopped = Stopped(signal, 0, step)
-        stopped.args = (f"interrupted at step {step:,}; checkpoint saved. Continue with: {self.command}",)
-        raise stopped
+        message = f"interrupted at step {step:,}; checkpoint saved. Continue with: {self.command}"
+        raise Stopped(signal, message)
 
     def remove(self) -> None:
         """Removes the file once the prior is finished, or is to be trained anew."""

@@ -21,7 +21,8 @@ from vae_train.runs.files import CONFIG_FILE, LOCK_FILE, RunFiles
 from vae_train.runs.packages import allow_setting, packages_of
 from vae_train.training.checkpoint import Checkpoints, Report, warn
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
-from vae_train.util.files import FolderGuard, appending, locked, replacing
+from vae_train.util.files import FolderGuard, appending, replacing
+from vae_train.util.locks import Lock, LockGuard, locked
 from vae_train.util.text import PrintableFormatter, printable
 
 OUTPUTS = Path("outputs")
@@ -47,11 +48,13 @@ class Run(RunFiles):
     def __init__(self, folder: Path, config: Config, strict: bool = False) -> None:
         super().__init__(folder)
         self.config, self.strict = config, strict
+        self.lock: Lock | None = None
+        """Held while this process trains the run."""
         self.damage: list[str] = []
         """Messages about damaged files."""
 
     @classmethod
-    def create(cls, folder: Path | None, config: Config, now: datetime | None = None) -> Run:
+    def create(cls, folder: Path | None, config: Config, now: datetime | None = None, lock: Lock | None = None) -> Run:
         """Creates a new folder for the run, and writes the configuration to it.
 
         Args:
@@ -59,6 +62,7 @@ class Run(RunFiles):
                 if that exists.
             config: the resolved configuration.
             now: the time that names the folder.
+            lock: that of the folder, if this process holds it.
 
         Raises:
             UsageError: `folder` already exists and is not empty, or the name is not a valid name of a folder.
@@ -72,6 +76,7 @@ class Run(RunFiles):
             else:
                 folder.mkdir(parents=True, exist_ok=True)
             run = cls(folder, config)
+            run.lock = lock
             with run.locked():
                 if not _is_vacant(folder):
                     raise UsageError(f"{folder} already exists; choose a new folder with out=")
@@ -173,23 +178,31 @@ class Run(RunFiles):
         return read_json(self.environment_file)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[Lock]:
         """Prevents other processes from training this run within the block.
 
         Raises:
             UsageError: another process is training it; names the process.
             RunError: the folder cannot be written.
         """
+        if self.lock is not None:
+            yield self.lock
+            return
         with ExitStack() as stack:
             try:
-                stack.enter_context(locked(self.lock_file))
+                self.lock = stack.enter_context(locked(self.lock_file))
             except OSError as error:
                 raise RunError(f"could not write {self.lock_file}: {error.strerror}") from error
-            yield
+            try:
+                yield self.lock
+            finally:
+                self.lock = None
 
     def guard(self) -> FolderGuard:
-        """Notices within a `with` block that the run was deleted, emptied or renamed."""
-        return FolderGuard(self.folder, CONFIG_FILE)
+        """Notices within a `with` block that the run was deleted, emptied, renamed or taken over."""
+        if self.lock is None:
+            return FolderGuard(self.folder, CONFIG_FILE)
+        return LockGuard(self.folder, CONFIG_FILE, self.lock)
 
     @contextmanager
     def logged(self) -> Iterator[None]:

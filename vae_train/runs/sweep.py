@@ -1,25 +1,32 @@
-"""Trains the jobs of a sweep that are not done yet, in one folder."""
+"""Trains the jobs of a sweep that are not done yet, in this process or in several."""
 
 from __future__ import annotations
 
 import logging
 import shlex
-import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from vae_train.runs.files import LOCK_FILE, RunFiles
-from vae_train.runs.run import is_folder_name, new_folder, write_json
-from vae_train.runs.sweep_file import SWEEP_FILE, SWEEPS, SweepJob, read_jobs, with_jobs, write_jobs
+from vae_train.data.session import DataSession
+from vae_train.runs.build import Builder
+from vae_train.runs.config import Config
+from vae_train.runs.pool import Pool, WorkerOptions
+from vae_train.runs.run import is_folder_name, new_folder
+from vae_train.runs.saved import read_job
+from vae_train.runs.sweep_file import SWEEP_FILE, SWEEPS, SweepJob, add_jobs, read_jobs
 from vae_train.runs.sweep_table import report
-from vae_train.util.errors import ErrorDetail, FolderGoneError, Stopped
-from vae_train.util.files import FolderGuard, appending, locked
+from vae_train.runs.worker import job_trainer, work
+from vae_train.util.errors import ErrorDetail, Stopped
+from vae_train.util.files import FolderGuard
+from vae_train.util.locks import is_locked
 
 log = logging.getLogger("vae_train")
 
-Train = Callable[[Path, bool], object]
-"""(folder, whether to resume the run in it) -> trains a job."""
+
+Jobs = Mapping[SweepJob, tuple[Config, Builder]]
+"""Jobs with their configurations, and what locates their classes. New jobs have no folder yet."""
 
 
 def name_errors(name: str) -> list[ErrorDetail]:
@@ -38,88 +45,78 @@ def done_keys(name: str) -> set[str]:
     return {job.key for job in read_jobs(SWEEPS / name) if job.status(SWEEPS / name) == "done"}
 
 
-def run_sweep(name: str | None, jobs: Mapping[SweepJob, Train], now: str, retry: bool = False) -> int:
-    """Trains all jobs of a sweep that are not done, in sequence, and resumes those that were interrupted.
-
-    A job that fails keeps its log and does not stop the others.
+def run_sweep(
+    name: str | None,
+    jobs: Jobs,
+    now: str,
+    session: DataSession,
+    retry: bool = False,
+    options: WorkerOptions | None = None,
+) -> int:
+    """Trains all jobs of a sweep that are neither done nor locked, and resumes those that were interrupted.
 
     Args:
         name: names the folder. A sweep that exists goes on, with the new ones among the jobs.
-        jobs: all jobs of the sweep that are not done, and how to train them. New ones have no folder yet.
+        jobs: all jobs of this command that are not done.
         now: names the folder without a name; a number is appended if it exists.
+        session: caches data that was read before.
         retry: also resume jobs that failed.
+        options: those of several workers, which are other processes; None for this process alone.
 
     Returns:
-        The number of jobs that are not done.
+        The number of jobs that are neither done nor trained by another command.
 
     Raises:
-        UsageError: another process is working on this sweep.
         FolderGoneError: the folder of the sweep was deleted or renamed.
-        Stopped: see `vae_train.runs.train.train`.
+        Stopped: a signal arrived; the states of all jobs are saved.
     """
     folder = new_folder(SWEEPS / now) if name is None else SWEEPS / name
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / LOCK_FILE):
-        known = with_jobs(read_jobs(folder), list(jobs))
-        write_jobs(folder, known)
-        train = {job.key: function for job, function in jobs.items()}
-        before = {job.folder: job.status(folder) for job in known}
-        _log_start(folder, before, retry)
-        errors: dict[str, str] = {}
-        with FolderGuard(folder, SWEEP_FILE) as guard:
-            try:
-                for number, job in enumerate(known):
-                    status = before[job.folder]
-                    if status == "done" or (status == "failed" and not retry) or job.key not in train:
-                        continue  # a job without a function was added by another process after the check
-                    guard.check()
-                    log.info("[%d/%d] %s", number + 1, len(known), " ".join(job.overrides))
-                    _train(train[job.key], job.files(folder), job.folder, errors, guard)
-            except Stopped as stopped:
-                again = shlex.join(["vae", "train", "-m", f"sweep={folder.name}"])
-                stopped.args = (f"{str(stopped).partition('. Resume with')[0]}. Go on with: {again}",)
-                raise
-            finally:
-                if guard.is_in_place():
-                    report(folder, known, errors)
-        return sum(job.folder in errors or job.status(folder) != "done" for job in known)
+    known = add_jobs(folder, {job: config for job, (config, _) in jobs.items()})
+    _log_start(folder, known, retry)
+    errors: dict[str, str] = {}
+    with FolderGuard(folder, SWEEP_FILE) as guard:
+        try:
+            if options is None:
+                errors = work(folder, job_trainer(folder, partial(_config, folder, jobs), session), retry)
+            else:
+                Pool(folder, options, retry).run()
+        except Stopped as stopped:
+            again = shlex.join(["vae", "train", "-m", f"sweep={folder.name}"])
+            stopped.args = (f"{str(stopped).partition('. Resume with')[0]}. Go on with: {again}",)
+            raise
+        finally:
+            if guard.is_in_place():
+                known = read_jobs(folder)
+                report(folder, known, errors)
+    left = [job for job in known if job.folder in errors or job.status(folder) != "done"]
+    elsewhere = [job for job in left if is_locked(job.files(folder).lock_file)]
+    if elsewhere:
+        log.info("%d of them are being trained by other commands", len(elsewhere))
+    return len(left) - len(elsewhere)
 
 
-def _log_start(folder: Path, statuses: Mapping[str, str], retry: bool) -> None:
+def _config(sweep: Path, jobs: Jobs, job: SweepJob) -> tuple[Config, Builder]:
+    """The configuration of a job, which another command may have added to the sweep."""
+    own = {entry.key: config for entry, config in jobs.items()}
+    if job.key in own:
+        return own[job.key]
+    builder = next(iter(jobs.values()))[1]
+    return read_job(job.config_file(sweep), builder), builder
+
+
+def _log_start(folder: Path, jobs: Sequence[SweepJob], retry: bool) -> None:
     """Logs how many jobs are done, and what happens to the others."""
-    counts = Counter(statuses.values())
+    counts = Counter(job.status(folder) for job in jobs)
     if set(counts) == {"not started"}:
-        log.info("vae train: %d jobs in %s", len(statuses), folder)
+        log.info("vae train: %d jobs in %s", len(jobs), folder)
         return
-    interrupted, failed = counts["running"] + counts["stopped"], counts["failed"]
-    parts = [f"{counts['done']} of {len(statuses)} done"]
-    parts += [f"{interrupted} to resume"] if interrupted else []
+    unfinished = [job for job in jobs if job.status(folder) in ("running", "stopped")]
+    elsewhere, failed = sum(is_locked(job.files(folder).lock_file) for job in unfinished), counts["failed"]
+    parts = [f"{counts['done']} of {len(jobs)} done"]
+    parts += [f"{len(unfinished) - elsewhere} to resume"] if len(unfinished) > elsewhere else []
+    parts += [f"{elsewhere} being trained"] if elsewhere else []
     parts += [f"{failed} failed, to resume"] if failed and retry else []
     parts += [f"{failed} failed (retry=true resumes them)"] if failed and not retry else []
     parts += [f"{counts['not started']} to go"] if counts["not started"] else []
     log.info("%s: %s", folder.name, ", ".join(parts))
-
-
-def _train(train: Train, files: RunFiles, name: str, errors: dict[str, str], guard: FolderGuard) -> None:
-    """Trains or resumes a job; `errors` receives its error."""
-    is_run = files.config_file.exists()
-    if not is_run:
-        for path in (files.summary_file, files.log_file):  # how it failed before it was a run
-            path.unlink(missing_ok=True)
-    try:
-        train(files.folder, is_run)
-    except Exception as error:
-        guard.check()
-        log.error("failed: %s", error)
-        errors[name] = str(error)
-        if not isinstance(error, FolderGoneError):
-            _record_failure(files, error)
-
-
-def _record_failure(files: RunFiles, error: Exception) -> None:
-    """Writes status and traceback of a job, which may have failed before its folder was created."""
-    files.folder.mkdir(exist_ok=True)
-    if not files.summary_file.exists():
-        write_json(files.summary_file, {"status": "failed", "error": str(error)})
-    with appending(files.log_file) as file:
-        file.write(traceback.format_exc())

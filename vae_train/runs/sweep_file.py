@@ -1,4 +1,7 @@
-"""The file of a sweep, which lists its jobs: what they are, how they were typed, and the folders of their runs."""
+"""The file of a sweep, which lists its jobs: what they are, how they were typed, and the folders of their runs.
+
+Their configurations are files beside it, from which any process can train them.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vae_train.runs.files import RunFiles
+from vae_train.runs.config import Config
+from vae_train.runs.files import LOCK_FILE, RunFiles
 from vae_train.runs.run import OUTPUTS, read_json, write_json
 from vae_train.util.errors import RunError
+from vae_train.util.locks import locked
 
 SWEEPS = OUTPUTS / "sweeps"
 
-SWEEP_FILE = "sweep.json"
+SWEEP_FILE, JOBS_FOLDER = "sweep.json", "jobs"
 
 NEUTRAL = ("device", "threads", "execution", "trainer.execution", "name", "data.cache", "logger", "loader")
 """Beginnings of the settings that change no number of a job, except for rounding."""
@@ -43,8 +48,15 @@ class SweepJob(NamedTuple):
         """The files of its run."""
         return RunFiles(sweep / self.folder)
 
+    def config_file(self, sweep: Path) -> Path:
+        """Its configuration, which exists before its run."""
+        return sweep / JOBS_FOLDER / f"{self.folder}.yaml"
+
     def status(self, sweep: Path) -> str:
-        """The status of its run: "done", "failed", "running" or "stopped", or "not started"."""
+        """The status of its run: "done", "failed", "running" or "stopped", or "not started".
+
+        A run that was killed is still "running"; whether it is running is known to its lock alone.
+        """
         files = self.files(sweep)
         found = str(read_json(files.summary_file).get("status", ""))
         return found or ("stopped" if files.config_file.exists() else "not started")
@@ -69,9 +81,25 @@ def read_jobs(sweep: Path) -> list[SweepJob]:
     return jobs
 
 
-def write_jobs(sweep: Path, jobs: Sequence[SweepJob]) -> None:
-    """Writes the jobs of a sweep."""
-    write_json(sweep / SWEEP_FILE, {"jobs": [job._asdict() for job in jobs]})
+def add_jobs(sweep: Path, more: Mapping[SweepJob, Config]) -> list[SweepJob]:
+    """Adds jobs to a sweep and stores their configurations; returns all of its jobs.
+
+    Args:
+        sweep: the folder of the sweep.
+        more: jobs with their configurations, which replace those of known jobs that are not done. New jobs have no
+            folder yet.
+    """
+    with locked(sweep / LOCK_FILE, wait=True):
+        known = read_jobs(sweep)
+        jobs = with_jobs(known, list(more))
+        configs = {job.key: config for job, config in more.items()}
+        (sweep / JOBS_FOLDER).mkdir(exist_ok=True)
+        for job in jobs:
+            if job.key in configs and job.status(sweep) != "done":
+                configs[job.key].write(job.config_file(sweep))
+        if jobs != known:
+            write_json(sweep / SWEEP_FILE, {"jobs": [job._asdict() for job in jobs]})
+    return jobs
 
 
 def with_jobs(known: Sequence[SweepJob], more: Sequence[SweepJob]) -> list[SweepJob]:

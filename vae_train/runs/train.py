@@ -16,30 +16,34 @@ from vae_train.data.session import DataSession
 from vae_train.plotting.charts import plot_curves
 from vae_train.plotting.grid import channels_note
 from vae_train.runs.build import Builder, Training, assemble, load_data, read_weights
-from vae_train.runs.check import execution_errors, model_differences, run_data_errors, validation_errors
-from vae_train.runs.config import PLACES, RESUMABLE, Config, changed
-from vae_train.runs.defaults import run_epochs, with_defaults
+from vae_train.runs.check import model_differences
+from vae_train.runs.config import PLACES, Config, changed
+from vae_train.runs.defaults import with_defaults
 from vae_train.runs.differences import hyperparameters
 from vae_train.runs.environment import environment
 from vae_train.runs.facts import facts_to_dict
 from vae_train.runs.outcome import latents_text, outcome
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts, known
-from vae_train.runs.tracking import open_loggers, register, sending, tracker_errors
+from vae_train.runs.tracking import open_loggers, register
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.epochs import Epochs
 from vae_train.training.loggers.base import Logger, row_digest
 from vae_train.training.loggers.files import Files, best_row, read_metrics
 from vae_train.training.monitor import schedule_notes
-from vae_train.util.errors import ErrorDetail, RunError, Stopped, collecting
+from vae_train.util.errors import RunError, Stopped
 from vae_train.util.files import FolderGuard
+from vae_train.util.locks import Lock
 from vae_train.util.runtime import busy_message, emulated, prepare, resolve_device
 
 log = logging.getLogger("vae_train")
 
 
 def train(
-    config: Config, folder: Path | None = None, session: DataSession | None = None, builder: Builder | None = None
+    config: Config,
+    folder: Path | None = None,
+    session: DataSession | None = None,
+    builder: Builder | None = None,
+    lock: Lock | None = None,
 ) -> Run:
     """Trains a configuration in a new folder.
 
@@ -48,6 +52,7 @@ def train(
         folder: the new folder; None for `outputs/<date>/<time>-<name>`.
         session: caches data that was read before.
         builder: locates classes; by default only those of vae_train.
+        lock: that of the folder, if this process holds it.
 
     Raises:
         UsageError: the configuration is invalid, or the folder exists.
@@ -57,7 +62,7 @@ def train(
     session, builder = session or DataSession(), builder or Builder()
     training, config = _assemble(config, session, builder)
     _initialize(training, config)
-    run = Run.create(folder, config)
+    run = Run.create(folder, config, lock=lock)
     with run.locked():
         register(run, builder)
         _fit(run, training, None, builder)
@@ -91,41 +96,6 @@ def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: 
         _fit(run, training, state, builder)
 
 
-def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder) -> list[ErrorDetail]:
-    """Settings that cannot change on resume, data that has changed, and a run that has finished."""
-    errors = [
-        ErrorDetail(f"{name}={value}", f"cannot change on resume (only {', '.join(RESUMABLE)} can); start a new run")
-        for name, value in changes.items()
-        if name not in RESUMABLE
-    ]
-    if errors:
-        return errors
-    config, where = changed(run.config, changes), f"resume={run.as_typed}"
-    if run.lock_file.exists():
-        with collecting(errors, where), run.locked():
-            pass
-    errors = errors or builder.errors(config) + execution_errors(config)
-    errors = errors or tracker_errors(config, builder, sending(run, builder))
-    errors = errors or run_data_errors(run, config, session, builder)
-    errors = errors or validation_errors(config, session, builder)
-    if errors:
-        return errors
-    facts = load_data(config, session, torch.device("cpu"), builder).facts
-    state = dict[str, Any]()
-    before, after = (run_epochs(each, facts) for each in (run.config, config))
-    with collecting(errors, where):
-        state = run.last_state()
-    if errors:
-        return errors
-    if after.last_step < before.last_step:
-        errors.append(ErrorDetail(after.setting, f"the run has {before.setting}, which can only be raised"))
-    elif after.last_step == before.last_step and (ended := _ended(run, state, before)):
-        errors.append(ErrorDetail(where, f"finished after {ended} epochs; add {before.twice}"))
-    if state.get("config") not in (None, run.fingerprint):
-        errors.append(ErrorDetail(str(run.config_file), "is not what the run was trained with; restore it"))
-    return errors
-
-
 def check_rows(run: Run, state: Mapping[str, Any]) -> str:
     """Reports rows of metrics that do not match a checkpoint; returns the digest of the readable rows."""
     rows = [row for row in read_metrics(run.metrics_file) if row["step"] <= state["progress"]["step"]]
@@ -133,14 +103,6 @@ def check_rows(run: Run, state: Mapping[str, Any]) -> str:
     if state.get("history") not in (None, digest):
         run.report(f"{run.metrics_file} is damaged or incomplete", f"keeping the {len(rows)} readable rows")
     return digest
-
-
-def _ended(run: Run, state: Mapping[str, Any], epochs: Epochs) -> int:
-    """The number of epochs after which a run ended, possibly by early stopping; 0 if it has not ended."""
-    if run.summary()["status"] != "done" or not state:
-        return 0
-    ended, epoch = state["progress"]["ended"], epochs.of(state["progress"]["step"]) - 1
-    return epoch if epochs.total in (epoch, ended) else 0
 
 
 def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[Training, Config]:

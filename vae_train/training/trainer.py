@@ -142,7 +142,7 @@ class Trainer:
                     log.info("early stopping after epoch %d", epoch)
                     break
                 if stop.signal is not None and not last:
-                    raise Stopped(stop.signal, epoch, state.progress.step)
+                    raise _stopped(stop.signal, epoch, state.progress.step)
                 training.clock.restart()
         return metrics | state.progress.summary(), steps.mode
 
@@ -191,7 +191,7 @@ class Trainer:
                 self._check(training)
                 training.output.save(["last"], training.state.state_dict)
                 if signal is not None:
-                    raise Stopped(signal, epoch, progress.step)
+                    raise _stopped(signal, epoch, progress.step)
         return self._log_train(training, epoch, "epoch")
 
     def _log_train(self, training: Training, epoch: int, scope: Scope) -> dict[str, float]:
@@ -247,6 +247,10 @@ class Trainer:
             names.append("last")
         if names:
             training.output.save(names, training.state.state_dict)
+
+
+def _stopped(signal: int, epoch: int, step: int) -> Stopped:
+    return Stopped(signal, f"interrupted at epoch {epoch}, step {step:,}; checkpoint saved")
 
 
 def _write(training: Training, epoch: int, split: str, scope: Scope, row: dict[str, float]) -> None:

@@ -62,15 +62,19 @@ class FolderGoneError(RunError):
     """The folder of a run or a sweep was deleted, emptied or renamed while a command wrote to it."""
 
 
+class LockLostError(RunError):
+    """Another process has taken over the folder of a run while a command wrote to it."""
+
+
 class Stopped(KeyboardInterrupt):
     """Raised when a signal stops a run, after its state was saved. Exit code 128 + `signal`.
 
     It is not an `Exception`, so that it also ends a sweep instead of continuing with the next job.
     """
 
-    def __init__(self, signal: int, epoch: int, step: int) -> None:
-        self.signal, self.epoch, self.step = signal, epoch, step
-        super().__init__(f"interrupted at epoch {epoch}, step {step:,}; checkpoint saved")
+    def __init__(self, signal: int, message: str) -> None:
+        self.signal = signal
+        super().__init__(message)
 
 
 class Incompatible(NamedTuple):

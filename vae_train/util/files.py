@@ -1,28 +1,18 @@
-"""Atomic writes, which never follow symbolic links, locks that end with their process, and folders that may vanish."""
+"""Atomic writes, which never follow symbolic links, and folders that may vanish."""
 
 import errno
 import os
-import platform
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import IO, TextIO
 
 from typing_extensions import Self
 
-from vae_train.util.errors import FolderGoneError, RunError, UsageError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock, so runs are not locked there
-    fcntl = None  # type: ignore[assignment]
+from vae_train.util.errors import FolderGoneError, RunError
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-
-_held: set[int] = set()
-"""File descriptors of this process's locks."""
 
 
 class SavedPath(str):
@@ -59,7 +49,7 @@ def replacing(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
         path: the file to replace.
         sync: wait until the content is on disk, so that it survives a power failure.
     """
-    with temporary_name(path) as temporary, _naming(path):
+    with temporary_name(path) as temporary, naming(path):
         with temporary.open("xb") as file:
             yield file
             file.flush()
@@ -69,7 +59,7 @@ def replacing(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Names a file in the errors of the system, which do not say what could not be written."""
     try:
         yield
@@ -85,10 +75,10 @@ def appending(path: Path) -> TextIO:
     Raises:
         RunError: the path is a symbolic link.
     """
-    return open(path, "a", 1, encoding="utf-8", opener=_open_itself)
+    return open(path, "a", 1, encoding="utf-8", opener=open_itself)
 
 
-def _open_itself(path: str | Path, flags: int) -> int:
+def open_itself(path: str | Path, flags: int) -> int:
     """Opens a file, but not the target of a symbolic link."""
     try:
         return os.open(path, flags | NO_FOLLOW, 0o666)
@@ -115,7 +105,7 @@ class FolderGuard:
 
     def __enter__(self) -> Self:
         if os.name == "posix":
-            with _naming(self.folder):
+            with naming(self.folder):
                 self._descriptor = os.open(self.folder, os.O_RDONLY)
         return self
 
@@ -141,59 +131,3 @@ class FolderGuard:
         """Raises a FolderGoneError if the folder is no longer in place."""
         if not self.is_in_place():
             raise FolderGoneError(f"{self.folder} was deleted, emptied or renamed; nothing further was saved")
-
-
-@contextmanager
-def locked(path: Path, wait: bool = False) -> Iterator[None]:
-    """Holds a lock within the block. The system releases it when the process dies; forked children do not inherit it.
-
-    Args:
-        path: the lock file, which names the holder. File systems without locks are not locked.
-        wait: wait until another process releases the lock.
-
-    Raises:
-        UsageError: another process holds the lock; names it.
-        RunError: the lock file is a symbolic link.
-    """
-    if fcntl is None:
-        yield
-        return
-    descriptor = _open_itself(path, os.O_RDWR | os.O_CREAT)
-    _held.add(descriptor)
-    try:
-        _lock(descriptor, path, wait)
-        with _naming(path):
-            os.ftruncate(descriptor, 0)
-        holder = f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}"
-        with _naming(path):
-            os.pwrite(descriptor, holder.encode(), 0)
-        yield
-    finally:
-        _held.discard(descriptor)
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may still have it open
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path, wait: bool) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            return
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
-        raise UsageError(f"{path.parent} is in use by {holder}; wait for it or end it first") from error
-
-
-def _forget_locks() -> None:
-    """Closes the parent's locks in a forked child, which would otherwise keep them after the parent's death."""
-    for descriptor in _held:
-        with suppress(OSError):
-            os.close(descriptor)
-    _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_locks)

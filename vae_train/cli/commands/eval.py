@@ -33,7 +33,8 @@ from vae_train.runs.tracking import open_loggers
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.training.loggers.files import best_row, read_metrics
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
-from vae_train.util.files import locked, unreadable
+from vae_train.util.files import unreadable
+from vae_train.util.locks import locked
 from vae_train.util.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import device_errors, resolve_device
 

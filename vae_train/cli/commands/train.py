@@ -5,19 +5,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
+
+import torch
 
 from vae_train.cli.overrides import Job, StoredJobs
 from vae_train.cli.schema import KNOB, inactive_errors
 from vae_train.model.base import Part
 from vae_train.runs import sweep
+from vae_train.runs.build import Builder
 from vae_train.runs.check import check as check_config
 from vae_train.runs.config import Config
 from vae_train.runs.plan import show_plan
+from vae_train.runs.pool import WorkerOptions
+from vae_train.runs.resuming import resume_errors
 from vae_train.runs.run import Run, folder_errors
 from vae_train.runs.sweep_file import NEUTRAL, SWEEPS, SweepJob, read_jobs
-from vae_train.runs.train import resume, resume_errors, train
+from vae_train.runs.train import resume, train
 from vae_train.training.execution import Mode
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
@@ -25,8 +29,11 @@ from vae_train.util.runtime import Precision
 
 log = logging.getLogger("vae_train")
 
-INVOCATION = ("out", "sweep", "retry", "resume", "strict", "plan", "allow")
+INVOCATION = ("out", "sweep", "retry", "workers", "per_gpu", "resume", "strict", "plan", "allow")
 """Settings of this call of the command, which are not part of a run."""
+
+SWEEP_SETTINGS = ("retry", "workers", "per_gpu")
+"""Settings of this call that only apply to sweeps."""
 
 
 @dataclass
@@ -48,6 +55,8 @@ class Settings:
     out: str | None
     sweep: str | None
     retry: bool
+    workers: PositiveInt | None
+    per_gpu: PositiveInt | None
     resume: str | None
     init_from: str | None
     freeze: Part | None
@@ -60,7 +69,7 @@ def mode_errors(overrides: Sequence[str], multirun: bool) -> list[ErrorDetail]:
     typed = {override.lstrip("+").partition("=")[0]: override for override in overrides}
     if not multirun:
         message = "only applies to multirun; add -m"
-        return [ErrorDetail(typed[key], message) for key in ("sweep", "retry") if key in typed]
+        return [ErrorDetail(typed[key], message) for key in ("sweep", *SWEEP_SETTINGS) if key in typed]
     errors = [
         ErrorDetail(typed[key], f"does not work with -m{hint}")
         for key, hint in (("out", "; name the folder with sweep="), ("resume", ""), ("plan", ""))
@@ -77,7 +86,7 @@ def stored_jobs(typed: Sequence[str]) -> StoredJobs:
         UsageError: only settings that change no number were typed, and there is no such sweep.
     """
     values = {key.lstrip("+"): value for key, _, value in (text.partition("=") for text in typed)}
-    name, shared = values.get("sweep"), ("sweep", "retry", *NEUTRAL)
+    name, shared = values.get("sweep"), ("sweep", *SWEEP_SETTINGS, *NEUTRAL)
     if not name:
         return StoredJobs(shared=shared)
     jobs, is_alone = read_jobs(SWEEPS / name), all(key.startswith(shared) for key in values)
@@ -140,33 +149,33 @@ def train_job(job: Job, folder: Path | None) -> Run:
 def run_sweep(jobs: Sequence[Job]) -> int:
     """Trains all jobs in one folder, or goes on with those that are not done; returns the number that are not."""
     settings, entries = jobs[0].settings, dict[str, SweepJob]()
-    train, same = dict[SweepJob, sweep.Train](), set[str]()
+    configs, same = dict[SweepJob, tuple[Config, Builder]](), set[str]()
     for job in jobs:
-        entry = SweepJob(
-            run_config(job).digest(NEUTRAL), "", _without_retry(job.overrides), _without_retry(job.composed)
-        )
+        config = run_config(job)
+        entry = SweepJob(config.digest(NEUTRAL), "", _of_the_job(job.overrides), _of_the_job(job.composed))
         first = entries.setdefault(entry.key, entry)
-        train.setdefault(first, partial(_train_or_resume, job))
+        configs.setdefault(first, (config, job.builder))
         same |= {key for key, value in entry.settings.items() if first.settings.get(key, value) != value}
     if same:
         log.info("jobs that only differ in %s are trained once, since that changes no number", ", ".join(sorted(same)))
     now = f"{datetime.now():%Y-%m-%d-%H-%M-%S}"
-    return sweep.run_sweep(settings.sweep, train, now, settings.retry)
+    return sweep.run_sweep(settings.sweep, configs, now, jobs[0].session, settings.retry, _workers(jobs[0]))
 
 
-def _without_retry(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Overrides without `retry`, which is a setting of one command."""
-    return tuple(text for text in overrides if not text.startswith("retry="))
+def _workers(job: Job) -> WorkerOptions | None:
+    """The options of several workers; None for this process alone."""
+    settings = job.settings
+    gpus = torch.cuda.device_count() if settings.device in ("auto", "cuda") else 0
+    count = settings.workers or (settings.per_gpu or 0) * gpus or 1
+    if count == 1:
+        return None
+    allow = tuple(override for override in job.overrides if override.startswith("allow="))
+    return WorkerOptions(count, settings.device, job.config["threads"], allow)
 
 
-def _train_or_resume(job: Job, folder: Path, is_run: bool) -> None:
-    """Trains a job of a sweep in a new folder, or resumes its run."""
-    if not is_run:
-        train_job(job, folder)
-        return
-    typed = {override.partition("=")[0] for override in job.overrides}
-    changes = {key: job.config.at(key) for key in typed & {"device", "threads", "execution"}}
-    resume(job.open(str(folder)), changes, job.session, job.builder)
+def _of_the_job(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Overrides without those of one call of the command."""
+    return tuple(text for text in overrides if text.partition("=")[0] not in SWEEP_SETTINGS)
 
 
 def run_config(job: Job) -> Config:

@@ -1,0 +1,65 @@
+"""`vae worker`: trains the jobs of a sweep that no other worker has."""
+
+import logging
+from dataclasses import dataclass
+
+from vae_train.cli.overrides import Job
+from vae_train.runs.check import check as check_config
+from vae_train.runs.config import Config, changed
+from vae_train.runs.pool import end_with_parent
+from vae_train.runs.saved import read_job
+from vae_train.runs.sweep_file import SWEEPS, SweepJob, read_jobs
+from vae_train.runs.worker import job_trainer, work
+from vae_train.util.errors import ErrorDetail, collecting
+from vae_train.util.ranges import Threads
+from vae_train.util.runtime import device_errors
+
+log = logging.getLogger("vae_train")
+
+
+@dataclass
+class Settings:
+    """The top-level settings of conf/worker.yaml."""
+
+    sweep: str
+    retry: bool
+    device: str | None
+    threads: Threads | None
+    parent: bool
+
+
+def check(settings: Settings, job: Job) -> list[ErrorDetail]:
+    """Reports a sweep that does not exist, a missing device, and jobs that cannot be trained here."""
+    where = f"sweep={settings.sweep}"
+    jobs = read_jobs(SWEEPS / settings.sweep)
+    if not jobs:
+        return [ErrorDetail(where, f"no such sweep below {SWEEPS}; create it with vae train -m")]
+    errors = [] if settings.device is None else device_errors(settings.device)
+    if errors or settings.parent:  # which has checked the jobs
+        return errors
+    left = [job for job in jobs if job.status(SWEEPS / settings.sweep) not in ("done", "failed")]
+    for each in left:
+        with collecting(errors, where):
+            errors += check_config(_config(settings, each, job), job.session, job.builder)
+    return list(dict.fromkeys(errors))
+
+
+def run(settings: Settings, job: Job) -> None:
+    """Trains jobs until nothing is left."""
+    if settings.parent:
+        end_with_parent()
+    sweep = SWEEPS / settings.sweep
+    train = job_trainer(sweep, lambda each: (_config(settings, each, job), job.builder), job.session)
+    failed = work(sweep, train, settings.retry)
+    jobs = read_jobs(sweep)
+    done = sum(each.status(sweep) == "done" for each in jobs)
+    log.info(
+        "%s: nothing left for this worker; %d of %d done, %d failed here", sweep.name, done, len(jobs), len(failed)
+    )
+
+
+def _config(settings: Settings, each: SweepJob, job: Job) -> Config:
+    """The configuration of a job, on the device of this worker."""
+    config = read_job(each.config_file(SWEEPS / settings.sweep), job.builder, trusted=settings.parent)
+    changes = {"device": settings.device, "threads": settings.threads}
+    return changed(config, {key: value for key, value in changes.items() if value is not None})
