@@ -44,6 +44,7 @@ PLACES = {
     "logger": "vae_train.training.loggers",
     "metric": "vae_train.evaluation.metrics",
     "fitted_prior": "vae_train.model.prior.fitted",
+    "launch": "vae_train.runs.cluster",
     "task": "vae_train.runs.apply.tasks",
     **dict.fromkeys(("augmentation", "corruption", "preprocessing"), "vae_train.data.transforms"),
 }

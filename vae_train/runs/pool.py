@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,8 +107,12 @@ class Pool:
                 worker.wait()
 
     def _start(self, number: int) -> _Process:
-        settings = [f"sweep={self.sweep.name}", "parent=true", f"retry={str(self.retry).lower()}"]
-        command = [sys.executable, "-m", "vae_train", "worker", *settings, *self.options.settings(number)]
+        command = [
+            sys.executable,
+            "-m",
+            "vae_train",
+            *worker_command(self.sweep, self.retry, self.options.settings(number)),
+        ]
         with appending(self.log_file(number)) as file:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT)
         return _Process(number, process)
@@ -151,6 +156,11 @@ class Pool:
         if self._deaths[job.folder] >= MAX_DEATHS:
             with locked(job.files(self.sweep).lock_file):
                 write_json(job.files(self.sweep).summary_file, {"status": "failed", "error": f"its worker {reason}"})
+
+
+def worker_command(sweep: Path, retry: bool, settings: Sequence[str]) -> list[str]:
+    """The command line of a worker that ends with its parent, without the program."""
+    return ["worker", f"sweep={sweep.name}", "parent=true", f"retry={str(retry).lower()}", *settings]
 
 
 def end_with_parent() -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
-from vae_train.runs.pool import Pool, WorkerOptions
 from vae_train.runs.run import is_folder_name, new_folder
 from vae_train.runs.saved import read_job
 from vae_train.runs.sweep_file import SWEEP_FILE, SWEEPS, SweepJob, add_jobs, read_jobs
@@ -27,6 +26,10 @@ log = logging.getLogger("vae_train")
 
 Jobs = Mapping[SweepJob, tuple[Config, Builder]]
 """Jobs with their configurations, and what locates their classes. New jobs have no folder yet."""
+
+
+Start = Callable[[Path], object]
+"""Runs workers of the sweep in a folder until they have ended."""
 
 
 def name_errors(name: str) -> list[ErrorDetail]:
@@ -45,13 +48,21 @@ def done_keys(name: str) -> set[str]:
     return {job.key for job in read_jobs(SWEEPS / name) if job.status(SWEEPS / name) == "done"}
 
 
+def create_sweep(name: str | None, jobs: Jobs, now: str) -> Path:
+    """Creates the folder of a sweep, or adds jobs to one that exists; see `run_sweep` for the arguments."""
+    folder = new_folder(SWEEPS / now) if name is None else SWEEPS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    add_jobs(folder, {job: config for job, (config, _) in jobs.items()})
+    return folder
+
+
 def run_sweep(
     name: str | None,
     jobs: Jobs,
     now: str,
     session: DataSession,
     retry: bool = False,
-    options: WorkerOptions | None = None,
+    start: Start | None = None,
 ) -> int:
     """Trains all jobs of a sweep that are neither done nor locked, and resumes those that were interrupted.
 
@@ -61,7 +72,7 @@ def run_sweep(
         now: names the folder without a name; a number is appended if it exists.
         session: caches data that was read before.
         retry: also resume jobs that failed.
-        options: those of several workers, which are other processes; None for this process alone.
+        start: runs other processes that train the jobs; None for this process alone.
 
     Returns:
         The number of jobs that are neither done nor trained by another command.
@@ -70,26 +81,23 @@ def run_sweep(
         FolderGoneError: the folder of the sweep was deleted or renamed.
         Stopped: a signal arrived; the states of all jobs are saved.
     """
-    folder = new_folder(SWEEPS / now) if name is None else SWEEPS / name
-    folder.mkdir(parents=True, exist_ok=True)
-    known = add_jobs(folder, {job: config for job, (config, _) in jobs.items()})
-    _log_start(folder, known, retry)
+    folder = create_sweep(name, jobs, now)
+    _log_start(folder, read_jobs(folder), retry)
     errors: dict[str, str] = {}
     with FolderGuard(folder, SWEEP_FILE) as guard:
         try:
-            if options is None:
+            if start is None:
                 errors = work(folder, job_trainer(folder, partial(_config, folder, jobs), session), retry)
             else:
-                Pool(folder, options, retry).run()
+                start(folder)
         except Stopped as stopped:
             again = shlex.join(["vae", "train", "-m", f"sweep={folder.name}"])
             stopped.args = (f"{str(stopped).partition('. Resume with')[0]}. Go on with: {again}",)
             raise
         finally:
             if guard.is_in_place():
-                known = read_jobs(folder)
-                report(folder, known, errors)
-    left = [job for job in known if job.folder in errors or job.status(folder) != "done"]
+                report(folder, read_jobs(folder), errors)
+    left = [job for job in read_jobs(folder) if job.folder in errors or job.status(folder) != "done"]
     elsewhere = [job for job in left if is_locked(job.files(folder).lock_file)]
     if elsewhere:
         log.info("%d of them are being trained by other commands", len(elsewhere))

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +15,10 @@ from vae_train.model.base import Part
 from vae_train.runs import sweep
 from vae_train.runs.build import Builder
 from vae_train.runs.check import check as check_config
+from vae_train.runs.cluster import CLUSTER_FOLDER, Launcher
 from vae_train.runs.config import Config
 from vae_train.runs.plan import show_plan
-from vae_train.runs.pool import WorkerOptions
+from vae_train.runs.pool import Pool, WorkerOptions, worker_command
 from vae_train.runs.resuming import resume_errors
 from vae_train.runs.run import Run, folder_errors
 from vae_train.runs.sweep_file import NEUTRAL, SWEEPS, SweepJob, read_jobs
@@ -26,13 +27,14 @@ from vae_train.training.execution import Mode
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import Precision
+from vae_train.util.text import counted
 
 log = logging.getLogger("vae_train")
 
-INVOCATION = ("out", "sweep", "retry", "workers", "per_gpu", "resume", "strict", "plan", "allow")
+INVOCATION = ("out", "sweep", "retry", "workers", "per_gpu", "launch", "resume", "strict", "plan", "allow")
 """Settings of this call of the command, which are not part of a run."""
 
-SWEEP_SETTINGS = ("retry", "workers", "per_gpu")
+SWEEP_SETTINGS = ("retry", "workers", "per_gpu", "launch")
 """Settings of this call that only apply to sweeps."""
 
 
@@ -117,6 +119,8 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     if settings.epochs is not None and settings.steps is not None:
         message = f"and epochs={settings.epochs} are mutually exclusive; leave one out"
         errors.append(ErrorDetail(f"steps={settings.steps}", message))
+    if launcher := _launcher(job):
+        errors += launcher.errors()
     found = check_config(config, job.session, job.builder, read=not settings.plan)
     return errors + [_with_choices(error, job.choices) for error in found]
 
@@ -159,23 +163,47 @@ def run_sweep(jobs: Sequence[Job]) -> int:
     if same:
         log.info("jobs that only differ in %s are trained once, since that changes no number", ", ".join(sorted(same)))
     now = f"{datetime.now():%Y-%m-%d-%H-%M-%S}"
-    return sweep.run_sweep(settings.sweep, configs, now, jobs[0].session, settings.retry, _workers(jobs[0]))
+    if launcher := _launcher(jobs[0]):
+        _submit(launcher, jobs[0], sweep.create_sweep(settings.sweep, configs, now))
+        return 0
+    return sweep.run_sweep(settings.sweep, configs, now, jobs[0].session, settings.retry, _pool(jobs[0]))
 
 
-def _workers(job: Job) -> WorkerOptions | None:
-    """The options of several workers; None for this process alone."""
+def _pool(job: Job) -> Callable[[Path], object] | None:
+    """What runs several workers on this machine; None if this process is the only one."""
     settings = job.settings
     gpus = torch.cuda.device_count() if settings.device in ("auto", "cuda") else 0
-    count = settings.workers or (settings.per_gpu or 0) * gpus or 1
-    if count == 1:
+    number = settings.workers or (settings.per_gpu or 0) * gpus or 1
+    if number == 1:
         return None
-    allow = tuple(override for override in job.overrides if override.startswith("allow="))
-    return WorkerOptions(count, settings.device, job.config["threads"], allow)
+    options = WorkerOptions(number, settings.device, job.config["threads"], _allowed(job))
+    return lambda folder: Pool(folder, options, settings.retry).run()
+
+
+def _launcher(job: Job) -> Launcher | None:
+    """What submits the workers to a cluster, if that was chosen."""
+    node = job.config.get("launch")
+    return None if node is None else job.builder.build(node)
+
+
+def _submit(launcher: Launcher, job: Job, folder: Path) -> None:
+    """Submits the workers to a cluster."""
+    settings, threads = job.settings, job.config["threads"]
+    options = [f"threads={threads}"] * (threads is not None) + [*_allowed(job)]
+    command = worker_command(folder, settings.retry, options)
+    jobs = launcher.submit(folder, command, settings.workers or 1, settings.per_gpu or 1)
+    log.info("submitted %s: %s; logs: %s", counted(len(jobs), "job"), ", ".join(jobs), folder / CLUSTER_FOLDER)
+    log.info("table, also while they run: vae sweep sweep=%s", folder.name)
+
+
+def _allowed(job: Job) -> tuple[str, ...]:
+    """The setting `allow=` as typed, if there is one."""
+    return tuple(override for override in job.overrides if override.startswith("allow="))
 
 
 def _of_the_job(overrides: Sequence[str]) -> tuple[str, ...]:
     """Overrides without those of one call of the command."""
-    return tuple(text for text in overrides if text.partition("=")[0] not in SWEEP_SETTINGS)
+    return tuple(text for text in overrides if re.split("[.=]", text)[0] not in SWEEP_SETTINGS)
 
 
 def run_config(job: Job) -> Config:
