@@ -6,11 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
 from vae_train.evaluation.subject import Subject
+
+Better = Literal["higher", "lower"]
 
 
 class MetricInfo(NamedTuple):
@@ -22,6 +24,8 @@ class MetricInfo(NamedTuple):
     """Readable name."""
     unit: str = ""
     decimals: int = 2
+    better: Better | None = None
+    """Which of two values is the better one; None if neither is, as for the rate."""
 
     @property
     def label(self) -> str:

@@ -22,11 +22,11 @@ class Bound(Metric):
     """
 
     outputs = (
-        MetricInfo("elbo", "ELBO (beta = 1)", "nats"),
+        MetricInfo("elbo", "ELBO (beta = 1)", "nats", better="higher"),
         MetricInfo("rate", "rate", "nats"),
-        MetricInfo("distortion", "distortion", "nats"),
-        MetricInfo("bits_per_dim", "bits/dim of the ELBO", decimals=4),
-        MetricInfo("generalization_gap", "generalisation gap (train ELBO - this ELBO)", "nats"),
+        MetricInfo("distortion", "distortion", "nats", better="lower"),
+        MetricInfo("bits_per_dim", "bits/dim of the ELBO", decimals=4, better="lower"),
+        MetricInfo("generalization_gap", "generalisation gap (train ELBO - this ELBO)", "nats", better="lower"),
     )
     order = 0
 

@@ -28,12 +28,12 @@ class CodeCrossEntropy(Metric):
     """
 
     outputs = (
-        MetricInfo("code_nats", "cross-entropy of the codes", "nats/code", 3),
-        MetricInfo("code_bits", "cross-entropy of the codes", "bits/code", 3),
+        MetricInfo("code_nats", "cross-entropy of the codes", "nats/code", 3, better="lower"),
+        MetricInfo("code_bits", "cross-entropy of the codes", "bits/code", 3, better="lower"),
         MetricInfo("code_bits_table", "cross-entropy under a frequency table", "bits/code", 3),
         MetricInfo("code_bits_uniform", "cross-entropy under uniform codes", "bits/code", 3),
-        MetricInfo("rate_saved", "rate saved compared with uniform codes", "nats"),
-        MetricInfo("bits_per_dim_saved", "bits/dim saved compared with uniform codes", decimals=4),
+        MetricInfo("rate_saved", "rate saved compared with uniform codes", "nats", better="higher"),
+        MetricInfo("bits_per_dim_saved", "bits/dim saved compared with uniform codes", decimals=4, better="higher"),
     )
     requires = (has_code_prior,)
     order = 5

@@ -89,7 +89,7 @@ class FactorVAEScore(DisentanglementMetric):
     Source: Kim & Mnih, "Disentangling by Factorising" (arXiv:1802.05983), section 4.
     """
 
-    outputs = (MetricInfo("factor_vae_score", "FactorVAE score", decimals=3),)
+    outputs = (MetricInfo("factor_vae_score", "FactorVAE score", decimals=3, better="higher"),)
     order = 43
     score = staticmethod(factor_vae_score)
 
@@ -101,6 +101,6 @@ class BetaVAEScore(DisentanglementMetric):
     (ICLR 2017, openreview.net/forum?id=Sy2fzU9gl), section 3.
     """
 
-    outputs = (MetricInfo("beta_vae_score", "beta-VAE score", decimals=3),)
+    outputs = (MetricInfo("beta_vae_score", "beta-VAE score", decimals=3, better="higher"),)
     order = 44
     score = staticmethod(beta_vae_score)

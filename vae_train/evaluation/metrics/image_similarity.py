@@ -89,7 +89,7 @@ class _ReconstructionMetric(Metric):
 class PSNR(_ReconstructionMetric):
     """Peak signal-to-noise ratio of reconstructions."""
 
-    outputs = (MetricInfo("psnr", "PSNR of reconstructions", "dB"),)
+    outputs = (MetricInfo("psnr", "PSNR of reconstructions", "dB", better="higher"),)
     order = 50
     compare = staticmethod(psnr)
 
@@ -101,7 +101,7 @@ class SSIM(_ReconstructionMetric):
     doi:10.1109/TIP.2003.819861), equation 13.
     """
 
-    outputs = (MetricInfo("ssim", "SSIM of reconstructions", decimals=4),)
+    outputs = (MetricInfo("ssim", "SSIM of reconstructions", decimals=4, better="higher"),)
     requires = (image_data, min_side(similarity.WINDOW))
     order = 51
     compare = staticmethod(ssim)
@@ -114,7 +114,7 @@ class MSSSIM(_ReconstructionMetric):
     doi:10.1109/ACSSC.2003.1292216), equation 7.
     """
 
-    outputs = (MetricInfo("ms_ssim", "MS-SSIM of reconstructions", decimals=4),)
+    outputs = (MetricInfo("ms_ssim", "MS-SSIM of reconstructions", decimals=4, better="higher"),)
     requires = (image_data, min_side(MS_SSIM_MIN_SIDE))
     order = 52
     compare = staticmethod(ms_ssim)

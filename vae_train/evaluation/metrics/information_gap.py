@@ -79,7 +79,7 @@ class MIG(DisentanglementMetric):
     Source: Chen et al., "Isolating Sources of Disentanglement in VAEs" (arXiv:1802.04942), section 4.
     """
 
-    outputs = (MetricInfo("mig", "MIG", decimals=3),)
+    outputs = (MetricInfo("mig", "MIG", decimals=3, better="higher"),)
     order = 40
     score = staticmethod(mig)
 
@@ -91,6 +91,6 @@ class Modularity(DisentanglementMetric):
     section 3.
     """
 
-    outputs = (MetricInfo("modularity", "modularity", decimals=3),)
+    outputs = (MetricInfo("modularity", "modularity", decimals=3, better="higher"),)
     order = 45
     score = staticmethod(modularity)

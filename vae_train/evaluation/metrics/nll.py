@@ -200,8 +200,8 @@ class NLL(Metric):
     """
 
     outputs = (
-        MetricInfo("nll", "-log p(x), importance-weighted", "nats"),
-        MetricInfo("nll_bits_per_dim", "bits/dim of -log p(x)", decimals=4),
+        MetricInfo("nll", "-log p(x), importance-weighted", "nats", better="lower"),
+        MetricInfo("nll_bits_per_dim", "bits/dim of -log p(x)", decimals=4, better="lower"),
     )
     order = 10
 

@@ -25,7 +25,7 @@ class OODDetection(Metric):
         enabled: whether the metric is computed.
     """
 
-    outputs = (MetricInfo("auroc", "out-of-distribution AUROC", decimals=4),)
+    outputs = (MetricInfo("auroc", "out-of-distribution AUROC", decimals=4, better="higher"),)
     order = 60
 
     def __init__(self, ood: str | None, num_samples: PositiveInt, enabled: bool) -> None:

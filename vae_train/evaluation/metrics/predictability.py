@@ -119,7 +119,7 @@ class SAP(DisentanglementMetric):
     (arXiv:1711.00848), section 3.
     """
 
-    outputs = (MetricInfo("sap", "SAP", decimals=3),)
+    outputs = (MetricInfo("sap", "SAP", decimals=3, better="higher"),)
     order = 41
     splits_images = True
     score = staticmethod(sap)
@@ -137,9 +137,9 @@ class DCI(DisentanglementMetric):
     """
 
     outputs = (
-        MetricInfo("dci_disentanglement", "DCI disentanglement", decimals=3),
-        MetricInfo("dci_completeness", "DCI completeness", decimals=3),
-        MetricInfo("dci_informativeness", "DCI informativeness", decimals=3),
+        MetricInfo("dci_disentanglement", "DCI disentanglement", decimals=3, better="higher"),
+        MetricInfo("dci_completeness", "DCI completeness", decimals=3, better="higher"),
+        MetricInfo("dci_informativeness", "DCI informativeness", decimals=3, better="higher"),
     )
     order = 42
     splits_images = True

@@ -129,7 +129,7 @@ class LinearProbe(_Probe):
     Source: Alain & Bengio, "Understanding intermediate layers using linear classifier probes" (arXiv:1610.01644).
     """
 
-    outputs = (MetricInfo("linear_probe", "linear probe accuracy", decimals=4),)
+    outputs = (MetricInfo("linear_probe", "linear probe accuracy", decimals=4, better="higher"),)
     order = 30
     accuracy = staticmethod(linear_probe)
 
@@ -137,7 +137,7 @@ class LinearProbe(_Probe):
 class KNNProbe(_Probe):
     """Accuracy of a nearest-neighbour classifier of the posterior mean."""
 
-    outputs = (MetricInfo("knn_probe", "nearest-neighbour accuracy", decimals=4),)
+    outputs = (MetricInfo("knn_probe", "nearest-neighbour accuracy", decimals=4, better="higher"),)
     order = 31
     accuracy = staticmethod(knn_probe)
 

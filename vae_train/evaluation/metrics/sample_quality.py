@@ -95,7 +95,7 @@ class FrechetDistance(SampleMetric):
     (arXiv:1706.08500), equation 6.
     """
 
-    outputs = (MetricInfo("frechet_distance", "Fréchet distance of samples"),)
+    outputs = (MetricInfo("frechet_distance", "Fréchet distance of samples", better="lower"),)
     order = 53
     fid_title = "FID"
 
@@ -140,7 +140,7 @@ class KernelDistance(SampleMetric):
     Source: Binkowski et al., "Demystifying MMD GANs" (arXiv:1801.01401), section 4.
     """
 
-    outputs = (MetricInfo("kernel_distance", "kernel distance of samples", decimals=5),)
+    outputs = (MetricInfo("kernel_distance", "kernel distance of samples", decimals=5, better="lower"),)
     order = 54
 
     @override
@@ -202,8 +202,8 @@ class PrecisionRecall(SampleMetric):
     """
 
     outputs = (
-        MetricInfo("precision", "precision of samples", decimals=3),
-        MetricInfo("recall", "recall of samples", decimals=3),
+        MetricInfo("precision", "precision of samples", decimals=3, better="higher"),
+        MetricInfo("recall", "recall of samples", decimals=3, better="higher"),
     )
     requires = (image_data, min_images(4))
     order = 55
@@ -249,8 +249,8 @@ class DensityCoverage(SampleMetric):
     """
 
     outputs = (
-        MetricInfo("density", "density of samples", decimals=3),
-        MetricInfo("coverage", "coverage of samples", decimals=3),
+        MetricInfo("density", "density of samples", decimals=3, better="higher"),
+        MetricInfo("coverage", "coverage of samples", decimals=3, better="higher"),
     )
     requires = (image_data, min_images(6))
     order = 56
