@@ -62,7 +62,7 @@ def test_the_end_of_a_training_says_what_matters(vae):
     assert headline.startswith(f"best epoch {summary['best_epoch']} by validation objective at beta = 100: ")
     assert f"ELBO {summary['best_elbo']:.2f} nats · rate {summary['best_rate']:.2f} · " in headline
     assert f"distortion {summary['best_distortion']:.2f} · {summary['best_bits_per_dim']:.3f} bits/dim · " in headline
-    assert headline.endswith(" of 2 latent dimensions active")
+    assert headline.endswith(f" · {summary['active_units']} of 2 latent dimensions active")
     assert any(line.startswith("posterior collapse: ") and "lower beta (it was 100)" in line for line in lines)
     assert lines[-3] == "run/"
     assert lines[-2].split() == [

@@ -235,7 +235,9 @@ def checkpoint_errors(run: Run, checkpoint: str = "best") -> list[ErrorDetail]:
     """A run that has no checkpoint, or not the requested one."""
     names = Checkpoints(run.checkpoints).names()
     if not names:
-        return [ErrorDetail(str(run.folder), "has no checkpoint yet")]
+        why = f"{run.removed}; train it again with keep=best" if run.removed else " yet"
+        return [ErrorDetail(str(run.folder), f"has no checkpoint{why}")]
     if checkpoint not in names and checkpoint != "best":  # the last checkpoint replaces a missing best one
-        return [ErrorDetail(f"checkpoint={checkpoint}", f"is not in {run.checkpoints}; use checkpoint={names[0]}")]
+        message = f"is not in {run.checkpoints}{run.removed}; use checkpoint={names[0]}"
+        return [ErrorDetail(f"checkpoint={checkpoint}", message)]
     return []

@@ -27,7 +27,7 @@ MAX_CHARACTERS, MAX_NODES, MAX_DEPTH = 500_000, 10_000, 50
 """Limits of an untrusted config.yaml, which are checked before it is expanded."""
 
 RESUMABLE = (
-    *("epochs", "steps", "device", "threads", "execution"),
+    *("epochs", "steps", "device", "threads", "execution", "keep"),
     *("trainer.eval_every", "trainer.sample_every", "trainer.checkpoint_every", "trainer.checkpoint_seconds"),
     *("trainer.log_every", "trainer.patience", "trainer.eval_batch_size", "data.root", "data.path", "data.cache"),
 )

@@ -6,8 +6,8 @@ from typing import Any
 from vae_train.runs.config import Config
 from vae_train.runs.schema import yaml_text
 
-SELF_EVIDENT = ("name", "out", "sweep", "run", "version")
-"""Settings that name a run and do not affect it."""
+SELF_EVIDENT = ("name", "out", "sweep", "run", "keep", "version")
+"""Settings that name a run or say what it keeps, and do not affect it."""
 
 
 def settings_text(config: Config) -> dict[str, str]:
@@ -44,7 +44,7 @@ def hyperparameters(config: Config) -> dict[str, Any]:
     Loggers are left out, and settings that repeat a top-level one, like `optimizer.lr` or `latent_shape` of a vector.
     """
     values = dict[str, Any]()
-    for path, value in config.without(("name", "threads", "out", "sweep", "resume", "logger")).leaves().items():
+    for path, value in config.without(("name", "threads", "out", "sweep", "resume", "keep", "logger")).leaves().items():
         if path.endswith("._target_"):
             values[path.removesuffix("._target_")] = value.rpartition(".")[2]
         elif not path.endswith("_partial_"):

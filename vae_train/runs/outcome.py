@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,7 +17,8 @@ from vae_train.model.base import LatentVariableModel, SingleLatent
 from vae_train.runs.build import Training, read_weights
 from vae_train.runs.config import weight_of_rate
 from vae_train.runs.run import Run
-from vae_train.training.loggers.files import best_row
+from vae_train.training.checkpoint import Checkpoints
+from vae_train.training.loggers.files import best_row, read_metrics
 from vae_train.util.text import short_number
 
 ENCODED_IMAGES = 1_000
@@ -45,39 +46,58 @@ FILES = (
 Rows = Sequence[dict[str, Any]]
 
 
-def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows) -> list[str]:
-    """Describes the outcome of a training in lines. Loads the weights of the best epoch into the model.
+class LatentUse(NamedTuple):
+    """How many of its latent dimensions, codes or layers a trained model uses."""
+
+    counts: dict[str, int]
+    """For the summary, with the names of `vae eval`."""
+    text: str
+    warning: str | None
+
+
+def latent_use(run: Run, training: Training, metrics: Mapping[str, Any]) -> LatentUse:
+    """Measures how many latents a model uses. Loads the weights of the best epoch into the model.
+
+    Args:
+        run: the run.
+        training: the objects of the training.
+        metrics: the run's summary.
+    """
+    data, learner, trainer = training
+    if isinstance(learner.evaluated, SingleLatent):
+        read_weights(learner.evaluated, run)
+        diagnose = _codes if learner.evaluated.codebook is not None else _activity
+        return diagnose(learner.evaluated.eval(), data, metrics, run.config, trainer.eval_batch_size)
+    rates = layer_rates(best_row(read_metrics(run.metrics_file), metrics.get("best_epoch")))
+    if not rates:
+        return LatentUse({}, "", None)
+    text = f"{num_used(rates)} of {len(rates)} layers used"
+    return LatentUse({}, text, layer_diagnosis(rates, weight_of_rate(run.config)))
+
+
+def outcome(run: Run, training: Training, metrics: Mapping[str, Any], rows: Rows, latents: LatentUse) -> list[str]:
+    """Describes the outcome of a training in lines.
 
     Args:
         run: the run.
         training: the objects of the training.
         metrics: the run's summary.
         rows: its metrics.
+        latents: see `latent_use`.
     """
     data, learner, trainer = training
-    lines = [_headline(metrics)]
+    lines = [" · ".join(filter(None, [_headline(metrics), latents.text]))]
+    lines += [latents.warning] if latents.warning else []
     epochs = trainer.epochs_of(data.facts.num_train)
-    if isinstance(learner.evaluated, SingleLatent):
-        read_weights(learner.evaluated, run)
-        diagnose = _codes if learner.evaluated.codebook is not None else _activity
-        active, warning = diagnose(learner.evaluated.eval(), data, metrics, run.config, trainer.eval_batch_size)
-        lines[0] += f" · {active}"
-        lines += [warning] if warning else []
-    elif rates := layer_rates(best_row(rows, metrics.get("best_epoch"))):
-        lines[0] += f" · {num_used(rates)} of {len(rates)} layers used"
-        lines += [warning] if (warning := layer_diagnosis(rates, weight_of_rate(run.config))) else []
     size = sum(map(math.prod, learner.model.latent_shapes))
     lines += trends(rows, size, f"vae train resume={run.as_typed} {epochs.twice}")
     if (step := learner.objective.settled_step) > epochs.last_step:
         longer = f"vae train resume={run.as_typed} {epochs.until(step)}"
         lines.append(f"the schedules of the objective are unfinished; continue with: {longer}")
     names = [name for name in FILES if (run.folder / name).exists()]
-    return [
-        *lines,
-        f"{run.folder}/",
-        "  " + "  ".join(names),
-        f"next: vae eval run={run.as_typed} · vae report run={run.as_typed}",
-    ]
+    commands = ["vae eval", "vae report"] if Checkpoints(run.checkpoints).names() else ["vae report"]
+    following = " · ".join(f"{command} run={run.as_typed}" for command in commands)
+    return [*lines, f"{run.folder}/", "  " + "  ".join(names), f"next: {following}"]
 
 
 def latents_text(model: LatentVariableModel) -> str:
@@ -101,7 +121,7 @@ def _headline(metrics: Mapping[str, Any]) -> str:
 
 def _activity(
     model: SingleLatent, data: Dataset, metrics: Mapping[str, Any], config: Mapping[str, Any], batch_size: int
-) -> tuple[str, str | None]:
+) -> LatentUse:
     """The number of active latent dimensions, and a warning if something is wrong with them."""
     images, noise = _judged(data, config)
     e = encode(model, images, noise=noise, batch_size=batch_size)
@@ -109,17 +129,18 @@ def _activity(
     rate = metrics.get("best_rate", metrics.get("train_rate"))
     rates = None if rate is None else torch.tensor([rate])
     warning = diagnosis(activity, rates, e.p is not None, weight_of_rate(config))
-    return f"{activity.num_active} of {len(activity.variance)} latent dimensions active", warning
+    text = f"{activity.num_active} of {len(activity.variance)} latent dimensions active"
+    return LatentUse({"active_units": activity.num_active}, text, warning)
 
 
 def _codes(
     model: SingleLatent, data: Dataset, metrics: Mapping[str, Any], config: Mapping[str, Any], batch_size: int
-) -> tuple[str, str | None]:
+) -> LatentUse:
     """The number of codes in use, and a warning if they are few."""
     images, noise = _judged(data, config)
     usage, places = code_usage(model, images, noise=noise, batch_size=batch_size)
     used = f"{usage.used:,} of {usage.total:,} codes used, perplexity {usage.perplexity:,.1f}"
-    return used, diagnosis_of_codes(usage, len(images) * places, model)
+    return LatentUse({"codes_used": usage.used}, used, diagnosis_of_codes(usage, len(images) * places, model))
 
 
 def _judged(data: Dataset, config: Mapping[str, Any]) -> tuple[Subset, Noise]:

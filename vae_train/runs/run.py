@@ -130,6 +130,13 @@ class Run(RunFiles):
         warn(damage, instead)
         self.damage.append(f"{damage}; {instead}")
 
+    @property
+    def removed(self) -> str:
+        """Why checkpoints of a finished run are missing, for messages; empty if the run keeps them all."""
+        keep = self.config.get("keep") or "both"
+        is_removed = keep != "both" and self.summary()["status"] == "done"
+        return f" (keep={keep} removed it when the run was done)" if is_removed else ""
+
     def data_checksum(self) -> str | None:
         """The checksum of the data that the run was trained on; None if it is unknown."""
         checkpoints = Checkpoints(self.checkpoints, lambda *_: None)
@@ -142,7 +149,7 @@ class Run(RunFiles):
         Raises:
             UsageError: the state cannot be read.
         """
-        checkpoints = Checkpoints(self.checkpoints, lambda *_: None)
+        checkpoints = Checkpoints(self.checkpoints, lambda *_: None, removed=self.removed)
         names, is_done = checkpoints.names(), self.summary()["status"] == "done"
         try:
             return checkpoints.load_last() if is_done or "last" in names else {}
@@ -164,7 +171,7 @@ class Run(RunFiles):
             RunError: the checkpoint cannot be read.
         """
         report = report or self.report
-        state = Checkpoints(self.checkpoints, report).load(checkpoint, device)
+        state = Checkpoints(self.checkpoints, report, removed=self.removed).load(checkpoint, device)
         if state.get("config") not in (None, self.fingerprint):
             report(f"{self.config_file} is not what the checkpoint was trained with", "using it anyway")
         return state

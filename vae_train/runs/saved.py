@@ -12,11 +12,14 @@ from vae_train.runs.build import Builder
 from vae_train.runs.config import WRITTEN_PLACES, Config
 from vae_train.runs.run import Run
 from vae_train.runs.schema import value_error
+from vae_train.training.checkpoint import Keep
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.files import SavedPath
 from vae_train.util.ranges import Seed, Threads
 
-SAVED = {"seed": Seed, "device": str, "threads": Threads | None, "name": str | None, "freeze": Part | None}
+SAVED = dict[str, Any](
+    seed=Seed, device=str, threads=Threads | None, name=str | None, freeze=Part | None, keep=Keep | None
+)
 """Settings of a saved configuration that commands use themselves, with their types."""
 
 

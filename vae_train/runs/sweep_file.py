@@ -20,7 +20,7 @@ SWEEPS = OUTPUTS / "sweeps"
 
 SWEEP_FILE, JOBS_FOLDER = "sweep.json", "jobs"
 
-NEUTRAL = ("device", "threads", "execution", "trainer.execution", "name", "data.cache", "logger", "loader")
+NEUTRAL = ("device", "threads", "execution", "trainer.execution", "name", "keep", "data.cache", "logger", "loader")
 """Beginnings of the settings that change no number of a job, except for rounding."""
 
 MAX_NAME_LENGTH = 80

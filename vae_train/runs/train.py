@@ -22,12 +22,13 @@ from vae_train.runs.defaults import with_defaults
 from vae_train.runs.differences import hyperparameters
 from vae_train.runs.environment import environment
 from vae_train.runs.facts import facts_to_dict
-from vae_train.runs.outcome import latents_text, outcome
+from vae_train.runs.history import check_rows
+from vae_train.runs.outcome import latent_use, latents_text, outcome
 from vae_train.runs.run import Run, write_bad_files, write_json
 from vae_train.runs.schema import RunFacts, known
 from vae_train.runs.tracking import open_loggers, register
 from vae_train.training.checkpoint import Checkpoints
-from vae_train.training.loggers.base import Logger, row_digest
+from vae_train.training.loggers.base import Logger
 from vae_train.training.loggers.files import Files, best_row, read_metrics
 from vae_train.training.monitor import schedule_notes
 from vae_train.util.errors import RunError, Stopped
@@ -96,15 +97,6 @@ def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: 
         _fit(run, training, state, builder)
 
 
-def check_rows(run: Run, state: Mapping[str, Any]) -> str:
-    """Reports rows of metrics that do not match a checkpoint; returns the digest of the readable rows."""
-    rows = [row for row in read_metrics(run.metrics_file) if row["step"] <= state["progress"]["step"]]
-    digest = row_digest(rows)
-    if state.get("history") not in (None, digest):
-        run.report(f"{run.metrics_file} is damaged or incomplete", f"keeping the {len(rows)} readable rows")
-    return digest
-
-
 def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[Training, Config]:
     """Builds a training; also returns the configuration with all derived values filled in."""
     device = resolve_device(config["device"])
@@ -164,11 +156,13 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
             stamp = {"config": run.fingerprint, "data": data.checksum}
             checkpoints = Checkpoints(run.checkpoints, run.report, stamp)
             metrics, execution = trainer.fit(learner, data, checkpoints, loggers, state, check=guard.check)
+            summary = {"status": "stopped"}  # a second signal may arrive before the summary is complete
             checkpoints.remove_previous()
+            latents = latent_use(run, training, metrics)
             best = best_row(read_metrics(run.metrics_file), metrics.get("best_epoch"))
             for logger in loggers:
                 logger.hyperparameters(hyperparameters(run.config), best)
-            summary = {"status": "done", **metrics}
+            summary = {"status": "done", **metrics, **latents.counts}
         except Stopped as stopped:
             summary = {"status": "stopped"}
             stopped.args = (f"{stopped}. Resume with: vae train resume={run.as_typed}",)
@@ -180,7 +174,8 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
         finally:
             seconds = round(time.perf_counter() - started, 3)
             _finish(run, summary | {"execution": execution, "seconds": seconds}, loggers, guard)
-        for line in outcome(run, training, metrics, read_metrics(run.metrics_file)):
+        checkpoints.keep(run.config.get("keep") or "both")
+        for line in outcome(run, training, metrics, read_metrics(run.metrics_file), latents):
             log.info("%s", line)
 
 

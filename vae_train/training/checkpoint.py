@@ -22,6 +22,9 @@ from vae_train.util.text import first_line
 
 CheckpointName = Literal["best", "last"]
 
+Keep = Literal["both", "best", "last", "none"]
+"""The checkpoints that a finished run keeps."""
+
 WEIGHTS = ("model", "ema", "progress")
 """Entries of a state that `best` contains: enough for evaluation and sampling, but not for resuming."""
 
@@ -46,10 +49,17 @@ class Checkpoints:
         folder: the folder of the files.
         report: receives the damage of files that are replaced by others.
         stamp: additional entries of every saved state, which identify its run.
+        removed: why checkpoints were removed, for messages about missing ones; empty if they were not.
     """
 
-    def __init__(self, folder: Path, report: Report = warn, stamp: Mapping[str, Any] = MappingProxyType({})) -> None:
-        self.folder, self.report, self.stamp = folder, report, stamp
+    def __init__(
+        self,
+        folder: Path,
+        report: Report = warn,
+        stamp: Mapping[str, Any] = MappingProxyType({}),
+        removed: str = "",
+    ) -> None:
+        self.folder, self.report, self.stamp, self.removed = folder, report, stamp, removed
 
     def path(self, name: str) -> Path:
         """The file of the checkpoint `name`; without a validation split the best one is the last one."""
@@ -70,10 +80,12 @@ class Checkpoints:
             RunError: no checkpoint exists, or none can be read.
         """
         path, last, best = self.path(name), self._file("last"), self._file("best")
+        if self.removed and not self.names():
+            raise RunError(f"{path} does not exist{self.removed}")
         others = [last, previous(last), best] if best.exists() else [last, previous(last)]
         state = _load_first([path, *(other for other in others if other != path)], device, self.report)
         if name == "best" and path == last and state.get("progress", {}).get("best_epoch"):
-            self.report(f"{best} does not exist", f"using {path.name} instead")
+            self.report(f"{best} does not exist{self.removed}", f"using {path.name} instead")
         return state
 
     def load_last(self, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -82,6 +94,8 @@ class Checkpoints:
         Raises:
             RunError: neither can be read.
         """
+        if self.removed and "last" not in self.names():
+            raise RunError(f"{self._file('last')} does not exist{self.removed}")
         return load(self._file("last"), device, self.report)
 
     def names(self) -> list[str]:
@@ -95,6 +109,14 @@ class Checkpoints:
         last = self._file("last")
         if previous(last).exists() and last.exists() and _damage(last) is None:
             previous(last).unlink()
+
+    def keep(self, keep: Keep) -> None:
+        """Removes the checkpoints that a finished run does not keep; without a best one, `last` takes its place."""
+        last, best = self._file("last"), self._file("best")
+        kept = {"both": [last, previous(last), best], "none": []}.get(keep) or [self.path(keep)]
+        for path in (last, previous(last), best):
+            if keep == "none" or path not in kept:
+                path.unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.pt"

@@ -9,9 +9,10 @@ from typing import Any
 from vae_train.cli.overrides import Job
 from vae_train.runs.check import execution_errors, run_data_errors
 from vae_train.runs.config import Config, changed
+from vae_train.runs.history import check_rows
 from vae_train.runs.run import Run, folder_errors
 from vae_train.runs.tracking import without_trackers
-from vae_train.runs.train import check_rows, train
+from vae_train.runs.train import train
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.files import read_metrics
 from vae_train.util.errors import ErrorDetail, RunError
@@ -54,7 +55,7 @@ def run(settings: Settings, job: Job) -> None:
         RunError: the last ELBOs differ by more than the tolerance.
     """
     run, folder = job.open(settings.run), Path(settings.out) if settings.out else None
-    if Checkpoints(run.checkpoints).names():
+    if "last" in Checkpoints(run.checkpoints).names():
         check_rows(run, run.state("last"))
     repeated = train(_configuration(run, settings.device, job), folder, job.session, job.builder)
     _compare(read_metrics(run.metrics_file), read_metrics(repeated.metrics_file), settings.tolerance)

@@ -23,6 +23,7 @@ from vae_train.runs.resuming import resume_errors
 from vae_train.runs.run import Run, folder_errors
 from vae_train.runs.sweep_file import NEUTRAL, SWEEPS, SweepJob, read_jobs
 from vae_train.runs.train import resume, train
+from vae_train.training.checkpoint import Keep
 from vae_train.training.execution import Mode
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
@@ -62,6 +63,7 @@ class Settings:
     resume: str | None
     init_from: str | None
     freeze: Part | None
+    keep: Keep
     strict: bool
     plan: bool
 
