@@ -6,12 +6,11 @@ Imports nothing heavy, so that `vae --help` and completion answer at once.
 import importlib
 import os
 import re
-import shlex
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from vae_train.cli.messages import print_errors
 from vae_train.cli.process import log_to_console, missing_memory, prepare_process
 from vae_train.util.errors import RunError, Stopped, UsageError, collecting
 from vae_train.util.text import did_you_mean, printable
@@ -20,6 +19,7 @@ COMMANDS = {
     "train": "train a model; writes a run below outputs/",
     "worker": "train jobs of a sweep, beside others: vae worker sweep=first",
     "eval": "compute metrics of a trained model: vae eval run=last",
+    "sweep": "show the results of a sweep, also while it runs: vae sweep sweep=first",
     "report": "write an HTML page about a run: vae report run=last",
     "sample": "generate images with a trained model: vae sample run=last num=64",
     "apply": "apply a trained model to images: vae apply run=last task=encode input=photos",
@@ -54,9 +54,6 @@ vae train --help objective lists the choices of a group; vae train data=folder -
 GROUP_NAMES = {"fit_prior": {"prior": "fitted_prior@prior"}}
 """Typed names of groups that are called differently in conf/. A folder conf/prior would make `prior=` a choice
 in `vae eval` and `vae sample` as well, where it is the name of a fitted prior."""
-
-MAX_SHOWN = 200
-"""Characters of a setting that an error message repeats."""
 
 PRINTING_FLAGS = ("--hydra-help", "--info", "-i", "--shell-completion", "-sc", "--version")
 """Flags that Hydra answers by printing; nothing is checked or run."""
@@ -107,7 +104,7 @@ def _guarded(command: str, arguments: list[str]) -> int:
         if memory := missing_memory(error):
             print(printable(f"vae {command}: {memory}"), file=sys.stderr)
             return 1
-        _print_errors(command, arguments, error, debug)
+        print_errors(command, arguments, error, debug)
         return 2
     except Stopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)
@@ -129,29 +126,6 @@ def _guarded(command: str, arguments: list[str]) -> int:
         where = "" if isinstance(error, RunError | OSError) else " (--debug shows the traceback)"
         print(printable(f"vae {command}: {lines[0]}{where}"), file=sys.stderr)
         return 1
-
-
-def _print_errors(command: str, arguments: Sequence[str], error: UsageError, debug: bool) -> None:
-    count = len(error.errors)
-    packages = [detail.package for detail in error.errors if detail.package]
-    print(f"vae {command}: {count} error{'s' if count > 1 else ''}; nothing was written", file=sys.stderr)
-    width = min(40, max((len(detail.where) for detail in error.errors), default=0))
-    for detail in error.errors:
-        where = detail.where if len(detail.where) <= MAX_SHOWN else f"{detail.where[:MAX_SHOWN]}…"
-        message = f"{detail.message}: {_allowing(command, arguments, packages)}" if detail.package else detail.message
-        print(printable(f"  {where:<{width}}  {message}".replace("\n", " ")), file=sys.stderr)
-    if debug:
-        traceback.print_exception(error)
-
-
-def _allowing(command: str, arguments: Sequence[str], packages: Sequence[str]) -> str:
-    """The typed command line with more allowed packages, for pasting."""
-    from vae_train.runs.packages import allow_setting
-
-    typed = [argument.removeprefix("allow=") for argument in arguments if argument.startswith("allow=")]
-    allowed = [name for text in typed for name in text.strip("[]").split(",") if name != "null"]
-    others = [argument for argument in arguments if not argument.startswith("allow=")]
-    return shlex.join(["vae", command, *others, allow_setting([*allowed, *packages])])
 
 
 def _run(command: str, arguments: list[str]) -> int:
@@ -179,6 +153,8 @@ def _run(command: str, arguments: list[str]) -> int:
         raise UsageError("--config-name and --config-path are not supported; --config-dir adds a folder")
     options = {"multirun": flags.multirun, "config_dir": flags.config_dir}
     if flags.cfg is not None:
+        if name == "sweep" and any(override.startswith("metric=") for override in flags.overrides):
+            raise UsageError("--cfg does not work with metric=, which Hydra takes for the group; leave it out")
         (job, *_) = compose(name, flags.overrides, check=False, **options)
         # Hydra expects flags before settings, but users type them anywhere.
         typed_flags = [argument for argument in arguments if argument not in flags.overrides]

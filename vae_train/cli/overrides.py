@@ -211,7 +211,8 @@ class _Reader:
     """
 
     def __init__(self, command: str, settings: type, config_dir: str | None, all_of: Mapping[str, str]) -> None:
-        self.command, self.reads_run = command, "run" in {field.name for field in fields(settings)}
+        self.command, self.own = command, {field.name for field in fields(settings)}
+        self.reads_run = "run" in self.own
         self.choice_lists = schema.choice_lists(settings)
         if config_dir is not None and not Path(config_dir).is_dir():
             raise UsageError([ErrorDetail(f"--config-dir {config_dir}", "no such folder")])
@@ -268,8 +269,8 @@ class _Reader:
         return with_values(cfg, valid), choices, [*groups, *valid]
 
     def _options(self, group: str) -> list[str]:
-        """The choices of a group; empty if there is no such group."""
-        return self.loader.get_group_options(group, overrides=self.search)
+        """The choices of a group; empty if there is no such group, or if the command has a setting of this name."""
+        return [] if group in self.own else self.loader.get_group_options(group, overrides=self.search)
 
     def _choose(self, *groups: str) -> tuple[DictConfig, Mapping[str, str]]:
         cfg = compose(self.command, overrides=[*groups, *self.added, *self.search], return_hydra_config=True)

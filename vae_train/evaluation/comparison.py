@@ -8,9 +8,12 @@ from typing import NamedTuple
 from vae_train.evaluation.metrics.base import MetricInfo
 from vae_train.evaluation.report import format_value
 from vae_train.evaluation.suite import Report
+from vae_train.util.text import short_number
 
 TABLE_COLUMNS = 100
 """Maximal width of the table on the terminal, in characters."""
+
+OTHER_PROTOCOL = "The runs score pixels differently; their ELBOs are not comparable."
 
 
 class EvaluatedRun(NamedTuple):
@@ -76,6 +79,28 @@ class Comparison:
     def _cell(self, run: EvaluatedRun, info: MetricInfo) -> str:
         estimate = run.report.estimates.get(info.name)
         return "–" if estimate is None else format_value(estimate, info.decimals)
+
+
+def lead_caution(rival: str, lead: float, error: float, unit: str, other: str) -> str | None:
+    """A caution if the best of several results may be the best by chance.
+
+    Args:
+        rival: what is second.
+        lead: by how much the best is better.
+        error: standard error of the lead.
+        unit: of both; empty for numbers without one.
+        other: what may order the two differently: "another split" or "other seeds".
+
+    Returns:
+        The caution; None if the lead is at least two standard errors.
+    """
+    if lead >= 2 * error:
+        return None
+    amount, limit = f"{short_number(lead)} {unit}".strip(), short_number(2 * error)
+    return (
+        f"The lead over {rival} is {amount}, within two standard errors ({limit}): "
+        f"{other} may order the two differently."
+    )
 
 
 def _width(columns: Sequence[Sequence[str]]) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vae_train.runs.files import CONFIG_FILE
 from vae_train.runs.run import Run, find, runs_below
+from vae_train.runs.sweep_file import SWEEP_FILE, read_jobs
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 
 
@@ -23,6 +24,25 @@ def find_runs(names: str | Sequence[str]) -> list[Path]:
     if errors:
         raise UsageError(errors)
     return list(dict.fromkeys(folders))
+
+
+def sweep_of(names: str | Sequence[str]) -> Path | None:
+    """The folder of the sweep that a command names; None for other folders, runs and lists."""
+    return Path(names) if isinstance(names, str) and (Path(names) / SWEEP_FILE).is_file() else None
+
+
+def finished_runs(names: str | Sequence[str]) -> list[Path]:
+    """The folders of runs, see `find_runs`; of a sweep those of the jobs that are done.
+
+    Raises:
+        UsageError: see `find_runs`, or no job of the sweep is done.
+    """
+    if (sweep := sweep_of(names)) is None:
+        return find_runs(names)
+    done = [job.files(sweep).folder for job in read_jobs(sweep) if job.status(sweep) == "done"]
+    if not done:
+        raise UsageError([ErrorDetail(f"run={names}", "no job of this sweep is done yet")])
+    return done
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vae_train.runs.config import Config
 from vae_train.runs.files import LOCK_FILE, RunFiles
@@ -84,6 +84,8 @@ def read_jobs(sweep: Path) -> list[SweepJob]:
 def add_jobs(sweep: Path, more: Mapping[SweepJob, Config]) -> list[SweepJob]:
     """Adds jobs to a sweep and stores their configurations; returns all of its jobs.
 
+    All else in the file of the sweep is kept, such as results of jobs.
+
     Args:
         sweep: the folder of the sweep.
         more: jobs with their configurations, which replace those of known jobs that are not done. New jobs have no
@@ -98,8 +100,33 @@ def add_jobs(sweep: Path, more: Mapping[SweepJob, Config]) -> list[SweepJob]:
             if job.key in configs and job.status(sweep) != "done":
                 configs[job.key].write(job.config_file(sweep))
         if jobs != known:
-            write_json(sweep / SWEEP_FILE, {"jobs": [job._asdict() for job in jobs]})
+            content = read_json(sweep / SWEEP_FILE)
+            entries = [*_entries(content), *(job._asdict() for job in jobs[len(known) :])]
+            write_json(sweep / SWEEP_FILE, content | {"jobs": entries})
     return jobs
+
+
+def write_results(sweep: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Adds the results of jobs to the file of their sweep; all else in it is kept, such as jobs added meanwhile.
+
+    Args:
+        sweep: the folder of the sweep.
+        results: key of a job -> what it has found so far.
+    """
+    with locked(sweep / LOCK_FILE, wait=True):
+        content = read_json(sweep / SWEEP_FILE)
+        known = [entry for entry in _entries(content) if entry["key"] in results]
+        for entry in known:
+            entry["results"] = dict(results[entry["key"]])
+        if known:  # else the file cannot be read, and must not be replaced by an empty one
+            write_json(sweep / SWEEP_FILE, content)
+
+
+def _entries(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The entries of jobs in the file of a sweep."""
+    entries = content.get("jobs")
+    listed = entries if isinstance(entries, list) else []
+    return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("key"), str)]
 
 
 def with_jobs(known: Sequence[SweepJob], more: Sequence[SweepJob]) -> list[SweepJob]:

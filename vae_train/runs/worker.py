@@ -16,6 +16,7 @@ from vae_train.runs.files import RunFiles
 from vae_train.runs.run import write_json
 from vae_train.runs.saved import open_run
 from vae_train.runs.sweep_file import SWEEP_FILE, SweepJob, read_jobs
+from vae_train.runs.sweep_results.estimate import log_estimate
 from vae_train.runs.train import resume, train
 from vae_train.util.errors import FolderGoneError, LockLostError, UsageError
 from vae_train.util.files import FolderGuard, appending
@@ -59,13 +60,15 @@ def work(sweep: Path, train: Train, retry: bool = False) -> dict[str, str]:
         FolderGoneError: the folder of the sweep was deleted or renamed.
         Stopped: see `vae_train.runs.train.train`.
     """
-    errors: dict[str, str] = {}
+    errors, finished = dict[str, str](), 0
     with FolderGuard(sweep, SWEEP_FILE) as guard, closing(_takes(sweep, guard, retry)) as takes:
         for take in takes:
             log.info("[%d/%d] %s", take.number, take.of, " ".join(take.job.overrides))
             files = take.job.files(sweep)
             try:
                 train(take)
+                finished += 1
+                log_estimate(sweep, read_jobs(sweep), finished)
             except Exception as error:
                 guard.check()
                 log.error("failed: %s", error)

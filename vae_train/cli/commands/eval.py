@@ -20,15 +20,18 @@ from vae_train.evaluation.report import lines, markdown
 from vae_train.evaluation.subject import Subject
 from vae_train.evaluation.suite import Report, evaluate, merge
 from vae_train.plotting.png import PlotFormat
+from vae_train.runs import sweep_table
 from vae_train.runs.build import load_data, open_model
 from vae_train.runs.check import checkpoint_errors, run_data_errors
 from vae_train.runs.config import weight_of_rate
 from vae_train.runs.differences import differences, headline_settings, settings_text
-from vae_train.runs.finding import find_runs, names_of
+from vae_train.runs.finding import finished_runs, names_of, sweep_of
 from vae_train.runs.fitted_priors import fingerprint, prior_errors, replace_prior
 from vae_train.runs.packages import allow_setting, packages_of
 from vae_train.runs.run import OUTPUTS, Run, new_folder, read_json, write_json, write_text
 from vae_train.runs.schema import RunFacts
+from vae_train.runs.sweep_file import read_jobs
+from vae_train.runs.sweep_results.rows import trained
 from vae_train.runs.tracking import open_loggers
 from vae_train.training.checkpoint import CheckpointName
 from vae_train.training.loggers.files import best_row, read_metrics
@@ -69,7 +72,7 @@ class Settings:
 
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports a run, a split or a device that does not exist."""
-    folders = find_runs(settings.run)
+    folders = finished_runs(settings.run)
     errors = device_errors(settings.device)
     if settings.k != "auto":
         errors += no_effect(job.overrides, ["minutes"], f"with k={settings.k}")
@@ -103,20 +106,23 @@ def _run_errors(name: str, settings: Settings, job: Job) -> list[ErrorDetail]:
 
 def run(settings: Settings, job: Job) -> None:
     """Evaluates the runs, and writes and prints the reports."""
-    runs = [job.open(str(folder)) for folder in find_runs(settings.run)]
+    runs, sweep = [job.open(str(folder)) for folder in finished_runs(settings.run)], sweep_of(settings.run)
     reports = []
     for run in runs:
         with run.guard():
             reports.append(evaluate_run(run, settings, job))
     if len(runs) > 1:
-        _compare(runs, reports, settings)
+        _compare(runs, reports, settings, is_shown=sweep is None)
+    if sweep is not None:
+        sweep_table.report(sweep, read_jobs(sweep), {})
+        return
     names = settings.run if isinstance(settings.run, str) else f"[{','.join(settings.run)}]"
     arguments = [f"run={names}", allow_setting(name for run in runs for name in packages_of(run.config))]
     log.info("  report as one HTML page: vae report %s", shlex.join(filter(None, arguments)))
 
 
-def _compare(runs: Sequence[Run], reports: Sequence[Report], settings: Settings) -> None:
-    """Prints a table of several runs, and writes it as Markdown and CSV."""
+def _compare(runs: Sequence[Run], reports: Sequence[Report], settings: Settings, is_shown: bool) -> None:
+    """Writes a table of several runs as Markdown and CSV, and prints it unless a sweep has its own."""
     shown = headline_settings(differences([settings_text(run.config) for run in runs]))
     rows = [
         EvaluatedRun(name, {path: values[number] for path, values in shown}, reports[number])
@@ -127,7 +133,7 @@ def _compare(runs: Sequence[Run], reports: Sequence[Report], settings: Settings)
     folder = Path(settings.run) if isinstance(settings.run, str) else new_folder(OUTPUTS / "evaluations" / name)
     for suffix, text in ((".md", table.markdown()), (".csv", table.csv())):
         write_text(folder / f"{name}{suffix}", text)
-    for line in (f"{len(runs)} runs", *table.lines(), folder / f"{name}.csv"):
+    for line in (f"{len(runs)} runs", *(table.lines() if is_shown else []), folder / f"{name}.csv"):
         log.info("  %s", line)
 
 
@@ -159,7 +165,7 @@ def evaluate_run(run: Run, settings: Settings, job: Job) -> Report:
     summary = run.summary()
     if summary["status"] == "unknown":
         run.report(unreadable(run.summary_file), "leaving out what the best epoch was chosen by")
-    about = {"best_by": summary.get("best_by"), "weights": weights, "damage": run.damage}
+    about = {"best_by": summary.get("best_by"), "weights": weights, "damage": run.damage, "trained": trained(summary)}
     report = evaluate(subject, metrics, checkpoint=settings.checkpoint, **about)
     path = run.eval / f"{subject.name}.json"
     with locked(run.eval_lock_file, wait=True):

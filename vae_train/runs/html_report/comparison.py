@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from vae_train.evaluation.comparison import OTHER_PROTOCOL, lead_caution
 from vae_train.evaluation.report import format_value
 from vae_train.runs.differences import differences, headline_settings
 from vae_train.runs.html_report.contents import TILES, Contents
@@ -86,13 +87,10 @@ def _notes(best: Sequence[Contents]) -> list[str]:
     first, second = (run.estimates.get("elbo") for run in best[:2])
     if first and second and first.se and second.se:
         lead, error = first.value - second.value, math.hypot(first.se, second.se)
-        if lead < 2 * error:
-            notes.append(
-                f"The lead over {best[1].name} is {lead:.2f} nats, within two standard errors ({2 * error:.2f}): "
-                "another split may order the two runs differently."
-            )
+        if caution := lead_caution(best[1].name, lead, error, "nats", "another split"):
+            notes.append(caution)
     if len({run.evaluation.protocol for run in best if run.evaluation}) > 1:
-        notes.append("The runs score pixels differently; their ELBOs are not comparable.")
+        notes.append(OTHER_PROTOCOL)
     if len({run.split for run in best}) > 1:
         notes.append("The metrics are of different splits; vae eval run=[A,B] evaluates all runs on one.")
     return notes

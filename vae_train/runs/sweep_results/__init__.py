@@ -1,0 +1,1 @@
+"""The results of a sweep: rows of jobs, points averaged over seeds, the best one, tables, charts and estimates."""
