@@ -23,12 +23,13 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares what every command repeats: Hydra's composing, and pixels of curves, which are built all the same.
+    """Spares what every command repeats: Hydra's composing, and pixels of charts, which are built all the same.
 
     `trained` and tests/plotting render them, and processes of their own.
     """
     monkeypatch.setattr("vae_train.cli.overrides.compose", composed)
     monkeypatch.setattr("vae_train.runs.train.plot_curves", lambda rows, path: _sketch(curves_figure(rows), path))
+    monkeypatch.setattr("vae_train.plotting.sweeps.write_figure", _sketch)
 
 
 def _sketch(figure: Any, path: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_sweep_ends_with_its_table(vae: Vae) -> None:
         summary = json.loads((folder / f"{number}-beta={row['beta']}-seed={row['seed']}" / "summary.json").read_text())
         assert float(row["best_elbo"]) == summary["best_elbo"]
         assert row["folder"] == str(folder / f"{number}-beta={row['beta']}-seed={row['seed']}")
-    assert answer.out.count("   best") == 1
+    assert "no best: beta varies" in answer.out
     assert not Path("multirun.yaml").exists()
     assert not Path("multirun").exists()
 
@@ -130,7 +130,7 @@ def test_new_values_are_added_to_a_sweep(vae: Vae) -> None:
     assert "mine: 2 of 3 done, 1 to go" in answer.out
     assert vae.train("-m", "seed=3", "beta=4", "sweep=mine").code == 0
     assert [(row["seed"], row.get("beta"), row["status"]) for row in rows_of(folder)] == [
-        ("1", "", "done"), ("2", "", "done"), ("3", "", "done"), ("3", "4", "done"),
+        ("1", "1.0", "done"), ("2", "1.0", "done"), ("3", "1.0", "done"), ("3", "4", "done"),
     ]  # fmt: skip
     names = sorted(path.parent.name for path in folder.glob("*/config.yaml"))
     assert names == ["0-seed=1", "1-seed=2", "2-seed=3", "3-seed=3-beta=4"]
