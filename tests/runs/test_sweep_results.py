@@ -288,11 +288,11 @@ def test_metrics_that_cannot_decide(sweep: Sweep) -> None:
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [
-        (["beta=1"], ["beta=4"], "beta varies: runs that were trained for different objectives"),
+        (["beta=1"], ["beta=4"], "beta varies, and the ELBO does not rank runs"),
         (["objective=elbo"], ["objective=iwae"], "objective varies"),
         (["objective.free_bits=0"], ["objective.free_bits=1"], "objective.free_bits varies"),
-        (["data=digits"], ["data=mnist"], "data varies: The runs score pixels differently"),
-        (["model/likelihood=a"], ["model/likelihood=b"], "model/likelihood varies: The runs score"),
+        (["data=digits"], ["data=mnist"], "data varies, and the runs score pixels differently"),
+        (["model/likelihood=a"], ["model/likelihood=b"], "model/likelihood varies, and the runs score"),
         (["preprocessing=none"], ["preprocessing=logit"], "preprocessing varies"),
     ],
 )

@@ -112,7 +112,7 @@ def judge_points(points: Sequence[Point], named: Judge | None = None) -> Verdict
     if info(judge.metric).unit in UNITS_OF_BOUNDS:
         cautions += other_scores
     if judge.metric.endswith("loss") and (varied := _varied_objective(ranked)):
-        cautions.append(f"{varied} varies: losses of different objectives are not comparable.")
+        cautions.append(f"{varied} varies, and losses of different objectives are not comparable.")
     return Verdict(judge, ranked[0] if ranked else None, [], cautions)
 
 
@@ -146,11 +146,8 @@ def _cautions(ranked: Sequence[Point], judge: Judge) -> list[str]:
 def _objective_differences(points: Sequence[Point]) -> list[str]:
     """Why the ELBO does not rank these points: they were not all trained for it alike."""
     varied = _varied_objective(points)
-    return (
-        [f"{varied} varies: runs that were trained for different objectives are not ranked by the ELBO."]
-        if varied
-        else []
-    )
+    reason = f"{varied} varies, and the ELBO does not rank runs that were trained for different objectives."
+    return [reason] if varied else []
 
 
 def _varied_objective(points: Sequence[Point]) -> str:
@@ -163,7 +160,7 @@ def _scoring_differences(points: Sequence[Point]) -> list[str]:
     varied = _varied(points, SCORING)
     varied = varied or ("the data" if _differ(points, lambda c: c.data) else "")
     varied = varied or ("the likelihood" if _differ(points, lambda c: c.likelihood) else "")
-    return [f"{varied} varies: {OTHER_PROTOCOL}"] if varied else []
+    return [f"{varied} varies, and {OTHER_PROTOCOL[0].lower()}{OTHER_PROTOCOL[1:]}"] if varied else []
 
 
 def _missing_validation(points: Sequence[Point]) -> list[str]:
