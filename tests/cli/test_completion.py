@@ -67,6 +67,15 @@ def test_runs_are_offered_by_their_path(offered):
     assert "resume=last" in offered("vae train resume=l")
 
 
+def test_sweeps_are_offered_by_their_name(offered):
+    for name in ("first", "second"):
+        (Path("outputs/sweeps") / name).mkdir(parents=True)
+        (Path("outputs/sweeps") / name / "sweep.json").write_text("")
+    (Path("outputs/sweeps/other")).mkdir()
+    assert set(offered("vae sweep sweep=")) == {"sweep=first", "sweep=second"}
+    assert offered("vae train -m sweep=f") == ["sweep=first"]
+
+
 def test_files_are_offered_for_settings_that_are_files(offered, tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     (tmp_path / "x[1].npy").write_text("")

@@ -106,6 +106,16 @@ def test_errors_are_a_line(vae: Vae, made: Path, typed: str, error: str) -> None
     assert {path: path.stat().st_mtime_ns for path in made.iterdir()} == before
 
 
+def test_a_sweep_without_jobs_has_no_table(vae: Vae) -> None:
+    FOLDER.mkdir(parents=True)
+    (FOLDER / "sweep.json").write_text('{"jobs": []}')
+    assert vae("sweep", "sweep=mine").errors() == ["  sweep=mine  has no jobs yet"]
+    (FOLDER / "sweep.json").write_text("damaged")
+    answer = vae("sweep", "sweep=mine")
+    assert answer.code in (1, 2)
+    assert "sweep.json is damaged" in answer.err
+
+
 def test_without_a_sweep_it_is_said(vae: Vae) -> None:
     (line,) = vae("sweep", "sweep=mine").errors()
     assert line.strip() == "sweep=mine  no such sweep: there is none in outputs/sweeps yet"
@@ -120,8 +130,7 @@ def test_evaluations_of_a_sweep_join_its_tables(vae: Vae, made: Path) -> None:
     assert not (run / "eval").exists()
     assert "evaluation: test" in answer.out
     assert "3 of 4 jobs done, 1 stopped." in answer.out
-    assert answer.out.count("best by") == 2  # in the table, and below it
-    assert "best by validation ELBO" in answer.out
+    assert answer.out.count("best so far by validation ELBO") == 2  # in the table, and below it
     table = rows(made)
     reports = [json.loads((path / "eval/test.json").read_text()) for path in sorted(made.glob("[0-2]-*"))]
     assert [float(row["test.nll"]) for row in table[:3]] == [report["nll"]["value"] for report in reports]
@@ -133,7 +142,7 @@ def test_evaluations_of_a_sweep_join_its_tables(vae: Vae, made: Path) -> None:
     (line,) = vae("sweep", "sweep=mine", "metric=nll").errors()
     assert f"evaluate the validation split with vae eval run={made} split=valid, then use metric=nll" in line
     assert vae("eval", f"run={made}", *BRIEF, "split=valid").code == 0
-    assert "best by valid.nll: latent_dim=" in vae("sweep", "sweep=mine", "metric=nll").out
+    assert "best so far by valid.nll: latent_dim=" in vae("sweep", "sweep=mine", "metric=nll").out
 
 
 def test_a_sweep_without_a_finished_job_is_not_evaluated(vae: Vae, made: Path) -> None:

@@ -187,6 +187,7 @@ def test_jobs_that_failed_or_run_do_not_count(sweep: Sweep) -> None:
     assert "5 of 9 jobs done, 1 failed, 1 running, 2 to go." in text
     assert "| 2 | 2 of 5 | -90.50 ± 0.71 |" in text
     assert "| 3 | 0 of 1 | – |" in text
+    assert text.count("best so far by validation ELBO") == 2
     assert "| 5 | latent_dim=2 seed=2 | no \\| memory |" in text
 
 
@@ -195,6 +196,25 @@ def test_active_dimensions_come_from_the_training_or_an_evaluation(sweep: Sweep)
     evaluate(sweep.add("latent_dim=2"), active_units=2)
     sweep.add("latent_dim=3")
     assert [result.values.get("active_units") for result in sweep.results()] == [1, 2, None]
+
+
+def test_damaged_files_of_a_run_are_unknown_values(sweep: Sweep) -> None:
+    """A run's folder is not trusted."""
+    bad = {"status": ["done"], "best_epoch": "x", "best_elbo": "high", "best_by": {}, "seconds": None, "error": [1]}
+    run = sweep.add("latent_dim=2", summary=bad)
+    (run / "eval").mkdir()
+    for number, text in enumerate(
+        ("", "[]", '{"elbo": 3}', '{"elbo": {"value": "x"}, "nll": {"value": 1e999}}', "\xff")
+    ):
+        (run / f"eval/{number}.json").write_text(text)
+    (run / "config.yaml").write_text("- no configuration")
+    (run / "environment.json").write_text('{"data_checksum": {}}')
+    sweep.add("latent_dim=4")
+    first, _ = sweep.results()
+    assert (first.split, first.best_epoch) == ("train", None)
+    assert "elbo" not in first.values
+    assert not [name for name in first.values if "." in name]
+    assert "| 4 | 1 | -100.00 |" in page(sweep)
 
 
 # rows

@@ -76,6 +76,8 @@ def _values(conf: Conf, command: str, before: Sequence[str], name: str, value: s
         values: Iterable[str] = conf.choices(groups[name].folder)
     elif name in RUN_SETTINGS:
         values = ["last", *_runs(), *_files(value)]
+    elif name == "sweep":
+        values = [Path(path).parent.name for path in glob.glob("outputs/sweeps/*/sweep.json")]
     elif name == "device":
         values = DEVICES
     elif last in FILE_SETTINGS:

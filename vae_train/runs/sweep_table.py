@@ -46,7 +46,7 @@ def report(
     for table in tables(points, verdict):
         for line in table_lines(table):
             log.info("  %s", line)
-    best = verdict_lines(verdict, sweep.name)
+    best = verdict_lines(points, verdict, sweep.name)
     failed = failure_lines(results, {job.folder: job.files(sweep).log_file for job in jobs})
     for line in [*best, *failed]:
         log.info("%s", line)

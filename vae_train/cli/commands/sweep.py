@@ -38,6 +38,8 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     errors = list[ErrorDetail]()
     with collecting(errors, where):
         jobs = read_jobs(folder)
+    if not errors and not jobs:
+        errors.append(ErrorDetail(where, "has no jobs yet"))
     if errors:
         return errors
     if settings.metric is None:

@@ -135,7 +135,7 @@ def _column(name: str, points: Sequence[Point]) -> Column:
 
 def _remarks(points: Sequence[Point], verdict: Verdict) -> Column:
     """What is special about a point: that it is the best, and jobs that are not done."""
-    best = f"best by {_judged_by(verdict)}"
+    best = f"{_best(points)} by {_judged_by(verdict)}"
     cells = [", ".join(filter(None, [best if point is verdict.best else "", point.remark])) for point in points]
     return Column("", "", cells)
 
@@ -154,11 +154,18 @@ def _is_validated(verdict: Verdict) -> bool:
     return verdict.best is not None and all(result.split == "valid" for result in verdict.best.done)
 
 
-def verdict_lines(verdict: Verdict, name: str) -> list[str]:
+def _best(points: Sequence[Point]) -> str:
+    """What the best point is called while other jobs may become better."""
+    is_over = all(result.status in ("done", "failed") for point in points for result in point.results)
+    return "best" if is_over else "best so far"
+
+
+def verdict_lines(points: Sequence[Point], verdict: Verdict, name: str) -> list[str]:
     """The best point with its best run, or why there is none.
 
     Args:
-        verdict: the best point.
+        points: all points.
+        verdict: the best of them.
         name: the name of the sweep.
     """
     lines = []
@@ -172,7 +179,8 @@ def verdict_lines(verdict: Verdict, name: str) -> list[str]:
         described = info(verdict.judge.metric)
         text = f"{mean.text(described.decimals)} {described.unit}".strip()
         spread = f" (n = {mean.n})" if mean.n > 1 else ""
-        lines.append(f"best by {_judged_by(verdict)}: {verdict.best.name}, {text}{spread}; its best run: {run.folder}")
+        best = f"{_best(points)} by {_judged_by(verdict)}"
+        lines.append(f"{best}: {verdict.best.name}, {text}{spread}; its best run: {run.folder}")
     return [*lines, *verdict.cautions]
 
 
