@@ -401,6 +401,14 @@ def test_evaluations_are_columns_with_the_spread_over_seeds(sweep: Sweep) -> Non
     assert row.startswith("| 2 |")
 
 
+def test_a_mean_over_fewer_jobs_says_so(sweep: Sweep) -> None:
+    for seed in range(3):
+        sweep.add("latent_dim=2", f"seed={seed}")
+    for job, nll in zip(sweep.jobs[:2], (90.0, 94.0), strict=True):
+        evaluate(job.files(sweep.folder).folder, nll=nll)
+    assert "| 2 | 3 | 92.00 ± 2.83 (n = 2) |" in page(sweep)
+
+
 def test_evaluations_of_other_weights_are_left_out(sweep: Sweep) -> None:
     """Of a training that was not finished, or that went on afterwards."""
     run = sweep.add("latent_dim=2")

@@ -126,9 +126,11 @@ def _point_columns(points: Sequence[Point]) -> list[Column]:
 
 
 def _column(name: str, points: Sequence[Point]) -> Column:
-    described = info(name)
-    means = [point.mean(name) for point in points]
-    cells = ["–" if mean is None else mean.text(described.decimals) for mean in means]
+    described, cells = info(name), list[str]()
+    for point in points:
+        mean = point.mean(name)
+        fewer = f" (n = {mean.n})" if mean and mean.n < len(point.done) else ""  # not all were evaluated
+        cells.append("–" if mean is None else mean.text(described.decimals) + fewer)
     head = {**SHOWN, SECONDS: "s"}.get(name, name)
     return Column(head, described.label, cells)
 
