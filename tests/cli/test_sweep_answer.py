@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.commandline import BRIEF, TINY, Vae
-from vae_train.util.files import locked
+from vae_train.util.locks import locked
 
 FOLDER = Path("outputs/sweeps/mine")
 
@@ -67,7 +67,7 @@ def test_a_sweep_is_shown_while_it_runs(vae: Vae, made: Path) -> None:
     run = next(made.glob("3-*"))
     (run / "summary.json").write_text('{"status": "running"}')
     jobs = json.loads((made / "sweep.json").read_text())["jobs"]
-    with locked(made / ".lock"):
+    with locked(run / ".lock"):
         answer = vae("sweep", "sweep=mine")
     assert answer.code == 0, answer.err
     assert "1 of 2" in answer.out

@@ -20,7 +20,7 @@ import pytest
 
 from vae_train.plotting import sweeps as plots
 from vae_train.runs.config import Config
-from vae_train.runs.sweep_file import SweepJob, read_jobs, with_jobs, write_jobs, write_results
+from vae_train.runs.sweep_file import SweepJob, add_jobs, read_jobs, write_results
 from vae_train.runs.sweep_results.best import find_judge, judge_points
 from vae_train.runs.sweep_results.estimate import estimate, log_estimate
 from vae_train.runs.sweep_results.points import Mean, Point, points_of
@@ -50,8 +50,7 @@ class Sweep:
     ) -> Path:
         """Adds a job with its run; without a status it was not started."""
         key = str(len(self.jobs))
-        self.jobs = with_jobs(self.jobs, [SweepJob(key, "", overrides, overrides)])
-        write_jobs(self.folder, self.jobs)
+        self.jobs = add_jobs(self.folder, {SweepJob(key, "", overrides, overrides): Config({"model": {}, "data": {}})})
         run = self.jobs[-1].files(self.folder).folder
         if status is None:
             return run
@@ -248,6 +247,21 @@ def test_results_and_jobs_are_added_by_different_processes(sweep: Sweep) -> None
     entries = json.loads((sweep.folder / "sweep.json").read_text())["jobs"]
     assert [entry.get("results") for entry in entries] == [{"status": "done"}, None]
     assert read_jobs(sweep.folder) == sweep.jobs
+
+
+def test_the_file_of_a_sweep_is_only_extended(sweep: Sweep) -> None:
+    sweep.add("seed=0")
+    path = sweep.folder / "sweep.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"search": "tpe"}))
+    page(sweep)
+    sweep.add("seed=1")
+    content = json.loads(path.read_text())
+    assert content["search"] == "tpe"
+    assert [entry.get("results", {}).get("status") for entry in content["jobs"]] == ["done", None]
+    for damage in ("", '{"jobs": 3}', '{"jobs": [3]}'):
+        path.write_text(damage)
+        write_results(sweep.folder, {"0": {"status": "done"}})
+        assert path.read_text() == damage
 
 
 def test_errors_of_jobs_without_a_folder_are_told(sweep: Sweep, caplog: pytest.LogCaptureFixture) -> None:

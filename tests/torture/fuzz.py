@@ -22,6 +22,7 @@ LINES = (
     "fit-prior run=last prior=gmm prior.components=20",
     "data data=digits",
     "reproduce run=last",
+    "sweep sweep=first metric=elbo goal=max format=svg",
     "report run=[last,other] out=page.html split=test",
 )
 CHARACTERS = "=,[]{}()'\"\\$:~+-@#*%&|<>?!. \tabc019_äß漢"

@@ -112,10 +112,10 @@ class Checkpoints:
 
     def keep(self, keep: Keep) -> None:
         """Removes the checkpoints that a finished run does not keep; without a best one, `last` takes its place."""
-        last, best = self._file("last"), self._file("best")
-        kept = {"both": [last, previous(last), best], "none": []}.get(keep) or [self.path(keep)]
-        for path in (last, previous(last), best):
-            if keep == "none" or path not in kept:
+        files = [self._file("last"), previous(self._file("last")), self._file("best")]
+        kept = files if keep == "both" else [] if keep == "none" else [self.path(keep)]
+        for path in files:
+            if path not in kept:
                 path.unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
