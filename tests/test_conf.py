@@ -36,8 +36,9 @@ from vae_train.objective.base import Objective
 from vae_train.runs.schema import injected, parameters
 from vae_train.util.errors import ErrorDetail, UsageError
 
-COMPONENTS_OF_A_RUN = {"model", "objective", "optimizer", "lr_schedule", "gradients"}
+COMPONENTS_OF_A_RUN = {"model", "objective", "optimizer", "lr_schedule", "gradients", "ranks"}
 PLACES = {
+    "distributed": "vae_train.training.distributed",
     "optimizer": "torch.optim",
     "lr_schedule": "vae_train.training.lr",
     "objective/beta_schedule": "vae_train.objective.schedule",

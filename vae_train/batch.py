@@ -42,6 +42,39 @@ class Batch(NamedTuple):
         return self._replace(**cut)
 
 
+class WholeBatch:
+    """The whole batch of which a trace has some images, for losses that depend on all of them.
+
+    This base class is for traces of the whole batch; `vae_train.training.ranks` has one for several processes that
+    share a batch. Its results have gradients, so that the weighted mean of the losses of all processes has the gradient
+    of the loss of the whole batch.
+    """
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean over all images, from the mean `x` over those of this process."""
+        return x
+
+    def gather(self, x: Tensor, dim: int) -> Tensor:
+        """The rows of all images along `dim`, from those of this process."""
+        return x
+
+    def own(self, x: Tensor, dim: int) -> Tensor:
+        """The rows of the images of this process along `dim`, from those of all images."""
+        return x
+
+    def norm(self, gradient: Tensor, is_shared: bool) -> Tensor:
+        """The L2 norm of the gradient of a mean over all images, with shape `()` and without a gradient.
+
+        Args:
+            gradient: the gradient of the mean over the images of this process.
+            is_shared: whether it is the gradient with respect to a parameter, instead of a tensor with a row per image.
+        """
+        return gradient.norm()
+
+
+WHOLE = WholeBatch()
+
+
 class Raw(NamedTuple):
     """Stored images, before any transform."""
 

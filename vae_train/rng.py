@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -72,6 +73,20 @@ class Rng:
         part = copy.copy(self)
         part._rows, part._generator, part._calls = rows, None, 0
         return part
+
+    @property
+    def rows(self) -> Rows | None:
+        """The images of the batch that the noise is for; None for all of them."""
+        return self._rows
+
+    @contextmanager
+    def uncut(self) -> Iterator[None]:
+        """Within its block requests are for the whole batch, or for no images at all, also in a part."""
+        rows, self._rows = self._rows, None
+        try:
+            yield
+        finally:
+            self._rows = rows
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Standard normal numbers with shape `shape`, by convention `(K, B, *event)`."""
@@ -225,12 +240,18 @@ class NoiseBuffers:
             for make, tensor in self._requests:
                 IN_PLACE[make](tensor, generator=self._generator)
 
-    def rng(self) -> Rng:
-        """An `Rng` that returns the numbers in the order of the first pass."""
+    def rng(self, rows: Rows | None = None) -> Rng:
+        """An `Rng` that returns the numbers in the order of the first pass.
+
+        Args:
+            rows: the images of the batch that the numbers are for; None for all of them.
+        """
         assert self._position is not None, "call seek() before rng()"
-        if self._recorded:
-            return FixedNoise([tensor for _, tensor in self._requests])
-        return RecordingRng(self._requests, self._seed, self._stream, self._position, device=self._device)
+        noise: Rng = FixedNoise([tensor for _, tensor in self._requests])
+        if not self._recorded:
+            noise = RecordingRng(self._requests, self._seed, self._stream, self._position, device=self._device)
+        noise._rows = rows
+        return noise
 
 
 class FixedNoise(Rng):
@@ -270,7 +291,8 @@ class RecordingRng(Rng):
     @override
     def part(self, rows: Rows) -> Self:
         part = super().part(rows)
-        part._requests = self._requests if rows.start == 0 else None  # all parts request the same noise
+        first = 0 if self._rows is None else self._rows.start
+        part._requests = self._requests if rows.start == first else None  # all parts request the same noise
         return part
 
     def _make(self, make: Callable[..., Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 TOP = (
     "latent_dim=4 beta=1.0 lr=0.01 batch_size=32 epochs=1 seed=3 device=cpu precision=float32 execution=eager threads=1"
     " loader.storage=device loader.memory=null loader.workers=0 loader.prefetch=2"
-    " learner.clip_norm=null learner.skip_norm=null learner.ema=null learner.grad_accumulation=1"
+    " learner.clip_norm=null learner.skip_norm=null learner.ema=null learner.grad_accumulation=1 learner.shards=null"
 )
 
 GROUPS = {

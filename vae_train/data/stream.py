@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vae_train.batch import Batch, Fetched, Images, Raw
-from vae_train.rng import BlockRng, Rng, generator
+from vae_train.rng import BlockRng, Rng, Rows, generator
 
 MAX_EVALUATED_VALUES = 512 * 64 * 64 * 3
 """Values of the images of one batch of an evaluation, so that large images do not need more memory than small ones."""
@@ -28,12 +28,22 @@ class Stream:
         batch_size: B, images in a batch; at most the number of images.
         seed: the run's seed.
         device: the training device, where random bits and noise are generated.
+        rows: the images of every batch that this process takes; None for all of them.
     """
 
-    def __init__(self, images: Images, batch_size: int, *, seed: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        images: Images,
+        batch_size: int,
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+        rows: Rows | None = None,
+    ) -> None:
         if batch_size > len(images):
             raise ValueError(f"a batch of {batch_size:,} cannot be filled from {len(images):,} images")
         self.images, self.batch_size, self.seed, self.device = images, batch_size, seed, torch.device(device)
+        self.rows, self._taken = rows, rows or Rows(0, batch_size, batch_size)
         self.waited = 0.0
         """Time in seconds spent waiting for images that are not on the training device."""
         self._orders = _Orders(len(images), seed, self.device if images.resident else torch.device("cpu"))
@@ -42,7 +52,17 @@ class Stream:
 
     def batch(self, step: int) -> Batch:
         """Batch number `step`."""
-        return self.images.finish(self.raw(step), Rng(self.seed, "data", step, device=self.device))
+        return self.images.finish(self.raw(step), self.noise("data", step))
+
+    def noise(self, stream: str, step: int) -> Rng:
+        """The noise of a stream for the images of batch number `step`."""
+        noise = Rng(self.seed, stream, step, device=self.device)
+        return noise if self.rows is None else noise.part(self.rows)
+
+    @property
+    def num_taken(self) -> int:
+        """Number of images of a batch that this process takes."""
+        return self._taken.stop - self._taken.start
 
     def raw(self, step: int) -> Raw:
         """The stored images of batch number `step`, on the training device."""
@@ -50,24 +70,28 @@ class Stream:
             return self.images.gather(self.index(step))
         begin = time.perf_counter()
         if self._prefetched is None or self._next != step:
-            orders, size = self._orders, self.batch_size  # not `self`, whose deletion ends the workers
-            self._prefetched = self.images.prefetch(orders.cut(i * size, size) for i in count_from(step))
+            orders, size, num = self._orders, self.batch_size, self.num_taken  # not `self`, see `close`
+            first = self._taken.start
+            self._prefetched = self.images.prefetch(orders.cut(i * size + first, num) for i in count_from(step))
         self._next = step + 1
         raw = next(self._prefetched)
         self.waited += time.perf_counter() - begin
         return raw
 
     def index(self, step: int, count: int = 1) -> Tensor:
-        """The image indices of `count` batches, `(count · B,)`.
+        """The indices of the images that this process takes of `count` batches, `(count · B,)` if it takes all.
 
         Args:
             step: number of the first batch.
             count: number of batches; at most one epoch.
         """
-        return self._orders.cut(step * self.batch_size, count * self.batch_size)
+        index = self._orders.cut(step * self.batch_size, count * self.batch_size)
+        if self.rows is None:
+            return index
+        return index.view(count, self.batch_size)[:, self.rows.start : self.rows.stop].flatten()
 
     def close(self) -> None:
-        """Ends the worker processes."""
+        """Ends the worker processes, as the deletion of the stream does."""
         self._prefetched = None
 
 

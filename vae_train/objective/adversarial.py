@@ -8,9 +8,11 @@ both with R1:   critic: + r1 / 2 · E |dD(x) / dx|²                            
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vae_train.batch import WholeBatch
+from vae_train.distributions.base import promote
 from vae_train.model.trace import Trace
 from vae_train.objective.critics import PatchCritic
 
@@ -54,7 +56,15 @@ def critic_loss(critic: PatchCritic, real: Tensor, fake: Tensor, kind: Kind, r1:
         return loss + 0.5 * r1 * gradient.square().flatten(1).sum(-1).mean()
 
 
-def gradient_ratio(loss: Tensor, adversarial: Tensor, at: Tensor) -> Tensor:
-    """|d loss / d at| / |d adversarial / d at|, at most `MAX_BALANCE`, with shape `()` and without a gradient."""
-    norms = [torch.autograd.grad(term, at, retain_graph=True)[0].float().norm() for term in (loss, adversarial)]
+def gradient_ratio(loss: Tensor, adversarial: Tensor, at: Tensor, whole: WholeBatch) -> Tensor:
+    """|d loss / d at| / |d adversarial / d at|, at most `MAX_BALANCE`, with shape `()` and without a gradient.
+
+    Args:
+        loss: a mean over the images of this process.
+        adversarial: another one.
+        at: a parameter, or a tensor with a row per image.
+        whole: the whole batch, whose gradients are compared.
+    """
+    gradients = [torch.autograd.grad(term, at, retain_graph=True)[0] for term in (loss, adversarial)]
+    norms = [whole.norm(promote(gradient), isinstance(at, nn.Parameter)) for gradient in gradients]
     return (norms[0] / (norms[1] + 1 / MAX_BALANCE)).clamp(max=MAX_BALANCE).to(loss.dtype)

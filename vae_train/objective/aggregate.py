@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vae_train.batch import WHOLE, WholeBatch
 from vae_train.distributions.base import Distribution
 
 Estimator = Literal["stratified", "weighted"]
@@ -40,7 +41,9 @@ def log_weights(batch: int, total: int, estimator: Estimator, like: Tensor) -> T
     return torch.where(own, like.new_full((), -math.log(total)), like.new_full((), other))
 
 
-def aggregate(q: Distribution, z: Tensor, total: int, estimator: Estimator) -> tuple[Tensor, Tensor]:
+def aggregate(
+    q: Distribution, z: Tensor, total: int, estimator: Estimator, whole: WholeBatch = WHOLE
+) -> tuple[Tensor, Tensor]:
     """log q(z) and sum_d log q(z_d) at the samples, each with shape `(K, B)`, in nats.
 
     Args:
@@ -48,9 +51,12 @@ def aggregate(q: Distribution, z: Tensor, total: int, estimator: Estimator) -> t
         z: their samples, with shape `(K, B, *event)`.
         total: N, images in the training split.
         estimator: see above.
+        whole: the whole batch, if these are some of its images.
     """
-    pairs = q.log_prob_elementwise(z.unsqueeze(2)).flatten(3)  # (K, B, B, D): log q(z_id | x_j)
-    weights = log_weights(z.shape[1], total, estimator, pairs)
+    samples = whole.gather(z, 1)
+    pairs = whole.gather(q.log_prob_elementwise(samples.unsqueeze(2)).flatten(3), 2)  # (K, B, B, D): log q(z_id | x_j)
+    weights = whole.own(log_weights(samples.shape[1], total, estimator, pairs), 0)
+    pairs = whole.own(pairs, 1)
     joint = (pairs.sum(-1) + weights).logsumexp(-1)
     marginals = (pairs + weights.unsqueeze(-1)).logsumexp(2).sum(-1)
     return joint, marginals

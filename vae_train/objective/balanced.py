@@ -40,6 +40,8 @@ class Balanced(WeightedRate):
         spectral: weight of the largest singular values of all linear layers and convolutions, in nats; 0 for none.
     """
 
+    gathers = True
+
     def __init__(
         self,
         num_samples: PositiveInt,
@@ -67,7 +69,7 @@ class Balanced(WeightedRate):
 
     @override
     def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
-        rates = torch.stack([latent.rate().mean() for latent in trace.latents])
+        rates = context.whole.mean(torch.stack([latent.rate().mean() for latent in trace.latents]))
         beta = self.beta_at(context.step, rates)
         floored = rates.clamp(min=self.free_bits)
         if torch.is_grad_enabled():

@@ -1,13 +1,15 @@
 """Base classes of objectives."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from vae_train.batch import WHOLE, WholeBatch
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.model.traits import CAPABILITIES, ModelTraits, component
@@ -27,6 +29,8 @@ class Context(NamedTuple):
     """Number of the update, for schedules."""
     rng: Rng
     """The batch's noise, after the model has used its part."""
+    whole: WholeBatch = WHOLE
+    """The whole batch, if other processes have the rest of it."""
 
 
 class Objective(nn.Module, ABC):
@@ -50,6 +54,8 @@ class Objective(nn.Module, ABC):
     """Whether it averages exp(log p(x | z)), which only makes sense for a likelihood."""
     per_image: ClassVar[bool] = True
     """Whether the loss is a mean over images, so that a batch can be split into microbatches."""
+    gathers: ClassVar[bool] = False
+    """Whether a loss that depends on the whole batch uses `Context.whole`, so that processes can share a batch."""
     is_adaptive: ClassVar[bool] = False
     """Whether weights or a critic adapt in training, so that losses of different epochs are not comparable."""
     monitored: ClassVar[str] = "loss"
@@ -62,6 +68,8 @@ class Objective(nn.Module, ABC):
     """The steps at which scheduled weights become constant, and at which they first reach their maximum."""
     critic_lr: float | None = None
     """Learning rate of the objective's own parameters; None for that of the model."""
+    whole_batch: Callable[[Rng], WholeBatch] | None = None
+    """Maps the noise of a part of a batch to the whole batch, if several processes share batches of training."""
 
     def __init__(self, num_samples: PositiveInt) -> None:
         super().__init__()
@@ -119,7 +127,9 @@ class Objective(nn.Module, ABC):
             its own parameters (a critic) also returns "critic_loss", which these minimise while the model minimises
             "loss". If there is an "encoder_loss", the parameters of q(z | x) minimise it, and the others "loss".
         """
-        scalars = self.scalars(trace, Context(model, step, rng))
+        is_shared = self.whole_batch is not None and torch.is_grad_enabled()
+        whole = self.whole_batch(rng) if is_shared and self.whole_batch is not None else WHOLE
+        scalars = self.scalars(trace, Context(model, step, rng, whole))
         auxiliary = trace.auxiliary()
         if auxiliary is None:
             return scalars
@@ -197,7 +207,17 @@ def sample_prior(trace: Trace, rng: Rng) -> Tensor:
     latent = trace.latents[0]
     if latent.p.batch_shape:
         return latent.p.sample(rng, 1)[0]
-    return latent.p.sample(rng, latent.z.shape[1])
+    if rng.rows is None:
+        return latent.p.sample(rng, latent.z.shape[1])
+    start, stop, total = rng.rows
+    with rng.uncut():  # a sample of a prior without a batch has no dimension of images
+        return latent.p.sample(rng, total)[start:stop]
+
+
+def all_latents(trace: Trace, context: Context) -> tuple[Tensor, Tensor]:
+    """z of the only layer `(K, B, D)`, and samples from its prior `(B, D)`, for all images of the whole batch."""
+    z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, context.rng).flatten(1)
+    return context.whole.gather(z, 1), context.whole.gather(prior_z, 0)
 
 
 def require_factorized(model: ModelTraits, purpose: str) -> Incompatible | None:

@@ -35,6 +35,7 @@ class DIPVAE(WeightedRate):
     needs_single_layer = "the covariance of z"
     needs_factorized = "for the mean and the variance of every dimension of z"
     per_image = False
+    gathers = True
 
     def __init__(
         self,
@@ -62,10 +63,10 @@ class DIPVAE(WeightedRate):
         beta = self.beta_at(context.step, rate)
         q = trace.latents[0].q
         mean = q.mean.flatten(1)  # (B, D)
-        centered = mean - mean.mean(0)
-        covariance = centered.T @ centered / len(mean)
+        centered = mean - context.whole.mean(mean.mean(0))
+        covariance = context.whole.mean(centered.T @ centered / len(mean))
         if self.kind == "ii":
-            covariance = covariance + q.variance.flatten(1).mean(0).diag_embed()
+            covariance = covariance + context.whole.mean(q.variance.flatten(1).mean(0)).diag_embed()
         variances = covariance.diagonal()
         off = covariance.square().sum() - variances.square().sum()
         penalty = self.off_diagonal * off + self.diagonal * (variances - 1).square().sum()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from vae_train.batch import WholeBatch
 from vae_train.model.trace import Trace
 from vae_train.model.traits import ModelTraits
 from vae_train.objective.base import Context, WeightedRate, require_factorized, scalar_like
@@ -59,6 +60,8 @@ class ELBO(WeightedRate):
     Raises:
         ValueError: both a capacity and free bits.
     """
+
+    gathers = True
 
     def __init__(
         self,
@@ -116,17 +119,17 @@ class ELBO(WeightedRate):
         distortion, rate = trace.distortion(), trace.rate()  # (B,) each
         beta = self.beta_at(context.step, rate)
         if self.free_bits:
-            floored = self._floored(trace)
+            floored = self._floored(trace, context.whole)
             return {"loss": distortion.mean() + beta * floored, "beta": beta, "floored_rate": floored}
         if self.capacity is None:
             return {"loss": (distortion + beta * rate).mean(), "beta": beta}
         capacity = scalar_like(self.capacity * self.rising(context.step), rate)
         return {"loss": (distortion + beta * (rate - capacity).abs()).mean(), "beta": beta, "capacity": capacity}
 
-    def _floored(self, trace: Trace) -> Tensor:
+    def _floored(self, trace: Trace, whole: WholeBatch) -> Tensor:
         """The mean rate of the batch with at least `free_bits` in every dimension or layer: a scalar in nats."""
         if self.free_bits_per == "layer":
             means = [latent.rate().mean() for latent in trace.latents]
         else:
             means = [latent.rate_elementwise().mean(0) for latent in trace.latents]
-        return torch.stack([mean.clamp(min=self.free_bits).sum() for mean in means]).sum()
+        return torch.stack([whole.mean(mean).clamp(min=self.free_bits).sum() for mean in means]).sum()

@@ -38,6 +38,7 @@ class FactorVAE(WeightedRate):
     codes_error = "permutes the dimensions of z, but the result does not consist of codes"
     needs_single_layer = "the total correlation of z"
     per_image = False
+    gathers = True
     is_adaptive = True
 
     def __init__(
@@ -62,7 +63,8 @@ class FactorVAE(WeightedRate):
         total = self.critic(z).mean().to(rate.dtype)
         detached = z.detach()
         # Each loss only trains its own parameters: those of the critic, or those of the model.
-        joint, product = self.critic(detached), self.critic(permute_dims(detached))
+        permuted = context.whole.own(permute_dims(context.whole.gather(detached, 1)), 1)
+        joint, product = self.critic(detached), self.critic(permuted)
         critic_loss = 0.5 * (F.softplus(-joint) + F.softplus(product)).mean()
         loss = (distortion + beta * rate).mean() + self.gamma * total
         return {"loss": loss, "critic_loss": critic_loss, "beta": beta, "total_correlation": total}

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from vae_train.batch import WholeBatch
 from vae_train.model.base import LatentVariableModel
 from vae_train.model.trace import Trace
 from vae_train.model.traits import CAPABILITIES
@@ -57,6 +58,7 @@ class FirstStage(WeightedRate):
 
     capabilities = CAPABILITIES - {"compile", "vmap"}  # gradients within the loss
     monitored = "reconstruction"
+    gathers = True
 
     def __init__(
         self,
@@ -115,7 +117,7 @@ class FirstStage(WeightedRate):
         active = scalar_like(1.0 * (context.step >= self.start_step), rate)
         real, fake = 2 * real - 1, 2 * fake - 1
         adversarial = adversarial_loss(self.critic(fake), self.kind)
-        balance = self._balance(reconstruction, adversarial, _last_weight(context.model, trace))
+        balance = self._balance(reconstruction, adversarial, _last_weight(context.model, trace), context.whole)
         loss = scalars["reconstruction"] + active * self.weight * balance * adversarial
         # Each loss only trains its own parameters: those of the critic, or those of the model.
         loss_of_critic = active * critic_loss(self.critic, real.detach(), fake.detach(), self.kind, self.r1)
@@ -142,12 +144,12 @@ class FirstStage(WeightedRate):
         each = error_weight.detach().expand(trace.px.batch_shape + trace.px.event_shape)
         return values / 2 * each.flatten(2).mean(-1)
 
-    def _balance(self, reconstruction: Tensor, adversarial: Tensor, at: Tensor) -> Tensor:
+    def _balance(self, reconstruction: Tensor, adversarial: Tensor, at: Tensor, whole: WholeBatch) -> Tensor:
         if not self.adaptive:
             return torch.ones_like(reconstruction)
         if not torch.is_grad_enabled():
             return self.balance.to(reconstruction.dtype, copy=True)
-        return gradient_ratio(reconstruction, adversarial, at)
+        return gradient_ratio(reconstruction, adversarial, at, whole)
 
 
 def _last_weight(model: LatentVariableModel, trace: Trace) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Context, Objective, sample_prior
+from vae_train.objective.base import Context, Objective, all_latents
 from vae_train.objective.discrepancies import Kernel, mmd
 from vae_train.util.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -30,6 +30,7 @@ class InfoVAE(Objective):
     codes_error = "matches the distribution of z to the prior, but the choice of codes has no gradient"
     needs_single_layer = "the distance of q(z) from p(z)"
     per_image = False
+    gathers = True
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class InfoVAE(Objective):
 
     @override
     def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
-        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, context.rng).flatten(1)
+        z, prior_z = all_latents(trace, context)
         distance = mmd(z, prior_z, self.kernel, self.scales)
         loss = (trace.distortion() + (1 - self.alpha) * trace.rate()).mean()
         return {"loss": loss + (self.alpha + self.weight - 1) * distance, "mmd": distance}

@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Context, Objective, sample_prior
+from vae_train.objective.base import Context, Objective, all_latents
 from vae_train.objective.discrepancies import sliced_wasserstein
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
@@ -25,6 +25,7 @@ class SlicedWasserstein(Objective):
     needs_single_layer = "the distance of q(z) from p(z)"
     needs_density = False
     per_image = False
+    gathers = True
 
     def __init__(self, num_samples: PositiveInt, weight: NonNegativeFloat, projections: PositiveInt) -> None:
         super().__init__(num_samples)
@@ -32,7 +33,12 @@ class SlicedWasserstein(Objective):
 
     @override
     def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
-        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, context.rng).flatten(1)
-        directions = context.rng.normal((self.projections, z.shape[-1]), z.dtype)
+        z, prior_z = all_latents(trace, context)
+        shape = (self.projections, z.shape[-1])
+        if context.rng.rows is None:
+            directions = context.rng.normal(shape, z.dtype)
+        else:
+            with context.rng.uncut():  # all processes have the same directions
+                directions = context.rng.normal(shape, z.dtype)
         distance = sliced_wasserstein(z, prior_z, directions)
         return {"loss": trace.distortion().mean() + self.weight * distance, "sliced_wasserstein": distance}

@@ -36,6 +36,7 @@ class TCVAE(WeightedRate):
     needs_single_layer = "the total correlation of z"
     needs_factorized = "to estimate total correlation"
     per_image = False
+    gathers = True
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class TCVAE(WeightedRate):
     @override
     def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
         first, *others = trace.latents
-        joint, marginals = aggregate(first.q, first.z, self.num_train, self.estimator)
+        joint, marginals = aggregate(first.q, first.z, self.num_train, self.estimator, context.whole)
         log_q = first.q.log_prob(first.z)
         mutual, total = (log_q - joint).mean(), (joint - marginals).mean()
         dimensions = (marginals - first.p.log_prob(first.z)).mean()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from vae_train.batch import WholeBatch
 from vae_train.model.trace import Trace
 from vae_train.model.traits import CAPABILITIES
 from vae_train.objective.adversarial import Kind, adversarial_loss, critic_loss, gradient_ratio, observed
@@ -45,6 +46,7 @@ class VAEGAN(WeightedRate):
 
     capabilities = CAPABILITIES - {"compile", "vmap"}  # gradients within the loss
     per_image = False
+    gathers = True
     is_adaptive = True
 
     def __init__(
@@ -76,7 +78,7 @@ class VAEGAN(WeightedRate):
         active = scalar_like(1.0 * (context.step >= self.first_step), rate)
         real, fake = observed(trace, trace.x), observed(trace, trace.px.mean).flatten(0, 1)
         adversarial = adversarial_loss(self.critic(fake), self.kind)
-        balance = self._balance(distortion, adversarial, trace.px.parameters)
+        balance = self._balance(distortion, adversarial, trace.px.parameters, context.whole)
         loss = distortion + beta * rate + active * self.weight * balance * adversarial
         # Each loss only trains its own parameters: those of the critic, or those of the model.
         loss_of_critic = active * critic_loss(self.critic, real.detach(), fake.detach(), self.kind, self.r1)
@@ -91,10 +93,10 @@ class VAEGAN(WeightedRate):
     def update_state(self, statistics: dict[str, Tensor]) -> None:
         self.balance.copy_(statistics["balance"])
 
-    def _balance(self, distortion: Tensor, adversarial: Tensor, decoded: Tensor | None) -> Tensor:
+    def _balance(self, distortion: Tensor, adversarial: Tensor, decoded: Tensor | None, whole: WholeBatch) -> Tensor:
         if not self.adaptive:
             return torch.ones_like(distortion)
         if not torch.is_grad_enabled():
             return self.balance.to(distortion.dtype, copy=True)
         assert decoded is not None, "p(x | z) has no decoder output"
-        return gradient_ratio(distortion, adversarial, decoded)
+        return gradient_ratio(distortion, adversarial, decoded, whole)

@@ -33,6 +33,7 @@ class WAEGAN(Objective):
     needs_single_layer = "the distance of q(z) from p(z)"
     needs_density = False
     per_image = False
+    gathers = True
     is_adaptive = True
 
     def __init__(

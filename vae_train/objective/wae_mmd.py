@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vae_train.model.trace import Trace
-from vae_train.objective.base import Context, Objective, sample_prior
+from vae_train.objective.base import Context, Objective, all_latents
 from vae_train.objective.discrepancies import Kernel, mmd
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -29,6 +29,7 @@ class WAEMMD(Objective):
     needs_single_layer = "the distance of q(z) from p(z)"
     needs_density = False
     per_image = False
+    gathers = True
 
     def __init__(
         self, num_samples: PositiveInt, weight: NonNegativeFloat, kernel: Kernel, scales: list[PositiveFloat]
@@ -40,6 +41,6 @@ class WAEMMD(Objective):
 
     @override
     def scalars(self, trace: Trace, context: Context) -> dict[str, Tensor]:
-        z, prior_z = trace.latents[0].z.flatten(2), sample_prior(trace, context.rng).flatten(1)
+        z, prior_z = all_latents(trace, context)
         distance = mmd(z, prior_z, self.kernel, self.scales)
         return {"loss": trace.distortion().mean() + self.weight * distance, "mmd": distance}

@@ -20,7 +20,7 @@ from vae_train.util.text import first_line
 VERSION = 3
 """Version of the format of config.yaml. It is incremented when older runs can no longer be opened."""
 
-ADDED: dict[str, dict[str, Any]] = {"learner": {"skip_norm": None}}
+ADDED: dict[str, dict[str, Any]] = {"learner": {"skip_norm": None, "shards": None}}
 """Settings that later programs of this version added, by section, with the values that do what a run did without."""
 
 MAX_CHARACTERS, MAX_NODES, MAX_DEPTH = 500_000, 10_000, 50

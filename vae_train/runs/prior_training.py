@@ -180,6 +180,7 @@ class PriorTraining:
             grad_accumulation=settings.microbatches,
             precision="float32",
             skip_norm=None,
+            shards=None,
         )
         self.progress, self.best = Progress(), copy.deepcopy(prior.state_dict())
 

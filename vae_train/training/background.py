@@ -16,7 +16,7 @@ from typing_extensions import Self, override
 
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Logger, Row
-from vae_train.util.errors import RunError, Stopped
+from vae_train.util.errors import Stopped, TrainingError
 
 
 class Background:
@@ -158,7 +158,7 @@ class Output(Background):
             where: the step, for the message.
 
         Raises:
-            RunError: names the metrics, the step, the last checkpoint and what to try.
+            TrainingError: names the metrics, the step, the last checkpoint and what to try.
         """
         if not names:
             return
@@ -166,7 +166,7 @@ class Output(Background):
         saved = [self.checkpoints.path(name) for name in self.checkpoints.names()]
         good = f"the last good checkpoint is {saved[0]}" if saved else "there is no checkpoint yet"
         terms = [name for name in names if name in ("distortion", "rate")] or names
-        raise RunError(
+        raise TrainingError(
             f"{' and '.join(terms)} became NaN or infinite {where}; {good}. Try a lower lr=, "
             "learner.clip_norm=1, a warm-up (lr_schedule.warmup=1) or precision=float32"
         )

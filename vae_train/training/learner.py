@@ -11,9 +11,10 @@ from vae_train.batch import Batch
 from vae_train.model.base import LatentVariableModel
 from vae_train.objective.base import Objective
 from vae_train.rng import BlockRng
-from vae_train.training.gradients import EagerGradients, accumulate
+from vae_train.training.gradients import EagerGradients
 from vae_train.training.lr import LearningRate
 from vae_train.training.optimizer import MovingAverage, ScheduledOptimizer, parameter_groups
+from vae_train.training.ranks import ALONE, Ranks, SharedBatch, Summation
 from vae_train.training.skipping import NormGuard
 from vae_train.training.step import GradientFunction, Losses, Reports, Scalars, Statistics, StepInputs, StepModule
 from vae_train.util.ranges import Decay, PositiveFloat, PositiveInt, Range
@@ -37,7 +38,10 @@ class Learner:
             `vae_train.util.runtime.prepare`.
         skip_norm: skip updates whose gradient norm exceeds this multiple of its running mean, see `NormGuard`; None
             skips none.
+        shards: parts of a batch whose gradients are added in order, so that results do not depend on the number of
+            processes, which divides it; None for the fastest order.
         gradients: builds the function that `backward` calls for every microbatch.
+        ranks: the processes that share every batch of training.
     """
 
     def __init__(
@@ -52,7 +56,9 @@ class Learner:
         grad_accumulation: PositiveInt,
         precision: Precision,
         skip_norm: Annotated[float, Range(1, open_low=True)] | None,
+        shards: PositiveInt | None,
         gradients: Callable[[StepModule], GradientFunction] = EagerGradients,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.objective, self.lr_schedule, self.seed = model, objective, lr_schedule, seed
         self.clip_norm, self.grad_accumulation, self.precision = clip_norm, grad_accumulation, precision
@@ -66,6 +72,9 @@ class Learner:
         """The model to evaluate: the moving average, if there is one."""
         self._evaluated = StepModule(self.evaluated, objective, precision)
         self._gradients = gradients(self.module)
+        self.ranks, self._sum = ranks, Summation(ranks, shards, self.parameters)
+        if ranks.size > 1:
+            objective.whole_batch = partial(SharedBatch.of, ranks)
         self._norm: Tensor | None = None
         self.guard = None if skip_norm is None else NormGuard(skip_norm, self.device)
         self._parts: dict[str, Any] = {"model": model, "ema": self.average, "objective": objective}
@@ -77,15 +86,15 @@ class Learner:
         return self.module(inputs)
 
     def backward(self, inputs: StepInputs) -> Reports:
-        """Computes the clipped gradients, also stored in `grad`, with scalars and statistics of the batch."""
+        """Computes the clipped gradients, also stored in `grad`, with scalars and statistics of the whole batch.
+
+        Args:
+            inputs: some images of the batch; other ranks have the others.
+        """
         for p in self.parameters:
             p.grad = None  # frees memory for the activations
-        total: Reports | None = None
-        for part, share in inputs.microbatches(self.grad_accumulation):
-            reports = self._gradients(part, share)
-            total = reports if share == 1 else accumulate(total, reports, share)
-        assert total is not None, "a batch has at least one image"
-        gradients, scalars, statistics = total
+        parts = self._sum.parts(inputs, self.grad_accumulation)
+        gradients, scalars, statistics = self._sum((self._gradients(part, share), share) for part, share in parts)
         if self.clip_norm is not None:
             # Clipping is in place, but `torch.autograd.grad` may return the same tensor for several parameters.
             gradients = [None if gradient is None else gradient.clone() for gradient in gradients]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_train.util.errors import RunError
+from vae_train.util.errors import TrainingError
 
 WARMUP_UPDATES = 20
 """Updates before the first one that may be skipped because of its size."""
@@ -77,11 +77,11 @@ class NormGuard:
         """Raises an error if the last `MAX_SKIPPED` updates were skipped. Waits for the device.
 
         Raises:
-            RunError: says how large gradients are and what to try.
+            TrainingError: says how large gradients are and what to try.
         """
         if self.state["in_a_row"] < MAX_SKIPPED:
             return
-        raise RunError(
+        raise TrainingError(
             f"the last {int(self.state['in_a_row'])} updates were skipped, since the norm of their gradients is not "
             f"finite, or over learner.skip_norm={self.factor:g} times the usual {self.usual_norm():.3g}. Resume from "
             "the last checkpoint with a lower lr=, or try a larger learner.skip_norm or learner.clip_norm=1"

@@ -59,7 +59,7 @@ class StoredBatch(NamedTuple):
         """Images `start` to `stop` of the batch, with their noise of the whole batch."""
         pixels, y = self.raw
         raw = Raw(pixels[start:stop], None if y is None else y[start:stop])
-        return self._replace(raw=raw, rng=self.rng.part(Rows(start, stop, len(pixels))))
+        return self._replace(raw=raw, rng=self.rng.part(_rows_within(self.rng, len(pixels), start, stop)))
 
 
 class StepInputs(NamedTuple):
@@ -72,20 +72,42 @@ class StepInputs(NamedTuple):
     """The learning rate of every parameter group."""
     rng: Rng
 
+    @property
+    def rows(self) -> Rows:
+        """The images of the whole batch that these inputs are for; other processes may have the others."""
+        count = len(self.batch.raw.pixels if isinstance(self.batch, StoredBatch) else self.batch.x)
+        return self.rng.rows or Rows(0, count, count)
+
     def microbatches(self, count: int) -> Iterator[tuple[StepInputs, float]]:
-        """Splits the batch into `count` parts of almost equal size.
+        """Splits the images into `count` parts of almost equal size.
 
         Yields:
-            Some images with their noise of the whole batch, and their share of its images.
+            Some images with their noise of the whole batch, and their share of the whole batch.
         """
+        first, stop, total = self.rows
         if count == 1:
-            yield self, 1.0
+            yield self, (stop - first) / total
             return
-        total = len(self.batch.raw.pixels if isinstance(self.batch, StoredBatch) else self.batch.x)
-        for start, stop in pairwise(round(i * total / count) for i in range(count + 1)):
-            if start < stop:  # parts are empty if the batch has fewer images than `count`
-                rng = self.rng.part(Rows(start, stop, total))
-                yield self._replace(batch=self.batch.part(start, stop), rng=rng), (stop - start) / total
+        yield from self.parts([first + cut for cut in cuts(stop - first, count)])
+
+    def parts(self, bounds: Sequence[int]) -> Iterator[tuple[StepInputs, float]]:
+        """Splits the images at `bounds`, which count from the first image of the whole batch, see `microbatches`."""
+        first, _, total = self.rows
+        for start, stop in pairwise(bounds):
+            if start < stop:  # parts are empty if the batch has fewer images than parts
+                rng, batch = self.rng.part(Rows(start, stop, total)), self.batch.part(start - first, stop - first)
+                yield self._replace(batch=batch, rng=rng), (stop - start) / total
+
+
+def cuts(total: int, count: int) -> list[int]:
+    """The bounds of `count` consecutive parts of almost equal size: 0, …, total."""
+    return [round(i * total / count) for i in range(count + 1)]
+
+
+def _rows_within(rng: Rng, count: int, start: int, stop: int) -> Rows:
+    """Images `start` to `stop` of the `count` images that `rng` is for, as images of the whole batch."""
+    first, _, total = rng.rows or Rows(0, count, count)
+    return Rows(first + start, first + stop, total)
 
 
 GradientFunction = Callable[[StepInputs, float], Reports]

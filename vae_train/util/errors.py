@@ -58,6 +58,23 @@ class RunError(Exception):
     """A failure during a run, such as a NaN, a full disk or a damaged checkpoint. Exit code 1."""
 
 
+class TrainingError(RunError):
+    """A failure of a training that all of its ranks notice at the same step, such as a NaN."""
+
+
+class RankLostError(RunError):
+    """Another rank of a training ended, or does not answer.
+
+    Args:
+        message: what is known about it.
+        is_reported: whether another rank prints the message.
+    """
+
+    def __init__(self, message: str, is_reported: bool = False) -> None:
+        self.is_reported = is_reported
+        super().__init__(message)
+
+
 class FolderGoneError(RunError):
     """The folder of a run or a sweep was deleted, emptied or renamed while a command wrote to it."""
 

@@ -29,6 +29,7 @@ def with_compiler(compiler, *overrides):
         eager.grad_accumulation,
         eager.precision,
         None if eager.guard is None else eager.guard.factor,
+        None,
         lambda module: CompiledGradients(module, compiler),
     )
     return learner, runner("compile", learner.step, feed_of(data, learner), learner.gradient_norm)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vae_train.batch import Raw
 from vae_train.data.stream import Stream
-from vae_train.rng import NoiseBuffers, Rng
+from vae_train.rng import NoiseBuffers
 from vae_train.training.step import Scalars, StepInputs, StoredBatch
 from vae_train.util.text import first_line
 
@@ -39,8 +39,7 @@ class Feed:
 
     def inputs(self, step: int) -> StepInputs:
         """The inputs of the update that turns `step` updates into `step + 1`."""
-        rng = Rng(self.seed, "train", step, device=self.device)
-        return StepInputs(self.stream.batch(step), step, self.rates(step), rng)
+        return StepInputs(self.stream.batch(step), step, self.rates(step), self.stream.noise("train", step))
 
 
 class Buffers:
@@ -58,7 +57,7 @@ class Buffers:
     def __init__(self, feed: Feed, count: int = 1, like: Buffers | None = None) -> None:
         stream, device, groups = feed.stream, feed.device, len(feed.rates(0))
         self.feed, self.count = feed, count
-        self._index = torch.zeros(count, stream.batch_size, dtype=torch.int64, device=device)
+        self._index = torch.zeros(count, stream.num_taken, dtype=torch.int64, device=device)
         self._raw: list[Raw] = []
         """Copies of images that are not stored on the device."""
         self._steps, self._numbers = torch.arange(count, device=device), torch.arange(count, device=device)
@@ -96,10 +95,10 @@ class Buffers:
     def inputs(self, number: int) -> StepInputs:
         """The inputs of step `number` of these steps, computed from the tensors."""
         data, train = self._noise[number]
-        images = self.feed.stream.images
+        images, rows = self.feed.stream.images, self.feed.stream.rows
         raw = self._raw[number] if self._raw else images.gather(self._index[number])
-        batch = StoredBatch(raw, data.rng(), images.finish)
-        return StepInputs(batch, self._steps[number], self._rates[number].unbind(), train.rng())
+        batch = StoredBatch(raw, data.rng(rows), images.finish)
+        return StepInputs(batch, self._steps[number], self._rates[number].unbind(), train.rng(rows))
 
     def _copy_images(self, step: int) -> None:
         """Copies the images of all steps to tensors with fixed addresses."""

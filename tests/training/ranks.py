@@ -1,0 +1,84 @@
+"""Several gloo ranks for tests: processes that live as long as a test module and run functions."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch.multiprocessing as mp
+
+from vae_train.training.distributed import Place, ProcessRanks
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _work(place: Place, tasks: Any, answers: Any) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    ranks = ProcessRanks(place)
+    while (task := tasks.get()) is not None:
+        function, arguments = task
+        try:
+            answers.put((place.rank, function(ranks, *arguments)))
+        except Exception as error:
+            answers.put((place.rank, error))
+            break
+    ranks.close(failed=False)
+
+
+class Team:
+    """Processes of `size` ranks."""
+
+    def __init__(self, size: int) -> None:
+        # Forked processes have what this one has imported and composed.
+        context, port = mp.get_context("fork"), free_port()
+        self.tasks, self.answers = [context.Queue() for _ in range(size)], context.Queue()
+        places = [Place(rank, size, rank, size, "127.0.0.1", port) for rank in range(size)]
+        self.processes = [
+            context.Process(target=_work, args=(place, tasks, self.answers), daemon=True)
+            for place, tasks in zip(places, self.tasks, strict=True)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """What `function(ranks, *arguments)` returns on every rank."""
+        for tasks in self.tasks:
+            tasks.put((function, arguments))
+        answers = dict(self.answers.get(timeout=60) for _ in self.processes)
+        for answer in answers.values():
+            if isinstance(answer, Exception):
+                raise answer
+        return [answers[rank] for rank in range(len(self.processes))]
+
+    def close(self) -> None:
+        for tasks in self.tasks:
+            tasks.put(None)
+        for process in self.processes:
+            process.join(20)
+
+
+@contextmanager
+def team(size: int) -> Iterator[Team]:
+    members = Team(size)
+    try:
+        yield members
+    finally:
+        members.close()
+
+
+def equal(answers: Sequence[Any]) -> bool:
+    """Whether all ranks returned the same bits."""
+    import torch
+
+    first, *others = answers
+    return all(len(other) == len(first) and all(map(torch.equal, other, first)) for other in others)
