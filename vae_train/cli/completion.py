@@ -113,3 +113,20 @@ def _files(start: str) -> Iterator[str]:
     for path in glob.iglob(glob.escape(os.path.expanduser(start)) + "*"):
         shown = path.replace(os.path.expanduser("~"), "~", 1) if start.startswith("~") else path
         yield f"{shown}/" if os.path.isdir(path) else shown
+
+
+def answer_shell(arguments: Sequence[str], commands: Iterable[str]) -> int:
+    """Answers the shell, whose command line is in COMP_LINE; the installed script is Hydra's. Returns the exit code.
+
+    Args:
+        arguments: the command line of this process.
+        commands: the commands of the program.
+    """
+    if not any(argument.startswith("query=") for argument in arguments):
+        from vae_train.cli.hydra_compat import application
+
+        application("train", arguments, "vae")
+        return 0
+    line = os.environ.get("COMP_LINE", "")
+    print(" ".join(complete(line[: int(os.environ.get("COMP_POINT", len(line)))], commands)))
+    return 0

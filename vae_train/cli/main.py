@@ -12,6 +12,7 @@ from typing import Any
 
 from vae_train.cli.messages import print_errors
 from vae_train.cli.process import log_to_console, missing_memory, prepare_process
+from vae_train.cli.ranks import run_on_ranks
 from vae_train.util.errors import RunError, Stopped, UsageError, collecting
 from vae_train.util.text import did_you_mean, printable
 
@@ -77,8 +78,15 @@ def run(arguments: list[str]) -> int:
     Args:
         arguments: the command line without the program's name.
     """
+    return run_on_ranks(arguments, _run_here)
+
+
+def _run_here(arguments: Sequence[str], ranks: Any) -> int:
+    """Runs a command line in this process, with the help of other ranks if there are any."""
     if arguments and arguments[0] in ("-sc", "--shell-completion"):
-        return _complete(arguments)
+        from vae_train.cli.completion import answer_shell
+
+        return answer_shell(arguments, COMMANDS)
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(USAGE.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))
         return 0 if arguments else 2
@@ -92,14 +100,14 @@ def run(arguments: list[str]) -> int:
         hint = f"; did you mean vae train {' '.join(arguments)}?" if "=" in command else did_you_mean(command, COMMANDS)
         print(printable(f"vae: unknown command {command}{hint} ({', '.join(COMMANDS)})"), file=sys.stderr)
         return 2
-    return _guarded(command, rest)
+    return _guarded(command, rest, ranks)
 
 
-def _guarded(command: str, arguments: list[str]) -> int:
+def _guarded(command: str, arguments: list[str], ranks: Any) -> int:
     """Runs a command; the only place that turns errors into messages and exit codes."""
     debug = "--debug" in arguments or os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
-        return _run(command, [argument for argument in arguments if argument != "--debug"])
+        return _run(command, [argument for argument in arguments if argument != "--debug"], ranks)
     except UsageError as error:
         if memory := missing_memory(error):
             print(printable(f"vae {command}: {memory}"), file=sys.stderr)
@@ -115,6 +123,8 @@ def _guarded(command: str, arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
+        if getattr(error, "is_reported", False):
+            return 1
         if debug:
             raise
         if memory := missing_memory(error):
@@ -128,7 +138,7 @@ def _guarded(command: str, arguments: list[str]) -> int:
         return 1
 
 
-def _run(command: str, arguments: list[str]) -> int:
+def _run(command: str, arguments: list[str], ranks: Any) -> int:
     """Checks the whole command line, then runs it."""
     from vae_train.cli.hydra_compat import application, parse_flags
 
@@ -151,7 +161,7 @@ def _run(command: str, arguments: list[str]) -> int:
         raise UsageError(f"unknown flag {' '.join(unknown)}{hint}")
     if flags.config_name or flags.config_path:
         raise UsageError("--config-name and --config-path are not supported; --config-dir adds a folder")
-    options = {"multirun": flags.multirun, "config_dir": flags.config_dir}
+    options = {"multirun": flags.multirun, "config_dir": flags.config_dir, "ranks": ranks}
     if flags.cfg is not None:
         if name == "sweep" and any(override.startswith("metric=") for override in flags.overrides):
             raise UsageError("--cfg does not work with metric=, which Hydra takes for the group; leave it out")
@@ -189,7 +199,7 @@ def compose(command: str, overrides: Sequence[str], check: bool = True, **option
         command: the command's module.
         overrides: settings as typed.
         check: also check that the jobs can run.
-        options: `multirun` and `config_dir`, see `vae_train.cli.overrides.compose_jobs`.
+        options: `multirun`, `config_dir` and `ranks`, see `vae_train.cli.overrides.compose_jobs`.
 
     Raises:
         UsageError: lists the errors of all jobs.
@@ -231,17 +241,3 @@ def _run_each(module: Any, jobs: list[Any]) -> int:
             failed += 1
             print(printable(f"failed: {error}"), file=sys.stderr, flush=True)
     return failed
-
-
-def _complete(arguments: list[str]) -> int:
-    """Answers the shell, whose command line is in COMP_LINE; the installed script is Hydra's."""
-    if not any(argument.startswith("query=") for argument in arguments):
-        from vae_train.cli.hydra_compat import application
-
-        application("train", arguments, "vae")
-        return 0
-    from vae_train.cli.completion import complete
-
-    line = os.environ.get("COMP_LINE", "")
-    print(" ".join(complete(line[: int(os.environ.get("COMP_POINT", len(line)))], COMMANDS)))
-    return 0

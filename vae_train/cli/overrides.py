@@ -32,6 +32,7 @@ from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
 from vae_train.runs.packages import make_importable
 from vae_train.runs.run import Run
 from vae_train.runs.saved import open_run
+from vae_train.training.ranks import ALONE, Ranks
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.text import first_line
 
@@ -54,6 +55,8 @@ class Job(NamedTuple):
     """Locates classes, including those that the command line allows."""
     session: DataSession
     """Caches the data that the jobs of one command have read."""
+    ranks: Ranks = ALONE
+    """The processes that train together."""
     composed: tuple[str, ...] = ()
     """As Hydra reads them: paths are quoted, lists of choices have brackets, and see `all_of` of `compose_jobs`."""
 
@@ -92,6 +95,7 @@ def compose_jobs(
     multirun: bool = False,
     config_dir: str | None = None,
     all_of: Mapping[str, str] | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[list[Job], list[ErrorDetail]]:
     """Composes every job that the overrides describe.
 
@@ -103,6 +107,7 @@ def compose_jobs(
         multirun: whether commas separate the values of several jobs.
         config_dir: another folder of YAML files.
         all_of: groups of which every file is composed, each with its package.
+        ranks: the processes that run the jobs together; None for a single one.
 
     Returns:
         The jobs whose components are valid, and all errors, each once. Unknown settings are left out of a job, so that
@@ -123,7 +128,7 @@ def compose_jobs(
         for job in lists:
             with collecting(errors):
                 jobs.append(_compose_job(reader, job, settings, session, errors))
-    return jobs, list(dict.fromkeys(errors))
+    return [job._replace(ranks=ranks or ALONE) for job in jobs], list(dict.fromkeys(errors))
 
 
 def follows(error: ErrorDetail, errors: Sequence[ErrorDetail]) -> bool:
@@ -162,7 +167,7 @@ def _compose_job(
     if own_errors:
         raise UsageError([with_text(error, valid) for error in own_errors])
     own, texts = schema.own_settings(config, settings), tuple(map(text_of, valid))
-    return Job(own, config, tuple(map(as_typed, texts)), choices, builder, session, (*texts, *reader.added))
+    return Job(own, config, tuple(map(as_typed, texts)), choices, builder, session, composed=(*texts, *reader.added))
 
 
 def _works(reader: _Reader, settings: type, session: DataSession, text: str, groups: Sequence[str]) -> bool:

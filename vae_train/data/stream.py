@@ -120,7 +120,11 @@ class _Orders:
 
 
 def evaluation_batches(
-    images: Fetched, batch_size: int, device: torch.device | str = "cpu", stream: str = "data"
+    images: Fetched,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    stream: str = "data",
+    batches: slice = slice(None),
 ) -> Iterator[tuple[int, Batch]]:
     """Yields all images in order, with the index of each batch's first image; the last batch may be smaller.
 
@@ -132,11 +136,12 @@ def evaluation_batches(
         batch_size: images per batch; fewer if they are large, see `MAX_EVALUATED_VALUES`.
         device: where the noise is generated.
         stream: the purpose of the noise.
+        batches: the batches to yield.
     """
     if len(images):
         values = evaluation_batch(images, 0, 1, device, stream).x.numel()
         batch_size = min(batch_size, max(1, MAX_EVALUATED_VALUES // values))
-    for start in range(0, len(images), batch_size):
+    for start in range(0, len(images), batch_size)[batches]:
         yield start, evaluation_batch(images, start, min(batch_size, len(images) - start), device, stream)
 
 

@@ -26,6 +26,7 @@ from vae_train.training.execution import CompiledGradients, is_captured, resolve
 from vae_train.training.gradients import EagerGradients
 from vae_train.training.learner import Learner
 from vae_train.training.optimizer import capturable
+from vae_train.training.ranks import ALONE, Ranks
 from vae_train.training.trainer import Trainer
 from vae_train.util.classes import is_class
 from vae_train.util.errors import ErrorDetail, IncompatibleError, UsageError
@@ -140,13 +141,15 @@ class Training(NamedTuple):
     trainer: Trainer
 
 
-def assemble(config: Config, session: DataSession, device: torch.device, builder: Builder) -> Training:
+def assemble(
+    config: Config, session: DataSession, device: torch.device, builder: Builder, ranks: Ranks = ALONE
+) -> Training:
     """Builds everything that a training needs, on `device`; the model has its initial weights."""
     data = load_data(config, session, device, builder)
     trainer = build_trainer(config, device, builder)
     model = build_model(config, data.facts, device, builder)
     model.initialize(data.training())
-    return Training(data, build_learner(config, model, data.facts, builder), trainer)
+    return Training(data, build_learner(config, model, data.facts, builder, ranks), trainer)
 
 
 def build_transforms(config: Config, builder: Builder) -> Transforms:
@@ -199,7 +202,9 @@ def build_objective(config: Config, facts: DataFacts, builder: Builder) -> Objec
     return builder.build(config["objective"], **known(facts, RunFacts.of(config, facts)))
 
 
-def build_learner(config: Config, model: LatentVariableModel, facts: DataFacts, builder: Builder) -> Learner:
+def build_learner(
+    config: Config, model: LatentVariableModel, facts: DataFacts, builder: Builder, ranks: Ranks = ALONE
+) -> Learner:
     """Builds the learner of a model, on the model's device; a part of the model may be frozen."""
     if part := config.get("freeze"):
         model.freeze(part)
@@ -212,6 +217,7 @@ def build_learner(config: Config, model: LatentVariableModel, facts: DataFacts, 
         optimizer=capturable(optimizer) if is_captured(mode, device) else optimizer,
         lr_schedule=builder.build(config["lr_schedule"], **arguments),
         gradients=CompiledGradients if mode == "compile" else EagerGradients,
+        ranks=ranks,
         **arguments,
     )
 

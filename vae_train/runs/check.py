@@ -21,19 +21,21 @@ from vae_train.runs.build import (
 )
 from vae_train.runs.config import PLACES, Config
 from vae_train.runs.defaults import run_epochs
+from vae_train.runs.differences import model_differences
+from vae_train.runs.ranks import sharing_errors
 from vae_train.runs.run import Run
-from vae_train.runs.schema import RunFacts, known, yaml_text
+from vae_train.runs.schema import RunFacts, known
 from vae_train.runs.tracking import tracker_errors
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.lr import PlateauRate
+from vae_train.training.ranks import ALONE, Ranks
 from vae_train.util.errors import ErrorDetail, RunError, UsageError, collecting
 from vae_train.util.runtime import device_errors, resolve_device
 
-MAX_DIFFERENCES = 4
-"""Number of differing settings of another run in a message."""
 
-
-def check(config: Config, session: DataSession, builder: Builder, read: bool = True) -> list[ErrorDetail]:
+def check(
+    config: Config, session: DataSession, builder: Builder, read: bool = True, ranks: Ranks = ALONE
+) -> list[ErrorDetail]:
     """All errors of a configuration for training.
 
     Args:
@@ -41,13 +43,14 @@ def check(config: Config, session: DataSession, builder: Builder, read: bool = T
         session: reads the data; a training with the same session does not read it again.
         builder: locates classes.
         read: also read the pixels.
+        ranks: the processes that train together.
     """
     # The other checks build components, so each of them must be valid.
     return builder.errors(config) or (
         execution_errors(config)
         + tracker_errors(config, builder)
         + (data_errors(config, session, builder, read) or (validation_errors(config, session, builder) if read else []))
-        + model_errors(config, session, builder)
+        + model_errors(config, session, builder, ranks)
     )
 
 
@@ -119,7 +122,7 @@ def validation_errors(config: Config, session: DataSession, builder: Builder) ->
     return [ErrorDetail(where, f"{reason}; use {instead}") for where, instead in asked if lacking]
 
 
-def model_errors(config: Config, session: DataSession, builder: Builder) -> list[ErrorDetail]:
+def model_errors(config: Config, session: DataSession, builder: Builder, ranks: Ranks = ALONE) -> list[ErrorDetail]:
     """Incompatible components. To find them, the model is built on the meta device, without memory."""
     try:
         stored = session.inspect(build_source(config, builder))
@@ -129,6 +132,7 @@ def model_errors(config: Config, session: DataSession, builder: Builder) -> list
     facts = transforms.facts(stored)
     errors = compatibility.size_errors(config["model"], math.prod(facts.data_shape), builder.locate)
     errors += combination_errors(config, facts, builder) + mask_errors(config, facts, transforms, builder)
+    errors += sharing_errors(config, facts, builder, ranks)
     if errors:
         return errors
     with collecting(errors), torch.device("meta") as meta:
@@ -169,22 +173,6 @@ def _check_initial_weights(model: LatentVariableModel, run: Run, config: Config)
         raise UsageError(str(error)) from error
     except UsageError as error:
         raise UsageError(f"has another architecture: {model_differences(run.config, config) or error}") from error
-
-
-def model_differences(there: Config, here: Config) -> str:
-    """Settings of the model that differ between two configurations, for a message; empty if none do."""
-    different = [
-        f"{path.removesuffix('._target_')} is {_shown(there, path)} there and {_shown(here, path)} here"
-        for path, value in there.leaves().items()
-        if path.startswith("model.") and value != here.at(path)
-    ]
-    return "; ".join(different[:MAX_DIFFERENCES])
-
-
-def _shown(config: Config, path: str) -> str:
-    """A value, or the name of a class without its module."""
-    text = yaml_text(config.at(path))
-    return text.rpartition(".")[2] if path.endswith("._target_") else text
 
 
 def combination_errors(config: Config, facts: DataFacts, builder: Builder) -> list[ErrorDetail]:

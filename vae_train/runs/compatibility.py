@@ -87,14 +87,27 @@ def accumulation_errors(grad_accumulation: int, model: Node, objective: Node, lo
     """
     if grad_accumulation == 1:
         return []
-    kind, target = unbuilt(model, locate), unbuilt(objective, locate)
-    coupling = {
-        f"objective={stem(target.func)}": target.func.couples_batch(**target.keywords),
-        "the model's likelihood": kind.func.traits(**kind.keywords).couples_batch,
-    }
     reason = "the loss of {} depends on the whole batch, which cannot be split; use learner.grad_accumulation=1"
     where = f"learner.grad_accumulation={grad_accumulation}"
-    return [ErrorDetail(where, reason.format(name)) for name, couples in coupling.items() if couples]
+    return [ErrorDetail(where, reason.format(name)) for name in coupled(model, objective, locate)]
+
+
+def coupled(model: Node, objective: Node, locate: Locate, gathered: bool = False) -> list[str]:
+    """Components whose loss depends on the whole batch, for messages.
+
+    Args:
+        model: the node of the model.
+        objective: the node of the objective.
+        locate: finds a class by its name.
+        gathered: leave out objectives that gather the batch from several processes.
+    """
+    kind, target = unbuilt(model, locate), unbuilt(objective, locate)
+    couples = target.func.couples_batch(**target.keywords) and not (gathered and target.func.gathers)
+    coupling = {
+        f"objective={stem(target.func)}": couples,
+        "the model's likelihood": kind.func.traits(**kind.keywords).couples_batch,
+    }
+    return [name for name, couples in coupling.items() if couples]
 
 
 def capability_errors(chosen: Sequence[str], model: Node, objective: Node, locate: Locate) -> list[ErrorDetail]:

@@ -6,6 +6,9 @@ from typing import Any
 from vae_train.runs.config import Config
 from vae_train.runs.schema import yaml_text
 
+MAX_DIFFERENCES = 4
+"""Number of differing settings of another run in a message."""
+
 SELF_EVIDENT = ("name", "out", "sweep", "run", "keep", "version")
 """Settings that name a run or say what it keeps, and do not affect it."""
 
@@ -53,3 +56,19 @@ def hyperparameters(config: Config) -> dict[str, Any]:
     if config["latent_shape"] == (config["latent_dim"],):
         del values["latent_shape"]
     return values
+
+
+def model_differences(there: Config, here: Config) -> str:
+    """Settings of the model that differ between two configurations, for a message; empty if none do."""
+    different = [
+        f"{path.removesuffix('._target_')} is {_shown(there, path)} there and {_shown(here, path)} here"
+        for path, value in there.leaves().items()
+        if path.startswith("model.") and value != here.at(path)
+    ]
+    return "; ".join(different[:MAX_DIFFERENCES])
+
+
+def _shown(config: Config, path: str) -> str:
+    """A value, or the name of a class without its module."""
+    text = yaml_text(config.at(path))
+    return text.rpartition(".")[2] if path.endswith("._target_") else text

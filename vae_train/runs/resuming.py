@@ -10,13 +10,17 @@ from vae_train.runs.build import Builder, load_data
 from vae_train.runs.check import execution_errors, run_data_errors, validation_errors
 from vae_train.runs.config import RESUMABLE, changed
 from vae_train.runs.defaults import run_epochs
+from vae_train.runs.ranks import sharing_errors
 from vae_train.runs.run import Run
 from vae_train.runs.tracking import sending, tracker_errors
 from vae_train.training.epochs import Epochs
+from vae_train.training.ranks import ALONE, Ranks
 from vae_train.util.errors import ErrorDetail, collecting
 
 
-def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder) -> list[ErrorDetail]:
+def resume_errors(
+    run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder, ranks: Ranks = ALONE
+) -> list[ErrorDetail]:
     """Settings that cannot change on resume, data that has changed, and a run that has finished."""
     errors = [
         ErrorDetail(f"{name}={value}", f"cannot change on resume (only {', '.join(RESUMABLE)} can); start a new run")
@@ -36,6 +40,7 @@ def resume_errors(run: Run, changes: Mapping[str, Any], session: DataSession, bu
     if errors:
         return errors
     facts = load_data(config, session, torch.device("cpu"), builder).facts
+    errors += sharing_errors(config, facts, builder, ranks)
     state = dict[str, Any]()
     before, after = (run_epochs(each, facts) for each in (run.config, config))
     with collecting(errors, where):

@@ -11,30 +11,29 @@ from typing import Any
 
 import torch
 
-from vae_train.batch import SPLITS
 from vae_train.data.session import DataSession
 from vae_train.plotting.charts import plot_curves
-from vae_train.plotting.grid import channels_note
 from vae_train.runs.build import Builder, Training, assemble, load_data, read_weights
-from vae_train.runs.check import model_differences
 from vae_train.runs.config import PLACES, Config, changed
 from vae_train.runs.defaults import with_defaults
-from vae_train.runs.differences import hyperparameters
+from vae_train.runs.differences import hyperparameters, model_differences
 from vae_train.runs.environment import environment
 from vae_train.runs.facts import facts_to_dict
 from vae_train.runs.history import check_rows
-from vae_train.runs.outcome import latent_use, latents_text, outcome
-from vae_train.runs.run import Run, write_bad_files, write_json
+from vae_train.runs.opening import log_start
+from vae_train.runs.outcome import latent_use, outcome
+from vae_train.runs.ranks import begin, compare_data, device_of, tell_configuration, threads_of
+from vae_train.runs.run import Run, write_json
 from vae_train.runs.schema import RunFacts, known
 from vae_train.runs.tracking import open_loggers, register
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Logger
 from vae_train.training.loggers.files import Files, best_row, read_metrics
-from vae_train.training.monitor import schedule_notes
+from vae_train.training.ranks import ALONE, Ranks
 from vae_train.util.errors import RunError, Stopped
 from vae_train.util.files import FolderGuard
 from vae_train.util.locks import Lock
-from vae_train.util.runtime import busy_message, emulated, prepare, resolve_device
+from vae_train.util.runtime import busy_message, prepare
 
 log = logging.getLogger("vae_train")
 
@@ -45,6 +44,7 @@ def train(
     session: DataSession | None = None,
     builder: Builder | None = None,
     lock: Lock | None = None,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """Trains a configuration in a new folder.
 
@@ -54,6 +54,7 @@ def train(
         session: caches data that was read before.
         builder: locates classes; by default only those of vae_train.
         lock: that of the folder, if this process holds it.
+        ranks: the processes that train together; the others call `vae_train.runs.follow.follow`.
 
     Raises:
         UsageError: the configuration is invalid, or the folder exists.
@@ -61,7 +62,8 @@ def train(
         Stopped: a signal arrived; the state is saved.
     """
     session, builder = session or DataSession(), builder or Builder()
-    training, config = _assemble(config, session, builder)
+    tell_configuration(ranks, config, builder)
+    training, config = assemble_run(config, session, builder, ranks)
     _initialize(training, config)
     run = Run.create(folder, config, lock=lock)
     with run.locked():
@@ -70,7 +72,7 @@ def train(
     return run
 
 
-def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder) -> None:
+def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder, ranks: Ranks = ALONE) -> None:
     """Resumes a run from its last checkpoint; restarts it if it has none.
 
     Args:
@@ -78,14 +80,16 @@ def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: 
         changes: new values by dotted path, of `RESUMABLE` settings.
         session: caches data that was read before.
         builder: locates classes.
+        ranks: see `train`; their number may have changed.
 
     Raises:
         UsageError: another process is training this run.
         RunError, Stopped: see `train`.
     """
     with run.locked():
-        before = run.config
-        training, run.config = _assemble(changed(before, changes), session, builder)
+        before, config = run.config, changed(run.config, changes)
+        tell_configuration(ranks, config, builder)
+        training, run.config = assemble_run(config, session, builder, ranks)
         checkpoints, state = Checkpoints(run.checkpoints, run.report), None
         if "last" in checkpoints.names():
             state = checkpoints.load_last(training.learner.device)
@@ -97,15 +101,19 @@ def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: 
         _fit(run, training, state, builder)
 
 
-def _assemble(config: Config, session: DataSession, builder: Builder) -> tuple[Training, Config]:
+def assemble_run(
+    config: Config, session: DataSession, builder: Builder, ranks: Ranks = ALONE
+) -> tuple[Training, Config]:
     """Builds a training; also returns the configuration with all derived values filled in."""
-    device = resolve_device(config["device"])
-    prepare(config["threads"], config["learner"]["precision"])
+    device = device_of(config["device"], ranks)
+    prepare(threads_of(config["threads"], ranks), config["learner"]["precision"])
+    ranks.use(device)
     if message := busy_message(torch.get_num_threads()):
         log.warning("%s", message)
     # Files that cannot be read do not count.
     config = with_defaults(config, load_data(config, session, torch.device("cpu"), builder).facts)
-    training = assemble(config, session, device, builder)
+    training = assemble(config, session, device, builder, ranks)
+    compare_data(ranks, training.data.checksum if ranks.size > 1 else "")
     mode = training.trainer.execution
     values = {"device": str(device), "execution": mode, "trainer.execution": mode}
     values |= {f"data.{name}": value for name, value in training.data.resolved.items()}
@@ -148,13 +156,14 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
     write_json(run.summary_file, {"status": "running"})
     run.config.write(run.config_file)
     with run.logged(), run.guard() as guard:
-        _log_start(run, training)
+        log_start(run, training)
         write_json(run.facts_file, facts_to_dict(data.stored_facts))
         write_json(run.environment_file, environment(learner.device, data.checksum))
         loggers = [Files(run.folder, facts.step), *open_loggers(run, facts, builder)]
         try:
             stamp = {"config": run.fingerprint, "data": data.checksum}
             checkpoints = Checkpoints(run.checkpoints, run.report, stamp)
+            state = begin(learner.ranks, training, state, f"; resume with: vae train resume={run.as_typed}")
             metrics, execution = trainer.fit(learner, data, checkpoints, loggers, state, check=guard.check)
             summary = {"status": "stopped"}  # a second signal may arrive before the summary is complete
             checkpoints.remove_previous()
@@ -189,31 +198,3 @@ def _finish(run: Run, summary: dict[str, Any], loggers: Sequence[Logger], guard:
             logger.close()
     if is_in_place:
         plot_curves(read_metrics(run.metrics_file), run.curves_file)
-
-
-def _log_start(run: Run, training: Training) -> None:
-    data, learner, trainer = training
-    sizes = " / ".join(f"{len(images):,} {name}" for name in SPLITS if (images := data.split(name)) is not None)
-    count = sum(p.numel() for p in learner.parameters)
-    threads = torch.get_num_threads()
-    device = f"cpu, {threads} thread{'s' * (threads > 1)}" if learner.device.type == "cpu" else str(learner.device)
-    channels, height, width = data.facts.data_shape
-    log.info(
-        "vae train · %s · %dx%dx%d · %s · %s, %s parameters · %s, %s, %s",
-        *(run.config["name"], height, width, channels, sizes, latents_text(learner.model), f"{count:,}"),
-        *(device, learner.precision, trainer.execution),
-    )
-    if slow := emulated(learner.precision, learner.device):
-        log.warning("%s", slow)
-    log.log(logging.DEBUG if data.training().resident else logging.INFO, "data: %s", data.storage)
-    warning = getattr(getattr(learner.model, "likelihood", None), "warning", None)
-    epochs = trainer.epochs_of(data.facts.num_train)
-    schedules = schedule_notes(learner.objective, learner.lr_schedule, epochs, trainer.monitor)
-    for note in filter(None, [warning, channels_note(data.facts.data_shape), *learner.objective.notes, *schedules]):
-        log.info("%s", note)
-    log.info("%s", run.folder)
-    for note in data.notes:
-        log.info("data: %s", note)
-    write_bad_files(run.bad_files, data.bad_files)
-    if count := len(data.bad_files):
-        log.info("%d unreadable file%s skipped, see %s", count, "s" if count > 1 else "", run.bad_files)

@@ -182,3 +182,24 @@ class Output(Background):
         for names, copy in pending:
             self.submit(partial(self.checkpoints.save, names, copy))
         self._due = time.monotonic() + self.pause
+
+
+class NoOutput(Output):
+    """The output of ranks other than 0, which write nothing."""
+
+    @override
+    def metrics(self, row: Row) -> None:
+        pass
+
+    @override
+    def save(self, names: Sequence[str], state: Callable[[], dict[str, Any]]) -> None:
+        pass
+
+    @override
+    def is_due(self) -> bool:
+        return False
+
+    @override
+    def check_finite(self, names: Sequence[str], where: str) -> None:
+        if names:
+            raise TrainingError(f"{' and '.join(names)} became NaN or infinite {where}")

@@ -31,7 +31,7 @@ WAIT = timedelta(minutes=30)
 SPEAKERS, ERROR, LEFT = "speakers", "error", "left"
 """Keys of the store: ranks that report the end of another one, the error of a rank, and ranks that have ended."""
 
-PATIENCE_S, LINGER_S = 3.0, 10.0
+PATIENCE_S, LINGER_S = 3.0, 5.0
 """Seconds that ranks leave the report of a lost rank to rank 0, and that a failing rank 0 waits for the others."""
 
 
@@ -130,7 +130,7 @@ class ProcessRanks(Ranks):
 
         self.rank, self.size, self.local_rank, self.local_size = place[:4]
         self.is_waiting = True
-        """Whether the other ranks wait for an object of rank 0, not for each other's gradients."""
+        """Whether the other ranks wait for an object of rank 0, not yet for gradients."""
         self.is_lost = False
         """Whether another rank has ended."""
         self.hint = ""
@@ -142,14 +142,18 @@ class ProcessRanks(Ranks):
         self._group: Any = None
         """The connections for tensors of the training device; None for those of the CPU."""
 
+    @override
     def use(self, device: torch.device) -> None:
-        """Connects the ranks for tensors of a device."""
         import torch.distributed as dist
 
         if device.type == "cuda":
             torch.cuda.set_device(device)
             with self._noticing():
                 self._group = dist.new_group(backend="nccl", timeout=WAIT)
+
+    @override
+    def started(self, hint: str) -> None:
+        self.is_waiting, self.hint = False, hint
 
     @override
     def add(self, x: Tensor) -> Tensor:

@@ -38,6 +38,16 @@ class Ranks:
         start, stop = cuts(batch_size, self.size)[self.rank : self.rank + 2]
         return Rows(start, stop, batch_size)
 
+    def use(self, device: torch.device) -> None:
+        """Connects the ranks for tensors of a device."""
+
+    def started(self, hint: str) -> None:
+        """Marks the beginning of the training: from now on the other ranks wait for gradients.
+
+        Args:
+            hint: how to go on if a rank is lost, for messages.
+        """
+
     def add(self, x: Tensor) -> Tensor:
         """The sum of `x` over all processes, in place; the same bits on all of them."""
         return x

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
@@ -24,13 +24,25 @@ class StopRequest:
 
     Args:
         window_s: seconds within which a second signal counts as the same request.
+        largest: the largest of a number of all ranks, if several ranks have to stop after the same step.
     """
 
-    def __init__(self, window_s: float = SAME_SIGNAL_WINDOW_S) -> None:
-        self.window_s = window_s
-        self.signal: int | None = None
+    def __init__(self, window_s: float = SAME_SIGNAL_WINDOW_S, largest: Callable[[int], int] | None = None) -> None:
+        self.window_s, self.largest = window_s, largest
+        self._received: int | None = None
+        self._agreed = 0
         self._since = 0.0
         self._before: dict[int, Any] = {}
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that arrived; at any rank, if they have agreed on it; None without one."""
+        return self._received if self.largest is None else self._agreed or None
+
+    def agree(self) -> None:
+        """Finds out whether a signal has arrived at any rank; all of them call it after the same step."""
+        if self.largest is not None:
+            self._agreed = self.largest(self._received or 0)
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -43,8 +55,8 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is None:
-            self.signal, self._since = number, time.monotonic()
+        if self._received is None:
+            self._received, self._since = number, time.monotonic()
         elif time.monotonic() - self._since > self.window_s:
             raise KeyboardInterrupt
 

@@ -1,5 +1,6 @@
 """The training loop: when to update, log, validate, preview and save."""
 
+import io
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -7,12 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
-
-from vae_train.batch import Images
 from vae_train.data.dataset import Dataset
-from vae_train.data.stream import Stream, evaluation_batches
-from vae_train.training.background import Output
+from vae_train.data.stream import Stream
+from vae_train.training.background import NoOutput, Output
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.display import Display, describe
 from vae_train.training.epochs import Epochs
@@ -24,8 +22,8 @@ from vae_train.training.monitor import Judge, Monitor
 from vae_train.training.previews import write_previews
 from vae_train.training.signals import StopRequest
 from vae_train.training.state import SUMMARIZED, Patience, Stopping, TrainingState
+from vae_train.training.validation import validate
 from vae_train.util.errors import Stopped
-from vae_train.util.numbers import to_float64
 from vae_train.util.ranges import NonNegativeFloat, PositiveInt
 
 log = logging.getLogger("vae_train")
@@ -100,8 +98,8 @@ class Trainer:
         Args:
             learner: takes the steps.
             data: a loaded data set.
-            checkpoints: where the state is saved.
-            loggers: receive metrics and image grids.
+            checkpoints: where the state is saved; only rank 0 writes it.
+            loggers: receive metrics and image grids of rank 0.
             resumed: a checkpoint to resume from.
             stopping: ends the run early; None for `Patience`.
             check: called before everything that is written; raises an error if training must not write any more.
@@ -111,21 +109,24 @@ class Trainer:
             epoch; and the mode in which the last steps were executed.
 
         Raises:
-            RunError: a metric became NaN or infinite, or writing failed.
+            RunError: a metric became NaN or infinite, writing failed, or another rank ended.
             Stopped: a signal arrived; the state is saved.
         """
-        train = data.training()
+        train, ranks = data.training(), learner.ranks
         state = TrainingState(learner, Patience(self.patience) if stopping is None else stopping)
         if resumed is not None:
             state.load_state_dict(resumed)
         metrics: dict[str, Any] = {}
         epochs = self.epochs_of(len(train))
-        stream = Stream(train, epochs.batch_size, seed=learner.seed, device=learner.device)
+        rows = ranks.rows(epochs.batch_size)
+        stream = Stream(train, epochs.batch_size, seed=learner.seed, device=learner.device, rows=rows)
         steps = self.runner(learner, stream)
         sample_every = self.sample_every or math.ceil(epochs.total / NUM_PREVIEWS)
-        display, judge = Display(epochs, state.progress.step), Judge(self.monitor, learner.objective, epochs)
-        output = Output(loggers, checkpoints, self.checkpoint_seconds, check)
-        with StopRequest() as stop, output, closing(stream), display:
+        display = Display(epochs, state.progress.step, None if ranks.rank == 0 else io.StringIO())
+        judge = Judge(self.monitor, learner.objective, epochs)
+        # Rank 0 alone writes.
+        output = (Output if ranks.rank == 0 else NoOutput)(loggers, checkpoints, self.checkpoint_seconds, check)
+        with StopRequest(largest=ranks.largest if ranks.size > 1 else None) as stop, output, closing(stream), display:
             training = Training(learner, data, state, epochs, steps, Clock(stream), display, output, stop, judge)
             for epoch in range(self._first_epoch(training), epochs.total + 1):
                 trained = self._train_epoch(training, epoch)
@@ -133,7 +134,7 @@ class Trainer:
                 ended = self._ends(training, epoch, row)
                 last = ended or epoch == epochs.total
                 display.epoch(trained, row, state.progress.describe_best(), last)
-                if last or epoch % sample_every == 0:
+                if ranks.rank == 0 and (last or epoch % sample_every == 0):
                     name = "final" if last else f"epoch-{epoch:04d}"
                     write_previews(output, learner.evaluated, data, learner.seed, state.progress.step, name)
                 metrics = _selected("train", trained) | _selected("valid", row or {})
@@ -169,6 +170,8 @@ class Trainer:
         """Whether `stopping` ends the run; it observes validations once the objective's schedules have ended."""
         progress, stopping = training.state.progress, training.state.stopping
         ended = row is not None and training.judge.settled(progress.step) and stopping.observe(epoch, row["monitored"])
+        if row is not None:  # `stopping` of rank 0 may know more than the others
+            ended = bool(training.learner.ranks.broadcast(ended))
         progress.ended = training.epochs.total if ended else 0
         return ended
 
@@ -184,6 +187,8 @@ class Trainer:
             progress.step += taken
             clock.images += taken * training.epochs.batch_size
             training.display.advance(progress.step)
+            if progress.step % self.log_every == 0 or progress.step == end:
+                training.stop.agree()
             if progress.step % self.log_every == 0:
                 training.display.steps(self._log_train(training, epoch, "step"))
             signal = training.stop.signal
@@ -266,19 +271,3 @@ def _write(training: Training, epoch: int, split: str, scope: Scope, row: dict[s
 def _selected(split: str, row: dict[str, float]) -> dict[str, float]:
     """The metrics of a row that belong to a run's summary."""
     return {f"{split}_{name}": row[name] for name in ("loss", *SUMMARIZED) if name in row}
-
-
-def validate(learner: Learner, images: Images, batch_size: int, step: int) -> dict[str, float]:
-    """Averages the learner's scalars over the images of a split.
-
-    Args:
-        learner: evaluates the batches.
-        images: the split.
-        batch_size: images per pass; the last batch may be smaller.
-        step: number of updates so far.
-    """
-    total, names = torch.zeros((), device=learner.device), list[str]()
-    for start, batch in evaluation_batches(images, batch_size, learner.device):
-        scalars = learner.evaluate(batch, start, step)
-        names, total = list(scalars), total + to_float64(torch.stack(list(scalars.values()))) * len(batch.x)
-    return dict(zip(names, (total / len(images)).tolist(), strict=True))

@@ -32,7 +32,19 @@ from vae_train.util.text import counted
 
 log = logging.getLogger("vae_train")
 
-INVOCATION = ("out", "sweep", "retry", "workers", "per_gpu", "launch", "resume", "strict", "plan", "allow")
+INVOCATION = (
+    "out",
+    "sweep",
+    "retry",
+    "workers",
+    "per_gpu",
+    "launch",
+    "distributed",
+    "resume",
+    "strict",
+    "plan",
+    "allow",
+)
 """Settings of this call of the command, which are not part of a run."""
 
 SWEEP_SETTINGS = ("retry", "workers", "per_gpu", "launch")
@@ -115,7 +127,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports invalid combinations, a missing device, missing files and an existing folder."""
     if settings.resume:
         run = job.open(settings.resume, "resume")
-        return resume_errors(run, _changes(job), job.session, job.builder)
+        return resume_errors(run, _changes(job), job.session, job.builder, job.ranks)
     config = run_config(job)
     errors = folder_errors(settings.out, config["name"]) + inactive_errors(job.overrides, config)
     if settings.epochs is not None and settings.steps is not None:
@@ -123,7 +135,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
         errors.append(ErrorDetail(f"steps={settings.steps}", message))
     if launcher := _launcher(job):
         errors += launcher.errors()
-    found = check_config(config, job.session, job.builder, read=not settings.plan)
+    found = check_config(config, job.session, job.builder, read=not settings.plan, ranks=job.ranks)
     return errors + [_with_choices(error, job.choices) for error in found]
 
 
@@ -142,14 +154,14 @@ def run(settings: Settings, job: Job) -> None:
     if settings.plan:
         show_plan(run_config(job), job.session, job.builder)
     elif settings.resume:
-        resume(job.open(settings.resume, "resume"), _changes(job), job.session, job.builder)
+        resume(job.open(settings.resume, "resume"), _changes(job), job.session, job.builder, job.ranks)
     else:
         train_job(job, Path(settings.out) if settings.out else None)
 
 
 def train_job(job: Job, folder: Path | None) -> Run:
     """Trains a job in a new folder; None for one under outputs/."""
-    return train(run_config(job), folder, job.session, job.builder)
+    return train(run_config(job), folder, job.session, job.builder, ranks=job.ranks)
 
 
 def run_sweep(jobs: Sequence[Job]) -> int:
@@ -217,4 +229,8 @@ def run_config(job: Job) -> Config:
 def _changes(job: Job) -> dict[str, object]:
     """The settings typed besides resume=: values by dotted path."""
     keys = [override.lstrip("+").partition("=")[0] for override in job.overrides]
-    return {key: job.choices.get(key, job.config.at(key)) for key in keys if key not in ("resume", "strict", "allow")}
+    return {
+        key: job.choices.get(key, job.config.at(key))
+        for key in keys
+        if key not in ("resume", "strict", "allow", "distributed")
+    }
