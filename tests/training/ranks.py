@@ -40,6 +40,7 @@ class Team:
 
     def __init__(self, size: int) -> None:
         # Forked processes have what this one has imported and composed.
+        self.is_broken = False
         context, port = mp.get_context("fork"), free_port()
         self.tasks, self.answers = [context.Queue() for _ in range(size)], context.Queue()
         places = [Place(rank, size, rank, size, "127.0.0.1", port) for rank in range(size)]
@@ -52,11 +53,13 @@ class Team:
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
         """What `function(ranks, *arguments)` returns on every rank."""
+        assert not self.is_broken, "an earlier test ended the ranks"
         for tasks in self.tasks:
             tasks.put((function, arguments))
         answers = dict(self.answers.get(timeout=60) for _ in self.processes)
         for answer in answers.values():
             if isinstance(answer, Exception):
+                self.is_broken = True
                 raise answer
         return [answers[rank] for rank in range(len(self.processes))]
 

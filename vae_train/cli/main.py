@@ -78,11 +78,11 @@ def run(arguments: list[str]) -> int:
     Args:
         arguments: the command line without the program's name.
     """
-    return run_on_ranks(arguments, _run_here)
+    return run_on_ranks(arguments, run_on_rank_0)
 
 
-def _run_here(arguments: Sequence[str], ranks: Any) -> int:
-    """Runs a command line in this process, with the help of other ranks if there are any."""
+def run_on_rank_0(arguments: Sequence[str], ranks: Any) -> int:
+    """Runs a command line in this process; other ranks, if there are any, train along."""
     if arguments and arguments[0] in ("-sc", "--shell-completion"):
         from vae_train.cli.completion import answer_shell
 

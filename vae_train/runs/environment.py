@@ -15,12 +15,13 @@ PACKAGES = ("vae_train", "torch", "torchvision", "numpy", "hydra-core", "omegaco
 """Packages whose versions are recorded."""
 
 
-def environment(device: torch.device, data_checksum: str) -> dict[str, Any]:
+def environment(device: torch.device, data_checksum: str, ranks: int = 1) -> dict[str, Any]:
     """Versions, command line, commit and hardware of this process, as plain data.
 
     Args:
         device: the training device.
         data_checksum: identifies the data that was trained on.
+        ranks: number of processes that train together.
     """
     return {
         "started": now(),
@@ -32,6 +33,7 @@ def environment(device: torch.device, data_checksum: str) -> dict[str, Any]:
         "device": str(device),
         "device_name": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
         "threads": torch.get_num_threads(),
+        "ranks": ranks,
         "data_checksum": data_checksum,
     }
 

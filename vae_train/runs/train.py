@@ -158,7 +158,7 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
     with run.logged(), run.guard() as guard:
         log_start(run, training)
         write_json(run.facts_file, facts_to_dict(data.stored_facts))
-        write_json(run.environment_file, environment(learner.device, data.checksum))
+        write_json(run.environment_file, environment(learner.device, data.checksum, learner.ranks.size))
         loggers = [Files(run.folder, facts.step), *open_loggers(run, facts, builder)]
         try:
             stamp = {"config": run.fingerprint, "data": data.checksum}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vae_train.batch import WholeBatch
+from vae_train.batch import WHOLE, WholeBatch
 from vae_train.rng import Rng, Rows
 from vae_train.training.gradients import accumulate, with_layout_of
 from vae_train.training.step import Reports, Scalars, Statistics, StepInputs, cuts
@@ -116,12 +116,10 @@ class Summation:
 
     def _unflatten(self, like: Reports, flat: Iterator[Tensor]) -> Reports:
         """The inverse of `_flatten`, with the structure of `like`."""
-        groups = _groups(like)
-        values = dict[int, Tensor]()
-        for numbers, total in zip(groups.values(), flat, strict=True):
-            tensors = [_tensors(like)[number] for number in numbers]
-            pieces = total.split([tensor.numel() for tensor in tensors])
-            values |= {n: piece.view(t.shape) for n, t, piece in zip(numbers, tensors, pieces, strict=True)}
+        tensors, values = _tensors(like), dict[int, Tensor]()
+        for numbers, total in zip(_groups(tensors).values(), flat, strict=True):
+            pieces = total.split([tensors[number].numel() for number in numbers])
+            values |= {n: piece.view(tensors[n].shape) for n, piece in zip(numbers, pieces, strict=True)}
         summed = iter(values[number] for number in range(len(values)))
         gradients = [
             None if gradient is None else with_layout_of(p, next(summed))
@@ -138,10 +136,10 @@ def _tensors(reports: Reports) -> list[Tensor]:
     return [*gradients, *(value for part in means for value in part.values())]
 
 
-def _groups(reports: Reports) -> dict[torch.dtype, list[int]]:
+def _groups(tensors: list[Tensor]) -> dict[torch.dtype, list[int]]:
     """The numbers of the tensors of every type."""
     groups = dict[torch.dtype, list[int]]()
-    for number, tensor in enumerate(_tensors(reports)):
+    for number, tensor in enumerate(tensors):
         groups.setdefault(tensor.dtype, []).append(number)
     return groups
 
@@ -149,7 +147,7 @@ def _groups(reports: Reports) -> dict[torch.dtype, list[int]]:
 def _flatten(reports: Reports) -> list[Tensor]:
     """One vector of all tensors of every type."""
     tensors = _tensors(reports)
-    return [torch.cat([tensors[number].reshape(-1) for number in group]) for group in _groups(reports).values()]
+    return [torch.cat([tensors[number].reshape(-1) for number in group]) for group in _groups(tensors).values()]
 
 
 class SharedBatch(WholeBatch):
@@ -164,10 +162,13 @@ class SharedBatch(WholeBatch):
         self.ranks, self.start, self.count, self.total = ranks, rows.start, rows.stop - rows.start, rows.total
 
     @classmethod
-    def of(cls, ranks: Ranks, rng: Rng) -> SharedBatch:
-        """The whole batch of the images that `rng` is for."""
-        assert rng.rows is not None, "a rank takes some images of a batch"
-        return cls(ranks, rng.rows)
+    def of(cls, ranks: Ranks, rng: Rng) -> WholeBatch:
+        """The whole batch of the images that `rng` is for.
+
+        Compiled steps have the noise of their own images, which names no rows; losses that depend on the whole batch
+        are not compiled.
+        """
+        return WHOLE if rng.rows is None else cls(ranks, rng.rows)
 
     @override
     def mean(self, x: Tensor) -> Tensor:
