@@ -96,7 +96,7 @@ def begin(ranks: Ranks, training: Training, state: dict[str, Any] | None, hint: 
 
 
 def device_of(name: str, ranks: Ranks) -> torch.device:
-    """The device of this rank: every rank of a machine has a GPU of its own."""
+    """The device of this rank: the ranks of a machine have different GPUs."""
     device = resolve_device(name)
     return torch.device("cuda", ranks.local_rank) if device.type == "cuda" and ranks.size > 1 else device
 
