@@ -45,6 +45,20 @@ def test_a_part_has_the_rows_of_the_whole_in_every_call(method):
         assert torch.equal(torch.cat(pieces, 1), numbers)
 
 
+def test_a_part_of_a_part_counts_from_the_whole_batch():
+    whole = Rng(1, "train", 7).normal((2, 10, 3))
+    part = Rng(1, "train", 7).part(Rows(4, 10, 10)).part(Rows(6, 8, 10))
+    assert part.rows == Rows(6, 8, 10)
+    assert torch.equal(part.normal((2, 2, 3)), whole[:, 6:8])
+
+
+def test_a_part_can_have_numbers_that_belong_to_no_image():
+    whole, part = Rng(1, "train", 7), Rng(1, "train", 7).part(Rows(4, 10, 10))
+    with part.uncut():
+        assert torch.equal(part.normal((5, 3)), whole.normal((5, 3)))
+    assert torch.equal(part.normal((2, 6, 3)), whole.normal((2, 10, 3))[:, 4:])
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("cuts", [(0, 200), (0, 1, 200), (0, 64, 128, 200), (0, 63, 65, 130, 200), (0, 100, 101, 200)])
 def test_block_noise_does_not_depend_on_how_images_are_cut(method, cuts):

@@ -81,7 +81,7 @@ class Rng:
 
     @contextmanager
     def uncut(self) -> Iterator[None]:
-        """Within its block requests are for the whole batch, or for no images at all, also in a part."""
+        """Within its block requests are not cut to the images of a part: their numbers are for all parts."""
         rows, self._rows = self._rows, None
         try:
             yield

@@ -23,7 +23,7 @@ from vae_train.data.storage.stored import ArrayStore, TensorStore
 from vae_train.data.stream import Stream, evaluation_batches
 from vae_train.distributions.normal import Normal
 from vae_train.model.trace import Trace
-from vae_train.rng import BlockRng, Rng, generator
+from vae_train.rng import BlockRng, Rng, Rows, generator
 from vae_train.util.errors import RunError
 
 CPU = torch.device("cpu")
@@ -364,6 +364,18 @@ def same(a, b):
 def test_batches_are_the_same_wherever_the_images_lie(workers, steps):
     expected = batches(numbered(40), steps)
     assert same(batches(streamed(hosted(), workers), steps), expected)
+
+
+@pytest.mark.parametrize("workers", [None, 0, 1])
+def test_ranks_take_rows_of_the_same_batches(workers):
+    images = numbered(40) if workers is None else streamed(hosted(), workers)
+    whole = batches(numbered(40), range(5))
+    for rows in (Rows(0, 5, 12), Rows(5, 12, 12)):
+        with closing(Stream(images, 12, seed=0, rows=rows)) as stream:
+            parts = [stream.batch(step) for step in range(5)]
+            assert same(parts, [batch.part(rows.start, rows.stop) for batch in whole])
+            index = torch.cat([batch.y.flatten() for batch in parts[1:4]])
+            assert torch.equal(stream.index(1, 3), index)
 
 
 def test_images_that_stream_know_how_long_they_were_waited_for():

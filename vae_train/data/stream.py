@@ -43,7 +43,7 @@ class Stream:
         if batch_size > len(images):
             raise ValueError(f"a batch of {batch_size:,} cannot be filled from {len(images):,} images")
         self.images, self.batch_size, self.seed, self.device = images, batch_size, seed, torch.device(device)
-        self.rows, self._taken = rows, rows or Rows(0, batch_size, batch_size)
+        self.rows = rows
         self.waited = 0.0
         """Time in seconds spent waiting for images that are not on the training device."""
         self._orders = _Orders(len(images), seed, self.device if images.resident else torch.device("cpu"))
@@ -62,7 +62,7 @@ class Stream:
     @property
     def num_taken(self) -> int:
         """Number of images of a batch that this process takes."""
-        return self._taken.stop - self._taken.start
+        return self.batch_size if self.rows is None else self.rows.stop - self.rows.start
 
     def raw(self, step: int) -> Raw:
         """The stored images of batch number `step`, on the training device."""
@@ -70,9 +70,9 @@ class Stream:
             return self.images.gather(self.index(step))
         begin = time.perf_counter()
         if self._prefetched is None or self._next != step:
-            orders, size, num = self._orders, self.batch_size, self.num_taken  # not `self`, see `close`
-            first = self._taken.start
-            self._prefetched = self.images.prefetch(orders.cut(i * size + first, num) for i in count_from(step))
+            orders, size, taken = self._orders, self.batch_size, self.num_taken  # not `self`, see `close`
+            first = 0 if self.rows is None else self.rows.start
+            self._prefetched = self.images.prefetch(orders.cut(i * size + first, taken) for i in count_from(step))
         self._next = step + 1
         raw = next(self._prefetched)
         self.waited += time.perf_counter() - begin

@@ -127,8 +127,8 @@ class Objective(nn.Module, ABC):
             its own parameters (a critic) also returns "critic_loss", which these minimise while the model minimises
             "loss". If there is an "encoder_loss", the parameters of q(z | x) minimise it, and the others "loss".
         """
-        is_shared = self.whole_batch is not None and torch.is_grad_enabled()
-        whole = self.whole_batch(rng) if is_shared and self.whole_batch is not None else WHOLE
+        whole_batch = self.whole_batch if torch.is_grad_enabled() else None  # evaluation shares no batch
+        whole = WHOLE if whole_batch is None else whole_batch(rng)
         scalars = self.scalars(trace, Context(model, step, rng, whole))
         auxiliary = trace.auxiliary()
         if auxiliary is None:

@@ -37,5 +37,5 @@ def validate(learner: Learner, images: Images, batch_size: int, step: int) -> di
 def _of_all(ranks: Ranks, sums: list[Tensor], zero: Tensor) -> list[Tensor]:
     """The sums of the batches of all ranks, in the order of the batches, which the ranks took in turn."""
     count = ranks.largest(len(sums))
-    padded = torch.stack([*sums, *[zero.to(sums[0] if sums else zero)] * (count - len(sums))])
+    padded = torch.stack([*sums, *[zero] * (count - len(sums))])
     return list(ranks.gather(padded).transpose(0, 1).flatten(0, 1).unbind())
