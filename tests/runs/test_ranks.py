@@ -15,6 +15,7 @@ from tests.commandline import rows
 from tests.training.ranks import team
 from vae_train.cli.main import run as run_alone
 from vae_train.cli.main import run_on_rank_0
+from vae_train.cli.ranks import silence
 from vae_train.runs.follow import follow
 from vae_train.runs.ranks import Dismissed, dismiss
 from vae_train.util.errors import TrainingError
@@ -41,6 +42,7 @@ def lead(ranks, arguments):
 
 
 def trail(ranks):
+    silence()
     try:
         follow(ranks)
     except Dismissed as dismissed:

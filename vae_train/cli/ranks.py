@@ -86,14 +86,19 @@ def _lead(arguments: Sequence[str], run: Run, ranks: Any) -> int:
     return code
 
 
+def silence() -> None:
+    """Drops log messages and warnings of this process."""
+    log = logging.getLogger("vae_train")
+    log.handlers, log.propagate = [logging.NullHandler()], False
+    warnings.simplefilter("ignore")
+
+
 def _follow(ranks: Any) -> int:
     """Trains along as another rank, in silence unless it has to report an error."""
     from vae_train.runs.follow import follow
     from vae_train.runs.ranks import Dismissed
 
-    log = logging.getLogger("vae_train")
-    log.handlers, log.propagate = [logging.NullHandler()], False
-    warnings.simplefilter("ignore")
+    silence()
     code = 1
     try:
         follow(ranks)
