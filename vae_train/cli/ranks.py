@@ -82,8 +82,14 @@ def _lead(arguments: Sequence[str], run: Run, ranks: Any) -> int:
         if ranks.is_waiting and not ranks.is_lost:
             with suppress(RankLostError):
                 dismiss(ranks, code)
-        ranks.close(failed=code != 0)
+        _close(ranks, code)
     return code
+
+
+def _close(ranks: Any, code: int) -> None:
+    """Disconnects this rank, which ends with its own exit code: torchrun sends SIGTERM once another rank has ended."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ranks.close(failed=code != 0)
 
 
 def silence() -> None:
@@ -119,5 +125,5 @@ def _follow(ranks: Any) -> int:
         ranks.fail(kind + first_line(error))
         code = 2 if isinstance(error, UsageError) else 1
     finally:
-        ranks.close(failed=code != 0)
+        _close(ranks, code)
     return code
