@@ -28,6 +28,8 @@ def test_a_few_kills_and_failing_operations_are_withstood() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("campaign", ["kills", "errors", "full", "locked", "zones", "damage", "configs", "commands"])
+@pytest.mark.parametrize(
+    "campaign", ["kills", "errors", "full", "locked", "zones", "damage", "configs", "commands", "sweeps"]
+)
 def test_every_fault_is_withstood(campaign: str) -> None:
     torture("--only", campaign, "--stride", "3", "--rounds", "2")

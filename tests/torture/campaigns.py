@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.torture.process import TIMED_OUT, Answer, call, count_changes, fail_from, forbid_escape, kill_at
 from tests.torture.reports import Report
+from tests.torture.sweeps import killed_sweep
 
 TINY = (
     *("data=digits", "model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "latent_dim=2", "logger=none"),
@@ -123,6 +124,12 @@ class Torture:
                     answer = call(arguments, place, lambda zone=zone: set_time_zone(zone))
                     report.judge(f"TZ={zone[:20]}, {' '.join(arguments[:2])}", ended(answer, (0,)))
         return report
+
+    def sweeps(self) -> Report:
+        """SIGKILL for the processes of a sweep; the same command finishes it, with equal runs."""
+        place = self.folder / "sweeps"
+        place.mkdir()
+        return killed_sweep(place, self.random, results)
 
     def _ways_to_write(self) -> list[list[str]]:
         """Commands that write: a new run, and into a run."""
@@ -347,4 +354,5 @@ CAMPAIGNS: dict[str, Callable[[Torture], Report]] = {
     "damage": Torture.damage,
     "configs": Torture.hostile_configs,
     "commands": Torture.commands,
+    "sweeps": Torture.sweeps,
 }
