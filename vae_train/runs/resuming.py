@@ -58,7 +58,7 @@ def resume_errors(
 
 def _ended(run: Run, state: Mapping[str, Any], epochs: Epochs) -> int:
     """The number of epochs after which a run ended, possibly by early stopping; 0 if it has not ended."""
-    if run.summary()["status"] != "done" or not state:
+    if not run.has_ended or not state:
         return 0
     ended, epoch = state["progress"]["ended"], epochs.of(state["progress"]["step"]) - 1
     return epoch if epochs.total in (epoch, ended) else 0

@@ -33,6 +33,9 @@ MAX_NAME_BYTES = 255
 MAX_RUN_NAME_BYTES = MAX_NAME_BYTES - len("HH-MM-SS-") - len("-1000")
 """Longest name of a run, which follows the time and may be followed by a number."""
 
+ENDED = ("done", "pruned")
+"""The statuses of runs of which nothing is left to train."""
+
 log = logging.getLogger("vae_train")
 
 
@@ -134,7 +137,7 @@ class Run(RunFiles):
     def removed(self) -> str:
         """Why checkpoints of a finished run are missing, for messages; empty if the run keeps them all."""
         keep = self.config.get("keep") or "both"
-        is_removed = keep != "both" and self.summary()["status"] == "done"
+        is_removed = keep != "both" and self.has_ended
         return f" (keep={keep} removed it when the run was done)" if is_removed else ""
 
     def data_checksum(self) -> str | None:
@@ -150,9 +153,9 @@ class Run(RunFiles):
             UsageError: the state cannot be read.
         """
         checkpoints = Checkpoints(self.checkpoints, lambda *_: None, removed=self.removed)
-        names, is_done = checkpoints.names(), self.summary()["status"] == "done"
+        names = checkpoints.names()
         try:
-            return checkpoints.load_last() if is_done or "last" in names else {}
+            return checkpoints.load_last() if self.has_ended or "last" in names else {}
         except RunError as error:
             hint = f"; to start a new run from the best epoch's weights, best.pt, use init_from={self.folder}"
             raise UsageError(f"{error}{hint if 'best' in names else ''}") from error
@@ -179,6 +182,11 @@ class Run(RunFiles):
     def summary(self) -> dict[str, Any]:
         """How the run ended: "status" and the final metrics. The status is "unknown" without a summary."""
         return {"status": "unknown"} | read_json(self.summary_file)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of the run is left to train: it is done, or its search pruned it."""
+        return self.summary()["status"] in ENDED
 
     def environment(self) -> dict[str, Any]:
         """Hardware and software of the run; empty if they were not recorded."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
-from vae_train.runs.run import is_folder_name, new_folder
+from vae_train.runs.run import ENDED, is_folder_name, new_folder
 from vae_train.runs.saved import read_job
 from vae_train.runs.sweep_file import SWEEP_FILE, SWEEPS, SweepJob, add_jobs, read_jobs
 from vae_train.runs.sweep_table import report
@@ -45,7 +45,7 @@ def name_errors(name: str) -> list[ErrorDetail]:
 
 def done_keys(name: str) -> set[str]:
     """The keys of the jobs of a sweep that are done."""
-    return {job.key for job in read_jobs(SWEEPS / name) if job.status(SWEEPS / name) == "done"}
+    return {job.key for job in read_jobs(SWEEPS / name) if job.status(SWEEPS / name) in ENDED}
 
 
 def create_sweep(name: str | None, jobs: Jobs, now: str) -> Path:
@@ -97,7 +97,7 @@ def run_sweep(
         finally:
             if guard.is_in_place():
                 report(folder, read_jobs(folder), errors)
-    left = [job for job in read_jobs(folder) if job.folder in errors or job.status(folder) != "done"]
+    left = [job for job in read_jobs(folder) if job.folder in errors or job.status(folder) not in ENDED]
     elsewhere = [job for job in left if is_locked(job.files(folder).lock_file)]
     if elsewhere:
         log.info("%d of them are being trained by other commands", len(elsewhere))

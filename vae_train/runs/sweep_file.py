@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from vae_train.runs.config import Config
 from vae_train.runs.files import LOCK_FILE, RunFiles
-from vae_train.runs.run import OUTPUTS, read_json, write_json
+from vae_train.runs.run import ENDED, OUTPUTS, read_json, write_json
 from vae_train.util.errors import RunError
 from vae_train.util.locks import locked
 
@@ -53,7 +53,7 @@ class SweepJob(NamedTuple):
         return sweep / JOBS_FOLDER / f"{self.folder}.yaml"
 
     def status(self, sweep: Path) -> str:
-        """The status of its run: "done", "failed", "running" or "stopped", or "not started".
+        """The status of its run: "done", "pruned", "failed", "running" or "stopped", or "not started".
 
         A run that was killed is still "running"; whether it is running is known to its lock alone.
         """
@@ -97,7 +97,7 @@ def add_jobs(sweep: Path, more: Mapping[SweepJob, Config]) -> list[SweepJob]:
         configs = {job.key: config for job, config in more.items()}
         (sweep / JOBS_FOLDER).mkdir(exist_ok=True)
         for job in jobs:
-            if job.key in configs and job.status(sweep) != "done":
+            if job.key in configs and job.status(sweep) not in ENDED:
                 configs[job.key].write(job.config_file(sweep))
         if jobs != known:
             content = read_json(sweep / SWEEP_FILE)

@@ -30,6 +30,7 @@ from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Logger
 from vae_train.training.loggers.files import Files, best_row, read_metrics
 from vae_train.training.ranks import ALONE, Ranks
+from vae_train.training.state import Patience, Pruning, ReportValidation
 from vae_train.util.errors import RunError, Stopped
 from vae_train.util.files import FolderGuard
 from vae_train.util.locks import Lock
@@ -45,6 +46,7 @@ def train(
     builder: Builder | None = None,
     lock: Lock | None = None,
     ranks: Ranks = ALONE,
+    report: ReportValidation | None = None,
 ) -> Run:
     """Trains a configuration in a new folder.
 
@@ -55,6 +57,7 @@ def train(
         builder: locates classes; by default only those of vae_train.
         lock: that of the folder, if this process holds it.
         ranks: the processes that train together; the others call `vae_train.runs.follow.follow`.
+        report: receives every validation, and may prune the run.
 
     Raises:
         UsageError: the configuration is invalid, or the folder exists.
@@ -68,11 +71,18 @@ def train(
     run = Run.create(folder, config, lock=lock)
     with run.locked():
         register(run, builder)
-        _fit(run, training, None, builder)
+        _fit(run, training, None, builder, report)
     return run
 
 
-def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: Builder, ranks: Ranks = ALONE) -> None:
+def resume(
+    run: Run,
+    changes: Mapping[str, Any],
+    session: DataSession,
+    builder: Builder,
+    ranks: Ranks = ALONE,
+    report: ReportValidation | None = None,
+) -> None:
     """Resumes a run from its last checkpoint; restarts it if it has none.
 
     Args:
@@ -81,6 +91,7 @@ def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: 
         session: caches data that was read before.
         builder: locates classes.
         ranks: see `train`; their number may have changed.
+        report: see `train`.
 
     Raises:
         UsageError: another process is training this run.
@@ -98,7 +109,7 @@ def resume(run: Run, changes: Mapping[str, Any], session: DataSession, builder: 
         else:
             log.info("%s has no checkpoint yet; starting from the beginning", run.folder)
             _initialize(training, run.config)
-        _fit(run, training, state, builder)
+        _fit(run, training, state, builder, report)
 
 
 def assemble_run(
@@ -146,12 +157,19 @@ def _initialize(training: Training, config: Config) -> None:
             log.info("init_from=%s: the weights are of another model: %s", config["init_from"], differences)
 
 
-def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Builder) -> None:
+def _fit(
+    run: Run,
+    training: Training,
+    state: dict[str, Any] | None,
+    builder: Builder,
+    report: ReportValidation | None = None,
+) -> None:
     """Trains in the folder of a locked run."""
     data, learner, trainer = training
     step = state["progress"]["step"] if state else 0
     facts = RunFacts.of(run.config, data.facts)._replace(folder=run.tensorboard, step=step)
     started, summary, execution = time.perf_counter(), dict[str, Any](status="failed"), trainer.execution
+    stopping = Patience(trainer.patience) if report is None else Pruning(trainer.patience, report)
     # The status comes before the new configuration, so that a run killed in between does not count as done.
     write_json(run.summary_file, {"status": "running"})
     run.config.write(run.config_file)
@@ -164,14 +182,14 @@ def _fit(run: Run, training: Training, state: dict[str, Any] | None, builder: Bu
             stamp = {"config": run.fingerprint, "data": data.checksum}
             checkpoints = Checkpoints(run.checkpoints, run.report, stamp)
             state = begin(learner.ranks, training, state, f"; resume with: vae train resume={run.as_typed}")
-            metrics, execution = trainer.fit(learner, data, checkpoints, loggers, state, check=guard.check)
+            metrics, execution = trainer.fit(learner, data, checkpoints, loggers, state, stopping, guard.check)
             summary = {"status": "stopped"}  # a second signal may arrive before the summary is complete
             checkpoints.remove_previous()
             latents = latent_use(run, training, metrics)
             best = best_row(read_metrics(run.metrics_file), metrics.get("best_epoch"))
             for logger in loggers:
                 logger.hyperparameters(hyperparameters(run.config), best)
-            summary = {"status": "done", **metrics, **latents.counts}
+            summary = {"status": "pruned" if stopping.is_pruned else "done", **metrics, **latents.counts}
         except Stopped as stopped:
             summary = {"status": "stopped"}
             stopped.args = (f"{stopped}. Resume with: vae train resume={run.as_typed}",)

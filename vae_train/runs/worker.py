@@ -13,7 +13,7 @@ from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.files import RunFiles
-from vae_train.runs.run import write_json
+from vae_train.runs.run import ENDED, write_json
 from vae_train.runs.saved import open_run
 from vae_train.runs.sweep_file import SWEEP_FILE, SweepJob, read_jobs
 from vae_train.runs.sweep_results.estimate import log_estimate
@@ -104,7 +104,7 @@ def job_trainer(sweep: Path, config_of: Callable[[SweepJob], tuple[Config, Build
 
 def _takes(sweep: Path, guard: FolderGuard, retry: bool) -> Generator[Take, None, None]:
     """Yields each job once that is neither done nor locked, with its lock, which ends at the next one."""
-    finished = ("done",) if retry else ("done", "failed")
+    finished = ENDED if retry else (*ENDED, "failed")
     closed: set[str] = set()
     """Names of jobs that are finished, or that this worker has had."""
     while take := _next(sweep, guard, finished, closed):

@@ -1,6 +1,7 @@
 """The state of a training as stored in checkpoints, and early stopping."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -56,14 +57,18 @@ class Progress:
 
 
 class Stopping(Protocol):
-    """Observes the monitored value of validations once schedules have ended, and decides when training ends."""
+    """Observes every validation, and decides when training ends."""
 
-    def observe(self, epoch: int, value: float) -> bool:
+    is_pruned: bool
+    """Whether the run was ended because others are better, so that it counts as pruned."""
+
+    def observe(self, epoch: int, row: Mapping[str, float], settled: bool) -> bool:
         """Returns whether training ends after this epoch.
 
         Args:
             epoch: number of the epoch; the first is 1.
-            value: the monitored value; lower is better.
+            row: the validation's metrics; "monitored" is the value that the best epoch has the lowest of.
+            settled: whether the objective's schedules have ended.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -74,19 +79,23 @@ class Stopping(Protocol):
 
 
 class Patience(Stopping):
-    """Ends a run after some validations without improvement.
+    """Ends a run after some validations without improvement, once the objective's schedules have ended.
 
     Args:
         patience: number of validations in a row; None never ends the run.
     """
 
+    is_pruned = False
+
     def __init__(self, patience: int | None) -> None:
         self.patience, self.best, self.waited = patience, math.inf, 0
 
     @override
-    def observe(self, epoch: int, value: float) -> bool:
-        if value < self.best:
-            self.best, self.waited = value, 0
+    def observe(self, epoch: int, row: Mapping[str, float], settled: bool) -> bool:
+        if not settled:
+            return False
+        if row["monitored"] < self.best:
+            self.best, self.waited = row["monitored"], 0
         else:
             self.waited += 1
         return self.patience is not None and self.waited >= self.patience
@@ -98,6 +107,38 @@ class Patience(Stopping):
     @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best, self.waited = state["best"], state["waited"]
+
+
+ReportValidation = Callable[[int, Mapping[str, float]], bool]
+"""(epoch, the validation's metrics) -> whether the run is pruned. A resumed run repeats epochs after its checkpoint."""
+
+
+class Pruning(Patience):
+    """Reports every validation to a search, which ends runs that are worse than others, besides `Patience`.
+
+    Args:
+        patience: see `Patience`.
+        report: receives the validations.
+    """
+
+    def __init__(self, patience: int | None, report: ReportValidation) -> None:
+        super().__init__(patience)
+        self.report, self.is_pruned = report, False
+
+    @override
+    def observe(self, epoch: int, row: Mapping[str, float], settled: bool) -> bool:
+        ended = super().observe(epoch, row, settled)
+        self.is_pruned = self.report(epoch, row)
+        return ended or self.is_pruned
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"pruned": self.is_pruned}
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.is_pruned = state.get("pruned", False)
 
 
 class TrainingState:

@@ -140,7 +140,7 @@ class Trainer:
                 metrics = _selected("train", trained) | _selected("valid", row or {})
                 self._save(training, epoch, last)
                 if ended:
-                    log.info("early stopping after epoch %d", epoch)
+                    log.info("%s after epoch %d", "pruned" if state.stopping.is_pruned else "early stopping", epoch)
                     break
                 if stop.signal is not None and not last:
                     raise _stopped(stop.signal, epoch, state.progress.step)
@@ -167,9 +167,9 @@ class Trainer:
         return epochs.total + 1 if progress.ended == epochs.total else epochs.of(progress.step)
 
     def _ends(self, training: Training, epoch: int, row: dict[str, float] | None) -> bool:
-        """Whether `stopping` ends the run; it observes validations once the objective's schedules have ended."""
+        """Whether `stopping` ends the run after a validation."""
         progress, stopping = training.state.progress, training.state.stopping
-        ended = row is not None and training.judge.settled(progress.step) and stopping.observe(epoch, row["monitored"])
+        ended = row is not None and stopping.observe(epoch, row, training.judge.settled(progress.step))
         if row is not None:  # `stopping` of rank 0 may know more than the others
             ended = bool(training.learner.ranks.broadcast(ended))
         progress.ended = training.epochs.total if ended else 0

@@ -58,7 +58,11 @@ def run(settings: Settings, job: Job) -> None:
     if "last" in Checkpoints(run.checkpoints).names():
         check_rows(run, run.state("last"))
     repeated = train(_configuration(run, settings.device, job), folder, job.session, job.builder)
-    _compare(read_metrics(run.metrics_file), read_metrics(repeated.metrics_file), settings.tolerance)
+    before, after = read_metrics(run.metrics_file), read_metrics(repeated.metrics_file)
+    if run.summary()["status"] == "pruned" and before:
+        log.info("the run was pruned after epoch %d, and is compared until there", before[-1]["epoch"])
+        after = [row for row in after if row["step"] <= before[-1]["step"]]
+    _compare(before, after, settings.tolerance)
 
 
 def without_clock(row: dict[str, Any]) -> dict[str, Any]:

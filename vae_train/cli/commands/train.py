@@ -20,7 +20,7 @@ from vae_train.runs.config import Config
 from vae_train.runs.plan import show_plan
 from vae_train.runs.pool import Pool, WorkerOptions, worker_command
 from vae_train.runs.resuming import resume_errors
-from vae_train.runs.run import Run, folder_errors
+from vae_train.runs.run import ENDED, Run, folder_errors
 from vae_train.runs.sweep_file import NEUTRAL, SWEEPS, SweepJob, read_jobs
 from vae_train.runs.train import resume, train
 from vae_train.training.checkpoint import Keep
@@ -109,7 +109,7 @@ def stored_jobs(typed: Sequence[str]) -> StoredJobs:
     if is_alone and not jobs:
         message = "no such sweep; a new one needs settings, such as beta=1,2,4"
         raise UsageError([ErrorDetail(f"sweep={name}", message)])
-    finished = ("done",) if values.get("retry", "").lower() == "true" else ("done", "failed")
+    finished = ENDED if values.get("retry", "").lower() == "true" else (*ENDED, "failed")
     wanted = [job for job in jobs if job.status(SWEEPS / name) not in finished]
     if is_alone:
         wanted = wanted or jobs[:1]  # without a job there are no settings

@@ -7,6 +7,7 @@ from vae_train.cli.overrides import Job
 from vae_train.runs.check import check as check_config
 from vae_train.runs.config import Config, changed
 from vae_train.runs.pool import end_with_parent
+from vae_train.runs.run import ENDED
 from vae_train.runs.saved import read_job
 from vae_train.runs.sweep_file import SWEEPS, SweepJob, read_jobs
 from vae_train.runs.worker import job_trainer, work
@@ -37,7 +38,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     errors = [] if settings.device is None else device_errors(settings.device)
     if errors or settings.parent:  # which has checked the jobs
         return errors
-    left = [job for job in jobs if job.status(SWEEPS / settings.sweep) not in ("done", "failed")]
+    left = [job for job in jobs if job.status(SWEEPS / settings.sweep) not in (*ENDED, "failed")]
     for each in left:
         with collecting(errors, where):
             errors += check_config(_config(settings, each, job), job.session, job.builder)
@@ -52,7 +53,7 @@ def run(settings: Settings, job: Job) -> None:
     train = job_trainer(sweep, lambda each: (_config(settings, each, job), job.builder), job.session)
     failed = work(sweep, train, settings.retry)
     jobs = read_jobs(sweep)
-    done = sum(each.status(sweep) == "done" for each in jobs)
+    done = sum(each.status(sweep) in ENDED for each in jobs)
     log.info(
         "%s: nothing left for this worker; %d of %d done, %d failed here", sweep.name, done, len(jobs), len(failed)
     )

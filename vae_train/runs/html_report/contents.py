@@ -43,6 +43,7 @@ STATUS = {
     "running": "The training is running or was killed; the page shows what it has written so far.",
     "stopped": "The training was interrupted.",
     "failed": "The training failed.",
+    "pruned": "The search ended this training early, since other trials were better.",
     "unknown": "It is unknown how the training ended: there is no summary.json.",
 }
 
