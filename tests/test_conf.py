@@ -47,6 +47,7 @@ PLACES = {
     "fitted_prior": "vae_train.model.prior.fitted",
     "launch": "vae_train.runs.cluster",
     "task": "vae_train.runs.apply.tasks",
+    "search": "vae_train.runs.search.samplers",
     **dict.fromkeys(("augmentation", "corruption", "preprocessing"), "vae_train.data.transforms"),
 }
 COMMANDS = sorted(path.stem for path in (PACKAGE / "cli" / "commands").glob("[a-z]*.py"))

@@ -34,6 +34,7 @@ LAYERS = {
 """A room may import from itself and from lower layers; rooms of one layer do not know each other."""
 
 OWNERS = {"hydra": "cli", "omegaconf": "cli", "matplotlib": "plotting", "zuko": "distributions", "jinja2": "runs"}
+OWNERS |= {"optuna": "runs"}
 """Libraries that a single room imports."""
 
 

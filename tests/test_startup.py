@@ -12,7 +12,17 @@ import pytest
 SYMPY = ("sympy",) if tuple(map(int, version("torch").split(".")[:2])) > (2, 8) else ()
 """`torch._check` of PyTorch 2.8 imports it."""
 
-LATE = ("torch._dynamo", "torch._inductor", "torchvision", "sklearn", "scipy", *SYMPY, "matplotlib", "tensorboard")
+LATE = (
+    "torch._dynamo",
+    "torch._inductor",
+    "torchvision",
+    "sklearn",
+    "scipy",
+    *SYMPY,
+    "matplotlib",
+    "tensorboard",
+    "optuna",
+)
 """Not needed for steps: each takes between a tenth of a second and a second and a half."""
 
 FIRST_STEP = f"""

@@ -37,7 +37,7 @@ CATALOGUE = (
     *("vae_train.data.sources", "vae_train.data.transforms", "vae_train.data.storage.loader"),
     *("vae_train.model", "vae_train.objective", "vae_train.evaluation.metrics", "torch.optim"),
     *(f"vae_train.training.{module}" for module in ("distributed", "learner", "lr", "loggers", "trainer")),
-    *("vae_train.runs.apply.tasks", "vae_train.runs.cluster"),
+    *("vae_train.runs.apply.tasks", "vae_train.runs.cluster", "vae_train.runs.search.samplers"),
 )
 """Packages and modules whose classes a configuration may name."""
 

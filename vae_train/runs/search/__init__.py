@@ -1,0 +1,1 @@
+"""Searches: sweeps whose settings are chosen by Optuna while they run."""

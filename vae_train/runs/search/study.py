@@ -1,0 +1,191 @@
+"""The study of a search: trials that workers take, report on and end. Imports Optuna, so it is imported late."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import optuna
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from vae_train.runs.search.sampling import TrialSampler
+from vae_train.runs.search.space import Axis, choose
+from vae_train.runs.search.storage import open_storage
+from vae_train.util.errors import UsageError
+from vae_train.util.files import locked
+
+log = logging.getLogger("vae_train")
+
+Prune = Literal["none", "median", "halving"]
+
+Direction = Literal["minimize", "maximize"]
+
+LOCKS = ".locks"
+"""The folder of locks in that of a sweep: one for each trial, and one for choosing the next trial."""
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+class Plan(NamedTuple):
+    """What a study consists of."""
+
+    name: str
+    token: str
+    """Tells a study from others of this name in a shared database."""
+    storage: str | None
+    """URL of a database without a password; None for a journal in the folder of the sweep."""
+    axes: Sequence[Axis]
+    directions: Sequence[Direction]
+    trials: int
+    """The number of trials, those of all workers and commands included."""
+    prune: Prune
+    sampler: Callable[[int], BaseSampler]
+    """The number of a trial -> its sampler."""
+
+
+class Trial:
+    """A trial that this process works on.
+
+    Args:
+        trial: Optuna's trial.
+        values: its settings, as typed.
+        reported: the epochs that were reported before this process took it.
+    """
+
+    def __init__(self, trial: optuna.Trial, values: Mapping[str, str], reported: Sequence[int]) -> None:
+        self._trial, self.values, self._reported = trial, values, set(reported)
+
+    @property
+    def number(self) -> int:
+        """The number of the trial; the first is 0."""
+        return self._trial.number
+
+    def report(self, epoch: int, value: float) -> bool:
+        """Reports the value after an epoch, unless it was reported before; returns whether to prune the trial.
+
+        A resumed run repeats epochs, and gets the answers again that it got before: to go on.
+        """
+        if epoch in self._reported:
+            return False
+        self._reported.add(epoch)
+        try:
+            self._trial.report(value, epoch)
+            return self._trial.should_prune()
+        except Exception as error:  # a database that is away for a moment; the result counts more than a value
+            log.warning("trial %d: epoch %d could not be reported: %s", self.number, epoch, error)
+            return False
+
+    def note(self, name: str, value: object) -> None:
+        """Stores a fact about the trial, which optuna-dashboard shows as well."""
+        self._trial.set_user_attr(name, value)
+
+
+class SearchStudy:
+    """A study that several processes work on.
+
+    Args:
+        folder: the folder of its sweep.
+        plan: what it consists of.
+
+    Raises:
+        UsageError: the storage cannot be used, or has another study of this name.
+    """
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder, self.plan = folder, plan
+        (folder / LOCKS).mkdir(exist_ok=True)
+        with self._choosing():
+            self.study = optuna.create_study(
+                study_name=plan.name,
+                storage=open_storage(folder, plan.storage),
+                directions=list(plan.directions),
+                sampler=TrialSampler(plan.sampler),
+                pruner=pruner(plan.prune),
+                load_if_exists=True,
+            )
+            token = self.study.user_attrs.get("sweep")
+            if token is None:
+                self.study.set_user_attr("sweep", plan.token)
+            elif token != plan.token:
+                message = f"{plan.storage or folder} has a study {plan.name} of another sweep; choose another name"
+                raise UsageError(f"sweep={plan.name}: {message}")
+
+    @contextmanager
+    def next_trial(self, postponed: set[int]) -> Iterator[Trial | None]:
+        """Takes a trial within the block: one that another process left unfinished, or else a new one.
+
+        Args:
+            postponed: numbers of unfinished trials to leave alone.
+
+        Yields:
+            The trial; None if there is none left to take.
+        """
+        with ExitStack() as stack:
+            with self._choosing():
+                trial = self._unfinished(postponed, stack) or self._new(stack)
+            yield trial
+
+    def finish(self, trial: Trial, values: Sequence[float] | None, state: TrialState) -> None:
+        """Ends a trial.
+
+        Args:
+            trial: the trial.
+            values: a value for each direction; None unless it is complete.
+            state: complete, pruned or failed.
+        """
+        self.study.tell(trial.number, list(values) if values is not None else None, state=state)
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials so far."""
+        return self.study.get_trials(deepcopy=False)
+
+    def is_taken(self, number: int) -> bool:
+        """Whether a process works on a trial."""
+        with ExitStack() as stack:
+            return not self._lock(number, stack)
+
+    def _unfinished(self, postponed: set[int], stack: ExitStack) -> Trial | None:
+        for frozen in self.trials():
+            is_open = frozen.state not in ENDED and frozen.number not in postponed
+            if is_open and self._lock(frozen.number, stack):
+                return self._trial(optuna.Trial(self.study, frozen._trial_id), list(frozen.intermediate_values))
+        return None
+
+    def _new(self, stack: ExitStack) -> Trial | None:
+        if len(self.trials()) >= self.plan.trials:
+            return None
+        asked = self.study.ask()
+        if asked.number >= self.plan.trials:  # on a file system without locks another host was faster
+            self.study.tell(asked.number, state=TrialState.FAIL)
+            return None
+        self._lock(asked.number, stack)
+        return self._trial(asked, [])
+
+    def _trial(self, trial: optuna.Trial, reported: Sequence[int]) -> Trial:
+        return Trial(trial, choose(self.plan.axes, trial), reported)
+
+    def _lock(self, number: int, stack: ExitStack) -> bool:
+        """Locks a trial until `stack` is closed; returns False if another process works on it."""
+        try:
+            stack.enter_context(locked(self.folder / LOCKS / f"trial-{number}"))
+        except UsageError:
+            return False
+        return True
+
+    @contextmanager
+    def _choosing(self) -> Iterator[None]:
+        """Only one process chooses at a time, so that there are never too many trials and none is taken twice."""
+        with locked(self.folder / LOCKS / "study", wait=True):
+            yield
+
+
+def pruner(name: Prune) -> BasePruner:
+    """The pruner of a search, which sees the number of an epoch as its step."""
+    if name == "none":
+        return NopPruner()
+    return MedianPruner() if name == "median" else SuccessiveHalvingPruner()
