@@ -88,7 +88,7 @@ WRONG = {
     "-m beta=1,2 sweep=": ["is empty"],
     "--config-dir nowhere": ["no such folder"],
     "beta=1,2": ["is a sweep over several values: add -m"],
-    "-m beta=interval(1,2)": ["intervals are not supported"],
+    "-m beta=interval(1,2)": ["an interval, from which a search chooses: add search=tpe"],
     "hydra.job.name=x": ["has no effect"],
     "hydra/launcher=basic": ["has no effect"],
     "latent_dim=3 latent_shape=[3]": ["mutually exclusive"],

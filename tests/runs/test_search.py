@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,12 @@ from optuna.trial import TrialState
 
 from vae_train.runs.search import storage
 from vae_train.runs.search.metrics import default_metric, direction, is_validated
+from vae_train.runs.search.plan import Plan, StoredSearch, read_search, write_search
 from vae_train.runs.search.samplers import NSGA2, QMC, TPE, Random
 from vae_train.runs.search.space import Choices, Interval, number_text
 from vae_train.runs.search.storage import chosen_url, full_url, storage_errors
-from vae_train.runs.search.study import Plan, SearchStudy, pruner
-from vae_train.util.errors import UsageError
+from vae_train.runs.search.study import SearchStudy, pruner
+from vae_train.util.errors import RunError, UsageError
 
 AXES = (
     Interval("beta", 0.5, 8.0),
@@ -31,17 +31,9 @@ RANDOM = Random(None, None)
 SEARCHES = [RANDOM, TPE(None, None, startup=3), QMC(None, None), NSGA2(None, None, population=3)]
 
 
-def plan(search=RANDOM, trials=5, prune="none", directions=("minimize",), axes=AXES, **changes):
-    return Plan("s", "token", None, axes, directions, trials, prune, lambda number: search.sampler(0, number))._replace(
-        **changes
-    )
-
-
-@pytest.fixture(autouse=True)
-def _experimental():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def plan(search=RANDOM, trials=5, prune="none", directions=("minimize",), axes=AXES, url=None, token="token"):
+    stored = StoredSearch((), url, token)
+    return Plan("s", stored, axes, directions, trials, prune, lambda number: search.sampler(0, number))
 
 
 def cost(values):
@@ -131,8 +123,7 @@ def test_postponed_trials_are_left_alone(tmp_path):
 
 
 WORKER = """
-import sys, time, warnings
-warnings.simplefilter("ignore")
+import sys
 from pathlib import Path
 from tests.runs.test_search import ask_all, plan
 from vae_train.runs.search.study import SearchStudy
@@ -161,6 +152,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.filterwarnings("ignore:The value of `grace_period`")
 def test_a_process_that_is_killed_while_it_writes_does_not_stop_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "GRACE_S", 1)
     monkeypatch.chdir(tmp_path)
@@ -188,9 +180,9 @@ def test_a_study_of_another_sweep_is_not_touched(tmp_path):
     url = f"sqlite:///{tmp_path}/studies.db"
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    SearchStudy(tmp_path / "one", plan(storage=url, token="one"))
+    SearchStudy(tmp_path / "one", plan(url=url, token="one"))
     with pytest.raises(UsageError, match="study s of another sweep"):
-        SearchStudy(tmp_path / "two", plan(storage=url, token="two"))
+        SearchStudy(tmp_path / "two", plan(url=url, token="two"))
 
 
 def report_runs(study, runs):
@@ -269,3 +261,14 @@ def test_a_database_that_cannot_be_reached_is_one_line():
     assert "\n" not in error.message
     (error,) = storage_errors("nosuch://host/vae")
     assert "nosuch" in error.message
+
+
+def test_a_stored_search_keeps_its_study_when_it_goes_on(tmp_path):
+    assert read_search(tmp_path) is None
+    first = write_search(tmp_path, ["beta=interval(0.5,8)", "trials=3"], "postgresql://ann@host/vae")
+    assert read_search(tmp_path) == first
+    second = write_search(tmp_path, ["beta=interval(0.5,8)", "trials=9"], None)
+    assert read_search(tmp_path) == second == first._replace(overrides=second.overrides)
+    (tmp_path / "search.json").write_text("{}")
+    with pytest.raises(RunError, match="is damaged"):
+        read_search(tmp_path)

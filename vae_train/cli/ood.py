@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 
 from vae_train.batch import DataFacts, Images
 from vae_train.cli.hydra_compat import conf_dir
-from vae_train.cli.overrides import Job, resolved
+from vae_train.cli.jobs import Job
+from vae_train.cli.overrides import resolved
 from vae_train.data.dataset import Dataset
 from vae_train.runs.build import build_source, load_data
 from vae_train.runs.config import Config

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -24,66 +24,20 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_train.cli import schema
 from vae_train.cli.hints import choice_hint, group_hint, is_training_setting
 from vae_train.cli.hydra_compat import conf_dir
+from vae_train.cli.jobs import NO_JOBS, Job, StoredJobs
 from vae_train.cli.linked import fill_latent_shape, fill_length
 from vae_train.cli.parsing import as_typed, jobs_of, parse, text_of, with_brackets, with_text
+from vae_train.cli.space import space_of
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
-from vae_train.runs.config import PLACES, WRITTEN_PLACES, Config
+from vae_train.runs.config import Config
 from vae_train.runs.packages import make_importable
-from vae_train.runs.run import Run
-from vae_train.runs.saved import open_run
 from vae_train.training.ranks import ALONE, Ranks
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.text import first_line
 
 LISTS = ("logger",)
 """Groups that also take several choices, [A,B]."""
-
-
-class Job(NamedTuple):
-    """One execution of a command."""
-
-    settings: Any
-    """The command's own settings: an instance of its dataclass."""
-    config: Config
-    """The composed and resolved configuration."""
-    overrides: tuple[str, ...]
-    """As typed, for this job of a sweep."""
-    choices: Mapping[str, str]
-    """Group -> the file that was chosen."""
-    builder: Builder
-    """Locates classes, including those that the command line allows."""
-    session: DataSession
-    """Caches the data that the jobs of one command have read."""
-    ranks: Ranks = ALONE
-    """The processes that train together."""
-    composed: tuple[str, ...] = ()
-    """As Hydra reads them: paths are quoted, lists of choices have brackets, and see `all_of` of `compose_jobs`."""
-
-    def open(self, name: str, setting: str = "run") -> Run:
-        """Opens the run that a setting names, with the data and cache folders of `data.root=` and the like.
-
-        Raises:
-            UsageError: there is no such run, or its configuration is invalid.
-        """
-        typed = {override.lstrip("+").partition("=")[0] for override in self.overrides}
-        paths = {f"data.{name}" for name in (*PLACES, *WRITTEN_PLACES)} & typed
-        moved = {path: str(self.config.at(path)) for path in paths}
-        return open_run(name, f"{setting}={name}", self.builder, bool(self.config.get("strict")), moved)
-
-
-class StoredJobs(NamedTuple):
-    """Jobs of an earlier command, which this one also runs."""
-
-    jobs: Sequence[Sequence[str]] = ()
-    """Their overrides, as Hydra reads them."""
-    shared: tuple[str, ...] = ()
-    """Beginnings of the settings that they take from this command, if it has one value for them."""
-    is_alone: bool = False
-    """Whether this command has no other jobs."""
-
-
-NO_JOBS = StoredJobs()
 
 
 def compose_jobs(
@@ -95,6 +49,7 @@ def compose_jobs(
     multirun: bool = False,
     config_dir: str | None = None,
     all_of: Mapping[str, str] | None = None,
+    session: DataSession | None = None,
     ranks: Ranks | None = None,
 ) -> tuple[list[Job], list[ErrorDetail]]:
     """Composes every job that the overrides describe.
@@ -107,27 +62,32 @@ def compose_jobs(
         multirun: whether commas separate the values of several jobs.
         config_dir: another folder of YAML files.
         all_of: groups of which every file is composed, each with its package.
+        session: caches data that was read before.
         ranks: the processes that run the jobs together; None for a single one.
 
     Returns:
         The jobs whose components are valid, and all errors, each once. Unknown settings are left out of a job, so that
         the others can still be checked.
     """
-    jobs, errors, session = list[Job](), list[ErrorDetail](), DataSession()
+    jobs, errors, session = list[Job](), list[ErrorDetail](), session or DataSession()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        reader = _Reader(command, settings, config_dir, all_of or {})
+        reader, typed = _Reader(command, settings, config_dir, all_of or {}), [*stored.typed, *typed]
         chosen = [text for text in typed if text.partition("=")[2] in reader.options(text.partition("=")[0])]
         works = partial(_works, reader, settings, session, groups=chosen)
         parsed = reader.parse(typed, multirun, errors, works)
+        space = space_of(parsed, works, chosen, config_dir, errors)
         single = [override for override in parsed if not override.is_sweep_override()]
         shared = [override for override in single if override.key_or_group.startswith(stored.shared)]
         replaced = tuple(f"{override.key_or_group}=" for override in shared)
-        lists = [] if stored.is_alone else jobs_of(parsed)
+        lists = [] if stored.is_alone else jobs_of(parsed) if space is None else space.corners()
         for job in stored.jobs:
             lists.append([*(text for text in job if not text.startswith(replaced)), *map(text_of, shared)])
         for job in lists:
             with collecting(errors):
-                jobs.append(_compose_job(reader, job, settings, session, errors))
+                composed = _compose_job(reader, job, settings, session, errors)
+                jobs += [composed] if space else _with_seeds(reader, composed, job, settings, errors)
+    if space is not None and jobs:
+        jobs[0] = jobs[0]._replace(space=space)
     return [job._replace(ranks=ranks or ALONE) for job in jobs], list(dict.fromkeys(errors))
 
 
@@ -168,6 +128,17 @@ def _compose_job(
         raise UsageError([with_text(error, valid) for error in own_errors])
     own, texts = schema.own_settings(config, settings), tuple(map(text_of, valid))
     return Job(own, config, tuple(map(as_typed, texts)), choices, builder, session, composed=(*texts, *reader.added))
+
+
+def _with_seeds(
+    reader: _Reader, job: Job, overrides: Sequence[str], settings: type, errors: list[ErrorDetail]
+) -> list[Job]:
+    """The jobs of `seeds=`, one for each seed."""
+    if (count := getattr(job.settings, "seeds", 1)) == 1:
+        return [job]
+    others = [text for text in overrides if not text.startswith("seed=")]
+    seeds = [[*others, f"seed={job.settings.seed + number}"] for number in range(count)]
+    return [_compose_job(reader, each, settings, job.session, errors) for each in seeds]
 
 
 def _works(reader: _Reader, settings: type, session: DataSession, text: str, groups: Sequence[str]) -> bool:
@@ -234,9 +205,10 @@ class _Reader:
     ) -> list[Override]:
         """The overrides that can be parsed, one per key; `errors` receives the errors of the others."""
         parsed: dict[str, Override] = {}
+        search = any(text.startswith("search=") for text in typed)
         for text in typed:
             with collecting(errors, text):
-                override = parse(text, self.parser, multirun, works, self.choice_lists)
+                override = parse(text, self.parser, multirun, works, self.choice_lists, search)
                 if override.key_or_group in parsed:
                     raise UsageError(f"{override.key_or_group} is given twice")
                 parsed[override.key_or_group] = override

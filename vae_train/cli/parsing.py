@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, ValueType
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, ValueType
 from hydra.errors import HydraException
 
 from vae_train.runs.run import MAX_NAME_BYTES
@@ -23,7 +23,7 @@ TYPED_NAMES = (
 )
 """Last parts of settings whose values are paths or names, in which no character is special."""
 
-TYPED_KEYS = ("mask", "label")
+TYPED_KEYS = ("mask", "label", "search.storage")
 """Whole names of such settings; corruption.mask is a number."""
 
 SEVERAL = ("run", "input")
@@ -39,6 +39,7 @@ def parse(
     multirun: bool,
     works: Callable[[str], bool],
     choice_lists: Container[str] = (),
+    search: bool = False,
 ) -> Override:
     """Parses one setting as typed.
 
@@ -48,6 +49,7 @@ def parse(
         multirun: whether commas separate the values of several jobs.
         works: whether a corrected setting, which is about to be suggested, has a value that is accepted.
         choice_lists: settings that are lists of choices, see `with_brackets`.
+        search: whether a search chooses among swept values, so that intervals are possible.
 
     Raises:
         UsageError: it is not a setting, or not supported; the message says what to type instead.
@@ -64,20 +66,23 @@ def parse(
         raise UsageError("deleting settings is not supported; override the value instead")
     if override.key_or_group.startswith(("hydra.", "hydra/")):
         raise UsageError("has no effect: vae does not run jobs through Hydra")
+    if override.is_interval_sweep() and not (multirun and search):
+        missing = [*(["-m"] if not multirun else []), *(["search=tpe trials=20"] if not search else [])]
+        raise UsageError(f"is an interval, from which a search chooses: add {' '.join(missing)}")
     if override.is_sweep_override() and not multirun:
         key, _, value = text.partition("=")
         others = [f"{key}=[{value}]", *([f"{key}={value.replace(',', '.')}"] if value.count(",") == 1 else [])]
         other = next((f", or write {shlex.quote(setting)}" for setting in others if works(setting)), "")
         raise UsageError(f"is a sweep over several values: add -m{other}")
-    if override.is_interval_sweep() or override.value_type == ValueType.GLOB_CHOICE_SWEEP:
-        kind = "intervals are" if override.is_interval_sweep() else "glob is"
-        raise UsageError(f"{kind} not supported; list the values as 1,2,3")
+    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        raise UsageError("glob is not supported; list the values as 1,2,3")
     return override
 
 
 def _floats(value: Any) -> Iterator[float]:
-    """The numbers with a fraction or exponent in a parsed value, in a list, or among the values of a sweep."""
+    """The numbers with a fraction or exponent in a parsed value, in a list, or in a sweep."""
     items = value.list if isinstance(value, ChoiceSweep) else value
+    items = [value.start, value.end] if isinstance(value, IntervalSweep) else items
     if isinstance(items, list):
         for item in items:
             yield from _floats(item)

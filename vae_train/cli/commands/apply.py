@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from vae_train.cli.overrides import Job
+from vae_train.cli.jobs import Job
 from vae_train.cli.schema import no_effect
 from vae_train.runs.apply.apply import MARKER, apply_task, open_inputs
 from vae_train.runs.apply.inputs import Request

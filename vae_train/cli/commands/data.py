@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_train.batch import SPLITS, Factor, evenly_spaced
-from vae_train.cli.overrides import Job
+from vae_train.cli.jobs import Job
 from vae_train.cli.schema import inactive_errors
 from vae_train.data.dataset import Dataset
 from vae_train.evaluation.overview import Overview, overview

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 
 from vae_train.batch import Split
+from vae_train.cli.jobs import Job
 from vae_train.cli.ood import ood_images
-from vae_train.cli.overrides import Job
 from vae_train.cli.schema import no_effect
 from vae_train.evaluation.comparison import Comparison, EvaluatedRun
 from vae_train.evaluation.features import InceptionFeatures

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from vae_train.cli.overrides import Job
+from vae_train.cli.jobs import Job
 from vae_train.cli.schema import no_effect
 from vae_train.runs.export.export import export
 from vae_train.runs.export.options import Format, Options, export_errors

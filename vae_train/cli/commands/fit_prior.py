@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from vae_train.batch import Split
-from vae_train.cli.overrides import Job
+from vae_train.cli.jobs import Job
 from vae_train.evaluation.encodings import encode, encode_codes
 from vae_train.evaluation.metrics.base import Estimate
 from vae_train.evaluation.subject import Noise

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from vae_train.batch import Split
-from vae_train.cli.overrides import Job
+from vae_train.cli.jobs import Job
 from vae_train.runs.finding import find_runs, names_of
 from vae_train.runs.html_report.contents import Contents, read_contents
 from vae_train.runs.html_report.page import MARK, render

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_train.cli.overrides import Job
+from vae_train.cli.jobs import Job
 from vae_train.runs.check import execution_errors, run_data_errors
 from vae_train.runs.config import Config, changed
 from vae_train.runs.history import check_rows

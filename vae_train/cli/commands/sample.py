@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from vae_train.batch import SPLITS
-from vae_train.cli.overrides import Job
+from vae_train.cli.jobs import Job
 from vae_train.cli.schema import no_effect
 from vae_train.plotting.grid import channels_note
 from vae_train.plotting.png import PlotFormat

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from vae_train.cli.overrides import Job, StoredJobs
+from vae_train.cli import searching
+from vae_train.cli.jobs import Job, StoredJobs
 from vae_train.cli.schema import KNOB, inactive_errors
 from vae_train.model.base import Part
 from vae_train.runs import sweep
@@ -21,6 +22,7 @@ from vae_train.runs.plan import show_plan
 from vae_train.runs.pool import Pool, WorkerOptions, worker_command
 from vae_train.runs.resuming import resume_errors
 from vae_train.runs.run import ENDED, Run, folder_errors
+from vae_train.runs.search.plan import Prune
 from vae_train.runs.sweep_file import NEUTRAL, SWEEPS, SweepJob, read_jobs
 from vae_train.runs.train import resume, train
 from vae_train.training.checkpoint import Keep
@@ -32,23 +34,17 @@ from vae_train.util.text import counted
 
 log = logging.getLogger("vae_train")
 
-INVOCATION = (
-    "out",
-    "sweep",
-    "retry",
-    "workers",
-    "per_gpu",
-    "launch",
-    "distributed",
-    "resume",
-    "strict",
-    "plan",
-    "allow",
-)
-"""Settings of this call of the command, which are not part of a run."""
-
 SWEEP_SETTINGS = ("retry", "workers", "per_gpu", "launch")
 """Settings of this call that only apply to sweeps."""
+
+SEARCH_SETTINGS = ("search", "trials", "prune", "seeds")
+"""Settings of searches and of repeated jobs, which are not part of a run."""
+
+INVOCATION = ("out", "sweep", *SWEEP_SETTINGS, *SEARCH_SETTINGS, "distributed", "resume", "strict", "plan", "allow")
+"""Settings of this call of the command, which are not part of a run."""
+
+SHARED = ("sweep", *SWEEP_SETTINGS, *NEUTRAL)
+"""Beginnings of the settings that may be given to a sweep that goes on."""
 
 
 @dataclass
@@ -72,6 +68,9 @@ class Settings:
     retry: bool
     workers: PositiveInt | None
     per_gpu: PositiveInt | None
+    seeds: PositiveInt
+    trials: PositiveInt
+    prune: Prune
     resume: str | None
     init_from: str | None
     freeze: Part | None
@@ -85,14 +84,16 @@ def mode_errors(overrides: Sequence[str], multirun: bool) -> list[ErrorDetail]:
     typed = {override.lstrip("+").partition("=")[0]: override for override in overrides}
     if not multirun:
         message = "only applies to multirun; add -m"
-        return [ErrorDetail(typed[key], message) for key in ("sweep", *SWEEP_SETTINGS) if key in typed]
+        errors = [ErrorDetail(typed[key], message) for key in ("sweep", *SWEEP_SETTINGS) if key in typed]
+        return errors + searching.mode_errors(typed, multirun, SHARED)
     errors = [
         ErrorDetail(typed[key], f"does not work with -m{hint}")
         for key, hint in (("out", "; name the folder with sweep="), ("resume", ""), ("plan", ""))
         if key in typed
     ]
     name = typed.get("sweep", "").partition("=")[2]
-    return errors + (sweep.name_errors(name) if name else [])  # an empty name is an error of every path
+    errors += sweep.name_errors(name) if name else []  # an empty name is an error of every path
+    return errors or searching.mode_errors(typed, multirun, SHARED)
 
 
 def stored_jobs(typed: Sequence[str]) -> StoredJobs:
@@ -102,9 +103,11 @@ def stored_jobs(typed: Sequence[str]) -> StoredJobs:
         UsageError: only settings that change no number were typed, and there is no such sweep.
     """
     values = {key.lstrip("+"): value for key, _, value in (text.partition("=") for text in typed)}
-    name, shared = values.get("sweep"), ("sweep", *SWEEP_SETTINGS, *NEUTRAL)
+    name, shared = values.get("sweep"), SHARED
     if not name:
         return StoredJobs(shared=shared)
+    if (stored := searching.continued(name, typed, shared)) is not None:
+        return stored
     jobs, is_alone = read_jobs(SWEEPS / name), all(key.startswith(shared) for key in values)
     if is_alone and not jobs:
         message = "no such sweep; a new one needs settings, such as beta=1,2,4"
@@ -118,7 +121,7 @@ def stored_jobs(typed: Sequence[str]) -> StoredJobs:
 
 def unfinished(jobs: Sequence[Job]) -> list[Job]:
     """The jobs that their sweep has not finished."""
-    name = jobs[0].settings.sweep if jobs else None
+    name = jobs[0].settings.sweep if jobs and jobs[0].space is None else None
     done = sweep.done_keys(name) if name else set()
     return [job for job in jobs if run_config(job).digest(NEUTRAL) not in done] if done else list(jobs)
 
@@ -130,6 +133,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
         return resume_errors(run, _changes(job), job.session, job.builder, job.ranks)
     config = run_config(job)
     errors = folder_errors(settings.out, config["name"]) + inactive_errors(job.overrides, config)
+    errors += searching.search_errors(job) if job.space is not None else []
     if settings.epochs is not None and settings.steps is not None:
         message = f"and epochs={settings.epochs} are mutually exclusive; leave one out"
         errors.append(ErrorDetail(f"steps={settings.steps}", message))

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from vae_train.cli.overrides import Job
+from vae_train.cli.jobs import Job
 from vae_train.runs.check import check as check_config
 from vae_train.runs.config import Config, changed
 from vae_train.runs.pool import end_with_parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -76,9 +77,12 @@ class QMC(Search):
 
     @override
     def sampler(self, seed: int, number: int) -> BaseSampler:
+        from optuna.exceptions import ExperimentalWarning
         from optuna.samplers import QMCSampler
 
-        return QMCSampler(scramble=True, seed=_mixed(seed, 0), warn_independent_sampling=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return QMCSampler(scramble=True, seed=_mixed(seed, 0), warn_independent_sampling=False)
 
 
 @dataclass(frozen=True)

@@ -3,49 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from vae_train.runs.search.plan import Plan, Prune
 from vae_train.runs.search.sampling import TrialSampler
-from vae_train.runs.search.space import Axis, choose
+from vae_train.runs.search.space import choose
 from vae_train.runs.search.storage import open_storage
 from vae_train.util.errors import UsageError
 from vae_train.util.files import locked
 
 log = logging.getLogger("vae_train")
 
-Prune = Literal["none", "median", "halving"]
-
-Direction = Literal["minimize", "maximize"]
-
 LOCKS = ".locks"
 """The folder of locks in that of a sweep: one for each trial, and one for choosing the next trial."""
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
-
-class Plan(NamedTuple):
-    """What a study consists of."""
-
-    name: str
-    token: str
-    """Tells a study from others of this name in a shared database."""
-    storage: str | None
-    """URL of a database without a password; None for a journal in the folder of the sweep."""
-    axes: Sequence[Axis]
-    directions: Sequence[Direction]
-    trials: int
-    """The number of trials, those of all workers and commands included."""
-    prune: Prune
-    sampler: Callable[[int], BaseSampler]
-    """The number of a trial -> its sampler."""
 
 
 class Trial:
@@ -102,7 +80,7 @@ class SearchStudy:
         with self._choosing():
             self.study = optuna.create_study(
                 study_name=plan.name,
-                storage=open_storage(folder, plan.storage),
+                storage=open_storage(folder, plan.search.storage),
                 directions=list(plan.directions),
                 sampler=TrialSampler(plan.sampler),
                 pruner=pruner(plan.prune),
@@ -110,9 +88,11 @@ class SearchStudy:
             )
             token = self.study.user_attrs.get("sweep")
             if token is None:
-                self.study.set_user_attr("sweep", plan.token)
-            elif token != plan.token:
-                message = f"{plan.storage or folder} has a study {plan.name} of another sweep; choose another name"
+                self.study.set_user_attr("sweep", plan.search.token)
+            elif token != plan.search.token:
+                message = (
+                    f"{plan.search.storage or folder} has a study {plan.name} of another sweep; choose another name"
+                )
                 raise UsageError(f"sweep={plan.name}: {message}")
 
     @contextmanager

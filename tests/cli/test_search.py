@@ -1,0 +1,126 @@
+"""`vae train -m search=…`: what is refused before anything starts, and searches with tiny networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.commandline import Vae
+from vae_train.cli.commands.train import Settings
+from vae_train.cli.overrides import compose_jobs
+from vae_train.runs.search.space import Choices, Interval
+
+ERRORS = {
+    "beta=interval(0.5,8)": ["is an interval, from which a search chooses: add -m search=tpe trials=20"],
+    "-m beta=interval(0.5,8)": ["is an interval, from which a search chooses: add search=tpe trials=20"],
+    "search=tpe beta=interval(0.5,8)": ["search=tpe ", "only applies to multirun; add -m"],
+    "seeds=3": ["only applies to multirun; add -m"],
+    "-m search=tpe": ["has nothing to choose; add a setting such as beta=interval(0.5,8)"],
+    "-m search=tpee beta=interval(0.5,8)": ["no such search; did you mean tpe?"],
+    "-m search=tpe,random beta=interval(0.5,8)": ["search=tpe,random ", "takes one value"],
+    "-m search=tpe trials=5,6 beta=interval(0.5,8)": ["trials=5,6 ", "takes one value"],
+    "-m beta=1,2 trials=20": ["trials=20 ", "has no effect without a search; add search=tpe"],
+    "-m beta=1,2 prune=median": ["has no effect without a search"],
+    "-m beta=1,2 search.metric=elbo": ["has no effect without a search"],
+    "-m seed=1,2 seeds=3": ["seed=1,2 ", "and seeds= are mutually exclusive"],
+    "-m search=tpe seed=1,2 lr=interval(1e-4,1e-2)": ["a search cannot choose seeds; use seeds=3"],
+    "-m search=tpe beta=interval(8,0.5)": ["its first end, 8, must be below its second one, 0.5"],
+    "-m search=tpe beta=interval(-1,8)": ["beta=-1 ", "must be at least 0"],
+    "-m search=tpe beta=interval(0,1e400)": ["must be finite in float32"],
+    "-m search=tpe latent_dim=interval(4.5,8)": ["latent_dim=4.5 ", "expected a whole number"],
+    "-m search=tpe latent_dim=choice(4,none)": ["latent_dim=none ", "expected a whole number"],
+    "-m search=tpe model=choice(mlp,conw)": ["model=conw ", "did you mean conv?"],
+    "-m search=tpe lr=tag(log,interval(0,1e-2))": ["has the tag log, so both ends must be above 0"],
+    "-m search=tpe lr=tag(lin,interval(0,1e-2))": ["has the unknown tag lin; the only one is log"],
+    "-m search=tpe lr=tag(log,choice(1e-3,1e-2))": ["has the tag log, which only applies to an interval"],
+    "-m search=tpe beta=interval(1,8) search.metric=rate,distortion": [
+        "takes a list: search.metric=[rate,distortion]",
+    ],
+    "-m search=tpe beta=interval(1,8) search.metric=elbow": ["no such metric; did you mean elbo?"],
+    "-m search=tpe beta=interval(1,8) search.metric=[elbo,elbo]": ["names a metric twice"],
+    "-m search=tpe beta=interval(1,8) search.metric=[rate,distortion] prune=median": [
+        "prune=median ",
+        "needs a single metric; use prune=none, or search.metric=rate",
+    ],
+    "-m search=tpe beta=interval(1,8) search.metric=nll prune=median": ["needs a metric of validation; use prune=none"],
+    "-m search=tpe beta=interval(1,8) search.storage=postgresql://a:b@host/db": ["has a password", "VAE_STORAGE"],
+    "-m search=tpe beta=interval(1,8) search.storage=postgresql://a@127.0.0.1:1/db": ["cannot be reached: "],
+    "-m search=tpe beta=interval(1,8) search.startup=0": ["search.startup", "must be at least 1"],
+    "-m search=nsga2 beta=interval(1,8) search.population=1": ["population=1: a generation needs at least 2 trials"],
+    "-m search=tpe beta=interval(1,8) data=arrays data.path=x.npy data.valid=0": [
+        "needs validations, but the data has no such split"
+    ],
+}
+
+
+@pytest.mark.parametrize("arguments", ERRORS)
+def test_a_search_that_cannot_work_is_refused(vae: Vae, arguments: str) -> None:
+    np.save("x.npy", np.random.default_rng(0).random((40, 8), np.float32))
+    answer = vae("train", *arguments.split())
+    lines = "\n".join(answer.errors())
+    assert all(part in lines for part in ERRORS[arguments]), lines
+    assert "secret" not in lines
+    assert not Path("outputs").exists()
+
+
+def space_of(*typed: str):
+    jobs, errors = compose_jobs("train", ["search=tpe", *typed], Settings, multirun=True)
+    assert errors == []
+    assert all(job.space is None for job in jobs[1:])
+    return jobs[0].space, [tuple(text for text in job.overrides if text != "search=tpe") for job in jobs]
+
+
+def test_a_setting_of_whole_numbers_takes_whole_numbers() -> None:
+    typed = (
+        "latent_dim=interval(4,64)",
+        "beta=interval(1,8)",
+        "lr=tag(log,interval(1e-4,1e-2))",
+        "batch_size=tag(log,interval(16,256))",
+        "trainer.eval_every=interval(1,2)",
+        "learner.clip_norm=int(interval(1,9))",
+    )
+    space, corners = space_of(*typed)
+    assert space.axes == (
+        Interval("latent_dim", 4, 64, whole=True),
+        Interval("beta", 1, 8),
+        Interval("lr", 1e-4, 1e-2, log=True),
+        Interval("batch_size", 16, 256, log=True, whole=True),
+        Interval("trainer.eval_every", 1, 2, whole=True),
+        Interval("learner.clip_norm", 1, 9, whole=True),
+    )
+    assert len(corners) == 7  # 64 combinations are too many, so each second end is checked once
+
+
+def test_every_combination_of_ends_and_choices_is_checked() -> None:
+    space, corners = space_of(
+        "model=choice(mlp,conv)", "beta=interval(0.5,8)", "latent_shape=choice([2],[3])", "seed=7"
+    )
+    assert space.axes == (
+        Choices("model", ("mlp", "conv")),
+        Interval("beta", 0.5, 8),
+        Choices("latent_shape", ("[2]", "[3]")),
+    )
+    assert space.fixed == ("search=tpe", "seed=7")
+    assert len(set(corners)) == len(corners) == 8
+    assert ("model=conv", "seed=7", "beta=8", "latent_shape=[3]") in corners  # groups come first
+
+
+def test_swept_values_are_choices_of_a_search() -> None:
+    assert space_of("latent_dim=2,4,8")[0].axes == (Choices("latent_dim", ("2", "4", "8")),)
+    assert space_of("latent_dim=range(2,8,3)")[0].axes == (Choices("latent_dim", ("2", "5")),)
+
+
+def test_settings_of_a_chosen_group_can_be_searched() -> None:
+    space, _ = space_of("objective=choice(free_bits)", "objective.free_bits=interval(0,1)")
+    assert space.axes[1:] == (Interval("objective.free_bits", 0, 1),)
+
+
+def test_seeds_train_every_combination_of_a_grid_several_times() -> None:
+    jobs, errors = compose_jobs("train", ["beta=1,2", "seed=5", "seeds=2"], Settings, multirun=True)
+    assert errors == []
+    assert [(job.settings.beta, job.settings.seed) for job in jobs] == [(1, 5), (1, 6), (2, 5), (2, 6)]
+    assert all(f"seed={job.settings.seed}" in job.overrides for job in jobs)
+    jobs, _ = compose_jobs("train", ["beta=1,2", "seeds=3"], Settings, multirun=True)
+    assert [job.settings.seed for job in jobs] == [0, 1, 2] * 2

@@ -1,0 +1,74 @@
+"""What a search consists of, and the file of it in the folder of its sweep."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from vae_train.runs.run import read_json, write_json
+from vae_train.runs.search.space import Axis
+from vae_train.util.errors import RunError
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+Prune = Literal["none", "median", "halving"]
+
+Direction = Literal["minimize", "maximize"]
+
+SEARCH_FILE = "search.json"
+
+
+class StoredSearch(NamedTuple):
+    """A search as its sweep stores it."""
+
+    overrides: tuple[str, ...]
+    """All of its settings, as Hydra reads them."""
+    storage: str | None
+    """URL of the database of its study without a password; None for a journal in the folder of the sweep."""
+    token: str
+    """Tells its study from others of the same name in a shared database."""
+
+
+class Plan(NamedTuple):
+    """What a study consists of."""
+
+    name: str
+    search: StoredSearch
+    axes: Sequence[Axis]
+    directions: Sequence[Direction]
+    trials: int
+    """The number of trials, those of all workers and commands included."""
+    prune: Prune
+    sampler: Callable[[int], BaseSampler]
+    """The number of a trial -> its sampler."""
+
+
+def read_search(sweep: Path) -> StoredSearch | None:
+    """The search of a sweep; None if it is a grid, or does not exist.
+
+    Raises:
+        RunError: its file is damaged.
+    """
+    path = sweep / SEARCH_FILE
+    if not path.exists():
+        return None
+    content = read_json(path)
+    try:
+        storage = content["storage"]
+        return StoredSearch(
+            tuple(map(str, content["overrides"])), None if storage is None else str(storage), str(content["token"])
+        )
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged; restore it, or choose another name for the sweep") from error
+
+
+def write_search(sweep: Path, overrides: Sequence[str], storage: str | None) -> StoredSearch:
+    """Stores a search, or new settings of one that exists; returns it."""
+    before = read_search(sweep)
+    search = StoredSearch(tuple(overrides), storage, secrets.token_hex(8))
+    search = search if before is None else before._replace(overrides=search.overrides)
+    write_json(sweep / SEARCH_FILE, search._asdict())
+    return search
