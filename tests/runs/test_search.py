@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -31,9 +31,9 @@ RANDOM = Random(None, None)
 SEARCHES = [RANDOM, TPE(None, None, startup=3), QMC(None, None), NSGA2(None, None, population=3)]
 
 
-def plan(search=RANDOM, trials=5, prune="none", directions=("minimize",), axes=AXES, url=None, token="token"):
+def plan(search=RANDOM, trials=5, prune="none", metrics=("loss",), axes=AXES, url=None, token="token"):
     stored = StoredSearch((), url, token)
-    return Plan("s", stored, axes, directions, trials, prune, lambda number: search.sampler(0, number))
+    return Plan("s", stored, axes, metrics, trials, prune, lambda number: search.sampler(0, number))
 
 
 def cost(values):
@@ -48,7 +48,7 @@ def ask_all(study):
             if trial is None:
                 return found
             found[trial.number] = dict(trial.values)
-            study.finish(trial, [cost(trial.values)] * len(study.plan.directions), TrialState.COMPLETE)
+            study.finish(trial, [cost(trial.values)] * len(study.plan.metrics), TrialState.COMPLETE)
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=lambda search: type(search).__name__)
@@ -122,22 +122,20 @@ def test_postponed_trials_are_left_alone(tmp_path):
         assert trial.number == 0
 
 
-WORKER = """
-import sys
-from pathlib import Path
-from tests.runs.test_search import ask_all, plan
-from vae_train.runs.search.study import SearchStudy
-print(*ask_all(SearchStudy(Path(sys.argv[1]), plan(trials=30))))
-"""
+def work(folder, name):
+    (folder / name).write_text(" ".join(map(str, ask_all(SearchStudy(folder, plan(trials=30))))))
 
 
 def test_processes_take_no_trial_twice_and_never_too_many(tmp_path):
-    command = [sys.executable, "-c", WORKER, str(tmp_path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
-    taken = [list(map(int, worker.communicate()[0].split())) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0]
-    assert sorted(taken[0] + taken[1]) == list(range(30))
+    fork = multiprocessing.get_context("fork")  # spares the imports
+    workers = [fork.Process(target=work, args=(tmp_path, name)) for name in ("one", "other")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    taken = [int(number) for name in ("one", "other") for number in (tmp_path / name).read_text().split()]
+    assert sorted(taken) == list(range(30))
     trials = SearchStudy(tmp_path, plan()).trials()
     assert len(trials) == 30
     assert all(trial.state == TrialState.COMPLETE for trial in trials)
@@ -204,7 +202,7 @@ def test_a_trial_below_the_median_is_pruned(tmp_path):
 
 
 def test_a_maximized_metric_is_pruned_the_other_way_round(tmp_path):
-    study = SearchStudy(tmp_path, plan(trials=20, prune="median", directions=("maximize",)))
+    study = SearchStudy(tmp_path, plan(trials=20, prune="median", metrics=("elbo",)))
     assert report_runs(study, [[1.0, 5.0, 6.0]] * 6 + [[1.0, 2.0, 3.0], [1.0, 7.0, 9.0]])[-2:] == ["PRUNED", "COMPLETE"]
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 Prune = Literal["none", "median", "halving"]
 
-Direction = Literal["minimize", "maximize"]
-
 SEARCH_FILE = "search.json"
 
 
@@ -38,7 +36,8 @@ class Plan(NamedTuple):
     name: str
     search: StoredSearch
     axes: Sequence[Axis]
-    directions: Sequence[Direction]
+    metrics: Sequence[str]
+    """What trials are compared by."""
     trials: int
     """The number of trials, those of all workers and commands included."""
     prune: Prune

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 
+from vae_train.runs.search.metrics import direction
 from vae_train.runs.search.plan import Plan, Prune
 from vae_train.runs.search.sampling import TrialSampler
 from vae_train.runs.search.space import choose
 from vae_train.runs.search.storage import open_storage
-from vae_train.util.errors import UsageError
+from vae_train.util.errors import RunError, UsageError
 from vae_train.util.files import locked
 
 log = logging.getLogger("vae_train")
@@ -24,6 +26,14 @@ LOCKS = ".locks"
 """The folder of locks in that of a sweep: one for each trial, and one for choosing the next trial."""
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+TELL_RETRIES_S = (1.0, 5.0, 25.0)
+"""Seconds to wait until a trial's result is told again to a database that is away."""
+
+
+class StorageError(RunError):
+    """A database is away. The trial remains unfinished, and is ended when the search goes on."""
 
 
 class Trial:
@@ -81,7 +91,7 @@ class SearchStudy:
             self.study = optuna.create_study(
                 study_name=plan.name,
                 storage=open_storage(folder, plan.search.storage),
-                directions=list(plan.directions),
+                directions=[direction(metric) for metric in plan.metrics],
                 sampler=TrialSampler(plan.sampler),
                 pruner=pruner(plan.prune),
                 load_if_exists=True,
@@ -89,6 +99,7 @@ class SearchStudy:
             token = self.study.user_attrs.get("sweep")
             if token is None:
                 self.study.set_user_attr("sweep", plan.search.token)
+                self.study.set_user_attr("metrics", list(plan.metrics))
             elif token != plan.search.token:
                 message = (
                     f"{plan.search.storage or folder} has a study {plan.name} of another sweep; choose another name"
@@ -115,10 +126,19 @@ class SearchStudy:
 
         Args:
             trial: the trial.
-            values: a value for each direction; None unless it is complete.
+            values: a value for each metric; None unless it is complete.
             state: complete, pruned or failed.
         """
-        self.study.tell(trial.number, list(values) if values is not None else None, state=state)
+        told = list(values) if values is not None else None
+        for seconds in TELL_RETRIES_S:
+            with suppress(optuna.exceptions.StorageInternalError):
+                self.study.tell(trial.number, told, state=state)
+                return
+            time.sleep(seconds)
+        try:
+            self.study.tell(trial.number, told, state=state)
+        except optuna.exceptions.StorageInternalError as error:
+            raise StorageError(f"trial {trial.number + 1} could not be stored: {error}") from error
 
     def trials(self) -> list[FrozenTrial]:
         """All trials so far."""
@@ -131,9 +151,12 @@ class SearchStudy:
 
     def _unfinished(self, postponed: set[int], stack: ExitStack) -> Trial | None:
         for frozen in self.trials():
-            is_open = frozen.state not in ENDED and frozen.number not in postponed
-            if is_open and self._lock(frozen.number, stack):
-                return self._trial(optuna.Trial(self.study, frozen._trial_id), list(frozen.intermediate_values))
+            if frozen.state in ENDED or frozen.number in postponed or not self._lock(frozen.number, stack):
+                continue
+            current = self.trials()[frozen.number]  # another process may have ended it just before
+            if current.state not in ENDED:
+                return self._trial(optuna.Trial(self.study, frozen._trial_id), list(current.intermediate_values))
+            stack.close()
         return None
 
     def _new(self, stack: ExitStack) -> Trial | None:

@@ -1,0 +1,99 @@
+"""Composes and evaluates the jobs of a search's trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from vae_train.cli.commands import eval as eval_command
+from vae_train.cli.jobs import Job, StoredJobs
+from vae_train.cli.overrides import compose_jobs
+from vae_train.cli.parsing import quoted
+from vae_train.cli.searching import eval_outputs
+from vae_train.cli.space import is_search
+from vae_train.util.errors import ErrorDetail, RunError, UsageError
+
+
+class TrialJobs:
+    """The jobs of a search.
+
+    Args:
+        first: the first of the combinations that were checked.
+        check: the errors of a job.
+        left_out: settings of the command that are not settings of its jobs.
+    """
+
+    def __init__(self, first: Job, check: Callable[[Job], list[ErrorDetail]], left_out: Sequence[str]) -> None:
+        assert first.space is not None
+        self.first, self.space, self.check, self.left_out = first, first.space, check, left_out
+
+    def compose(self, values: Mapping[str, str], number: int) -> Job:
+        """The job of a trial.
+
+        Args:
+            values: the settings that the search chose, as typed.
+            number: which of the seeds; the first is 0.
+
+        Raises:
+            UsageError: these settings do not work together.
+        """
+        settings = self.first.settings
+        texts = [*filter(self._is_kept, self.space.fixed), *(f"{key}={value}" for key, value in values.items())]
+        if settings.seeds > 1:
+            texts = [*(text for text in texts if not text.startswith("seed=")), f"seed={settings.seed + number}"]
+        jobs, errors = compose_jobs(
+            "train",
+            [],
+            type(settings),
+            stored=StoredJobs([texts], is_alone=True),
+            multirun=True,
+            config_dir=self.space.config_dir,
+            session=self.first.session,
+        )
+        errors = errors or self.check(jobs[0])
+        if errors:
+            raise UsageError(errors)
+        return jobs[0]
+
+    def _is_kept(self, text: str) -> bool:
+        key = text.partition("=")[0]
+        return not is_search(key) and key not in self.left_out
+
+    def evaluate(self, folder: Path, outputs: Sequence[str]) -> dict[str, float]:
+        """Evaluates a run on the validation split.
+
+        Args:
+            folder: the folder of the run.
+            outputs: the metrics to compute.
+
+        Raises:
+            RunError: a metric has no value for this run.
+        """
+        job, errors = self._eval_job(folder, outputs)
+        if errors := errors or eval_command.check(job.settings, job):
+            raise UsageError(errors)
+        report = eval_command.evaluate_run(job.open(str(folder)), job.settings, job)
+        if missing := next((output for output in outputs if output not in report.estimates), None):
+            raise RunError(f"{missing} is not available: {report.unavailable.get(missing, 'it was not computed')}")
+        return {output: float(report.estimates[output].value) for output in outputs}
+
+    def _eval_job(self, folder: Path, outputs: Sequence[str]) -> tuple[Job, list[ErrorDetail]]:
+        first, allow = self.first, self.first.builder.allow
+        metrics = eval_outputs(self.space.config_dir, allow)
+        wanted = {metrics[output] for output in outputs}
+        given = {override.partition("=")[0] for override in first.overrides}
+        typed = [f"run={quoted(str(folder))}", "split=valid", "latents=false", f"device={first.settings.device}"]
+        typed += [f"allow=[{','.join(allow)}]"] if allow else []
+        typed += [f"{key}={quoted(str(first.config.at(key)))}" for key in ("data.root", "data.path") if key in given]
+        typed += [f"metrics.{name}.enabled={str(name in wanted).lower()}" for name in dict.fromkeys(metrics.values())]
+        jobs, errors = compose_jobs(
+            "eval",
+            typed,
+            eval_command.Settings,
+            all_of=eval_command.ALL_OF,
+            config_dir=self.space.config_dir,
+            session=first.session,
+        )
+        if not jobs:
+            raise UsageError(errors)
+        return jobs[0], errors

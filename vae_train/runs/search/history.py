@@ -1,0 +1,109 @@
+"""The trials of a search as a report shows them. Optuna is imported late."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from vae_train.runs.search.plan import read_search
+from vae_train.runs.search.storage import open_storage
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+
+class TrialRow(NamedTuple):
+    """A trial."""
+
+    number: int
+    """The first is 0."""
+    state: str
+    """running, complete, pruned or fail."""
+    settings: Mapping[str, str | float]
+    """The settings that the search chose."""
+    values: Sequence[float]
+    """A value for each metric; empty unless it is complete."""
+    validations: Mapping[int, float]
+    """Epoch -> what was reported after it."""
+    runs: Sequence[str]
+    """The names of the folders of its runs, one for each seed."""
+    error: str
+
+
+class History(NamedTuple):
+    """The trials of a search."""
+
+    metrics: Sequence[str]
+    directions: Sequence[str]
+    """minimize or maximize, for each metric."""
+    trials: Sequence[TrialRow]
+    best: Sequence[int]
+    """The number of the best trial, or those of the Pareto front of several metrics; empty if none is complete."""
+    importances: Mapping[str, float]
+    """How much of the metric's variance each setting explains; empty with several metrics or few trials."""
+
+
+MIN_TRIALS = 4
+"""Complete trials with which the importance of settings is estimated."""
+
+
+def read_history(sweep: Path) -> History | None:
+    """The history of the search of a sweep; None if the sweep has no search, or no trial yet.
+
+    Raises:
+        UsageError: its database cannot be reached.
+    """
+    search = read_search(sweep)
+    if search is None:
+        return None
+    import optuna
+
+    try:
+        study = optuna.load_study(study_name=sweep.name, storage=open_storage(sweep, search.storage))
+    except KeyError:
+        return None
+    trials = [
+        TrialRow(
+            trial.number,
+            trial.state.name.lower(),
+            trial.params,
+            trial.values if trial.state.name == "COMPLETE" else (),
+            trial.intermediate_values,
+            trial.user_attrs.get("runs", ()),
+            str(trial.user_attrs.get("error", "")),
+        )
+        for trial in study.get_trials(deepcopy=False)
+    ]
+    directions = [direction.name.lower() for direction in study.directions]
+    best = [trial.number for trial in study.best_trials] if any(trial.values for trial in trials) else []
+    complete = sum(trial.state == "complete" for trial in trials)
+    is_explained = len(directions) == 1 and complete >= MIN_TRIALS
+    return History(
+        study.user_attrs.get("metrics", ()), directions, trials, best, _importances(study) if is_explained else {}
+    )
+
+
+def _importances(study: Study) -> Mapping[str, float]:
+    """The importances of the settings by fANOVA (Hutter, Hoos & Leyton-Brown 2014), largest first."""
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    try:
+        return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    except RuntimeError:  # all trials are equally good
+        return {}
+
+
+def summary(history: History) -> list[str]:
+    """How a search ended, in lines."""
+    states = [trial.state for trial in history.trials]
+    names = {"complete": "complete", "pruned": "pruned", "fail": "failed", "running": "unfinished"}
+    counts = ", ".join(f"{states.count(state)} {name}" for state, name in names.items() if state in states)
+    lines = [f"{len(states)} trials: {counts}"]
+    for number in history.best:
+        trial = history.trials[number]
+        values = ", ".join(f"{n} {v:.5g}" for n, v in zip(history.metrics, trial.values, strict=True))
+        settings = " ".join(f"{key}={value}" for key, value in trial.settings.items())
+        kind = "best" if len(history.metrics) == 1 else "not dominated"
+        lines.append(f"{kind}: trial {number + 1}, {values}, with {settings}")
+    return lines
