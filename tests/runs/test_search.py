@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from tests.postgres import postgres
 from vae_train.runs.search import storage
 from vae_train.runs.search.metrics import default_metric, direction, is_validated
 from vae_train.runs.search.plan import Plan, StoredSearch, read_search, write_search
@@ -270,3 +271,24 @@ def test_a_stored_search_keeps_its_study_when_it_goes_on(tmp_path):
     (tmp_path / "search.json").write_text("{}")
     with pytest.raises(RunError, match="is damaged"):
         read_search(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_study_in_postgresql_is_shared_without_its_password_being_stored(tmp_path, monkeypatch):
+    with postgres() as url:
+        monkeypatch.setenv("VAE_STORAGE", url)
+        assert storage_errors(None) == []
+        stored = chosen_url(None)
+        assert "word" not in stored
+        one, other = (SearchStudy(tmp_path, plan(url=stored, trials=3)) for _ in range(2))
+        with one.next_trial(set()) as first, other.next_trial(set()) as second:
+            assert (first.number, second.number) == (0, 1)
+            first.report(1, 2.0)
+            one.finish(first, [1.0], TrialState.COMPLETE)
+        with one.next_trial(set()) as trial:
+            assert (trial.number, trial.values) == (1, second.values)
+        monkeypatch.setenv("VAE_STORAGE", url.replace("word", "w"))
+        (error,) = storage_errors(None)
+        assert error.where == "VAE_STORAGE"
+        assert "password authentication failed" in error.message
+        assert "word/" not in error.message

@@ -56,7 +56,9 @@ def storage_errors(typed: str | None) -> list[ErrorDetail]:
     try:
         from sqlalchemy import create_engine
 
-        create_engine(full_url(url)).connect().close()
+        engine = create_engine(full_url(url))
+        engine.connect().close()
+        engine.dispose()
     except Exception as error:  # drivers have errors of their own
         return [ErrorDetail(where, unreachable(url, error))]
     return []
@@ -86,7 +88,10 @@ def open_storage(folder: Path, stored: str | None) -> BaseStorage:
     if stored is None:
         return _open_journal(folder.resolve() / JOURNAL_FILE)
     try:
-        return optuna.storages.get_storage(full_url(stored))
+        from sqlalchemy.pool import NullPool
+
+        # Each operation connects anew, so that a restart of the database does not matter.
+        return optuna.storages.RDBStorage(full_url(stored), engine_kwargs={"poolclass": NullPool})
     except Exception as error:
         raise UsageError(f"{stored} {unreachable(stored, error)}") from error
 
