@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from optuna.pruners import ThresholdPruner
 
-from tests.commandline import Vae
+from tests.commandline import TINY, Vae
+from vae_train.cli.commands import train as train_module
 from vae_train.cli.commands.train import Settings
 from vae_train.cli.overrides import compose_jobs
+from vae_train.runs.config import Config
+from vae_train.runs.search.history import read_history
+from vae_train.runs.search.plan import NewSearch, write_search
 from vae_train.runs.search.space import Choices, Interval
+from vae_train.runs.sweep_file import SweepJob, add_jobs
+from vae_train.util.errors import ErrorDetail
 
 ERRORS = {
     "beta=interval(0.5,8)": ["is an interval, from which a search chooses: add -m search=tpe trials=20"],
@@ -124,3 +132,116 @@ def test_seeds_train_every_combination_of_a_grid_several_times() -> None:
     assert all(f"seed={job.settings.seed}" in job.overrides for job in jobs)
     jobs, _ = compose_jobs("train", ["beta=1,2", "seeds=3"], Settings, multirun=True)
     assert [job.settings.seed for job in jobs] == [0, 1, 2] * 2
+
+
+SEARCH = ("-m", "beta=interval(0.5,8)", "sweep=s")
+SWEEP = Path("outputs/sweeps/s")
+
+
+def history():
+    found = read_history(SWEEP)
+    assert found is not None
+    return found
+
+
+def files(folder: Path = SWEEP) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
+
+
+def test_a_search_trains_its_trials_and_goes_on(vae: Vae) -> None:
+    command = (*SEARCH, "search=tpe", "trials=2")
+    answer = vae.train(*command)
+    assert answer.code == 0, answer.err
+    assert "[2/2] trial 1: beta=" in answer.out
+    first = history()
+    assert [trial.state for trial in first.trials] == ["complete"] * 2
+    assert f"best: trial {first.best[0]}, elbo " in answer.out
+    for trial in first.trials:
+        (folder,) = trial.runs
+        assert folder == f"{trial.number}-beta={trial.settings['beta']:g}"
+        run = SWEEP / folder
+        assert Config.read(run / "config.yaml")["beta"] == trial.settings["beta"]
+        assert "trials" not in Config.read(run / "config.yaml")
+        assert trial.values[0] == json.loads((run / "summary.json").read_text())["best_elbo"]
+    before = files()
+    answer = vae.train(*command)
+    assert (answer.code, "[" in answer.out.partition("job")[0]) == (0, False)
+    assert files().items() >= {path: time for path, time in before.items() if "beta" in str(path)}.items()
+    assert vae("train", "-m", "sweep=s", "trials=3").code == 0
+    assert [trial.settings for trial in history().trials[:2]] == [trial.settings for trial in first.trials]
+    assert len(history().trials) == 3
+    assert "s: nothing left for this worker; 3 of 3 done" in vae("worker", "sweep=s").out
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["beta=interval(0.5,4)", "search=tpe"], "beta=interval(0.5,4)  differs from the search s; leave it as it was"),
+        (["beta=interval(0.5,8)", "search=tpe", "lr=1"], "lr=1  differs from the search s; leave it as it was"),
+        (["beta=interval(0.5,8)", "search=tpe", "search.metric=loss"], "search.metric=loss  differs from the search s"),
+        (["beta=1,2"], "beta=1,2                         s is a search; repeat its whole command"),
+    ],
+)
+def test_another_search_needs_another_name(vae: Vae, typed: list[str], message: str) -> None:
+    SWEEP.mkdir(parents=True)
+    overrides = ("beta=interval(0.5,8)", *TINY, "search=tpe", "trials=2")
+    write_search(SWEEP, NewSearch(overrides, None))
+    add_jobs(SWEEP, {})
+    lines = " ".join(" ".join(vae.train("-m", *typed, "sweep=s").errors()).split())
+    assert " ".join(message.split()) in lines
+
+
+def test_a_grid_does_not_become_a_search(vae: Vae) -> None:
+    SWEEP.mkdir(parents=True)
+    add_jobs(SWEEP, {SweepJob("key", "", ("beta=1",), ("beta=1",)): Config({"model": {}, "data": {}})})
+    (line,) = vae.train(*SEARCH, "search=tpe").errors()
+    assert line.strip() == "sweep=s  is a sweep without a search; choose another name"
+
+
+def test_trials_are_pruned_while_they_train_and_the_seeds_count_together(vae: Vae, monkeypatch) -> None:
+    monkeypatch.setattr("vae_train.runs.search.study.pruner", lambda name: ThresholdPruner(upper=0, n_warmup_steps=2))
+    search = (*SEARCH, "search=random", "trials=2", "prune=median", "seeds=2", "search.metric=loss")
+    answer = vae("train", "epochs=4", *TINY[1:], *search)
+    assert answer.code == 1, answer.err  # no trial is complete
+    assert "pruned after epoch 2" in answer.out
+    assert [trial.state for trial in history().trials] == ["pruned"] * 2
+    assert [len(trial.runs) for trial in history().trials] == [1, 1]
+    for trial in history().trials:
+        assert trial.runs[0].endswith("-seed=0")
+        assert set(trial.validations) == {1, 2}
+        folder = SWEEP / trial.runs[0]
+        assert json.loads((folder / "summary.json").read_text())["status"] == "pruned"
+    assert "2 of 2 jobs done" in answer.out
+    (line,) = vae("train", f"resume={folder}").errors()
+    assert "finished after 2 epochs; add epochs=8" in line
+    answer = vae("reproduce", f"run={folder}")
+    assert answer.code == 0
+    assert "the run was pruned after epoch 2, and is compared until there" in answer.out
+    assert "identical: all" in answer.out
+    assert vae("train", f"resume={folder}", "epochs=5").code == 0
+    assert json.loads((folder / "summary.json").read_text())["status"] == "done"
+
+
+def test_a_metric_of_an_evaluation_decides(vae: Vae) -> None:
+    answer = vae.train(*SEARCH, "search=random", "trials=1", "search.metric=[rate,active_units]", "seeds=2")
+    assert answer.code == 0, answer.err
+    (trial,) = history().trials
+    reports = [json.loads((SWEEP / run / "eval/valid.json").read_text()) for run in trial.runs]
+    assert [run.rpartition("-")[2] for run in trial.runs] == ["seed=0", "seed=1"]
+    assert trial.values[1] == sum(report["active_units"]["value"] for report in reports) / 2
+    assert "linear_probe" not in reports[0]
+    assert history().directions == ["minimize", "maximize"]
+
+
+def test_settings_that_do_not_work_together_are_a_failed_trial(vae: Vae, monkeypatch) -> None:
+    check = train_module.check
+
+    def refuse(settings, job):
+        errors = [ErrorDetail("beta", "is not liked")] if settings.beta not in (0.5, 8) else []
+        return errors + check(settings, job)
+
+    monkeypatch.setattr(train_module, "check", refuse)
+    answer = vae.train(*SEARCH, "search=random", "trials=2")
+    assert answer.code == 1
+    assert [trial.error for trial in history().trials] == ["beta: is not liked"] * 2
+    assert "2 trials: 2 failed" in answer.out

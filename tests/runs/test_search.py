@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from tests.postgres import postgres
 from vae_train.runs.search import storage
 from vae_train.runs.search.metrics import default_metric, direction, is_validated
-from vae_train.runs.search.plan import Plan, StoredSearch, read_search, write_search
+from vae_train.runs.search.plan import NewSearch, Plan, StoredSearch, read_search, write_search
 from vae_train.runs.search.samplers import NSGA2, QMC, TPE, Random
 from vae_train.runs.search.space import Choices, Interval, number_text
 from vae_train.runs.search.storage import chosen_url, full_url, storage_errors
@@ -33,7 +33,7 @@ SEARCHES = [RANDOM, TPE(None, None, startup=3), QMC(None, None), NSGA2(None, Non
 
 
 def plan(search=RANDOM, trials=5, prune="none", metrics=("loss",), axes=AXES, url=None, token="token"):
-    stored = StoredSearch((), url, token)
+    stored = StoredSearch(NewSearch((), url), token)
     return Plan("s", stored, axes, metrics, trials, prune, lambda number: search.sampler(0, number))
 
 
@@ -264,10 +264,12 @@ def test_a_database_that_cannot_be_reached_is_one_line():
 
 def test_a_stored_search_keeps_its_study_when_it_goes_on(tmp_path):
     assert read_search(tmp_path) is None
-    first = write_search(tmp_path, ["beta=interval(0.5,8)", "trials=3"], "postgresql://ann@host/vae")
+    first = write_search(tmp_path, NewSearch(("beta=interval(0.5,8)", "trials=3"), "postgresql://ann@host/vae", "mine"))
     assert read_search(tmp_path) == first
-    second = write_search(tmp_path, ["beta=interval(0.5,8)", "trials=9"], None)
-    assert read_search(tmp_path) == second == first._replace(overrides=second.overrides)
+    second = write_search(tmp_path, NewSearch(("beta=interval(0.5,8)", "trials=9"), None))
+    assert read_search(tmp_path) == second
+    assert (second.token, second.settings.storage) == (first.token, first.settings.storage)
+    assert second.settings.overrides[1] == "trials=9"
     (tmp_path / "search.json").write_text("{}")
     with pytest.raises(RunError, match="is damaged"):
         read_search(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 from tests.runs.test_search import AXES, plan
 from vae_train.runs.search.history import read_history, summary
 from vae_train.runs.search.loop import Tools, TrialLoop
-from vae_train.runs.search.plan import write_search
+from vae_train.runs.search.plan import NewSearch, write_search
 from vae_train.runs.search.space import Choices
 from vae_train.runs.search.study import SearchStudy
 from vae_train.runs.sweep_file import SweepJob
@@ -60,7 +60,7 @@ class Sweep:
 
 
 def search(folder: Path, sweep: Sweep, seeds=1, **changes):
-    stored = write_search(folder, [], None)
+    stored = write_search(folder, NewSearch((), None))
     chosen = plan(**changes)._replace(name=folder.name, search=stored)
     TrialLoop(folder, SearchStudy(folder, chosen), chosen.metrics, seeds, sweep.tools()).run()
     return read_history(folder)
@@ -83,7 +83,7 @@ def test_the_study_sees_the_mean_over_the_seeds(folder: Path) -> None:
     best = min(history.trials, key=lambda trial: trial.values)
     assert history.best == [best.number]
     assert summary(history)[0] == "4 trials: 4 complete"
-    assert f"best: trial {best.number + 1}, loss " in summary(history)[1]
+    assert f"best: trial {best.number}, loss " in summary(history)[1]
     assert set(history.importances) == {axis.key for axis in AXES}
 
 
@@ -131,7 +131,7 @@ def test_an_interrupted_trial_trains_what_is_left_of_it(folder: Path) -> None:
             raise KeyboardInterrupt
         return sweep.train(job, report)
 
-    chosen = plan(trials=1)._replace(name="s", search=write_search(folder, [], None))
+    chosen = plan(trials=1)._replace(name="s", search=write_search(folder, NewSearch((), None)))
     loop = TrialLoop(folder, SearchStudy(folder, chosen), ["loss"], 2, sweep.tools()._replace(train=interrupt))
     with pytest.raises(KeyboardInterrupt):
         loop.run()
@@ -148,7 +148,7 @@ def test_metrics_of_an_evaluation_decide(folder: Path) -> None:
     assert history.trials[0].values == [3.0, 7.0, 3.0]
     assert history.directions == ["minimize", "minimize", "maximize"]
     assert history.importances == {}
-    assert summary(history)[1].startswith("not dominated: trial 1, nll 3, rate 7, ssim 3, with ")
+    assert summary(history)[1].startswith("not dominated: trial 0, nll 3, rate 7, ssim 3, with ")
 
 
 def test_equal_settings_are_trained_once(folder: Path) -> None:
@@ -161,7 +161,7 @@ def test_equal_settings_are_trained_once(folder: Path) -> None:
 def test_equal_settings_wait_for_the_worker_that_trains_them(folder: Path, monkeypatch) -> None:
     sweep = Sweep(folder, lambda settings, epoch: 1.0)
     axes, waited = (Choices("model", ("mlp",)),), []
-    chosen = plan(trials=2, axes=axes)._replace(name="s", search=write_search(folder, [], None))
+    chosen = plan(trials=2, axes=axes)._replace(name="s", search=write_search(folder, NewSearch((), None)))
     other = SearchStudy(folder, chosen)
     taken = other.next_trial(set())
     trial = taken.__enter__()

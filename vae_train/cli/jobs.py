@@ -59,6 +59,8 @@ class StoredJobs(NamedTuple):
     """Whether this command has no other jobs."""
     typed: Sequence[str] = ()
     """The settings of an earlier search that this one continues."""
+    config_dir: str | None = None
+    """Another folder of YAML files that it used."""
 
 
 NO_JOBS = StoredJobs()

@@ -71,7 +71,8 @@ def compose_jobs(
     """
     jobs, errors, session = list[Job](), list[ErrorDetail](), session or DataSession()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        reader, typed = _Reader(command, settings, config_dir, all_of or {}), [*stored.typed, *typed]
+        config_dir, typed = config_dir or stored.config_dir, [*stored.typed, *typed]
+        reader = _Reader(command, settings, config_dir, all_of or {})
         chosen = [text for text in typed if text.partition("=")[2] in reader.options(text.partition("=")[0])]
         works = partial(_works, reader, settings, session, groups=chosen)
         parsed = reader.parse(typed, multirun, errors, works)

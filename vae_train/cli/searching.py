@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,14 +14,17 @@ from vae_train.cli.space import is_search
 from vae_train.evaluation.metrics.base import Metric
 from vae_train.runs.build import Builder, load_data
 from vae_train.runs.search.metrics import VALIDATED, default_metric, is_validated
-from vae_train.runs.search.plan import read_search
-from vae_train.runs.search.storage import storage_errors
+from vae_train.runs.search.plan import NewSearch, read_search
+from vae_train.runs.search.storage import chosen_url, storage_errors
 from vae_train.runs.sweep_file import SWEEPS, read_jobs
 from vae_train.util.errors import ErrorDetail, collecting
 from vae_train.util.text import did_you_mean
 
 NOT_EVALUATED = ("auroc",)
 """Outputs of `vae eval` that need settings which a search does not have."""
+
+COMMAND_SETTINGS = ("sweep", "retry", "workers", "per_gpu", "allow")
+"""Settings of one command, which a search does not store."""
 
 ADJUSTABLE = ("search=", "search.", "trials=", "prune=")
 """Beginnings of the settings that may change when a search goes on, except for metric and storage."""
@@ -54,13 +58,14 @@ def mode_errors(typed: Mapping[str, str], multirun: bool, shared: tuple[str, ...
 
 def continued(name: str, typed: Sequence[str], shared: tuple[str, ...]) -> StoredJobs | None:
     """The settings of a search that goes on, if only some of `ADJUSTABLE` and `shared` were typed; else None."""
-    stored = read_search(SWEEPS / name)
-    if stored is None or not all(
-        text.startswith(ADJUSTABLE) or text.partition("=")[0].startswith(shared) for text in typed
+    stored, keys = read_search(SWEEPS / name), {text.partition("=")[0] for text in typed}
+    if stored is None or any(
+        not f"{key}=".startswith((*ADJUSTABLE, "allow=")) and not key.startswith(shared) for key in keys
     ):
         return None
-    keys = {text.partition("=")[0] for text in typed}
-    return StoredJobs(shared=shared, typed=[text for text in stored.overrides if text.partition("=")[0] not in keys])
+    overrides, _, config_dir = stored.settings
+    before = [text for text in overrides if text.partition("=")[0] not in keys]
+    return StoredJobs(shared=shared, typed=before, config_dir=config_dir)
 
 
 def search_errors(job: Job) -> list[ErrorDetail]:
@@ -129,7 +134,7 @@ def _change_errors(job: Job) -> list[ErrorDetail]:
     stored = read_search(SWEEPS / job.settings.sweep) if job.settings.sweep else None
     if stored is None:
         return []
-    before, now = (_identity(texts) for texts in (stored.overrides, search_overrides(job)))
+    before, now = (_identity(texts) for texts in (stored.settings.overrides, stored_settings(job).overrides))
     message = f"differs from the search {job.settings.sweep}; leave it as it was, or choose another name for the sweep"
     changed = sorted(
         f"{key}={now.get(key, before.get(key))}" for key in before | now if before.get(key) != now.get(key)
@@ -137,10 +142,12 @@ def _change_errors(job: Job) -> list[ErrorDetail]:
     return [ErrorDetail(text, message) for text in changed]
 
 
-def search_overrides(job: Job) -> list[str]:
-    """All settings of a search, as Hydra reads them, without those of one command."""
+def stored_settings(job: Job) -> NewSearch:
+    """The settings of a search, without those of one command."""
     assert job.space is not None
-    return [text for text in job.space.typed if not text.startswith(("sweep=", "retry="))]
+    texts = tuple(text for text in job.space.typed if text.partition("=")[0] not in COMMAND_SETTINGS)
+    folder = job.space.config_dir
+    return NewSearch(texts, chosen_url(job.config["search"]["storage"]), folder and str(Path(folder).absolute()))
 
 
 def _identity(overrides: Sequence[str]) -> dict[str, Any]:

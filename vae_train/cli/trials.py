@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from vae_train.cli.commands import eval as eval_command
 from vae_train.cli.jobs import Job, StoredJobs
 from vae_train.cli.overrides import compose_jobs
 from vae_train.cli.parsing import quoted
-from vae_train.cli.searching import eval_outputs
+from vae_train.cli.searching import eval_outputs, metrics_of
 from vae_train.cli.space import is_search
+from vae_train.runs.build import Builder
+from vae_train.runs.config import Config
+from vae_train.runs.saved import untrusted
+from vae_train.runs.search.plan import Plan, read_search
+from vae_train.runs.search.samplers import Search
+from vae_train.runs.sweep_file import SweepJob
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 
 
@@ -20,12 +27,45 @@ class TrialJobs:
     Args:
         first: the first of the combinations that were checked.
         check: the errors of a job.
+        entry: the entry of a job in its sweep, and its configuration.
         left_out: settings of the command that are not settings of its jobs.
+        is_trusted: whether the settings of the search are those of this command, and not of a file.
     """
 
-    def __init__(self, first: Job, check: Callable[[Job], list[ErrorDetail]], left_out: Sequence[str]) -> None:
+    def __init__(
+        self,
+        first: Job,
+        check: Callable[[Job], list[ErrorDetail]],
+        entry: Callable[[Job], tuple[SweepJob, Config]],
+        left_out: Sequence[str],
+        is_trusted: bool = True,
+    ) -> None:
         assert first.space is not None
-        self.first, self.space, self.check, self.left_out = first, first.space, check, left_out
+        self.first, self.space, self.check, self.entry = first, first.space, check, entry
+        self.left_out, self.is_trusted = left_out, is_trusted
+
+    def work(self, sweep: Path) -> dict[str, str]:
+        """Works on the trials of the search in a sweep's folder, see `work_on_trials`."""
+        from vae_train.runs.search.worker import work_on_trials
+
+        job, stored = self.first, read_search(sweep)
+        assert stored is not None
+        search: Search = job.builder.build(job.config["search"])
+        plan = Plan(
+            sweep.name,
+            stored,
+            self.space.axes,
+            metrics_of(job),
+            job.settings.trials,
+            job.settings.prune,
+            partial(search.sampler, job.settings.seed),
+        )
+        return work_on_trials(sweep, plan, job.settings.seeds, self._compose, self.evaluate, job.session)
+
+    def _compose(self, values: Mapping[str, str], number: int) -> tuple[SweepJob, Config, Builder]:
+        job = self.compose(values, number)
+        entry, config = self.entry(job)
+        return entry, config if self.is_trusted else untrusted(config), job.builder
 
     def compose(self, values: Mapping[str, str], number: int) -> Job:
         """The job of a trial.

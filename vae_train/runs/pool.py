@@ -76,10 +76,11 @@ class Pool:
         sweep: the folder of the sweep.
         options: the number of workers and what they run on.
         retry: also resume jobs that failed.
+        expected: see `SweepDisplay`.
     """
 
-    def __init__(self, sweep: Path, options: WorkerOptions, retry: bool) -> None:
-        self.sweep, self.options, self.retry = sweep, options, retry
+    def __init__(self, sweep: Path, options: WorkerOptions, retry: bool, expected: int = 0) -> None:
+        self.sweep, self.options, self.retry, self.expected = sweep, options, retry, expected
         self._alive: list[_Process] = []
         self._deaths = Counter[str]()
 
@@ -91,7 +92,7 @@ class Pool:
         """
         (self.sweep / WORKERS_FOLDER).mkdir(exist_ok=True)
         try:
-            with StopRequest() as stop, SweepDisplay(self.sweep, self.options.number) as display:
+            with StopRequest() as stop, SweepDisplay(self.sweep, self.options.number, self.expected) as display:
                 self._alive = [self._start(index) for index in range(self.options.number)]
                 while self._alive:
                     if stop.signal is not None:

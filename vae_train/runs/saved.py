@@ -41,7 +41,7 @@ def open_run(
     errors = list[ErrorDetail]()
     with collecting(errors, where):
         run = Run.open(name, strict)
-        run.config = _untrusted(run.config).with_values(moved)
+        run.config = untrusted(run.config).with_values(moved)
         found = [*_value_errors(run.config), *builder.errors(run.config)]
         errors += run.link_errors()
         errors += [e if e.where in moved else e._replace(where=f"{run.config_file}: {e.where}") for e in found]
@@ -64,10 +64,10 @@ def read_job(path: Path, builder: Builder, trusted: bool = False) -> Config:
     config = Config.read(path)
     if errors := [*_value_errors(config), *builder.errors(config)]:
         raise UsageError([e._replace(where=f"{path}: {e.where}") for e in errors])
-    return config if trusted else _untrusted(config)
+    return config if trusted else untrusted(config)
 
 
-def _untrusted(config: Config) -> Config:
+def untrusted(config: Config) -> Config:
     """A configuration that writes nothing to the places which it names."""
     saved = {f"data.{name}": config.at(f"data.{name}") for name in WRITTEN_PLACES}
     return config.with_values({path: SavedPath(place) for path, place in saved.items() if isinstance(place, str)})

@@ -14,6 +14,8 @@ from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.run import ENDED, is_folder_name, new_folder
 from vae_train.runs.saved import read_job
+from vae_train.runs.search.history import read_history, summary
+from vae_train.runs.search.plan import NewSearch, write_search
 from vae_train.runs.sweep_file import SWEEP_FILE, SWEEPS, SweepJob, add_jobs, read_jobs
 from vae_train.runs.sweep_table import report
 from vae_train.runs.worker import job_trainer, work
@@ -83,11 +85,59 @@ def run_sweep(
     """
     folder = create_sweep(name, jobs, now)
     _log_start(folder, read_jobs(folder), retry)
+    train = job_trainer(folder, partial(_config, folder, jobs), session)
+    errors = _work(folder, partial(work, folder, train, retry), start)
+    left = [job for job in read_jobs(folder) if job.folder in errors or job.status(folder) not in ENDED]
+    elsewhere = [job for job in left if is_locked(job.files(folder).lock_file)]
+    if elsewhere:
+        log.info("%d of them are being trained by other commands", len(elsewhere))
+    return len(left) - len(elsewhere)
+
+
+def create_search(name: str | None, search: NewSearch, now: str) -> Path:
+    """Creates the folder of a search, or changes the settings of one that exists; see `run_sweep` for the arguments."""
+    folder = create_sweep(name, {}, now)
+    write_search(folder, search)
+    return folder
+
+
+def run_search(folder: Path, work_on: Callable[[Path], dict[str, str]], start: Start | None = None) -> int:
+    """Works on the trials of a search until it has as many as it was given.
+
+    Args:
+        folder: the folder of its sweep.
+        work_on: works on the trials in a folder; returns the errors of the jobs that failed.
+        start: runs other processes that work on them; None for this process alone.
+
+    Returns:
+        0 if a trial is complete, else 1.
+
+    Raises:
+        FolderGoneError, Stopped: see `run_sweep`.
+    """
+    log.info("vae train: a search in %s", folder)
+    for line in _summary(folder)[:1]:
+        log.info("%s: %s", folder.name, line)
+    _work(folder, partial(work_on, folder), start)
+    for line in _summary(folder):
+        log.info("%s", line)
+    history = read_history(folder)
+    return 0 if history is not None and history.best else 1
+
+
+def _summary(folder: Path) -> list[str]:
+    """How far a search is, in lines."""
+    history = read_history(folder)
+    return [] if history is None else summary(history)
+
+
+def _work(folder: Path, alone: Callable[[], dict[str, str]], start: Start | None) -> dict[str, str]:
+    """Works on a sweep, alone or in other processes, and reports; returns the errors of the jobs that failed here."""
     errors: dict[str, str] = {}
     with FolderGuard(folder, SWEEP_FILE) as guard:
         try:
             if start is None:
-                errors = work(folder, job_trainer(folder, partial(_config, folder, jobs), session), retry)
+                errors = alone()
             else:
                 start(folder)
         except Stopped as stopped:
@@ -95,13 +145,9 @@ def run_sweep(
             stopped.args = (f"{str(stopped).partition('. Resume with')[0]}. Go on with: {again}",)
             raise
         finally:
-            if guard.is_in_place():
-                report(folder, read_jobs(folder), errors)
-    left = [job for job in read_jobs(folder) if job.folder in errors or job.status(folder) not in ENDED]
-    elsewhere = [job for job in left if is_locked(job.files(folder).lock_file)]
-    if elsewhere:
-        log.info("%d of them are being trained by other commands", len(elsewhere))
-    return len(left) - len(elsewhere)
+            if guard.is_in_place() and (jobs := read_jobs(folder)):
+                report(folder, jobs, errors)
+    return errors
 
 
 def _config(sweep: Path, jobs: Jobs, job: SweepJob) -> tuple[Config, Builder]:

@@ -65,13 +65,20 @@ class SweepDisplay:
     Args:
         sweep: the folder of the sweep.
         workers: number of workers, by which the time left is estimated.
+        expected: number of jobs if more will be added.
         file: output of the live line; None for standard error.
         clock: the time in seconds.
     """
 
     def __init__(
-        self, sweep: Path, workers: int, file: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        sweep: Path,
+        workers: int,
+        expected: int = 0,
+        file: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.expected = expected
         self.sweep, self.workers, self.file, self.clock = sweep, workers, file or sys.stderr, clock
         self._looked = self._logged = -LINE_S
         self._ended = {job.folder for job in read_jobs(sweep) if job.status(sweep) in (*ENDED, "failed")}
@@ -100,7 +107,10 @@ class SweepDisplay:
                 self._end(job, names[job.folder])
         running = [job for job in jobs if job.folder not in self._ended and self._is_running(job)]
         self._running = {job.folder: self._progress(job) for job in running}
-        text = self._text(len(jobs), [self._describe(names[job.folder], self._running[job.folder]) for job in running])
+        text = self._text(
+            max(len(jobs), self.expected),
+            [self._describe(names[job.folder], self._running[job.folder]) for job in running],
+        )
         self._line.set_description_str(text)
         if self._line.disable and running and self.clock() - self._logged >= LINE_S:
             self._logged = self.clock()

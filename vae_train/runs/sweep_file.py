@@ -81,7 +81,7 @@ def read_jobs(sweep: Path) -> list[SweepJob]:
     return jobs
 
 
-def add_jobs(sweep: Path, more: Mapping[SweepJob, Config]) -> list[SweepJob]:
+def add_jobs(sweep: Path, more: Mapping[SweepJob, Config], varied: Sequence[str] = ()) -> list[SweepJob]:
     """Adds jobs to a sweep and stores their configurations; returns all of its jobs.
 
     All else in the file of the sweep is kept, such as results of jobs.
@@ -90,16 +90,17 @@ def add_jobs(sweep: Path, more: Mapping[SweepJob, Config]) -> list[SweepJob]:
         sweep: the folder of the sweep.
         more: jobs with their configurations, which replace those of known jobs that are not done. New jobs have no
             folder yet.
+        varied: the settings that name the folders; by default those in which jobs differ.
     """
     with locked(sweep / LOCK_FILE, wait=True):
         known = read_jobs(sweep)
-        jobs = with_jobs(known, list(more))
+        jobs = with_jobs(known, list(more), varied)
         configs = {job.key: config for job, config in more.items()}
         (sweep / JOBS_FOLDER).mkdir(exist_ok=True)
         for job in jobs:
             if job.key in configs and job.status(sweep) not in ENDED:
                 configs[job.key].write(job.config_file(sweep))
-        if jobs != known:
+        if jobs != known or not (sweep / SWEEP_FILE).exists():
             content = read_json(sweep / SWEEP_FILE)
             entries = [*_entries(content), *(job._asdict() for job in jobs[len(known) :])]
             write_json(sweep / SWEEP_FILE, content | {"jobs": entries})
@@ -129,16 +130,17 @@ def _entries(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("key"), str)]
 
 
-def with_jobs(known: Sequence[SweepJob], more: Sequence[SweepJob]) -> list[SweepJob]:
+def with_jobs(known: Sequence[SweepJob], more: Sequence[SweepJob], varied: Sequence[str] = ()) -> list[SweepJob]:
     """The known jobs and those that are new, which get the names of their folders.
 
     Args:
         known: the jobs of the sweep so far.
         more: jobs, the new ones without a folder.
+        varied: see `add_jobs`.
     """
     keys = {job.key for job in known}
     new = list({job.key: job for job in more if job.key not in keys}.values())
-    varied = swept([job.settings for job in [*known, *new]])
+    varied = varied or swept([job.settings for job in [*known, *new]])
     named = [job._replace(folder=_folder(number, job.settings, varied)) for number, job in enumerate(new, len(known))]
     return [*known, *named]
 

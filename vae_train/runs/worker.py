@@ -18,6 +18,7 @@ from vae_train.runs.saved import open_run
 from vae_train.runs.sweep_file import SWEEP_FILE, SweepJob, read_jobs
 from vae_train.runs.sweep_results.estimate import log_estimate
 from vae_train.runs.train import resume, train
+from vae_train.training.state import ReportValidation
 from vae_train.util.errors import FolderGoneError, LockLostError, UsageError
 from vae_train.util.files import FolderGuard, appending
 from vae_train.util.locks import Lock
@@ -37,6 +38,8 @@ class Take(NamedTuple):
     of: int
     """Number of jobs in the sweep."""
     lock: Lock
+    report: ReportValidation | None = None
+    """Receives every validation, and may prune the run."""
 
 
 Train = Callable[[Take], object]
@@ -64,18 +67,35 @@ def work(sweep: Path, train: Train, retry: bool = False) -> dict[str, str]:
     with FolderGuard(sweep, SWEEP_FILE) as guard, closing(_takes(sweep, guard, retry)) as takes:
         for take in takes:
             log.info("[%d/%d] %s", take.number, take.of, " ".join(take.job.overrides))
-            files = take.job.files(sweep)
-            try:
-                train(take)
-                finished += 1
-                log_estimate(sweep, read_jobs(sweep), finished)
-            except Exception as error:
-                guard.check()
-                log.error("failed: %s", error)
-                errors[take.job.folder] = str(error)
-                if not isinstance(error, FolderGoneError | LockLostError):
-                    _record_failure(files, error)
+            if (error := attempt(take, train, sweep, guard)) is not None:
+                errors[take.job.folder] = error
+                continue
+            finished += 1
+            log_estimate(sweep, read_jobs(sweep), finished)
     return errors
+
+
+def attempt(take: Take, train: Train, sweep: Path, guard: FolderGuard) -> str | None:
+    """Trains a job; returns its error if it fails, which is also recorded.
+
+    Args:
+        take: the job.
+        train: trains or resumes it.
+        sweep: the folder of the sweep.
+        guard: notices that this folder is gone.
+
+    Raises:
+        FolderGoneError, Stopped: see `work`.
+    """
+    try:
+        train(take)
+    except Exception as error:
+        guard.check()
+        log.error("failed: %s", error)
+        if not isinstance(error, FolderGoneError | LockLostError):
+            _record_failure(take.job.files(sweep), error)
+        return str(error)
+    return None
 
 
 def job_trainer(sweep: Path, config_of: Callable[[SweepJob], tuple[Config, Builder]], session: DataSession) -> Train:
@@ -93,11 +113,11 @@ def job_trainer(sweep: Path, config_of: Callable[[SweepJob], tuple[Config, Build
         if files.config_file.exists():
             run = open_run(str(files.folder), f"sweep={sweep.name}", builder)
             run.lock = take.lock
-            resume(run, {key: config[key] for key in PLACEMENT}, session, builder)
+            resume(run, {key: config[key] for key in PLACEMENT}, session, builder, take.report)
             return
         for path in (files.summary_file, files.log_file):  # how it failed before it was a run
             path.unlink(missing_ok=True)
-        train(config, files.folder, session, builder, take.lock)
+        train(config, files.folder, session, builder, take.lock, take.report)
 
     return train_or_resume
 

@@ -12,6 +12,7 @@ import torch
 from vae_train.cli import searching
 from vae_train.cli.jobs import Job, StoredJobs
 from vae_train.cli.schema import KNOB, inactive_errors
+from vae_train.cli.trials import TrialJobs
 from vae_train.model.base import Part
 from vae_train.runs import sweep
 from vae_train.runs.build import Builder
@@ -170,32 +171,67 @@ def train_job(job: Job, folder: Path | None) -> Run:
 
 def run_sweep(jobs: Sequence[Job]) -> int:
     """Trains all jobs in one folder, or goes on with those that are not done; returns the number that are not."""
+    if jobs[0].space is not None:
+        return run_search(jobs[0])
     settings, entries = jobs[0].settings, dict[str, SweepJob]()
     configs, same = dict[SweepJob, tuple[Config, Builder]](), set[str]()
     for job in jobs:
-        config = run_config(job)
-        entry = SweepJob(config.digest(NEUTRAL), "", _of_the_job(job.overrides), _of_the_job(job.composed))
+        entry, config = _entry(job)
         first = entries.setdefault(entry.key, entry)
         configs.setdefault(first, (config, job.builder))
         same |= {key for key, value in entry.settings.items() if first.settings.get(key, value) != value}
     if same:
         log.info("jobs that only differ in %s are trained once, since that changes no number", ", ".join(sorted(same)))
-    now = f"{datetime.now():%Y-%m-%d-%H-%M-%S}"
     if launcher := _launcher(jobs[0]):
-        _submit(launcher, jobs[0], sweep.create_sweep(settings.sweep, configs, now))
+        _submit(launcher, jobs[0], sweep.create_sweep(settings.sweep, configs, _now()))
         return 0
-    return sweep.run_sweep(settings.sweep, configs, now, jobs[0].session, settings.retry, _pool(jobs[0]))
+    return sweep.run_sweep(settings.sweep, configs, _now(), jobs[0].session, settings.retry, _pool(jobs[0]))
 
 
-def _pool(job: Job) -> Callable[[Path], object] | None:
-    """What runs several workers on this machine; None if this process is the only one."""
+def run_search(first: Job) -> int:
+    """Works on the trials of a search in one folder; returns 0 if one of them is complete, or if they are submitted.
+
+    Args:
+        first: the first of the combinations that were checked.
+    """
+    settings = first.settings
+    folder = sweep.create_search(settings.sweep, searching.stored_settings(first), _now())
+    if launcher := _launcher(first):
+        _submit(launcher, first, folder)
+        return 0
+    return sweep.run_search(folder, trial_jobs(first).work, _pool(first, settings.trials * settings.seeds))
+
+
+def trial_jobs(first: Job, is_trusted: bool = True) -> TrialJobs:
+    """What composes and evaluates the jobs of a search, see `TrialJobs`."""
+    return TrialJobs(first, lambda job: check(job.settings, job), _entry, INVOCATION, is_trusted)
+
+
+def _now() -> str:
+    """The name of a sweep without a name."""
+    return f"{datetime.now():%Y-%m-%d-%H-%M-%S}"
+
+
+def _entry(job: Job) -> tuple[SweepJob, Config]:
+    """The entry of a job in a sweep, without a folder, and its configuration."""
+    config = run_config(job)
+    return SweepJob(config.digest(NEUTRAL), "", _of_the_job(job.overrides), _of_the_job(job.composed)), config
+
+
+def _pool(job: Job, expected: int = 0) -> Callable[[Path], object] | None:
+    """What runs several workers on this machine; None if this process is the only one.
+
+    Args:
+        job: the first job of the sweep.
+        expected: number of jobs if more will be added.
+    """
     settings = job.settings
     gpus = torch.cuda.device_count() if settings.device in ("auto", "cuda") else 0
     number = settings.workers or (settings.per_gpu or 0) * gpus or 1
     if number == 1:
         return None
     options = WorkerOptions(number, settings.device, job.config["threads"], _allowed(job))
-    return lambda folder: Pool(folder, options, settings.retry).run()
+    return lambda folder: Pool(folder, options, settings.retry, expected).run()
 
 
 def _launcher(job: Job) -> Launcher | None:
@@ -221,7 +257,7 @@ def _allowed(job: Job) -> tuple[str, ...]:
 
 def _of_the_job(overrides: Sequence[str]) -> tuple[str, ...]:
     """Overrides without those of one call of the command."""
-    return tuple(text for text in overrides if re.split("[.=]", text)[0] not in SWEEP_SETTINGS)
+    return tuple(text for text in overrides if re.split("[.=]", text)[0] not in (*SWEEP_SETTINGS, "seeds"))
 
 
 def run_config(job: Job) -> Config:

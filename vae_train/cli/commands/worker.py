@@ -3,15 +3,20 @@
 import logging
 from dataclasses import dataclass
 
+from vae_train.cli import searching
+from vae_train.cli.commands import train as train_command
 from vae_train.cli.jobs import Job
+from vae_train.cli.overrides import compose_jobs
+from vae_train.cli.parsing import quoted
 from vae_train.runs.check import check as check_config
 from vae_train.runs.config import Config, changed
 from vae_train.runs.pool import end_with_parent
 from vae_train.runs.run import ENDED
 from vae_train.runs.saved import read_job
+from vae_train.runs.search.plan import read_search
 from vae_train.runs.sweep_file import SWEEPS, SweepJob, read_jobs
 from vae_train.runs.worker import job_trainer, work
-from vae_train.util.errors import ErrorDetail, collecting
+from vae_train.util.errors import ErrorDetail, UsageError, collecting
 from vae_train.util.ranges import Threads
 from vae_train.util.runtime import device_errors
 
@@ -32,11 +37,16 @@ class Settings:
 def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     """Reports a sweep that does not exist, a missing device, and jobs that cannot be trained here."""
     where = f"sweep={settings.sweep}"
-    jobs = read_jobs(SWEEPS / settings.sweep)
-    if not jobs:
+    jobs, is_search = read_jobs(SWEEPS / settings.sweep), read_search(SWEEPS / settings.sweep) is not None
+    if not jobs and not is_search:
         return [ErrorDetail(where, f"no such sweep below {SWEEPS}; create it with vae train -m")]
     errors = [] if settings.device is None else device_errors(settings.device)
     if errors or settings.parent:  # which has checked the jobs
+        return errors
+    if is_search:
+        with collecting(errors, where):
+            first = _first_of_search(settings, job)
+            errors += train_command.check(first.settings, first)
         return errors
     left = [job for job in jobs if job.status(SWEEPS / settings.sweep) not in (*ENDED, "failed")]
     for each in left:
@@ -50,13 +60,31 @@ def run(settings: Settings, job: Job) -> None:
     if settings.parent:
         end_with_parent()
     sweep = SWEEPS / settings.sweep
-    train = job_trainer(sweep, lambda each: (_config(settings, each, job), job.builder), job.session)
-    failed = work(sweep, train, settings.retry)
+    if read_search(sweep) is not None:
+        failed = train_command.trial_jobs(_first_of_search(settings, job), is_trusted=settings.parent).work(sweep)
+    else:
+        train = job_trainer(sweep, lambda each: (_config(settings, each, job), job.builder), job.session)
+        failed = work(sweep, train, settings.retry)
     jobs = read_jobs(sweep)
     done = sum(each.status(sweep) in ENDED for each in jobs)
     log.info(
         "%s: nothing left for this worker; %d of %d done, %d failed here", sweep.name, done, len(jobs), len(failed)
     )
+
+
+def _first_of_search(settings: Settings, job: Job) -> Job:
+    """The first of the combinations of a search that are checked, on the device of this worker."""
+    typed = [f"sweep={quoted(settings.sweep)}", f"allow=[{','.join(job.builder.allow)}]"]
+    typed += [f"device={settings.device}"] if settings.device is not None else []
+    typed += [f"threads={settings.threads}"] if settings.threads is not None else []
+    stored = searching.continued(settings.sweep, typed, train_command.SHARED)
+    assert stored is not None
+    jobs, errors = compose_jobs(
+        "train", typed, train_command.Settings, stored=stored, multirun=True, session=job.session
+    )
+    if errors:
+        raise UsageError(errors)
+    return jobs[0]
 
 
 def _config(settings: Settings, each: SweepJob, job: Job) -> Config:

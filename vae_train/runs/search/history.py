@@ -60,7 +60,7 @@ def read_history(sweep: Path) -> History | None:
     import optuna
 
     try:
-        study = optuna.load_study(study_name=sweep.name, storage=open_storage(sweep, search.storage))
+        study = optuna.load_study(study_name=sweep.name, storage=open_storage(sweep, search.settings.storage))
     except KeyError:
         return None
     trials = [
@@ -105,5 +105,5 @@ def summary(history: History) -> list[str]:
         values = ", ".join(f"{n} {v:.5g}" for n, v in zip(history.metrics, trial.values, strict=True))
         settings = " ".join(f"{key}={value}" for key, value in trial.settings.items())
         kind = "best" if len(history.metrics) == 1 else "not dominated"
-        lines.append(f"{kind}: trial {number + 1}, {values}, with {settings}")
+        lines.append(f"{kind}: trial {number}, {values}, with {settings}")
     return lines

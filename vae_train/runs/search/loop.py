@@ -32,7 +32,7 @@ class Tools(NamedTuple):
     add: Callable[[Mapping[str, str], int], SweepJob]
     """(settings of a trial, which of the seeds) -> its job in the sweep, which may be known."""
     train: Callable[[SweepJob, ReportValidation | None], bool]
-    """Trains a job, or resumes it; returns False if another process does. A job that fails has the status "failed"."""
+    """Trains a job, or resumes it; returns False if another process does. Raises a RunError if it fails."""
     evaluate: Callable[[Path, Sequence[str]], Mapping[str, float]]
     """(folder of a run, metrics) -> their values on the validation split."""
 
@@ -84,19 +84,19 @@ class TrialLoop:
     def _end(self, trial: Trial) -> bool:
         """Works on a trial and ends it; returns False if it has to wait for another process."""
         settings = " ".join(f"{key}={value}" for key, value in trial.values.items())
-        log.info("trial %d of %d: %s", trial.number + 1, self.study.plan.trials, settings)
+        log.info("[%d/%d] trial %d: %s", trial.number + 1, self.study.plan.trials, trial.number, settings)
         try:
             values = self._values(trial)
         except _PostponedError:
             return False
         except (RunError, UsageError) as error:
-            log.error("trial %d failed: %s", trial.number + 1, error)
+            log.error("trial %d failed: %s", trial.number, error)
             trial.note("error", str(error))
             self.study.finish(trial, None, TrialState.FAIL)
             return True
         self.study.finish(trial, values, TrialState.PRUNED if values is None else TrialState.COMPLETE)
         shown = "" if values is None else ", ".join(f"{n} {v:.5g}" for n, v in zip(self.metrics, values, strict=True))
-        log.info("trial %d: %s", trial.number + 1, shown or "pruned")
+        log.info("trial %d: %s", trial.number, shown or "pruned")
         return True
 
     def _values(self, trial: Trial) -> list[float] | None:

@@ -19,13 +19,21 @@ Prune = Literal["none", "median", "halving"]
 SEARCH_FILE = "search.json"
 
 
+class NewSearch(NamedTuple):
+    """The settings of a search."""
+
+    overrides: tuple[str, ...]
+    """All of them, as Hydra reads them."""
+    storage: str | None
+    """URL of the database of its study without a password; None for a journal in the folder of the sweep."""
+    config_dir: str | None = None
+    """Another folder of YAML files."""
+
+
 class StoredSearch(NamedTuple):
     """A search as its sweep stores it."""
 
-    overrides: tuple[str, ...]
-    """All of its settings, as Hydra reads them."""
-    storage: str | None
-    """URL of the database of its study without a password; None for a journal in the folder of the sweep."""
+    settings: NewSearch
     token: str
     """Tells its study from others of the same name in a shared database."""
 
@@ -56,18 +64,20 @@ def read_search(sweep: Path) -> StoredSearch | None:
         return None
     content = read_json(path)
     try:
-        storage = content["storage"]
+        storage, config_dir = (None if content[key] is None else str(content[key]) for key in ("storage", "config_dir"))
         return StoredSearch(
-            tuple(map(str, content["overrides"])), None if storage is None else str(storage), str(content["token"])
+            NewSearch(tuple(map(str, content["overrides"])), storage, config_dir), str(content["token"])
         )
     except (KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged; restore it, or choose another name for the sweep") from error
 
 
-def write_search(sweep: Path, overrides: Sequence[str], storage: str | None) -> StoredSearch:
-    """Stores a search, or new settings of one that exists; returns it."""
+def write_search(sweep: Path, settings: NewSearch) -> StoredSearch:
+    """Stores a search, or new settings of one that exists, whose study remains; returns it."""
     before = read_search(sweep)
-    search = StoredSearch(tuple(overrides), storage, secrets.token_hex(8))
-    search = search if before is None else before._replace(overrides=search.overrides)
-    write_json(sweep / SEARCH_FILE, search._asdict())
+    if before is None:
+        search = StoredSearch(settings, secrets.token_hex(8))
+    else:
+        search = before._replace(settings=settings._replace(storage=before.settings.storage))
+    write_json(sweep / SEARCH_FILE, {**search.settings._asdict(), "token": search.token})
     return search

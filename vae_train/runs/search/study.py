@@ -18,7 +18,7 @@ from vae_train.runs.search.sampling import TrialSampler
 from vae_train.runs.search.space import choose
 from vae_train.runs.search.storage import open_storage
 from vae_train.util.errors import RunError, UsageError
-from vae_train.util.files import locked
+from vae_train.util.locks import locked
 
 log = logging.getLogger("vae_train")
 
@@ -90,7 +90,7 @@ class SearchStudy:
         with self._choosing():
             self.study = optuna.create_study(
                 study_name=plan.name,
-                storage=open_storage(folder, plan.search.storage),
+                storage=open_storage(folder, plan.search.settings.storage),
                 directions=[direction(metric) for metric in plan.metrics],
                 sampler=TrialSampler(plan.sampler),
                 pruner=pruner(plan.prune),
@@ -101,9 +101,8 @@ class SearchStudy:
                 self.study.set_user_attr("sweep", plan.search.token)
                 self.study.set_user_attr("metrics", list(plan.metrics))
             elif token != plan.search.token:
-                message = (
-                    f"{plan.search.storage or folder} has a study {plan.name} of another sweep; choose another name"
-                )
+                place = plan.search.settings.storage or folder
+                message = f"{place} has a study {plan.name} of another sweep; choose another name"
                 raise UsageError(f"sweep={plan.name}: {message}")
 
     @contextmanager
@@ -138,7 +137,7 @@ class SearchStudy:
         try:
             self.study.tell(trial.number, told, state=state)
         except optuna.exceptions.StorageInternalError as error:
-            raise StorageError(f"trial {trial.number + 1} could not be stored: {error}") from error
+            raise StorageError(f"trial {trial.number} could not be stored: {error}") from error
 
     def trials(self) -> list[FrozenTrial]:
         """All trials so far."""
