@@ -17,7 +17,8 @@ from torch import nn
 
 from vae_train.batch import Batch
 from vae_train.cli.commands.train import Settings, check, run_config
-from vae_train.cli.overrides import Job, compose_jobs
+from vae_train.cli.jobs import Job
+from vae_train.cli.overrides import compose_jobs
 from vae_train.data.session import DataSession
 from vae_train.data.storage.listing import list_folder
 from vae_train.data.stream import Stream, evaluation_batches

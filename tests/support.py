@@ -24,7 +24,7 @@ from vae_train.batch import Batch, DataFacts, Split
 from vae_train.cli.hydra_compat import conf_dir
 from vae_train.cli.linked import fill_latent_shape
 from vae_train.cli.overrides import resolved as plain
-from vae_train.cli.overrides import with_values
+from vae_train.cli.reader import with_values
 from vae_train.data.dataset import Dataset, TransformedImages, Transforms
 from vae_train.data.session import DataSession
 from vae_train.data.sources.base import Contents, Source

@@ -27,7 +27,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     `trained` and tests/plotting render them, and processes of their own.
     """
-    monkeypatch.setattr("vae_train.cli.overrides.compose", composed)
+    monkeypatch.setattr("vae_train.cli.reader.compose", composed)
     monkeypatch.setattr("vae_train.runs.train.plot_curves", lambda rows, path: _sketch(curves_figure(rows), path))
     monkeypatch.setattr("vae_train.plotting.sweeps.write_figure", _sketch)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,20 +12,25 @@ from optuna.pruners import ThresholdPruner
 
 from tests.commandline import TINY, Vae
 from vae_train.cli.commands import train as train_module
+from vae_train.cli.commands import worker as worker_module
 from vae_train.cli.commands.train import Settings
 from vae_train.cli.overrides import compose_jobs
+from vae_train.data.session import DataSession
+from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.search.history import read_history
 from vae_train.runs.search.plan import NewSearch, write_search
 from vae_train.runs.search.space import Choices, Interval
 from vae_train.runs.sweep_file import SweepJob, add_jobs
 from vae_train.util.errors import ErrorDetail
+from vae_train.util.files import SavedPath
 
 ERRORS = {
     "beta=interval(0.5,8)": ["is an interval, from which a search chooses: add -m search=tpe trials=20"],
     "-m beta=interval(0.5,8)": ["is an interval, from which a search chooses: add search=tpe trials=20"],
     "search=tpe beta=interval(0.5,8)": ["search=tpe ", "only applies to multirun; add -m"],
     "seeds=3": ["only applies to multirun; add -m"],
+    "-m search=tpe beta=interval(1,8) retry=true": ["retry=true ", "has no effect on a search"],
     "-m search=tpe": ["has nothing to choose; add a setting such as beta=interval(0.5,8)"],
     "-m search=tpee beta=interval(0.5,8)": ["no such search; did you mean tpe?"],
     "-m search=tpe,random beta=interval(0.5,8)": ["search=tpe,random ", "takes one value"],
@@ -189,6 +195,23 @@ def test_another_search_needs_another_name(vae: Vae, typed: list[str], message: 
     add_jobs(SWEEP, {})
     lines = " ".join(" ".join(vae.train("-m", *typed, "sweep=s").errors()).split())
     assert " ".join(message.split()) in lines
+
+
+def test_a_worker_does_not_trust_the_search_that_it_finds(vae: Vae) -> None:
+    SWEEP.mkdir(parents=True)
+    overrides = ("search=tpe", "trials=1", "beta=interval(2,3)", "data=folder", "data.root='there'", *TINY)
+    write_search(SWEEP, NewSearch(overrides, None))
+    (line,) = vae("worker", "sweep=s", "retry=true").errors()
+    assert line.strip() == "retry=true  has no effect on a search, in which a failed trial counts"
+    job = SimpleNamespace(builder=Builder(), session=DataSession())
+    settings = worker_module.Settings("s", False, "cpu", 1, parent=False)
+    first = worker_module._first_of_search(settings, job)
+    assert isinstance(first.config.at("data.root"), SavedPath)
+    assert (first.settings.device, first.config["threads"]) == ("cpu", 1)
+    write_search(SWEEP, NewSearch((*overrides, "optimizer._target_=os.system", "allow=os"), None))
+    lines = " ".join(vae("worker", "sweep=s").errors())
+    assert "os.system" in lines
+    assert not list(SWEEP.glob("*/config.yaml"))
 
 
 def test_a_grid_does_not_become_a_search(vae: Vae) -> None:

@@ -20,6 +20,8 @@ from vae_train.runs.sweep_file import SWEEPS, read_jobs
 from vae_train.util.errors import ErrorDetail, collecting
 from vae_train.util.text import did_you_mean
 
+NO_RETRY = "has no effect on a search, in which a failed trial counts"
+
 NOT_EVALUATED = ("auroc",)
 """Outputs of `vae eval` that need settings which a search does not have."""
 
@@ -46,6 +48,8 @@ def mode_errors(typed: Mapping[str, str], multirun: bool, shared: tuple[str, ...
     stored = read_search(SWEEPS / name) if name else None
     if stored is None and is_searched and name and read_jobs(SWEEPS / name):
         return [ErrorDetail(f"sweep={name}", "is a sweep without a search; choose another name")]
+    if typed.get("retry", "").lower() == "retry=true" and (stored is not None or is_searched):
+        return [ErrorDetail(typed["retry"], NO_RETRY)]
     if stored is not None and not is_searched:
         others = [key for key in typed if not f"{key}=".startswith(ADJUSTABLE) and not key.startswith(shared)]
         message = f"{name} is a search; repeat its whole command, or choose another name for the sweep"

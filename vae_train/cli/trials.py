@@ -10,6 +10,7 @@ from vae_train.cli.commands import eval as eval_command
 from vae_train.cli.jobs import Job, StoredJobs
 from vae_train.cli.overrides import compose_jobs
 from vae_train.cli.parsing import quoted
+from vae_train.cli.reader import Composed
 from vae_train.cli.searching import eval_outputs, metrics_of
 from vae_train.cli.space import is_search
 from vae_train.runs.build import Builder
@@ -43,6 +44,8 @@ class TrialJobs:
         assert first.space is not None
         self.first, self.space, self.check, self.entry = first, first.space, check, entry
         self.left_out, self.is_trusted = left_out, is_trusted
+        self._composed: Composed = {}
+        self._composed_eval: Composed = {}
 
     def work(self, sweep: Path) -> dict[str, str]:
         """Works on the trials of the search in a sweep's folder, see `work_on_trials`."""
@@ -64,8 +67,7 @@ class TrialJobs:
 
     def _compose(self, values: Mapping[str, str], number: int) -> tuple[SweepJob, Config, Builder]:
         job = self.compose(values, number)
-        entry, config = self.entry(job)
-        return entry, config if self.is_trusted else untrusted(config), job.builder
+        return *self.entry(job), job.builder
 
     def compose(self, values: Mapping[str, str], number: int) -> Job:
         """The job of a trial.
@@ -89,11 +91,15 @@ class TrialJobs:
             multirun=True,
             config_dir=self.space.config_dir,
             session=self.first.session,
+            composed=self._composed,
         )
-        errors = errors or self.check(jobs[0])
         if errors:
             raise UsageError(errors)
-        return jobs[0]
+        (job,) = jobs
+        job = job if self.is_trusted else job._replace(config=untrusted(job.config))
+        if errors := self.check(job):
+            raise UsageError(errors)
+        return job
 
     def _is_kept(self, text: str) -> bool:
         key = text.partition("=")[0]
@@ -133,6 +139,7 @@ class TrialJobs:
             all_of=eval_command.ALL_OF,
             config_dir=self.space.config_dir,
             session=first.session,
+            composed=self._composed_eval,
         )
         if not jobs:
             raise UsageError(errors)

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from vae_train.cli.overrides import Job
+from vae_train.cli.jobs import Job
 from vae_train.cli.schema import no_effect
 from vae_train.plotting.png import PlotFormat
 from vae_train.runs.sweep_file import SWEEP_FILE, SWEEPS, read_jobs

@@ -12,7 +12,7 @@ from vae_train.runs.check import check as check_config
 from vae_train.runs.config import Config, changed
 from vae_train.runs.pool import end_with_parent
 from vae_train.runs.run import ENDED
-from vae_train.runs.saved import read_job
+from vae_train.runs.saved import read_job, untrusted
 from vae_train.runs.search.plan import read_search
 from vae_train.runs.sweep_file import SWEEPS, SweepJob, read_jobs
 from vae_train.runs.worker import job_trainer, work
@@ -43,6 +43,8 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     errors = [] if settings.device is None else device_errors(settings.device)
     if errors or settings.parent:  # which has checked the jobs
         return errors
+    if is_search and settings.retry:
+        return [ErrorDetail("retry=true", searching.NO_RETRY)]
     if is_search:
         with collecting(errors, where):
             first = _first_of_search(settings, job)
@@ -84,7 +86,7 @@ def _first_of_search(settings: Settings, job: Job) -> Job:
     )
     if errors:
         raise UsageError(errors)
-    return jobs[0]
+    return jobs[0] if settings.parent else jobs[0]._replace(config=untrusted(jobs[0].config))
 
 
 def _config(settings: Settings, each: SweepJob, job: Job) -> Config:
