@@ -24,7 +24,11 @@ BLOCK = re.compile(r"^```(bash|console)\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([\w-]+))?\)")
 NOT_RUN = re.compile(r"# (needs|takes) ")
 SHORT = {
-    "train": [(r"\b(resume=\S+) epochs=\d+", r"\1 steps=8"), (r"\b(steps|epochs)=\d{2,}", "steps=5")],
+    "train": [
+        (r"\b(resume=\S+) epochs=\d+", r"\1 steps=8"),
+        (r"\b(steps|epochs)=\d{2,}", "steps=5"),
+        (r"\btrials=\d+", "trials=2"),
+    ],
     "eval": [(r"\bk=\d+", "k=5")],
 }
 BEFORE = {

@@ -179,6 +179,13 @@ def test_a_search_trains_its_trials_and_goes_on(vae: Vae) -> None:
     assert "s: nothing left for this worker; 3 of 3 done" in vae("worker", "sweep=s").out
 
 
+def test_the_seeds_of_a_grid_are_jobs_like_others(vae: Vae) -> None:
+    assert vae.train("-m", "beta=1,2", "seeds=2", "sweep=s").code == 0
+    names = sorted(path.parent.name for path in SWEEP.glob("*/config.yaml"))
+    assert names == ["0-beta=1-seed=0", "1-beta=1-seed=1", "2-beta=2-seed=0", "3-beta=2-seed=1"]
+    assert "s: 4 of 4 done" in vae.train("-m", "beta=1,2", "seed=0,1", "sweep=s").out
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [

@@ -258,6 +258,8 @@ def test_a_database_that_cannot_be_reached_is_one_line():
     assert error.where == "search.storage=postgresql://ann@127.0.0.1:1/vae"
     assert error.message.startswith("cannot be reached: ")
     assert "\n" not in error.message
+    (error,) = storage_errors(None, "postgresql://ann@127.0.0.1:1/vae")  # of a search that goes on
+    assert error.where == "search.storage=postgresql://ann@127.0.0.1:1/vae"
     (error,) = storage_errors("nosuch://host/vae")
     assert "nosuch" in error.message
 

@@ -14,7 +14,7 @@ from vae_train.cli.space import is_search
 from vae_train.evaluation.metrics.base import Metric
 from vae_train.runs.build import Builder, load_data
 from vae_train.runs.search.metrics import VALIDATED, default_metric, is_validated
-from vae_train.runs.search.plan import NewSearch, read_search
+from vae_train.runs.search.plan import NewSearch, StoredSearch, read_search
 from vae_train.runs.search.storage import chosen_url, storage_errors
 from vae_train.runs.sweep_file import SWEEPS, read_jobs
 from vae_train.util.errors import ErrorDetail, collecting
@@ -102,7 +102,10 @@ def search_errors(job: Job) -> list[ErrorDetail]:
         errors.append(
             ErrorDetail(f"search={job.choices['search']}", "needs validations, but the data has no such split")
         )
-    return errors + storage_errors(job.config["search"]["storage"]) + _change_errors(job)
+    stored = read_search(SWEEPS / job.settings.sweep) if job.settings.sweep else None
+    if stored is None:
+        return errors + storage_errors(job.config["search"]["storage"])
+    return errors + (_change_errors(job, stored) or storage_errors(None, stored.settings.storage))
 
 
 def metrics_of(job: Job) -> tuple[str, ...]:
@@ -132,12 +135,8 @@ def eval_outputs(config_dir: str | None, allow: tuple[str, ...]) -> Mapping[str,
     return {output: name for output, name in names.items() if output not in NOT_EVALUATED}
 
 
-def _change_errors(job: Job) -> list[ErrorDetail]:
+def _change_errors(job: Job, stored: StoredSearch) -> list[ErrorDetail]:
     """Settings by which a command differs from the search of the same name."""
-    assert job.space is not None
-    stored = read_search(SWEEPS / job.settings.sweep) if job.settings.sweep else None
-    if stored is None:
-        return []
     before, now = (_identity(texts) for texts in (stored.settings.overrides, stored_settings(job).overrides))
     message = f"differs from the search {job.settings.sweep}; leave it as it was, or choose another name for the sweep"
     changed = sorted(

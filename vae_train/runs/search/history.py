@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vae_train.runs.search.plan import read_search
-from vae_train.runs.search.storage import open_storage
+from vae_train.runs.search.storage import JOURNAL_FILE, open_storage
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -40,8 +40,6 @@ class History(NamedTuple):
     trials: Sequence[TrialRow]
     best: Sequence[int]
     """The number of the best trial, or those of the Pareto front of several metrics; empty if none is complete."""
-    importances: Mapping[str, float]
-    """How much of the metric's variance each setting explains; empty with several metrics or few trials."""
 
 
 MIN_TRIALS = 4
@@ -54,14 +52,8 @@ def read_history(sweep: Path) -> History | None:
     Raises:
         UsageError: its database cannot be reached.
     """
-    search = read_search(sweep)
-    if search is None:
-        return None
-    import optuna
-
-    try:
-        study = optuna.load_study(study_name=sweep.name, storage=open_storage(sweep, search.settings.storage))
-    except KeyError:
+    study = _load(sweep)
+    if study is None:
         return None
     trials = [
         TrialRow(
@@ -77,21 +69,39 @@ def read_history(sweep: Path) -> History | None:
     ]
     directions = [direction.name.lower() for direction in study.directions]
     best = [trial.number for trial in study.best_trials] if any(trial.values for trial in trials) else []
-    complete = sum(trial.state == "complete" for trial in trials)
-    is_explained = len(directions) == 1 and complete >= MIN_TRIALS
-    return History(
-        study.user_attrs.get("metrics", ()), directions, trials, best, _importances(study) if is_explained else {}
-    )
+    return History(study.user_attrs.get("metrics", ()), directions, trials, best)
 
 
-def _importances(study: Study) -> Mapping[str, float]:
-    """The importances of the settings by fANOVA (Hutter, Hoos & Leyton-Brown 2014), largest first."""
+def read_importances(sweep: Path) -> Mapping[str, float]:
+    """How much of the metric's variance each setting of a search explains, largest first.
+
+    It is estimated by fANOVA (Hutter, Hoos & Leyton-Brown, "An efficient approach for assessing hyperparameter
+    importance", ICML 2014). Empty with several metrics or few complete trials.
+    """
+    study = _load(sweep)
+    if study is None or len(study.directions) > 1:
+        return {}
+    if sum(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False)) < MIN_TRIALS:
+        return {}
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     try:
         return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     except RuntimeError:  # all trials are equally good
         return {}
+
+
+def _load(sweep: Path) -> Study | None:
+    """The study of a sweep; None if there is none yet."""
+    search = read_search(sweep)
+    if search is None or (search.settings.storage is None and not (sweep / JOURNAL_FILE).exists()):
+        return None
+    import optuna
+
+    try:
+        return optuna.load_study(study_name=sweep.name, storage=open_storage(sweep, search.settings.storage))
+    except KeyError:
+        return None
 
 
 def summary(history: History) -> list[str]:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from vae_train.runs.files import LOCK_FILE
 from vae_train.runs.run import read_json, write_json
 from vae_train.runs.search.space import Axis
 from vae_train.util.errors import RunError
+from vae_train.util.locks import locked
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -74,10 +76,11 @@ def read_search(sweep: Path) -> StoredSearch | None:
 
 def write_search(sweep: Path, settings: NewSearch) -> StoredSearch:
     """Stores a search, or new settings of one that exists, whose study remains; returns it."""
-    before = read_search(sweep)
-    if before is None:
-        search = StoredSearch(settings, secrets.token_hex(8))
-    else:
-        search = before._replace(settings=settings._replace(storage=before.settings.storage))
-    write_json(sweep / SEARCH_FILE, {**search.settings._asdict(), "token": search.token})
-    return search
+    with locked(sweep / LOCK_FILE, wait=True):
+        before = read_search(sweep)
+        if before is None:
+            search = StoredSearch(settings, secrets.token_hex(8))
+        else:
+            search = before._replace(settings=settings._replace(storage=before.settings.storage))
+        write_json(sweep / SEARCH_FILE, {**search.settings._asdict(), "token": search.token})
+        return search

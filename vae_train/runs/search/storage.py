@@ -44,15 +44,20 @@ def full_url(stored: str) -> str:
     return re.sub("^postgres(ql)?://", "postgresql+psycopg://", url)  # SQLAlchemy would look for psycopg2
 
 
-def storage_errors(typed: str | None) -> list[ErrorDetail]:
-    """A URL with a password, and a database that cannot be reached."""
+def storage_errors(typed: str | None, stored: str | None = None) -> list[ErrorDetail]:
+    """A URL with a password, and a database that cannot be reached.
+
+    Args:
+        typed: the URL as typed.
+        stored: that of a search which goes on.
+    """
     if typed and PASSWORD.search(typed):
         message = f"has a password, which vae does not store; set the environment variable {VARIABLE} to this URL"
         return [ErrorDetail(f"search.storage={without_password(typed)}", f"{message} and leave out search.storage")]
-    url = chosen_url(typed)
+    url = stored or chosen_url(typed)
     if url is None or url.startswith("sqlite"):  # connecting would create the file
         return []
-    where = f"search.storage={url}" if typed else VARIABLE
+    where = VARIABLE if not typed and without_password(os.environ.get(VARIABLE, "")) == url else f"search.storage={url}"
     try:
         from sqlalchemy import create_engine
 

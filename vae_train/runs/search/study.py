@@ -121,7 +121,7 @@ class SearchStudy:
             yield trial
 
     def finish(self, trial: Trial, values: Sequence[float] | None, state: TrialState) -> None:
-        """Ends a trial.
+        """Ends a trial, unless another process took it over and has ended it.
 
         Args:
             trial: the trial.
@@ -131,11 +131,11 @@ class SearchStudy:
         told = list(values) if values is not None else None
         for seconds in TELL_RETRIES_S:
             with suppress(optuna.exceptions.StorageInternalError):
-                self.study.tell(trial.number, told, state=state)
+                self.study.tell(trial.number, told, state=state, skip_if_finished=True)
                 return
             time.sleep(seconds)
         try:
-            self.study.tell(trial.number, told, state=state)
+            self.study.tell(trial.number, told, state=state, skip_if_finished=True)
         except optuna.exceptions.StorageInternalError as error:
             raise StorageError(f"trial {trial.number} could not be stored: {error}") from error
 
