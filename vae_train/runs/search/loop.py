@@ -54,6 +54,7 @@ class TrialLoop:
 
     def __init__(self, sweep: Path, study: SearchStudy, metrics: Sequence[str], seeds: int, tools: Tools) -> None:
         self.sweep, self.study, self.metrics, self.seeds, self.tools = sweep, study, metrics, seeds, tools
+        self._seen = set[int]()
 
     def run(self) -> None:
         """Takes trials and ends them.
@@ -84,7 +85,9 @@ class TrialLoop:
     def _end(self, trial: Trial) -> bool:
         """Works on a trial and ends it; returns False if it has to wait for another process."""
         settings = " ".join(f"{key}={value}" for key, value in trial.values.items())
-        log.info("[%d/%d] trial %d: %s", trial.number + 1, self.study.plan.trials, trial.number, settings)
+        if trial.number not in self._seen:
+            log.info("[%d/%d] trial %d: %s", trial.number + 1, self.study.plan.trials, trial.number, settings)
+        self._seen.add(trial.number)
         try:
             values = self._values(trial)
         except _PostponedError:
