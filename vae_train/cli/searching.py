@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ NO_RETRY = "has no effect on a search, in which a failed trial counts"
 NOT_EVALUATED = ("auroc",)
 """Outputs of `vae eval` that need settings which a search does not have."""
 
-COMMAND_SETTINGS = ("sweep", "retry", "workers", "per_gpu", "allow")
+COMMAND_SETTINGS = ("sweep", "retry", "workers", "per_gpu", "launch", "allow")
 """Settings of one command, which a search does not store."""
 
 ADJUSTABLE = ("search=", "search.", "trials=", "prune=")
@@ -148,7 +149,7 @@ def _change_errors(job: Job, stored: StoredSearch) -> list[ErrorDetail]:
 def stored_settings(job: Job) -> NewSearch:
     """The settings of a search, without those of one command."""
     assert job.space is not None
-    texts = tuple(text for text in job.space.typed if text.partition("=")[0] not in COMMAND_SETTINGS)
+    texts = tuple(text for text in job.space.typed if re.split("[.=]", text)[0] not in COMMAND_SETTINGS)
     folder = job.space.config_dir
     return NewSearch(texts, chosen_url(job.config["search"]["storage"]), folder and str(Path(folder).absolute()))
 

@@ -103,7 +103,7 @@ class TrialJobs:
 
     def _is_kept(self, text: str) -> bool:
         key = text.partition("=")[0]
-        return not is_search(key) and key not in self.left_out
+        return not is_search(key) and key.partition(".")[0] not in self.left_out
 
     def evaluate(self, folder: Path, outputs: Sequence[str]) -> dict[str, float]:
         """Evaluates a run on the validation split.

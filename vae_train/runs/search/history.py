@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from vae_train.runs.search.metrics import metric_text
 from vae_train.runs.search.plan import read_search
 from vae_train.runs.search.storage import JOURNAL_FILE, open_storage
 
@@ -112,7 +113,7 @@ def summary(history: History) -> list[str]:
     lines = [f"{len(states)} trials: {counts}"]
     for number in history.best:
         trial = history.trials[number]
-        values = ", ".join(f"{n} {v:.5g}" for n, v in zip(history.metrics, trial.values, strict=True))
+        values = ", ".join(map(metric_text, history.metrics, trial.values))
         settings = " ".join(f"{key}={value}" for key, value in trial.settings.items())
         kind = "best" if len(history.metrics) == 1 else "not dominated"
         lines.append(f"{kind}: trial {number}, {values}, with {settings}")

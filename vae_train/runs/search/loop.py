@@ -13,7 +13,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from vae_train.runs.run import ENDED, read_json
-from vae_train.runs.search.metrics import is_validated, validated_value
+from vae_train.runs.search.metrics import is_validated, metric_text, validated_value
 from vae_train.runs.search.study import SearchStudy, StorageError, Trial
 from vae_train.runs.sweep_file import SweepJob
 from vae_train.training.state import ReportValidation
@@ -98,7 +98,7 @@ class TrialLoop:
             self.study.finish(trial, None, TrialState.FAIL)
             return True
         self.study.finish(trial, values, TrialState.PRUNED if values is None else TrialState.COMPLETE)
-        shown = "" if values is None else ", ".join(f"{n} {v:.5g}" for n, v in zip(self.metrics, values, strict=True))
+        shown = "" if values is None else ", ".join(map(metric_text, self.metrics, values))
         log.info("trial %d: %s", trial.number, shown or "pruned")
         return True
 

@@ -38,6 +38,11 @@ def is_validated(metric: str) -> bool:
     return metric == MONITORED or metric in VALIDATED
 
 
+def metric_text(metric: str, value: float) -> str:
+    """A metric with its value, for messages."""
+    return f"{'monitored value' if metric == MONITORED else metric} {value:.5g}"
+
+
 def default_metric(keys: Sequence[str]) -> str:
     """The metric of a search without `search.metric`.
 
