@@ -124,3 +124,15 @@ def test_two_workers_share_a_study_in_postgresql_and_one_is_killed(vae: Vae, mon
         texts = [path.read_text() for path in sweep.rglob("*") if path.suffix in (".json", ".yaml", ".log", ".csv")]
         assert not any("word" in text for text in texts)
         assert "postgres@127.0.0.1" in (sweep / "search.json").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_search_is_submitted_to_a_cluster(vae: Vae) -> None:
+    pytest.importorskip("submitit", reason="needs the extra [cluster]")
+    answer = vae("train", *SEARCH, *TINY, "threads=1", "trials=3", "sweep=s", "workers=2", "launch=local")
+    assert answer.code == 0, answer.err
+    assert "submitted 2 jobs" in answer.out
+    sweep = Path("outputs/sweeps/s")
+    wait_until(lambda: len(list(sweep.glob("cluster/*_result.pkl"))) == 2)
+    assert [trial.state for trial in history("s").trials] == ["complete"] * 3
+    assert not any("launch" in override for job in read_jobs(sweep) for override in job.overrides)
