@@ -57,7 +57,7 @@ class Command(NamedTuple):
             text += " k=5"
         if name == "fit-prior" and re.search(r"prior=(autoregressive|pixelcnn)", text):
             text += " prior.steps=5"
-        if name == "train" and not re.search(r"steps=|plan=|--help", text):
+        if name == "train" and not re.search(r"steps=|plan=|--help|-m sweep=", text):
             text += " steps=5"
         return shlex.split(text)
 
