@@ -58,6 +58,7 @@ ERRORS = {
         "prune=median ",
         "needs a single metric; use prune=none, or search.metric=rate",
     ],
+    "-m search=tpe beta=interval(1,8) search.metric=nll keep=none": ["keep=none ", "use keep=best"],
     "-m search=tpe beta=interval(1,8) search.metric=nll prune=median": ["needs a metric of validation; use prune=none"],
     "-m search=tpe beta=interval(1,8) search.storage=postgresql://a:b@host/db": ["has a password", "VAE_STORAGE"],
     "-m search=tpe beta=interval(1,8) search.storage=postgresql://a@127.0.0.1:1/db": ["cannot be reached: "],
@@ -162,6 +163,9 @@ def test_a_search_trains_its_trials_and_goes_on(vae: Vae) -> None:
     first = history()
     assert [trial.state for trial in first.trials] == ["complete"] * 2
     assert f"best: trial {first.best[0]}, elbo " in answer.out
+    assert "best by validation ELBO: beta=" in answer.out
+    charts = {path.stem.removeprefix("sweep-") for path in SWEEP.glob("*.png")}
+    assert charts == {"curve", "history", "rate-distortion"}
     for trial in first.trials:
         (folder,) = trial.runs
         assert folder == f"{trial.number}-beta={trial.settings['beta']:g}"
@@ -241,7 +245,7 @@ def test_trials_are_pruned_while_they_train_and_the_seeds_count_together(vae: Va
         assert set(trial.validations) == {1, 2}
         folder = SWEEP / trial.runs[0]
         assert json.loads((folder / "summary.json").read_text())["status"] == "pruned"
-    assert "2 of 2 jobs done" in answer.out
+    assert "0 of 2 jobs done, 2 pruned." in answer.out
     (line,) = vae("train", f"resume={folder}").errors()
     assert "finished after 2 epochs; add epochs=8" in line
     answer = vae("reproduce", f"run={folder}")

@@ -138,8 +138,8 @@ def test_the_history_of_a_search_has_the_best_so_far(figures: list[Any], better:
     (axis,) = figures[0].axes
     assert list(axis.lines[0].get_ydata()) == best
     trials, early = axis.collections
-    assert [list(row) for row in trials.get_offsets()] == [[1, 1], [2, 3], [4, 0]]
-    assert [list(row) for row in early.get_offsets()] == [[3, 9]]
+    assert [list(row) for row in trials.get_offsets()] == [[0, 1], [1, 3], [3, 0]]
+    assert [list(row) for row in early.get_offsets()] == [[2, 9]]
     assert [text.get_text() for text in figures[0].legends[0].texts] == ["trial", "pruned early", "best so far"]
 
 

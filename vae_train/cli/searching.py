@@ -94,6 +94,8 @@ def search_errors(job: Job) -> list[ErrorDetail]:
             errors.append(ErrorDetail(f"search.metric={metric}", message))
     if len(set(metrics)) < len(metrics):
         errors.append(ErrorDetail("search.metric", "names a metric twice"))
+    if outputs and job.settings.keep == "none":
+        errors.append(ErrorDetail("keep=none", "removes the checkpoints that are evaluated; use keep=best"))
     if (prune := job.settings.prune) != "none":
         late = [metric for metric in metrics if not is_validated(metric)]
         reason = "needs a single metric" if len(metrics) > 1 else "needs a metric of validation" if late else ""

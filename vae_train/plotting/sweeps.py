@@ -232,7 +232,7 @@ def plot_search_history(
     """
     y = np.asarray(values, np.float64)
     early = np.zeros(len(y), bool) if pruned is None else np.asarray(pruned, bool)
-    number, whole = np.arange(1, len(y) + 1), np.isfinite(y) & ~early
+    number, whole = np.arange(len(y)), np.isfinite(y) & ~early
     worst = -np.inf if better == "higher" else np.inf
     best = (np.maximum if better == "higher" else np.minimum).accumulate(np.where(whole, y, worst))
     low, high = _typical_range(y[np.isfinite(y)])

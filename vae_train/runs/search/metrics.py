@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from vae_train.runs.files import RunFiles
+from vae_train.runs.html_report.evaluations import info_of
 from vae_train.runs.run import read_json
 from vae_train.training.loggers.files import best_row, read_metrics
 from vae_train.training.state import SUMMARIZED
@@ -17,20 +18,16 @@ MONITORED = "monitored"
 VALIDATED = ("loss", *SUMMARIZED)
 """Metrics of every validation, which can be reported while a run trains."""
 
-LOWER_IS_BETTER = (
-    *(MONITORED, "loss", "rate", "distortion", "bits_per_dim", "nll", "nll_bits_per_dim", "generalization_gap"),
-    *("frechet_distance", "kernel_distance", "total_correlation", "dimension_wise_kl"),
-    *("code_nats", "code_bits", "code_bits_table", "code_bits_uniform"),
-)
-"""Metrics that a search minimises; it maximises all others."""
+MINIMIZED = (MONITORED, "loss", "rate", "total_correlation", "dimension_wise_kl")
+"""Metrics that a search minimises although their descriptions do not say that lower values are better."""
 
 NOT_COMPARABLE = ("beta", "objective", "trainer.monitor")
 """Beginnings of settings that change by what the best epoch is chosen, so that other trials have other values."""
 
 
 def direction(metric: str) -> Literal["minimize", "maximize"]:
-    """Which values of a metric are better."""
-    return "minimize" if metric in LOWER_IS_BETTER else "maximize"
+    """Which values of a metric a search looks for; it maximises metrics of which neither direction is better."""
+    return "minimize" if metric in MINIMIZED or info_of(metric).better == "lower" else "maximize"
 
 
 def is_validated(metric: str) -> bool:

@@ -22,7 +22,9 @@ CURVES = ("elbo", "rate", "distortion", "active_units")
 BETA = "beta"
 
 
-def write_charts(sweep: Path, points: Sequence[Point], verdict: Verdict, kind: PlotFormat = "png") -> list[Path]:
+def write_charts(
+    sweep: Path, points: Sequence[Point], verdict: Verdict, kind: PlotFormat = "png", is_search: bool = False
+) -> list[Path]:
     """Writes the charts that the settings of a sweep allow, and removes outdated ones.
 
     Args:
@@ -30,6 +32,7 @@ def write_charts(sweep: Path, points: Sequence[Point], verdict: Verdict, kind: P
         points: its points.
         verdict: the metric that is shown, and the best point; the ELBO is shown without one.
         kind: file format.
+        is_search: whether a search chose the settings, so that few of them share a value, as a heat map needs.
 
     Returns:
         The files: a curve over one setting, or a heat map over two; also rate against distortion where beta varies.
@@ -42,7 +45,7 @@ def write_charts(sweep: Path, points: Sequence[Point], verdict: Verdict, kind: P
         metric = "distortion"
     if len(settings) == 1:
         written += _curve(settings[0], finished, metric, paths[CURVE])
-    if len(settings) == 2:
+    if len(settings) == 2 and not is_search:
         written += _map((settings[0], settings[1]), finished, metric, verdict, paths[MAP])
     if BETA in settings:
         written += _tradeoff([name for name in settings if name != BETA], finished, paths[RATE_DISTORTION])

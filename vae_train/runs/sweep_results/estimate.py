@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from vae_train.runs.run import read_json
+from vae_train.runs.run import ENDED, read_json
 from vae_train.runs.sweep_file import NEUTRAL, SweepJob
 from vae_train.runs.sweep_results.rows import SEED, settings_of
 from vae_train.util.numbers import finite
@@ -23,8 +23,6 @@ ESTIMATED_AFTER = (1, 3, 10)
 
 OVERDUE = 3.0
 """Multiple of its expected duration after which a running job counts as killed."""
-
-ENDED = ("done", "failed")
 
 log = logging.getLogger("vae_train")
 
@@ -76,7 +74,7 @@ def estimate(sweep: Path, jobs: Sequence[SweepJob], workers: int = 1) -> SweepEs
     """
     statuses = {job: job.status(sweep) for job in jobs}
     done = [job for job, status in statuses.items() if status == "done"]
-    left = [job for job, status in statuses.items() if status not in ENDED]
+    left = [job for job, status in statuses.items() if status not in (*ENDED, "failed")]
     seconds: dict[tuple[tuple[str, str], ...], list[float]] = {}
     for job in done:
         if (took := finite(read_json(job.files(sweep).summary_file).get("seconds"))) is not None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vae_train.evaluation.comparison import TABLE_COLUMNS
 from vae_train.runs.html_report.contents import TILES
+from vae_train.runs.run import ENDED
 from vae_train.runs.sweep_results.best import Verdict
 from vae_train.runs.sweep_results.points import Point, info, metric_names
 from vae_train.runs.sweep_results.rows import HEADLINE, JobResult
@@ -20,7 +21,7 @@ SECONDS = "seconds"
 MAX_VALUE = 8
 """Longest number, in characters, that is not rounded; a search tries numbers with many digits."""
 
-NOT_DONE = ("failed", "stopped", "running")
+NOT_DONE = ("pruned", "failed", "stopped", "running")
 
 
 class Column(NamedTuple):
@@ -158,7 +159,7 @@ def _is_validated(verdict: Verdict) -> bool:
 
 def _best(points: Sequence[Point]) -> str:
     """What the best point is called while other jobs may become better."""
-    is_over = all(result.status in ("done", "failed") for point in points for result in point.results)
+    is_over = all(result.status in (*ENDED, "failed") for point in points for result in point.results)
     return "best" if is_over else "best so far"
 
 
