@@ -26,7 +26,7 @@ NO_RETRY = "has no effect on a search, in which a failed trial counts"
 NOT_EVALUATED = ("auroc",)
 """Outputs of `vae eval` that need settings which a search does not have."""
 
-COMMAND_SETTINGS = ("sweep", "retry", "workers", "per_gpu", "launch", "allow")
+COMMAND_SETTINGS = ("sweep", "retry", "workers", "per_gpu", "launch", "distributed", "allow")
 """Settings of one command, which a search does not store."""
 
 ADJUSTABLE = ("search=", "search.", "trials=", "prune=")

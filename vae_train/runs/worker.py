@@ -113,11 +113,11 @@ def job_trainer(sweep: Path, config_of: Callable[[SweepJob], tuple[Config, Build
         if files.config_file.exists():
             run = open_run(str(files.folder), f"sweep={sweep.name}", builder)
             run.lock = take.lock
-            resume(run, {key: config[key] for key in PLACEMENT}, session, builder, take.report)
+            resume(run, {key: config[key] for key in PLACEMENT}, session, builder, report=take.report)
             return
         for path in (files.summary_file, files.log_file):  # how it failed before it was a run
             path.unlink(missing_ok=True)
-        train(config, files.folder, session, builder, take.lock, take.report)
+        train(config, files.folder, session, builder, take.lock, report=take.report)
 
     return train_or_resume
 
