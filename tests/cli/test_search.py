@@ -215,7 +215,7 @@ def test_a_worker_does_not_trust_the_search_that_it_finds(vae: Vae) -> None:
     (line,) = vae("worker", "sweep=s", "retry=true").errors()
     assert line.strip() == "retry=true  has no effect on a search, in which a failed trial counts"
     job = SimpleNamespace(builder=Builder(), session=DataSession())
-    settings = worker_module.Settings("s", False, "cpu", 1, parent=False)
+    settings = worker_module.Settings("s", False, False, None, "cpu", 1, parent=False)
     first = worker_module._first_of_search(settings, job)
     assert isinstance(first.config.at("data.root"), SavedPath)
     assert (first.settings.device, first.config["threads"]) == ("cpu", 1)

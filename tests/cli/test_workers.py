@@ -16,7 +16,7 @@ from vae_train.runs.config import Config
 from vae_train.runs.pool import MAX_DEATHS, Pool, WorkerOptions
 from vae_train.runs.sweep_display import SweepDisplay
 from vae_train.runs.sweep_file import SWEEPS, SweepJob, add_jobs, read_jobs
-from vae_train.runs.worker import Take, work
+from vae_train.runs.worker import DEFAULT_POLICY, Take, work
 from vae_train.util.locks import is_locked, locked
 
 SMALL = (*TINY[1:], "threads=1", "trainer.checkpoint_seconds=0.1", "trainer.sample_every=1000")
@@ -117,7 +117,7 @@ def test_threads_and_devices_are_divided(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_job_whose_workers_die_has_failed() -> None:
     sweep = two_jobs()
-    pool, job = Pool(sweep, WorkerOptions(2, "cpu", 1), retry=False), read_jobs(sweep)[0]
+    pool, job = Pool(sweep, WorkerOptions(2, "cpu", 1), DEFAULT_POLICY), read_jobs(sweep)[0]
     job.files(sweep).folder.mkdir()
     for _ in range(MAX_DEATHS - 1):
         pool.count_death(job, "was killed by signal 9")
@@ -148,6 +148,29 @@ def test_the_display_of_a_sweep(caplog: pytest.LogCaptureFixture) -> None:
         "s: 1 of 2 done · 1 running (seed=2: epoch 3, best -9.50) · 10 s left",
         "failed: seed=2: no memory",
     ]
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_sweep_ends_with_its_first_failure_if_asked_to(vae: Vae, workers: int) -> None:
+    jobs = ("-m", "optimizer=sgd", "lr=1e8,1e-3,2e-3,3e-3", "sweep=s", f"workers={workers}", "stop_on_failure=true")
+    answer = vae("train", "epochs=3000", *SMALL, *jobs)
+    assert answer.code == 1
+    assert "since stop_on_failure=true" in answer.out
+    assert statuses("s")[0] == "failed"
+    assert "done" not in statuses("s")
+    assert statuses("s")[2:] == ["not started"] * 2
+
+
+@pytest.mark.parametrize("command", [["out=outputs/r"], ["-m", "seed=1,2", "sweep=s"]], ids=["run", "sweep"])
+def test_a_time_limit_saves_the_state(vae: Vae, command: list[str]) -> None:
+    answer = vae("train", "epochs=100000", *SMALL, "max_hours=0.0005", *command)
+    assert answer.code == 128 + signal.SIGTERM
+    assert "stopping, since max_hours=0.0005 is over" in answer.out
+    folder = Path("outputs/r") if "-m" not in command else SWEEPS / "s/0-seed=1"
+    assert (folder / "checkpoints/last.pt").exists()
+    again = f"vae train resume={folder}" if "-m" not in command else "vae train -m sweep=s"
+    assert again in answer.err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.slow

@@ -26,7 +26,17 @@ NO_RETRY = "has no effect on a search, in which a failed trial counts"
 NOT_EVALUATED = ("auroc",)
 """Outputs of `vae eval` that need settings which a search does not have."""
 
-COMMAND_SETTINGS = ("sweep", "retry", "workers", "per_gpu", "launch", "distributed", "allow")
+COMMAND_SETTINGS = (
+    "sweep",
+    "retry",
+    "stop_on_failure",
+    "max_hours",
+    "workers",
+    "per_gpu",
+    "launch",
+    "distributed",
+    "allow",
+)
 """Settings of one command, which a search does not store."""
 
 ADJUSTABLE = ("search=", "search.", "trials=", "prune=")
@@ -49,8 +59,9 @@ def mode_errors(typed: Mapping[str, str], multirun: bool, shared: tuple[str, ...
     stored = read_search(SWEEPS / name) if name else None
     if stored is None and is_searched and name and read_jobs(SWEEPS / name):
         return [ErrorDetail(f"sweep={name}", "is a sweep without a search; choose another name")]
-    if typed.get("retry", "").lower() == "retry=true" and (stored is not None or is_searched):
-        return [ErrorDetail(typed["retry"], NO_RETRY)]
+    without = [key for key in ("retry", "stop_on_failure") if typed.get(key, "").lower() == f"{key}=true"]
+    if without and (stored is not None or is_searched):
+        return [ErrorDetail(typed[key], NO_RETRY) for key in without]
     if stored is not None and not is_searched:
         others = [key for key in typed if not f"{key}=".startswith(ADJUSTABLE) and not key.startswith(shared)]
         message = f"{name} is a search; repeat its whole command, or choose another name for the sweep"

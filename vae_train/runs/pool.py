@@ -19,6 +19,7 @@ import torch
 from vae_train.runs.run import write_json
 from vae_train.runs.sweep_display import SweepDisplay
 from vae_train.runs.sweep_file import SweepJob, read_jobs
+from vae_train.runs.worker import Policy
 from vae_train.training.signals import StopRequest
 from vae_train.util.errors import Stopped
 from vae_train.util.files import appending
@@ -75,12 +76,12 @@ class Pool:
     Args:
         sweep: the folder of the sweep.
         options: the number of workers and what they run on.
-        retry: also resume jobs that failed.
+        policy: what is done about jobs that fail.
         expected: see `SweepDisplay`.
     """
 
-    def __init__(self, sweep: Path, options: WorkerOptions, retry: bool, expected: int = 0) -> None:
-        self.sweep, self.options, self.retry, self.expected = sweep, options, retry, expected
+    def __init__(self, sweep: Path, options: WorkerOptions, policy: Policy, expected: int = 0) -> None:
+        self.sweep, self.options, self.policy, self.expected = sweep, options, policy, expected
         self._alive: list[_Process] = []
         self._deaths = Counter[str]()
 
@@ -100,6 +101,9 @@ class Pool:
                         raise Stopped(stop.signal, "interrupted; checkpoints saved")
                     self._replace_ended()
                     display.update()
+                    if display.failures and self.policy.stop_on_failure:
+                        log.info("stopping all workers, since stop_on_failure=true")
+                        self._stop()
                     time.sleep(POLL_S)
                 display.update()
         finally:
@@ -108,12 +112,8 @@ class Pool:
                 worker.wait()
 
     def _start(self, number: int) -> _Process:
-        command = [
-            sys.executable,
-            "-m",
-            "vae_train",
-            *worker_command(self.sweep, self.retry, self.options.settings(number)),
-        ]
+        arguments = worker_command(self.sweep, self.policy, self.options.settings(number))
+        command = [sys.executable, "-m", "vae_train", *arguments]
         with appending(self.log_file(number)) as file:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT)
         return _Process(number, process)
@@ -159,9 +159,10 @@ class Pool:
                 write_json(job.files(self.sweep).summary_file, {"status": "failed", "error": f"its worker {reason}"})
 
 
-def worker_command(sweep: Path, retry: bool, settings: Sequence[str]) -> list[str]:
+def worker_command(sweep: Path, policy: Policy, settings: Sequence[str]) -> list[str]:
     """The command line of a worker that ends with its parent, without the program."""
-    return ["worker", f"sweep={sweep.name}", "parent=true", f"retry={str(retry).lower()}", *settings]
+    policies = [f"{name}={str(value).lower()}" for name, value in policy._asdict().items()]
+    return ["worker", f"sweep={sweep.name}", "parent=true", *policies, *settings]
 
 
 def end_with_parent() -> None:

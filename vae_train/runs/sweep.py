@@ -18,7 +18,7 @@ from vae_train.runs.search.history import read_history, summary
 from vae_train.runs.search.plan import NewSearch, write_search
 from vae_train.runs.sweep_file import SWEEP_FILE, SWEEPS, SweepJob, add_jobs, read_jobs
 from vae_train.runs.sweep_table import report
-from vae_train.runs.worker import job_trainer, work
+from vae_train.runs.worker import DEFAULT_POLICY, Policy, job_trainer, work
 from vae_train.util.errors import ErrorDetail, Stopped
 from vae_train.util.files import FolderGuard
 from vae_train.util.locks import is_locked
@@ -63,7 +63,7 @@ def run_sweep(
     jobs: Jobs,
     now: str,
     session: DataSession,
-    retry: bool = False,
+    policy: Policy = DEFAULT_POLICY,
     start: Start | None = None,
 ) -> int:
     """Trains all jobs of a sweep that are neither done nor locked, and resumes those that were interrupted.
@@ -73,7 +73,7 @@ def run_sweep(
         jobs: all jobs of this command that are not done.
         now: names the folder without a name; a number is appended if it exists.
         session: caches data that was read before.
-        retry: also resume jobs that failed.
+        policy: what is done about jobs that fail.
         start: runs other processes that train the jobs; None for this process alone.
 
     Returns:
@@ -84,9 +84,9 @@ def run_sweep(
         Stopped: a signal arrived; the states of all jobs are saved.
     """
     folder = create_sweep(name, jobs, now)
-    _log_start(folder, read_jobs(folder), retry)
+    _log_start(folder, read_jobs(folder), policy.retry)
     train = job_trainer(folder, partial(_config, folder, jobs), session)
-    errors = _work(folder, partial(work, folder, train, retry), start)
+    errors = _work(folder, partial(work, folder, train, policy), start)
     left = [job for job in read_jobs(folder) if job.folder in errors or job.status(folder) not in ENDED]
     elsewhere = [job for job in left if is_locked(job.files(folder).lock_file)]
     if elsewhere:

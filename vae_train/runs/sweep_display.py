@@ -82,6 +82,8 @@ class SweepDisplay:
         self.sweep, self.workers, self.file, self.clock = sweep, workers, file or sys.stderr, clock
         self._looked = self._logged = -LINE_S
         self._ended = {job.folder for job in read_jobs(sweep) if job.status(sweep) in (*ENDED, "failed")}
+        self.failures = 0
+        """Number of jobs that have failed since the start."""
         self._running: dict[str, Progress] = {}
         self._seconds = list[float]()
         """Durations of the jobs that ended."""
@@ -129,6 +131,7 @@ class SweepDisplay:
         self._ended.add(job.folder)
         summary = read_json(job.files(self.sweep).summary_file)
         if summary["status"] == "failed":
+            self.failures += 1
             log.error("failed: %s: %s", name, summary.get("error", ""))
             return
         self._seconds.append(summary.get("seconds", 0.0))

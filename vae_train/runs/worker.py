@@ -46,15 +46,27 @@ Train = Callable[[Take], object]
 """Trains or resumes a job."""
 
 
-def work(sweep: Path, train: Train, retry: bool = False) -> dict[str, str]:
+class Policy(NamedTuple):
+    """What is done about jobs that fail."""
+
+    retry: bool = False
+    """Also resume jobs that failed before."""
+    stop_on_failure: bool = False
+    """Take no further jobs after one that failed."""
+
+
+DEFAULT_POLICY = Policy()
+
+
+def work(sweep: Path, train: Train, policy: Policy = DEFAULT_POLICY) -> dict[str, str]:
     """Trains all jobs of a sweep that are neither done nor locked, in sequence.
 
-    Jobs that are added meanwhile are trained, too. A job that fails keeps its log and does not stop the others.
+    Jobs that are added meanwhile are trained, too. A job that fails keeps its log.
 
     Args:
         sweep: the folder of the sweep.
         train: trains or resumes a job.
-        retry: also resume jobs that failed.
+        policy: what is done about jobs that fail.
 
     Returns:
         The errors of the jobs that failed, by the names of their folders.
@@ -64,11 +76,14 @@ def work(sweep: Path, train: Train, retry: bool = False) -> dict[str, str]:
         Stopped: see `vae_train.runs.train.train`.
     """
     errors, finished = dict[str, str](), 0
-    with FolderGuard(sweep, SWEEP_FILE) as guard, closing(_takes(sweep, guard, retry)) as takes:
+    with FolderGuard(sweep, SWEEP_FILE) as guard, closing(_takes(sweep, guard, policy.retry)) as takes:
         for take in takes:
             log.info("[%d/%d] %s", take.number, take.of, " ".join(take.job.overrides))
             if (error := attempt(take, train, sweep, guard)) is not None:
                 errors[take.job.folder] = error
+                if policy.stop_on_failure:
+                    log.info("stopping, since stop_on_failure=true")
+                    break
                 continue
             finished += 1
             log_estimate(sweep, read_jobs(sweep), finished)

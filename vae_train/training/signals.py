@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import threading
 import time
@@ -9,6 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
+
+from vae_train.util.errors import Stopped
+
+log = logging.getLogger("vae_train")
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -59,6 +65,33 @@ class StopRequest:
             self._received, self._since = number, time.monotonic()
         elif time.monotonic() - self._since > self.window_s:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def time_limit(hours: float | None) -> Iterator[None]:
+    """Stops this process after a time within the block, as SIGTERM does; None for never.
+
+    Outside of a `StopRequest` it raises `Stopped` in the main thread.
+    """
+    if hours is None:
+        yield
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Stopped(number, "interrupted")
+
+    def end() -> None:
+        log.info("stopping, since max_hours=%g is over", hours)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before, timer = signal.signal(signal.SIGTERM, stop), threading.Timer(hours * 3600, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -2,25 +2,22 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-
-import torch
 
 from vae_train.cli import searching
 from vae_train.cli.jobs import Job, StoredJobs
 from vae_train.cli.schema import KNOB, inactive_errors
 from vae_train.cli.trials import TrialJobs
+from vae_train.cli.workers import launcher_of, local_workers, policy_of, submit
 from vae_train.model.base import Part
 from vae_train.runs import sweep
 from vae_train.runs.build import Builder
 from vae_train.runs.check import check as check_config
-from vae_train.runs.cluster import CLUSTER_FOLDER, Launcher
 from vae_train.runs.config import Config
 from vae_train.runs.plan import show_plan
-from vae_train.runs.pool import Pool, WorkerOptions, worker_command
 from vae_train.runs.resuming import resume_errors
 from vae_train.runs.run import ENDED, Run, folder_errors
 from vae_train.runs.search.plan import Prune
@@ -28,23 +25,26 @@ from vae_train.runs.sweep_file import NEUTRAL, SWEEPS, SweepJob, read_jobs
 from vae_train.runs.train import resume, train
 from vae_train.training.checkpoint import Keep
 from vae_train.training.execution import Mode
+from vae_train.training.signals import time_limit
 from vae_train.util.errors import ErrorDetail, UsageError
 from vae_train.util.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from vae_train.util.runtime import Precision
-from vae_train.util.text import counted
 
 log = logging.getLogger("vae_train")
 
-SWEEP_SETTINGS = ("retry", "workers", "per_gpu", "launch")
+SWEEP_SETTINGS = ("retry", "stop_on_failure", "workers", "per_gpu", "launch")
 """Settings of this call that only apply to sweeps."""
 
 SEARCH_SETTINGS = ("search", "trials", "prune", "seeds")
 """Settings of searches and of repeated jobs, which are not part of a run."""
 
-INVOCATION = ("out", "sweep", *SWEEP_SETTINGS, *SEARCH_SETTINGS, "distributed", "resume", "strict", "plan", "allow")
+CALL_SETTINGS = ("resume", "strict", "allow", "distributed", "max_hours")
+"""Settings of this call that also apply to runs which are resumed."""
+
+INVOCATION = ("out", "sweep", "plan", *CALL_SETTINGS, *SWEEP_SETTINGS, *SEARCH_SETTINGS)
 """Settings of this call of the command, which are not part of a run."""
 
-SHARED = ("sweep", *SWEEP_SETTINGS, *NEUTRAL)
+SHARED = ("sweep", "max_hours", *SWEEP_SETTINGS, *NEUTRAL)
 """Beginnings of the settings that may be given to a sweep that goes on."""
 
 
@@ -67,6 +67,8 @@ class Settings:
     out: str | None
     sweep: str | None
     retry: bool
+    stop_on_failure: bool
+    max_hours: PositiveFloat | None
     workers: PositiveInt | None
     per_gpu: PositiveInt | None
     seeds: PositiveInt
@@ -138,7 +140,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     if settings.epochs is not None and settings.steps is not None:
         message = f"and epochs={settings.epochs} are mutually exclusive; leave one out"
         errors.append(ErrorDetail(f"steps={settings.steps}", message))
-    if launcher := _launcher(job):
+    if launcher := launcher_of(job):
         errors += launcher.errors()
     found = check_config(config, job.session, job.builder, read=not settings.plan, ranks=job.ranks)
     return errors + [_with_choices(error, job.choices) for error in found]
@@ -158,10 +160,12 @@ def run(settings: Settings, job: Job) -> None:
     """Trains, resumes a run, or prints a plan."""
     if settings.plan:
         show_plan(run_config(job), job.session, job.builder)
-    elif settings.resume:
-        resume(job.open(settings.resume, "resume"), _changes(job), job.session, job.builder, job.ranks)
-    else:
-        train_job(job, Path(settings.out) if settings.out else None)
+        return
+    with time_limit(settings.max_hours):
+        if settings.resume:
+            resume(job.open(settings.resume, "resume"), _changes(job), job.session, job.builder, job.ranks)
+        else:
+            train_job(job, Path(settings.out) if settings.out else None)
 
 
 def train_job(job: Job, folder: Path | None) -> Run:
@@ -182,10 +186,13 @@ def run_sweep(jobs: Sequence[Job]) -> int:
         same |= {key for key, value in entry.settings.items() if first.settings.get(key, value) != value}
     if same:
         log.info("jobs that only differ in %s are trained once, since that changes no number", ", ".join(sorted(same)))
-    if launcher := _launcher(jobs[0]):
-        _submit(launcher, jobs[0], sweep.create_sweep(settings.sweep, configs, _now()))
+    if launcher := launcher_of(jobs[0]):
+        submit(launcher, jobs[0], sweep.create_sweep(settings.sweep, configs, _now()))
         return 0
-    return sweep.run_sweep(settings.sweep, configs, _now(), jobs[0].session, settings.retry, _pool(jobs[0]))
+    with time_limit(settings.max_hours):
+        return sweep.run_sweep(
+            settings.sweep, configs, _now(), jobs[0].session, policy_of(settings), local_workers(jobs[0])
+        )
 
 
 def run_search(first: Job) -> int:
@@ -196,10 +203,12 @@ def run_search(first: Job) -> int:
     """
     settings = first.settings
     folder = sweep.create_search(settings.sweep, searching.stored_settings(first), _now())
-    if launcher := _launcher(first):
-        _submit(launcher, first, folder)
+    if launcher := launcher_of(first):
+        submit(launcher, first, folder)
         return 0
-    return sweep.run_search(folder, trial_jobs(first).work, _pool(first, settings.trials * settings.seeds))
+    workers = local_workers(first, settings.trials * settings.seeds)
+    with time_limit(settings.max_hours):
+        return sweep.run_search(folder, trial_jobs(first).work, workers)
 
 
 def trial_jobs(first: Job, is_trusted: bool = True) -> TrialJobs:
@@ -218,46 +227,9 @@ def _entry(job: Job) -> tuple[SweepJob, Config]:
     return SweepJob(config.digest(NEUTRAL), "", _of_the_job(job.overrides), _of_the_job(job.composed)), config
 
 
-def _pool(job: Job, expected: int = 0) -> Callable[[Path], object] | None:
-    """What runs several workers on this machine; None if this process is the only one.
-
-    Args:
-        job: the first job of the sweep.
-        expected: number of jobs if more will be added.
-    """
-    settings = job.settings
-    gpus = torch.cuda.device_count() if settings.device in ("auto", "cuda") else 0
-    number = settings.workers or (settings.per_gpu or 0) * gpus or 1
-    if number == 1:
-        return None
-    options = WorkerOptions(number, settings.device, job.config["threads"], _allowed(job))
-    return lambda folder: Pool(folder, options, settings.retry, expected).run()
-
-
-def _launcher(job: Job) -> Launcher | None:
-    """What submits the workers to a cluster, if that was chosen."""
-    node = job.config.get("launch")
-    return None if node is None else job.builder.build(node)
-
-
-def _submit(launcher: Launcher, job: Job, folder: Path) -> None:
-    """Submits the workers to a cluster."""
-    settings, threads = job.settings, job.config["threads"]
-    options = [f"threads={threads}"] * (threads is not None) + [*_allowed(job)]
-    command = worker_command(folder, settings.retry, options)
-    jobs = launcher.submit(folder, command, settings.workers or 1, settings.per_gpu or 1)
-    log.info("submitted %s: %s; logs: %s", counted(len(jobs), "job"), ", ".join(jobs), folder / CLUSTER_FOLDER)
-    log.info("table, also while they run: vae sweep sweep=%s", folder.name)
-
-
-def _allowed(job: Job) -> tuple[str, ...]:
-    """The setting `allow=` as typed, if there is one."""
-    return tuple(override for override in job.overrides if override.startswith("allow="))
-
-
 def _of_the_job(overrides: Sequence[str]) -> tuple[str, ...]:
     """Overrides without those of one call of the command."""
-    return tuple(text for text in overrides if re.split("[.=]", text)[0] not in (*SWEEP_SETTINGS, "seeds"))
+    return tuple(text for text in overrides if re.split("[.=]", text)[0] not in (*SWEEP_SETTINGS, "seeds", "max_hours"))
 
 
 def run_config(job: Job) -> Config:
@@ -269,8 +241,4 @@ def run_config(job: Job) -> Config:
 def _changes(job: Job) -> dict[str, object]:
     """The settings typed besides resume=: values by dotted path."""
     keys = [override.lstrip("+").partition("=")[0] for override in job.overrides]
-    return {
-        key: job.choices.get(key, job.config.at(key))
-        for key in keys
-        if key not in ("resume", "strict", "allow", "distributed")
-    }
+    return {key: job.choices.get(key, job.config.at(key)) for key in keys if key not in CALL_SETTINGS}

@@ -15,9 +15,10 @@ from vae_train.runs.run import ENDED
 from vae_train.runs.saved import read_job, untrusted
 from vae_train.runs.search.plan import read_search
 from vae_train.runs.sweep_file import SWEEPS, SweepJob, read_jobs
-from vae_train.runs.worker import job_trainer, work
+from vae_train.runs.worker import Policy, job_trainer, work
+from vae_train.training.signals import time_limit
 from vae_train.util.errors import ErrorDetail, UsageError, collecting
-from vae_train.util.ranges import Threads
+from vae_train.util.ranges import PositiveFloat, Threads
 from vae_train.util.runtime import device_errors
 
 log = logging.getLogger("vae_train")
@@ -29,6 +30,8 @@ class Settings:
 
     sweep: str
     retry: bool
+    stop_on_failure: bool
+    max_hours: PositiveFloat | None
     device: str | None
     threads: Threads | None
     parent: bool
@@ -62,11 +65,12 @@ def run(settings: Settings, job: Job) -> None:
     if settings.parent:
         end_with_parent()
     sweep = SWEEPS / settings.sweep
-    if read_search(sweep) is not None:
-        failed = train_command.trial_jobs(_first_of_search(settings, job), is_trusted=settings.parent).work(sweep)
-    else:
-        train = job_trainer(sweep, lambda each: (_config(settings, each, job), job.builder), job.session)
-        failed = work(sweep, train, settings.retry)
+    with time_limit(settings.max_hours):
+        if read_search(sweep) is not None:
+            failed = train_command.trial_jobs(_first_of_search(settings, job), is_trusted=settings.parent).work(sweep)
+        else:
+            train = job_trainer(sweep, lambda each: (_config(settings, each, job), job.builder), job.session)
+            failed = work(sweep, train, Policy(settings.retry, settings.stop_on_failure))
     jobs = read_jobs(sweep)
     done = sum(each.status(sweep) in ENDED for each in jobs)
     log.info(
