@@ -141,7 +141,10 @@ def test_settings_that_change_no_number_are_the_same_job(vae: Vae) -> None:
     assert "mine: 2 of 2 done" in vae.train("-m", "seed=1,2", "sweep=mine", "threads=1", "device=cpu", "name=x").out
 
 
-@pytest.mark.parametrize("again", [["seed=1,2,3", *LONG], []], ids=["same command", "name alone"])
+@pytest.mark.parametrize(
+    "again",
+    [pytest.param(["seed=1,2,3", *LONG], id="same command", marks=pytest.mark.slow), pytest.param([], id="name alone")],
+)
 def test_a_killed_sweep_goes_on_bit_for_bit(vae: Vae, again: list[str]) -> None:
     folder, whole = (Path("outputs/sweeps", name) for name in ("mine", "whole"))
     vae("train", *LONG, "-m", "seed=1,2,3", "sweep=whole")
