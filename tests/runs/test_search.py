@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from tests.postgres import postgres
 from vae_train.runs.search import storage
+from vae_train.runs.search.history import read_history
 from vae_train.runs.search.metrics import default_metric, direction, is_validated
 from vae_train.runs.search.plan import NewSearch, Plan, StoredSearch, read_search, write_search
 from vae_train.runs.search.samplers import NSGA2, QMC, TPE, Random
@@ -175,8 +176,9 @@ def test_a_torn_line_of_the_journal_is_removed(tmp_path):
     assert sorted(ask_all(SearchStudy(tmp_path, plan(trials=3)))) == [2]
 
 
-def test_a_study_of_another_sweep_is_not_touched(tmp_path):
+def test_a_study_of_another_sweep_is_not_touched(tmp_path, monkeypatch):
     url = f"sqlite:///{tmp_path}/studies.db"
+    monkeypatch.setenv("VAE_STORAGE", url)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     SearchStudy(tmp_path / "one", plan(url=url, token="one"))
@@ -253,15 +255,32 @@ def test_a_password_is_never_stored(monkeypatch):
     assert chosen_url(None) is None
 
 
-def test_a_database_that_cannot_be_reached_is_one_line():
+def test_a_database_that_cannot_be_reached_is_one_line(monkeypatch):
     (error,) = storage_errors("postgresql://ann@127.0.0.1:1/vae")
     assert error.where == "search.storage=postgresql://ann@127.0.0.1:1/vae"
     assert error.message.startswith("cannot be reached: ")
     assert "\n" not in error.message
+    monkeypatch.setenv("VAE_STORAGE", "postgresql://ann:word@127.0.0.1:1/vae")
     (error,) = storage_errors(None, "postgresql://ann@127.0.0.1:1/vae")  # of a search that goes on
-    assert error.where == "search.storage=postgresql://ann@127.0.0.1:1/vae"
+    assert error.where == "VAE_STORAGE"
+    assert error.message.startswith("cannot be reached: ")
+    monkeypatch.delenv("VAE_STORAGE")
     (error,) = storage_errors("nosuch://host/vae")
     assert "nosuch" in error.message
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_database_that_only_the_sweep_names_is_not_used(tmp_path, monkeypatch, kind):
+    url = {"sqlite": f"sqlite:///{tmp_path}/studies.db", "postgresql": "postgresql://ann@127.0.0.1:1/vae"}[kind]
+    monkeypatch.delenv("VAE_STORAGE", raising=False)
+    (error,) = storage_errors(None, url)
+    assert error.where == f"search.storage={url}"
+    assert "unless VAE_STORAGE is set to this URL, too" in error.message
+    with pytest.raises(UsageError, match="unless VAE_STORAGE"):
+        storage.open_storage(tmp_path, url)
+    assert list(tmp_path.iterdir()) == []
+    write_search(tmp_path, NewSearch(("beta=interval(0.5,8)",), url))
+    assert read_history(tmp_path) is None
 
 
 def test_a_stored_search_keeps_its_study_when_it_goes_on(tmp_path):

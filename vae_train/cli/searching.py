@@ -119,7 +119,9 @@ def search_errors(job: Job) -> list[ErrorDetail]:
     stored = read_search(SWEEPS / job.settings.sweep) if job.settings.sweep else None
     if stored is None:
         return errors + storage_errors(job.config["search"]["storage"])
-    return errors + (_change_errors(job, stored) or storage_errors(None, stored.settings.storage))
+    return errors + (
+        _change_errors(job, stored) or storage_errors(job.config["search"]["storage"], stored.settings.storage)
+    )
 
 
 def metrics_of(job: Job) -> tuple[str, ...]:

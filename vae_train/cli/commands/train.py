@@ -1,6 +1,7 @@
 """`vae train`: trains a model and writes a run."""
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from vae_train.runs.plan import show_plan
 from vae_train.runs.resuming import resume_errors
 from vae_train.runs.run import ENDED, Run, folder_errors
 from vae_train.runs.search.plan import Prune
+from vae_train.runs.search.storage import VARIABLE, unconfirmed
 from vae_train.runs.sweep_file import NEUTRAL, SWEEPS, SweepJob, read_jobs
 from vae_train.runs.train import resume, train
 from vae_train.training.checkpoint import Keep
@@ -201,7 +203,9 @@ def run_search(first: Job) -> int:
     Args:
         first: the first of the combinations that were checked.
     """
-    settings = first.settings
+    settings, url = first.settings, first.config["search"]["storage"]
+    if url is not None and unconfirmed(url):
+        os.environ[VARIABLE] = url  # for the workers, since a URL that only the sweep names is not trusted
     folder = sweep.create_search(settings.sweep, searching.stored_settings(first), _now())
     if launcher := launcher_of(first):
         submit(launcher, first, folder)

@@ -44,6 +44,18 @@ def full_url(stored: str) -> str:
     return re.sub("^postgres(ql)?://", "postgresql+psycopg://", url)  # SQLAlchemy would look for psycopg2
 
 
+def unconfirmed(stored: str, typed: str | None = None) -> str | None:
+    """Why the database that a sweep names is not used: its folder may be a stranger's; None if the user names it, too.
+
+    Args:
+        stored: its URL without a password.
+        typed: the URL as typed.
+    """
+    if stored in (typed, without_password(os.environ.get(VARIABLE, ""))):
+        return None
+    return f"is where this sweep has its study, and is not connected to unless {VARIABLE} is set to this URL, too"
+
+
 def storage_errors(typed: str | None, stored: str | None = None) -> list[ErrorDetail]:
     """A URL with a password, and a database that cannot be reached.
 
@@ -55,6 +67,8 @@ def storage_errors(typed: str | None, stored: str | None = None) -> list[ErrorDe
         message = f"has a password, which vae does not store; set the environment variable {VARIABLE} to this URL"
         return [ErrorDetail(f"search.storage={without_password(typed)}", f"{message} and leave out search.storage")]
     url = stored or chosen_url(typed)
+    if stored is not None and (reason := unconfirmed(stored, typed)):
+        return [ErrorDetail(f"search.storage={stored}", reason)]
     if url is None or url.startswith("sqlite"):  # connecting would create the file
         return []
     where = VARIABLE if not typed and without_password(os.environ.get(VARIABLE, "")) == url else f"search.storage={url}"
@@ -85,9 +99,12 @@ def open_storage(folder: Path, stored: str | None) -> BaseStorage:
         stored: URL of a database without a password; None for the journal in `folder`.
 
     Raises:
-        UsageError: the database cannot be reached.
+        UsageError: the database cannot be reached, or only the sweep names it.
     """
     import optuna
+
+    if stored is not None and (reason := unconfirmed(stored)):
+        raise UsageError(f"{stored} {reason}")
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if stored is None:
