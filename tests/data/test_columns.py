@@ -225,7 +225,7 @@ def test_a_linear_gaussian_is_learned_in_its_own_units():
     truth = torch.distributions.MultivariateNormal(torch.tensor(mu), torch.tensor(cov)).log_prob(torch.tensor(x[7500:]))
     assert model.log_prob(x[7500:]).mean().item() == pytest.approx(truth.mean().item(), abs=0.1)
     q = model.encode(x[7500:])
-    kl = 0.5 * (q.mean**2 + q.variance - 1 - q.variance.log())
+    kl = 0.5 * (q.mean**2 + q.std**2 - 1 - 2 * q.std.log())
     rate = 0.5 * np.linalg.slogdet(np.eye(2) + w.T @ w / 0.09)[1]
     assert kl.sum(1).mean().item() == pytest.approx(rate, abs=0.1)
     assert int((q.mean.var(0) > 0.01).sum()) == 2

@@ -13,6 +13,7 @@ import vae_train
 WITHIN = """if True:
     import resource, sys
     import matplotlib.pyplot, sklearn.ensemble, sklearn.linear_model, sklearn.manifold, sklearn.neighbors, torch
+    import vae_train.cli.commands.eval
     from vae_train.cli.main import run
     torch.zeros(64, 64) @ torch.zeros(64, 64)
     used = 1024 * int(open('/proc/self/status').read().split('VmSize:')[1].split()[0])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.multiprocessing as mp
 
 from vae_train.training.distributed import Place, ProcessRanks
@@ -20,8 +21,6 @@ def free_port() -> int:
 
 
 def _work(place: Place, tasks: Any, answers: Any) -> None:
-    import torch
-
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     ranks = ProcessRanks(place)
@@ -35,13 +34,24 @@ def _work(place: Place, tasks: Any, answers: Any) -> None:
     ranks.close(failed=False)
 
 
+def can_fork() -> bool:
+    """Whether forked processes can compute gradients, which they cannot once autograd has threads here."""
+    if (child := os.fork()) == 0:
+        try:
+            torch.ones(1, requires_grad=True).sum().backward()
+        except RuntimeError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
 class Team:
     """Processes of `size` ranks."""
 
     def __init__(self, size: int) -> None:
-        # Forked processes have what this one has imported and composed.
         self.is_broken = False
-        context, port = mp.get_context("fork"), free_port()
+        # Forked processes have what this one has imported and composed.
+        context, port = mp.get_context("fork" if can_fork() else "spawn"), free_port()
         self.tasks, self.answers = [context.Queue() for _ in range(size)], context.Queue()
         places = [Place(rank, size, rank, size, "127.0.0.1", port) for rank in range(size)]
         self.processes = [
@@ -81,7 +91,5 @@ def team(size: int) -> Iterator[Team]:
 
 def equal(answers: Sequence[Any]) -> bool:
     """Whether all ranks returned the same bits."""
-    import torch
-
     first, *others = answers
     return all(len(other) == len(first) and all(map(torch.equal, other, first)) for other in others)
