@@ -210,7 +210,7 @@ def test_a_job_that_another_process_trains_is_left_to_it(vae: Vae) -> None:
     with locked(folder / ".lock"):
         answer = vae.train("-m", "seed=1,2,3,4", "sweep=mine")
     assert answer.code == 0, answer.err
-    assert "1 of them are being trained by other commands" in answer.out
+    assert "1 job is being trained by other commands" in answer.out
     assert [row["status"] for row in rows_of(folder.parent)] == ["done", "done", "not started", "done"]
     assert vae("train", "-m", "sweep=mine").code == 0
     assert (folder / "summary.json").exists()

@@ -20,8 +20,9 @@ from vae_train.runs.search.plan import NewSearch, Plan, StoredSearch, read_searc
 from vae_train.runs.search.samplers import NSGA2, QMC, TPE, Random
 from vae_train.runs.search.space import Choices, Interval, number_text
 from vae_train.runs.search.storage import chosen_url, full_url, storage_errors
-from vae_train.runs.search.study import SearchStudy, pruner
+from vae_train.runs.search.study import LOCKS, SearchStudy, pruner
 from vae_train.util.errors import RunError, UsageError
+from vae_train.util.locks import is_locked
 
 AXES = (
     Interval("beta", 0.5, 8.0),
@@ -94,9 +95,9 @@ def test_an_abandoned_trial_is_continued_under_its_number(tmp_path):
     with study.next_trial(set()) as trial:
         before = (trial.number, trial.values)
         assert not trial.report(1, 5.0)
-        assert study.is_taken(trial.number)
+        assert is_locked(tmp_path / LOCKS / f"trial-{trial.number}")
     again = SearchStudy(tmp_path, plan(trials=2))
-    assert not again.is_taken(0)
+    assert not is_locked(tmp_path / LOCKS / "trial-0")
     with again.next_trial(set()) as trial:
         assert (trial.number, trial.values) == before
         trial.report(1, 99.0)  # a resumed run repeats an epoch
@@ -280,7 +281,8 @@ def test_a_database_that_only_the_sweep_names_is_not_used(tmp_path, monkeypatch,
         storage.open_storage(tmp_path, url)
     assert list(tmp_path.iterdir()) == []
     write_search(tmp_path, NewSearch(("beta=interval(0.5,8)",), url))
-    assert read_history(tmp_path) is None
+    with pytest.raises(UsageError, match="unless VAE_STORAGE"):
+        read_history(tmp_path)
 
 
 def test_a_stored_search_keeps_its_study_when_it_goes_on(tmp_path):

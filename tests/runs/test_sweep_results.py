@@ -576,6 +576,6 @@ def test_without_a_finished_job_or_one_to_go_there_is_no_estimate(
     sweep.add("seed=1")
     with caplog.at_level(logging.INFO, "vae_train"):
         for finished in range(12):
-            log_estimate(sweep.folder, sweep.jobs, finished)
+            log_estimate(sweep.folder, finished)
     assert [record.getMessage().partition(" · ")[0] for record in caplog.records] == ["first: 1 of 2 done"] * 3
     assert estimate(sweep.folder, sweep.jobs[1:]) is None

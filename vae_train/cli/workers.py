@@ -7,11 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vae_train.cli.jobs import Job
 from vae_train.runs.cluster import CLUSTER_FOLDER, Launcher
-from vae_train.runs.pool import Pool, WorkerOptions, worker_command
+from vae_train.runs.pool import Pool, WorkerOptions, num_gpus, worker_command
 from vae_train.runs.worker import Policy
 from vae_train.util.text import counted
 
@@ -26,8 +24,7 @@ def local_workers(job: Job, expected: int = 0) -> Callable[[Path], object] | Non
         expected: number of jobs if more will be added.
     """
     settings = job.settings
-    gpus = torch.cuda.device_count() if settings.device in ("auto", "cuda") else 0
-    number = settings.workers or (settings.per_gpu or 0) * gpus or 1
+    number = settings.workers or (settings.per_gpu or 0) * num_gpus(settings.device) or 1
     if number == 1:
         return None
     options = WorkerOptions(number, settings.device, job.config["threads"], _allowed(job))

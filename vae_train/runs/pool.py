@@ -50,10 +50,15 @@ class WorkerOptions(NamedTuple):
 
     def settings(self, index: int) -> list[str]:
         """The settings of a worker; the first has index 0."""
-        gpus = torch.cuda.device_count() if self.device in ("auto", "cuda") else 0
+        gpus = num_gpus(self.device)
         device = f"cuda:{index % gpus}" if gpus else self.device
         threads = self.threads or max(1, cores() // self.number)
         return [f"device={device}", f"threads={threads}", *self.allow]
+
+
+def num_gpus(device: str) -> int:
+    """The number of GPUs that workers with this setting share; 0 if they do not choose among GPUs."""
+    return torch.cuda.device_count() if device in ("auto", "cuda") else 0
 
 
 class _Process(NamedTuple):

@@ -19,6 +19,7 @@ from vae_train.runs.config import UNBOUND, Config
 from vae_train.runs.facts import read_facts
 from vae_train.runs.files import CONFIG_FILE, LOCK_FILE, RunFiles
 from vae_train.runs.packages import allow_setting, packages_of
+from vae_train.runs.statuses import ENDED
 from vae_train.training.checkpoint import Checkpoints, Report, warn
 from vae_train.util.errors import ErrorDetail, RunError, UsageError
 from vae_train.util.files import FolderGuard, appending, replacing
@@ -32,9 +33,6 @@ MAX_NAME_BYTES = 255
 
 MAX_RUN_NAME_BYTES = MAX_NAME_BYTES - len("HH-MM-SS-") - len("-1000")
 """Longest name of a run, which follows the time and may be followed by a number."""
-
-ENDED = ("done", "pruned")
-"""The statuses of runs of which nothing is left to train."""
 
 log = logging.getLogger("vae_train")
 

@@ -12,23 +12,23 @@ from pathlib import Path
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
-from vae_train.runs.run import ENDED, is_folder_name, new_folder
+from vae_train.runs.run import is_folder_name, new_folder
 from vae_train.runs.saved import read_job
 from vae_train.runs.search.history import read_history, summary
 from vae_train.runs.search.plan import NewSearch, write_search
+from vae_train.runs.statuses import ENDED
 from vae_train.runs.sweep_file import SWEEP_FILE, SWEEPS, SweepJob, add_jobs, read_jobs
 from vae_train.runs.sweep_table import report
 from vae_train.runs.worker import DEFAULT_POLICY, Policy, job_trainer, work
 from vae_train.util.errors import ErrorDetail, Stopped
 from vae_train.util.files import FolderGuard
 from vae_train.util.locks import is_locked
+from vae_train.util.text import counted
 
 log = logging.getLogger("vae_train")
 
-
 Jobs = Mapping[SweepJob, tuple[Config, Builder]]
 """Jobs with their configurations, and what locates their classes. New jobs have no folder yet."""
-
 
 Start = Callable[[Path], object]
 """Runs workers of the sweep in a folder until they have ended."""
@@ -90,7 +90,8 @@ def run_sweep(
     left = [job for job in read_jobs(folder) if job.folder in errors or job.status(folder) not in ENDED]
     elsewhere = [job for job in left if is_locked(job.files(folder).lock_file)]
     if elsewhere:
-        log.info("%d of them are being trained by other commands", len(elsewhere))
+        verb = "is" if len(elsewhere) == 1 else "are"
+        log.info("%s %s being trained by other commands", counted(len(elsewhere), "job"), verb)
     return len(left) - len(elsewhere)
 
 
@@ -116,19 +117,13 @@ def run_search(folder: Path, work_on: Callable[[Path], dict[str, str]], start: S
         FolderGoneError, Stopped: see `run_sweep`.
     """
     log.info("vae train: a search in %s", folder)
-    for line in _summary(folder)[:1]:
-        log.info("%s: %s", folder.name, line)
+    if (before := read_history(folder)) is not None:
+        log.info("%s: %s", folder.name, summary(before)[0])
     _work(folder, partial(work_on, folder), start)
-    for line in _summary(folder):
+    history = read_history(folder)
+    for line in [] if history is None else summary(history):
         log.info("%s", line)
-    history = read_history(folder)
     return 0 if history is not None and history.best else 1
-
-
-def _summary(folder: Path) -> list[str]:
-    """How far a search is, in lines."""
-    history = read_history(folder)
-    return [] if history is None else summary(history)
 
 
 def _work(folder: Path, alone: Callable[[], dict[str, str]], start: Start | None) -> dict[str, str]:

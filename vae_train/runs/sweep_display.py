@@ -16,7 +16,8 @@ from typing import Any, TextIO
 from tqdm import tqdm
 from typing_extensions import Self
 
-from vae_train.runs.run import ENDED, read_json
+from vae_train.runs.run import read_json
+from vae_train.runs.statuses import CLOSED
 from vae_train.runs.sweep_file import SweepJob, read_jobs, swept
 from vae_train.util.locks import is_locked
 from vae_train.util.text import duration, short_number
@@ -81,7 +82,7 @@ class SweepDisplay:
         self.expected = expected
         self.sweep, self.workers, self.file, self.clock = sweep, workers, file or sys.stderr, clock
         self._looked = self._logged = -LINE_S
-        self._ended = {job.folder for job in read_jobs(sweep) if job.status(sweep) in (*ENDED, "failed")}
+        self._ended = {job.folder for job in read_jobs(sweep) if job.status(sweep) in CLOSED}
         self.failures = 0
         """Number of jobs that have failed since the start."""
         self._running: dict[str, Progress] = {}
@@ -105,7 +106,7 @@ class SweepDisplay:
         jobs = read_jobs(self.sweep)
         names = _names(jobs)
         for job in jobs:
-            if job.folder not in self._ended and job.status(self.sweep) in (*ENDED, "failed"):
+            if job.folder not in self._ended and job.status(self.sweep) in CLOSED:
                 self._end(job, names[job.folder])
         running = [job for job in jobs if job.folder not in self._ended and self._is_running(job)]
         self._running = {job.folder: self._progress(job) for job in running}

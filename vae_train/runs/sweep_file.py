@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from vae_train.runs.config import Config
 from vae_train.runs.files import LOCK_FILE, RunFiles
-from vae_train.runs.run import ENDED, OUTPUTS, read_json, write_json
+from vae_train.runs.run import OUTPUTS, read_json, write_json
+from vae_train.runs.statuses import ENDED
 from vae_train.util.errors import RunError
 from vae_train.util.locks import locked
 
@@ -94,7 +95,7 @@ def add_jobs(sweep: Path, more: Mapping[SweepJob, Config], varied: Sequence[str]
     """
     with locked(sweep / LOCK_FILE, wait=True):
         known = read_jobs(sweep)
-        jobs = with_jobs(known, list(more), varied)
+        jobs = _with_jobs(known, list(more), varied)
         configs = {job.key: config for job, config in more.items()}
         (sweep / JOBS_FOLDER).mkdir(exist_ok=True)
         for job in jobs:
@@ -130,7 +131,7 @@ def _entries(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("key"), str)]
 
 
-def with_jobs(known: Sequence[SweepJob], more: Sequence[SweepJob], varied: Sequence[str] = ()) -> list[SweepJob]:
+def _with_jobs(known: Sequence[SweepJob], more: Sequence[SweepJob], varied: Sequence[str] = ()) -> list[SweepJob]:
     """The known jobs and those that are new, which get the names of their folders.
 
     Args:

@@ -13,20 +13,21 @@ from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
 from vae_train.runs.files import RunFiles
-from vae_train.runs.run import ENDED, write_json
+from vae_train.runs.run import write_json
 from vae_train.runs.saved import open_run
+from vae_train.runs.statuses import CLOSED, ENDED
 from vae_train.runs.sweep_file import SWEEP_FILE, SweepJob, read_jobs
 from vae_train.runs.sweep_results.estimate import log_estimate
 from vae_train.runs.train import resume, train
 from vae_train.training.state import ReportValidation
-from vae_train.util.errors import FolderGoneError, LockLostError, UsageError
+from vae_train.util.errors import FolderGoneError, LockLostError
 from vae_train.util.files import FolderGuard, appending
-from vae_train.util.locks import Lock
+from vae_train.util.locks import Lock, try_lock
 
 log = logging.getLogger("vae_train")
 
 PLACEMENT = ("device", "threads", "execution")
-"""Settings of a job that the command decides that goes on with it."""
+"""Settings that the command which resumes a job decides."""
 
 
 class Take(NamedTuple):
@@ -86,7 +87,7 @@ def work(sweep: Path, train: Train, policy: Policy = DEFAULT_POLICY) -> dict[str
                     break
                 continue
             finished += 1
-            log_estimate(sweep, read_jobs(sweep), finished)
+            log_estimate(sweep, finished)
     return errors
 
 
@@ -139,7 +140,7 @@ def job_trainer(sweep: Path, config_of: Callable[[SweepJob], tuple[Config, Build
 
 def _takes(sweep: Path, guard: FolderGuard, retry: bool) -> Generator[Take, None, None]:
     """Yields each job once that is neither done nor locked, with its lock, which ends at the next one."""
-    finished = ENDED if retry else (*ENDED, "failed")
+    finished = ENDED if retry else CLOSED
     closed: set[str] = set()
     """Names of jobs that are finished, or that this worker has had."""
     while take := _next(sweep, guard, finished, closed):
@@ -158,15 +159,17 @@ def _next(sweep: Path, guard: FolderGuard, finished: tuple[str, ...], closed: se
         if job.status(sweep) in finished:
             closed.add(job.folder)
             continue
-        job.files(sweep).folder.mkdir(exist_ok=True)
-        lock = Lock(job.files(sweep).lock_file)
-        try:
-            lock.acquire()
-        except UsageError:
-            continue  # another worker has it
-        closed.add(job.folder)
-        return Take(job, number, len(jobs), lock)
+        if (lock := lock_job(job, sweep)) is not None:
+            closed.add(job.folder)
+            return Take(job, number, len(jobs), lock)
     return None
+
+
+def lock_job(job: SweepJob, sweep: Path) -> Lock | None:
+    """Creates the folder of a job and locks it; returns None if another worker has it."""
+    files = job.files(sweep)
+    files.folder.mkdir(exist_ok=True)
+    return try_lock(files.lock_file)
 
 
 def _record_failure(files: RunFiles, error: Exception) -> None:

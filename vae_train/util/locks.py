@@ -183,6 +183,16 @@ def locked(path: Path, wait: bool = False) -> Iterator[Lock]:
         yield lock
 
 
+def try_lock(path: Path) -> Lock | None:
+    """The lock of a file, which this process now holds; None if another process holds it."""
+    lock = Lock(path)
+    try:
+        lock.acquire()
+    except UsageError:
+        return None
+    return lock
+
+
 def is_locked(path: Path) -> bool:
     """Whether a process seems to hold the lock of a file, which need not exist. It is only looked at, not tried."""
     holder = _holder(path)

@@ -20,9 +20,10 @@ from vae_train.runs.check import check as check_config
 from vae_train.runs.config import Config
 from vae_train.runs.plan import show_plan
 from vae_train.runs.resuming import resume_errors
-from vae_train.runs.run import ENDED, Run, folder_errors
+from vae_train.runs.run import Run, folder_errors
 from vae_train.runs.search.plan import Prune
 from vae_train.runs.search.storage import VARIABLE, unconfirmed
+from vae_train.runs.statuses import CLOSED, ENDED
 from vae_train.runs.sweep_file import NEUTRAL, SWEEPS, SweepJob, read_jobs
 from vae_train.runs.train import resume, train
 from vae_train.training.checkpoint import Keep
@@ -117,7 +118,7 @@ def stored_jobs(typed: Sequence[str]) -> StoredJobs:
     if is_alone and not jobs:
         message = "no such sweep; a new one needs settings, such as beta=1,2,4"
         raise UsageError([ErrorDetail(f"sweep={name}", message)])
-    finished = ENDED if values.get("retry", "").lower() == "true" else (*ENDED, "failed")
+    finished = ENDED if values.get("retry", "").lower() == "true" else CLOSED
     wanted = [job for job in jobs if job.status(SWEEPS / name) not in finished]
     if is_alone:
         wanted = wanted or jobs[:1]  # without a job there are no settings

@@ -11,9 +11,9 @@ from vae_train.cli.parsing import quoted
 from vae_train.runs.check import check as check_config
 from vae_train.runs.config import Config, changed
 from vae_train.runs.pool import end_with_parent
-from vae_train.runs.run import ENDED
 from vae_train.runs.saved import read_job, untrusted
 from vae_train.runs.search.plan import read_search
+from vae_train.runs.statuses import CLOSED, ENDED
 from vae_train.runs.sweep_file import SWEEPS, SweepJob, read_jobs
 from vae_train.runs.worker import Policy, job_trainer, work
 from vae_train.training.signals import time_limit
@@ -53,7 +53,7 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
             first = _first_of_search(settings, job)
             errors += train_command.check(first.settings, first)
         return errors
-    left = [job for job in jobs if job.status(SWEEPS / settings.sweep) not in (*ENDED, "failed")]
+    left = [job for job in jobs if job.status(SWEEPS / settings.sweep) not in CLOSED]
     for each in left:
         with collecting(errors, where):
             errors += check_config(_config(settings, each, job), job.session, job.builder)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vae_train.runs.search.metrics import metric_text
 from vae_train.runs.search.plan import read_search
-from vae_train.runs.search.storage import JOURNAL_FILE, open_storage, unconfirmed
+from vae_train.runs.search.storage import JOURNAL_FILE, open_storage
 
 if TYPE_CHECKING:
     from optuna.study import Study
-
-log = logging.getLogger("vae_train")
 
 
 class TrialRow(NamedTuple):
@@ -54,7 +51,7 @@ def read_history(sweep: Path) -> History | None:
     """The history of the search of a sweep; None if the sweep has no search, or no trial yet.
 
     Raises:
-        UsageError: its database cannot be reached.
+        UsageError: its database cannot be reached, or only the sweep names it.
     """
     study = _load(sweep)
     if study is None:
@@ -99,9 +96,6 @@ def _load(sweep: Path) -> Study | None:
     """The study of a sweep; None if there is none yet."""
     search = read_search(sweep)
     if search is None or (search.settings.storage is None and not (sweep / JOURNAL_FILE).exists()):
-        return None
-    if (url := search.settings.storage) is not None and (reason := unconfirmed(url)):
-        log.info("the course of the search is left out: %s %s", url, reason)
         return None
     import optuna
 

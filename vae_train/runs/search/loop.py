@@ -12,9 +12,10 @@ from typing import NamedTuple
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
-from vae_train.runs.run import ENDED, read_json
+from vae_train.runs.run import read_json
 from vae_train.runs.search.metrics import is_validated, metric_text, validated_value
 from vae_train.runs.search.study import SearchStudy, StorageError, Trial
+from vae_train.runs.statuses import CLOSED
 from vae_train.runs.sweep_file import SweepJob
 from vae_train.training.state import ReportValidation
 from vae_train.util.errors import RunError, UsageError
@@ -125,7 +126,7 @@ class TrialLoop:
 
     def _train(self, trial: Trial, job: SweepJob, is_first: bool) -> None:
         """Trains a job that has not ended; pruning looks at the first seed only."""
-        if job.status(self.sweep) in (*ENDED, "failed"):
+        if job.status(self.sweep) in CLOSED:
             return
         for other in self.study.trials():  # another trial may have the same settings
             is_earlier = other.number < trial.number and not other.state.is_finished()

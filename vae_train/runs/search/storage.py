@@ -105,7 +105,6 @@ def open_storage(folder: Path, stored: str | None) -> BaseStorage:
 
     if stored is not None and (reason := unconfirmed(stored)):
         raise UsageError(f"{stored} {reason}")
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if stored is None:
         return _open_journal(folder.resolve() / JOURNAL_FILE)

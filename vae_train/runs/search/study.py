@@ -18,15 +18,12 @@ from vae_train.runs.search.sampling import TrialSampler
 from vae_train.runs.search.space import choose
 from vae_train.runs.search.storage import open_storage
 from vae_train.util.errors import RunError, UsageError
-from vae_train.util.locks import locked
+from vae_train.util.locks import locked, try_lock
 
 log = logging.getLogger("vae_train")
 
 LOCKS = ".locks"
 """The folder of locks in that of a sweep: one for each trial, and one for choosing the next trial."""
-
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
 
 TELL_RETRIES_S = (1.0, 5.0, 25.0)
 """Seconds to wait until a trial's result is told again to a database that is away."""
@@ -128,14 +125,14 @@ class SearchStudy:
             values: a value for each metric; None unless it is complete.
             state: complete, pruned or failed.
         """
-        told = list(values) if values is not None else None
+        results = list(values) if values is not None else None
         for seconds in TELL_RETRIES_S:
             with suppress(optuna.exceptions.StorageInternalError):
-                self.study.tell(trial.number, told, state=state, skip_if_finished=True)
+                self.study.tell(trial.number, results, state=state, skip_if_finished=True)
                 return
             time.sleep(seconds)
         try:
-            self.study.tell(trial.number, told, state=state, skip_if_finished=True)
+            self.study.tell(trial.number, results, state=state, skip_if_finished=True)
         except optuna.exceptions.StorageInternalError as error:
             raise StorageError(f"trial {trial.number} could not be stored: {error}") from error
 
@@ -143,17 +140,12 @@ class SearchStudy:
         """All trials so far."""
         return self.study.get_trials(deepcopy=False)
 
-    def is_taken(self, number: int) -> bool:
-        """Whether a process works on a trial."""
-        with ExitStack() as stack:
-            return not self._lock(number, stack)
-
     def _unfinished(self, postponed: set[int], stack: ExitStack) -> Trial | None:
         for frozen in self.trials():
-            if frozen.state in ENDED or frozen.number in postponed or not self._lock(frozen.number, stack):
+            if frozen.state.is_finished() or frozen.number in postponed or not self._lock(frozen.number, stack):
                 continue
             current = self.trials()[frozen.number]  # another process may have ended it just before
-            if current.state not in ENDED:
+            if not current.state.is_finished():
                 return self._trial(optuna.Trial(self.study, frozen._trial_id), list(current.intermediate_values))
             stack.close()
         return None
@@ -173,10 +165,9 @@ class SearchStudy:
 
     def _lock(self, number: int, stack: ExitStack) -> bool:
         """Locks a trial until `stack` is closed; returns False if another process works on it."""
-        try:
-            stack.enter_context(locked(self.folder / LOCKS / f"trial-{number}"))
-        except UsageError:
+        if (lock := try_lock(self.folder / LOCKS / f"trial-{number}")) is None:
             return False
+        stack.enter_context(lock)
         return True
 
     @contextmanager

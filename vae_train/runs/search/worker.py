@@ -8,16 +8,15 @@ from pathlib import Path
 from vae_train.data.session import DataSession
 from vae_train.runs.build import Builder
 from vae_train.runs.config import Config
-from vae_train.runs.run import ENDED
 from vae_train.runs.search.loop import Tools, TrialLoop
 from vae_train.runs.search.plan import Plan
 from vae_train.runs.search.study import SearchStudy
+from vae_train.runs.statuses import CLOSED
 from vae_train.runs.sweep_file import SWEEP_FILE, SweepJob, add_jobs
-from vae_train.runs.worker import Take, attempt, job_trainer
+from vae_train.runs.worker import Take, attempt, job_trainer, lock_job
 from vae_train.training.state import ReportValidation
-from vae_train.util.errors import RunError, UsageError
+from vae_train.util.errors import RunError
 from vae_train.util.files import FolderGuard
-from vae_train.util.locks import Lock
 
 Compose = Callable[[Mapping[str, str], int], tuple[SweepJob, Config, Builder]]
 """(settings of a trial, which of the seeds) -> a job without a folder, its configuration, what locates its classes."""
@@ -58,15 +57,10 @@ def work_on_trials(
             return next(job for job in add_jobs(sweep, {new: config}, varied) if job.key == new.key)
 
         def train(job: SweepJob, report: ReportValidation | None) -> bool:
-            files = job.files(sweep)
-            files.folder.mkdir(exist_ok=True)
-            lock = Lock(files.lock_file)
-            try:
-                lock.acquire()
-            except UsageError:
+            if (lock := lock_job(job, sweep)) is None:
                 return False
             with lock:
-                if job.status(sweep) in (*ENDED, "failed"):
+                if job.status(sweep) in CLOSED:
                     return True
                 error = attempt(Take(job, 1, 1, lock, report), trainer, sweep, guard)
                 if error is not None and lock.is_held():

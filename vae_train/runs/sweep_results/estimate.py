@@ -12,9 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from vae_train.runs.run import ENDED, read_json
-from vae_train.runs.sweep_file import NEUTRAL, SweepJob
-from vae_train.runs.sweep_results.rows import SEED, settings_of
+from vae_train.runs.run import read_json
+from vae_train.runs.statuses import CLOSED
+from vae_train.runs.sweep_file import SweepJob, read_jobs
+from vae_train.runs.sweep_results.rows import typed_point
 from vae_train.util.numbers import finite
 from vae_train.util.text import duration, size
 
@@ -49,17 +50,15 @@ class SweepEstimate(NamedTuple):
         return f"{self.done} of {self.jobs} done · about {duration(self.seconds_left)} left · {disk} ({free})"
 
 
-def log_estimate(sweep: Path, jobs: Sequence[SweepJob], finished: int, workers: int = 1) -> None:
+def log_estimate(sweep: Path, finished: int) -> None:
     """Logs an estimate after the first jobs that a command has finished.
 
     Args:
         sweep: the folder of the sweep.
-        jobs: its jobs.
         finished: the number of jobs that this command has finished.
-        workers: the number of jobs that are trained at the same time.
     """
-    if finished in ESTIMATED_AFTER and (found := estimate(sweep, jobs, workers)) is not None:
-        log.info("%s: %s", sweep.name, found.line)
+    if finished in ESTIMATED_AFTER and (expected := estimate(sweep, read_jobs(sweep))) is not None:
+        log.info("%s: %s", sweep.name, expected.line)
 
 
 def estimate(sweep: Path, jobs: Sequence[SweepJob], workers: int = 1) -> SweepEstimate | None:
@@ -74,15 +73,15 @@ def estimate(sweep: Path, jobs: Sequence[SweepJob], workers: int = 1) -> SweepEs
     """
     statuses = {job: job.status(sweep) for job in jobs}
     done = [job for job, status in statuses.items() if status == "done"]
-    left = [job for job, status in statuses.items() if status not in (*ENDED, "failed")]
+    left = [job for job, status in statuses.items() if status not in CLOSED]
     seconds: dict[tuple[tuple[str, str], ...], list[float]] = {}
     for job in done:
         if (took := finite(read_json(job.files(sweep).summary_file).get("seconds"))) is not None:
-            seconds.setdefault(_point(job), []).append(took)
+            seconds.setdefault(typed_point(job), []).append(took)
     if not seconds or not left:
         return None
     usual = statistics.fmean(took for each in seconds.values() for took in each)
-    times = [statistics.fmean(seconds.get(_point(job), [usual])) for job in left]
+    times = [statistics.fmean(seconds.get(typed_point(job), [usual])) for job in left]
     times = [_remaining(took, job, sweep, statuses[job]) for job, took in zip(left, times, strict=True)]
     per_job = statistics.fmean(_bytes_below(job.files(sweep).folder) for job in done)
     return SweepEstimate(
@@ -93,10 +92,6 @@ def estimate(sweep: Path, jobs: Sequence[SweepJob], workers: int = 1) -> SweepEs
         per_job * len(left),
         shutil.disk_usage(sweep).free,
     )
-
-
-def _point(job: SweepJob) -> tuple[tuple[str, str], ...]:
-    return settings_of(job, without=(SEED, "sweep", *NEUTRAL))
 
 
 def _remaining(took: float, job: SweepJob, sweep: Path, status: str) -> float:

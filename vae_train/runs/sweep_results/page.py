@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vae_train.evaluation.comparison import TABLE_COLUMNS
 from vae_train.runs.html_report.contents import TILES
-from vae_train.runs.run import ENDED
+from vae_train.runs.statuses import CLOSED
 from vae_train.runs.sweep_results.best import Verdict
 from vae_train.runs.sweep_results.points import Point, info, metric_names
 from vae_train.runs.sweep_results.rows import HEADLINE, JobResult
@@ -159,7 +159,7 @@ def _is_validated(verdict: Verdict) -> bool:
 
 def _best(points: Sequence[Point]) -> str:
     """What the best point is called while other jobs may become better."""
-    is_over = all(result.status in (*ENDED, "failed") for point in points for result in point.results)
+    is_over = all(result.status in CLOSED for point in points for result in point.results)
     return "best" if is_over else "best so far"
 
 

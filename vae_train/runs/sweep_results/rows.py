@@ -77,9 +77,9 @@ def read_results(sweep: Path, jobs: Sequence[SweepJob], failures: Mapping[str, s
     """
     varied = swept([job.settings for job in jobs])
     configs = [_config(job, sweep) for job in jobs]
-    same = {_typed(job): _digest(config) for job, config in zip(jobs, configs, strict=True) if config is not None}
+    same = {typed_point(job): _digest(config) for job, config in zip(jobs, configs, strict=True) if config is not None}
     return [
-        _result(number, job, sweep, config, varied, same.get(_typed(job), repr(_typed(job))), failures)
+        _result(number, job, sweep, config, varied, same.get(typed_point(job), repr(typed_point(job))), failures)
         for number, (job, config) in enumerate(zip(jobs, configs, strict=True))
     ]
 
@@ -132,18 +132,9 @@ def _digest(config: Config) -> str:
     return config.digest((*NEUTRAL, SEED, "data.units"))
 
 
-def _typed(job: SweepJob) -> tuple[tuple[str, str], ...]:
-    """The typed settings without the seed, for jobs that have no configuration yet."""
-    return settings_of(job, without=(SEED, "sweep", *NEUTRAL))
-
-
-def settings_of(job: SweepJob, without: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The typed settings of a job, sorted; numbers that are equal have the same text.
-
-    Args:
-        job: the job.
-        without: beginnings of the names that do not count.
-    """
+def typed_point(job: SweepJob) -> tuple[tuple[str, str], ...]:
+    """The typed settings of a job without its seed, sorted; numbers that are equal have the same text."""
+    without = (SEED, "sweep", *NEUTRAL)
     return tuple(sorted((key, _plain(text)) for key, text in job.settings.items() if not key.startswith(without)))
 
 
