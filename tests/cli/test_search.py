@@ -214,6 +214,8 @@ def test_a_worker_does_not_trust_the_search_that_it_finds(vae: Vae) -> None:
     write_search(SWEEP, NewSearch(overrides, None))
     (line,) = vae("worker", "sweep=s", "retry=true").errors()
     assert line.strip() == "retry=true  has no effect on a search, in which a failed trial counts"
+    (line,) = vae("worker", "sweep=s", "stop_on_failure=true").errors()
+    assert line.strip() == "stop_on_failure=true  has no effect on a search, in which a failed trial counts"
     job = SimpleNamespace(builder=Builder(), session=DataSession())
     settings = worker_module.Settings("s", False, False, None, "cpu", 1, parent=False)
     first = worker_module._first_of_search(settings, job)

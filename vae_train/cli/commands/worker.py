@@ -46,14 +46,15 @@ def check(settings: Settings, job: Job) -> list[ErrorDetail]:
     errors = [] if settings.device is None else device_errors(settings.device)
     if errors or settings.parent:  # which has checked the jobs
         return errors
-    if is_search and settings.retry:
-        return [ErrorDetail("retry=true", searching.NO_RETRY)]
+    if is_search and (without := [name for name in ("retry", "stop_on_failure") if getattr(settings, name)]):
+        return [ErrorDetail(f"{name}=true", searching.NO_RETRY) for name in without]
     if is_search:
         with collecting(errors, where):
             first = _first_of_search(settings, job)
             errors += train_command.check(first.settings, first)
         return errors
-    left = [job for job in jobs if job.status(SWEEPS / settings.sweep) not in CLOSED]
+    closed = ENDED if settings.retry else CLOSED
+    left = [job for job in jobs if job.status(SWEEPS / settings.sweep) not in closed]
     for each in left:
         with collecting(errors, where):
             errors += check_config(_config(settings, each, job), job.session, job.builder)
