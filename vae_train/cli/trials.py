@@ -127,10 +127,12 @@ class TrialJobs:
         first, allow = self.first, self.first.builder.allow
         metrics = eval_outputs(self.space.config_dir, allow)
         wanted = {metrics[output] for output in outputs}
-        given = {override.partition("=")[0] for override in first.overrides}
+        typed_keys = {override.partition("=")[0] for override in first.overrides}
         typed = [f"run={quoted(str(folder))}", "split=valid", "latents=false", f"device={first.settings.device}"]
         typed += [f"allow=[{','.join(allow)}]"] if allow else []
-        typed += [f"{key}={quoted(str(first.config.at(key)))}" for key in ("data.root", "data.path") if key in given]
+        typed += [
+            f"{key}={quoted(str(first.config.at(key)))}" for key in ("data.root", "data.path") if key in typed_keys
+        ]
         typed += [f"metrics.{name}.enabled={str(name in wanted).lower()}" for name in dict.fromkeys(metrics.values())]
         jobs, errors = compose_jobs(
             "eval",

@@ -118,7 +118,7 @@ def tasks_per_node(text: str) -> list[int]:
 
 
 class ProcessRanks(Ranks):
-    """The ranks of a training in processes of their own, connected by gloo; see `use` for CUDA.
+    """The ranks of a training in several processes, connected by gloo; see `use` for CUDA.
 
     Args:
         place: the place of this process.

@@ -16,7 +16,7 @@ DIGITS = 4
 
 
 class TrialSampler(BaseSampler):
-    """Chooses the settings of every trial with a sampler of its own, and rounds them.
+    """Chooses the settings of each trial with a new sampler, and rounds them.
 
     Args:
         sampler: builds the sampler of a trial from its number.

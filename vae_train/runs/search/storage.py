@@ -78,7 +78,7 @@ def storage_errors(typed: str | None, stored: str | None = None) -> list[ErrorDe
         engine = create_engine(full_url(url))
         engine.connect().close()
         engine.dispose()
-    except Exception as error:  # drivers have errors of their own
+    except Exception as error:  # every driver has its own errors
         return [ErrorDetail(where, unreachable(url, error))]
     return []
 

@@ -25,12 +25,12 @@ log = logging.getLogger("vae_train")
 LOCKS = ".locks"
 """The folder of locks in that of a sweep: one for each trial, and one for choosing the next trial."""
 
-TELL_RETRIES_S = (1.0, 5.0, 25.0)
-"""Seconds to wait until a trial's result is told again to a database that is away."""
+RETRY_DELAYS_S = (1.0, 5.0, 25.0)
+"""Seconds to wait before each further attempt to store a trial's result in a database that does not answer."""
 
 
 class StorageError(RunError):
-    """A database is away. The trial remains unfinished, and is ended when the search goes on."""
+    """A database does not answer. The trial remains unfinished, and is ended when the search goes on."""
 
 
 class Trial:
@@ -61,7 +61,9 @@ class Trial:
         try:
             self._trial.report(value, epoch)
             return self._trial.should_prune()
-        except Exception as error:  # a database that is away for a moment; the result counts more than a value
+        except (
+            Exception
+        ) as error:  # a database that does not answer for a moment; the result matters more than one value
             log.warning("trial %d: epoch %d could not be reported: %s", self.number, epoch, error)
             return False
 
@@ -126,7 +128,7 @@ class SearchStudy:
             state: complete, pruned or failed.
         """
         results = list(values) if values is not None else None
-        for seconds in TELL_RETRIES_S:
+        for seconds in RETRY_DELAYS_S:
             with suppress(optuna.exceptions.StorageInternalError):
                 self.study.tell(trial.number, results, state=state, skip_if_finished=True)
                 return

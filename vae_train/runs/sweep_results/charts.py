@@ -81,8 +81,8 @@ def _map(settings: tuple[str, str], points: Sequence[Point], metric: str, verdic
     best = None
     for point in points:
         row, column = (names.index(point.settings[key]) for names, key in zip((rows, columns), settings, strict=True))
-        if (found := point.mean(metric)) is not None:
-            mean[row, column], sd[row, column] = found.value, _sd(found)
+        if (value := point.mean(metric)) is not None:
+            mean[row, column], sd[row, column] = value.value, _sd(value)
         if point is verdict.best:
             best = row, column
     if np.isnan(mean).all():

@@ -54,15 +54,15 @@ def tables(points: Sequence[Point], verdict: Verdict) -> list[Table]:
     known, judge = metric_names(points), verdict.judge
     deciding = [judge.metric] if judge and judge.metric in known and judge.metric not in (*SHOWN, SECONDS) else []
     names = [*deciding, *(name for name in (*SHOWN, SECONDS) if name in known)]
-    found = [Table("", _point_columns(points), [_column(name, points) for name in names], _remarks(points, verdict))]
+    result = [Table("", _point_columns(points), [_column(name, points) for name in names], _remarks(points, verdict))]
     for file in dict.fromkeys(name.rpartition(".")[0] for name in known if "." in name):
         order = {f"{file}.{metric}": number for number, metric in enumerate(TILES)}
         names = sorted((n for n in known if n.startswith(f"{file}.")), key=lambda n: order.get(n, len(order)))
         columns = [_column(name, points) for name in names]
         columns = [column._replace(head=column.head.removeprefix(f"{file}.")) for column in columns]
         columns = [column._replace(title=info(column.head).label) for column in columns]
-        found.append(Table(file, _point_columns(points), columns, None))
-    return found
+        result.append(Table(file, _point_columns(points), columns, None))
+    return result
 
 
 def table_lines(table: Table) -> list[str]:

@@ -96,9 +96,9 @@ def _result(
     files, failure = job.files(sweep), failures.get(job.folder)
     summary = read_json(files.summary_file)
     split, values = _training(summary)
-    found, errors = _evaluations(files.eval, summary)
+    evaluated, errors = _evaluations(files.eval, summary)
     for name in LATENT_COUNTS:
-        known = (found.get(f"{split}.{name}") for split in EVALUATED)
+        known = (evaluated.get(f"{split}.{name}") for split in EVALUATED)
         if name not in values and (count := next((c for c in known if c is not None), None)) is not None:
             values[name] = count
     return JobResult(
@@ -112,7 +112,7 @@ def _result(
         split,
         summary["best_epoch"] if isinstance(summary.get("best_epoch"), int) else None,
         str(summary.get("best_by", "")),
-        values | found,
+        values | evaluated,
         errors,
         _conditions(config, read_json(files.environment_file)),
     )
