@@ -61,9 +61,7 @@ class Trial:
         try:
             self._trial.report(value, epoch)
             return self._trial.should_prune()
-        except (
-            Exception
-        ) as error:  # a database that does not answer for a moment; the result matters more than one value
+        except Exception as error:  # the database does not answer; the result matters more than one value
             log.warning("trial %d: epoch %d could not be reported: %s", self.number, epoch, error)
             return False
 
