@@ -19,12 +19,12 @@ from vae_train.runs.defaults import with_defaults
 from vae_train.runs.differences import hyperparameters, model_differences
 from vae_train.runs.environment import environment
 from vae_train.runs.facts import facts_to_dict
-from vae_train.runs.history import check_rows
-from vae_train.runs.opening import log_start
+from vae_train.runs.metrics_check import check_rows
 from vae_train.runs.outcome import latent_use, outcome
 from vae_train.runs.ranks import begin, compare_data, device_of, tell_configuration, threads_of
 from vae_train.runs.run import Run, write_json
 from vae_train.runs.schema import RunFacts, known
+from vae_train.runs.start_message import log_start
 from vae_train.runs.tracking import open_loggers, register
 from vae_train.training.checkpoint import Checkpoints
 from vae_train.training.loggers.base import Logger

@@ -9,7 +9,7 @@ from typing import Any
 from vae_train.cli.jobs import Job
 from vae_train.runs.check import execution_errors, run_data_errors
 from vae_train.runs.config import Config, changed
-from vae_train.runs.history import check_rows
+from vae_train.runs.metrics_check import check_rows
 from vae_train.runs.run import Run, folder_errors
 from vae_train.runs.tracking import without_trackers
 from vae_train.runs.train import train
